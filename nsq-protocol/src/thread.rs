@@ -1,0 +1,139 @@
+//! Named threads that their owner joins, and the signal that asks them to stop.
+//!
+//! The only place of the workspace that spawns a thread. Not part of the client's public face: the
+//! `playcounts` package uses the same implementation.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+
+/// The longest thread name that Linux shows whole in `ps` and gdb, in bytes.
+pub const NAME_MAX: usize = 15;
+
+/// A named thread that cannot outlive its owner: dropping it joins.
+///
+/// The owner must make the thread end (close its channel, shut its socket down) before it joins.
+#[derive(Debug)]
+pub struct OwnedThread<T> {
+    name: String,
+    handle: Option<thread::JoinHandle<T>>,
+}
+
+impl<T: Send + 'static> OwnedThread<T> {
+    /// Starts `body` on a thread called `name`, at most [`NAME_MAX`] bytes.
+    ///
+    /// # Errors
+    /// The operating system's, when it refuses another thread.
+    #[allow(clippy::disallowed_methods, reason = "the one place that spawns")]
+    pub fn spawn(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
+        debug_assert!(name.len() <= NAME_MAX, "Linux cuts the thread name {name}");
+        let handle = thread::Builder::new().name(name.to_owned()).spawn(body)?;
+        Ok(Self { name: name.to_owned(), handle: Some(handle) })
+    }
+}
+
+impl<T> OwnedThread<T> {
+    /// Waits for the thread and returns what it returned; its panic goes on in the caller.
+    pub fn join(mut self) -> T {
+        let handle = self.handle.take().expect("only join and drop take the handle, each once");
+        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Whether the thread's body has returned.
+    pub fn is_finished(&self) -> bool {
+        self.handle.as_ref().is_none_or(thread::JoinHandle::is_finished)
+    }
+}
+
+impl<T> Drop for OwnedThread<T> {
+    fn drop(&mut self) {
+        let Some(handle) = self.handle.take() else { return };
+        if handle.join().is_err() {
+            // A second panic while the owner unwinds would abort the process.
+            log::error!("thread {} panicked", self.name);
+        }
+    }
+}
+
+/// Nothing of this type exists: a channel of it carries one signal, its own end.
+#[derive(Debug)]
+pub enum Never {}
+
+/// The owner's end of a stop signal: dropping it asks every holder of a token to stop.
+#[derive(Debug)]
+pub struct StopSource {
+    _open: Sender<Never>,
+}
+
+/// A thread's end of a stop signal. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct StopToken {
+    closed: Receiver<Never>,
+}
+
+/// A connected pair: drop the source and every token stops.
+pub fn stop_pair() -> (StopSource, StopToken) {
+    let (open, closed) = bounded(0);
+    (StopSource { _open: open }, StopToken { closed })
+}
+
+impl StopToken {
+    /// Whether the source is gone.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.closed.try_recv(), Err(TryRecvError::Disconnected))
+    }
+
+    /// Waits at most `timeout`; true once the source is gone.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        match self.closed.recv_timeout(timeout) {
+            Ok(never) => match never {},
+            Err(RecvTimeoutError::Disconnected) => true,
+            Err(RecvTimeoutError::Timeout) => false,
+        }
+    }
+
+    /// Waits until `deadline`; true once the source is gone.
+    pub fn wait_until(&self, deadline: Instant) -> bool {
+        self.wait(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The channel to `select!` on: it disconnects when the source is dropped and carries nothing.
+    pub fn channel(&self) -> &Receiver<Never> {
+        &self.closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropping_the_source_ends_every_wait() {
+        let (source, token) = stop_pair();
+        assert!(!token.is_stopped());
+        assert!(!token.wait(Duration::ZERO));
+        let waiter = {
+            let token = token.clone();
+            OwnedThread::spawn("waiter", move || token.wait(Duration::from_secs(60))).unwrap()
+        };
+        drop(source);
+        assert!(waiter.join());
+        assert!(token.is_stopped());
+    }
+
+    #[test]
+    fn dropping_a_thread_joins_it() {
+        let (done, finished) = bounded(1);
+        drop(OwnedThread::spawn("worker", move || done.send(7)).unwrap());
+        assert_eq!(finished.try_recv(), Ok(7));
+    }
+
+    #[test]
+    fn join_passes_a_panic_on() {
+        let thread = OwnedThread::spawn("panics", || panic!("on purpose")).unwrap();
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread.join()));
+        assert!(caught.is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! What the processor tells the dashboard over HTTP: the JSON of `POST /api/counts` and
+//! `POST /api/consumption`, shared by both ends. Types only (pure).
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The most videos one `POST /api/counts` may carry (DESIGN.md section 1, rule 3).
+pub const MAX_COUNTS: usize = 20;
+
+/// The largest count: the largest integer that a browser's JSON parser keeps exactly.
+pub const MAX_PLAYS: u64 = (1 << 53) - 1;
+
+/// The body of `POST /api/counts`: the processor's whole counts of 1 to [`MAX_COUNTS`] videos.
+///
+/// Counts are absolute, so a repeat or an old one arriving late changes nothing: the dashboard keeps the
+/// highest for each (processor, video) and sums over processors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CountsUpdate {
+    /// Who counted: one id for each start of a processor.
+    pub processor: Uuid,
+    /// Grows by one with each message of that processor; starts at 1.
+    pub version: u64,
+    /// The changed videos, each at most once.
+    pub counts: Vec<VideoCount>,
+    /// How the processor fares, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumption: Option<Consumption>,
+}
+
+/// One video's whole count at one processor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VideoCount {
+    /// The video.
+    pub video_id: Uuid,
+    /// All its plays that this processor counted, at most [`MAX_PLAYS`].
+    pub plays: u64,
+    /// When its newest play was enqueued, in ms since the Unix epoch; absent if no play said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_played_at: Option<u64>,
+}
+
+/// The body of `POST /api/consumption`: sent once a second while the processor works, whether or not a
+/// count is due, so that the charts move between two publications.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumptionReport {
+    /// Who counted.
+    pub processor: Uuid,
+    /// How it fares.
+    pub consumption: Consumption,
+}
+
+/// How one processor fares since its start. Consumption time is from enqueued to counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Consumption {
+    /// Messages received: counted + duplicates + rejected.
+    pub received: u64,
+    /// Plays counted.
+    pub counted: u64,
+    /// Plays that had been counted before.
+    #[serde(default)]
+    pub duplicates: u64,
+    /// Bodies that were no play.
+    pub rejected: u64,
+    /// Why the newest of them was rejected, cut to 200 characters. May quote what a stranger sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rejection: Option<String>,
+    /// Plays counted a second, over the time since the report before.
+    pub per_second: f64,
+    /// Mean consumption time of the plays since the report before, in ms; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realtime_ms: Option<f64>,
+    /// Consumption times since the start, in ms; absent before the first play with a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_start: Option<ConsumptionTimes>,
+}
+
+/// The distribution of consumption times, in ms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumptionTimes {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
+}

@@ -1,0 +1,3 @@
+//! Counts video plays from an NSQ queue and shows them live.
+
+pub mod api;
