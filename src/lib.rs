@@ -1,3 +1,6 @@
 //! Counts video plays from an NSQ queue and shows them live.
 
 pub mod api;
+pub mod batch;
+pub mod counts;
+pub mod play;
