@@ -3,4 +3,5 @@
 pub mod api;
 pub mod batch;
 pub mod counts;
+pub mod data_dir;
 pub mod play;
