@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod batch;
+pub mod cli;
+pub mod config;
 pub mod counts;
 pub mod data_dir;
 pub mod play;
