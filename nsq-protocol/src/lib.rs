@@ -1,6 +1,7 @@
 //! A blocking client for [NSQ](https://nsq.io): the V2 wire protocol, a producer and a consumer on OS
 //! threads, without an async runtime.
 
+mod admin;
 mod command;
 mod config;
 mod connection;
@@ -21,6 +22,9 @@ mod session;
 pub mod thread;
 mod transport;
 
+pub use admin::{
+    Admin, AdminError, ChannelStats, ClientStats, NodeInfo, NodeStats, PubCount, StatsFilter, TopicStats,
+};
 pub use command::{
     Bodies, BodiesBuf, Command, CommandDecoder, CommandError, CommandLimits, MAGIC, MAX_LINE,
 };
