@@ -2,3 +2,4 @@
 
 pub mod api;
 pub mod data_dir;
+pub mod http;
