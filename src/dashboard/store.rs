@@ -319,10 +319,12 @@ fn open_writer(file: &Path) -> Result<Connection> {
     }
     let unusable = || unusable(file);
     let mut connection = Connection::open(file).with_context(unusable)?;
+    // A checkpoint every 16,000 pages and not every 1,000: updates of a million videos touch pages all over
+    // the file, and each checkpoint writes every one of them (20,000 counts took 8.7 s at 4,000, 5.6 at 16,000).
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;",
+             PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 134217728;",
         )
         .with_context(unusable)?;
     if pragma(&connection, "user_version").with_context(unusable)? == 0 {

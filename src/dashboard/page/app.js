@@ -35,7 +35,7 @@ const showStats = (stats) => {
   setText(byId("rate"), rate(stats.messages_per_second));
   const times = stats.consumption;
   setText(byId("consumption"), duration(times.average_ms));
-  setText(byId("consumption-more"), typeof times.p99_ms === "number" ? `mean since start, p99 ${duration(times.p99_ms)}` : "mean since start");
+  setText(byId("consumption-more"), typeof times.p99_ms === "number" ? `mean; p99 ${duration(times.p99_ms)}` : "mean since start");
   const queue = stats.queue;
   setText(byId("depth"), count(queue?.depth));
   setText(byId("depth-more"), stats.queue_error ?? (queue ? `${count(queue.in_flight)} in flight, ${count(queue.deferred)} deferred` : "not known"));
@@ -80,13 +80,18 @@ const showProcessors = (processors) => {
   known.forEach((box) => box.remove());
 };
 
+const configured = (value) => {
+  if (typeof value === "number") return value.toLocaleString("en");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+};
+
 const showConfiguration = (pairs) => {
   const list = byId("configuration");
   byId("no-configuration").hidden = Array.isArray(pairs) && pairs.length > 0;
   if (!Array.isArray(pairs)) return;
   list.replaceChildren(...pairs.flatMap(({ name, value }) => [
     element("dt", "", String(name)),
-    element("dd", "", typeof value === "object" ? JSON.stringify(value) : String(value)),
+    element("dd", "", configured(value)),
   ]));
 };
 

@@ -32,7 +32,7 @@ export class Charts {
     const options = (box, ticks, series) => ({
       width: Math.max(box.clientWidth, 100), height: HEIGHT, series: [{ label: "time", value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString([], { hour12: false })) }, ...series],
       axes: [
-        { ...axis, space: 80, values: (_, splits) => splits.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false })) },
+        { ...axis, space: 80, size: 32, values: (_, splits) => splits.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false })) },
         { ...axis, size: 58, values: (_, splits) => splits.map(ticks) },
       ],
       // A flat line at 0 is drawn on the ground, not in the middle of nothing.

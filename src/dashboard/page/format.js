@@ -20,6 +20,7 @@ export const short = (value) => compact.format(value);
 // A duration in ms, in the unit that suits it.
 export const duration = (ms) => {
   if (typeof ms !== "number") return NONE;
+  if (ms === 0) return "0 ms";
   const size = Math.abs(ms);
   if (size < 1) return `${fine.format(ms * 1000)} µs`;
   if (size < 1000) return `${fine.format(ms)} ms`;

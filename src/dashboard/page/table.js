@@ -6,6 +6,8 @@ const CELLS = ["video_id", "plays", "last_played_at", "updated_at"];
 const TEXT = { video_id: String, plays: count, last_played_at: moment, updated_at: moment };
 // How long the typing must rest before it is searched for.
 const TYPING_MS = 200;
+// Events come up to four times a second; rows that change faster than this cannot be read.
+const REFRESH_MS = 900;
 
 const byId = (id) => document.getElementById(id);
 
@@ -13,7 +15,6 @@ export class Table {
   constructor() {
     this.sort = "-plays";
     this.offset = 0;
-    this.matching = 0;
     this.revision = -1;
     this.asked = 0;
     this.body = document.querySelector("#videos tbody");
@@ -60,6 +61,8 @@ export class Table {
 
   // Asks again only if counts have changed since the rows on show.
   refresh(revision) {
+    // What is skipped here is seen at the next event, within a second.
+    if (performance.now() - (this.loaded ?? 0) < REFRESH_MS) return;
     if (revision !== this.revision && !document.hidden) this.load(false);
   }
 
@@ -90,7 +93,7 @@ export class Table {
 
   show(answer, flash) {
     this.revision = answer.revision;
-    this.matching = answer.matching;
+    this.loaded = performance.now();
     // Rows are used again in their places: focus, selection and scroll stay, and only text that differs is set.
     answer.counts.forEach((video, index) => {
       const row = this.body.rows[index] ?? this.body.appendChild(this.emptyRow());
