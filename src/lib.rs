@@ -5,5 +5,7 @@ pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod counts;
+pub mod dashboard;
 pub mod data_dir;
+pub mod http;
 pub mod play;
