@@ -1,3 +1,5 @@
 //! Counts video plays from an NSQ queue and shows them live.
 
 pub mod api;
+pub mod data_dir;
+pub mod http;

@@ -1,0 +1,175 @@
+//! The data directory: made and tried out at start, and owned by one process for each role.
+//!
+//! What lies in it belongs to the parts (`dashboard.sqlite3`, the ledger, the outbox). Runs on the thread
+//! that starts a part; holds no thread of its own.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+/// The most of a lock file that is read to name its owner: a pid has at most 10 digits.
+const PID_MAX: u64 = 20;
+
+/// How long a new lock waits for an owner that is on its way out. A child that another thread has just
+/// forked holds the descriptor, and so the lock, until its exec: a moment, but long enough to be refused.
+const LOCK_GRACE: Duration = Duration::from_millis(300);
+
+/// How long between two tries within [`LOCK_GRACE`].
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// A directory that exists and takes files.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    path: PathBuf,
+}
+
+impl DataDir {
+    /// Makes the directory if it is missing, and writes a file to see that it can be used.
+    ///
+    /// # Errors
+    /// One line that names the directory and the way out.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let shown = path.display();
+        if path.as_os_str().is_empty() {
+            bail!("the data directory is empty; give --data-dir a directory");
+        }
+        fs::create_dir_all(path).with_context(|| {
+            format!("cannot make the data directory {shown}; give --data-dir another")
+        })?;
+        // Permission bits lie for root and say nothing of a read-only or full disk: only a write tells.
+        let probe = path.join(format!(".write-test-{}", uuid::Uuid::new_v4().simple()));
+        let written = File::create_new(&probe).and_then(|mut file| file.write_all(b"playcounts"));
+        // Best effort: the write error is the one worth telling.
+        let removed = fs::remove_file(&probe);
+        written.and(removed).with_context(|| {
+            format!("cannot write in the data directory {shown}; free space, mend its permissions, or give --data-dir another")
+        })?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// The directory, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the directory for one `role` ("processor", "dashboard"); a second holder is refused.
+    ///
+    /// The kernel holds the lock for the process, so that it is free again even after a kill -9.
+    ///
+    /// # Errors
+    /// One line that names the owner's pid, or the operating system's reason.
+    pub fn lock(&self, role: &str) -> Result<Lock> {
+        let path = self.path.join(format!("{role}.lock"));
+        // Not truncated: until the lock is held the pid inside is the owner's.
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        let (_source, never) = nsq_protocol::thread::stop_pair();
+        let deadline = Instant::now() + LOCK_GRACE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    never.wait(LOCK_RETRY);
+                }
+                Err(TryLockError::WouldBlock) => return Err(self.taken(role, &file)),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| {
+                        format!(
+                            "cannot lock {}; give --data-dir a directory on a local disk",
+                            path.display()
+                        )
+                    });
+                }
+            }
+        }
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| write!(file, "{}", std::process::id()))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Lock { _file: file })
+    }
+
+    fn taken(&self, role: &str, file: &File) -> anyhow::Error {
+        let mut pid = String::new();
+        // The owner is only named for convenience: without its pid the refusal stands all the same.
+        let read = file.take(PID_MAX).read_to_string(&mut pid);
+        let owner = match pid.trim().parse::<u32>() {
+            Ok(pid) if read.is_ok() => format!(" (pid {pid})"),
+            _ => String::new(),
+        };
+        anyhow!(
+            "another {role}{owner} uses the data directory {}; stop it or give --data-dir another directory",
+            self.path.display()
+        )
+    }
+}
+
+/// The right to use the directory for one role; dropping it gives it back.
+#[derive(Debug)]
+pub struct Lock {
+    // Closing the descriptor releases the lock. The file stays: removing it would let two processes lock
+    // two files of the same name.
+    _file: File,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_made_with_its_parents_and_left_empty() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path().join("a/b")).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        DataDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("below"), PathBuf::from("/proc/playcounts")] {
+            let text = format!("{:#}", DataDir::open(&path).unwrap_err());
+            assert!(text.contains(path.to_str().unwrap()), "{text}");
+            assert!(text.contains("--data-dir") && !text.contains('\n'), "{text}");
+        }
+        assert!(DataDir::open("").is_err());
+    }
+
+    #[test]
+    fn a_second_holder_is_refused_until_the_first_is_gone() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let lock = dir.lock("processor").unwrap();
+        let text = dir.lock("processor").unwrap_err().to_string();
+        let want = format!(
+            "another processor (pid {}) uses the data directory {}; stop it or give --data-dir another directory",
+            std::process::id(),
+            temp.path().display()
+        );
+        assert_eq!(text, want);
+        dir.lock("dashboard").unwrap();
+        drop(lock);
+        dir.lock("processor").unwrap();
+    }
+
+    #[test]
+    fn an_owner_without_a_readable_pid_is_still_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let _lock = dir.lock("processor").unwrap();
+        fs::write(temp.path().join("processor.lock"), "\u{1b}[31m no pid").unwrap();
+        let text = dir.lock("processor").unwrap_err().to_string();
+        assert!(text.starts_with("another processor uses the data directory"), "{text}");
+    }
+}

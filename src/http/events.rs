@@ -1,0 +1,322 @@
+//! Server-sent events: one thread writes to every subscriber, none of which can hold it up.
+//!
+//! Sockets do not block here, and for a client that does not take an event only the newest one waits. So an
+//! event must be a whole state, not a step from the one before. A stream costs one descriptor and no thread.
+//! Runs on one thread, named by the owner; connections arrive from the front's threads.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender, after, bounded, select};
+use nsq_protocol::thread::{OwnedThread, StopSource, StopToken, stop_pair};
+use parking_lot::Mutex;
+
+/// How many events a client that comes back can catch up on: at 4 a second, 8 s of a lost connection.
+const RING: usize = 32;
+
+/// The largest event; with [`RING`] it bounds what a returning client is sent at once (1 MiB).
+const EVENT_MAX: usize = 32 * 1024;
+
+/// New streams that wait for the broadcaster; it takes them all between two events.
+const JOINING: usize = 64;
+
+/// How long a connection's thread waits for a place among [`JOINING`].
+const JOIN_WAIT: Duration = Duration::from_secs(1);
+
+/// How often a comment goes to quiet streams: it finds dead peers and keeps proxies from closing them.
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// How long a client may take nothing at all before it is dropped.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// How soon a socket that was full is tried again. std has no readiness wait for many sockets, and this
+/// only runs while some client is behind.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// The kernel's send buffer for one stream. Left alone it grows to megabytes for a client that never reads.
+const SEND_BUFFER: usize = 32 * 1024;
+
+/// Bytes read, and thrown away, from each client at a ping: a subscriber has nothing more to say.
+const CHATTER_MAX: usize = 1024;
+
+const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
+    Cache-Control: no-store\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n\
+    Server: playcounts\r\nConnection: close\r\n\r\nretry: 2000\n\n";
+
+const PING: &[u8] = b": ping\n\n";
+
+/// A hub of event streams. [`Handler::stream`](super::Handler::stream) names the hub a request subscribes to.
+pub struct EventStream {
+    shared: Arc<Shared>,
+    joining: Sender<Client>,
+    // Holds one token at most: "look at the ring".
+    wake: Sender<()>,
+    running: Mutex<Option<(StopSource, OwnedThread<()>)>>,
+}
+
+struct Shared {
+    max_clients: usize,
+    clients: AtomicUsize,
+    // The start in ms: an id of an earlier run must not be taken for one of this run.
+    epoch: u64,
+    ring: Mutex<Ring>,
+}
+
+#[derive(Default)]
+struct Ring {
+    // The number of the newest event; 0 before the first.
+    newest: u64,
+    events: VecDeque<(u64, Arc<[u8]>)>,
+}
+
+impl EventStream {
+    /// Starts the broadcaster on a thread called `name`; at most `max_clients` streams at once.
+    ///
+    /// # Errors
+    /// The operating system's, when it refuses another thread.
+    pub fn start(name: &str, max_clients: usize) -> io::Result<Self> {
+        let epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        let shared = Arc::new(Shared {
+            max_clients,
+            clients: AtomicUsize::new(0),
+            epoch,
+            ring: Mutex::default(),
+        });
+        let (joining, joined) = bounded(JOINING);
+        let (wake, woken) = bounded(1);
+        let (source, stop) = stop_pair();
+        let broadcaster = Broadcaster { shared: Arc::clone(&shared), clients: Vec::new(), sent: 0 };
+        let thread = OwnedThread::spawn(name, move || broadcaster.run(&stop, &joined, &woken))?;
+        Ok(Self { shared, joining, wake, running: Mutex::new(Some((source, thread))) })
+    }
+
+    /// Sends `data` to every subscriber as an event called `name`. Never waits; an event that overtakes one
+    /// not yet taken replaces it.
+    pub fn publish(&self, name: &str, data: &str) {
+        if data.len() > EVENT_MAX {
+            log::warn!(
+                "event {name} of {} bytes is over the {EVENT_MAX} limit and is not sent",
+                data.len()
+            );
+            return;
+        }
+        let mut ring = self.shared.ring.lock();
+        ring.newest += 1;
+        let number = ring.newest;
+        let mut event = format!("id: {}-{number}\nevent: {name}\n", self.shared.epoch);
+        for line in data.lines() {
+            event.push_str(&format!("data: {line}\n"));
+        }
+        event.push('\n');
+        if ring.events.len() == RING {
+            ring.events.pop_front();
+        }
+        ring.events.push_back((number, event.into_bytes().into()));
+        drop(ring);
+        // Full means that the broadcaster has yet to look: it will see this event too.
+        let _ = self.wake.try_send(());
+    }
+
+    /// How many streams are open.
+    pub fn clients(&self) -> usize {
+        self.shared.clients.load(Ordering::Relaxed)
+    }
+
+    /// Closes every stream and joins the broadcaster. Later calls do nothing.
+    pub fn shutdown(&self) {
+        if let Some((source, thread)) = self.running.lock().take() {
+            drop(source);
+            thread.join();
+        }
+    }
+
+    /// Hands a connection over; false if there are too many already.
+    pub(super) fn join(&self, socket: Arc<TcpStream>, last_id: Option<&str>) -> bool {
+        let shared = &self.shared;
+        let room = |open| (open < shared.max_clients).then_some(open + 1);
+        if shared.clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
+            return false;
+        }
+        let client = Client::new(Arc::clone(shared), socket, last_id);
+        client.is_some_and(|client| self.joining.send_timeout(client, JOIN_WAIT).is_ok())
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl Shared {
+    /// What a new client is sent: all it missed if that is known, or else the newest event.
+    fn greeting(&self, last_id: Option<&str>) -> (Vec<u8>, u64) {
+        let known = last_id.and_then(|id| {
+            let (epoch, number) = id.split_once('-')?;
+            (epoch.parse() == Ok(self.epoch)).then(|| number.parse::<u64>().ok())?
+        });
+        let ring = self.ring.lock();
+        let oldest = ring.events.front().map_or(0, |(number, _)| *number);
+        let after = match known {
+            Some(number) if number + 1 >= oldest && number <= ring.newest => number,
+            _ => ring.newest.saturating_sub(1),
+        };
+        let mut bytes = HEAD.to_vec();
+        for (_, event) in ring.events.iter().filter(|(number, _)| *number > after) {
+            bytes.extend_from_slice(event);
+        }
+        (bytes, ring.newest)
+    }
+}
+
+/// One subscriber; dropping it closes the connection and gives its place back.
+struct Client {
+    shared: Arc<Shared>,
+    socket: Arc<TcpStream>,
+    // What is being written, and how far it got: an event that was begun must be finished.
+    current: Arc<[u8]>,
+    written: usize,
+    // The newest event that waits behind it.
+    next: Option<Arc<[u8]>>,
+    // The newest event it has or is about to get.
+    latest: u64,
+    stalled_since: Option<Instant>,
+}
+
+impl Client {
+    fn new(shared: Arc<Shared>, socket: Arc<TcpStream>, last_id: Option<&str>) -> Option<Self> {
+        let (greeting, latest) = shared.greeting(last_id);
+        let client = Self {
+            shared,
+            socket,
+            current: greeting.into(),
+            written: 0,
+            next: None,
+            latest,
+            stalled_since: None,
+        };
+        // Best effort: without it the stream works and costs more memory.
+        let _ = socket2::SockRef::from(&*client.socket).set_send_buffer_size(SEND_BUFFER);
+        client.socket.set_nonblocking(true).is_ok().then_some(client)
+    }
+
+    fn is_behind(&self) -> bool {
+        self.written < self.current.len()
+    }
+
+    fn offer(&mut self, event: &Arc<[u8]>) {
+        if self.is_behind() {
+            self.next = Some(Arc::clone(event));
+        } else {
+            self.current = Arc::clone(event);
+            self.written = 0;
+        }
+    }
+
+    /// Writes what the socket takes; false if the client is gone or has stalled for too long.
+    fn flush(&mut self, now: Instant) -> bool {
+        while self.is_behind() {
+            match (&*self.socket).write(&self.current[self.written..]) {
+                Ok(0) => return false,
+                Ok(count) => {
+                    self.written += count;
+                    self.stalled_since = None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let since = *self.stalled_since.get_or_insert(now);
+                    return now.duration_since(since) < STALL_MAX;
+                }
+                Err(_) => return false,
+            }
+            if !self.is_behind()
+                && let Some(next) = self.next.take()
+            {
+                self.current = next;
+                self.written = 0;
+            }
+        }
+        true
+    }
+
+    fn has_left(&self) -> bool {
+        match (&*self.socket).read(&mut [0; CHATTER_MAX]) {
+            Ok(count) => count == 0,
+            Err(error) => {
+                !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+            }
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // The front's thread may still hold the socket for a moment: close it for both.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        self.shared.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Broadcaster {
+    shared: Arc<Shared>,
+    clients: Vec<Client>,
+    // The newest event that was offered to all.
+    sent: u64,
+}
+
+impl Broadcaster {
+    fn run(mut self, stop: &StopToken, joined: &Receiver<Client>, woken: &Receiver<()>) {
+        let ping: Arc<[u8]> = PING.into();
+        let mut next_ping = Instant::now() + PING_EVERY;
+        loop {
+            let behind = self.clients.iter().any(Client::is_behind);
+            let until_ping = next_ping.saturating_duration_since(Instant::now());
+            let wait = if behind { until_ping.min(RETRY_EVERY) } else { until_ping };
+            select! {
+                recv(stop.channel()) -> _ => return,
+                recv(joined) -> client => match client {
+                    Ok(client) => self.clients.push(client),
+                    Err(_) => return,
+                },
+                recv(woken) -> token => if token.is_err() { return },
+                recv(after(wait)) -> _ => {}
+            }
+            self.clients.extend(joined.try_iter());
+            self.offer_fresh();
+            let now = Instant::now();
+            if now >= next_ping {
+                next_ping = now + PING_EVERY;
+                self.clients.retain(|client| !client.has_left());
+                for client in self.clients.iter_mut().filter(|client| !client.is_behind()) {
+                    client.offer(&ping);
+                }
+            }
+            self.clients.retain_mut(|client| client.flush(now));
+        }
+    }
+
+    fn offer_fresh(&mut self) {
+        let fresh: Vec<_> = {
+            let ring = self.shared.ring.lock();
+            ring.events.iter().filter(|(number, _)| *number > self.sent).cloned().collect()
+        };
+        if let Some((number, _)) = fresh.last() {
+            self.sent = *number;
+        }
+        for client in &mut self.clients {
+            // One that joined between the publication and now has it in its greeting.
+            for (number, event) in &fresh {
+                if *number > client.latest {
+                    client.offer(event);
+                    client.latest = *number;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! Request heads: strict framing, and what the path and the query mean (pure).
+//!
+//! Whatever two parsers could read in two ways is refused: bare line feeds, folded or spaced header lines,
+//! any Transfer-Encoding, a Content-Length that is not one plain number, encoded slashes and dots.
+
+use super::message::Request;
+
+/// The largest request head. nsqd's clients and browsers send well under 4 KiB.
+pub(super) const HEAD_MAX: usize = 16 * 1024;
+
+/// The most header lines; a browser sends about 20.
+const HEADERS_MAX: usize = 64;
+
+/// The most pairs in a query; the longest API here takes 6.
+const QUERY_MAX: usize = 64;
+
+/// The longest method: `PROPPATCH` and friends fit.
+const METHOD_MAX: usize = 16;
+
+/// Carries the client's address to the backend; from the network it is never taken over.
+pub(super) const PEER_HEADER: &str = "x-front-peer";
+
+/// Headers that speak of one connection, or of framing, which the front has settled.
+const NOT_FORWARDED: [&str; 11] = [
+    "connection",
+    "content-length",
+    "expect",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    PEER_HEADER,
+];
+
+/// Why a request is answered without being handled.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) reason: &'static str,
+}
+
+fn bad(reason: &'static str) -> Refusal {
+    Refusal { status: 400, reason }
+}
+
+/// A vetted head.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Head {
+    /// Method, decoded target and headers; the body is not read yet.
+    pub(super) request: Request,
+    /// The target as it came: visible ASCII, decodes without error.
+    pub(super) target: String,
+    /// 0 if the client gave none.
+    pub(super) content_length: u64,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub(super) expects_continue: bool,
+}
+
+/// Finds the end of the head in `bytes`, of which the first `seen` are known not to hold it.
+///
+/// `Ok(None)` means "read more". Refuses early what cannot become a head, so that a TLS or NSQ client gets
+/// its answer at once and not after the deadline.
+pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> {
+    match bytes.first() {
+        None => return Ok(None),
+        Some(0x16) => return Err(bad("this port speaks plain HTTP, not TLS")),
+        Some(first) if !first.is_ascii_uppercase() => return Err(bad("this port speaks HTTP/1.1")),
+        Some(_) => {}
+    }
+    // Three bytes back: the terminator may be split over two reads.
+    for index in seen.saturating_sub(3)..bytes.len().min(HEAD_MAX) {
+        match bytes[index] {
+            b'\n' if index == 0 || bytes[index - 1] != b'\r' => {
+                return Err(bad("a line ends without a carriage return"));
+            }
+            b'\n' if bytes[..=index].ends_with(b"\r\n\r\n") => return Ok(Some(index + 1)),
+            b'\r' if bytes.get(index + 1).is_some_and(|next| *next != b'\n') => {
+                return Err(bad("a carriage return stands alone"));
+            }
+            0 => return Err(bad("the head holds a NUL byte")),
+            _ => {}
+        }
+    }
+    if bytes.len() >= HEAD_MAX {
+        return Err(Refusal {
+            status: 431,
+            reason: "the request head is over the limit of 16 KiB",
+        });
+    }
+    Ok(None)
+}
+
+/// Reads the head that [`find_end`] delimited.
+pub(super) fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
+    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut lines);
+    match parsed.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Refusal { status: 431, reason: "more than 64 header lines" });
+        }
+        Err(httparse::Error::Version) => {
+            return Err(bad("only HTTP/1.0 and HTTP/1.1 are spoken here"));
+        }
+        _ => return Err(bad("the request head is malformed")),
+    }
+    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Err(bad("the request head is malformed"));
+    };
+    if method.len() > METHOD_MAX || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Err(bad("the method is malformed"));
+    }
+
+    let mut headers = Vec::new();
+    let mut content_length = None;
+    let mut expects_continue = false;
+    let mut hosts = 0;
+    for line in parsed.headers.iter() {
+        let name = line.name.to_ascii_lowercase();
+        let value =
+            std::str::from_utf8(line.value).map_err(|_| bad("a header value is not ASCII"))?.trim();
+        if !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+            return Err(bad("a header value is not printable ASCII"));
+        }
+        match name.as_str() {
+            "transfer-encoding" => {
+                return Err(bad("Transfer-Encoding is not supported; send a Content-Length"));
+            }
+            "content-length" => {
+                if content_length.is_some() {
+                    return Err(bad("more than one Content-Length"));
+                }
+                // `parse` alone would take a sign.
+                if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return Err(bad("the Content-Length is not a number"));
+                }
+                // A number too large for u64 is over every limit.
+                content_length = Some(value.parse().unwrap_or(u64::MAX));
+            }
+            "expect" if value.eq_ignore_ascii_case("100-continue") => {
+                expects_continue = version == 1
+            }
+            "expect" => {
+                return Err(Refusal { status: 417, reason: "only Expect: 100-continue is known" });
+            }
+            "host" => hosts += 1,
+            _ => {}
+        }
+        headers.push((name, value.to_owned()));
+    }
+    if hosts > 1 || (hosts == 0 && version == 1) {
+        return Err(bad("one Host header is needed"));
+    }
+    let (path, query) = parse_target(target)?;
+    Ok(Head {
+        request: Request { method: method.to_owned(), path, query, headers, ..Request::default() },
+        target: target.to_owned(),
+        content_length: content_length.unwrap_or(0),
+        expects_continue,
+    })
+}
+
+/// Path and query of an origin-form target, decoded.
+#[allow(clippy::type_complexity, reason = "a path and its query")]
+pub(super) fn parse_target(target: &str) -> Result<(String, Vec<(String, String)>), Refusal> {
+    if !target.starts_with('/') {
+        return Err(bad("the target must be a path that starts with /"));
+    }
+    if !target.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b'\\' && byte != b'#') {
+        return Err(bad("the target holds a character that must be encoded"));
+    }
+    let (raw_path, raw_query) = target.split_once('?').unwrap_or((target, ""));
+    if raw_path.to_ascii_lowercase().contains("%2f") {
+        return Err(bad("the path holds an encoded slash"));
+    }
+    let path = decode(raw_path, false).ok_or(bad("the path is not encoded properly"))?;
+    if path.chars().any(|character| character.is_control() || matches!(character, '\\' | '%')) {
+        return Err(bad("the path holds a character that no path here has"));
+    }
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(bad("the path leads elsewhere"));
+    }
+    let mut query = Vec::new();
+    for pair in raw_query.split('&').filter(|pair| !pair.is_empty()) {
+        if query.len() == QUERY_MAX {
+            return Err(bad("the query has more than 64 parts"));
+        }
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decoded = decode(key, true).zip(decode(value, true));
+        query.push(decoded.ok_or(bad("the query is not encoded properly"))?);
+    }
+    Ok((path, query))
+}
+
+/// Undoes percent encoding; `None` for half an escape or bytes that are not UTF-8.
+fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let high = char::from(rest.next()?).to_digit(16)?;
+                let low = char::from(rest.next()?).to_digit(16)?;
+                u8::try_from(high * 16 + low).ok()?
+            }
+            b'+' if plus_is_space => b' ',
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The request as the backend gets it: one plain framing, one connection, nothing hop-by-hop.
+pub(super) fn serialise(head: &Head, body: &[u8]) -> Vec<u8> {
+    let request = &head.request;
+    let mut wire = format!("{} {} HTTP/1.1\r\n", request.method, head.target);
+    for (name, value) in &request.headers {
+        if !NOT_FORWARDED.contains(&name.as_str()) {
+            wire.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    if let Some(peer) = request.peer {
+        wire.push_str(&format!("{PEER_HEADER}: {peer}\r\n"));
+    }
+    wire.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()));
+    let mut wire = wire.into_bytes();
+    wire.extend_from_slice(body);
+    wire
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(wire: &[u8], status: u16) {
+        let mut got = None;
+        // However the bytes are split, the outcome is the same.
+        for step in [1, 7, wire.len()] {
+            let mut seen = 0;
+            let mut outcome = Ok(None);
+            while seen < wire.len() && outcome == Ok(None) {
+                let next = (seen + step).min(wire.len());
+                outcome = find_end(&wire[..next], seen);
+                seen = next;
+            }
+            let result = match outcome {
+                Ok(Some(end)) => parse(&wire[..end]).map(|head| head.target),
+                Ok(None) => panic!("no end found: {}", wire.escape_ascii()),
+                Err(refusal) => Err(refusal),
+            };
+            let refusal = result.expect_err("must be refused");
+            assert_eq!(refusal.status, status, "{}: {}", wire.escape_ascii(), refusal.reason);
+            got = Some(refusal);
+        }
+        assert!(got.is_some());
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_in_two_ways_is_refused() {
+        let bad = [
+            "Content-Length: 3\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked",
+            "Transfer-Encoding: xchunked",
+            "transfer-encoding : chunked",
+            "Content-Length: 3\r\nContent-Length: 4",
+            "Content-Length: 3\r\ncontent-length: 3",
+            "Content-Length: 3, 3",
+            "Content-Length: +3",
+            "Content-Length: -3",
+            "Content-Length: 0x3",
+            "Content-Length: ",
+            "Content-Length : 3",
+            "X-A: b\n",
+            "X-A: b\nContent-Length: 3",
+            "X-A: b\r\n folded",
+            "X-A: b\r\n\tfolded",
+            "X-A: b\rc",
+            "X-A: \u{e9}",
+            "X-A: \u{1}",
+            "X-A: a\0b",
+            "no colon",
+            ": no name",
+            "Host: b",
+        ];
+        for lines in bad {
+            refused(format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n").as_bytes(), 400);
+        }
+        refused(b"GET / HTTP/1.1\r\n\r\n", 400);
+        refused(b"GET / HTTP/1.1\nHost: a\n\n", 400);
+        refused(b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", 417);
+        let many = "X-A: b\r\n".repeat(65);
+        refused(format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n").as_bytes(), 431);
+        let long = "a".repeat(HEAD_MAX);
+        refused(format!("GET / HTTP/1.1\r\nHost: {long}\r\n\r\n").as_bytes(), 431);
+    }
+
+    #[test]
+    fn other_protocols_are_refused_at_their_first_bytes() {
+        for wire in [&b"\x16\x03\x01\x02\x00\x01"[..], b"  V2", b"\r\nGET / HTTP/1.1", b"\0", b"{}"]
+        {
+            assert_eq!(find_end(wire, 0).map_err(|refusal| refusal.status), Err(400));
+        }
+        refused(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400);
+        refused(b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 400);
+        refused(b"GET /\r\n\r\n", 400);
+        refused(b"Get / HTTP/1.1\r\nHost: a\r\n\r\n", 400);
+    }
+
+    #[test]
+    fn paths_that_lead_elsewhere_are_refused() {
+        for target in [
+            "/../etc/passwd",
+            "/a/../b",
+            "/.",
+            "/%2e%2e/x",
+            "/%2E./x",
+            "/a%2fb",
+            "/a%2Fb",
+            "/%00",
+            "/%0d%0a",
+            "/%252e%252e",
+            "/a%5cb",
+            "/a\\b",
+            "/%c0%ae",
+            "/%",
+            "/%4",
+            "/%zz",
+            "http://example.org/",
+            "//%2e",
+            "*",
+            "a",
+            "/a#b",
+            "/?a=%",
+            "/?a=%ff",
+        ] {
+            assert_eq!(
+                parse_target(target).map_err(|refusal| refusal.status),
+                Err(400),
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_good_head_is_decoded_and_forwarded_with_one_framing() {
+        let wire = b"POST /a%20b?x=1&y=a+b%26&z HTTP/1.1\r\nHost: h:1\r\nConnection: keep-alive\r\n\
+            X-Front-Peer: 9.9.9.9:9\r\nTE: trailers\r\nExpect: 100-Continue\r\nContent-Length: 3\r\n\r\n";
+        assert_eq!(find_end(wire, 0), Ok(Some(wire.len())));
+        let mut head = parse(wire).unwrap();
+        assert_eq!(head.request.path, "/a b");
+        assert_eq!(head.request.get("y"), Some("a b&"));
+        assert_eq!(head.request.get("z"), Some(""));
+        assert_eq!((head.content_length, head.expects_continue), (3, true));
+        head.request.peer = Some("127.0.0.1:5".parse().unwrap());
+        assert_eq!(
+            String::from_utf8(serialise(&head, b"abc")).unwrap(),
+            "POST /a%20b?x=1&y=a+b%26&z HTTP/1.1\r\nhost: h:1\r\nx-front-peer: 127.0.0.1:5\r\n\
+             content-length: 3\r\nconnection: close\r\n\r\nabc"
+        );
+    }
+
+    #[test]
+    fn a_length_past_every_integer_is_over_the_limit() {
+        let wire =
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", "9".repeat(40));
+        assert_eq!(parse(wire.as_bytes()).unwrap().content_length, u64::MAX);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let mut wire = b"GET ".to_vec();
+            wire.extend(&bytes);
+            let _ = find_end(&bytes, 0);
+            let _ = find_end(&wire, 0);
+            let _ = parse(&wire);
+            let _ = parse_target(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Integration tests: everything with a socket, one binary, one link.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod http;
