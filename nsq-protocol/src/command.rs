@@ -320,6 +320,14 @@ impl CommandDecoder {
         Self { buf: vec![0; at_rest], start: 0, end: 0, wanted: 1, scanned: 0, at_rest, limits }
     }
 
+    /// Changes the size of the buffer at rest: a connection that proves busy deserves a larger one.
+    pub fn set_at_rest(&mut self, bytes: usize) {
+        self.at_rest = bytes.max(4 << 10);
+        if self.buf.len() < self.at_rest {
+            self.buf.resize(self.at_rest, 0);
+        }
+    }
+
     /// Where the next bytes of the stream belong: never empty. Tell [`CommandDecoder::advance`] how many came.
     pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {

@@ -1,0 +1,68 @@
+//! When messages in flight time out and deferred ones fall due (pure).
+//!
+//! One heap for the whole broker. A message that is finished stays in it until its time comes or the heap
+//! is swept: at a million messages a second and timeouts of a minute it would hold 60 million stale entries,
+//! so it is swept as soon as most of it is stale.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Instant;
+
+/// Stale entries that are not worth a sweep.
+const STALE_MIN: usize = 1024;
+
+/// One message of one channel, and its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    pub(super) channel: u64,
+    pub(super) id: u64,
+}
+
+/// The deadlines of all channels, the next one on top.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    heap: BinaryHeap<Reverse<Deadline>>,
+    /// Whether the next deadline has moved forward since the last [`Deadlines::take_sooner`].
+    sooner: bool,
+}
+
+impl Deadlines {
+    pub(super) fn push(&mut self, deadline: Deadline) {
+        self.sooner |= self.next().is_none_or(|next| deadline.at < next);
+        self.heap.push(Reverse(deadline));
+    }
+
+    /// The next time at which [`Deadlines::pop`] may have something.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse(deadline)| deadline.at)
+    }
+
+    /// Takes the next deadline that has come by `now`; it may be stale.
+    pub(super) fn pop(&mut self, now: Instant) -> Option<Deadline> {
+        self.heap.peek().filter(|Reverse(deadline)| deadline.at <= now)?;
+        self.heap.pop().map(|Reverse(deadline)| deadline)
+    }
+
+    /// Whether the one who waits for [`Deadlines::next`] must look again.
+    pub(super) fn take_sooner(&mut self) -> bool {
+        std::mem::take(&mut self.sooner)
+    }
+
+    /// Drops what is not `valid` any more if, with `live` valid deadlines, that is most of the heap.
+    pub(super) fn sweep(&mut self, live: usize, valid: impl Fn(&Deadline) -> bool) {
+        if self.heap.len() <= 3 * live + STALE_MIN {
+            return;
+        }
+        self.heap.retain(|Reverse(deadline)| valid(deadline));
+        // A burst of 65,535 in flight on many connections must not hold its room for ever.
+        if self.heap.capacity() > 4 * (self.heap.len() + STALE_MIN) {
+            self.heap.shrink_to(2 * (self.heap.len() + STALE_MIN));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+}

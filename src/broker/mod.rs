@@ -1,0 +1,142 @@
+//! A broker that NSQ clients take for nsqd 1.3.0, in process or as `playcounts broker`.
+//!
+//! `core`, with `topic`s, `channel`s, `batch`es and `deadlines`, holds the state and no socket, thread or
+//! clock; `session` is one connection's conversation, as pure; `server` has the sockets and threads, `http`
+//! the HTTP API. It shares the codec with the client and uses nothing else of it.
+//!
+//! Not here: TLS, compression, AUTH, registration with nsqlookupd, disk. Where it differs from nsqd on
+//! purpose: messages of a lost connection are requeued at once, nothing waits in an output buffer, an MPUB is
+//! taken whole or not at all, and a publish that finds memory full is refused.
+
+#![allow(dead_code, reason = "the HTTP API that uses the rest comes next")]
+
+mod batch;
+mod channel;
+mod config;
+mod core;
+mod deadlines;
+mod server;
+mod session;
+mod stats;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
+
+pub use config::BrokerConfig;
+pub use stats::{ChannelStats, ClientStats, Latency, MemoryStats, PubCount, Stats, TopicStats};
+
+use server::Hub;
+use stats::StatsFilter;
+
+/// How long the connection that wakes `accept` may take: it goes to this very process.
+const WAKE_WAIT: Duration = Duration::from_secs(1);
+
+/// A running broker. Dropping it stops it.
+pub struct Broker {
+    hub: Arc<Hub>,
+    tcp_addr: SocketAddr,
+    // In the order of stopping; `None` once stopped.
+    running: Option<Running>,
+}
+
+struct Running {
+    stop: StopSource,
+    accept: OwnedThread<()>,
+    timer: OwnedThread<()>,
+}
+
+impl Broker {
+    /// Binds the addresses and starts the threads.
+    ///
+    /// # Errors
+    /// An address cannot be resolved or bound, or the system refuses a thread.
+    pub fn start(config: BrokerConfig) -> Result<Self> {
+        let listener = bind(&config.tcp_address, "--tcp-address")?;
+        let tcp_addr = listener.local_addr().context("cannot tell the port that was bound")?;
+        let (stop, token) = stop_pair();
+        let (hub, inbox) = Hub::new(Arc::new(config), token);
+        let hub = Arc::new(hub);
+        let timer = {
+            let hub = Arc::clone(&hub);
+            OwnedThread::spawn("broker-timer", move || server::timer_loop(&hub, &inbox))
+        };
+        let timer = timer.context("cannot start the broker's timer thread")?;
+        let accept = {
+            let hub = Arc::clone(&hub);
+            OwnedThread::spawn("broker-accept", move || server::accept_loop(&hub, &listener))
+        };
+        let accept = match accept {
+            Ok(accept) => accept,
+            Err(error) => {
+                // The timer must hear of it before it is joined.
+                drop(stop);
+                drop(timer);
+                return Err(error).context("cannot start the broker's accept thread");
+            }
+        };
+        log::info!("broker: TCP on {tcp_addr}");
+        Ok(Self { hub, tcp_addr, running: Some(Running { stop, accept, timer }) })
+    }
+
+    /// Where NSQ clients connect to.
+    pub fn tcp_addr(&self) -> SocketAddr {
+        self.tcp_addr
+    }
+
+    /// Everything that `/stats` shows.
+    pub fn stats(&self) -> Stats {
+        self.hub.with_core(|core| core.stats(&StatsFilter::default()))
+    }
+
+    /// Closes every connection and joins every thread. What is still queued is lost.
+    pub fn shutdown(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        let Some(Running { stop, accept, timer }) = self.running.take() else { return };
+        // 1. No new connection: accept() returns for one of our own.
+        drop(stop);
+        if let Err(error) = TcpStream::connect_timeout(&reachable(self.tcp_addr), WAKE_WAIT) {
+            log::debug!("broker: cannot wake accept: {error}");
+        }
+        accept.join();
+        // 2. The connections, whatever they are doing.
+        self.hub.close_all();
+        // 3. Nothing needs the timer any more.
+        timer.join();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn bind(address: &str, flag: &str) -> Result<std::net::TcpListener> {
+    // nsqd's form for every address.
+    let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.into() };
+    let resolved = full
+        .to_socket_addrs()
+        .with_context(|| format!("{address} is no address to listen on; give {flag} host:port"))?
+        .next()
+        .ok_or_else(|| anyhow!("{address} has no address to listen on; give {flag} host:port"))?;
+    server::listen(resolved).with_context(|| {
+        format!("cannot listen on {address}; stop what holds it or give another {flag}, port 0 takes a free one")
+    })
+}
+
+/// Where this process reaches what is bound to `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other.ip(),
+    };
+    SocketAddr::new(ip, address.port())
+}

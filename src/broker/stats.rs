@@ -1,0 +1,289 @@
+//! What `/stats` shows: nsqd's keys in nsqd's order, and nsqd's text form (pure).
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::config::NSQD_VERSION;
+
+/// What to leave out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StatsFilter<'a> {
+    /// Only this topic; empty: all.
+    pub(super) topic: &'a str,
+    /// Only this channel; empty: all.
+    pub(super) channel: &'a str,
+    pub(super) include_clients: bool,
+    pub(super) include_memory: bool,
+}
+
+impl Default for StatsFilter<'_> {
+    fn default() -> Self {
+        Self { topic: "", channel: "", include_clients: true, include_memory: true }
+    }
+}
+
+/// A broker at one moment, as `/stats?format=json` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stats {
+    /// The nsqd version that the broker behaves like.
+    pub version: String,
+    /// `OK`.
+    pub health: String,
+    /// Seconds since the Unix epoch.
+    pub start_time: i64,
+    /// Sorted by name; absent when a topic was asked for that does not exist.
+    pub topics: Option<Vec<TopicStats>>,
+    /// Go's heap in nsqd; here the memory that messages take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryStats>,
+    /// Connections that have published; absent when there is none, or when clients were left out.
+    pub producers: Option<Vec<ClientStats>>,
+}
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TopicStats {
+    /// Its name.
+    pub topic_name: String,
+    /// Sorted by name.
+    pub channels: Vec<ChannelStats>,
+    /// Messages that wait in the topic itself: it has no channel, or is paused.
+    pub depth: usize,
+    /// Those of them on disk: none.
+    pub backend_depth: usize,
+    /// Messages published, ever.
+    pub message_count: u64,
+    /// Bytes of their bodies.
+    pub message_bytes: u64,
+    /// Whether messages stay in the topic.
+    pub paused: bool,
+    /// Not measured.
+    pub e2e_processing_latency: Latency,
+}
+
+/// One channel.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChannelStats {
+    /// Its name.
+    pub channel_name: String,
+    /// Messages that wait.
+    pub depth: usize,
+    /// Those of them on disk: none.
+    pub backend_depth: usize,
+    /// Messages that consumers hold.
+    pub in_flight_count: usize,
+    /// Messages whose time has not come.
+    pub deferred_count: usize,
+    /// Messages received from the topic, ever.
+    pub message_count: u64,
+    /// REQs.
+    pub requeue_count: u64,
+    /// Messages in flight whose time ran out.
+    pub timeout_count: u64,
+    /// Consumers.
+    pub client_count: usize,
+    /// The consumers; absent when they were left out.
+    pub clients: Option<Vec<ClientStats>>,
+    /// Whether consumers get nothing.
+    pub paused: bool,
+    /// Not measured.
+    pub e2e_processing_latency: Latency,
+}
+
+/// One connection.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ClientStats {
+    /// What it calls itself.
+    pub client_id: String,
+    /// Where it says it runs.
+    pub hostname: String,
+    /// `V2`.
+    pub version: String,
+    /// `host:port`.
+    pub remote_address: String,
+    /// 0 new, 3 subscribed, 4 closing.
+    pub state: u8,
+    /// Its RDY.
+    pub ready_count: u32,
+    /// Messages that it holds.
+    pub in_flight_count: u32,
+    /// Messages sent to it, ever.
+    pub message_count: u64,
+    /// FINs.
+    pub finish_count: u64,
+    /// REQs.
+    pub requeue_count: u64,
+    /// Seconds since the Unix epoch.
+    pub connect_ts: i64,
+    /// Per cent of messages that it wants; 0: all.
+    pub sample_rate: u8,
+    /// Whether its stream is deflated.
+    pub deflate: bool,
+    /// Whether its stream is in snappy frames.
+    pub snappy: bool,
+    /// The program.
+    pub user_agent: String,
+    /// What it has published: one topic, as in nsqd.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pub_counts: Vec<PubCount>,
+    /// Whether its stream is in TLS.
+    pub tls: bool,
+    /// Empty without TLS.
+    pub tls_cipher_suite: String,
+    /// Empty without TLS.
+    pub tls_version: String,
+    /// Empty without TLS.
+    pub tls_negotiated_protocol: String,
+    /// False without TLS.
+    pub tls_negotiated_protocol_is_mutual: bool,
+}
+
+/// Messages that one connection has published to one topic.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PubCount {
+    /// The topic.
+    pub topic: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// nsqd's keys for Go's heap.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MemoryStats {
+    /// Here: messages in memory, deferred and in flight ones included.
+    pub heap_objects: u64,
+    /// 0.
+    pub heap_idle_bytes: u64,
+    /// Here: bytes that messages take, as counted against `max_memory`.
+    pub heap_in_use_bytes: u64,
+    /// 0.
+    pub heap_released_bytes: u64,
+    /// 0: there is no collector.
+    pub gc_pause_usec_100: u64,
+    /// 0.
+    pub gc_pause_usec_99: u64,
+    /// 0.
+    pub gc_pause_usec_95: u64,
+    /// Here: `max_memory`.
+    pub next_gc_bytes: u64,
+    /// 0.
+    pub gc_total_runs: u32,
+}
+
+/// nsqd's key for a measurement that is off by default, and always here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Latency {
+    /// 0.
+    pub count: u64,
+    /// `null`.
+    pub percentiles: Option<Vec<()>>,
+}
+
+impl Stats {
+    /// nsqd's text form, for people; `uptime` and `now_s` are the caller's clock.
+    pub(super) fn to_text(&self, start: &str, uptime: Duration, now_s: i64) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_text(&mut out, start, uptime, now_s);
+        out
+    }
+
+    fn write_text(&self, w: &mut String, start: &str, uptime: Duration, now_s: i64) -> fmt::Result {
+        writeln!(w, "nsqd v{NSQD_VERSION} (playcounts {})", env!("CARGO_PKG_VERSION"))?;
+        writeln!(w, "start_time {start}")?;
+        writeln!(w, "uptime {uptime:?}")?;
+        writeln!(w, "\nHealth: {}", self.health)?;
+        if let Some(memory) = &self.memory {
+            writeln!(w, "\nMemory:")?;
+            for (key, value) in [
+                ("heap_objects", memory.heap_objects),
+                ("heap_idle_bytes", memory.heap_idle_bytes),
+                ("heap_in_use_bytes", memory.heap_in_use_bytes),
+                ("heap_released_bytes", memory.heap_released_bytes),
+                ("gc_pause_usec_100", memory.gc_pause_usec_100),
+                ("gc_pause_usec_99", memory.gc_pause_usec_99),
+                ("gc_pause_usec_95", memory.gc_pause_usec_95),
+                ("next_gc_bytes", memory.next_gc_bytes),
+                ("gc_total_runs", u64::from(memory.gc_total_runs)),
+            ] {
+                writeln!(w, "   {key:<25}\t{value}")?;
+            }
+        }
+        let topics = self.topics.as_deref().unwrap_or_default();
+        write!(w, "\nTopics:{}", if topics.is_empty() { " None\n" } else { "" })?;
+        for topic in topics {
+            writeln!(
+                w,
+                "\n{}[{:<15}] depth: {:<5} be-depth: {:<5} msgs: {:<8} e2e%: ",
+                if topic.paused { "*P " } else { "   " },
+                topic.topic_name,
+                topic.depth,
+                topic.backend_depth,
+                topic.message_count,
+            )?;
+            for channel in &topic.channels {
+                channel.write_text(w, now_s)?;
+            }
+        }
+        let producers = self.producers.as_deref().unwrap_or_default();
+        writeln!(w, "\nProducers:{}", if producers.is_empty() { " None" } else { "" })?;
+        for client in producers {
+            write!(w, "   ")?;
+            client.write_text(w, now_s)?;
+        }
+        Ok(())
+    }
+}
+
+impl ChannelStats {
+    fn write_text(&self, w: &mut String, now_s: i64) -> fmt::Result {
+        writeln!(
+            w,
+            "{}[{:<25}] depth: {:<5} be-depth: {:<5} inflt: {:<4} def: {:<4} re-q: {:<5} timeout: {:<5} \
+             msgs: {:<8} e2e%: ",
+            if self.paused { "   *P " } else { "      " },
+            self.channel_name,
+            self.depth,
+            self.backend_depth,
+            self.in_flight_count,
+            self.deferred_count,
+            self.requeue_count,
+            self.timeout_count,
+            self.message_count,
+        )?;
+        for client in self.clients.as_deref().unwrap_or_default() {
+            write!(w, "        ")?;
+            client.write_text(w, now_s)?;
+        }
+        Ok(())
+    }
+}
+
+impl ClientStats {
+    fn write_text(&self, w: &mut String, now_s: i64) -> fmt::Result {
+        let port = self.remote_address.rsplit(':').next().unwrap_or_default();
+        let id = format!("{}:{port} {}", self.hostname, self.user_agent);
+        write!(w, "[{} {id:<21}] ", self.version)?;
+        if self.pub_counts.is_empty() {
+            write!(
+                w,
+                "state: {} inflt: {:<4} rdy: {:<4} fin: {:<8} re-q: {:<8} msgs: {:<8}",
+                self.state,
+                self.in_flight_count,
+                self.ready_count,
+                self.finish_count,
+                self.requeue_count,
+                self.message_count,
+            )?;
+        } else {
+            let total: u64 = self.pub_counts.iter().map(|entry| entry.count).sum();
+            write!(w, "msgs: {total:<8} topics: ")?;
+            for (index, entry) in self.pub_counts.iter().enumerate() {
+                write!(w, "{}{}={}", if index == 0 { "" } else { "," }, entry.topic, entry.count)?;
+            }
+        }
+        writeln!(w, " connected: {}s", now_s - self.connect_ts)
+    }
+}
