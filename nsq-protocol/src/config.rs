@@ -1,0 +1,340 @@
+//! Every timeout and limit of the client, with its unit, range and default. No IO but the host's name.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::frame::HARD_MAX_FRAME;
+use crate::identify::IdentifyRequest;
+use crate::message::MESSAGE_HEAD_LEN;
+use crate::names::{ChannelName, TopicName};
+
+/// nsqd's `--max-heartbeat-interval` unless configured: it refuses a longer interval.
+const MAX_HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// nsqd refuses a shorter interval.
+const MIN_HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The largest `max_in_flight`: what a process can be asked to hold, far over any useful window.
+const MAX_IN_FLIGHT: u32 = 1_000_000;
+
+/// Room for answers and error texts in a frame, whatever the message limit: they are below 1 KiB.
+const MIN_FRAME: usize = 64 << 10;
+
+/// The largest message that a client can be set to take: what a frame can hold.
+const MAX_MESSAGE: usize = HARD_MAX_FRAME - MESSAGE_HEAD_LEN - 4;
+
+/// How one connection to an nsqd is made and kept; the same for consumers and producers.
+///
+/// Start from [`ConnectionConfig::default`] and change fields.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionConfig {
+    /// Names this client in nsqadmin (default: the host's name up to its first dot).
+    pub client_id: String,
+    /// The host this runs on (default: its name, where the system tells it).
+    pub hostname: String,
+    /// The program, as `name/version` (default `nsq-protocol/<version>`).
+    pub user_agent: String,
+    /// Limit for the TCP connection, over all IP addresses of a name; over 0 (default 5 s). Resolving the name
+    /// comes before it and has the system's own limits.
+    pub connect_timeout: Duration,
+    /// Limit for each answer of the handshake: IDENTIFY, SUB; over 0 (default 5 s).
+    pub handshake_timeout: Duration,
+    /// Limit for the peer to take the next 64 KiB of our bytes; over 0 (default 10 s).
+    pub write_timeout: Duration,
+    /// How often nsqd shows that it lives, 1 s to 60 s in whole ms (default 30 s). A connection on which nothing
+    /// came for twice as long is given up.
+    pub heartbeat_interval: Duration,
+    /// Idle time before TCP's own probes; over 0 (default 30 s).
+    pub tcp_keepalive: Duration,
+    /// How long bytes may stay unacknowledged before the system gives the connection up; over 0
+    /// (default 30 s, Linux only).
+    pub tcp_user_timeout: Duration,
+    /// The largest message body that is taken or sent, bytes; 1 to about 16 MiB (default 1 MiB, as nsqd's
+    /// `--max-msg-size`). A peer that announces a larger frame is dropped before anything is allocated.
+    pub max_msg_size: usize,
+    /// The first wait before a reconnection (default 100 ms). It doubles, with jitter, up to `reconnect_max`.
+    pub reconnect_min: Duration,
+    /// The longest wait before a reconnection (default 15 s).
+    pub reconnect_max: Duration,
+    /// Bytes that nsqd gathers before it writes, 64 to 65536; `None`: nsqd's default, 16384.
+    pub output_buffer_size: Option<u32>,
+    /// How long nsqd gathers them, 25 ms to 30 s; `None`: nsqd's default, 250 ms.
+    pub output_buffer_timeout: Option<Duration>,
+    /// Where the client runs, for nsqd after 1.3.0 (default empty).
+    pub topology_region: String,
+    /// Where in the region, for nsqd after 1.3.0 (default empty).
+    pub topology_zone: String,
+    // TLS, compression and the AUTH secret will be fields here.
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        let hostname = host_name();
+        Self {
+            client_id: hostname.split('.').next().unwrap_or_default().to_owned(),
+            hostname,
+            user_agent: concat!("nsq-protocol/", env!("CARGO_PKG_VERSION")).to_owned(),
+            connect_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(30),
+            tcp_keepalive: Duration::from_secs(30),
+            tcp_user_timeout: Duration::from_secs(30),
+            max_msg_size: 1 << 20,
+            reconnect_min: Duration::from_millis(100),
+            reconnect_max: Duration::from_secs(15),
+            output_buffer_size: None,
+            output_buffer_timeout: None,
+            topology_region: String::new(),
+            topology_zone: String::new(),
+        }
+    }
+}
+
+/// The host's name without a system call of our own: `unsafe` is forbidden and no dependency offers it.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
+}
+
+fn whole_ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn refuse(what: String) -> Result<(), Error> {
+    Err(Error::Config { what })
+}
+
+impl ConnectionConfig {
+    /// The limit on a frame's size field.
+    pub(crate) fn max_frame(&self) -> usize {
+        (self.max_msg_size + MESSAGE_HEAD_LEN + 4).max(MIN_FRAME)
+    }
+
+    /// Longest silence of the peer before the connection is given up.
+    pub(crate) fn read_timeout(&self) -> Duration {
+        2 * self.heartbeat_interval
+    }
+
+    pub(crate) fn identify_request(&self) -> IdentifyRequest {
+        IdentifyRequest {
+            client_id: self.client_id.clone(),
+            hostname: self.hostname.clone(),
+            user_agent: self.user_agent.clone(),
+            feature_negotiation: true,
+            heartbeat_interval: whole_ms(self.heartbeat_interval),
+            output_buffer_size: self.output_buffer_size.map_or(0, i64::from),
+            output_buffer_timeout: self.output_buffer_timeout.map_or(0, whole_ms),
+            topology_region: self.topology_region.clone(),
+            topology_zone: self.topology_zone.clone(),
+            ..IdentifyRequest::default()
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        for (name, value) in [
+            ("connect_timeout", self.connect_timeout),
+            ("handshake_timeout", self.handshake_timeout),
+            ("write_timeout", self.write_timeout),
+            ("tcp_keepalive", self.tcp_keepalive),
+            ("tcp_user_timeout", self.tcp_user_timeout),
+            ("reconnect_min", self.reconnect_min),
+        ] {
+            if value < Duration::from_millis(1) {
+                return refuse(format!("{name} is {value:?}: it must be at least 1 ms"));
+            }
+        }
+        if !(MIN_HEARTBEAT..=MAX_HEARTBEAT).contains(&self.heartbeat_interval) {
+            let given = self.heartbeat_interval;
+            return refuse(format!(
+                "heartbeat_interval is {given:?}: it must be {MIN_HEARTBEAT:?} to {MAX_HEARTBEAT:?}"
+            ));
+        }
+        if !(1..=MAX_MESSAGE).contains(&self.max_msg_size) {
+            let given = self.max_msg_size;
+            return refuse(format!("max_msg_size is {given}: it must be 1 to {MAX_MESSAGE} bytes"));
+        }
+        Ok(())
+    }
+}
+
+fn check_addresses(addresses: &[String]) -> Result<(), Error> {
+    if addresses.is_empty() {
+        return refuse("no nsqd address is given".to_owned());
+    }
+    Ok(())
+}
+
+/// What a [`crate::Consumer`] subscribes to, where, and how much it holds.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConsumerConfig {
+    /// The topic. SUB creates it where it does not exist.
+    pub topic: TopicName,
+    /// The channel. SUB creates it where it does not exist.
+    pub channel: ChannelName,
+    /// The nsqd to consume from, as `host:port` of the TCP port; at least one. One connection for each.
+    pub nsqd_addresses: Vec<String>,
+    // nsqlookupd addresses will be a field here.
+    /// Messages that may be in flight over all connections, 1 to 1,000,000 (default 2500). Memory is bounded by
+    /// twice that times the message size. With fewer than one for each nsqd, some nsqd get none.
+    pub max_in_flight: u32,
+    /// In-flight limit that nsqd is asked to apply to a message, 1 s to 15 min; `None`: nsqd's default, 60 s.
+    pub msg_timeout: Option<Duration>,
+    /// Per cent of messages to receive, 1 to 99; 0: all (default). nsqd 1.3.0 really delivers one per cent more.
+    pub sample_rate: u8,
+    /// How long [`crate::Consumer::stop`] waits for held messages to be answered (default 30 s).
+    pub stop_timeout: Duration,
+    /// Delay of a message that is given back because its handler panicked (default 1 s), so that a message that
+    /// always panics does not spin. One that is dropped unanswered otherwise is given back without delay.
+    pub panic_requeue_delay: Duration,
+    /// How each connection is made and kept.
+    pub connection: ConnectionConfig,
+}
+
+impl ConsumerConfig {
+    /// The defaults for that topic and channel; [`ConsumerConfig::nsqd`] must follow at least once.
+    pub fn new(topic: TopicName, channel: ChannelName) -> Self {
+        Self {
+            topic,
+            channel,
+            nsqd_addresses: Vec::new(),
+            max_in_flight: 2500,
+            msg_timeout: None,
+            sample_rate: 0,
+            stop_timeout: Duration::from_secs(30),
+            panic_requeue_delay: Duration::from_secs(1),
+            connection: ConnectionConfig::default(),
+        }
+    }
+
+    /// Adds an nsqd's TCP address, `host:port`.
+    pub fn nsqd(mut self, address: impl Into<String>) -> Self {
+        self.nsqd_addresses.push(address.into());
+        self
+    }
+
+    /// Sets `max_in_flight`.
+    pub fn max_in_flight(mut self, messages: u32) -> Self {
+        self.max_in_flight = messages;
+        self
+    }
+
+    pub(crate) fn identify_request(&self) -> IdentifyRequest {
+        IdentifyRequest {
+            msg_timeout: self.msg_timeout.map_or(0, whole_ms),
+            sample_rate: i64::from(self.sample_rate),
+            ..self.connection.identify_request()
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        check_addresses(&self.nsqd_addresses)?;
+        if !(1..=MAX_IN_FLIGHT).contains(&self.max_in_flight) {
+            let given = self.max_in_flight;
+            return refuse(format!("max_in_flight is {given}: it must be 1 to {MAX_IN_FLIGHT}"));
+        }
+        if self.sample_rate > 99 {
+            return refuse(format!("sample_rate is {}: it must be 0 to 99", self.sample_rate));
+        }
+        self.connection.check()
+    }
+}
+
+/// Where a [`crate::Producer`] publishes, and how much it sends ahead of the answers.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProducerConfig {
+    /// The nsqd to publish to, as `host:port` of the TCP port; at least one. The first that works is used; the
+    /// others are for when it fails.
+    pub nsqd_addresses: Vec<String>,
+    /// Commands sent and not yet answered, 1 or more (default 1024). A further one waits.
+    pub max_pending_commands: usize,
+    /// Their bytes (default 16 MiB). A further one waits, unless none is pending.
+    pub max_pending_bytes: usize,
+    /// How long a publish is tried, over all retries (default 30 s).
+    pub publish_timeout: Duration,
+    /// How long one nsqd may take for one answer before the connection is given up (default 10 s).
+    pub response_timeout: Duration,
+    /// The largest MPUB body, sizes and count included, bytes (default 5 MiB, as nsqd's `--max-body-size`).
+    pub max_body_size: usize,
+    /// The longest delay of a deferred publish (default 1 h, as nsqd's `--max-req-timeout`).
+    pub max_delay: Duration,
+    /// How each connection is made and kept.
+    pub connection: ConnectionConfig,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            nsqd_addresses: Vec::new(),
+            max_pending_commands: 1024,
+            max_pending_bytes: 16 << 20,
+            publish_timeout: Duration::from_secs(30),
+            response_timeout: Duration::from_secs(10),
+            max_body_size: 5 << 20,
+            max_delay: Duration::from_secs(3600),
+            connection: ConnectionConfig::default(),
+        }
+    }
+}
+
+impl ProducerConfig {
+    /// The defaults; [`ProducerConfig::nsqd`] must follow at least once.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an nsqd's TCP address, `host:port`.
+    pub fn nsqd(mut self, address: impl Into<String>) -> Self {
+        self.nsqd_addresses.push(address.into());
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        check_addresses(&self.nsqd_addresses)?;
+        if self.max_pending_commands == 0 {
+            return refuse("max_pending_commands is 0: it must be at least 1".to_owned());
+        }
+        self.connection.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut ConsumerConfig), want: &str) {
+        let name = "t";
+        let mut config = ConsumerConfig::new(name.parse().unwrap(), name.parse().unwrap());
+        config.nsqd_addresses.push("h:1".into());
+        change(&mut config);
+        let got = config.check().map_or_else(|error| error.to_string(), |()| String::new());
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn each_setting_out_of_range_is_named() {
+        let ms = Duration::from_millis;
+        check(|_| {}, "");
+        check(|c| c.nsqd_addresses.clear(), "no nsqd address is given");
+        check(|c| c.max_in_flight = 0, "max_in_flight is 0: it must be 1 to 1000000");
+        check(|c| c.sample_rate = 100, "sample_rate is 100: it must be 0 to 99");
+        check(
+            |c| c.connection.heartbeat_interval = ms(100),
+            "heartbeat_interval is 100ms: it must be 1s to 60s",
+        );
+        check(
+            |c| c.connection.write_timeout = Duration::ZERO,
+            "write_timeout is 0ns: it must be at least 1 ms",
+        );
+        check(
+            |c| c.connection.max_msg_size = 17 << 20,
+            "max_msg_size is 17825792: it must be 1 to 16777186 bytes",
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! What can go wrong between this process and one nsqd. No IO here.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error_code::ErrorCode;
+use crate::frame::DecodeError;
+
+/// What can go wrong between this process and one nsqd.
+///
+/// `Display` prints its own layer only; the rest is in `source()`. Cheap to clone, because several waiting
+/// callers can learn of the same lost connection.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting is out of its range, or contradicts another.
+    #[error("{what}")]
+    Config {
+        /// Which setting, its value, and the range.
+        what: String,
+    },
+    /// The address has no port, or its name has no IP address.
+    #[error("cannot resolve {addr:?}: wanted is host:port, such as 127.0.0.1:4150")]
+    Resolve {
+        /// As configured.
+        addr: String,
+        /// The resolver's answer.
+        source: Arc<io::Error>,
+    },
+    /// No IP address of that name took the connection in time.
+    #[error("cannot connect to {addr}{}", connect_hint(source))]
+    Connect {
+        /// As configured.
+        addr: String,
+        /// Of the last IP address tried.
+        source: Arc<io::Error>,
+    },
+    /// The socket failed.
+    #[error("{doing} {addr} broke off")]
+    Io {
+        /// As configured.
+        addr: String,
+        /// What was under way: "reading from", "writing to".
+        doing: &'static str,
+        /// The operating system's error.
+        source: Arc<io::Error>,
+    },
+    /// The peer did not do its part in time: no answer, no heartbeat, or no room for our bytes.
+    #[error("{doing} {addr} took longer than {limit:?}")]
+    Timeout {
+        /// As configured.
+        addr: String,
+        /// What was under way: "waiting for IDENTIFY's answer from".
+        doing: &'static str,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// The peer closed the connection.
+    #[error("{addr} closed the connection")]
+    Closed {
+        /// As configured.
+        addr: String,
+    },
+    /// nsqd answered a command with an error frame, such as `E_BAD_TOPIC`.
+    #[error("{addr} refused {command}: {code} {detail}")]
+    Refused {
+        /// As configured.
+        addr: String,
+        /// The command's name on the wire; "a command" when the answer belongs to none in particular.
+        command: &'static str,
+        /// The first word of the error frame.
+        code: ErrorCode,
+        /// The text behind it, perhaps empty.
+        detail: String,
+    },
+    /// The peer's bytes are not frames of the V2 protocol.
+    #[error("cannot make sense of what {addr} sends")]
+    Decode {
+        /// As configured.
+        addr: String,
+        /// Why.
+        source: DecodeError,
+    },
+    /// The frames are well formed but not what the protocol allows here.
+    #[error("{addr} breaks the protocol: {what}")]
+    Protocol {
+        /// As configured.
+        addr: String,
+        /// What came, and what was allowed.
+        what: String,
+    },
+    /// The client was stopped while it worked on this.
+    #[error("the client was stopped")]
+    Stopped,
+    /// The operating system refused another thread.
+    #[error("cannot start the thread {name}")]
+    Thread {
+        /// The thread's name.
+        name: String,
+        /// Its error.
+        source: Arc<io::Error>,
+    },
+}
+
+fn connect_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            ": is nsqd running there? its TCP port is 4150 by default"
+        }
+        _ => "",
+    }
+}
+
+impl Error {
+    /// How much the error tells a user who gave several addresses: the most telling one is returned.
+    pub(crate) fn weight(&self) -> u8 {
+        match self {
+            Error::Config { .. } | Error::Thread { .. } => 4,
+            Error::Refused { .. } => 3,
+            Error::Decode { .. } | Error::Protocol { .. } => 2,
+            Error::Stopped => 0,
+            _ => 1,
+        }
+    }
+
+    /// The error and its sources in one line, for logs and statistics.
+    pub(crate) fn to_line(&self) -> String {
+        let mut line = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            source = error.source();
+        }
+        line
+    }
+}
+
+/// Why a publish did not succeed, and what that says about the messages.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// Checked here: nsqd would refuse it and close the connection. Nothing was sent.
+    #[error("not published: {reason}")]
+    Invalid {
+        /// The value and the limit.
+        reason: String,
+    },
+    /// nsqd said no, and it was the only attempt that reached one. Nothing is stored, except that
+    /// `E_MPUB_FAILED` may leave the first messages of an MPUB behind.
+    ///
+    /// `E_PUB_FAILED`, `E_MPUB_FAILED`, `E_DPUB_FAILED` and `E_AUTH_FAILED` arrive here only after
+    /// retries until the publish timeout; every other code at once.
+    #[error("nsqd did not take the publish")]
+    Refused {
+        /// Always [`Error::Refused`].
+        source: Error,
+    },
+    /// At least one attempt was handed to a connection that then broke, stalled or was closed. The messages
+    /// may be stored, once or more often, or not at all.
+    #[error("it is unknown whether the publish was stored, after {attempts} attempts")]
+    Unknown {
+        /// How often it was handed to a connection.
+        attempts: u32,
+        /// What happened to the last attempt.
+        source: Error,
+    },
+    /// No connection took it before the publish timeout. Nothing is stored.
+    #[error("no nsqd took the publish within {waited:?}")]
+    NotSent {
+        /// How long was waited.
+        waited: Duration,
+        /// What stood in the way.
+        source: Error,
+    },
+}
+
+impl PublishError {
+    /// Whether a copy of the messages may be stored nevertheless.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, PublishError::Unknown { .. })
+    }
+}
+
+/// A pipelined publish that did not succeed, with its bodies given back.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unpublished<B: std::fmt::Debug> {
+    /// Why. Its text is this error's text, so it is not the source; what is behind it is.
+    pub error: Box<PublishError>,
+    /// What was to be published.
+    pub bodies: B,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_layer_prints_itself_and_a_line_prints_all() {
+        let refused = Error::Connect {
+            addr: "127.0.0.1:4150".into(),
+            source: Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused)),
+        };
+        assert_eq!(
+            refused.to_string(),
+            "cannot connect to 127.0.0.1:4150: is nsqd running there? its TCP port is 4150 by default"
+        );
+        assert!(
+            refused.to_line().ends_with("by default: connection refused"),
+            "{}",
+            refused.to_line()
+        );
+        let http = Error::Decode { addr: "h:1".into(), source: DecodeError::HttpPeer };
+        assert!(http.to_line().contains("this is an HTTP port"), "{}", http.to_line());
+    }
+}

@@ -1,0 +1,992 @@
+//! The producer: publishes to the first nsqd that works, answers to callers, moves on when it fails.
+//!
+//! ```text
+//! callers --window--> outbox --writer--> nsqd --reader--> pending commands, in order --> the waiting callers
+//! ```
+//!
+//! Connections are made, and publishes retried, on the callers' threads. Each connection has a reader
+//! (`nsq-read-N`) and a writer (`nsq-write-N`).
+//!
+//! Lock order: a session's window, then its outbox. A link's state is never locked together with either.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use crate::command::{BodiesBuf, Command};
+use crate::config::ProducerConfig;
+use crate::connection::{Connection, FrameSink, Fresh, Running};
+use crate::error::{Error, PublishError, Unpublished};
+use crate::error_code::ErrorCode;
+use crate::frame::OK;
+use crate::message::MessageRef;
+use crate::names::TopicName;
+use crate::retry::{Backoff, random};
+use crate::thread::{OwnedThread, StopSource, StopToken, stop_pair};
+use crate::transport::Closer;
+
+/// The first wait before a publish is sent again.
+const RETRY_MIN: Duration = Duration::from_millis(10);
+
+/// The longest: a full disk does not get better by asking faster.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// How long nsqd may take to close its side once all is answered.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Room for a command's name, topic, delay and sizes, when its bytes are counted against the window.
+const COMMAND_HEAD: usize = 128;
+
+/// Publishes messages to one of several nsqd. Shared by reference between threads.
+///
+/// **At least once:** when the outcome of an attempt is unknown (the connection broke after the bytes were
+/// handed to it) the publish is sent again, so a message can be stored twice. Readers must know repeats by
+/// something in the body; NSQ's message ID differs.
+///
+/// Dropped, it closes at once; [`Producer::close`] waits for what is pending.
+pub struct Producer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: ProducerConfig,
+    links: Vec<Link>,
+    /// The link in use.
+    current: AtomicUsize,
+    stop: Mutex<Option<StopSource>>,
+    stopped: StopToken,
+    /// Numbers the connections, for their threads' names.
+    connections: AtomicUsize,
+}
+
+/// One nsqd of the producer.
+struct Link {
+    addr: Arc<str>,
+    state: Mutex<LinkState>,
+    /// A dial ended.
+    dialed: Condvar,
+    counts: Arc<Counts>,
+}
+
+struct LinkState {
+    use_of: Use,
+    closed: bool,
+    backoff: Backoff,
+    /// No attempt to connect before that.
+    not_before: Instant,
+    last_error: Option<Error>,
+}
+
+enum Use {
+    Down,
+    /// A caller connects; its socket, once there is one.
+    Dialing(Option<Closer>),
+    Up(Live),
+}
+
+struct Live {
+    session: Arc<Session>,
+    reader: OwnedThread<()>,
+    writer: OwnedThread<()>,
+}
+
+#[derive(Default)]
+struct Counts {
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    unknown: AtomicU64,
+    connections: AtomicU64,
+}
+
+/// One connection.
+struct Session {
+    /// Of its link.
+    index: usize,
+    connection: Arc<Connection>,
+    window: Mutex<Window>,
+    /// The window got room, or the session ended.
+    room: Condvar,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Window {
+    pending: VecDeque<Pending>,
+    bytes: usize,
+    ended: Option<Error>,
+}
+
+/// A command that waits for its answer.
+struct Pending {
+    command: &'static str,
+    bytes: usize,
+    answer: Sender<Answer>,
+}
+
+enum Answer {
+    Accepted,
+    Refused(Error),
+    /// The connection ended first.
+    Lost(Error),
+}
+
+/// A publish on its way.
+struct Attempt {
+    session: Arc<Session>,
+    answer: Receiver<Answer>,
+    sent: Instant,
+}
+
+/// What is published, borrowed from whoever keeps it for another attempt.
+#[derive(Clone, Copy)]
+enum Publish<'a> {
+    One(TopicName, &'a [u8]),
+    Many(TopicName, &'a BodiesBuf),
+    Deferred(TopicName, u64, &'a [u8]),
+}
+
+impl Publish<'_> {
+    fn command(&self) -> Command<'_> {
+        match self {
+            Publish::One(topic, body) => Command::Pub(*topic, body),
+            Publish::Many(topic, bodies) => Command::Mpub(*topic, bodies.as_bodies()),
+            Publish::Deferred(topic, delay_ms, body) => Command::Dpub(*topic, *delay_ms, body),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        COMMAND_HEAD
+            + match self {
+                Publish::One(_, body) | Publish::Deferred(_, _, body) => body.len(),
+                Publish::Many(_, bodies) => bodies.body_size(),
+            }
+    }
+
+    /// Refuses here what nsqd would refuse by closing the connection, which would make every other pending
+    /// publish unknown.
+    fn check(&self, config: &ProducerConfig) -> Result<(), PublishError> {
+        let refuse = |reason: String| Err(PublishError::Invalid { reason });
+        let max = config.connection.max_msg_size;
+        let check_body = |body: &[u8]| match body.len() {
+            0 => refuse("the body is empty".to_owned()),
+            len if len > max => {
+                refuse(format!("a body of {len} bytes is over the {max} byte limit"))
+            }
+            _ => Ok(()),
+        };
+        match self {
+            Publish::One(_, body) => check_body(body),
+            Publish::Deferred(_, delay_ms, body) => {
+                let max = config.max_delay;
+                if u128::from(*delay_ms) > max.as_millis() {
+                    return refuse(format!(
+                        "a delay of {delay_ms} ms is over the limit of {max:?}"
+                    ));
+                }
+                check_body(body)
+            }
+            Publish::Many(_, bodies) => {
+                let (size, max) = (bodies.body_size(), config.max_body_size);
+                if bodies.is_empty() {
+                    return refuse("there is no body".to_owned());
+                }
+                if size > max {
+                    return refuse(format!("an MPUB of {size} bytes is over the {max} byte limit"));
+                }
+                bodies.as_bodies().iter().try_for_each(check_body)
+            }
+        }
+    }
+}
+
+impl Producer {
+    /// Connects to the first nsqd of `config` that works; the others are tried when it fails.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting out of range; when no nsqd works, the most telling of their errors, as
+    /// for [`crate::Consumer::start`].
+    pub fn connect(config: ProducerConfig) -> Result<Self, Error> {
+        config.check()?;
+        let (stop, stopped) = stop_pair();
+        let links = config.nsqd_addresses.iter().map(|addr| Link::new(addr, &config)).collect();
+        let producer = Self {
+            shared: Arc::new(Shared {
+                links,
+                config,
+                current: AtomicUsize::new(0),
+                stop: Mutex::new(Some(stop)),
+                stopped,
+                connections: AtomicUsize::new(0),
+            }),
+        };
+        let mut telling: Option<Error> = None;
+        for index in 0..producer.shared.links.len() {
+            match producer.shared.session(index) {
+                Found::Session(_) => {
+                    producer.shared.current.store(index, Ordering::Relaxed);
+                    return Ok(producer);
+                }
+                Found::Failed(error) | Found::Later(_, Some(error)) => {
+                    if telling.as_ref().is_none_or(|other| other.weight() < error.weight()) {
+                        telling = Some(error);
+                    }
+                }
+                Found::Later(_, None) | Found::Busy => {}
+            }
+        }
+        Err(telling.unwrap_or(Error::Stopped))
+    }
+
+    /// PUB: publishes `body` and waits until an nsqd has taken it.
+    ///
+    /// # Errors
+    /// [`PublishError`], at the latest after [`ProducerConfig::publish_timeout`]. Whether the message may be
+    /// stored nevertheless, [`PublishError::is_unknown`] says.
+    ///
+    /// Source: PUB, <https://nsq.io/clients/tcp_protocol_spec.html#pub>
+    pub fn publish(&self, topic: &TopicName, body: &[u8]) -> Result<(), PublishError> {
+        self.shared.publish(Publish::One(*topic, body))
+    }
+
+    /// MPUB: publishes all of `bodies` and waits until an nsqd has taken them.
+    ///
+    /// nsqd 1.3.0 stores them one by one: a failure in the middle leaves the first ones behind, and the retry
+    /// stores them again.
+    ///
+    /// # Errors
+    /// As [`Producer::publish`].
+    ///
+    /// Source: MPUB, <https://nsq.io/clients/tcp_protocol_spec.html#mpub>
+    pub fn publish_many(&self, topic: &TopicName, bodies: &BodiesBuf) -> Result<(), PublishError> {
+        self.shared.publish(Publish::Many(*topic, bodies))
+    }
+
+    /// DPUB: publishes `body`, to be delivered after `delay`, in whole ms, rounded down; at most
+    /// [`ProducerConfig::max_delay`]. nsqd forgets the delay when it restarts.
+    ///
+    /// # Errors
+    /// As [`Producer::publish`].
+    ///
+    /// Source: DPUB, <https://nsq.io/clients/tcp_protocol_spec.html#dpub>
+    pub fn publish_deferred(
+        &self,
+        topic: &TopicName,
+        delay: Duration,
+        body: &[u8],
+    ) -> Result<(), PublishError> {
+        self.shared.publish(Publish::Deferred(*topic, delay_ms(delay), body))
+    }
+
+    /// As [`Producer::publish`], without waiting for the answer: that is the receipt's.
+    ///
+    /// Waits while the window ([`ProducerConfig::max_pending_commands`], `max_pending_bytes`) is full or no nsqd
+    /// can be reached, up to the publish timeout.
+    ///
+    /// # Errors
+    /// [`Unpublished`] gives the body back.
+    pub fn submit(
+        &self,
+        topic: &TopicName,
+        body: Vec<u8>,
+    ) -> Result<Receipt<Vec<u8>>, Unpublished<Vec<u8>>> {
+        self.submit_as(*topic, 0, body, |topic, _, body| Publish::One(topic, body))
+    }
+
+    /// As [`Producer::publish_many`], without waiting for the answer; see [`Producer::submit`].
+    ///
+    /// The receipt gives the buffer back, so a few buffers can go round for ever.
+    ///
+    /// # Errors
+    /// [`Unpublished`] gives the bodies back.
+    pub fn submit_many(
+        &self,
+        topic: &TopicName,
+        bodies: BodiesBuf,
+    ) -> Result<Receipt<BodiesBuf>, Unpublished<BodiesBuf>> {
+        self.submit_as(*topic, 0, bodies, |topic, _, bodies| Publish::Many(topic, bodies))
+    }
+
+    /// As [`Producer::publish_deferred`], without waiting for the answer; see [`Producer::submit`].
+    ///
+    /// # Errors
+    /// [`Unpublished`] gives the body back.
+    pub fn submit_deferred(
+        &self,
+        topic: &TopicName,
+        delay: Duration,
+        body: Vec<u8>,
+    ) -> Result<Receipt<Vec<u8>>, Unpublished<Vec<u8>>> {
+        self.submit_as(*topic, delay_ms(delay), body, |topic, delay_ms, body| {
+            Publish::Deferred(topic, delay_ms, body)
+        })
+    }
+
+    fn submit_as<B: std::fmt::Debug>(
+        &self,
+        topic: TopicName,
+        delay_ms: u64,
+        bodies: B,
+        view: View<B>,
+    ) -> Result<Receipt<B>, Unpublished<B>> {
+        let publish = view(topic, delay_ms, &bodies);
+        let deadline = self.shared.publish_deadline();
+        let attempt = publish.check(&self.shared.config).and_then(|()| {
+            self.shared.attempt(publish, deadline).map_err(|e| self.shared.not_sent(e))
+        });
+        match attempt {
+            Ok(attempt) => {
+                let shared = self.shared.clone();
+                Ok(Receipt { shared, attempt, topic, delay_ms, bodies, view })
+            }
+            Err(error) => Err(Unpublished { error: Box::new(error), bodies }),
+        }
+    }
+
+    /// Waits until every command that was sent is answered or lost, at most `timeout`.
+    ///
+    /// How each one ended is its caller's or its receipt's to know.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when some were pending still.
+    pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        let deadline = Instant::now() + timeout;
+        for link in &self.shared.links {
+            let Some(session) = link.live() else { continue };
+            if !session.wait_answered(deadline) {
+                let addr = link.addr.to_string();
+                return Err(Error::Timeout {
+                    addr,
+                    doing: "waiting for answers from",
+                    limit: timeout,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes, closes the connections and joins their threads, in `timeout` and about a second at most.
+    ///
+    /// Callers and receipts that still wait get an error; new publishes are refused.
+    ///
+    /// # Errors
+    /// As [`Producer::flush`]; the producer is closed nevertheless.
+    pub fn close(self, timeout: Duration) -> Result<(), Error> {
+        let flushed = self.flush(timeout);
+        self.shared.close(if flushed.is_ok() { LINGER } else { Duration::ZERO });
+        flushed
+    }
+
+    /// What each connection did so far.
+    pub fn stats(&self) -> ProducerStats {
+        let current = self.shared.current.load(Ordering::Relaxed);
+        let connection = |(index, link): (usize, &Link)| link.stats(index == current);
+        ProducerStats {
+            connections: self.shared.links.iter().enumerate().map(connection).collect(),
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.shared.close(Duration::ZERO);
+    }
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Producer(to {:?})", self.shared.config.nsqd_addresses)
+    }
+}
+
+fn delay_ms(delay: Duration) -> u64 {
+    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
+}
+
+type View<B> = for<'a> fn(TopicName, u64, &'a B) -> Publish<'a>;
+
+/// A publish under way, with its bodies. Not waited for, it is not sent again when it is lost.
+#[must_use = "only a receipt that is waited for is retried, and says how it ended"]
+pub struct Receipt<B> {
+    shared: Arc<Shared>,
+    attempt: Attempt,
+    topic: TopicName,
+    delay_ms: u64,
+    bodies: B,
+    view: View<B>,
+}
+
+impl<B: std::fmt::Debug> Receipt<B> {
+    /// Waits for the answer, sends again what was lost or may work on the next nsqd, and gives the bodies back.
+    ///
+    /// # Errors
+    /// [`Unpublished`] with the bodies, at the latest when the publish timeout has passed from now.
+    pub fn wait(self) -> Result<B, Unpublished<B>> {
+        let Self { shared, attempt, topic, delay_ms, bodies, view } = self;
+        match shared.see_through(view(topic, delay_ms, &bodies), attempt, shared.publish_deadline())
+        {
+            Ok(()) => Ok(bodies),
+            Err(error) => Err(Unpublished { error: Box::new(error), bodies }),
+        }
+    }
+
+    /// Whether [`Receipt::wait`] has something to do at once: the answer is there, or the connection is lost.
+    pub fn is_ready(&self) -> bool {
+        !self.attempt.answer.is_empty()
+    }
+}
+
+impl<B> std::fmt::Debug for Receipt<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Receipt({} to {})", self.topic, self.attempt.session.connection.addr)
+    }
+}
+
+/// What looking for a connection of one link gave.
+enum Found {
+    Session(Arc<Session>),
+    /// This caller's dial failed.
+    Failed(Error),
+    /// It failed lately; the next attempt is due then.
+    Later(Instant, Option<Error>),
+    /// Another caller is connecting.
+    Busy,
+}
+
+impl Shared {
+    fn publish_deadline(&self) -> Instant {
+        Instant::now() + self.config.publish_timeout
+    }
+
+    fn not_sent(&self, source: Error) -> PublishError {
+        PublishError::NotSent { waited: self.config.publish_timeout, source }
+    }
+
+    fn publish(&self, publish: Publish<'_>) -> Result<(), PublishError> {
+        publish.check(&self.config)?;
+        let deadline = self.publish_deadline();
+        let attempt = self.attempt(publish, deadline).map_err(|error| self.not_sent(error))?;
+        self.see_through(publish, attempt, deadline)
+    }
+
+    /// Waits for the attempt's answer and makes further ones as needed.
+    fn see_through(
+        &self,
+        publish: Publish<'_>,
+        mut attempt: Attempt,
+        deadline: Instant,
+    ) -> Result<(), PublishError> {
+        let mut attempts = 1;
+        let mut unknown = false;
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+        loop {
+            let (failure, retryable) = match self.outcome(&attempt, deadline) {
+                Answer::Accepted => return Ok(()),
+                Answer::Refused(error) => {
+                    let retryable = is_retryable(&error);
+                    (error, retryable)
+                }
+                Answer::Lost(error) => {
+                    unknown = true;
+                    (error, true)
+                }
+            };
+            let over = |source: Error| match unknown {
+                true => PublishError::Unknown { attempts, source },
+                false => PublishError::Refused { source },
+            };
+            let delay = backoff.next_delay(random());
+            if !retryable || Instant::now() + delay >= deadline {
+                return Err(over(failure));
+            }
+            log::debug!("publishing again in {delay:?}: {}", failure.to_line());
+            self.move_on_from(&attempt.session);
+            if self.stopped.wait(delay) {
+                return Err(over(failure));
+            }
+            // Nothing takes it any more: what is known is how the last attempt ended.
+            attempt = self.attempt(publish, deadline).map_err(|_| over(failure))?;
+            attempts += 1;
+        }
+    }
+
+    fn outcome(&self, attempt: &Attempt, deadline: Instant) -> Answer {
+        let limit = self.config.response_timeout;
+        let late = deadline.min(attempt.sent + limit);
+        match attempt.answer.recv_deadline(late) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Disconnected) => Answer::Lost(Error::Stopped),
+            Err(RecvTimeoutError::Timeout) => {
+                let addr = attempt.session.connection.addr.to_string();
+                let error = Error::Timeout { addr, doing: "waiting for an answer from", limit };
+                // Answers come in order: none behind this one can come either. Another try needs a new connection.
+                if attempt.sent.elapsed() >= limit {
+                    attempt.session.end(error.clone());
+                }
+                Answer::Lost(error)
+            }
+        }
+    }
+
+    /// Hands the publish to a connection.
+    fn attempt(&self, publish: Publish<'_>, deadline: Instant) -> Result<Attempt, Error> {
+        loop {
+            let session = self.any_session(deadline)?;
+            match session.submit(publish, &self.config, deadline) {
+                Ok(answer) => return Ok(Attempt { session, answer, sent: Instant::now() }),
+                Err(Rejected::Full) => {
+                    let addr = session.connection.addr.to_string();
+                    let limit = self.config.publish_timeout;
+                    return Err(Error::Timeout {
+                        addr,
+                        doing: "waiting for room in the window of",
+                        limit,
+                    });
+                }
+                Err(Rejected::Ended(error)) => {
+                    self.move_on_from(&session);
+                    if Instant::now() >= deadline {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection in use, or the next one that can be had before `deadline`.
+    fn any_session(&self, deadline: Instant) -> Result<Arc<Session>, Error> {
+        loop {
+            let current = self.current.load(Ordering::Relaxed);
+            let (mut due, mut busy, mut last) = (deadline, None, None);
+            for step in 0..self.links.len() {
+                let index = (current + step) % self.links.len();
+                match self.session(index) {
+                    Found::Session(session) => {
+                        if step > 0 {
+                            let order = Ordering::Relaxed;
+                            let _ = self.current.compare_exchange(current, index, order, order);
+                        }
+                        return Ok(session);
+                    }
+                    Found::Failed(error) => last = Some(error),
+                    Found::Later(at, error) => {
+                        due = due.min(at);
+                        last = last.or(error);
+                    }
+                    Found::Busy => busy = busy.or(Some(index)),
+                }
+            }
+            if self.stopped.is_stopped() {
+                return Err(Error::Stopped);
+            }
+            match busy {
+                Some(index) => self.links[index].wait_dialed(deadline),
+                None => {
+                    let _ = self.stopped.wait_until(due);
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(last.unwrap_or_else(|| Error::Timeout {
+                    addr: self.links[current].addr.to_string(),
+                    doing: "waiting for a connection to",
+                    limit: self.config.publish_timeout,
+                }));
+            }
+        }
+    }
+
+    /// The next publish goes to the next link, unless somebody moved on already.
+    fn move_on_from(&self, session: &Session) {
+        let (index, order) = (session.index, Ordering::Relaxed);
+        let next = (index + 1) % self.links.len();
+        let _ = self.current.compare_exchange(index, next, order, order);
+    }
+
+    /// A connection of that link; connects on this thread when none stands and none is being made.
+    fn session(&self, index: usize) -> Found {
+        let link = &self.links[index];
+        let mut state = link.state.lock();
+        if state.closed {
+            return Found::Failed(Error::Stopped);
+        }
+        match std::mem::replace(&mut state.use_of, Use::Down) {
+            Use::Up(live) => {
+                let Some(error) = live.session.ended() else {
+                    let session = live.session.clone();
+                    state.use_of = Use::Up(live);
+                    return Found::Session(session);
+                };
+                state.last_error = Some(error);
+                drop(state);
+                // Ended, so its threads end too; joined without the lock.
+                live.join();
+                state = link.state.lock();
+                // Somebody may have connected, or closed, meanwhile.
+                if state.closed || !matches!(state.use_of, Use::Down) {
+                    drop(state);
+                    return self.session(index);
+                }
+            }
+            Use::Dialing(closer) => {
+                state.use_of = Use::Dialing(closer);
+                return Found::Busy;
+            }
+            Use::Down => {}
+        }
+        if Instant::now() < state.not_before {
+            return Found::Later(state.not_before, state.last_error.clone());
+        }
+        state.use_of = Use::Dialing(None);
+        drop(state);
+        let dialed = self.dial(index);
+        let mut state = link.state.lock();
+        state.use_of = Use::Down;
+        let found = match dialed {
+            Ok(live) if state.closed => {
+                drop(state);
+                live.session.end(Error::Stopped);
+                live.join();
+                state = link.state.lock();
+                Found::Failed(Error::Stopped)
+            }
+            Ok(live) => {
+                state.backoff.reset();
+                let session = live.session.clone();
+                state.use_of = Use::Up(live);
+                link.counts.connections.fetch_add(1, Ordering::Relaxed);
+                Found::Session(session)
+            }
+            Err(error) => {
+                state.not_before = Instant::now() + state.backoff.next_delay(random());
+                log::warn!("{}", error.to_line());
+                state.last_error = Some(error.clone());
+                Found::Failed(error)
+            }
+        };
+        drop(state);
+        link.dialed.notify_all();
+        found
+    }
+
+    fn dial(&self, index: usize) -> Result<Live, Error> {
+        let link = &self.links[index];
+        let config = &self.config.connection;
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        let identified = Fresh::connect(&link.addr, config, &|closer| link.watch(closer))?
+            .identify(&config.identify_request())?;
+        let Running { connection, reader, writer } = identified.start(number)?;
+        let session = Arc::new(Session {
+            index,
+            connection: connection.clone(),
+            window: Mutex::default(),
+            room: Condvar::new(),
+            counts: link.counts.clone(),
+        });
+        let name = format!("nsq-read-{}", number % 100_000);
+        let reader = OwnedThread::spawn(&name, {
+            let session = session.clone();
+            move || {
+                let error = reader.run(&session.connection, &mut Answers { session: &session });
+                session.end(error);
+            }
+        })
+        .map_err(|source| {
+            connection.close();
+            Error::Thread { name, source: Arc::new(source) }
+        })?;
+        Ok(Live { session, reader, writer })
+    }
+
+    /// Ends every connection; one that is told in order may take `linger`.
+    fn close(&self, linger: Duration) {
+        drop(self.stop.lock().take());
+        let deadline = Instant::now() + linger;
+        for link in &self.links {
+            let mut state = link.state.lock();
+            state.closed = true;
+            let use_of = std::mem::replace(&mut state.use_of, Use::Down);
+            if let Use::Dialing(closer) = use_of {
+                // Whoever dials sees `closed` when the dial ends.
+                state.use_of = Use::Dialing(None);
+                drop(state);
+                if let Some(closer) = closer {
+                    closer.shutdown();
+                }
+                continue;
+            }
+            drop(state);
+            if let Use::Up(live) = use_of {
+                live.session.connection.outbox.finish();
+                live.session.wait_ended(deadline);
+                live.session.end(Error::Stopped);
+                live.join();
+            }
+        }
+    }
+}
+
+/// Whether the same publish can work a little later, or on another nsqd.
+fn is_retryable(error: &Error) -> bool {
+    use ErrorCode::{AuthFailed, DpubFailed, MpubFailed, PubFailed};
+    matches!(error, Error::Refused { code: PubFailed | MpubFailed | DpubFailed | AuthFailed, .. })
+}
+
+impl Live {
+    /// Waits for the threads of an ended session.
+    fn join(self) {
+        self.reader.join();
+        self.writer.join();
+    }
+}
+
+impl Link {
+    fn new(addr: &str, config: &ProducerConfig) -> Self {
+        let (min, max) = (config.connection.reconnect_min, config.connection.reconnect_max);
+        Self {
+            addr: addr.into(),
+            state: Mutex::new(LinkState {
+                use_of: Use::Down,
+                closed: false,
+                backoff: Backoff::new(min, max),
+                not_before: Instant::now(),
+                last_error: None,
+            }),
+            dialed: Condvar::new(),
+            counts: Arc::default(),
+        }
+    }
+
+    fn live(&self) -> Option<Arc<Session>> {
+        match &self.state.lock().use_of {
+            Use::Up(live) => Some(live.session.clone()),
+            Use::Down | Use::Dialing(_) => None,
+        }
+    }
+
+    fn watch(&self, closer: Closer) -> bool {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.use_of = Use::Dialing(Some(closer));
+        }
+        !state.closed
+    }
+
+    fn wait_dialed(&self, deadline: Instant) {
+        let mut state = self.state.lock();
+        if matches!(state.use_of, Use::Dialing(_)) {
+            self.dialed.wait_until(&mut state, deadline);
+        }
+    }
+
+    fn stats(&self, current: bool) -> ProducerConnectionStats {
+        let session = self.live();
+        let (pending_commands, pending_bytes, ended) = session.map_or((0, 0, None), |session| {
+            let window = session.window.lock();
+            (window.pending.len(), window.bytes, window.ended.clone())
+        });
+        let state = self.state.lock();
+        let connected = matches!(state.use_of, Use::Up(_)) && ended.is_none();
+        let last_error = ended.as_ref().or(state.last_error.as_ref()).map(Error::to_line);
+        drop(state);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ProducerConnectionStats {
+            address: self.addr.to_string(),
+            connected,
+            current,
+            pending_commands,
+            pending_bytes,
+            accepted: read(&self.counts.accepted),
+            refused: read(&self.counts.refused),
+            unknown: read(&self.counts.unknown),
+            reconnects: read(&self.counts.connections).saturating_sub(1),
+            last_error,
+        }
+    }
+}
+
+/// Why a connection does not take a publish.
+enum Rejected {
+    /// No room before the deadline.
+    Full,
+    Ended(Error),
+}
+
+impl Session {
+    /// Puts the publish into the window, when it has room.
+    fn submit(
+        &self,
+        publish: Publish<'_>,
+        config: &ProducerConfig,
+        deadline: Instant,
+    ) -> Result<Receiver<Answer>, Rejected> {
+        let bytes = publish.bytes();
+        let command = publish.command();
+        // One slot for the one answer, so that the reader never waits for its receiver.
+        let (answer, answers) = bounded(1);
+        let mut window = self.window.lock();
+        loop {
+            if let Some(error) = &window.ended {
+                return Err(Rejected::Ended(error.clone()));
+            }
+            let fits = window.bytes + bytes <= config.max_pending_bytes;
+            if window.pending.is_empty()
+                || (fits && window.pending.len() < config.max_pending_commands)
+            {
+                break;
+            }
+            if self.room.wait_until(&mut window, deadline).timed_out() {
+                return Err(Rejected::Full);
+            }
+        }
+        // Under the window's lock, so that answers are awaited in the order in which commands are written.
+        if !self.connection.outbox.append(|out| command.encode(out)) {
+            let addr = self.connection.addr.to_string();
+            return Err(Rejected::Ended(Error::Closed { addr }));
+        }
+        window.pending.push_back(Pending { command: command.name(), bytes, answer });
+        window.bytes += bytes;
+        Ok(answers)
+    }
+
+    /// Answers the oldest command; the error is for a peer that answers what nobody asked.
+    fn answer(&self, answer: impl FnOnce(&'static str) -> Answer) -> Result<(), String> {
+        let mut window = self.window.lock();
+        let Some(pending) = window.pending.pop_front() else {
+            return Err("an answer to no command".to_owned());
+        };
+        window.bytes -= pending.bytes;
+        drop(window);
+        self.room.notify_all();
+        let answer = answer(pending.command);
+        let counter = match &answer {
+            Answer::Accepted => &self.counts.accepted,
+            Answer::Refused(_) => &self.counts.refused,
+            Answer::Lost(_) => &self.counts.unknown,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        // Gone: its receipt was dropped.
+        let _ = pending.answer.try_send(answer);
+        Ok(())
+    }
+
+    /// Ends the connection: every pending command is lost for that reason.
+    fn end(&self, error: Error) {
+        let mut window = self.window.lock();
+        if window.ended.is_none() {
+            window.ended = Some(error.clone());
+        }
+        let pending = std::mem::take(&mut window.pending);
+        window.bytes = 0;
+        drop(window);
+        self.room.notify_all();
+        self.counts.unknown.fetch_add(pending.len() as u64, Ordering::Relaxed);
+        for pending in pending {
+            let _ = pending.answer.try_send(Answer::Lost(error.clone()));
+        }
+        self.connection.close();
+    }
+
+    fn ended(&self) -> Option<Error> {
+        self.window.lock().ended.clone()
+    }
+
+    fn wait_answered(&self, deadline: Instant) -> bool {
+        let mut window = self.window.lock();
+        while !window.pending.is_empty() {
+            if self.room.wait_until(&mut window, deadline).timed_out() {
+                return window.pending.is_empty();
+            }
+        }
+        true
+    }
+
+    fn wait_ended(&self, deadline: Instant) {
+        let mut window = self.window.lock();
+        while window.ended.is_none() {
+            if self.room.wait_until(&mut window, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+/// Gives answers to the commands that wait for them.
+struct Answers<'a> {
+    session: &'a Session,
+}
+
+impl Answers<'_> {
+    fn protocol(&self, what: String) -> Error {
+        Error::Protocol { addr: self.session.connection.addr.to_string(), what }
+    }
+}
+
+impl FrameSink for Answers<'_> {
+    fn message(&mut self, _: MessageRef<'_>) -> Result<(), Error> {
+        Err(self.protocol("a message on a connection without SUB".to_owned()))
+    }
+
+    fn response(&mut self, data: &[u8]) -> Result<(), Error> {
+        if data != OK {
+            let what = format!("the response {:.64}, where only OK is one", data.escape_ascii());
+            return Err(self.protocol(what));
+        }
+        self.session.answer(|_| Answer::Accepted).map_err(|what| self.protocol(what))
+    }
+
+    fn error(&mut self, code: ErrorCode, detail: String) -> Result<(), Error> {
+        let addr = self.session.connection.addr.to_string();
+        let refused = |command| Error::Refused {
+            addr: addr.clone(),
+            command,
+            code: code.clone(),
+            detail: detail.clone(),
+        };
+        // Nobody waits: it still says why nsqd is about to close.
+        let _ = self.session.answer(|command| Answer::Refused(refused(command)));
+        Err(refused("a command"))
+    }
+
+    fn heartbeat(&mut self) {}
+
+    fn read_done(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// What a producer did so far.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProducerStats {
+    /// One for each nsqd of the configuration, in its order.
+    pub connections: Vec<ProducerConnectionStats>,
+}
+
+/// What a producer did so far with one nsqd, over all its connections. Counts are commands, an MPUB being one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProducerConnectionStats {
+    /// As configured.
+    pub address: String,
+    /// Whether a connection stands now.
+    pub connected: bool,
+    /// Whether the next publish goes there.
+    pub current: bool,
+    /// Commands sent and not yet answered.
+    pub pending_commands: usize,
+    /// Their bytes, about.
+    pub pending_bytes: usize,
+    /// Answered with OK.
+    pub accepted: u64,
+    /// Answered with an error.
+    pub refused: u64,
+    /// Not answered because the connection ended; most were sent again.
+    pub unknown: u64,
+    /// Connections made after the first one.
+    pub reconnects: u64,
+    /// Why the last connection, or attempt, ended; kept when a later one works.
+    pub last_error: Option<String>,
+}

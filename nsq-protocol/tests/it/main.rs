@@ -1,0 +1,9 @@
+//! What needs a socket: the client against a scripted peer and against a real nsqd.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "test helpers fail by panicking, and say why"
+)]
+
+mod nsqd;
+mod round_trip;

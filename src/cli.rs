@@ -1,0 +1,456 @@
+//! The command line: what may be typed, as argh structs, and nothing else. What it means is in `config`.
+
+use argh::FromArgs;
+
+use crate::config::{Count, HumanDuration, LogLevel, Popularity, Ratio};
+
+/// Counts video plays from an NSQ queue, exactly, and shows them live.
+///
+/// `--flag value` and `--flag=value` both work. A duration is `30`, `30s`, `500ms`, `0.5` or `1m30s`; a bare
+/// number is seconds. Exit status: 0 done, 1 failed, 2 wrong usage.
+#[derive(FromArgs, Debug)]
+#[argh(help_triggers("-h", "--help", "help"))]
+pub struct Cli {
+    #[argh(subcommand)]
+    /// what to do
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+pub enum Command {
+    /// The whole simulation.
+    Run(Run),
+    /// Only the producer.
+    Produce(Produce),
+    /// Only the processor.
+    Process(Process),
+    /// Only the dashboard.
+    Dashboard(Dashboard),
+    /// Only the embedded broker.
+    Broker(Broker),
+    /// Checks the last run.
+    Verify(Verify),
+    /// Empties queue and dashboard.
+    Reset(Reset),
+}
+
+/// the whole simulation in one process: queue, producer, processor and dashboard; serves the page until
+/// Ctrl-C. Without an nsqd it brings its own broker
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "run", help_triggers("-h", "--help", "help"))]
+pub struct Run {
+    /// plays to make [default: 100000]
+    #[argh(option, default = "Count(100_000)")]
+    pub num_messages: Count,
+    /// videos that they are plays of [default: 100]
+    #[argh(option, default = "Count(100)")]
+    pub num_videos: Count,
+    /// worker threads of the processor [default: 2]
+    #[argh(option, default = "Count(2)")]
+    pub num_threads: Count,
+    /// how often a video with --realtime-below plays or more is published [default: 30s]
+    #[argh(option, default = "HumanDuration::from_secs(30)")]
+    pub update_interval: HumanDuration,
+    /// up to how many plays a video is published at once, at each change [default: 100]
+    #[argh(option, default = "Count(100)")]
+    pub realtime_below: Count,
+    /// start producers and processor together, instead of filling the queue first
+    #[argh(switch)]
+    pub real_life: bool,
+    /// producer threads for each worker thread [default: 1]
+    #[argh(option, default = "Ratio(1.0)")]
+    pub pc_ratio: Ratio,
+    /// plays a second over all producers [default: as fast as possible]
+    #[argh(option)]
+    pub rate: Option<Ratio>,
+    /// how plays spread over the videos: uniform, or zipf:S with an exponent S above 0 [default: uniform]
+    #[argh(option, default = "Popularity::Uniform")]
+    pub popularity: Popularity,
+    /// start an nsqd from $NSQD or PATH, on free ports and with its data in the data directory
+    #[argh(switch)]
+    pub start_nsq: bool,
+    /// use the nsqd at this host:port; repeatable [default: the embedded broker]
+    #[argh(option)]
+    pub nsqd_tcp_address: Vec<String>,
+    /// that nsqd's HTTP host:port; repeatable, in the same order [default: same host, TCP port + 1]
+    #[argh(option)]
+    pub nsqd_http_address: Vec<String>,
+    /// empty a topic that is not empty, on a named nsqd
+    #[argh(switch)]
+    pub reset: bool,
+    /// topic that the plays are put on [default: plays]
+    #[argh(option, default = "\"plays\".into()")]
+    pub topic: String,
+    /// channel that the processor reads [default: processor]
+    #[argh(option, default = "\"processor\".into()")]
+    pub channel: String,
+    /// messages in flight for each nsqd [default: 2500]
+    #[argh(option, default = "Count(2500)")]
+    pub max_in_flight: Count,
+    /// host:port of the page; port 0 takes a free one [default: 127.0.0.1:8000]
+    #[argh(option, default = "crate::config::HTTP_ADDRESS.into()")]
+    pub http_address: String,
+    /// token that writes to the dashboard need; a must beyond loopback [default: none]
+    #[argh(option)]
+    pub write_token: Option<String>,
+    /// directory for the run's files [default: playcounts-data]
+    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    pub data_dir: String,
+    /// end when all is counted and published, instead of serving the page on
+    #[argh(switch)]
+    pub exit: bool,
+    /// print the report as one JSON object, as the last line
+    #[argh(switch)]
+    pub json: bool,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub log_level: LogLevel,
+}
+
+/// only the producer: puts plays on a running nsqd and ends when it has acknowledged them all
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "produce", help_triggers("-h", "--help", "help"))]
+pub struct Produce {
+    /// plays to make [default: 100000]
+    #[argh(option, default = "Count(100_000)")]
+    pub num_messages: Count,
+    /// videos that they are plays of [default: 100]
+    #[argh(option, default = "Count(100)")]
+    pub num_videos: Count,
+    /// plays a second [default: as fast as possible]
+    #[argh(option)]
+    pub rate: Option<Ratio>,
+    /// how plays spread over the videos: uniform, or zipf:S with an exponent S above 0 [default: uniform]
+    #[argh(option, default = "Popularity::Uniform")]
+    pub popularity: Popularity,
+    /// use the nsqd at this host:port; repeatable [default: 127.0.0.1:4150]
+    #[argh(option)]
+    pub nsqd_tcp_address: Vec<String>,
+    /// topic that the plays are put on [default: plays]
+    #[argh(option, default = "\"plays\".into()")]
+    pub topic: String,
+    /// directory to keep what was produced in, for `verify` [default: none]
+    #[argh(option)]
+    pub data_dir: Option<String>,
+    /// print the report as one JSON object, as the last line
+    #[argh(switch)]
+    pub json: bool,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub log_level: LogLevel,
+}
+
+/// only the processor: counts plays from a running nsqd and publishes the counts to the dashboard, until
+/// Ctrl-C or --num-messages
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "process", help_triggers("-h", "--help", "help"))]
+pub struct Process {
+    /// end when that many messages are counted and published [default: none, runs until Ctrl-C]
+    #[argh(option)]
+    pub num_messages: Option<Count>,
+    /// worker threads [default: 2]
+    #[argh(option, default = "Count(2)")]
+    pub num_threads: Count,
+    /// how often a video with --realtime-below plays or more is published [default: 30s]
+    #[argh(option, default = "HumanDuration::from_secs(30)")]
+    pub update_interval: HumanDuration,
+    /// up to how many plays a video is published at once, at each change [default: 100]
+    #[argh(option, default = "Count(100)")]
+    pub realtime_below: Count,
+    /// use the nsqd at this host:port; repeatable [default: 127.0.0.1:4150]
+    #[argh(option)]
+    pub nsqd_tcp_address: Vec<String>,
+    /// topic that the plays are on [default: plays]
+    #[argh(option, default = "\"plays\".into()")]
+    pub topic: String,
+    /// channel to read [default: processor]
+    #[argh(option, default = "\"processor\".into()")]
+    pub channel: String,
+    /// messages in flight for each nsqd [default: 2500]
+    #[argh(option, default = "Count(2500)")]
+    pub max_in_flight: Count,
+    /// where the dashboard is [default: http://127.0.0.1:8000]
+    #[argh(option, default = "crate::config::DASHBOARD_URL.into()")]
+    pub dashboard_url: String,
+    /// the dashboard's token for writes [default: none]
+    #[argh(option)]
+    pub write_token: Option<String>,
+    /// directory for the processor's files [default: playcounts-data]
+    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    pub data_dir: String,
+    /// print the report as one JSON object, as the last line
+    #[argh(switch)]
+    pub json: bool,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub log_level: LogLevel,
+}
+
+/// only the dashboard: stores what processors publish and serves the page, until Ctrl-C
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "dashboard", help_triggers("-h", "--help", "help"))]
+pub struct Dashboard {
+    /// host:port of the page; port 0 takes a free one [default: 127.0.0.1:8000]
+    #[argh(option, default = "crate::config::HTTP_ADDRESS.into()")]
+    pub http_address: String,
+    /// token that writes need; a must beyond loopback [default: none]
+    #[argh(option)]
+    pub write_token: Option<String>,
+    /// nsqd's HTTP host:port, to show how deep the queue is; repeatable [default: none]
+    #[argh(option)]
+    pub nsqd_http_address: Vec<String>,
+    /// topic whose depth to show [default: plays]
+    #[argh(option, default = "\"plays\".into()")]
+    pub topic: String,
+    /// channel whose depth to show [default: processor]
+    #[argh(option, default = "\"processor\".into()")]
+    pub channel: String,
+    /// directory for the counts [default: playcounts-data]
+    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    pub data_dir: String,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub log_level: LogLevel,
+}
+
+/// checks the last run from its files: all messages consumed, the processor's and the dashboard's counts
+/// correct
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "verify", help_triggers("-h", "--help", "help"))]
+pub struct Verify {
+    /// directory of the run's files [default: playcounts-data]
+    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    pub data_dir: String,
+    /// print the result as one JSON object, as the last line
+    #[argh(switch)]
+    pub json: bool,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub log_level: LogLevel,
+}
+
+/// empties the queue and the dashboard's database; asks first
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "reset", help_triggers("-h", "--help", "help"))]
+pub struct Reset {
+    /// the nsqd's HTTP host:port whose topic to empty; repeatable [default: none, only the dashboard]
+    #[argh(option)]
+    pub nsqd_http_address: Vec<String>,
+    /// topic to empty, with all its channels [default: plays]
+    #[argh(option, default = "\"plays\".into()")]
+    pub topic: String,
+    /// the running dashboard to empty [default: none, the database in the data directory]
+    #[argh(option)]
+    pub dashboard_url: Option<String>,
+    /// the dashboard's token for writes [default: none]
+    #[argh(option)]
+    pub write_token: Option<String>,
+    /// directory whose dashboard database to empty [default: playcounts-data]
+    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    pub data_dir: String,
+    /// do not ask
+    #[argh(switch)]
+    pub yes: bool,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub log_level: LogLevel,
+}
+
+/// only the embedded broker: an nsqd-compatible server in memory, until Ctrl-C; ready when GET /ping
+/// answers OK
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "broker", help_triggers("-h", "--help", "help"))]
+pub struct Broker {
+    /// host:port for NSQ clients [default: 127.0.0.1:4150]
+    #[argh(option, default = "\"127.0.0.1:4150\".into()")]
+    pub tcp_address: String,
+    /// host:port for the HTTP API [default: 127.0.0.1:4151]
+    #[argh(option, default = "\"127.0.0.1:4151\".into()")]
+    pub http_address: String,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub log_level: LogLevel,
+}
+
+/// Why parsing ends before a command runs.
+#[derive(Debug, PartialEq, Eq)]
+pub enum EarlyExit {
+    /// Help or version was asked for: to stdout, exit status 0.
+    Asked(String),
+    /// Wrong usage: what is wrong, and the usage of that command; to stderr, exit status 2.
+    Usage(String),
+}
+
+/// Options that take no value, of any command.
+const SWITCHES: [&str; 6] = ["--real-life", "--start-nsq", "--reset", "--exit", "--json", "--yes"];
+
+/// Parses the arguments behind the program's name.
+///
+/// # Errors
+/// [`EarlyExit`] with the text to print.
+pub fn parse(args: &[String]) -> Result<Cli, EarlyExit> {
+    if let Some("--version" | "-V" | "-version" | "version") = args.first().map(String::as_str) {
+        return Err(EarlyExit::Asked(format!("playcounts {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+    let args = normalise(args).map_err(|error| EarlyExit::Usage(with_usage(args, &error)))?;
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    Cli::from_args(&["playcounts"], &words).map_err(|exit| match exit.status {
+        Ok(()) => EarlyExit::Asked(exit.output),
+        Err(()) => EarlyExit::Usage(with_usage(&args, exit.output.trim_end())),
+    })
+}
+
+/// The error, and behind it the usage of the command that was meant.
+fn with_usage(args: &[String], error: &str) -> String {
+    // argh points to --help; the help itself follows here.
+    let error = error
+        .lines()
+        .filter(|line| !line.contains("for more information"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let command = args.first().map(String::as_str).unwrap_or_default();
+    let help = |words: &[&str]| {
+        Cli::from_args(&["playcounts"], words).err().map(|exit| (exit.status, exit.output))
+    };
+    let (_, usage) = help(&[command, "--help"])
+        .filter(|(status, _)| status.is_ok())
+        .or_else(|| help(&["--help"]))
+        .unwrap_or((Ok(()), String::new()));
+    format!("{}\n\n{usage}", error.trim_end())
+}
+
+/// Writes the forms that NSQ's tools take (`--flag=value`, `-flag value`, `-switch=true`) as argh wants them.
+fn normalise(args: &[String]) -> Result<Vec<String>, String> {
+    let mut out = Vec::with_capacity(args.len());
+    for arg in args {
+        let is_word =
+            |text: &str| text.len() > 1 && text.starts_with(|c: char| c.is_ascii_alphabetic());
+        let arg = match arg.strip_prefix('-') {
+            Some(name) if is_word(name) => format!("-{arg}"),
+            _ => arg.clone(),
+        };
+        let Some((flag, value)) = arg.split_once('=').filter(|(flag, _)| flag.starts_with("--"))
+        else {
+            out.push(arg);
+            continue;
+        };
+        match (SWITCHES.contains(&flag), value) {
+            (true, "true") => out.push(flag.into()),
+            (true, "false") => {}
+            (true, _) => return Err(format!("{flag} takes no value, got {value:?}")),
+            (false, _) => out.extend([flag.into(), value.into()]),
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Cli, EarlyExit> {
+        parse(&line.split_whitespace().map(String::from).collect::<Vec<_>>())
+    }
+
+    #[track_caller]
+    fn run(line: &str) -> Run {
+        match parse_line(line).map(|cli| cli.command) {
+            Ok(Command::Run(run)) => run,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refuses(line: &str, want: &str) {
+        match parse_line(line) {
+            Err(EarlyExit::Usage(text)) => {
+                assert!(text.contains(want), "{text}\ndoes not say {want:?}");
+                let command = line.split(' ').next().unwrap();
+                let known = ["run", "process"].contains(&command);
+                let usage =
+                    format!("Usage: playcounts {}", if known { command } else { "<command>" });
+                assert!(text.contains(&usage), "{text}\ndoes not say {usage:?}");
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_flag_works() {
+        for line in [
+            "run --num-messages 7 --exit",
+            "run --num-messages=7 --exit=true",
+            "run -num-messages=7 -exit",
+        ] {
+            let run = run(line);
+            assert_eq!((run.num_messages, run.exit, run.json), (Count(7), true, false), "{line}");
+        }
+        assert!(!run("run --exit=false").exit);
+        let nsqds = run("run --nsqd-tcp-address a:1 --nsqd-tcp-address=b:2").nsqd_tcp_address;
+        assert_eq!(nsqds, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn wrong_usage_is_answered_with_the_usage_of_that_command() {
+        refuses("run --nonsense", "--nonsense");
+        refuses("run --num-messages x", "--num-messages");
+        refuses("run --num-messages -5", "--num-messages");
+        refuses("run --num-threads 0", "--num-threads");
+        refuses("run --update-interval 3x", "3x");
+        refuses("run --popularity zipf:-1", "zipf:-1");
+        refuses("run --exit=maybe", "--exit takes no value");
+        refuses("process --log-level loud", "loud");
+        refuses("nonsense", "nonsense");
+        refuses("", "");
+    }
+
+    #[test]
+    fn help_and_version_go_to_stdout() {
+        for line in ["--help", "-h", "run --help", "run -h", "broker -h", "verify help"] {
+            match parse_line(line) {
+                Err(EarlyExit::Asked(text)) => {
+                    assert!(text.contains("Usage: playcounts"), "{text}")
+                }
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+        assert_eq!(
+            parse_line("--version").unwrap_err(),
+            EarlyExit::Asked("playcounts 0.1.0\n".into())
+        );
+    }
+
+    /// Every documented default is the real one.
+    #[test]
+    fn help_tells_the_defaults() {
+        let run = run("run");
+        let Err(EarlyExit::Asked(help)) = parse_line("run --help") else { panic!("no help") };
+        for (flag, default) in [
+            ("--num-messages", run.num_messages.to_string()),
+            ("--num-videos", run.num_videos.to_string()),
+            ("--num-threads", run.num_threads.to_string()),
+            ("--realtime-below", run.realtime_below.to_string()),
+            ("--max-in-flight", run.max_in_flight.to_string()),
+            ("--http-address", run.http_address),
+            ("--data-dir", run.data_dir),
+            ("--topic", run.topic),
+            ("--channel", run.channel),
+        ] {
+            let options = help.split("\nOptions:").nth(1).unwrap();
+            let text = options
+                .split(&format!("\n  {flag}"))
+                .nth(1)
+                .unwrap_or_else(|| panic!("no {flag} in the help"));
+            let text: String = text
+                .split("\n  -")
+                .next()
+                .unwrap()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
+            assert!(text.contains(&format!("[default: {default}]")), "{flag}: {text}");
+        }
+    }
+}

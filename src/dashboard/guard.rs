@@ -1,0 +1,170 @@
+//! Who may ask and who may write (pure): the write token, and what keeps a foreign web page from using the
+//! browser of somebody on this machine.
+
+use std::net::IpAddr;
+
+use crate::http::{Request, Response};
+
+/// The rules of one dashboard.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    /// What `Authorization: Bearer` must carry on a write.
+    pub(super) token: Option<String>,
+    /// The addresses it is bound to.
+    pub(super) bound: Vec<IpAddr>,
+}
+
+impl Guard {
+    /// Refuses what must not be answered at all.
+    ///
+    /// Without a token the dashboard is for this machine: a name that somebody points at 127.0.0.1 (DNS
+    /// rebinding) would let their page read the counts. With one, it may be served under any name.
+    pub(super) fn check(&self, request: &Request) -> Result<(), Box<Response>> {
+        if self.token.is_some() {
+            return Ok(());
+        }
+        // Absent from HTTP/1.0 only, which no browser speaks.
+        let Some(host) = request.header("host") else { return Ok(()) };
+        if self.is_ours(host) {
+            return Ok(());
+        }
+        let reason = format!(
+            "the dashboard answers to localhost, not to {}; give it a --write-token to serve other names",
+            quote(host)
+        );
+        Err(Box::new(Response::error(421, &reason)))
+    }
+
+    /// Refuses a write without the token or, where there is none, from a foreign page.
+    pub(super) fn check_write(&self, request: &Request) -> Result<(), Box<Response>> {
+        if let Some(token) = &self.token {
+            let given = request.header("authorization").and_then(|value| {
+                let (scheme, given) = value.split_once(' ')?;
+                scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
+            });
+            if given.is_some_and(|given| equal(given.as_bytes(), token.as_bytes())) {
+                return Ok(());
+            }
+            let refused = Response::error(
+                401,
+                "this call needs `Authorization: Bearer` with the write token",
+            );
+            return Err(Box::new(refused.with_header("WWW-Authenticate", "Bearer")));
+        }
+        let Some(origin) = request.header("origin") else { return Ok(()) };
+        let host = request.header("host").unwrap_or_default();
+        if origin.strip_prefix("http://").is_some_and(|from| from.eq_ignore_ascii_case(host)) {
+            return Ok(());
+        }
+        Err(Box::new(Response::error(
+            403,
+            &format!("pages of {} may not write here", quote(origin)),
+        )))
+    }
+
+    fn is_ours(&self, host: &str) -> bool {
+        // The port says nothing: a tunnel may have another, and a foreign page cannot forge the name.
+        let name = match host.strip_prefix('[') {
+            Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
+            None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+        };
+        name.eq_ignore_ascii_case("localhost")
+            || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || self.bound.contains(&ip))
+    }
+}
+
+/// Compares without telling by its time how much was right.
+fn equal(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len()
+        && std::hint::black_box(left.iter().zip(right).fold(0, |sum, (a, b)| sum | (a ^ b))) == 0
+}
+
+/// A stranger's text, for an error: quoted, escaped and cut to 80 characters.
+pub(super) fn quote(text: &str) -> String {
+    let cut: String = text.chars().take(80).collect();
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    format!("{cut:?}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> Request {
+        let headers =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Request { method: "POST".to_owned(), path: "/".to_owned(), headers, ..Request::default() }
+    }
+
+    #[test]
+    fn only_names_of_this_machine_are_answered_without_a_token() {
+        let guard = Guard { token: None, bound: vec!["192.0.2.7".parse().unwrap()] };
+        for host in [
+            "localhost",
+            "LocalHost:8000",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:8000",
+            "[::1]",
+            "192.0.2.7:8",
+        ] {
+            assert!(guard.check(&request(&[("host", host)])).is_ok(), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example:8000",
+            "192.0.2.8",
+            "[::2]",
+            "[::1",
+            "",
+            "127.0.0.1.nip.io",
+        ] {
+            let refused = guard.check(&request(&[("host", host)])).unwrap_err();
+            assert_eq!(refused.status, 421, "{host}");
+        }
+        assert!(guard.check(&request(&[])).is_ok());
+        let open = Guard { token: Some("t".to_owned()), bound: vec![] };
+        assert!(open.check(&request(&[("host", "counts.example")])).is_ok());
+    }
+
+    #[test]
+    fn foreign_pages_may_not_write() {
+        let guard = Guard { token: None, bound: vec![] };
+        let check =
+            |origin| guard.check_write(&request(&[("host", "localhost:8000"), ("origin", origin)]));
+        assert!(check("http://localhost:8000").is_ok());
+        for origin in
+            ["null", "http://localhost:9000", "https://localhost:8000", "http://evil.example", ""]
+        {
+            assert_eq!(check(origin).unwrap_err().status, 403, "{origin}");
+        }
+        assert!(guard.check_write(&request(&[("host", "localhost:8000")])).is_ok());
+    }
+
+    #[test]
+    fn writes_need_the_token_whole() {
+        let guard = Guard { token: Some("secret".to_owned()), bound: vec![] };
+        for given in ["Bearer secret", "bearer secret", "BEARER  secret"] {
+            assert!(guard.check_write(&request(&[("authorization", given)])).is_ok(), "{given}");
+        }
+        for given in [
+            "Bearer secre",
+            "Bearer secrets",
+            "Bearer Secret",
+            "Basic secret",
+            "secret",
+            "Bearer",
+            "",
+        ] {
+            let refused = guard.check_write(&request(&[("authorization", given)])).unwrap_err();
+            assert_eq!(refused.status, 401, "{given}");
+        }
+        assert_eq!(guard.check_write(&request(&[])).unwrap_err().status, 401);
+    }
+
+    #[test]
+    fn quotes_are_bounded_and_hold_no_control_character() {
+        assert_eq!(quote("a\"\n\u{1b}[31m"), r#""a\"\n\u{1b}[31m""#);
+        assert_eq!(quote(&"é".repeat(200)).chars().count(), 83);
+    }
+}

@@ -1,0 +1,274 @@
+//! The dashboard: takes counts over HTTP, keeps them in SQLite, shows them live.
+//!
+//! `store` holds the counts, `live` what processors report and the charts' points, `routes` says what each
+//! call answers, `guard` who may call, `assets` the page. Threads: the HTTP server's (`dash-…`), `dash-store`
+//! which writes, `dash-events` which feeds the pages, and `dash-sampler` here.
+
+mod assets;
+mod guard;
+mod live;
+mod metrics;
+mod routes;
+mod store;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use crossbeam_channel::{after, select};
+use nsq_protocol::thread::{OwnedThread, StopSource, StopToken, stop_pair};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::data_dir::{DataDir, Lock};
+use crate::http::{EventStream, Handler, Server, ServerConfig};
+use routes::App;
+use store::Store;
+
+pub use store::Totals;
+
+/// The lock that a running dashboard holds on its data directory.
+const ROLE: &str = "dashboard";
+
+/// Requests handled at one time, and connections to read the database with. Most wait for one commit that
+/// they share, so more of them than cores make larger groups.
+const WORKERS: usize = 8;
+
+/// The largest body: 20 counts are under 3 KiB; the rest is room for a long rejection.
+const BODY_MAX: usize = 1024 * 1024;
+
+/// Event streams open at one time: a thousand pages and some that are just closing.
+const STREAMS_MAX: usize = 1_100;
+
+/// How often a point is recorded and the queue's depth asked for.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// The least time between two events: four a second look live, more would only cost.
+const EVENT_EVERY: Duration = Duration::from_millis(250);
+
+/// The longest reason of a failed probe that is shown, in characters.
+const PROBE_ERROR_MAX: usize = 200;
+
+/// Asks for the queue's depth. Called once a second on the sampler's thread, so it should answer within one.
+pub type QueueProbe = Box<dyn Fn() -> Result<QueueDepth> + Send>;
+
+/// Where the messages of the channel are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct QueueDepth {
+    /// Queued now, in-flight and deferred not included.
+    pub depth: u64,
+    /// Delivered and not yet answered.
+    pub in_flight: u64,
+    /// Waiting for a delay to pass.
+    pub deferred: u64,
+}
+
+/// How a dashboard is set up.
+pub struct DashboardConfig {
+    /// `host:port` to listen on; not a loopback address only with a `write_token`.
+    pub http_address: String,
+    /// Where `dashboard.sqlite3` lies; made if missing.
+    pub data_dir: PathBuf,
+    /// What writes must carry as `Authorization: Bearer`; `None`: anyone on this machine may write.
+    pub write_token: Option<String>,
+    /// Shown on the page as the run's configuration: an array of `{"name":…,"value":…}`.
+    pub configuration: serde_json::Value,
+    /// Where the queue's depth comes from, where somebody knows.
+    pub queue: Option<QueueProbe>,
+    /// Start from an empty database.
+    pub clean: bool,
+}
+
+/// A running dashboard; dropping it stops it.
+pub struct Dashboard {
+    // Stopped in this order: see `stop`.
+    sampler: Option<(StopSource, OwnedThread<()>)>,
+    server: Option<Server>,
+    app: Arc<App>,
+    local_addr: SocketAddr,
+    _lock: Lock,
+}
+
+impl Dashboard {
+    /// Takes the data directory, opens the store and serves.
+    ///
+    /// # Errors
+    /// One line with the way out: the directory or the address is in use or may not be used, the address is
+    /// not loopback and there is no token, the database is of a newer version or broken.
+    pub fn start(config: DashboardConfig) -> Result<Self> {
+        let DashboardConfig { http_address, data_dir, write_token, configuration, queue, clean } =
+            config;
+        let bound = check_exposure(&http_address, write_token.as_deref())?;
+        let directory = DataDir::open(&data_dir)?;
+        let lock = directory.lock(ROLE)?;
+        if clean {
+            store::remove(directory.path())?;
+        }
+        let store = Store::open(directory.path(), WORKERS)?;
+        let events = EventStream::start("dash-events", STREAMS_MAX)?;
+        let (changed, woken) = crossbeam_channel::bounded(1);
+        let guard = guard::Guard { token: write_token, bound };
+        let app = Arc::new(App::new(store, events, guard, configuration, changed));
+        let mut server = ServerConfig::new(http_address, "dash");
+        server.workers = WORKERS;
+        server.max_body = BODY_MAX;
+        let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
+        let local_addr = server.local_addr();
+        let (stop, stopped) = stop_pair();
+        let sampler = {
+            let app = Arc::clone(&app);
+            OwnedThread::spawn("dash-sampler", move || {
+                sample(&app, queue.as_ref(), &woken, &stopped)
+            })?
+        };
+        Ok(Self {
+            sampler: Some((stop, sampler)),
+            server: Some(server),
+            app,
+            local_addr,
+            _lock: lock,
+        })
+    }
+
+    /// The address it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Where a browser on this machine finds the page: `http://127.0.0.1:8000`.
+    pub fn url(&self) -> String {
+        let mut address = self.local_addr;
+        if address.ip().is_unspecified() {
+            let loopback = if address.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            };
+            address.set_ip(loopback);
+        }
+        format!("http://{address}")
+    }
+
+    /// The sums over all videos, after the newest commit.
+    pub fn totals(&self) -> Totals {
+        self.app.store.totals()
+    }
+
+    /// Every (video, plays), ordered by id.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn counts(&self) -> Result<Vec<(Uuid, u64)>> {
+        self.app.store.counts()
+    }
+
+    /// Stops serving and closes the database; bounded, every thread is joined.
+    ///
+    /// # Errors
+    /// The reason why the newest update could not be stored, if so.
+    pub fn shutdown(mut self) -> Result<()> {
+        let health = self.app.store.health();
+        self.stop();
+        health.map_err(|reason| anyhow::anyhow!("{reason}"))
+    }
+
+    fn stop(&mut self) {
+        // 1. No more events.
+        if let Some((stop, sampler)) = self.sampler.take() {
+            drop(stop);
+            sampler.join();
+        }
+        self.app.events.shutdown();
+        // 2. No more requests; those in progress still have the store.
+        if let Some(server) = self.server.take() {
+            server.shutdown();
+        }
+        // 3. The store, whose file is whole after it.
+        self.app.store.shutdown();
+    }
+}
+
+impl Drop for Dashboard {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Every (video, plays) in a data directory, without a running dashboard; `None` where none has run.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn read_counts(data_dir: &Path) -> Result<Option<Vec<(Uuid, u64)>>> {
+    store::read_counts(data_dir)
+}
+
+/// Empties the dashboard's database in a data directory.
+///
+/// # Errors
+/// A dashboard runs on it: it must be asked by `DELETE /api/counts`, or stopped.
+pub fn clear(data_dir: &Path) -> Result<()> {
+    if !data_dir.exists() {
+        return Ok(());
+    }
+    let directory = DataDir::open(data_dir)?;
+    let _lock = directory.lock(ROLE)?;
+    store::remove(directory.path())
+}
+
+/// Resolves the address; refuses to let a network write without a token.
+fn check_exposure(address: &str, token: Option<&str>) -> Result<Vec<std::net::IpAddr>> {
+    let full =
+        if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
+    let resolved: Vec<_> = full
+        .to_socket_addrs()
+        .with_context(|| {
+            format!("{address:?} is no address to listen on; give --http-address a host:port")
+        })?
+        .map(|address| address.ip())
+        .collect();
+    match token {
+        None if !resolved.iter().all(std::net::IpAddr::is_loopback) => bail!(
+            "anyone who reaches {address} could change the counts; give --write-token, or a loopback --http-address"
+        ),
+        Some(token) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            bail!("the write token must be printable ASCII without spaces, and not empty")
+        }
+        _ => Ok(resolved),
+    }
+}
+
+/// Once a second a point; an event with each, and between them when counts have changed.
+fn sample(
+    app: &App,
+    queue: Option<&QueueProbe>,
+    changed: &crossbeam_channel::Receiver<()>,
+    stop: &StopToken,
+) {
+    let mut next_point = Instant::now();
+    loop {
+        let now = Instant::now();
+        if now >= next_point {
+            if let Some(probe) = queue {
+                let found = probe()
+                    .map_err(|error| format!("{error:#}").chars().take(PROBE_ERROR_MAX).collect());
+                app.live.lock().set_queue(found);
+            }
+            app.live.lock().sample(store::now_ms(), Instant::now());
+            // A probe that took long shifts the points; it does not make them come in a rush.
+            next_point = (next_point + SAMPLE_EVERY).max(Instant::now());
+        }
+        app.publish();
+        let quiet_until = now + EVENT_EVERY;
+        // First the pause, in which changes gather, then whichever comes first.
+        if stop.wait_until(quiet_until.min(next_point)) {
+            return;
+        }
+        select! {
+            recv(stop.channel()) -> _ => return,
+            recv(changed) -> _ => {}
+            recv(after(next_point.saturating_duration_since(Instant::now()))) -> _ => {}
+        }
+    }
+}

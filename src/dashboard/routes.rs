@@ -1,0 +1,405 @@
+//! What each HTTP call of the dashboard answers. Runs on the server's worker threads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::assets;
+use super::guard::{Guard, quote};
+use super::live::{Live, SERIES};
+use super::metrics::{self, Counters};
+use super::store::{Column, LIST_MAX, ListQuery, Store, now_ms};
+use crate::api::{Consumption, ConsumptionReport, CountsUpdate, MAX_COUNTS, MAX_PLAYS};
+use crate::http::{EventStream, Handler, Request, Response};
+
+/// Rows of a list when the call does not say.
+const LIMIT_DEFAULT: u32 = 50;
+
+/// The longest reason that an answer gives, in characters: it may quote what was sent.
+const REASON_MAX: usize = 300;
+
+/// Everything that requests share.
+pub(super) struct App {
+    pub(super) store: Store,
+    pub(super) events: EventStream,
+    pub(super) live: Mutex<Live>,
+    guard: Guard,
+    configuration: Value,
+    // Holds one token at most: "counts have changed".
+    changed: Sender<()>,
+    updates: AtomicU64,
+    refused: AtomicU64,
+}
+
+type Answer = Result<Response, Box<Response>>;
+
+fn bad(reason: impl AsRef<str>) -> Box<Response> {
+    let reason: String = reason.as_ref().chars().take(REASON_MAX).collect();
+    Box::new(Response::error(400, &reason))
+}
+
+fn unavailable(reason: &str) -> Box<Response> {
+    Box::new(Response::error(503, reason).with_header("Retry-After", "1"))
+}
+
+fn broken(error: &anyhow::Error) -> Box<Response> {
+    log::error!("a request could not be answered: {error:#}");
+    unavailable(&format!("the counts cannot be read: {error:#}"))
+}
+
+impl App {
+    pub(super) fn new(
+        store: Store,
+        events: EventStream,
+        guard: Guard,
+        configuration: Value,
+        changed: Sender<()>,
+    ) -> Self {
+        Self {
+            store,
+            events,
+            live: Mutex::default(),
+            guard,
+            configuration,
+            changed,
+            updates: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// Sends the present to every page.
+    pub(super) fn publish(&self) {
+        let stats = self.stats();
+        let point = json!(self.live.lock().last_point());
+        self.events.publish("stats", &json!({ "stats": stats, "point": point }).to_string());
+    }
+
+    fn stats(&self) -> Value {
+        let totals = self.store.totals();
+        let revision = self.store.revision();
+        let mut stats = self.live.lock().stats(Instant::now());
+        stats.insert("time".to_owned(), now_ms().into());
+        stats.insert("revision".to_owned(), revision.into());
+        stats.insert("total_videos".to_owned(), totals.videos.into());
+        stats.insert("total_plays".to_owned(), totals.plays.into());
+        Value::Object(stats)
+    }
+
+    fn route(&self, request: &Request) -> Answer {
+        self.guard.check(request)?;
+        let reads = matches!(request.method.as_str(), "GET" | "HEAD");
+        let method = if reads { "GET" } else { request.method.as_str() };
+        let (allow, answer): (_, fn(&Self, &Request) -> Answer) =
+            match (request.path.as_str(), method) {
+                ("/api/counts", "GET") => ("", Self::list),
+                ("/api/counts", "POST") => ("", Self::take_counts),
+                ("/api/counts", "DELETE") => ("", Self::clear),
+                ("/api/counts", _) => ("GET, HEAD, POST, DELETE", Self::nothing),
+                ("/api/consumption", "POST") => ("", Self::take_consumption),
+                ("/api/consumption", _) => ("POST", Self::nothing),
+                (path, "GET") if path.starts_with("/api/counts/") => ("", Self::video),
+                ("/api/stats", "GET") => ("", Self::all_stats),
+                ("/api/series", "GET") => ("", Self::series),
+                ("/metrics", "GET") => ("", Self::metrics),
+                ("/healthz", "GET") => ("", Self::health),
+                // Reached only by HEAD: the front hands GET to the hub.
+                ("/events", "GET") => ("GET", Self::nothing),
+                (path, "GET") => match assets::answer(request) {
+                    Some(file) => return Ok(file),
+                    None => {
+                        return Err(Box::new(Response::error(
+                            404,
+                            &format!("nothing is at {}", quote(path)),
+                        )));
+                    }
+                },
+                _ if self.is_known(request) => ("GET, HEAD", Self::nothing),
+                (path, _) => {
+                    return Err(Box::new(Response::error(
+                        404,
+                        &format!("nothing is at {}", quote(path)),
+                    )));
+                }
+            };
+        if !allow.is_empty() {
+            let reason = format!("{} is not allowed here, but {allow}", quote(&request.method));
+            return Err(Box::new(Response::error(405, &reason).with_header("Allow", allow)));
+        }
+        if !reads {
+            self.guard.check_write(request)?;
+        }
+        answer(self, request)
+    }
+
+    fn is_known(&self, request: &Request) -> bool {
+        let path = request.path.as_str();
+        matches!(path, "/api/stats" | "/api/series" | "/events" | "/metrics" | "/healthz")
+            || path.starts_with("/api/counts/")
+            || assets::answer(request).is_some()
+    }
+
+    fn nothing(&self, _request: &Request) -> Answer {
+        Ok(Response::default())
+    }
+
+    fn take_counts(&self, request: &Request) -> Answer {
+        let mut update: CountsUpdate = parse(&request.body)?;
+        check_update(&update)?;
+        let accepted = update.counts.len();
+        let (processor, version, consumption) =
+            (update.processor, update.version, update.consumption.take());
+        self.store.merge(update).map_err(|reason| unavailable(&reason))?;
+        self.updates.fetch_add(1, Ordering::Relaxed);
+        self.live.lock().report(processor, Some(version), consumption, Instant::now());
+        // Full: the sampler has yet to look, and will see this change too.
+        let _ = self.changed.try_send(());
+        Ok(Response::json(200, &json!({ "accepted": accepted })))
+    }
+
+    fn take_consumption(&self, request: &Request) -> Answer {
+        let report: ConsumptionReport = parse(&request.body)?;
+        check_consumption(&report.consumption)?;
+        self.live.lock().report(report.processor, None, Some(report.consumption), Instant::now());
+        Ok(Response::json(200, &json!({ "accepted": 1 })))
+    }
+
+    fn clear(&self, _request: &Request) -> Answer {
+        self.store.clear().map_err(|reason| unavailable(&reason))?;
+        self.live.lock().clear();
+        let _ = self.changed.try_send(());
+        log::info!("the counts were reset");
+        Ok(Response::json(200, &json!({ "cleared": true })))
+    }
+
+    fn list(&self, request: &Request) -> Answer {
+        let query = parse_list(request)?;
+        // Read before the rows: a page that shows newer rows than its revision asks once more, not never.
+        let revision = self.store.revision();
+        let (rows, matching) = self.store.list(&query).map_err(|error| broken(&error))?;
+        let totals = self.store.totals();
+        let answer = json!({
+            "total_videos": totals.videos,
+            "total_plays": totals.plays,
+            "matching": matching,
+            "revision": revision,
+            "counts": rows,
+        });
+        Ok(uncached(Response::json(200, &answer)))
+    }
+
+    fn video(&self, request: &Request) -> Answer {
+        let text = request.path.strip_prefix("/api/counts/").unwrap_or_default();
+        let id = Uuid::try_parse(text)
+            .map_err(|_| bad(format!("{} is no video id: a UUID", quote(text))))?;
+        let found = self.store.video(id).map_err(|error| broken(&error))?;
+        let Some((video, history)) = found else {
+            return Err(Box::new(Response::error(404, &format!("video {id} has no plays"))));
+        };
+        let mut answer = json!(video);
+        answer["history"] = json!(history);
+        Ok(uncached(Response::json(200, &answer)))
+    }
+
+    fn all_stats(&self, _request: &Request) -> Answer {
+        let mut stats = self.stats();
+        stats["configuration"] = self.configuration.clone();
+        Ok(uncached(Response::json(200, &stats)))
+    }
+
+    fn series(&self, request: &Request) -> Answer {
+        let names: Vec<_> = request
+            .query
+            .iter()
+            .filter(|(key, _)| key == "name")
+            .map(|(_, name)| name.as_str())
+            .collect();
+        if let Some(name) = names.iter().find(|name| !SERIES.contains(name)) {
+            return Err(bad(format!(
+                "name must be one of {}, not {}",
+                SERIES.join(", "),
+                quote(name)
+            )));
+        }
+        let since = match request.get("since") {
+            None => 0,
+            Some(text) => text.parse().map_err(|_| {
+                bad(format!("since must be ms since the Unix epoch, not {}", quote(text)))
+            })?,
+        };
+        let names = if names.is_empty() { SERIES.to_vec() } else { names };
+        Ok(uncached(Response::json(200, &self.live.lock().series(&names, since))))
+    }
+
+    fn metrics(&self, _request: &Request) -> Answer {
+        let counters = Counters {
+            updates: self.updates.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            streams: self.events.clients(),
+        };
+        let totals = self.store.totals();
+        let text = metrics::render(totals, &self.live.lock(), &counters);
+        Ok(uncached(Response::new(200, metrics::CONTENT_TYPE, text)))
+    }
+
+    fn health(&self, _request: &Request) -> Answer {
+        self.store.health().map_err(|reason| unavailable(&reason))?;
+        Ok(uncached(Response::json(200, &json!({ "status": "ok" }))))
+    }
+}
+
+impl Handler for App {
+    fn handle(&self, request: &Request) -> Response {
+        let answer = self.route(request).unwrap_or_else(|refused| *refused);
+        if answer.status >= 400 && !matches!(request.method.as_str(), "GET" | "HEAD") {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    fn stream(&self, request: &Request) -> Option<&EventStream> {
+        (request.path == "/events" && self.guard.check(request).is_ok()).then_some(&self.events)
+    }
+}
+
+fn uncached(response: Response) -> Response {
+    response.with_header("Cache-Control", "no-store")
+}
+
+/// Reads a body that must be one JSON object.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {
+    // serde would also take an array of the fields in their order.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(bad("the body must be one JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        // The text may quote what was sent: nothing of it may act on a terminal.
+        let text: String =
+            error.to_string().chars().filter(|character| !character.is_control()).collect();
+        bad(format!("the body does not fit: {text}"))
+    })
+}
+
+fn check_update(update: &CountsUpdate) -> Result<(), Box<Response>> {
+    let counts = &update.counts;
+    if counts.is_empty() || counts.len() > MAX_COUNTS {
+        return Err(bad(format!("a message has 1 to {MAX_COUNTS} counts, not {}", counts.len())));
+    }
+    if update.version == 0 {
+        return Err(bad("versions start at 1"));
+    }
+    for (index, count) in counts.iter().enumerate() {
+        if count.plays > MAX_PLAYS {
+            return Err(bad(format!("{} plays are over the limit of {MAX_PLAYS}", count.plays)));
+        }
+        if count.last_played_at.is_some_and(|time| time > MAX_PLAYS) {
+            return Err(bad("last_played_at must be ms since the Unix epoch"));
+        }
+        if counts[..index].iter().any(|other| other.video_id == count.video_id) {
+            return Err(bad(format!("video {} is there twice", count.video_id)));
+        }
+    }
+    update.consumption.as_ref().map_or(Ok(()), check_consumption)
+}
+
+fn check_consumption(told: &Consumption) -> Result<(), Box<Response>> {
+    let times = told.since_start.map(|times| [times.mean, times.p50, times.p99, times.max]);
+    let mut numbers = [Some(told.per_second), told.realtime_ms]
+        .into_iter()
+        .flatten()
+        .chain(times.into_iter().flatten());
+    // A consumption time below zero is possible: the producer's clock may run ahead. A rate is not.
+    if told.per_second < 0.0 || !numbers.all(f64::is_finite) {
+        return Err(bad("the consumption holds a number that is none"));
+    }
+    Ok(())
+}
+
+fn parse_list(request: &Request) -> Result<ListQuery, Box<Response>> {
+    let sort = request.get("sort").unwrap_or("-plays");
+    let (descending, name) = sort.strip_prefix('-').map_or((false, sort), |name| (true, name));
+    let Some((_, column)) = Column::ALL.iter().find(|(known, _)| *known == name) else {
+        let names: Vec<_> = Column::ALL.iter().map(|(name, _)| *name).collect();
+        return Err(bad(format!(
+            "sort must be one of {}, with a - before it for descending, not {}",
+            names.join(", "),
+            quote(sort)
+        )));
+    };
+    let limit = number(request, "limit", LIMIT_DEFAULT, 1, LIST_MAX)?;
+    let offset = number(request, "offset", 0, 0, u32::MAX)?;
+    let range = match request.get("search").map(str::trim).unwrap_or_default() {
+        "" => None,
+        text => Some(prefix_range(text).ok_or_else(|| {
+            bad(format!(
+                "search takes the start of a video id, digits 0-9 a-f and dashes, not {}",
+                quote(text)
+            ))
+        })?),
+    };
+    Ok(ListQuery { column: *column, descending, limit, offset, range })
+}
+
+fn number(
+    request: &Request,
+    name: &str,
+    default: u32,
+    min: u32,
+    max: u32,
+) -> Result<u32, Box<Response>> {
+    let Some(text) = request.get(name) else { return Ok(default) };
+    match text.parse() {
+        Ok(number) if (min..=max).contains(&number) && !text.starts_with('+') => Ok(number),
+        _ => Err(bad(format!("{name} must be a number from {min} to {max}, not {}", quote(text)))),
+    }
+}
+
+/// The lowest and the highest UUID that start with `text`, dashes in their places or left out.
+fn prefix_range(text: &str) -> Option<(Uuid, Uuid)> {
+    const DASHES: [usize; 4] = [8, 13, 18, 23];
+    let dashed = text.contains('-');
+    let mut digits = String::new();
+    for (index, character) in text.char_indices() {
+        if dashed && DASHES.contains(&index) {
+            (character == '-').then_some(())?;
+        } else {
+            character.is_ascii_hexdigit().then_some(())?;
+            digits.push(character);
+        }
+    }
+    let missing = 32usize.checked_sub(digits.len())?;
+    let bound = |fill: &str| Uuid::try_parse(&format!("{digits}{}", fill.repeat(missing))).ok();
+    Some((bound("0")?, bound("f")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_a_range_of_ids() {
+        let range =
+            |text: &str| prefix_range(text).map(|(low, high)| (low.to_string(), high.to_string()));
+        let want = ("3fa00000-0000-0000-0000-000000000000", "3fafffff-ffff-ffff-ffff-ffffffffffff");
+        assert_eq!(range("3Fa"), Some((want.0.to_owned(), want.1.to_owned())));
+        let whole = "3fa85f64-5717-4562-b3fc-2c963f66afa6";
+        assert_eq!(range(whole), Some((whole.to_owned(), whole.to_owned())));
+        assert_eq!(range(&whole.replace('-', "")), range(whole));
+        assert!(range("3fa85f64-57").is_some() && range("3fa85f64-").is_some());
+        for text in [
+            "3f-a",
+            "x",
+            "3fa85f64--",
+            "3fa85f645717-",
+            "é",
+            "%",
+            "3fa85f64-5717-4562-b3fc-2c963f66afa6a",
+        ] {
+            assert_eq!(range(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The dashboard over HTTP: counts in, answers out, who may write, what is refused.
+
+use std::time::Instant;
+
+use nsq_protocol::thread::OwnedThread;
+use playcounts::api::MAX_PLAYS;
+use playcounts::dashboard::{self, Dashboard, QueueDepth, Totals};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::dashboard_support::{DEADLINE, Running, config, consumption, start, update, video};
+
+#[test]
+fn dashboard_updates_counts() {
+    let running = start();
+    running.tell(1, &[(video(1), 3), (video(2), 5)]);
+    // A repeat, and an old version that arrives late, change nothing.
+    running.tell(1, &[(video(1), 3), (video(2), 5)]);
+    running.tell(3, &[(video(1), 10)]);
+    running.tell(2, &[(video(1), 7)]);
+    // Another processor's counts are added.
+    let mut other = update(1, &[(video(1), 100)]);
+    other["processor"] = json!(Uuid::from_u128(2));
+    running.post("/api/counts", &other, 200);
+
+    let list = running.get("/api/counts").json();
+    assert_eq!((&list["total_videos"], &list["total_plays"]), (&json!(2), &json!(115)));
+    let plays: Vec<_> =
+        list["counts"].as_array().unwrap().iter().map(|row| &row["plays"]).collect();
+    assert_eq!(plays, [&json!(110), &json!(5)]);
+    assert_eq!(list["counts"][0]["video_id"], json!(video(1)));
+    assert_eq!(list["counts"][0]["last_played_at"], json!(1_700_000_000_000_u64));
+
+    let one = running.get(&format!("/api/counts/{}", video(1))).json();
+    assert_eq!((&one["plays"], &one["history"][0]["plays"]), (&json!(110), &json!(110)));
+    assert_eq!(running.get(&format!("/api/counts/{}", video(9))).status, 404);
+    assert_eq!(running.get("/api/counts/x").status, 400);
+
+    assert_eq!(running.dashboard.totals(), Totals { videos: 2, plays: 115 });
+    assert_eq!(running.dashboard.counts().unwrap(), [(video(1), 110), (video(2), 5)]);
+    let Running { dashboard, data } = running;
+    assert!(
+        dashboard::clear(data.path()).unwrap_err().to_string().contains("another dashboard (pid")
+    );
+    dashboard.shutdown().unwrap();
+    assert_eq!(
+        dashboard::read_counts(data.path()).unwrap().unwrap(),
+        [(video(1), 110), (video(2), 5)]
+    );
+    // Started again they are still there; started clean they are not.
+    let dashboard = Dashboard::start(config(&data)).unwrap();
+    assert_eq!(dashboard.totals(), Totals { videos: 2, plays: 115 });
+    dashboard.shutdown().unwrap();
+    let mut clean = config(&data);
+    clean.clean = true;
+    let dashboard = Dashboard::start(clean).unwrap();
+    assert_eq!(dashboard.totals(), Totals::default());
+    dashboard.shutdown().unwrap();
+    dashboard::clear(data.path()).unwrap();
+    assert_eq!(dashboard::read_counts(data.path()).unwrap(), None);
+}
+
+#[test]
+fn dashboard_refuses_bad_updates() {
+    let running = start();
+    let good = || update(1, &[(video(1), 3)]);
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut value = good();
+        change(&mut value);
+        value.to_string()
+    };
+    let many: Vec<_> = (1..=21).map(|first| (video(first), 1)).collect();
+    let cases = [
+        ("a message has 1 to 20 counts, not 21", update(1, &many).to_string()),
+        ("a message has 1 to 20 counts, not 0", update(1, &[]).to_string()),
+        (
+            "UUID",
+            with(&|value| value["counts"][0]["video_id"] = json!("<img src=x onerror=alert(1)>")),
+        ),
+        ("UUID", with(&|value| value["processor"] = json!(""))),
+        ("invalid value: integer `-1`", with(&|value| value["counts"][0]["plays"] = json!(-1))),
+        ("floating point", with(&|value| value["counts"][0]["plays"] = json!(1.5))),
+        ("invalid type: string", with(&|value| value["counts"][0]["plays"] = json!("3"))),
+        ("invalid type: null", with(&|value| value["counts"][0]["plays"] = Value::Null)),
+        ("over the limit", with(&|value| value["counts"][0]["plays"] = json!(MAX_PLAYS + 1))),
+        ("last_played_at", with(&|value| value["counts"][0]["last_played_at"] = json!(u64::MAX))),
+        ("is there twice", update(1, &[(video(1), 1), (video(1), 2)]).to_string()),
+        ("versions start at 1", update(0, &[(video(1), 1)]).to_string()),
+        ("unknown field", with(&|value| value["extra"] = json!(1))),
+        ("unknown field", with(&|value| value["counts"][0]["extra"] = json!(1))),
+        ("missing field", with(&|value| drop(value.as_object_mut().unwrap().remove("version")))),
+        (
+            "a number that is none",
+            with(&|value| {
+                value["consumption"] = consumption(None);
+                value["consumption"]["per_second"] = json!(-1);
+            }),
+        ),
+        ("one JSON object", "[]".to_owned()),
+        ("one JSON object", String::new()),
+        ("one JSON object", "nonsense".to_owned()),
+        ("does not fit", "{".to_owned()),
+        ("does not fit", format!("{}{{}}", good())),
+        ("does not fit", format!("{{\"counts\":{}", "[".repeat(100_000))),
+    ];
+    for (reason, body) in cases {
+        let answer = running.ask("POST", "/api/counts", "", body.as_bytes());
+        let shown: String = body.chars().take(100).collect();
+        assert_eq!(answer.status, 400, "{shown}");
+        assert!(answer.error().contains(reason), "{shown}: {}", answer.error());
+        assert!(
+            answer.head.contains("application/json") && answer.head.contains("nosniff"),
+            "{}",
+            answer.head
+        );
+    }
+    // What is quoted is bounded, and acts on no terminal.
+    let nasty = with(&|value| {
+        value["counts"][0]["video_id"] = json!(format!("\u{1b}[31m\n{}", "x".repeat(9_000)))
+    });
+    let error = running.ask("POST", "/api/counts", "", nasty.as_bytes()).error();
+    assert!(error.chars().count() <= 300 && !error.contains(['\u{1b}', '\n']), "{error}");
+
+    assert_eq!(running.ask("POST", "/api/counts", "", &vec![b' '; 1_048_577]).status, 413);
+    assert_eq!(running.ask("POST", "/api/consumption", "", b"{}").status, 400);
+    assert_eq!(running.dashboard.totals(), Totals::default());
+    running.tell(1, &many[..20]);
+    assert_eq!(running.dashboard.totals(), Totals { videos: 20, plays: 20 });
+}
+
+#[test]
+fn dashboard_lists_sort_page_and_search() {
+    let running = start();
+    let counts: Vec<_> = (1..=20).map(|first| (video(first), u64::from(first) * 10)).collect();
+    running.tell(1, &counts);
+    let listed = |query: &str| -> Vec<u64> {
+        let answer = running.get(&format!("/api/counts?{query}"));
+        assert_eq!(answer.status, 200, "{query}: {answer:?}");
+        answer.json()["counts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["plays"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(listed("limit=3"), [200, 190, 180]);
+    assert_eq!(listed("sort=plays&limit=2&offset=1"), [20, 30]);
+    assert_eq!(listed("sort=-video_id&limit=2"), [200, 190]);
+    assert_eq!(listed("sort=updated_at&limit=1"), [10]);
+    assert_eq!(listed("sort=-last_played_at&limit=1"), [200]);
+    assert_eq!(listed("search=0A"), [100]);
+    assert_eq!(listed("search=1"), [200, 190, 180, 170, 160]);
+    assert_eq!(listed(&format!("search={}", video(7))), [70]);
+    assert_eq!(listed("offset=4294967295"), Vec::<u64>::new());
+    assert_eq!(running.get("/api/counts?search=1").json()["matching"], 5);
+    for (query, reason) in [
+        ("sort=plays;drop", "sort must be one of plays, video_id, updated_at, last_played_at"),
+        ("sort=", "sort must be"),
+        ("limit=0", "limit must be a number from 1 to 500"),
+        ("limit=501", "limit must be a number from 1 to 500"),
+        ("limit=%2B5", "limit must be"),
+        ("limit=x", "limit must be"),
+        ("offset=-1", "offset must be a number from 0"),
+        ("search=%3Cimg%3E", "search takes the start of a video id"),
+        ("search=%27%20OR%201=1", "search takes"),
+    ] {
+        let answer = running.get(&format!("/api/counts?{query}"));
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.error().contains(reason), "{query}: {}", answer.error());
+    }
+}
+
+#[test]
+fn dashboard_says_what_a_path_takes() {
+    let running = start();
+    for (method, path, status, allow) in [
+        ("PUT", "/api/counts", 405, "GET, HEAD, POST, DELETE"),
+        ("GET", "/api/consumption", 405, "POST"),
+        ("POST", "/api/stats", 405, "GET, HEAD"),
+        ("DELETE", "/api/counts/x", 405, "GET, HEAD"),
+        ("POST", "/", 405, "GET, HEAD"),
+        ("OPTIONS", "/metrics", 405, "GET, HEAD"),
+        ("HEAD", "/events", 405, "GET"),
+        ("GET", "/api", 404, ""),
+        ("GET", "/src/main.rs", 404, ""),
+        ("POST", "/nowhere", 404, ""),
+        ("HEAD", "/", 200, ""),
+        ("GET", "/healthz", 200, ""),
+    ] {
+        let answer = running.ask(method, path, "", b"");
+        assert_eq!(answer.status, status, "{method} {path}");
+        let named =
+            answer.head.lines().find_map(|line| line.strip_prefix("Allow: ")).unwrap_or_default();
+        assert_eq!(named, allow, "{method} {path}");
+    }
+    let page = running.get("/");
+    assert!(page.head.contains("Content-Security-Policy: default-src 'none'"), "{}", page.head);
+    let etag = page.head.lines().find_map(|line| line.strip_prefix("ETag: ")).unwrap();
+    assert_eq!(running.ask("GET", "/", &format!("If-None-Match: {etag}\r\n"), b"").status, 304);
+}
+
+#[test]
+fn dashboard_shows_processors_queue_and_series() {
+    let data = tempfile::tempdir().unwrap();
+    let mut with_queue = config(&data);
+    with_queue.queue = Some(Box::new(|| Ok(QueueDepth { depth: 42, in_flight: 3, deferred: 1 })));
+    let running = Running { dashboard: Dashboard::start(with_queue).unwrap(), data };
+    let report = json!({"processor": Uuid::from_u128(1), "consumption": consumption(Some("<b>no JSON</b>"))});
+    running.post("/api/consumption", &report, 200);
+    let deadline = Instant::now() + DEADLINE;
+    let series = loop {
+        let series = running.get("/api/series?name=queue_depth&name=realtime_ms").json();
+        if series["realtime_ms"].as_array().unwrap().last() == Some(&json!(1.25)) {
+            break series;
+        }
+        assert!(Instant::now() < deadline, "{series}");
+    };
+    assert_eq!(series["queue_depth"].as_array().unwrap().last(), Some(&json!(42)));
+    assert_eq!(series["average_ms"], Value::Null);
+    let last = series["time"].as_array().unwrap().last().unwrap().clone();
+    let stats = running.get("/api/stats").json();
+    assert_eq!(stats["queue"], json!({"depth": 42, "in_flight": 3, "deferred": 1}));
+    assert_eq!(stats["processors"][0]["consumption"]["last_rejection"], "<b>no JSON</b>");
+    assert_eq!(stats["consumption"]["p99_ms"], 40.25);
+    assert_eq!(stats["configuration"][0]["name"], "messages");
+    assert!(
+        running.get(&format!("/api/series?since={last}")).json()["time"].as_array().unwrap().len()
+            <= 1
+    );
+    assert_eq!(running.get("/api/series?name=x").status, 400);
+    assert_eq!(running.get("/api/series?since=x").status, 400);
+    let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
+    assert!(metrics.contains("\nplaycounts_queue_depth 42\n"), "{metrics}");
+    assert!(metrics.contains("playcounts_processor_counted_total{processor="), "{metrics}");
+}
+
+#[test]
+fn dashboard_writes_need_the_token_once_there_is_one() {
+    let data = tempfile::tempdir().unwrap();
+    let mut open = config(&data);
+    open.http_address = "0.0.0.0:0".to_owned();
+    let refused = Dashboard::start(open).err().unwrap().to_string();
+    assert!(refused.contains("give --write-token, or a loopback --http-address"), "{refused}");
+    for token in ["", "two words", "\u{e9}"] {
+        let mut bad = config(&data);
+        bad.write_token = Some(token.to_owned());
+        assert!(Dashboard::start(bad).is_err(), "{token:?}");
+    }
+    let mut guarded = config(&data);
+    guarded.http_address = "0.0.0.0:0".to_owned();
+    guarded.write_token = Some("secret".to_owned());
+    let running = Running { dashboard: Dashboard::start(guarded).unwrap(), data };
+    let body = update(1, &[(video(1), 3)]).to_string();
+    let post = |extra: &str| running.ask("POST", "/api/counts", extra, body.as_bytes()).status;
+    assert_eq!(post(""), 401);
+    assert_eq!(post("Authorization: Bearer wrong\r\n"), 401);
+    assert_eq!(running.ask("DELETE", "/api/counts", "", b"").status, 401);
+    assert_eq!(post("Authorization: Bearer secret\r\n"), 200);
+    assert_eq!(running.ask("GET", "/api/counts", "Host: counts.example\r\n", b"").status, 200);
+    assert_eq!(
+        running.ask("DELETE", "/api/counts", "Authorization: Bearer secret\r\n", b"").status,
+        200
+    );
+    assert_eq!(running.dashboard.totals(), Totals::default());
+}
+
+#[test]
+fn dashboard_answers_no_foreign_page() {
+    let running = start();
+    for path in ["/", "/api/counts", "/events", "/metrics"] {
+        assert_eq!(
+            running.ask("GET", path, "Host: rebound.example:8000\r\n", b"").status,
+            421,
+            "{path}"
+        );
+    }
+    let body = update(1, &[(video(1), 3)]).to_string();
+    let from = |origin: &str| {
+        running.ask("POST", "/api/counts", &format!("Origin: {origin}\r\n"), body.as_bytes()).status
+    };
+    assert_eq!(from("http://evil.example"), 403);
+    assert_eq!(from("null"), 403);
+    assert_eq!(from(&running.dashboard.url()), 200);
+}
+
+#[test]
+fn dashboard_is_exact_under_many_writers() {
+    let running = std::sync::Arc::new(start());
+    let began = Instant::now();
+    let writers: Vec<_> = (0..8u128)
+        .map(|writer| {
+            let running = std::sync::Arc::clone(&running);
+            OwnedThread::spawn("writer", move || {
+                for version in 1..=40u64 {
+                    let counts: Vec<_> = (0..20).map(|first| (video(first), version * 2)).collect();
+                    let mut update = update(version, &counts);
+                    update["processor"] = json!(Uuid::from_u128(writer + 1));
+                    running.post("/api/counts", &update, 200);
+                }
+            })
+            .unwrap()
+        })
+        .collect();
+    writers.into_iter().for_each(OwnedThread::join);
+    println!("6,400 counts in 320 messages of 8 writers took {:?}", began.elapsed());
+    assert_eq!(running.dashboard.totals(), Totals { videos: 20, plays: 20 * 8 * 80 });
+    assert!(running.dashboard.counts().unwrap().iter().all(|(_, plays)| *plays == 640));
+}

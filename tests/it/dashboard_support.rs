@@ -1,0 +1,121 @@
+//! A dashboard on a free port and a directory of its own, and a client that speaks to it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use playcounts::dashboard::{Dashboard, DashboardConfig};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// No answer here takes longer on a loaded machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running dashboard and its directory, both gone at the end of the test.
+pub(crate) struct Running {
+    pub(crate) dashboard: Dashboard,
+    pub(crate) data: TempDir,
+}
+
+/// The defaults of the tests: a free port, an empty directory.
+pub(crate) fn config(data: &TempDir) -> DashboardConfig {
+    DashboardConfig {
+        http_address: "127.0.0.1:0".to_owned(),
+        data_dir: data.path().to_owned(),
+        write_token: None,
+        configuration: json!([{"name": "messages", "value": 100_000}, {"name": "threads", "value": 2}]),
+        queue: None,
+        clean: false,
+    }
+}
+
+/// Starts a dashboard with the defaults.
+pub(crate) fn start() -> Running {
+    let data = tempfile::tempdir().unwrap();
+    let dashboard = Dashboard::start(config(&data)).unwrap();
+    Running { dashboard, data }
+}
+
+/// One answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Running {
+    /// Sends one request; `extra` holds whole header lines.
+    #[track_caller]
+    pub(crate) fn ask(&self, method: &str, path: &str, extra: &str, body: &[u8]) -> Answer {
+        let address = self.dashboard.local_addr();
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let host =
+            if extra.contains("Host:") { String::new() } else { format!("Host: {address}\r\n") };
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\n{host}{extra}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        socket.write_all(&[head.as_bytes(), body].concat()).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head, body: answer[end + 4..].to_vec() }
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "", b"")
+    }
+
+    /// Sends `value` and insists on the status.
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, value: &Value, status: u16) -> Answer {
+        let answer = self.ask("POST", path, "", value.to_string().as_bytes());
+        assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(&answer.body));
+        answer
+    }
+
+    /// Tells the counts of videos, at most 20, as processor 1.
+    #[track_caller]
+    pub(crate) fn tell(&self, version: u64, counts: &[(Uuid, u64)]) {
+        self.post("/api/counts", &update(version, counts), 200);
+    }
+}
+
+/// A good message of processor 1.
+pub(crate) fn update(version: u64, counts: &[(Uuid, u64)]) -> Value {
+    let counts: Vec<_> =
+        counts.iter().map(|(id, plays)| json!({"video_id": id, "plays": plays, "last_played_at": 1_700_000_000_000_u64})).collect();
+    json!({"processor": Uuid::from_u128(1), "version": version, "counts": counts})
+}
+
+/// A processor's report.
+pub(crate) fn consumption(rejection: Option<&str>) -> Value {
+    json!({
+        "received": 1200, "counted": 1180, "duplicates": 15, "rejected": 5, "last_rejection": rejection,
+        "per_second": 842.5, "realtime_ms": 1.25,
+        "since_start": {"mean": 3.5, "p50": 2.0, "p99": 40.25, "max": 180.0},
+    })
+}
+
+/// The video whose id starts with `first`.
+pub(crate) fn video(first: u8) -> Uuid {
+    Uuid::from_u128((u128::from(first) << 120) | 0x4000_8000_0000_0000_0000)
+}
