@@ -94,7 +94,10 @@ impl<'a> Bodies<'a> {
 
     /// Reads an MPUB's body. Unlike nsqd, which lets the inner lengths drive the reading, the body must hold
     /// exactly what its count and sizes say.
-    fn decode(body: &'a [u8], limits: &CommandLimits) -> Result<Self, CommandError> {
+    ///
+    /// # Errors
+    /// [`CommandError`] with nsqd's text.
+    pub fn decode(body: &'a [u8], limits: &CommandLimits) -> Result<Self, CommandError> {
         let bad_body = |text: String| CommandError::new(ErrorCode::BadBody, text);
         let bad_message = |text: String| CommandError::new(ErrorCode::BadMessage, text);
         let Some((count, wire)) = body.split_first_chunk::<4>() else {

@@ -60,9 +60,26 @@ impl Deadlines {
             self.heap.shrink_to(2 * (self.heap.len() + STALE_MIN));
         }
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.heap.len()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_million_finished_messages_leave_no_million_deadlines() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::default();
+        for id in 0..1_000_000 {
+            let at = start + Duration::from_secs(60) + Duration::from_micros(id);
+            deadlines.push(Deadline { at, channel: 0, id });
+            // The last hundred are in flight, the others are done.
+            deadlines.sweep(100, |deadline| deadline.id + 100 > id);
+            assert!(deadlines.heap.len() <= 3 * 100 + STALE_MIN + 1);
+        }
+        assert!(deadlines.heap.capacity() < 8 * STALE_MIN);
+        assert!(deadlines.pop(start).is_none());
+        assert!(deadlines.take_sooner() && !deadlines.take_sooner());
     }
 }

@@ -8,20 +8,19 @@
 //! purpose: messages of a lost connection are requeued at once, nothing waits in an output buffer, an MPUB is
 //! taken whole or not at all, and a publish that finds memory full is refused.
 
-#![allow(dead_code, reason = "the HTTP API that uses the rest comes next")]
-
 mod batch;
 mod channel;
 mod config;
 mod core;
 mod deadlines;
+mod http;
 mod server;
 mod session;
 mod stats;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
@@ -29,21 +28,27 @@ use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
 pub use config::BrokerConfig;
 pub use stats::{ChannelStats, ClientStats, Latency, MemoryStats, PubCount, Stats, TopicStats};
 
+use crate::http::{Server, ServerConfig};
 use server::Hub;
 use stats::StatsFilter;
 
 /// How long the connection that wakes `accept` may take: it goes to this very process.
 const WAKE_WAIT: Duration = Duration::from_secs(1);
 
+/// HTTP requests handled at one time: each takes the core's lock for most of its work.
+const HTTP_WORKERS: usize = 2;
+
 /// A running broker. Dropping it stops it.
 pub struct Broker {
     hub: Arc<Hub>,
     tcp_addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
     // In the order of stopping; `None` once stopped.
     running: Option<Running>,
 }
 
 struct Running {
+    http: Option<Server>,
     stop: StopSource,
     accept: OwnedThread<()>,
     timer: OwnedThread<()>,
@@ -57,6 +62,7 @@ impl Broker {
     pub fn start(config: BrokerConfig) -> Result<Self> {
         let listener = bind(&config.tcp_address, "--tcp-address")?;
         let tcp_addr = listener.local_addr().context("cannot tell the port that was bound")?;
+        let started = SystemTime::now();
         let (stop, token) = stop_pair();
         let (hub, inbox) = Hub::new(Arc::new(config), token);
         let hub = Arc::new(hub);
@@ -79,12 +85,47 @@ impl Broker {
             }
         };
         log::info!("broker: TCP on {tcp_addr}");
-        Ok(Self { hub, tcp_addr, running: Some(Running { stop, accept, timer }) })
+        let mut broker = Self {
+            hub,
+            tcp_addr,
+            http_addr: None,
+            running: Some(Running { http: None, stop, accept, timer }),
+        };
+        // From here on an error drops the broker, which stops it.
+        broker.start_http(started)?;
+        Ok(broker)
+    }
+
+    fn start_http(&mut self, started: SystemTime) -> Result<()> {
+        let Some(address) = self.hub.config.http_address.clone() else { return Ok(()) };
+        let api = http::Api::new(Arc::clone(&self.hub), self.tcp_addr.port(), started);
+        let config = ServerConfig {
+            workers: HTTP_WORKERS,
+            max_body: http::max_body(&self.hub.config),
+            ..ServerConfig::new(address.clone(), "nsqhttp")
+        };
+        let api = Arc::new(api);
+        let server = Server::start(config, Arc::clone(&api) as _).with_context(|| {
+            format!("cannot serve HTTP on {address}; give another --http-address, port 0 takes a free one")
+        })?;
+        let address = server.local_addr();
+        api.set_http_port(address.port());
+        log::info!("broker: HTTP on {address}");
+        self.http_addr = Some(address);
+        if let Some(running) = &mut self.running {
+            running.http = Some(server);
+        }
+        Ok(())
     }
 
     /// Where NSQ clients connect to.
     pub fn tcp_addr(&self) -> SocketAddr {
         self.tcp_addr
+    }
+
+    /// Where the HTTP API is, if there is one.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
     }
 
     /// Everything that `/stats` shows.
@@ -98,16 +139,20 @@ impl Broker {
     }
 
     fn stop(&mut self) {
-        let Some(Running { stop, accept, timer }) = self.running.take() else { return };
-        // 1. No new connection: accept() returns for one of our own.
+        let Some(Running { http, stop, accept, timer }) = self.running.take() else { return };
+        // 1. The HTTP API, answers in progress included.
+        if let Some(http) = http {
+            http.shutdown();
+        }
+        // 2. No new connection: accept() returns for one of our own.
         drop(stop);
         if let Err(error) = TcpStream::connect_timeout(&reachable(self.tcp_addr), WAKE_WAIT) {
             log::debug!("broker: cannot wake accept: {error}");
         }
         accept.join();
-        // 2. The connections, whatever they are doing.
+        // 3. The connections, whatever they are doing.
         self.hub.close_all();
-        // 3. Nothing needs the timer any more.
+        // 4. Nothing needs the timer any more.
         timer.join();
     }
 }
