@@ -1,6 +1,7 @@
 //! Counts video plays from an NSQ queue and shows them live.
 
 pub mod api;
+pub mod app;
 pub mod batch;
 pub mod broker;
 pub mod cli;
@@ -17,4 +18,5 @@ pub mod produce;
 pub mod queue;
 pub mod report;
 pub mod signals;
+pub mod simulation;
 pub mod verify;
