@@ -1,7 +1,16 @@
 //! Integration tests: everything with a socket, one binary, one link.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test may wait for a process, and its threads end with it"
+)]
 
+mod cli;
 mod dashboard;
 mod dashboard_support;
 mod http;
+#[path = "../../nsq-protocol/tests/it/nsqd.rs"]
+mod nsqd;
 mod page;
+mod pipeline;
+mod support;
