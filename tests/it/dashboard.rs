@@ -284,6 +284,26 @@ fn dashboard_answers_no_foreign_page() {
 }
 
 #[test]
+fn dashboard_says_that_its_store_fails_and_reads_go_on() {
+    let running = start();
+    running.tell(1, &[(video(1), 3)]);
+    let other = rusqlite::Connection::open(running.data.path().join("dashboard.sqlite3")).unwrap();
+    other.execute_batch("ALTER TABLE history RENAME TO gone").unwrap();
+    let refused = running.post("/api/counts", &update(2, &[(video(1), 4)]), 503);
+    assert!(refused.head.contains("Retry-After: 1"), "{}", refused.head);
+    assert!(
+        refused.error().starts_with("the counts cannot be stored: no such table"),
+        "{}",
+        refused.error()
+    );
+    assert_eq!(running.get("/api/counts").json()["total_plays"], 3);
+    other.execute_batch("ALTER TABLE gone RENAME TO history").unwrap();
+    assert_eq!(running.get("/healthz").status, 200);
+    running.tell(2, &[(video(1), 4)]);
+    assert_eq!(running.dashboard.counts().unwrap(), [(video(1), 4)]);
+}
+
+#[test]
 fn dashboard_is_exact_under_many_writers() {
     let running = std::sync::Arc::new(start());
     let began = Instant::now();
