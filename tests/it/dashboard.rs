@@ -1,5 +1,8 @@
 //! The dashboard over HTTP: counts in, answers out, who may write, what is refused.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nsq_protocol::thread::OwnedThread;
@@ -325,4 +328,59 @@ fn dashboard_is_exact_under_many_writers() {
     println!("6,400 counts in 320 messages of 8 writers took {:?}", began.elapsed());
     assert_eq!(running.dashboard.totals(), Totals { videos: 20, plays: 20 * 8 * 80 });
     assert!(running.dashboard.counts().unwrap().iter().all(|(_, plays)| *plays == 640));
+}
+
+/// Names the data directory of a child that is to be a dashboard.
+const CHILD: &str = "PLAYCOUNTS_TEST_CHILD";
+
+/// Not a test by itself: the process that `dashboard_keeps_what_it_accepted_through_kill_9` kills.
+#[test]
+fn child_that_is_killed() {
+    let Some(directory) = std::env::var_os(CHILD) else { return };
+    let data = tempfile::tempdir().unwrap();
+    let mut here = config(&data);
+    here.data_dir = directory.into();
+    let dashboard = Dashboard::start(here).unwrap();
+    println!("\naddress {}", dashboard.local_addr());
+    // Ends when the parent closes it, if the kill should not come.
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+#[test]
+fn dashboard_keeps_what_it_accepted_through_kill_9() {
+    let data = tempfile::tempdir().unwrap();
+    for round in 1..=3u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "dashboard::child_that_is_killed", "--nocapture"])
+            .env(CHILD, data.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines
+            .find_map(|line| line.unwrap().strip_prefix("address ").map(str::to_owned))
+            .expect("the child says where it listens");
+        let body = update(round, &[(video(1), round * 10), (video(2), round)]).to_string();
+        let head = format!(
+            "POST /api/counts HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut socket = TcpStream::connect(&address).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        let mut status = [0; 12];
+        socket.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+        // Accepted: from here on it may be killed at any moment, and the lock is free at once.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(
+            dashboard::read_counts(data.path()).unwrap().unwrap(),
+            [(video(1), round * 10), (video(2), round)]
+        );
+    }
+    let dashboard = Dashboard::start(config(&data)).unwrap();
+    assert_eq!(dashboard.totals(), Totals { videos: 2, plays: 33 });
+    dashboard.shutdown().unwrap();
 }
