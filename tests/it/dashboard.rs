@@ -99,6 +99,7 @@ fn dashboard_refuses_bad_updates() {
                 value["consumption"]["per_second"] = json!(-1);
             }),
         ),
+        ("invalid type: sequence", with(&|value| value["counts"][0] = json!([video(1), 3]))),
         ("one JSON object", "[]".to_owned()),
         ("one JSON object", String::new()),
         ("one JSON object", "nonsense".to_owned()),
