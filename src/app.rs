@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use crossbeam_channel::select;
 use nsq_protocol::thread::StopToken;
 use nsq_protocol::{ConsumerConfig, Producer, ProducerConfig};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 use crate::broker::{Broker, BrokerConfig};
@@ -31,6 +32,7 @@ use crate::verify::RunFiles;
 /// One line, with its causes, that says what went wrong and what to do. Exit status 1.
 pub fn run(command: Command) -> Result<()> {
     init_log(&command);
+    raise_descriptor_limit();
     let (_signals, stop) = SignalWatch::start()?;
     match command {
         Command::Run(options) => run_simulation(options, &stop),
@@ -54,6 +56,16 @@ fn init_log(command: &Command) {
         Command::Reset(options) => options.log_level,
     };
     env_logger::Builder::new().filter_level(level.0).init();
+}
+
+/// Each page, connection and request holds descriptors, and the usual soft limit of 1024 is soon reached; the hard
+/// limit is there to be used.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::warn!("cannot raise the limit of open files: {error}");
+    }
 }
 
 fn run_simulation(options: cli::Run, stop: &StopToken) -> Result<()> {

@@ -10,7 +10,7 @@ mod worker;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, bounded};
@@ -69,12 +69,13 @@ pub struct ProcessorReport {
     pub publish_error: Option<String>,
 }
 
-/// A processor at work.
+/// A processor at work. Dropped without [`Processor::stop`], it ends the same way and reports nothing.
 pub struct Processor {
+    // The order of the fields is the order in which a drop ends them; each must end before the next is joined.
     consumer: Consumer,
     workers: Vec<OwnedThread<()>>,
-    publisher: OwnedThread<PublishReport>,
     stop_publisher: StopSource,
+    publisher: OwnedThread<PublishReport>,
     counts: Arc<ShardedCounts>,
     stats: Arc<Stats>,
     reached: Receiver<()>,
@@ -102,32 +103,28 @@ impl Processor {
             wake,
             stop,
         });
+        let consumer = Consumer::start(config.consumer)?;
         let publisher = OwnedThread::spawn("publisher", move || publisher.run())
             .context("cannot start the publisher thread")?;
-        let consumer = Consumer::start(config.consumer)?;
-        let workers = (0..config.threads.get())
-            .map(|index| {
-                let worker = Worker::new(
-                    index,
-                    consumer.batches(),
-                    counts.clone(),
-                    stats.clone(),
-                    wake_tx.clone(),
-                );
-                OwnedThread::spawn(&format!("worker-{index}"), move || worker.run())
-            })
-            .collect::<Result<_, _>>()
-            .context("cannot start a worker thread")?;
-        Ok(Self {
+        let mut processor = Self {
             consumer,
-            workers,
-            publisher,
+            workers: Vec::new(),
             stop_publisher,
+            publisher,
             counts,
             stats,
             reached,
             _lock: config.lock,
-        })
+        };
+        for index in 0..config.threads.get() {
+            let batches = processor.consumer.batches();
+            let (counts, stats) = (processor.counts.clone(), processor.stats.clone());
+            let worker = Worker::new(index, batches, counts, stats, wake_tx.clone());
+            let worker = OwnedThread::spawn(&format!("worker-{index}"), move || worker.run())
+                .context("cannot start a worker thread")?;
+            processor.workers.push(worker);
+        }
+        Ok(processor)
     }
 
     /// How far it has come.
@@ -170,10 +167,5 @@ impl Processor {
             publish_error: published.error,
         };
         (report, counts.all())
-    }
-
-    /// When the first message came, if any has.
-    pub fn first_message(&self) -> Option<Instant> {
-        self.stats.first_message()
     }
 }

@@ -103,10 +103,6 @@ impl Stats {
         progress
     }
 
-    pub(super) fn first_message(&self) -> Option<Instant> {
-        self.workers.iter().filter_map(|worker| worker.lock().first).min()
-    }
-
     /// Consumption times since the start, in ms; `None` before the first.
     pub(super) fn consumption_times(&self) -> Option<ConsumptionTimes> {
         let mut all = WorkerStats::new().times;

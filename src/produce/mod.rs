@@ -55,13 +55,14 @@ pub struct ProductionReport {
     pub seconds: f64,
 }
 
-/// Producer threads at work.
+/// Producer threads at work. Dropped without [`Production::join`], they stop.
 pub struct Production {
+    // Before the threads: a drop must ask them to stop before it joins them.
+    stop: StopSource,
     threads: Vec<OwnedThread<Result<Vec<u64>>>>,
     videos: Arc<[Uuid]>,
     acknowledged: Arc<AtomicU64>,
     started: Instant,
-    stop: StopSource,
     /// Disconnects when the last thread is done.
     running: Receiver<()>,
 }

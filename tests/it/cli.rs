@@ -109,7 +109,7 @@ fn reset_empties_queue_and_dashboard() {
     let verify = output(dir.path(), &["verify"]);
     assert_eq!(
         String::from_utf8_lossy(&verify.stdout).matches(" skipped: ").count(),
-        2,
+        3,
         "{verify:?}"
     );
 }

@@ -12,10 +12,10 @@ use serde_json::Value;
 use crate::nsqd::{self, Nsqd};
 
 /// The longest that anything here may take; far beyond what it does take.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// `playcounts ARGS`, in `dir`.
-pub fn command(dir: &Path, args: &[&str]) -> Command {
+pub(crate) fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_playcounts"));
     command
         .args(args)
@@ -28,12 +28,12 @@ pub fn command(dir: &Path, args: &[&str]) -> Command {
 
 /// Runs `playcounts ARGS` to its end.
 #[track_caller]
-pub fn output(dir: &Path, args: &[&str]) -> Output {
+pub(crate) fn output(dir: &Path, args: &[&str]) -> Output {
     Running::start(dir, args).wait()
 }
 
 /// A `playcounts` process; dropping it kills it.
-pub struct Running {
+pub(crate) struct Running {
     child: Option<Child>,
     stderr: Receiver<String>,
     seen: Vec<String>,
@@ -41,7 +41,7 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(dir: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start(dir: &Path, args: &[&str]) -> Self {
         let mut child = command(dir, args).spawn().expect("the binary starts");
         let pipe = BufReader::new(child.stderr.take().expect("piped"));
         let (lines, stderr) = channel();
@@ -54,7 +54,7 @@ impl Running {
 
     /// Waits for a line on stderr that holds `text`; what stands behind it, up to the next blank or semicolon.
     #[track_caller]
-    pub fn wait_for(&mut self, text: &str) -> String {
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let rest = deadline.saturating_duration_since(Instant::now());
@@ -68,7 +68,7 @@ impl Running {
         }
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = self.child.as_ref().expect("runs until waited for").id();
         kill_process(Pid::from_raw(pid as i32).expect("a pid"), signal)
             .expect("the process is there");
@@ -76,7 +76,7 @@ impl Running {
 
     /// Waits for the end.
     #[track_caller]
-    pub fn wait(mut self) -> Output {
+    pub(crate) fn wait(mut self) -> Output {
         let mut child = self.child.take().expect("waited for once");
         let mut pipe = child.stdout.take().expect("piped");
         let (done, stdout) = channel();
@@ -110,33 +110,33 @@ impl Drop for Running {
 
 /// The last line of stdout, as JSON.
 #[track_caller]
-pub fn json(output: &Output) -> Value {
+pub(crate) fn json(output: &Output) -> Value {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let line = stdout.lines().last().unwrap_or_default();
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
 #[track_caller]
-pub fn assert_exit(output: &Output, status: i32) {
+pub(crate) fn assert_exit(output: &Output, status: i32) {
     assert_eq!(output.status.code(), Some(status), "{output:#?}");
 }
 
 /// `GET url` as JSON.
 #[track_caller]
-pub fn get(url: &str) -> Value {
+pub(crate) fn get(url: &str) -> Value {
     let text = ureq::get(url).call().and_then(|mut answer| answer.body_mut().read_to_string());
     serde_json::from_str(&text.unwrap_or_else(|error| panic!("{url}: {error}"))).expect("JSON")
 }
 
 /// `POST url`, which must succeed.
 #[track_caller]
-pub fn post(url: &str, body: &str) {
+pub(crate) fn post(url: &str, body: &str) {
     ureq::post(url).send(body).unwrap_or_else(|error| panic!("{url}: {error}"));
 }
 
 /// Waits until `probe` holds.
 #[track_caller]
-pub fn wait_until(what: &str, mut probe: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut probe: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !probe() {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -145,14 +145,14 @@ pub fn wait_until(what: &str, mut probe: impl FnMut() -> bool) {
 }
 
 /// A broker that the test may fill and empty; dropping it stops it.
-pub enum Broker {
+pub(crate) enum Broker {
     Ours { _process: Running, tcp: String, http: String },
     Real(Nsqd),
 }
 
 impl Broker {
     /// `playcounts broker` on free ports.
-    pub fn ours(dir: &Path) -> Self {
+    pub(crate) fn ours(dir: &Path) -> Self {
         let args = ["broker", "--tcp-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"];
         let mut process = Running::start(dir, &args);
         let tcp = process.wait_for("TCP: listening on ");
@@ -161,7 +161,7 @@ impl Broker {
     }
 
     /// `host:port` for clients.
-    pub fn tcp(&self) -> String {
+    pub(crate) fn tcp(&self) -> String {
         match self {
             Self::Ours { tcp, .. } => tcp.clone(),
             Self::Real(nsqd) => nsqd.tcp.to_string(),
@@ -169,7 +169,7 @@ impl Broker {
     }
 
     /// `host:port` of the HTTP API.
-    pub fn http(&self) -> String {
+    pub(crate) fn http(&self) -> String {
         match self {
             Self::Ours { http, .. } => http.clone(),
             Self::Real(nsqd) => nsqd.http.to_string(),
@@ -179,7 +179,7 @@ impl Broker {
 
 /// Runs a test on our broker and, where there is one, on a real nsqd.
 #[track_caller]
-pub fn on_both_brokers(test: impl Fn(&Path, &Broker)) {
+pub(crate) fn on_both_brokers(test: impl Fn(&Path, &Broker)) {
     let dir = tempfile::tempdir().expect("a temp dir");
     test(dir.path(), &Broker::ours(dir.path()));
     if let Some(program) = nsqd::find() {
@@ -190,7 +190,7 @@ pub fn on_both_brokers(test: impl Fn(&Path, &Broker)) {
 }
 
 /// A dashboard process on a free port of `dir`'s data directory, and its URL.
-pub fn dashboard(dir: &Path) -> (Running, String) {
+pub(crate) fn dashboard(dir: &Path) -> (Running, String) {
     let mut process = Running::start(dir, &["dashboard", "--http-address", "127.0.0.1:0"]);
     let url = process.wait_for("live at ");
     (process, url)
