@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::broker::{Broker, BrokerConfig};
 use crate::cli::{self, Command};
-use crate::config::{self, NSQD_TCP_ADDRESS};
+use crate::config::{self, Count, HumanDuration, NSQD_TCP_ADDRESS};
 use crate::dashboard::{self, Dashboard, DashboardConfig, QueueProbe};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::DataDir;
@@ -168,7 +168,7 @@ fn check_threads(threads: NonZeroUsize) -> Result<()> {
     Ok(())
 }
 
-fn max_in_flight(count: config::Count) -> Result<u32> {
+fn max_in_flight(count: Count) -> Result<u32> {
     u32::try_from(count.0)
         .ok()
         .filter(|count| *count <= MAX_IN_FLIGHT)
@@ -278,12 +278,7 @@ fn serve_dashboard(options: cli::Dashboard, stop: &StopToken) -> Result<()> {
 }
 
 fn serve_broker(options: cli::Broker, stop: &StopToken) -> Result<()> {
-    let config = BrokerConfig {
-        tcp_address: options.tcp_address,
-        http_address: Some(options.http_address),
-        ..Default::default()
-    };
-    let broker = Broker::start(config)?;
+    let broker = Broker::start(broker_config(options)?)?;
     note(format_args!("TCP: listening on {}", broker.tcp_addr()));
     if let Some(address) = broker.http_addr() {
         note(format_args!(
@@ -293,6 +288,30 @@ fn serve_broker(options: cli::Broker, stop: &StopToken) -> Result<()> {
     let _ = stop.channel().recv();
     broker.shutdown();
     Ok(())
+}
+
+fn broker_config(options: cli::Broker) -> Result<BrokerConfig> {
+    let defaults = BrokerConfig::default();
+    let size = |given: Option<Count>, default| given.map_or(default, Count::get);
+    let time = |given: Option<HumanDuration>, default| given.map_or(default, |duration| duration.0);
+    let max_rdy_count = size(options.max_rdy_count, defaults.max_rdy_count as usize);
+    Ok(BrokerConfig {
+        tcp_address: options.tcp_address,
+        http_address: Some(options.http_address),
+        broadcast_address: options.broadcast_address.unwrap_or(defaults.broadcast_address),
+        mem_queue_size: options.mem_queue_size.map(Count::get),
+        max_memory: size(options.max_memory, defaults.max_memory),
+        max_msg_size: size(options.max_msg_size, defaults.max_msg_size),
+        max_body_size: size(options.max_body_size, defaults.max_body_size),
+        max_rdy_count: u32::try_from(max_rdy_count)
+            .context("--max-rdy-count is over 4294967295")?,
+        msg_timeout: time(options.msg_timeout, defaults.msg_timeout),
+        max_msg_timeout: time(options.max_msg_timeout, defaults.max_msg_timeout),
+        max_req_timeout: time(options.max_req_timeout, defaults.max_req_timeout),
+        max_channel_consumers: size(options.max_channel_consumers, defaults.max_channel_consumers),
+        max_connections: size(options.max_connections, defaults.max_connections),
+        ..defaults
+    })
 }
 
 fn verify(options: &cli::Verify) -> Result<()> {
