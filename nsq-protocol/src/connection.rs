@@ -77,7 +77,7 @@ impl<'a> Fresh<'a> {
             IdentifyResponse::default()
         } else {
             // An array, too, would read as a struct: one with every field at its default.
-            let object = answer.starts_with(b"{").then_some(&answer[..]).unwrap_or_default();
+            let object = if answer.starts_with(b"{") { &answer[..] } else { b"" };
             serde_json::from_slice(object).map_err(|error| {
                 self.protocol(format!("the answer to IDENTIFY is no such JSON object: {error}"))
             })?
