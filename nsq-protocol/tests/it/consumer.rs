@@ -560,3 +560,26 @@ fn batches_end_when_the_consumer_does() {
     assert_eq!(counting.join(), 0);
     assert_eq!(batches.recv_timeout(DEADLINE).unwrap_err(), RecvTimeoutError::Stopped);
 }
+
+#[test]
+fn what_surrounds_close_wait_is_given_back() {
+    let script = Script::listen();
+    let (consumer, mut peer) = script.consume(10, config());
+    let message = |number| MessageRef { timestamp_ns: 0, attempts: 1, id: id(number), body: b"x" };
+    let stopping = beside(move || consumer.shutdown());
+    peer.expect(b"CLS\n");
+    peer.send(
+        &[
+            frame(Frame::Message(message(1))),
+            frame(Frame::Response(b"CLOSE_WAIT")),
+            frame(Frame::Message(message(2))),
+        ]
+        .concat(),
+    );
+    peer.expect(b"REQ 0000000000000001 0\nREQ 0000000000000002 0\n");
+    peer.expect_end();
+    drop(peer);
+    let stats = &stopping.join().connections[0];
+    assert_eq!((stats.requeued, stats.lost_answers), (2, 0));
+    assert_eq!(stats.last_error, None);
+}
