@@ -99,7 +99,7 @@ pub use consumer::{
     Batches, ConnectionStats, Consumer, ConsumerStats, RecvTimeoutError, RunningConsumer,
     Unanswered,
 };
-pub use delivery::{Batch, Delivery};
+pub use delivery::{Batch, Delivery, Messages};
 pub use error::{Error, PublishError, Unpublished};
 pub use error_code::ErrorCode;
 pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};

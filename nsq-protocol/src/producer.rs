@@ -38,6 +38,9 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long nsqd may take to close its side once all is answered.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// The least that a connection is waited for: a limit of zero means none to the system.
+const MIN_WAIT: Duration = Duration::from_millis(1);
+
 /// Room for a command's name, topic, delay and sizes, when its bytes are counted against the window.
 const COMMAND_HEAD: usize = 128;
 
@@ -225,7 +228,7 @@ impl Producer {
         };
         let mut telling: Option<Error> = None;
         for index in 0..producer.shared.links.len() {
-            match producer.shared.session(index) {
+            match producer.shared.session(index, None) {
                 Found::Session(_) => {
                     producer.shared.current.store(index, Ordering::Relaxed);
                     return Ok(producer);
@@ -563,7 +566,7 @@ impl Shared {
             let (mut due, mut busy, mut last) = (deadline, None, None);
             for step in 0..self.links.len() {
                 let index = (current + step) % self.links.len();
-                match self.session(index) {
+                match self.session(index, Some(deadline)) {
                     Found::Session(session) => {
                         if step > 0 {
                             let order = Ordering::Relaxed;
@@ -605,8 +608,9 @@ impl Shared {
         let _ = self.current.compare_exchange(index, next, order, order);
     }
 
-    /// A connection of that link; connects on this thread when none stands and none is being made.
-    fn session(&self, index: usize) -> Found {
+    /// A connection of that link; connects on this thread, until `deadline`, when none stands and none is being
+    /// made.
+    fn session(&self, index: usize, deadline: Option<Instant>) -> Found {
         let link = &self.links[index];
         let mut state = link.state.lock();
         if state.closed {
@@ -627,7 +631,7 @@ impl Shared {
                 // Somebody may have connected, or closed, meanwhile.
                 if state.closed || !matches!(state.use_of, Use::Down) {
                     drop(state);
-                    return self.session(index);
+                    return self.session(index, deadline);
                 }
             }
             Use::Dialing(closer) => {
@@ -641,7 +645,7 @@ impl Shared {
         }
         state.use_of = Use::Dialing(None);
         drop(state);
-        let dialed = self.dial(index);
+        let dialed = self.dial(index, deadline);
         let mut state = link.state.lock();
         state.use_of = Use::Down;
         let found = match dialed {
@@ -671,11 +675,17 @@ impl Shared {
         found
     }
 
-    fn dial(&self, index: usize) -> Result<Live, Error> {
+    fn dial(&self, index: usize, deadline: Option<Instant>) -> Result<Live, Error> {
         let link = &self.links[index];
-        let config = &self.config.connection;
+        let mut config = self.config.connection.clone();
+        if let Some(deadline) = deadline {
+            // The caller's publish does not wait longer for a connection than for its answer.
+            let left = deadline.saturating_duration_since(Instant::now()).max(MIN_WAIT);
+            config.connect_timeout = config.connect_timeout.min(left);
+            config.handshake_timeout = config.handshake_timeout.min(left);
+        }
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
-        let identified = Fresh::connect(&link.addr, config, &|closer| link.watch(closer))?
+        let identified = Fresh::connect(&link.addr, &config, &|closer| link.watch(closer))?
             .identify(&config.identify_request())?;
         let Running { connection, reader, writer } = identified.start(number)?;
         let session = Arc::new(Session {

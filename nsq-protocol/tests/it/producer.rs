@@ -372,3 +372,42 @@ fn threads_share_a_producer() {
     threads.into_iter().for_each(|thread| thread.join());
     assert_eq!(producer.stats().connections[0].accepted, 100);
 }
+
+#[test]
+fn a_peer_that_takes_no_bytes_is_left() {
+    let (one, two) = (Script::listen(), Script::listen());
+    let mut config = producer_config();
+    config.connection.write_timeout = Duration::from_millis(100);
+    let connecting = connect(config.nsqd(one.addr()).nsqd(two.addr()));
+    let _stuck = one.accept_identified();
+    let producer = connecting.join().unwrap();
+    // More than the system buffers on both sides.
+    let receipts: Vec<_> =
+        (0..15).map(|_| producer.submit(&topic(), vec![b'x'; 1 << 20]).unwrap()).collect();
+    let waiting = beside(move || {
+        receipts.into_iter().for_each(|receipt| drop(receipt.wait().unwrap()));
+    });
+    let mut peer = two.accept_identified();
+    for _ in 0..15 {
+        peer.expect(&[&b"PUB t\n\0\x10\0\0"[..], &[b'x'; 1 << 20]].concat());
+        peer.respond(b"OK");
+    }
+    waiting.join();
+    let stats = producer.stats();
+    assert_eq!((stats.connections[0].unknown, stats.connections[1].accepted), (15, 15));
+    let last_error = stats.connections[0].last_error.as_ref().unwrap();
+    assert!(last_error.contains("writing to"), "{last_error}");
+}
+
+#[test]
+fn a_publish_waits_for_a_connection_no_longer_than_its_timeout() {
+    let script = Script::listen();
+    let mut config = producer_config();
+    config.publish_timeout = Duration::from_millis(100);
+    let (producer, peer) = script.produce(config);
+    drop(peer);
+    let began = Instant::now();
+    // The connection is taken by the system, but nobody answers IDENTIFY.
+    producer.publish(&topic(), b"a").unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}

@@ -223,3 +223,37 @@ fn several_workers_share_one_consumer() {
     let channel = stats.channel(&topic, &"c".parse().unwrap()).unwrap();
     assert_eq!((channel.depth, channel.in_flight_count, channel.client_count), (0, 0, 0));
 }
+
+#[test]
+fn a_handler_stuck_for_several_heartbeats_keeps_its_connection() {
+    let nsqd = nsqd_or_skip!();
+    let (topic, producer) = ("t".parse().unwrap(), producer_to(&[&nsqd]));
+    let mut config = config().nsqd(nsqd.addr());
+    config.connection.heartbeat_interval = Duration::from_secs(1);
+    let consumer = Consumer::start(config).unwrap();
+    producer.publish(&topic, b"x").unwrap();
+    let held = consumer.batches().recv_timeout(DEADLINE).unwrap();
+    // nsqd gives up a client that is silent for two intervals.
+    consumer.batches().recv_timeout(Duration::from_millis(4500)).unwrap_err();
+    assert!(held.is_connected());
+    held.finish();
+    let stats = &consumer.shutdown().connections[0];
+    assert_eq!((stats.reconnects, stats.failed_finishes, stats.finished), (0, 0, 1));
+    assert!(stats.last_heartbeat_age.unwrap() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_deleted_channel_is_subscribed_again() {
+    let nsqd = nsqd_or_skip!();
+    let (topic, channel) = ("t".parse().unwrap(), "c".parse().unwrap());
+    let producer = producer_to(&[&nsqd]);
+    let consumer = Consumer::start(config().nsqd(nsqd.addr())).unwrap();
+    producer.publish(&topic, b"x").unwrap();
+    let held = consumer.batches().recv_timeout(DEADLINE).unwrap();
+    Admin::new(&nsqd.http_addr()).delete_channel(&topic, &channel).unwrap();
+    producer.publish(&topic, b"after").unwrap();
+    consume_until(&consumer, |body| body == b"after");
+    held.finish();
+    let stats = &consumer.shutdown().connections[0];
+    assert_eq!((stats.reconnects, stats.lost_answers, stats.in_flight), (1, 1, 0));
+}
