@@ -78,6 +78,7 @@ mod frame;
 mod identify;
 mod message;
 mod names;
+mod pipeline;
 mod producer;
 mod queue;
 mod rdy;
