@@ -23,7 +23,8 @@ pub mod thread;
 mod transport;
 
 pub use admin::{
-    Admin, AdminError, ChannelStats, ClientStats, NodeInfo, NodeStats, PubCount, StatsFilter, TopicStats,
+    Admin, AdminError, ChannelStats, ClientStats, NodeInfo, NodeStats, PubCount, StatsFilter,
+    TopicStats,
 };
 pub use command::{
     Bodies, BodiesBuf, Command, CommandDecoder, CommandError, CommandLimits, MAGIC, MAX_LINE,
