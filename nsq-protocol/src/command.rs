@@ -602,7 +602,7 @@ fn quoted(line: &[u8], word: usize) -> String {
 fn message_id(bytes: &[u8]) -> Result<MessageId, CommandError> {
     let id = bytes
         .try_into()
-        .map_err(|_| CommandError::new(ErrorCode::Invalid, "Invalid Message ID"))?;
+        .map_err(|_| CommandError::new(ErrorCode::Invalid, "invalid message ID"))?;
     Ok(MessageId(id))
 }
 
@@ -690,7 +690,7 @@ mod tests {
         check(b"GET / HTTP/1.1\r\n", Err("E_INVALID invalid command GET"));
         check(b"RDY -1\n", Err("E_INVALID RDY could not parse count -1"));
         check(b"FIN\n", Err("E_INVALID FIN insufficient number of params"));
-        check(b"FIN 123\n", Err("E_INVALID Invalid Message ID"));
+        check(b"FIN 123\n", Err("E_INVALID invalid message ID"));
         check(b"REQ 0123456789abcdef\n", Err("E_INVALID REQ insufficient number of params"));
         check(b"REQ 0123456789abcdef x\n", Err("E_INVALID REQ could not parse timeout x"));
         check(b"SUB t\n", Err("E_INVALID SUB insufficient number of parameters"));

@@ -5,6 +5,8 @@
     reason = "a test may wait for a process, and its threads end with it"
 )]
 
+mod broker_compat;
+mod broker_support;
 mod cli;
 mod dashboard;
 mod dashboard_support;
