@@ -467,7 +467,11 @@ impl Shared {
                         }
                         return Ok(session);
                     }
-                    Found::Failed(error) => last = Some(error),
+                    Found::Failed(error) => {
+                        last = Some(error);
+                        // When its next attempt is due, the next round tells.
+                        due = Instant::now();
+                    }
                     Found::Later(at, error) => {
                         due = due.min(at);
                         last = last.or(error);

@@ -185,6 +185,25 @@ fn a_producer_and_a_consumer_find_a_restarted_nsqd() {
 }
 
 #[test]
+fn a_producer_waits_for_an_nsqd_that_is_away() {
+    let mut nsqd = nsqd_or_skip!();
+    let (topic, producer) = ("t".parse().unwrap(), producer_to(&[&nsqd]));
+    nsqd.kill();
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| producer.publish(&topic, b"after"));
+        // Only when an attempt has failed does it come back.
+        let refused = |error: Option<String>| error.is_some_and(|error| error.contains("refused"));
+        let deadline = Instant::now() + DEADLINE;
+        while !refused(producer.stats().connections[0].last_error.clone()) {
+            assert!(Instant::now() < deadline, "no attempt was made");
+            std::thread::yield_now();
+        }
+        let _again = nsqd.restart();
+        publishing.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_stopped_nsqd_is_left_for_another() {
     let first = nsqd_or_skip!();
     let second = nsqd_or_skip!();
