@@ -67,6 +67,7 @@
 //! joined by the [`Consumer`] or [`Producer`] that it belongs to.
 
 mod admin;
+mod backoff;
 mod command;
 mod config;
 mod connection;
@@ -74,10 +75,12 @@ mod consumer;
 mod delivery;
 mod error;
 mod error_code;
+mod flow;
 mod frame;
 mod identify;
 mod message;
 mod names;
+mod pace;
 mod pipeline;
 mod producer;
 mod queue;
@@ -86,6 +89,7 @@ mod retry;
 mod session;
 #[doc(hidden)]
 pub mod thread;
+mod touch;
 mod transport;
 
 pub use admin::{
@@ -103,6 +107,7 @@ pub use consumer::{
 pub use delivery::{Batch, Delivery, Messages};
 pub use error::{Error, PublishError, Unpublished};
 pub use error_code::ErrorCode;
+pub use flow::{BackoffStats, GiveUp, Pause, RdyMode};
 pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};
 pub use identify::{IdentifyRequest, IdentifyResponse};
 pub use message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nsq_protocol::thread::OwnedThread;
 use nsq_protocol::{
     Consumer, ConsumerConfig, Error, Frame, IdentifyRequest, MessageId, MessageRef, Producer,
-    ProducerConfig,
+    ProducerConfig, RdyMode,
 };
 
 /// How long any step may take before the test fails.
@@ -92,6 +92,8 @@ pub(crate) fn config() -> ConsumerConfig {
     config.connection.reconnect_min = Duration::from_millis(1);
     config.connection.reconnect_max = Duration::from_millis(10);
     config.stop_timeout = DEADLINE;
+    // What a script expects does not depend on how fast it is; the tests of the adaptive one ask for it.
+    config.rdy = RdyMode::Fixed;
     config
 }
 
