@@ -218,6 +218,8 @@ impl Consumer {
         ConsumerStats {
             connections,
             queued_batches: self.shared.queue.len(),
+            in_flight: self.shared.in_flight.load(Ordering::SeqCst),
+            peak_in_flight: self.shared.peak_in_flight.load(Ordering::Relaxed),
             backoff: self.shared.backoff_stats(),
             gave_up: self.shared.gave_up.load(Ordering::Relaxed),
         }
@@ -383,6 +385,10 @@ pub struct ConsumerStats {
     pub connections: Vec<ConnectionStats>,
     /// Batches that no worker has taken yet.
     pub queued_batches: usize,
+    /// Messages received and not answered, over all connections, those that are gone included.
+    pub in_flight: u64,
+    /// The most that there were at any time.
+    pub peak_in_flight: u64,
     /// Whether failed messages keep all connections from being asked for more.
     pub backoff: BackoffStats,
     /// Messages delivered more often than [`ConsumerConfig::max_attempts`].

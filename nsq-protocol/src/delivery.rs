@@ -63,6 +63,11 @@ impl BatchBuilder {
         self.bodies.len()
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.bodies.clear();
+    }
+
     pub(crate) fn first(&self) -> Option<MessageRef<'_>> {
         self.entries.first().map(|entry| message(entry, &self.bodies))
     }

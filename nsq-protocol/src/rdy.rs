@@ -240,7 +240,9 @@ impl Planner {
         let mut waiting: Vec<usize> = (0..loads.len())
             .filter(|index| loads[*index].max_rdy.is_some() && self.links[*index].turn.is_none())
             .collect();
-        waiting.sort_by_key(|index| self.links[*index].waits_since);
+        // RDY 1 may let no probe through where something is held from before.
+        let blocked = |index: usize| probe && loads[index].in_flight > 0;
+        waiting.sort_by_key(|index| (blocked(*index), self.links[*index].waits_since));
         let free = usize::try_from(places.saturating_sub(taken)).unwrap_or(usize::MAX);
         for index in waiting.into_iter().take(free) {
             let messages = loads[index].messages;
@@ -370,11 +372,15 @@ mod tests {
         assert_eq!(rdy(&shut), [0, 0, 0]);
         assert_eq!(shut.links[1].hold, Some(Hold::Backoff));
         let probe = start + SETTLE;
+        // First the one that holds nothing from before.
         let plan = planner.plan(&loads, Gate::Probe, probe);
-        assert_eq!((rdy(&plan), plan.next), (vec![0, 1, 0], Some(probe + IDLE)));
-        // What it held before does not show that messages come from it.
-        let plan = planner.plan(&loads, Gate::Probe, probe + IDLE);
-        assert_eq!(rdy(&plan), [0, 0, 1]);
+        assert_eq!((rdy(&plan), plan.next), (vec![0, 0, 1], Some(probe + IDLE)));
+        // Idle as it is, it stays the better one until the other has answered.
+        assert_eq!(rdy(&planner.plan(&loads, Gate::Probe, probe + IDLE)), [0, 0, 1]);
+        let free = [LinkLoad::default(), up(0), up(0)];
+        assert_eq!(rdy(&planner.plan(&free, Gate::Probe, probe + 2 * IDLE)), [0, 1, 0]);
+        assert_eq!(rdy(&planner.plan(&free, Gate::Probe, probe + 3 * IDLE)), [0, 0, 1]);
+        let probe = probe + 3 * IDLE;
         // A message came: however long it takes, no other one is asked for.
         let handled = LinkLoad { messages: 1, ..up(1) };
         let loads = [LinkLoad::default(), up(0), handled];

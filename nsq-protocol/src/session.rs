@@ -72,6 +72,9 @@ pub(crate) struct Shared {
     probing: AtomicBool,
     /// Messages given up.
     pub(crate) gave_up: AtomicU64,
+    /// Messages handed over and not answered, of all links, and the most that there were.
+    pub(crate) in_flight: AtomicU64,
+    pub(crate) peak_in_flight: AtomicU64,
     stopping: AtomicBool,
     /// Answers must look whether somebody waits for them: a link below its share, or a stop.
     attention: AtomicBool,
@@ -179,6 +182,7 @@ impl Session {
         }
         // Before the answer goes out, or the message that it makes room for could be counted first.
         let in_flight = self.in_flight.fetch_sub(count, Ordering::SeqCst) - count;
+        self.shared.in_flight.fetch_sub(count, Ordering::SeqCst);
         let counter = match (self.connection.outbox.append(encode), answer) {
             (false, _) => &counts.lost_answers,
             (true, Answer::Finish) => &counts.finished,
@@ -243,9 +247,18 @@ impl Session {
         })
     }
 
+    /// Whether messages come so long after RDY 0 that others were given their room: they must go back.
+    fn is_too_late(&self, count: u64) -> bool {
+        let gave_way = matches!(self.pause(), Some(Pause::OthersTurn | Pause::MaxInFlight));
+        let all = self.shared.in_flight.load(Ordering::SeqCst) + count;
+        gave_way && all > u64::from(self.shared.config.max_in_flight)
+    }
+
     /// Accounts for a batch that is about to be handed over; true if another RDY is wanted for it.
     fn arrived(&self, messages: &[MessageRef<'_>; 1], count: u64, first_of_read: bool) -> bool {
         let before = self.in_flight.fetch_add(count, Ordering::SeqCst);
+        let all = self.shared.in_flight.fetch_add(count, Ordering::SeqCst) + count;
+        self.shared.peak_in_flight.fetch_max(all, Ordering::Relaxed);
         let queued = self.queued.fetch_add(count, Ordering::Relaxed);
         let timed_out = before + count > self.rdy();
         let Some(pace) = &self.pace else { return timed_out };
@@ -415,6 +428,8 @@ impl Shared {
             epoch: AtomicU64::new(0),
             probing: AtomicBool::new(false),
             gave_up: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            peak_in_flight: AtomicU64::new(0),
             queue: Queue::new(),
             links,
             stopping: AtomicBool::new(false),
@@ -683,6 +698,14 @@ impl Deliver<'_> {
         let (session, link) = (self.session, self.session.link());
         let shared = &session.shared;
         add(&link.counts.messages, count);
+        if session.is_too_late(count) {
+            add(&link.counts.requeued, count);
+            session.connection.outbox.append(|out| {
+                self.batch.ids().for_each(|id| Command::Req(id, 0).encode(out));
+            });
+            self.batch.clear();
+            return;
+        }
         link.held.fetch_add(count, Ordering::SeqCst);
         let replan = session.arrived(&[first], count, std::mem::take(&mut self.first_of_read));
         let origin = Origin {

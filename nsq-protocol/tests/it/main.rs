@@ -7,6 +7,7 @@
 
 mod admin;
 mod consumer;
+mod flow;
 mod nsqd;
 mod producer;
 mod round_trip;
