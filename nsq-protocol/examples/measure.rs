@@ -23,6 +23,13 @@ const BODY: usize = 120;
 const LATENCY_TIME: Duration = Duration::from_secs(5);
 const TURNS: usize = 3;
 
+/// What is measured beside each other: a name, the mode, max_in_flight.
+const MODES: [(&str, RdyMode, u32); 3] = [
+    ("fixed 2500", RdyMode::Fixed, 2500),
+    ("adaptive", RdyMode::Adaptive, 2500),
+    ("fixed 1", RdyMode::Fixed, 1),
+];
+
 struct Nsqd {
     child: Child,
     addr: String,
@@ -84,8 +91,10 @@ fn percentile(sorted: &[u64], percent: f64) -> f64 {
     sorted[at] as f64 / 1e6
 }
 
-fn latency(nsqd: &Nsqd, rate: u32, rdy: RdyMode, topic: &str) -> (Vec<u64>, u64) {
-    let consumer = Consumer::start(config(nsqd, topic, "c", rdy)).unwrap();
+fn latency(nsqd: &Nsqd, rate: u32, mode: usize, topic: &str) -> (Vec<u64>, u64) {
+    let (_, rdy, max_in_flight) = MODES[mode];
+    let config = config(nsqd, topic, "c", rdy).max_in_flight(max_in_flight);
+    let consumer = Consumer::start(config).unwrap();
     let batches = consumer.batches();
     let began = Instant::now();
     let receiving = OwnedThread::spawn("receive", move || {
@@ -126,24 +135,24 @@ fn print_latency(nsqd: &Nsqd, rates: &[u32]) {
         "rate", "rdy", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "max rdy"
     );
     for rate in rates {
-        let mut all = [Vec::new(), Vec::new()];
-        let mut peaks = [0; 2];
+        let mut all = [const { Vec::new() }; MODES.len()];
+        let mut peaks = [0; MODES.len()];
         for turn in 0..TURNS {
-            for (index, rdy) in [RdyMode::Fixed, RdyMode::Adaptive].into_iter().enumerate() {
+            for mode in 0..MODES.len() {
                 let (latencies, peak) =
-                    latency(nsqd, *rate, rdy, &format!("l{rate}-{turn}-{index}"));
-                all[index].extend(latencies);
-                peaks[index] = peak.max(peaks[index]);
+                    latency(nsqd, *rate, mode, &format!("l{rate}-{turn}-{mode}"));
+                all[mode].extend(latencies);
+                peaks[mode] = peak.max(peaks[mode]);
             }
         }
-        for (index, name) in ["fixed 2500", "adaptive"].into_iter().enumerate() {
-            let sorted = &mut all[index];
+        for (mode, (name, ..)) in MODES.iter().enumerate() {
+            let sorted = &mut all[mode];
             sorted.sort_unstable();
             let [p50, p90, p99, p999, max] =
                 [50.0, 90.0, 99.0, 99.9, 100.0].map(|p| percentile(sorted, p));
             println!(
                 "{rate:>8} {name:>10} {p50:>9.3} {p90:>9.3} {p99:>9.3} {p999:>9.3} {max:>9.3} {:>9}",
-                peaks[index]
+                peaks[mode]
             );
         }
     }
