@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::frame::HARD_MAX_FRAME;
 use crate::identify::IdentifyRequest;
+use crate::lookup::LookupConfig;
 use crate::message::MESSAGE_HEAD_LEN;
 use crate::names::{ChannelName, TopicName};
 
@@ -36,7 +37,7 @@ pub struct ConnectionConfig {
     /// The program, as `name/version` (default `nsq-protocol/<version>`).
     pub user_agent: String,
     /// Limit for the TCP connection, over all IP addresses of a name; over 0 (default 5 s). Resolving the name
-    /// comes before it and has the system's own limits.
+    /// comes before it and has the same limit, which is also what a resolver that hangs can add to a stop.
     pub connect_timeout: Duration,
     /// Limit for each answer of the handshake: IDENTIFY, SUB; over 0 (default 5 s).
     pub handshake_timeout: Duration,
@@ -176,9 +177,12 @@ pub struct ConsumerConfig {
     pub topic: TopicName,
     /// The channel. SUB creates it where it does not exist.
     pub channel: ChannelName,
-    /// The nsqd to consume from, as `host:port` of the TCP port; at least one. One connection for each.
+    /// The nsqd to consume from, as `host:port` of the TCP port; one connection for each, for ever. At least one,
+    /// unless there is an nsqlookupd.
     pub nsqd_addresses: Vec<String>,
-    // nsqlookupd addresses will be a field here.
+    /// The nsqlookupds that tell where more nsqds are, and how they are asked. Both this and `nsqd_addresses` may
+    /// be given, as in go-nsq: an nsqd that is in both is connected to once.
+    pub lookup: LookupConfig,
     /// Messages that may be in flight over all connections, 1 to 1,000,000 (default 2500). Memory is bounded by
     /// twice that times the message size. With fewer than one for each nsqd, some nsqd get none.
     pub max_in_flight: u32,
@@ -196,12 +200,14 @@ pub struct ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    /// The defaults for that topic and channel; [`ConsumerConfig::nsqd`] must follow at least once.
+    /// The defaults for that topic and channel; [`ConsumerConfig::nsqd`] or [`ConsumerConfig::lookupd`] must follow
+    /// at least once.
     pub fn new(topic: TopicName, channel: ChannelName) -> Self {
         Self {
             topic,
             channel,
             nsqd_addresses: Vec::new(),
+            lookup: LookupConfig::default(),
             max_in_flight: 2500,
             msg_timeout: None,
             sample_rate: 0,
@@ -214,6 +220,12 @@ impl ConsumerConfig {
     /// Adds an nsqd's TCP address, `host:port`.
     pub fn nsqd(mut self, address: impl Into<String>) -> Self {
         self.nsqd_addresses.push(address.into());
+        self
+    }
+
+    /// Adds an nsqlookupd's HTTP address, `host:port` or `http://host:port`.
+    pub fn lookupd(mut self, address: impl Into<String>) -> Self {
+        self.lookup.addresses.push(address.into());
         self
     }
 
@@ -232,7 +244,10 @@ impl ConsumerConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        check_addresses(&self.nsqd_addresses)?;
+        if self.nsqd_addresses.is_empty() && self.lookup.addresses.is_empty() {
+            return refuse("no nsqd address and no nsqlookupd address is given".to_owned());
+        }
+        self.lookup.check()?;
         if !(1..=MAX_IN_FLIGHT).contains(&self.max_in_flight) {
             let given = self.max_in_flight;
             return refuse(format!("max_in_flight is {given}: it must be 1 to {MAX_IN_FLIGHT}"));
@@ -321,7 +336,7 @@ mod tests {
     fn each_setting_out_of_range_is_named() {
         let ms = Duration::from_millis;
         check(|_| {}, "");
-        check(|c| c.nsqd_addresses.clear(), "no nsqd address is given");
+        check(|c| c.nsqd_addresses.clear(), "no nsqd address and no nsqlookupd address is given");
         check(|c| c.max_in_flight = 0, "max_in_flight is 0: it must be 1 to 1000000");
         check(|c| c.sample_rate = 100, "sample_rate is 100: it must be 0 to 99");
         check(
