@@ -257,6 +257,8 @@ impl Dialer {
     }
 
     fn on_event(&mut self, event: Event) {
+        // Whose last message was answered since; until the next event they cost their place in a list.
+        self.shared.clear_slots();
         match event {
             Event::Polled((lookupd, Ok(answer))) => self.on_answer(lookupd, answer),
             Event::Polled((lookupd, Err(error))) => self.on_failure(lookupd, error),
@@ -333,7 +335,6 @@ impl Dialer {
                 self.forget(&[nsqd]);
             }
         }
-        self.shared.clear_slots();
     }
 
     fn forget(&mut self, gone: &[Arc<str>]) {

@@ -7,7 +7,10 @@
 
 mod admin;
 mod consumer;
+mod fake_lookupd;
+mod lookup;
 mod nsqd;
+mod nsqlookupd;
 mod producer;
 mod round_trip;
 mod script;
