@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod broker_compat;
+mod broker_hostile;
 mod broker_support;
 mod dashboard;
 mod dashboard_support;
