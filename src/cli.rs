@@ -53,7 +53,7 @@ pub struct Run {
     /// how often a video with --realtime-below plays or more is published [default: 30s]
     #[argh(option, default = "HumanDuration::from_secs(30)")]
     pub update_interval: HumanDuration,
-    /// up to how many plays a video is published at once, at each change [default: 100]
+    /// below how many plays a video is published at once, at each change [default: 100]
     #[argh(option, default = "Count(100)")]
     pub realtime_below: Count,
     /// start producers and processor together, instead of filling the queue first
@@ -156,7 +156,7 @@ pub struct Process {
     /// how often a video with --realtime-below plays or more is published [default: 30s]
     #[argh(option, default = "HumanDuration::from_secs(30)")]
     pub update_interval: HumanDuration,
-    /// up to how many plays a video is published at once, at each change [default: 100]
+    /// below how many plays a video is published at once, at each change [default: 100]
     #[argh(option, default = "Count(100)")]
     pub realtime_below: Count,
     /// use the nsqd at this host:port; repeatable [default: 127.0.0.1:4150]
@@ -269,6 +269,39 @@ pub struct Broker {
     /// host:port for the HTTP API [default: 127.0.0.1:4151]
     #[argh(option, default = "\"127.0.0.1:4151\".into()")]
     pub http_address: String,
+    /// what /info gives as this host's name [default: the host's name]
+    #[argh(option)]
+    pub broadcast_address: Option<String>,
+    /// messages that may wait in one topic or channel [default: no limit but --max-memory]
+    #[argh(option)]
+    pub mem_queue_size: Option<Count>,
+    /// bytes that all messages together may take; a publish beyond it is refused [default: 1073741824]
+    #[argh(option)]
+    pub max_memory: Option<Count>,
+    /// bytes of one message body [default: 1048576]
+    #[argh(option)]
+    pub max_msg_size: Option<Count>,
+    /// bytes of the body of one command [default: 5242880]
+    #[argh(option)]
+    pub max_body_size: Option<Count>,
+    /// largest RDY of a client [default: 65535]
+    #[argh(option)]
+    pub max_rdy_count: Option<Count>,
+    /// how long a message may be in flight, where the client does not say [default: 1m]
+    #[argh(option)]
+    pub msg_timeout: Option<HumanDuration>,
+    /// the longest that a client may say [default: 15m]
+    #[argh(option)]
+    pub max_msg_timeout: Option<HumanDuration>,
+    /// the longest delay of REQ and DPUB [default: 1h]
+    #[argh(option)]
+    pub max_req_timeout: Option<HumanDuration>,
+    /// consumers of one channel [default: no limit]
+    #[argh(option)]
+    pub max_channel_consumers: Option<Count>,
+    /// TCP connections at one time [default: 4096]
+    #[argh(option)]
+    pub max_connections: Option<Count>,
     /// what to log: off, error, warn, info, debug or trace [default: warn]
     #[argh(option, default = "LogLevel::default()")]
     pub log_level: LogLevel,

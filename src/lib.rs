@@ -1,12 +1,22 @@
 //! Counts video plays from an NSQ queue and shows them live.
 
 pub mod api;
+pub mod app;
 pub mod batch;
 pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod counts;
 pub mod dashboard;
+pub mod dashboard_client;
 pub mod data_dir;
 pub mod http;
+pub mod nsqd;
 pub mod play;
+pub mod process;
+pub mod produce;
+pub mod queue;
+pub mod report;
+pub mod signals;
+pub mod simulation;
+pub mod verify;

@@ -1,3 +1,31 @@
 //! Arguments in, exit code out.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use playcounts::cli::{self, EarlyExit};
+
+fn main() -> ExitCode {
+    // Bytes that are no UTF-8 are no option, and show as such in the refusal.
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let command = match cli::parse(&args) {
+        Ok(cli) => cli.command,
+        Err(EarlyExit::Asked(text)) => {
+            // `--help | head` closes the pipe early, and that is fine.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(EarlyExit::Usage(text)) => {
+            let _ = writeln!(std::io::stderr(), "playcounts: {}", text.trim_end());
+            return ExitCode::from(2);
+        }
+    };
+    match playcounts::app::run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "playcounts: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

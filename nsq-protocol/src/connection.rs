@@ -73,11 +73,13 @@ impl<'a> Fresh<'a> {
         Command::Identify(&json).encode(&mut wire);
         self.transport.write(&wire, self.config.write_timeout)?;
         let answer = self.answer("IDENTIFY", "waiting for the answer to IDENTIFY from")?;
-        let response = if answer == OK {
+        let response: IdentifyResponse = if answer == OK {
             IdentifyResponse::default()
         } else {
-            serde_json::from_slice(&answer).map_err(|error| {
-                self.protocol(format!("the answer to IDENTIFY is no such JSON: {error}"))
+            // An array, too, would read as a struct: one with every field at its default.
+            let object = if answer.starts_with(b"{") { &answer[..] } else { b"" };
+            serde_json::from_slice(object).map_err(|error| {
+                self.protocol(format!("the answer to IDENTIFY is no such JSON object: {error}"))
             })?
         };
         if response.max_rdy_count < 1 {

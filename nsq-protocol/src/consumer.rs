@@ -23,6 +23,10 @@ use crate::thread::{Never, OwnedThread, StopSource, stop_pair};
 /// matter for an nsqd that lives; one that does not must not hold up the stop.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long a message may come behind CLOSE_WAIT: nsqd answers CLS on one goroutine while another may be about to
+/// write one more message. Not answered, that message would be stuck for its msg-timeout.
+const LATE_MESSAGE: Duration = Duration::from_millis(10);
+
 /// Receives a channel's messages from one or several nsqd.
 ///
 /// [`Consumer::stop`] ends it in order; dropped, it ends at once: messages that are still held are delivered
@@ -174,8 +178,9 @@ impl Consumer {
         drop(stop);
         shared.links.iter().for_each(Link::stop_connecting);
         shared.begin_stop();
-        // 2. nsqd agrees, so that nothing more comes.
+        // 2. nsqd agrees, so that nothing more comes, but for one message that was on its way.
         shared.wait_until(deadline, || live(shared).all(|session| session.has_close_wait()));
+        let _ = ended.recv_deadline(deadline.min(Instant::now() + LATE_MESSAGE));
         // 3. The workers take what is queued, answer what they hold, and learn that it was all.
         shared.queue.close();
         if !shared.queue.has_receivers() {

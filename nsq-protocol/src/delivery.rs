@@ -96,8 +96,8 @@ impl Batch {
     }
 
     /// The messages in the order in which they came.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = MessageRef<'_>> + use<'_> {
-        self.entries.iter().map(|entry| message(entry, &self.bodies))
+    pub fn iter(&self) -> Messages<'_> {
+        Messages { entries: self.entries.iter(), bodies: &self.bodies }
     }
 
     /// Bytes of all bodies.
@@ -154,10 +154,37 @@ impl Batch {
 
 impl<'a> IntoIterator for &'a Batch {
     type Item = MessageRef<'a>;
-    type IntoIter = Box<dyn ExactSizeIterator<Item = MessageRef<'a>> + 'a>;
+    type IntoIter = Messages<'a>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        Box::new(self.iter())
+    fn into_iter(self) -> Messages<'a> {
+        self.iter()
+    }
+}
+
+/// The messages of a [`Batch`], in the order in which they came.
+#[derive(Clone)]
+pub struct Messages<'a> {
+    entries: std::slice::Iter<'a, Entry>,
+    bodies: &'a [u8],
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = MessageRef<'a>;
+
+    fn next(&mut self) -> Option<MessageRef<'a>> {
+        self.entries.next().map(|entry| message(entry, self.bodies))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.entries.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Messages<'_> {}
+
+impl fmt::Debug for Messages<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Messages({} left)", self.len())
     }
 }
 

@@ -1,5 +1,70 @@
-//! A blocking client for [NSQ](https://nsq.io): the V2 wire protocol, a producer and a consumer on OS
-//! threads, without an async runtime.
+//! A blocking client for [NSQ](https://nsq.io): the V2 wire protocol, a producer and a consumer on OS threads,
+//! without an async runtime.
+//!
+//! NSQ is a message queue made of independent `nsqd` processes. A *producer* publishes messages to a *topic* of
+//! one nsqd. A topic copies each message to all of its *channels*, and a channel gives each message to one of its
+//! *consumers*, which answers it: FIN (done) or REQ (again, after a delay). What is not answered within the
+//! msg-timeout is delivered again. So delivery is **at least once and unordered**; see [`Producer`] and [`Batch`]
+//! for what that asks of you.
+//!
+//! # Publish
+//! ```no_run
+//! use nsq_protocol::{BodiesBuf, Producer, ProducerConfig, TopicName};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let producer = Producer::connect(ProducerConfig::new().nsqd("127.0.0.1:4150"))?;
+//! let topic = TopicName::new("plays")?;
+//! producer.publish(&topic, b"one")?;
+//!
+//! // Faster: many in one command, and the next one before the answer to the last.
+//! let mut bodies = BodiesBuf::new();
+//! bodies.push(b"two");
+//! bodies.push(b"three");
+//! let receipt = producer.submit_many(&topic, bodies)?;
+//! let mut bodies = receipt.wait()?; // stored; the buffer can be used again
+//! bodies.clear();
+//! producer.close(std::time::Duration::from_secs(5))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Consume
+//! ```no_run
+//! use nsq_protocol::{ChannelName, Consumer, ConsumerConfig, TopicName};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = ConsumerConfig::new(TopicName::new("plays")?, ChannelName::new("count")?);
+//! let consumer = Consumer::start(config.nsqd("127.0.0.1:4150").max_in_flight(2500))?;
+//! // Another thread, or several, could do this; each batch goes to one of them.
+//! for batch in consumer.batches().take(10) {
+//!     for message in &batch {
+//!         println!("{} bytes, delivery {}", message.body.len(), message.attempts);
+//!     }
+//!     batch.finish(); // or requeue(delay), or into_deliveries() to answer one by one
+//! }
+//! let stats = consumer.shutdown();
+//! println!("{} messages", stats.connections[0].finished);
+//! # Ok(())
+//! # }
+//! ```
+//! [`Consumer::run`] does that on threads of its own.
+//!
+//! # In scope
+//! - The wire protocol, both ways, without IO: [`Command`], [`Frame`] and their decoders.
+//! - A consumer of several nsqd and a producer that moves from one nsqd to the next. Both reconnect, bound
+//!   everything they hold, answer heartbeats whatever the caller does, and find a dead peer after two heartbeats.
+//! - nsqd's HTTP API: [`Admin`].
+//!
+//! # Not here yet
+//! TLS, snappy, deflate, AUTH, discovery by nsqlookupd, backoff after failed messages, an RDY that follows the
+//! load.
+//!
+//! # Out of scope
+//! Async; a limit on attempts (they are visible, dropping a message is the caller's decision); exactly-once.
+//!
+//! # Threads
+//! Two for each connection, `nsq-read-N` and `nsq-write-N`, and those of [`Consumer::run`], `nsq-work-N`. Each is
+//! joined by the [`Consumer`] or [`Producer`] that it belongs to.
 
 mod admin;
 mod command;
@@ -13,6 +78,7 @@ mod frame;
 mod identify;
 mod message;
 mod names;
+mod pipeline;
 mod producer;
 mod queue;
 mod rdy;
@@ -34,7 +100,7 @@ pub use consumer::{
     Batches, ConnectionStats, Consumer, ConsumerStats, RecvTimeoutError, RunningConsumer,
     Unanswered,
 };
-pub use delivery::{Batch, Delivery};
+pub use delivery::{Batch, Delivery, Messages};
 pub use error::{Error, PublishError, Unpublished};
 pub use error_code::ErrorCode;
 pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};

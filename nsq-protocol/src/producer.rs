@@ -7,24 +7,22 @@
 //! Connections are made, and publishes retried, on the callers' threads. Each connection has a reader
 //! (`nsq-read-N`) and a writer (`nsq-write-N`).
 //!
-//! Lock order: a session's window, then its outbox. A link's state is never locked together with either.
+//! A link's state is never locked together with a session's window.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};
 
-use crate::command::{BodiesBuf, Command};
+use crate::command::BodiesBuf;
 use crate::config::ProducerConfig;
-use crate::connection::{Connection, FrameSink, Fresh, Running};
+use crate::connection::{Fresh, Running};
 use crate::error::{Error, PublishError, Unpublished};
 use crate::error_code::ErrorCode;
-use crate::frame::OK;
-use crate::message::MessageRef;
 use crate::names::TopicName;
+use crate::pipeline::{Answer, Answers, Counts, Publish, Rejected, Session};
 use crate::retry::{Backoff, random};
 use crate::thread::{OwnedThread, StopSource, StopToken, stop_pair};
 use crate::transport::Closer;
@@ -38,8 +36,8 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long nsqd may take to close its side once all is answered.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Room for a command's name, topic, delay and sizes, when its bytes are counted against the window.
-const COMMAND_HEAD: usize = 128;
+/// The least that a connection is waited for: a limit of zero means none to the system.
+const MIN_WAIT: Duration = Duration::from_millis(1);
 
 /// Publishes messages to one of several nsqd. Shared by reference between threads.
 ///
@@ -94,113 +92,11 @@ struct Live {
     writer: OwnedThread<()>,
 }
 
-#[derive(Default)]
-struct Counts {
-    accepted: AtomicU64,
-    refused: AtomicU64,
-    unknown: AtomicU64,
-    connections: AtomicU64,
-}
-
-/// One connection.
-struct Session {
-    /// Of its link.
-    index: usize,
-    connection: Arc<Connection>,
-    window: Mutex<Window>,
-    /// The window got room, or the session ended.
-    room: Condvar,
-    counts: Arc<Counts>,
-}
-
-#[derive(Default)]
-struct Window {
-    pending: VecDeque<Pending>,
-    bytes: usize,
-    ended: Option<Error>,
-}
-
-/// A command that waits for its answer.
-struct Pending {
-    command: &'static str,
-    bytes: usize,
-    answer: Sender<Answer>,
-}
-
-enum Answer {
-    Accepted,
-    Refused(Error),
-    /// The connection ended first.
-    Lost(Error),
-}
-
 /// A publish on its way.
 struct Attempt {
     session: Arc<Session>,
     answer: Receiver<Answer>,
     sent: Instant,
-}
-
-/// What is published, borrowed from whoever keeps it for another attempt.
-#[derive(Clone, Copy)]
-enum Publish<'a> {
-    One(TopicName, &'a [u8]),
-    Many(TopicName, &'a BodiesBuf),
-    Deferred(TopicName, u64, &'a [u8]),
-}
-
-impl Publish<'_> {
-    fn command(&self) -> Command<'_> {
-        match self {
-            Publish::One(topic, body) => Command::Pub(*topic, body),
-            Publish::Many(topic, bodies) => Command::Mpub(*topic, bodies.as_bodies()),
-            Publish::Deferred(topic, delay_ms, body) => Command::Dpub(*topic, *delay_ms, body),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        COMMAND_HEAD
-            + match self {
-                Publish::One(_, body) | Publish::Deferred(_, _, body) => body.len(),
-                Publish::Many(_, bodies) => bodies.body_size(),
-            }
-    }
-
-    /// Refuses here what nsqd would refuse by closing the connection, which would make every other pending
-    /// publish unknown.
-    fn check(&self, config: &ProducerConfig) -> Result<(), PublishError> {
-        let refuse = |reason: String| Err(PublishError::Invalid { reason });
-        let max = config.connection.max_msg_size;
-        let check_body = |body: &[u8]| match body.len() {
-            0 => refuse("the body is empty".to_owned()),
-            len if len > max => {
-                refuse(format!("a body of {len} bytes is over the {max} byte limit"))
-            }
-            _ => Ok(()),
-        };
-        match self {
-            Publish::One(_, body) => check_body(body),
-            Publish::Deferred(_, delay_ms, body) => {
-                let max = config.max_delay;
-                if u128::from(*delay_ms) > max.as_millis() {
-                    return refuse(format!(
-                        "a delay of {delay_ms} ms is over the limit of {max:?}"
-                    ));
-                }
-                check_body(body)
-            }
-            Publish::Many(_, bodies) => {
-                let (size, max) = (bodies.body_size(), config.max_body_size);
-                if bodies.is_empty() {
-                    return refuse("there is no body".to_owned());
-                }
-                if size > max {
-                    return refuse(format!("an MPUB of {size} bytes is over the {max} byte limit"));
-                }
-                bodies.as_bodies().iter().try_for_each(check_body)
-            }
-        }
-    }
 }
 
 impl Producer {
@@ -225,7 +121,7 @@ impl Producer {
         };
         let mut telling: Option<Error> = None;
         for index in 0..producer.shared.links.len() {
-            match producer.shared.session(index) {
+            match producer.shared.session(index, None) {
                 Found::Session(_) => {
                     producer.shared.current.store(index, Ordering::Relaxed);
                     return Ok(producer);
@@ -563,7 +459,7 @@ impl Shared {
             let (mut due, mut busy, mut last) = (deadline, None, None);
             for step in 0..self.links.len() {
                 let index = (current + step) % self.links.len();
-                match self.session(index) {
+                match self.session(index, Some(deadline)) {
                     Found::Session(session) => {
                         if step > 0 {
                             let order = Ordering::Relaxed;
@@ -571,7 +467,11 @@ impl Shared {
                         }
                         return Ok(session);
                     }
-                    Found::Failed(error) => last = Some(error),
+                    Found::Failed(error) => {
+                        last = Some(error);
+                        // When its next attempt is due, the next round tells.
+                        due = Instant::now();
+                    }
                     Found::Later(at, error) => {
                         due = due.min(at);
                         last = last.or(error);
@@ -605,8 +505,9 @@ impl Shared {
         let _ = self.current.compare_exchange(index, next, order, order);
     }
 
-    /// A connection of that link; connects on this thread when none stands and none is being made.
-    fn session(&self, index: usize) -> Found {
+    /// A connection of that link; connects on this thread, until `deadline`, when none stands and none is being
+    /// made.
+    fn session(&self, index: usize, deadline: Option<Instant>) -> Found {
         let link = &self.links[index];
         let mut state = link.state.lock();
         if state.closed {
@@ -627,7 +528,7 @@ impl Shared {
                 // Somebody may have connected, or closed, meanwhile.
                 if state.closed || !matches!(state.use_of, Use::Down) {
                     drop(state);
-                    return self.session(index);
+                    return self.session(index, deadline);
                 }
             }
             Use::Dialing(closer) => {
@@ -641,7 +542,7 @@ impl Shared {
         }
         state.use_of = Use::Dialing(None);
         drop(state);
-        let dialed = self.dial(index);
+        let dialed = self.dial(index, deadline);
         let mut state = link.state.lock();
         state.use_of = Use::Down;
         let found = match dialed {
@@ -671,20 +572,20 @@ impl Shared {
         found
     }
 
-    fn dial(&self, index: usize) -> Result<Live, Error> {
+    fn dial(&self, index: usize, deadline: Option<Instant>) -> Result<Live, Error> {
         let link = &self.links[index];
-        let config = &self.config.connection;
+        let mut config = self.config.connection.clone();
+        if let Some(deadline) = deadline {
+            // The caller's publish does not wait longer for a connection than for its answer.
+            let left = deadline.saturating_duration_since(Instant::now()).max(MIN_WAIT);
+            config.connect_timeout = config.connect_timeout.min(left);
+            config.handshake_timeout = config.handshake_timeout.min(left);
+        }
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
-        let identified = Fresh::connect(&link.addr, config, &|closer| link.watch(closer))?
+        let identified = Fresh::connect(&link.addr, &config, &|closer| link.watch(closer))?
             .identify(&config.identify_request())?;
         let Running { connection, reader, writer } = identified.start(number)?;
-        let session = Arc::new(Session {
-            index,
-            connection: connection.clone(),
-            window: Mutex::default(),
-            room: Condvar::new(),
-            counts: link.counts.clone(),
-        });
+        let session = Arc::new(Session::new(index, connection.clone(), link.counts.clone()));
         let name = format!("nsq-read-{}", number % 100_000);
         let reader = OwnedThread::spawn(&name, {
             let session = session.clone();
@@ -783,10 +684,9 @@ impl Link {
 
     fn stats(&self, current: bool) -> ProducerConnectionStats {
         let session = self.live();
-        let (pending_commands, pending_bytes, ended) = session.map_or((0, 0, None), |session| {
-            let window = session.window.lock();
-            (window.pending.len(), window.bytes, window.ended.clone())
-        });
+        let (pending_commands, pending_bytes) =
+            session.as_ref().map_or((0, 0), |session| session.pending());
+        let ended = session.and_then(|session| session.ended());
         let state = self.state.lock();
         let connected = matches!(state.use_of, Use::Up(_)) && ended.is_none();
         let last_error = ended.as_ref().or(state.last_error.as_ref()).map(Error::to_line);
@@ -804,156 +704,6 @@ impl Link {
             reconnects: read(&self.counts.connections).saturating_sub(1),
             last_error,
         }
-    }
-}
-
-/// Why a connection does not take a publish.
-enum Rejected {
-    /// No room before the deadline.
-    Full,
-    Ended(Error),
-}
-
-impl Session {
-    /// Puts the publish into the window, when it has room.
-    fn submit(
-        &self,
-        publish: Publish<'_>,
-        config: &ProducerConfig,
-        deadline: Instant,
-    ) -> Result<Receiver<Answer>, Rejected> {
-        let bytes = publish.bytes();
-        let command = publish.command();
-        // One slot for the one answer, so that the reader never waits for its receiver.
-        let (answer, answers) = bounded(1);
-        let mut window = self.window.lock();
-        loop {
-            if let Some(error) = &window.ended {
-                return Err(Rejected::Ended(error.clone()));
-            }
-            let fits = window.bytes + bytes <= config.max_pending_bytes;
-            if window.pending.is_empty()
-                || (fits && window.pending.len() < config.max_pending_commands)
-            {
-                break;
-            }
-            if self.room.wait_until(&mut window, deadline).timed_out() {
-                return Err(Rejected::Full);
-            }
-        }
-        // Under the window's lock, so that answers are awaited in the order in which commands are written.
-        if !self.connection.outbox.append(|out| command.encode(out)) {
-            let addr = self.connection.addr.to_string();
-            return Err(Rejected::Ended(Error::Closed { addr }));
-        }
-        window.pending.push_back(Pending { command: command.name(), bytes, answer });
-        window.bytes += bytes;
-        Ok(answers)
-    }
-
-    /// Answers the oldest command; the error is for a peer that answers what nobody asked.
-    fn answer(&self, answer: impl FnOnce(&'static str) -> Answer) -> Result<(), String> {
-        let mut window = self.window.lock();
-        let Some(pending) = window.pending.pop_front() else {
-            return Err("an answer to no command".to_owned());
-        };
-        window.bytes -= pending.bytes;
-        drop(window);
-        self.room.notify_all();
-        let answer = answer(pending.command);
-        let counter = match &answer {
-            Answer::Accepted => &self.counts.accepted,
-            Answer::Refused(_) => &self.counts.refused,
-            Answer::Lost(_) => &self.counts.unknown,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        // Gone: its receipt was dropped.
-        let _ = pending.answer.try_send(answer);
-        Ok(())
-    }
-
-    /// Ends the connection: every pending command is lost for that reason.
-    fn end(&self, error: Error) {
-        let mut window = self.window.lock();
-        if window.ended.is_none() {
-            window.ended = Some(error.clone());
-        }
-        let pending = std::mem::take(&mut window.pending);
-        window.bytes = 0;
-        drop(window);
-        self.room.notify_all();
-        self.counts.unknown.fetch_add(pending.len() as u64, Ordering::Relaxed);
-        for pending in pending {
-            let _ = pending.answer.try_send(Answer::Lost(error.clone()));
-        }
-        self.connection.close();
-    }
-
-    fn ended(&self) -> Option<Error> {
-        self.window.lock().ended.clone()
-    }
-
-    fn wait_answered(&self, deadline: Instant) -> bool {
-        let mut window = self.window.lock();
-        while !window.pending.is_empty() {
-            if self.room.wait_until(&mut window, deadline).timed_out() {
-                return window.pending.is_empty();
-            }
-        }
-        true
-    }
-
-    fn wait_ended(&self, deadline: Instant) {
-        let mut window = self.window.lock();
-        while window.ended.is_none() {
-            if self.room.wait_until(&mut window, deadline).timed_out() {
-                return;
-            }
-        }
-    }
-}
-
-/// Gives answers to the commands that wait for them.
-struct Answers<'a> {
-    session: &'a Session,
-}
-
-impl Answers<'_> {
-    fn protocol(&self, what: String) -> Error {
-        Error::Protocol { addr: self.session.connection.addr.to_string(), what }
-    }
-}
-
-impl FrameSink for Answers<'_> {
-    fn message(&mut self, _: MessageRef<'_>) -> Result<(), Error> {
-        Err(self.protocol("a message on a connection without SUB".to_owned()))
-    }
-
-    fn response(&mut self, data: &[u8]) -> Result<(), Error> {
-        if data != OK {
-            let what = format!("the response {:.64}, where only OK is one", data.escape_ascii());
-            return Err(self.protocol(what));
-        }
-        self.session.answer(|_| Answer::Accepted).map_err(|what| self.protocol(what))
-    }
-
-    fn error(&mut self, code: ErrorCode, detail: String) -> Result<(), Error> {
-        let addr = self.session.connection.addr.to_string();
-        let refused = |command| Error::Refused {
-            addr: addr.clone(),
-            command,
-            code: code.clone(),
-            detail: detail.clone(),
-        };
-        // Nobody waits: it still says why nsqd is about to close.
-        let _ = self.session.answer(|command| Answer::Refused(refused(command)));
-        Err(refused("a command"))
-    }
-
-    fn heartbeat(&mut self) {}
-
-    fn read_done(&mut self) -> Result<(), Error> {
-        Ok(())
     }
 }
 

@@ -237,7 +237,10 @@ impl Link {
     fn failed(&self, error: &Error) {
         let mut slot = self.slot.lock();
         (slot.dialing, slot.live) = (None, None);
-        slot.last_error = Some(error.clone());
+        // The end that a stop brings is no error.
+        if !slot.stopping {
+            slot.last_error = Some(error.clone());
+        }
     }
 }
 
@@ -463,6 +466,8 @@ impl FrameSink for Deliver<'_> {
 
     fn response(&mut self, data: &[u8]) -> Result<(), Error> {
         if data == CLOSE_WAIT && self.session.cls_sent.load(Ordering::SeqCst) {
+            // First what came before it: behind the signal, a stop may find nothing held and end the outbox.
+            self.hand_over();
             self.session.close_wait.store(true, Ordering::SeqCst);
             self.session.shared.signal();
             return Ok(());

@@ -107,7 +107,7 @@ impl Dashboard {
             store::remove(directory.path())?;
         }
         let store = Store::open(directory.path(), WORKERS)?;
-        let events = EventStream::start("dash-events", STREAMS_MAX)?;
+        let events = EventStream::start("dash-events", streams_max())?;
         let (changed, woken) = crossbeam_channel::bounded(1);
         let guard = guard::Guard { token: write_token, bound };
         let app = Arc::new(App::new(store, events, guard, configuration, changed));
@@ -239,6 +239,32 @@ fn check_exposure(address: &str, token: Option<&str>) -> Result<Vec<std::net::Ip
     }
 }
 
+/// [`STREAMS_MAX`], or half of the descriptors this process may have: streams keep theirs for hours, and must
+/// leave enough for requests and the database.
+fn streams_max() -> usize {
+    // Linux tells here; elsewhere the limits are not known without unsafe code.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let Some(descriptors) = soft_limit(&limits) else { return STREAMS_MAX };
+    let most = STREAMS_MAX.min(descriptors / 2);
+    if most < STREAMS_MAX {
+        log::warn!(
+            "only {most} pages can listen at one time; raise `ulimit -n` from {descriptors} for {STREAMS_MAX}"
+        );
+    }
+    most
+}
+
+/// The soft limit in the line `Max open files  1024  524288  files`; `None` if there is none.
+fn soft_limit(limits: &str) -> Option<usize> {
+    limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+}
+
 /// Once a second a point; an event with each, and between them when counts have changed.
 fn sample(
     app: &App,
@@ -270,5 +296,18 @@ fn sample(
             recv(changed) -> _ => {}
             recv(after(next_point.saturating_duration_since(Instant::now()))) -> _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_is_found() {
+        let limits = "Limit  Soft Limit  Hard Limit  Units\nMax processes  7  8  processes\nMax open files            1024                 524288               files     \n";
+        assert_eq!(soft_limit(limits), Some(1024));
+        assert_eq!(soft_limit("Max open files  unlimited  unlimited  files"), None);
+        assert_eq!(soft_limit(""), None);
     }
 }

@@ -149,6 +149,7 @@ impl App {
 
     fn take_counts(&self, request: &Request) -> Answer {
         let mut update: CountsUpdate = parse(&request.body)?;
+        parse::<Shape>(&request.body)?;
         check_update(&update)?;
         let accepted = update.counts.len();
         let (processor, version, consumption) =
@@ -268,6 +269,13 @@ impl Handler for App {
 
 fn uncached(response: Response) -> Response {
     response.with_header("Cache-Control", "no-store")
+}
+
+/// Serde takes an array of a struct's fields for the struct; here every count must be an object.
+#[derive(serde::Deserialize)]
+struct Shape {
+    #[serde(rename = "counts")]
+    _counts: Vec<serde_json::Map<String, Value>>,
 }
 
 /// Reads a body that must be one JSON object.

@@ -33,6 +33,9 @@ const ANSWER_MAX: u64 = 64 * 1024 * 1024;
 /// The longest path that `bind` takes for a Unix socket on Linux is 107 bytes; elsewhere 103.
 const SOCKET_PATH_MAX: usize = 100;
 
+/// What the private directories' names start with.
+const DIRECTORY_PREFIX: &str = "playcounts-http-";
+
 /// What becomes of a request that got no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -72,6 +75,7 @@ impl Backend {
         for _ in 0..workers {
             permits.0.send(()).expect("both ends are held here");
         }
+        sweep(&std::env::temp_dir());
         let directory = private_directory()?;
         let backend = Self { name, workers, routes, directory, permits, current: Mutex::new(None) };
         let first = backend.generation(0)?;
@@ -185,7 +189,7 @@ impl Generation {
 
 /// A new directory that only this user may enter, so that nobody else reaches tiny_http.
 fn private_directory() -> Result<PathBuf> {
-    let name = format!("playcounts-{}", uuid::Uuid::new_v4().simple());
+    let name = format!("{DIRECTORY_PREFIX}{}", uuid::Uuid::new_v4().simple());
     let mut path = std::env::temp_dir().join(&name);
     if path.as_os_str().len() > SOCKET_PATH_MAX - "/0000000.sock".len() {
         path = Path::new("/tmp").join(&name);
@@ -194,6 +198,26 @@ fn private_directory() -> Result<PathBuf> {
         format!("cannot make {}; set TMPDIR to a directory with room", path.display())
     })?;
     Ok(path)
+}
+
+/// Removes what processes that were killed have left: directories with a socket that nobody listens on.
+fn sweep(temp: &Path) {
+    let directories = std::fs::read_dir(temp).into_iter().flatten().flatten();
+    for directory in directories {
+        if !directory.file_name().to_string_lossy().starts_with(DIRECTORY_PREFIX) {
+            continue;
+        }
+        let mut dead = false;
+        for socket in std::fs::read_dir(directory.path()).into_iter().flatten().flatten() {
+            let refused = UnixStream::connect(socket.path())
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            dead |= refused && std::fs::remove_file(socket.path()).is_ok();
+        }
+        if dead {
+            // Fails, as it should, if a live socket lies beside the dead one.
+            let _ = std::fs::remove_dir(directory.path());
+        }
+    }
 }
 
 /// Answers until the server is unblocked.
@@ -283,6 +307,21 @@ mod tests {
             assert!(answered(&backend, "/panic").starts_with("HTTP/1.1 500 "));
         }
         assert!(answered(&backend, "/a").starts_with("HTTP/1.1 200 "));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = temp.path().join(format!("{DIRECTORY_PREFIX}{name}"));
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let (dead, live, starting) = (make("dead"), make("live"), make("starting"));
+        drop(std::os::unix::net::UnixListener::bind(dead.join("0.sock")).unwrap());
+        let _listener = std::os::unix::net::UnixListener::bind(live.join("0.sock")).unwrap();
+        sweep(temp.path());
+        assert!(!dead.exists() && live.join("0.sock").exists() && starting.exists());
     }
 
     #[test]

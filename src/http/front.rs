@@ -343,7 +343,7 @@ fn serve(shared: &Shared, socket: &Arc<TcpStream>, peer: SocketAddr) -> io::Resu
 }
 
 enum Taken<'a> {
-    /// The client closed before it sent anything.
+    /// The client sent nothing at all.
     Nothing,
     /// A whole request; its share of [`BODIES_MAX`] is given back when it is dropped.
     Request(Box<Head>, Vec<u8>, Share<'a>),
@@ -394,6 +394,8 @@ fn take_request<'a>(
                 }));
             }
             Some(_) => {}
+            // A browser opens connections ahead of need; one that stays unused is closed without a word.
+            None if seen == 0 => return Ok(Taken::Nothing),
             None => {
                 return Ok(Taken::Refused(Refusal {
                     status: 408,

@@ -1,5 +1,8 @@
 //! The dashboard over HTTP: counts in, answers out, who may write, what is refused.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nsq_protocol::thread::OwnedThread;
@@ -96,6 +99,7 @@ fn dashboard_refuses_bad_updates() {
                 value["consumption"]["per_second"] = json!(-1);
             }),
         ),
+        ("invalid type: sequence", with(&|value| value["counts"][0] = json!([video(1), 3]))),
         ("one JSON object", "[]".to_owned()),
         ("one JSON object", String::new()),
         ("one JSON object", "nonsense".to_owned()),
@@ -284,6 +288,26 @@ fn dashboard_answers_no_foreign_page() {
 }
 
 #[test]
+fn dashboard_says_that_its_store_fails_and_reads_go_on() {
+    let running = start();
+    running.tell(1, &[(video(1), 3)]);
+    let other = rusqlite::Connection::open(running.data.path().join("dashboard.sqlite3")).unwrap();
+    other.execute_batch("ALTER TABLE history RENAME TO gone").unwrap();
+    let refused = running.post("/api/counts", &update(2, &[(video(1), 4)]), 503);
+    assert!(refused.head.contains("Retry-After: 1"), "{}", refused.head);
+    assert!(
+        refused.error().starts_with("the counts cannot be stored: no such table"),
+        "{}",
+        refused.error()
+    );
+    assert_eq!(running.get("/api/counts").json()["total_plays"], 3);
+    other.execute_batch("ALTER TABLE gone RENAME TO history").unwrap();
+    assert_eq!(running.get("/healthz").status, 200);
+    running.tell(2, &[(video(1), 4)]);
+    assert_eq!(running.dashboard.counts().unwrap(), [(video(1), 4)]);
+}
+
+#[test]
 fn dashboard_is_exact_under_many_writers() {
     let running = std::sync::Arc::new(start());
     let began = Instant::now();
@@ -305,4 +329,59 @@ fn dashboard_is_exact_under_many_writers() {
     println!("6,400 counts in 320 messages of 8 writers took {:?}", began.elapsed());
     assert_eq!(running.dashboard.totals(), Totals { videos: 20, plays: 20 * 8 * 80 });
     assert!(running.dashboard.counts().unwrap().iter().all(|(_, plays)| *plays == 640));
+}
+
+/// Names the data directory of a child that is to be a dashboard.
+const CHILD: &str = "PLAYCOUNTS_TEST_CHILD";
+
+/// Not a test by itself: the process that `dashboard_keeps_what_it_accepted_through_kill_9` kills.
+#[test]
+fn child_that_is_killed() {
+    let Some(directory) = std::env::var_os(CHILD) else { return };
+    let data = tempfile::tempdir().unwrap();
+    let mut here = config(&data);
+    here.data_dir = directory.into();
+    let dashboard = Dashboard::start(here).unwrap();
+    println!("\naddress {}", dashboard.local_addr());
+    // Ends when the parent closes it, if the kill should not come.
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+#[test]
+fn dashboard_keeps_what_it_accepted_through_kill_9() {
+    let data = tempfile::tempdir().unwrap();
+    for round in 1..=3u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "dashboard::child_that_is_killed", "--nocapture"])
+            .env(CHILD, data.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines
+            .find_map(|line| line.unwrap().strip_prefix("address ").map(str::to_owned))
+            .expect("the child says where it listens");
+        let body = update(round, &[(video(1), round * 10), (video(2), round)]).to_string();
+        let head = format!(
+            "POST /api/counts HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut socket = TcpStream::connect(&address).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        let mut status = [0; 12];
+        socket.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+        // Accepted: from here on it may be killed at any moment, and the lock is free at once.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(
+            dashboard::read_counts(data.path()).unwrap().unwrap(),
+            [(video(1), round * 10), (video(2), round)]
+        );
+    }
+    let dashboard = Dashboard::start(config(&data)).unwrap();
+    assert_eq!(dashboard.totals(), Totals { videos: 2, plays: 33 });
+    dashboard.shutdown().unwrap();
 }

@@ -139,6 +139,36 @@ fn each_broken_request_gets_its_answer_and_the_next_is_served() {
 }
 
 #[test]
+fn a_body_that_trickles_is_cut_off_although_it_moves() {
+    let mut config = config();
+    config.limits.body_grace = Duration::from_millis(300);
+    let (server, address, _routes) = start(config);
+    let mut socket = connect(address);
+    socket.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").unwrap();
+    let (source, never) = nsq_protocol::thread::stop_pair();
+    let mut writer = socket.try_clone().unwrap();
+    let trickle = OwnedThread::spawn("trickle", move || {
+        while writer.write_all(b"x").is_ok() && !never.wait(Duration::from_millis(20)) {}
+    })
+    .unwrap();
+    let mut answer = [0; 13];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408 ");
+    drop(source);
+    trickle.join();
+    server.shutdown();
+}
+
+#[test]
+fn a_connection_that_says_nothing_is_closed_without_a_word() {
+    let mut config = config();
+    config.limits.head_wait = Duration::from_millis(200);
+    let (server, address, _routes) = start(config);
+    assert_eq!(read_to_end(connect(address)), "");
+    server.shutdown();
+}
+
+#[test]
 fn half_a_request_and_a_close_is_refused() {
     let (server, address, _routes) = start(config());
     for wire in

@@ -1,12 +1,19 @@
 //! Integration tests: everything with a socket, one binary, one link.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test may wait for a process, and its threads end with it"
+)]
 
 mod broker_compat;
 mod broker_hostile;
 mod broker_support;
+mod cli;
 mod dashboard;
 mod dashboard_support;
 mod http;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 mod page;
+mod pipeline;
+mod support;

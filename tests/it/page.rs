@@ -24,6 +24,7 @@ const MARKUP: &str = "<img src=x onerror=\"document.title='broken in'\">";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Chromium, or `None` where its absence is excused.
+#[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
 fn launch() -> Option<Browser> {
     let path = std::env::var_os("CHROME")
         .map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);

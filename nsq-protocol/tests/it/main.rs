@@ -5,5 +5,10 @@
     reason = "test helpers fail by panicking, and say why"
 )]
 
+mod admin;
+mod consumer;
 mod nsqd;
+mod producer;
 mod round_trip;
+mod script;
+mod threads;

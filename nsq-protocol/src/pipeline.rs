@@ -1,0 +1,289 @@
+//! One connection of a producer: a window of commands that wait for their answers, in the order of the wire.
+//!
+//! Callers put publishes in, the reader thread gives the answers out. Which connection is used, and what is tried
+//! again, is [`crate::producer`]'s.
+//!
+//! Lock order: a session's window, then its outbox.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use crate::command::{BodiesBuf, Command};
+use crate::config::ProducerConfig;
+use crate::connection::{Connection, FrameSink};
+use crate::error::{Error, PublishError};
+use crate::error_code::ErrorCode;
+use crate::frame::OK;
+use crate::message::MessageRef;
+use crate::names::TopicName;
+
+/// Room for a command's name, topic, delay and sizes, when its bytes are counted against the window.
+const COMMAND_HEAD: usize = 128;
+
+/// Totals of one nsqd.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) unknown: AtomicU64,
+    pub(crate) connections: AtomicU64,
+}
+
+/// One connection.
+pub(crate) struct Session {
+    /// Of its link.
+    pub(crate) index: usize,
+    pub(crate) connection: Arc<Connection>,
+    window: Mutex<Window>,
+    /// The window got room, or the session ended.
+    room: Condvar,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Window {
+    pending: VecDeque<Pending>,
+    bytes: usize,
+    ended: Option<Error>,
+}
+
+/// A command that waits for its answer.
+struct Pending {
+    command: &'static str,
+    bytes: usize,
+    answer: Sender<Answer>,
+}
+
+pub(crate) enum Answer {
+    Accepted,
+    Refused(Error),
+    /// The connection ended first.
+    Lost(Error),
+}
+
+/// What is published, borrowed from whoever keeps it for another attempt.
+#[derive(Clone, Copy)]
+pub(crate) enum Publish<'a> {
+    One(TopicName, &'a [u8]),
+    Many(TopicName, &'a BodiesBuf),
+    Deferred(TopicName, u64, &'a [u8]),
+}
+
+impl Publish<'_> {
+    fn command(&self) -> Command<'_> {
+        match self {
+            Publish::One(topic, body) => Command::Pub(*topic, body),
+            Publish::Many(topic, bodies) => Command::Mpub(*topic, bodies.as_bodies()),
+            Publish::Deferred(topic, delay_ms, body) => Command::Dpub(*topic, *delay_ms, body),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        COMMAND_HEAD
+            + match self {
+                Publish::One(_, body) | Publish::Deferred(_, _, body) => body.len(),
+                Publish::Many(_, bodies) => bodies.body_size(),
+            }
+    }
+
+    /// Refuses here what nsqd would refuse by closing the connection, which would make every other pending
+    /// publish unknown.
+    pub(crate) fn check(&self, config: &ProducerConfig) -> Result<(), PublishError> {
+        let refuse = |reason: String| Err(PublishError::Invalid { reason });
+        let max = config.connection.max_msg_size;
+        let check_body = |body: &[u8]| match body.len() {
+            0 => refuse("the body is empty".to_owned()),
+            len if len > max => {
+                refuse(format!("a body of {len} bytes is over the {max} byte limit"))
+            }
+            _ => Ok(()),
+        };
+        match self {
+            Publish::One(_, body) => check_body(body),
+            Publish::Deferred(_, delay_ms, body) => {
+                let max = config.max_delay;
+                if u128::from(*delay_ms) > max.as_millis() {
+                    return refuse(format!(
+                        "a delay of {delay_ms} ms is over the limit of {max:?}"
+                    ));
+                }
+                check_body(body)
+            }
+            Publish::Many(_, bodies) => {
+                let (size, max) = (bodies.body_size(), config.max_body_size);
+                if bodies.is_empty() {
+                    return refuse("there is no body".to_owned());
+                }
+                if size > max {
+                    return refuse(format!("an MPUB of {size} bytes is over the {max} byte limit"));
+                }
+                bodies.as_bodies().iter().try_for_each(check_body)
+            }
+        }
+    }
+}
+
+/// Why a connection does not take a publish.
+pub(crate) enum Rejected {
+    /// No room before the deadline.
+    Full,
+    Ended(Error),
+}
+
+impl Session {
+    pub(crate) fn new(index: usize, connection: Arc<Connection>, counts: Arc<Counts>) -> Self {
+        Self { index, connection, window: Mutex::default(), room: Condvar::new(), counts }
+    }
+
+    /// Commands that wait for an answer, and their bytes.
+    pub(crate) fn pending(&self) -> (usize, usize) {
+        let window = self.window.lock();
+        (window.pending.len(), window.bytes)
+    }
+
+    /// Puts the publish into the window, when it has room.
+    pub(crate) fn submit(
+        &self,
+        publish: Publish<'_>,
+        config: &ProducerConfig,
+        deadline: Instant,
+    ) -> Result<Receiver<Answer>, Rejected> {
+        let bytes = publish.bytes();
+        let command = publish.command();
+        // One slot for the one answer, so that the reader never waits for its receiver.
+        let (answer, answers) = bounded(1);
+        let mut window = self.window.lock();
+        loop {
+            if let Some(error) = &window.ended {
+                return Err(Rejected::Ended(error.clone()));
+            }
+            let fits = window.bytes + bytes <= config.max_pending_bytes;
+            if window.pending.is_empty()
+                || (fits && window.pending.len() < config.max_pending_commands)
+            {
+                break;
+            }
+            if self.room.wait_until(&mut window, deadline).timed_out() {
+                return Err(Rejected::Full);
+            }
+        }
+        // Under the window's lock, so that answers are awaited in the order in which commands are written.
+        if !self.connection.outbox.append(|out| command.encode(out)) {
+            let addr = self.connection.addr.to_string();
+            return Err(Rejected::Ended(Error::Closed { addr }));
+        }
+        window.pending.push_back(Pending { command: command.name(), bytes, answer });
+        window.bytes += bytes;
+        Ok(answers)
+    }
+
+    /// Answers the oldest command; the error is for a peer that answers what nobody asked.
+    fn answer(&self, answer: impl FnOnce(&'static str) -> Answer) -> Result<(), String> {
+        let mut window = self.window.lock();
+        let Some(pending) = window.pending.pop_front() else {
+            return Err("an answer to no command".to_owned());
+        };
+        window.bytes -= pending.bytes;
+        drop(window);
+        self.room.notify_all();
+        let answer = answer(pending.command);
+        let counter = match &answer {
+            Answer::Accepted => &self.counts.accepted,
+            Answer::Refused(_) => &self.counts.refused,
+            Answer::Lost(_) => &self.counts.unknown,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        // Gone: its receipt was dropped.
+        let _ = pending.answer.try_send(answer);
+        Ok(())
+    }
+
+    /// Ends the connection: every pending command is lost for that reason.
+    pub(crate) fn end(&self, error: Error) {
+        let mut window = self.window.lock();
+        if window.ended.is_none() {
+            window.ended = Some(error.clone());
+        }
+        let pending = std::mem::take(&mut window.pending);
+        window.bytes = 0;
+        drop(window);
+        self.room.notify_all();
+        self.counts.unknown.fetch_add(pending.len() as u64, Ordering::Relaxed);
+        for pending in pending {
+            let _ = pending.answer.try_send(Answer::Lost(error.clone()));
+        }
+        self.connection.close();
+    }
+
+    pub(crate) fn ended(&self) -> Option<Error> {
+        self.window.lock().ended.clone()
+    }
+
+    pub(crate) fn wait_answered(&self, deadline: Instant) -> bool {
+        let mut window = self.window.lock();
+        while !window.pending.is_empty() {
+            if self.room.wait_until(&mut window, deadline).timed_out() {
+                return window.pending.is_empty();
+            }
+        }
+        true
+    }
+
+    pub(crate) fn wait_ended(&self, deadline: Instant) {
+        let mut window = self.window.lock();
+        while window.ended.is_none() {
+            if self.room.wait_until(&mut window, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+/// Gives answers to the commands that wait for them.
+pub(crate) struct Answers<'a> {
+    pub(crate) session: &'a Session,
+}
+
+impl Answers<'_> {
+    fn protocol(&self, what: String) -> Error {
+        Error::Protocol { addr: self.session.connection.addr.to_string(), what }
+    }
+}
+
+impl FrameSink for Answers<'_> {
+    fn message(&mut self, _: MessageRef<'_>) -> Result<(), Error> {
+        Err(self.protocol("a message on a connection without SUB".to_owned()))
+    }
+
+    fn response(&mut self, data: &[u8]) -> Result<(), Error> {
+        if data != OK {
+            let what = format!("the response {:.64}, where only OK is one", data.escape_ascii());
+            return Err(self.protocol(what));
+        }
+        self.session.answer(|_| Answer::Accepted).map_err(|what| self.protocol(what))
+    }
+
+    fn error(&mut self, code: ErrorCode, detail: String) -> Result<(), Error> {
+        let addr = self.session.connection.addr.to_string();
+        let refused = |command| Error::Refused {
+            addr: addr.clone(),
+            command,
+            code: code.clone(),
+            detail: detail.clone(),
+        };
+        // Nobody waits: it still says why nsqd is about to close.
+        let _ = self.session.answer(|command| Answer::Refused(refused(command)));
+        Err(refused("a command"))
+    }
+
+    fn heartbeat(&mut self) {}
+
+    fn read_done(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}

@@ -1,0 +1,582 @@
+//! The consumer against the scripted nsqd.
+
+use std::num::NonZeroUsize;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use nsq_protocol::{
+    Batch, Consumer, DecodeError, Delivery, Error, ErrorCode, Frame, HEARTBEAT, MessageRef,
+    RecvTimeoutError,
+};
+
+use crate::script::{DEADLINE, IDENTIFIED, Peer, Script, beside, config, id, start};
+
+fn recv(consumer: &Consumer) -> Batch {
+    consumer.batches().recv_timeout(DEADLINE).unwrap()
+}
+
+/// Waits until the reader has seen all that was sent: its NOP proves it.
+fn seen_by_reader(peer: &mut Peer) {
+    peer.respond(HEARTBEAT);
+    peer.expect(b"NOP\n");
+}
+
+#[test]
+fn every_command_has_its_exact_bytes() {
+    let script = Script::listen();
+    let mut config = config();
+    config.connection.client_id = "me".into();
+    config.connection.hostname = "me.example".into();
+    config.connection.output_buffer_timeout = Some(Duration::from_millis(25));
+    config.connection.output_buffer_size = Some(64);
+    config.msg_timeout = Some(Duration::from_secs(3));
+    config.sample_rate = 9;
+    let starting = start(config.nsqd(script.addr()).max_in_flight(5));
+    let mut peer = script.accept();
+    let request = peer.identify();
+    assert_eq!((&*request.client_id, &*request.hostname), ("me", "me.example"));
+    assert!(request.user_agent.starts_with("nsq-protocol/"));
+    assert!(request.feature_negotiation && !request.tls_v1 && !request.snappy && !request.deflate);
+    assert_eq!(
+        (request.heartbeat_interval, request.msg_timeout, request.sample_rate),
+        (30_000, 3000, 9)
+    );
+    assert_eq!((request.output_buffer_size, request.output_buffer_timeout), (64, 25));
+    peer.respond(IDENTIFIED);
+    peer.expect(b"SUB t c\n");
+    peer.respond(b"OK");
+    peer.expect(b"RDY 5\n");
+    let consumer = starting.join().unwrap();
+
+    let mut wire = Vec::new();
+    for number in 1..=3 {
+        let body = [b'a' + number as u8];
+        let message =
+            MessageRef { timestamp_ns: 7, attempts: number, id: id(number.into()), body: &body };
+        Frame::Message(message).encode(&mut wire);
+    }
+    peer.send(&wire);
+    let batch = recv(&consumer);
+    assert_eq!(batch.len(), 3);
+    assert_eq!(batch.nsqd(), script.addr());
+    let bodies: Vec<_> = batch.iter().map(|message| (message.attempts, message.body[0])).collect();
+    assert_eq!(bodies, [(1, b'b'), (2, b'c'), (3, b'd')]);
+    batch.touch();
+    peer.expect(b"TOUCH 0000000000000001\nTOUCH 0000000000000002\nTOUCH 0000000000000003\n");
+    let [first, second, third]: [Delivery; 3] =
+        batch.into_deliveries().collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!((first.id(), first.attempts(), first.timestamp_ns()), (id(1), 1, 7));
+    assert_eq!(first.body(), b"b");
+    first.finish();
+    peer.expect(b"FIN 0000000000000001\n");
+    second.requeue(Duration::from_millis(1500));
+    peer.expect(b"REQ 0000000000000002 1500\n");
+    third.touch();
+    peer.expect(b"TOUCH 0000000000000003\n");
+    third.finish();
+    peer.expect(b"FIN 0000000000000003\n");
+
+    let stopping = beside(move || consumer.shutdown());
+    peer.close_in_order();
+    let stats = &stopping.join().connections[0];
+    assert_eq!((stats.messages, stats.finished, stats.requeued, stats.touched), (3, 2, 1, 4));
+    assert_eq!((stats.in_flight, stats.lost_answers, stats.reconnects), (0, 0, 0));
+}
+
+#[test]
+fn a_finished_batch_is_one_write_of_fins() {
+    let script = Script::listen();
+    let (consumer, mut peer) = script.consume(1000, config());
+    let mut wire = Vec::new();
+    for number in 0..600 {
+        let message = MessageRef { timestamp_ns: 0, attempts: 1, id: id(number), body: b"x" };
+        Frame::Message(message).encode(&mut wire);
+    }
+    peer.send(&wire);
+    let mut left = 600;
+    while left > 0 {
+        let batch = recv(&consumer);
+        assert!(batch.len() <= 256);
+        left -= batch.len();
+        batch.finish();
+    }
+    for number in 0..600 {
+        peer.expect(format!("FIN {}\n", id(number)).as_bytes());
+    }
+}
+
+#[test]
+fn heartbeats_are_answered_while_the_only_handler_is_stuck() {
+    let script = Script::listen();
+    let (consumer, mut peer) = script.consume(10, config());
+    let (release, released) = channel::<()>();
+    let (entered, stuck) = channel();
+    let released = std::sync::Mutex::new(released);
+    let running = consumer
+        .run(NonZeroUsize::MIN, move |delivery| {
+            entered.send(()).unwrap();
+            let _ = released.lock().unwrap().recv_timeout(DEADLINE);
+            delivery.finish();
+        })
+        .unwrap();
+    (1..=10).for_each(|number| peer.message(number, 1, b"x"));
+    stuck.recv_timeout(DEADLINE).unwrap();
+    for _ in 0..5 {
+        peer.respond(HEARTBEAT);
+        peer.expect(b"NOP\n");
+    }
+    assert!(running.consumer().stats().connections[0].last_heartbeat_age.is_some());
+    drop(release);
+    (1..=10).for_each(|number| peer.expect(format!("FIN {}\n", id(number)).as_bytes()));
+    let stopping = beside(move || running.shutdown());
+    peer.close_in_order();
+    assert_eq!(stopping.join().connections[0].finished, 10);
+}
+
+#[test]
+fn frames_may_be_cut_at_each_byte() {
+    let script = Script::listen();
+    let (consumer, mut peer) = script.consume(10, config());
+    let mut wire = Vec::new();
+    let message = MessageRef { timestamp_ns: 7, attempts: 1, id: id(1), body: b"body" };
+    Frame::Message(message).encode(&mut wire);
+    Frame::Response(HEARTBEAT).encode(&mut wire);
+    Frame::Message(MessageRef { id: id(2), ..message }).encode(&mut wire);
+    for cut in 0..wire.len() {
+        peer.send(&wire[..cut]);
+        peer.send(&wire[cut..]);
+        peer.expect(b"NOP\n");
+        let mut ids = Vec::new();
+        while ids.len() < 2 {
+            let batch = recv(&consumer);
+            assert!(batch.iter().all(|message| message.body == b"body"));
+            ids.extend(batch.iter().map(|message| message.id));
+            batch.finish();
+        }
+        assert_eq!(ids, [id(1), id(2)]);
+        peer.expect(b"FIN 0000000000000001\nFIN 0000000000000002\n");
+    }
+}
+
+/// What the client makes of an nsqd that misbehaves during the handshake.
+#[track_caller]
+fn check_start(play: impl FnOnce(&Script), check: impl FnOnce(Error)) {
+    let script = Script::listen();
+    let starting = start(config().nsqd(script.addr()));
+    play(&script);
+    check(starting.join().unwrap_err());
+}
+
+#[test]
+fn an_http_port_is_named() {
+    check_start(
+        |script| {
+            let mut peer = script.accept();
+            peer.identify();
+            peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        },
+        |error| {
+            let Error::Decode { source, .. } = error else { panic!("{error}") };
+            assert_eq!(source, DecodeError::HttpPeer);
+            assert!(source.to_string().contains("this is an HTTP port"));
+        },
+    );
+}
+
+#[test]
+fn a_refused_connection_says_where_and_what_to_check() {
+    let addr = Script::listen().addr();
+    let error = Consumer::start(config().nsqd(&*addr)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot connect to {addr}: is nsqd running there? its TCP port is 4150 by default")
+    );
+    let error = Consumer::start(config().nsqd("127.0.0.1")).unwrap_err();
+    assert!(matches!(error, Error::Resolve { .. }), "{error}");
+}
+
+#[test]
+fn a_refused_identify_or_sub_surfaces() {
+    check_start(
+        |script| {
+            let mut peer = script.accept();
+            peer.identify();
+            peer.error(b"E_BAD_BODY IDENTIFY heartbeat interval (100) is invalid");
+        },
+        |error| {
+            assert!(error.to_string().contains("refused IDENTIFY: E_BAD_BODY IDENTIFY heartbeat"));
+        },
+    );
+    check_start(
+        |script| {
+            let mut peer = script.accept_identified();
+            peer.expect(b"SUB t c\n");
+            peer.respond(HEARTBEAT);
+            peer.expect(b"NOP\n");
+            peer.error(b"E_SUB_FAILED channel consumers for t:c exceeds limit of 1");
+        },
+        |error| {
+            let Error::Refused { command, code, detail, .. } = error else { panic!("{error}") };
+            assert_eq!((command, code), ("SUB", ErrorCode::SubFailed));
+            assert_eq!(detail, "channel consumers for t:c exceeds limit of 1");
+        },
+    );
+}
+
+#[test]
+fn a_nonsense_handshake_is_refused() {
+    for answer in [&b"[]"[..], b"hello", br#"{"max_rdy_count":0}"#, br#"{"max_rdy_count":"9"}"#] {
+        check_start(
+            |script| {
+                let mut peer = script.accept();
+                peer.identify();
+                peer.respond(answer);
+            },
+            |error| assert!(matches!(error, Error::Protocol { .. }), "{error}"),
+        );
+    }
+    check_start(
+        |script| {
+            let mut peer = script.accept_identified();
+            peer.expect(b"SUB t c\n");
+            peer.respond(b"NO");
+        },
+        |error| assert!(matches!(error, Error::Protocol { .. }), "{error}"),
+    );
+    check_start(
+        |script| drop(script.accept_identified()),
+        |error| assert!(!matches!(error, Error::Timeout { .. }), "{error}"),
+    );
+}
+
+#[test]
+fn a_handshake_that_stalls_ends_at_its_limit() {
+    let script = Script::listen();
+    let mut config = config();
+    config.connection.handshake_timeout = Duration::from_millis(50);
+    let starting = start(config.nsqd(script.addr()));
+    let mut peer = script.accept();
+    peer.identify();
+    let error = starting.join().unwrap_err();
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    assert!(error.to_string().contains("waiting for the answer to IDENTIFY"), "{error}");
+}
+
+#[test]
+fn an_old_nsqd_that_answers_ok_gets_the_defaults() {
+    let script = Script::listen();
+    let starting = start(config().nsqd(script.addr()).max_in_flight(100_000));
+    let mut peer = script.accept();
+    peer.identify();
+    peer.respond(b"OK");
+    peer.expect(b"SUB t c\n");
+    peer.respond(b"OK");
+    peer.expect(b"RDY 2500\n");
+    starting.join().unwrap();
+}
+
+/// A running connection gets `wire`: the client must drop it, name `want`, and come back.
+#[track_caller]
+fn check_reconnects(wire: &[u8], want: &str) {
+    let script = Script::listen();
+    let (consumer, mut peer) = script.consume(10, config());
+    peer.send(wire);
+    peer.read_to_end();
+    let mut again = script.accept_subscribed();
+    again.expect(b"RDY 10\n");
+    again.message(1, 2, b"x");
+    recv(&consumer).finish();
+    again.expect(b"FIN 0000000000000001\n");
+    let stats = consumer.stats().connections.remove(0);
+    let last_error = stats.last_error.unwrap();
+    assert!(last_error.contains(want), "{last_error}");
+    assert_eq!((stats.reconnects, stats.connected), (1, true));
+}
+
+fn frame(frame: Frame<'_>) -> Vec<u8> {
+    let mut wire = Vec::new();
+    frame.encode(&mut wire);
+    wire
+}
+
+#[test]
+fn a_frame_over_the_limit_ends_the_connection() {
+    check_reconnects(&(1_048_607u32).to_be_bytes(), "a frame of 1048607 bytes is over the 1048606");
+    check_reconnects(&[0xff; 8], "over the 1048606 byte limit");
+    check_reconnects(b"\0\0\0\x03", "too small to hold its type");
+    check_reconnects(b"\0\0\0\x05\0\0\0\x02x", "its head alone has");
+}
+
+#[test]
+fn an_unknown_frame_type_ends_the_connection() {
+    check_reconnects(b"\0\0\0\x04\0\0\0\x07", "unknown frame type 7");
+}
+
+#[test]
+fn a_response_to_no_command_ends_the_connection() {
+    check_reconnects(&frame(Frame::Response(b"OK")), "the response OK to no command");
+    check_reconnects(&frame(Frame::Response(b"CLOSE_WAIT")), "CLOSE_WAIT to no command");
+}
+
+#[test]
+fn a_fatal_error_ends_the_connection() {
+    check_reconnects(&frame(Frame::Error(b"E_INVALID RDY 9 is too much")), "E_INVALID RDY 9");
+}
+
+#[test]
+fn failed_answers_are_counted_and_nothing_else_happens() {
+    let script = Script::listen();
+    let (consumer, mut peer) = script.consume(10, config());
+    peer.error(b"E_FIN_FAILED FIN 0000000000000001 failed ID not in flight");
+    peer.error(b"E_REQ_FAILED REQ 0000000000000001 failed ID not in flight");
+    peer.error(b"E_TOUCH_FAILED TOUCH 0000000000000001 failed ID not in flight");
+    peer.error(b"E_FIN_FAILED FIN 0000000000000002 failed client does not own message");
+    seen_by_reader(&mut peer);
+    let stats = &consumer.stats().connections[0];
+    assert_eq!((stats.failed_finishes, stats.failed_requeues, stats.failed_touches), (2, 1, 1));
+    assert_eq!((stats.reconnects, stats.connected), (0, true));
+}
+
+#[test]
+fn a_silent_peer_is_found_after_two_heartbeats() {
+    let script = Script::listen();
+    let mut config = config();
+    config.connection.heartbeat_interval = Duration::from_secs(1);
+    let (consumer, mut peer) = script.consume(10, config);
+    let began = Instant::now();
+    peer.expect_end();
+    assert!(began.elapsed() >= Duration::from_millis(1900), "{:?}", began.elapsed());
+    let _again = script.accept_subscribed();
+    let last_error = consumer.stats().connections[0].last_error.clone().unwrap();
+    assert!(last_error.contains("waiting for a heartbeat from"), "{last_error}");
+}
+
+#[test]
+fn answers_to_a_lost_connection_are_harmless_and_what_is_held_takes_room() {
+    let script = Script::listen();
+    let (consumer, mut peer) = script.consume(10, config());
+    (1..=4).for_each(|number| peer.message(number, 1, b"x"));
+    let mut held = Vec::new();
+    while held.len() < 4 {
+        held.extend(recv(&consumer).into_deliveries());
+    }
+    drop(peer);
+    let mut again = script.accept_subscribed();
+    again.expect(b"RDY 6\n");
+    assert!(held.iter().all(|delivery| !delivery.is_connected()));
+    held.pop().unwrap().requeue(Duration::ZERO);
+    again.expect(b"RDY 7\n");
+    held.pop().unwrap().touch();
+    again.expect(b"RDY 8\n");
+    held.into_iter().for_each(Delivery::finish);
+    again.expect(b"RDY 9\nRDY 10\n");
+    let stats = &consumer.stats().connections[0];
+    // The touch, the requeue, the touched one's drop, the two finishes.
+    assert_eq!((stats.lost_answers, stats.in_flight), (5, 0));
+}
+
+#[test]
+fn what_is_dropped_is_given_back() {
+    let script = Script::listen();
+    let (consumer, mut peer) = script.consume(10, config());
+    peer.message(1, 1, b"x");
+    drop(recv(&consumer));
+    peer.expect(b"REQ 0000000000000001 0\n");
+    peer.message(2, 1, b"x");
+    drop(recv(&consumer).into_deliveries());
+    peer.expect(b"REQ 0000000000000002 0\n");
+    peer.message(3, 1, b"x");
+    recv(&consumer).into_deliveries().for_each(drop);
+    peer.expect(b"REQ 0000000000000003 0\n");
+    let running = consumer
+        .run(NonZeroUsize::MIN, |delivery| {
+            assert_ne!(delivery.body(), b"poison", "on purpose");
+            delivery.finish();
+        })
+        .unwrap();
+    peer.message(4, 1, b"poison");
+    peer.expect(b"REQ 0000000000000004 1000\n");
+    // The thread goes on.
+    peer.message(5, 1, b"x");
+    peer.expect(b"FIN 0000000000000005\n");
+    let stopping = beside(move || running.shutdown());
+    peer.close_in_order();
+    assert_eq!(stopping.join().connections[0].requeued, 4);
+}
+
+#[test]
+fn a_peer_that_ignores_rdy_is_choked_and_then_dropped() {
+    let script = Script::listen();
+    let (consumer, mut peer) = script.consume(4, config());
+    // One more than RDY: an honest nsqd does so when messages timed out there.
+    (1..=5).for_each(|number| peer.message(number, 1, b"x"));
+    peer.expect(b"RDY 0\n");
+    (6..=8).for_each(|number| peer.message(number, 1, b"x"));
+    seen_by_reader(&mut peer);
+    peer.message(9, 1, b"x");
+    peer.read_to_end();
+    let mut again = script.accept_subscribed();
+    let last_error = consumer.stats().connections[0].last_error.clone().unwrap();
+    assert!(last_error.contains("beyond the 8 in flight"), "{last_error}");
+    // The eight are held still: room comes back with their answers.
+    let batches = consumer.batches();
+    let mut held: Vec<Delivery> = Vec::new();
+    while held.len() < 8 {
+        held.extend(batches.recv_timeout(DEADLINE).unwrap().into_deliveries());
+    }
+    held.drain(..5).for_each(Delivery::finish);
+    again.expect(b"RDY 1\n");
+}
+
+#[test]
+fn max_in_flight_is_shared_by_the_connections() {
+    let (one, two) = (Script::listen(), Script::listen());
+    let starting = start(config().nsqd(one.addr()).nsqd(two.addr()).max_in_flight(9));
+    let mut first = one.accept_subscribed();
+    first.expect(b"RDY 9\n");
+    let mut second = two.accept_subscribed();
+    first.expect(b"RDY 5\n");
+    second.expect(b"RDY 4\n");
+    let consumer = starting.join().unwrap();
+    drop(first);
+    second.expect(b"RDY 9\n");
+    let mut first = one.accept_subscribed();
+    second.expect(b"RDY 4\n");
+    first.expect(b"RDY 5\n");
+    assert!(consumer.stats().connections.iter().all(|connection| connection.connected));
+}
+
+#[test]
+fn one_nsqd_of_two_is_enough_and_the_other_is_tried_for_ever() {
+    let (one, gone) = (Script::listen(), Script::listen().addr());
+    let starting = start(config().nsqd(&*gone).nsqd(one.addr()).max_in_flight(4));
+    let mut peer = one.accept_subscribed();
+    peer.expect(b"RDY 4\n");
+    let consumer = starting.join().unwrap();
+    let stats = consumer.stats();
+    assert_eq!((stats.connections[0].connected, stats.connections[1].connected), (false, true));
+    assert!(stats.connections[0].last_error.as_ref().unwrap().contains(&gone));
+}
+
+/// Stops `consumer`, which must be done soon although nobody helps.
+#[track_caller]
+fn check_stops(consumer: Consumer, timeout: Duration, unanswered: u64) {
+    let began = Instant::now();
+    assert_eq!(consumer.stop_within(timeout).0, unanswered);
+    assert!(began.elapsed() < timeout + Duration::from_secs(3), "{:?}", began.elapsed());
+    // Idempotent.
+    assert_eq!(consumer.stop().0, unanswered);
+    assert!(consumer.batches().recv().is_none());
+}
+
+#[test]
+fn a_stop_ends_in_every_phase() {
+    let short = Duration::from_millis(100);
+    // Idle, and the peer plays along.
+    let script = Script::listen();
+    let (consumer, peer) = script.consume(10, config());
+    let stopping = beside(move || check_stops(consumer, DEADLINE, 0));
+    peer.close_in_order();
+    stopping.join();
+    // Idle, and the peer neither agrees nor closes.
+    let (consumer, _peer) = script.consume(10, config());
+    check_stops(consumer, short, 0);
+    // The peer is gone, and the client waits to try again.
+    let mut slow = config();
+    slow.connection.reconnect_min = DEADLINE;
+    slow.connection.reconnect_max = DEADLINE;
+    let (consumer, peer) = script.consume(10, slow);
+    drop(peer);
+    while consumer.stats().connections[0].connected {
+        let _ = consumer.batches().recv_timeout(Duration::from_millis(1));
+    }
+    check_stops(consumer, DEADLINE, 0);
+    // In the middle of another handshake, which the peer does not answer.
+    let (consumer, peer) = script.consume(10, config());
+    drop(peer);
+    let _silent = script.accept();
+    check_stops(consumer, DEADLINE, 0);
+    // With a batch in a worker's hands for ever.
+    let (consumer, mut peer) = script.consume(10, config());
+    peer.message(1, 1, b"x");
+    let held = recv(&consumer);
+    let stopping = beside(move || check_stops(consumer, short, 1));
+    peer.expect(b"CLS\n");
+    peer.respond(b"CLOSE_WAIT");
+    stopping.join();
+    held.finish();
+    // Dropped without a stop.
+    let (consumer, mut peer) = script.consume(10, config());
+    peer.message(1, 1, b"x");
+    let began = Instant::now();
+    drop(consumer);
+    assert!(began.elapsed() < Duration::from_secs(3));
+    peer.read_to_end();
+}
+
+#[test]
+fn a_stop_waits_for_held_messages_and_gives_back_queued_ones() {
+    let script = Script::listen();
+    let (consumer, mut peer) = script.consume(10, config());
+    let batches = consumer.batches();
+    peer.message(1, 1, b"x");
+    let held = batches.recv_timeout(DEADLINE).unwrap();
+    peer.message(2, 1, b"x");
+    seen_by_reader(&mut peer);
+    let stopping = beside(move || consumer.shutdown());
+    peer.expect(b"CLS\n");
+    // On its way when nsqd read the CLS.
+    peer.message(3, 1, b"x");
+    peer.respond(b"CLOSE_WAIT");
+    assert_eq!(batches.recv_timeout(DEADLINE).unwrap().iter().next().unwrap().id, id(2));
+    peer.expect(b"REQ 0000000000000002 0\n");
+    held.finish();
+    peer.expect(b"FIN 0000000000000001\n");
+    // Nobody receives any more: given back at once.
+    drop(batches);
+    peer.expect(b"REQ 0000000000000003 0\n");
+    peer.expect_end();
+    drop(peer);
+    let stats = stopping.join();
+    assert_eq!((stats.connections[0].in_flight, stats.queued_batches), (0, 0));
+}
+
+#[test]
+fn batches_end_when_the_consumer_does() {
+    let script = Script::listen();
+    let (consumer, peer) = script.consume(10, config());
+    let batches = consumer.batches();
+    assert_eq!(batches.recv_timeout(Duration::ZERO).unwrap_err(), RecvTimeoutError::Timeout);
+    let counting = {
+        let batches = batches.clone();
+        beside(move || batches.count())
+    };
+    let stopping = beside(move || consumer.shutdown());
+    peer.close_in_order();
+    stopping.join();
+    assert_eq!(counting.join(), 0);
+    assert_eq!(batches.recv_timeout(DEADLINE).unwrap_err(), RecvTimeoutError::Stopped);
+}
+
+#[test]
+fn what_surrounds_close_wait_is_given_back() {
+    let script = Script::listen();
+    let (consumer, mut peer) = script.consume(10, config());
+    let message = |number| MessageRef { timestamp_ns: 0, attempts: 1, id: id(number), body: b"x" };
+    let stopping = beside(move || consumer.shutdown());
+    peer.expect(b"CLS\n");
+    peer.send(
+        &[
+            frame(Frame::Message(message(1))),
+            frame(Frame::Response(b"CLOSE_WAIT")),
+            frame(Frame::Message(message(2))),
+        ]
+        .concat(),
+    );
+    peer.expect(b"REQ 0000000000000001 0\nREQ 0000000000000002 0\n");
+    peer.expect_end();
+    drop(peer);
+    let stats = &stopping.join().connections[0];
+    assert_eq!((stats.requeued, stats.lost_answers), (2, 0));
+    assert_eq!(stats.last_error, None);
+}

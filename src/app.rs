@@ -1,0 +1,398 @@
+//! What each command does: builds the parts from its options, waits, prints the result. Runs on the main thread.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use crossbeam_channel::select;
+use nsq_protocol::thread::StopToken;
+use nsq_protocol::{ConsumerConfig, Producer, ProducerConfig};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
+
+use crate::broker::{Broker, BrokerConfig};
+use crate::cli::{self, Command};
+use crate::config::{self, Count, HumanDuration, NSQD_TCP_ADDRESS};
+use crate::dashboard::{self, Dashboard, DashboardConfig, QueueProbe};
+use crate::dashboard_client::DashboardClient;
+use crate::data_dir::DataDir;
+use crate::process::{Processor, ProcessorConfig};
+use crate::produce::{Production, ProductionConfig};
+use crate::queue::Queue;
+use crate::report::{ProduceReport, RunReport};
+use crate::signals::SignalWatch;
+use crate::simulation::{self, BrokerChoice, RunConfig};
+use crate::verify::RunFiles;
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// One line, with its causes, that says what went wrong and what to do. Exit status 1.
+pub fn run(command: Command) -> Result<()> {
+    init_log(&command);
+    raise_descriptor_limit();
+    let (_signals, stop) = SignalWatch::start()?;
+    match command {
+        Command::Run(options) => run_simulation(options, &stop),
+        Command::Produce(options) => produce(options, &stop),
+        Command::Process(options) => process(options, &stop),
+        Command::Dashboard(options) => serve_dashboard(options, &stop),
+        Command::Broker(options) => serve_broker(options, &stop),
+        Command::Verify(options) => verify(&options),
+        Command::Reset(options) => reset(options),
+    }
+}
+
+fn init_log(command: &Command) {
+    let level = match command {
+        Command::Run(options) => options.log_level,
+        Command::Produce(options) => options.log_level,
+        Command::Process(options) => options.log_level,
+        Command::Dashboard(options) => options.log_level,
+        Command::Broker(options) => options.log_level,
+        Command::Verify(options) => options.log_level,
+        Command::Reset(options) => options.log_level,
+    };
+    env_logger::Builder::new().filter_level(level.0).init();
+}
+
+/// Each page, connection and request holds descriptors, and the usual soft limit of 1024 is soon reached; the hard
+/// limit is there to be used.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::warn!("cannot raise the limit of open files: {error}");
+    }
+}
+
+fn run_simulation(options: cli::Run, stop: &StopToken) -> Result<()> {
+    let (exit, json) = (options.exit, options.json);
+    let config = run_config(options)?;
+    for (name, value) in &config.shown {
+        note(format_args!("{name:<16} {value}"));
+    }
+    let run = simulation::run(&config, stop, |url| note(format_args!("{:<16} {url}", "page")))?;
+    let shortfall = run.shortfall.clone();
+    if shortfall.is_none() {
+        print(format_args!("All consumed"))?;
+    }
+    print_report(json, &run.report)?;
+    if !exit && shortfall.is_none() && !stop.is_stopped() {
+        note(format_args!("the page is live at {}; Ctrl-C ends it", run.url()));
+        let _ = stop.channel().recv();
+    }
+    run.shutdown()?;
+    shortfall.map_or(Ok(()), |shortfall| bail!(shortfall))
+}
+
+fn run_config(options: cli::Run) -> Result<RunConfig> {
+    let (topic, channel) = config::names(&options.topic, &options.channel)?;
+    let broker = match (options.start_nsq, options.nsqd_tcp_address.is_empty()) {
+        (true, false) => bail!(
+            "--start-nsq and --nsqd-tcp-address exclude each other: one starts an nsqd, one names one"
+        ),
+        (true, true) => BrokerChoice::StartNsqd,
+        (false, true) if !options.nsqd_http_address.is_empty() => {
+            bail!("--nsqd-http-address needs the --nsqd-tcp-address that it belongs to")
+        }
+        (false, true) => BrokerChoice::Embedded,
+        (false, false) => BrokerChoice::Named {
+            tcp_addresses: options.nsqd_tcp_address,
+            http_addresses: options.nsqd_http_address,
+            reset: options.reset,
+        },
+    };
+    let threads = options.num_threads.non_zero();
+    let producers =
+        (options.pc_ratio.0 * threads.get() as f64).round().clamp(1.0, MAX_THREADS as f64) as usize;
+    let production = ProductionConfig {
+        topic,
+        messages: options.num_messages.0,
+        videos: options.num_videos.get(),
+        threads: NonZeroUsize::new(producers).unwrap_or(NonZeroUsize::MIN),
+        rate: options.rate.map(|rate| rate.0),
+        popularity: options.popularity,
+    };
+    check_threads(threads)?;
+    let broker_shown = match &broker {
+        BrokerChoice::Embedded => "embedded".into(),
+        BrokerChoice::StartNsqd => "an nsqd of its own".into(),
+        BrokerChoice::Named { tcp_addresses, .. } => {
+            format!("nsqd at {}", tcp_addresses.join(", "))
+        }
+    };
+    let rate = production
+        .rate
+        .map_or("as fast as possible".into(), |rate| format!("{rate} plays a second"));
+    let order =
+        if options.real_life { "consumed while produced" } else { "queued first, then consumed" };
+    let shown = [
+        ("broker", broker_shown),
+        ("topic, channel", format!("{topic}, {channel}")),
+        ("plays", options.num_messages.to_string()),
+        ("videos", format!("{}, {}", options.num_videos, options.popularity)),
+        ("order", order.into()),
+        ("rate", rate),
+        ("producers", producers.to_string()),
+        ("workers", threads.to_string()),
+        ("max in flight", options.max_in_flight.to_string()),
+        ("realtime below", format!("{} plays", options.realtime_below)),
+        ("update interval", options.update_interval.to_string()),
+    ];
+    Ok(RunConfig {
+        broker,
+        production,
+        channel,
+        threads,
+        max_in_flight: max_in_flight(options.max_in_flight)?,
+        update_interval: options.update_interval.0,
+        realtime_below: options.realtime_below.0,
+        real_life: options.real_life,
+        http_address: options.http_address,
+        write_token: options.write_token,
+        data_dir: options.data_dir.into(),
+        shown: shown.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+    })
+}
+
+/// The most threads of one kind: more would only wait for each other.
+const MAX_THREADS: usize = 256;
+
+fn check_threads(threads: NonZeroUsize) -> Result<()> {
+    if threads.get() > MAX_THREADS {
+        bail!("--num-threads {threads} is over the limit of {MAX_THREADS}");
+    }
+    Ok(())
+}
+
+fn max_in_flight(count: Count) -> Result<u32> {
+    u32::try_from(count.0)
+        .ok()
+        .filter(|count| *count <= MAX_IN_FLIGHT)
+        .with_context(|| format!("--max-in-flight {count} is over the limit of {MAX_IN_FLIGHT}"))
+}
+
+/// The most messages in flight for one nsqd: each is held in memory, up to 1 MiB.
+const MAX_IN_FLIGHT: u32 = 1_000_000;
+
+fn nsqds(addresses: Vec<String>) -> Vec<String> {
+    if addresses.is_empty() { vec![NSQD_TCP_ADDRESS.to_owned()] } else { addresses }
+}
+
+fn produce(options: cli::Produce, stop: &StopToken) -> Result<()> {
+    let (topic, _) = config::names(&options.topic, "processor")?;
+    let files = match &options.data_dir {
+        Some(dir) => Some(RunFiles::new(DataDir::open(dir)?.path())),
+        None => None,
+    };
+    let mut producer = ProducerConfig::new();
+    producer.nsqd_addresses = nsqds(options.nsqd_tcp_address);
+    let producer = Arc::new(Producer::connect(producer)?);
+    let config = ProductionConfig {
+        topic,
+        messages: options.num_messages.0,
+        videos: options.num_videos.get(),
+        threads: NonZeroUsize::MIN,
+        rate: options.rate.map(|rate| rate.0),
+        popularity: options.popularity,
+    };
+    let production = Production::start(&config, &producer)?;
+    select! {
+        recv(production.running()) -> _ => {}
+        recv(stop.channel()) -> _ => {}
+    }
+    let report = production.stop()?;
+    if let Some(files) = files {
+        files.write_produced(&report.counts)?;
+    }
+    print_report(options.json, &ProduceReport::from(&report))?;
+    if report.messages < config.messages {
+        bail!("stopped: {} of {} plays were produced", report.messages, config.messages);
+    }
+    Ok(())
+}
+
+fn process(options: cli::Process, stop: &StopToken) -> Result<()> {
+    let (topic, channel) = config::names(&options.topic, &options.channel)?;
+    let threads = options.num_threads.non_zero();
+    check_threads(threads)?;
+    let data_dir = DataDir::open(&options.data_dir)?;
+    let lock = data_dir.lock("processor")?;
+    let mut consumer = ConsumerConfig::new(topic, channel);
+    consumer.nsqd_addresses = nsqds(options.nsqd_tcp_address);
+    consumer.max_in_flight =
+        max_in_flight(options.max_in_flight)?.saturating_mul(consumer.nsqd_addresses.len() as u32);
+    let target = options.num_messages.map(|count| count.0);
+    let processor = Processor::start(ProcessorConfig {
+        consumer,
+        threads,
+        update_interval: options.update_interval.0,
+        realtime_below: options.realtime_below.0,
+        dashboard: DashboardClient::new(&options.dashboard_url, options.write_token),
+        target,
+        lock,
+    })?;
+    select! {
+        recv(processor.reached()) -> _ => {}
+        recv(stop.channel()) -> _ => {}
+    }
+    let (processed, counts) = processor.stop();
+    RunFiles::new(data_dir.path()).write_counted(processed.received, &counts)?;
+    print_report(options.json, &RunReport::new(&processed, processed.seconds))?;
+    if let Some(error) = processed.publish_error {
+        bail!("the counts of {} videos are not published: {error}", processed.unpublished_videos);
+    }
+    match target {
+        Some(target) if processed.received < target => {
+            bail!("stopped: {} of {target} messages were received", processed.received)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn serve_dashboard(options: cli::Dashboard, stop: &StopToken) -> Result<()> {
+    let (topic, channel) = config::names(&options.topic, &options.channel)?;
+    let queue: Option<QueueProbe> = (!options.nsqd_http_address.is_empty()).then(|| {
+        let queue = Queue::new(&options.nsqd_http_address, topic, channel);
+        Box::new(move || queue.depth()) as QueueProbe
+    });
+    let shown = [
+        ("topic, channel", format!("{topic}, {channel}")),
+        ("data directory", options.data_dir.clone()),
+    ];
+    let shown = shown.map(|(name, value)| (name.to_owned(), value));
+    let dashboard = Dashboard::start(DashboardConfig {
+        http_address: options.http_address,
+        data_dir: options.data_dir.into(),
+        write_token: options.write_token,
+        configuration: simulation::shown_as_json(&shown),
+        queue,
+        clean: false,
+    })?;
+    note(format_args!("the page is live at {}; Ctrl-C ends it", dashboard.url()));
+    let _ = stop.channel().recv();
+    dashboard.shutdown()
+}
+
+fn serve_broker(options: cli::Broker, stop: &StopToken) -> Result<()> {
+    let broker = Broker::start(broker_config(options)?)?;
+    note(format_args!("TCP: listening on {}", broker.tcp_addr()));
+    if let Some(address) = broker.http_addr() {
+        note(format_args!(
+            "HTTP: listening on {address}; Ctrl-C ends it, and the messages with it"
+        ));
+    }
+    let _ = stop.channel().recv();
+    broker.shutdown();
+    Ok(())
+}
+
+fn broker_config(options: cli::Broker) -> Result<BrokerConfig> {
+    let defaults = BrokerConfig::default();
+    let size = |given: Option<Count>, default| given.map_or(default, Count::get);
+    let time = |given: Option<HumanDuration>, default| given.map_or(default, |duration| duration.0);
+    let max_rdy_count = size(options.max_rdy_count, defaults.max_rdy_count as usize);
+    Ok(BrokerConfig {
+        tcp_address: options.tcp_address,
+        http_address: Some(options.http_address),
+        broadcast_address: options.broadcast_address.unwrap_or(defaults.broadcast_address),
+        mem_queue_size: options.mem_queue_size.map(Count::get),
+        max_memory: size(options.max_memory, defaults.max_memory),
+        max_msg_size: size(options.max_msg_size, defaults.max_msg_size),
+        max_body_size: size(options.max_body_size, defaults.max_body_size),
+        max_rdy_count: u32::try_from(max_rdy_count)
+            .context("--max-rdy-count is over 4294967295")?,
+        msg_timeout: time(options.msg_timeout, defaults.msg_timeout),
+        max_msg_timeout: time(options.max_msg_timeout, defaults.max_msg_timeout),
+        max_req_timeout: time(options.max_req_timeout, defaults.max_req_timeout),
+        max_channel_consumers: size(options.max_channel_consumers, defaults.max_channel_consumers),
+        max_connections: size(options.max_connections, defaults.max_connections),
+        ..defaults
+    })
+}
+
+fn verify(options: &cli::Verify) -> Result<()> {
+    if !Path::new(&options.data_dir).is_dir() {
+        bail!(
+            "there is no data directory {}; give --data-dir the one of the run",
+            options.data_dir
+        );
+    }
+    let verification = RunFiles::new(&options.data_dir).verify()?;
+    if options.json {
+        print_json(&verification)?;
+    } else {
+        for check in &verification.checks {
+            print(format_args!("{check}"))?;
+        }
+    }
+    if let Some(check) = verification.first_failure() {
+        bail!("the last run does not add up: {check}");
+    }
+    Ok(())
+}
+
+fn reset(options: cli::Reset) -> Result<()> {
+    let (topic, channel) = config::names(&options.topic, "processor")?;
+    let mut targets = Vec::new();
+    if !options.nsqd_http_address.is_empty() {
+        targets.push(format!("topic {topic} at {}", options.nsqd_http_address.join(", ")));
+    }
+    targets.push(match &options.dashboard_url {
+        Some(url) => format!("the counts of the dashboard at {url}"),
+        None => format!("the dashboard's counts in {}", options.data_dir),
+    });
+    if !options.yes {
+        confirm(&format!("This throws away {}. Go on?", targets.join(" and ")))?;
+    }
+    if !options.nsqd_http_address.is_empty() {
+        Queue::new(&options.nsqd_http_address, topic, channel).empty()?;
+    }
+    match &options.dashboard_url {
+        Some(url) => DashboardClient::new(url, options.write_token).clear()?,
+        None if Path::new(&options.data_dir).is_dir() => {
+            dashboard::clear(Path::new(&options.data_dir))?
+        }
+        None => {}
+    }
+    RunFiles::new(&options.data_dir).clear()?;
+    targets.iter().try_for_each(|target| print(format_args!("emptied {target}")))
+}
+
+/// Asks on the terminal; without one only `--yes` will do.
+fn confirm(question: &str) -> Result<()> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        bail!("there is no terminal to ask on; say --yes to go on without being asked");
+    }
+    let mut stderr = std::io::stderr();
+    write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).context("cannot ask")?;
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer).context("cannot read the answer")?;
+    if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        bail!("nothing was thrown away");
+    }
+    Ok(())
+}
+
+/// A line for people, on stderr.
+fn note(line: std::fmt::Arguments<'_>) {
+    // A closed stderr is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A line of the result, on stdout.
+fn print(line: std::fmt::Arguments<'_>) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("cannot write the result to stdout")
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(format_args!("{}", serde_json::to_string(value)?))
+}
+
+fn print_report<R: Serialize + std::fmt::Display>(json: bool, report: &R) -> Result<()> {
+    if json { print_json(report) } else { print(format_args!("{report}")) }
+}

@@ -1,0 +1,80 @@
+//! Calls to a running dashboard over HTTP. Blocks the calling thread, at most [`TIMEOUT`].
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+/// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most of the dashboard's error that is quoted, in characters.
+const MAX_QUOTE: usize = 200;
+
+/// A dashboard, by its URL.
+#[derive(Debug)]
+pub struct DashboardClient {
+    agent: Agent,
+    url: String,
+    token: Option<String>,
+}
+
+impl DashboardClient {
+    /// The dashboard at `http://host:port`, and its token for writes. Nothing is asked of it yet.
+    pub fn new(url: &str, token: Option<String>) -> Self {
+        let agent = Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            // A dashboard on this machine is not behind the proxy that $HTTP_PROXY names.
+            .proxy(None)
+            .build()
+            .new_agent();
+        Self { agent, url: url.trim_end_matches('/').to_owned(), token }
+    }
+
+    /// The dashboard's URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Posts `body` as JSON.
+    ///
+    /// # Errors
+    /// When the dashboard cannot be reached, or its status is no success; with its reason.
+    pub fn post(&self, path: &str, body: &impl Serialize) -> Result<()> {
+        let mut request = self
+            .agent
+            .post(format!("{}{path}", self.url))
+            .header("Content-Type", "application/json");
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        self.check(path, request.send(serde_json::to_vec(body)?))
+    }
+
+    /// Throws away all counts.
+    ///
+    /// # Errors
+    /// As [`DashboardClient::post`].
+    pub fn clear(&self) -> Result<()> {
+        let path = "/api/counts";
+        let mut request = self.agent.delete(format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        self.check(path, request.call())
+    }
+
+    fn check(&self, path: &str, response: Result<Response<Body>, ureq::Error>) -> Result<()> {
+        let mut response = response.with_context(|| format!("no dashboard at {}", self.url))?;
+        let status = response.status();
+        let text = response.body_mut().read_to_string();
+        if status.is_success() {
+            return Ok(());
+        }
+        let text: String = text.unwrap_or_default().chars().take(MAX_QUOTE).collect();
+        bail!("{}{path} answered {status}: {text}", self.url);
+    }
+}

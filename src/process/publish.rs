@@ -1,0 +1,157 @@
+//! The publisher: the timer thread that tells the dashboard which counts changed, by the rules of `batch`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use crossbeam_channel::{Receiver, at, select};
+use nsq_protocol::thread::StopToken;
+use uuid::Uuid;
+
+use super::stats::Stats;
+use crate::api::{ConsumptionReport, CountsUpdate};
+use crate::batch::PublishRules;
+use crate::counts::ShardedCounts;
+use crate::dashboard_client::DashboardClient;
+
+/// How often the dashboard hears how the processor fares.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// The pause behind the first failure; it doubles with each, up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The longest pause: how long a dashboard that is back may wait for its counts.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// How long the last batches are tried for at the end, while the dashboard is away.
+const LAST_TRIES: Duration = Duration::from_secs(10);
+
+pub(super) struct PublisherConfig {
+    pub(super) processor: Uuid,
+    pub(super) dashboard: DashboardClient,
+    pub(super) update_interval: Duration,
+    pub(super) counts: Arc<ShardedCounts>,
+    pub(super) stats: Arc<Stats>,
+    /// Gets a message when a video became due.
+    pub(super) wake: Receiver<()>,
+    /// Stops when all is counted: what changed is published then.
+    pub(super) stop: StopToken,
+}
+
+/// What the publisher did.
+#[derive(Debug, Default)]
+pub(super) struct PublishReport {
+    /// Messages that the dashboard took.
+    pub(super) messages: u64,
+    /// The last error, if something is left unpublished.
+    pub(super) error: Option<String>,
+}
+
+pub(super) struct Publisher {
+    config: PublisherConfig,
+    rules: PublishRules,
+    version: u64,
+    report: PublishReport,
+    /// Failures in a row.
+    failures: u32,
+    reported_at: Instant,
+    reported_count: u64,
+}
+
+impl Publisher {
+    pub(super) fn new(config: PublisherConfig) -> Self {
+        let now = Instant::now();
+        let rules = PublishRules::new(config.update_interval, now);
+        let report = PublishReport::default();
+        Self { config, rules, version: 0, report, failures: 0, reported_at: now, reported_count: 0 }
+    }
+
+    pub(super) fn run(mut self) -> PublishReport {
+        let mut stopping = false;
+        while !stopping {
+            let pause = self.publish_due().err().map(|error| self.pause(&error));
+            self.report_when_due();
+            let next_report = self.reported_at + REPORT_EVERY;
+            let timer = at(next_report.min(self.rules.interval_ends()));
+            stopping = match pause {
+                Some(pause) => self.config.stop.wait(pause),
+                None => select! {
+                    recv(self.config.stop.channel()) -> _ => true,
+                    recv(self.config.wake) -> _ => false,
+                    recv(timer) -> _ => false,
+                },
+            };
+        }
+        self.publish_last();
+        self.report
+    }
+
+    /// Sends batches until none is due.
+    fn publish_due(&mut self) -> Result<()> {
+        loop {
+            let counts = self.rules.next_batch(&self.config.counts, Instant::now());
+            if counts.is_empty() {
+                return Ok(());
+            }
+            self.version += 1;
+            let (processor, version) = (self.config.processor, self.version);
+            let update = CountsUpdate { processor, version, counts, consumption: None };
+            if let Err(error) = self.config.dashboard.post("/api/counts", &update) {
+                self.config.counts.put_back(&update.counts);
+                return Err(error);
+            }
+            self.failures = 0;
+            self.report.messages += 1;
+            // A long row of batches must not hide how the processor fares.
+            self.report_when_due();
+        }
+    }
+
+    /// Sends all that changed, trying for [`LAST_TRIES`].
+    fn publish_last(&mut self) {
+        let deadline = Instant::now() + LAST_TRIES;
+        let (_never_stops, timer) = nsq_protocol::thread::stop_pair();
+        self.rules.flush(&self.config.counts);
+        while let Err(error) = self.publish_due() {
+            let pause = self.pause(&error);
+            if Instant::now() + pause > deadline {
+                self.report.error = Some(format!("{error:#}"));
+                return;
+            }
+            timer.wait(pause);
+        }
+        self.report_consumption();
+    }
+
+    /// Counts a failure; how long to wait before the next try.
+    fn pause(&mut self, error: &anyhow::Error) -> Duration {
+        let pause = (MIN_BACKOFF * 2u32.saturating_pow(self.failures.min(16))).min(MAX_BACKOFF);
+        if self.failures == 0 {
+            log::warn!(
+                "cannot publish to {}: {error:#}; trying again",
+                self.config.dashboard.url()
+            );
+        }
+        self.failures += 1;
+        // Many processors must not come back in step.
+        pause.mul_f64(rand::random_range(0.75..1.0))
+    }
+
+    fn report_when_due(&mut self) {
+        if self.reported_at.elapsed() >= REPORT_EVERY {
+            self.report_consumption();
+        }
+    }
+
+    /// Tells how the processor fares. A report that fails is not repeated: the next is newer.
+    fn report_consumption(&mut self) {
+        let seconds = self.reported_at.elapsed().as_secs_f64();
+        let consumption = self.config.stats.report(self.reported_count, seconds);
+        self.reported_at = Instant::now();
+        self.reported_count = consumption.counted;
+        let report = ConsumptionReport { processor: self.config.processor, consumption };
+        if let Err(error) = self.config.dashboard.post("/api/consumption", &report) {
+            log::debug!("cannot report to {}: {error:#}", self.config.dashboard.url());
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What a command says at its end: a text for people, one JSON object for scripts.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::api::ConsumptionTimes;
+use crate::process::ProcessorReport;
+use crate::produce::ProductionReport;
+
+/// The report of `run` and `process`.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    /// Messages consumed.
+    pub messages: u64,
+    /// Plays counted.
+    pub counted: u64,
+    /// Plays that came twice; `None` as long as there is no ledger to tell.
+    pub duplicates: Option<u64>,
+    /// Bodies that were no play.
+    pub rejected: u64,
+    /// Videos with at least one play.
+    pub videos: u64,
+    /// `run`: from the first play produced to the last count published; `process`: from the first message to the
+    /// last one counted.
+    pub seconds: f64,
+    /// `messages / seconds`.
+    pub messages_per_second: f64,
+    /// From enqueued to counted.
+    pub consumption_ms: Option<ConsumptionTimes>,
+    /// Messages that the dashboard took.
+    pub published_messages: u64,
+    /// What the dashboard counts in all, where known.
+    pub dashboard_plays: Option<u64>,
+    /// Whether the counts of all parts agree, where known.
+    pub verified: Option<bool>,
+}
+
+impl RunReport {
+    /// The report of a processor that took `seconds`.
+    pub fn new(processed: &ProcessorReport, seconds: f64) -> Self {
+        Self {
+            messages: processed.received,
+            counted: processed.counted,
+            duplicates: None,
+            rejected: processed.rejected,
+            videos: processed.videos,
+            seconds,
+            messages_per_second: rate(processed.received, seconds),
+            consumption_ms: processed.consumption_ms,
+            published_messages: processed.published_messages,
+            dashboard_plays: None,
+            verified: None,
+        }
+    }
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { messages, counted, rejected, videos, seconds, messages_per_second, .. } = self;
+        writeln!(
+            f,
+            "  messages     {} in {seconds:.2} s: {} a second",
+            grouped(*messages),
+            grouped(*messages_per_second as u64)
+        )?;
+        writeln!(
+            f,
+            "  counted      {} plays of {} videos; {} rejected",
+            grouped(*counted),
+            grouped(*videos),
+            grouped(*rejected)
+        )?;
+        if let Some(ConsumptionTimes { mean, p50, p99, max }) = self.consumption_ms {
+            writeln!(
+                f,
+                "  consumption  mean {mean:.1} ms, p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms"
+            )?;
+        }
+        write!(f, "  published    in {} messages", grouped(self.published_messages))?;
+        if let Some(plays) = self.dashboard_plays {
+            write!(f, "; the dashboard shows {} plays", grouped(plays))?;
+        }
+        if let Some(verified) = self.verified {
+            write!(f, "\n  verified     {}", if verified { "yes" } else { "NO" })?;
+        }
+        write!(
+            f,
+            "\n  durability   none yet: counts live in memory until published, a message is finished once counted"
+        )
+    }
+}
+
+/// The report of `produce`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProduceReport {
+    /// Plays that nsqd has acknowledged.
+    pub messages: u64,
+    /// Videos that they are plays of.
+    pub videos: u64,
+    /// From the first play to the last OK.
+    pub seconds: f64,
+    /// `messages / seconds`.
+    pub messages_per_second: f64,
+}
+
+impl From<&ProductionReport> for ProduceReport {
+    fn from(report: &ProductionReport) -> Self {
+        let ProductionReport { messages, counts, seconds } = report;
+        let messages_per_second = rate(*messages, *seconds);
+        Self {
+            messages: *messages,
+            videos: counts.len() as u64,
+            seconds: *seconds,
+            messages_per_second,
+        }
+    }
+}
+
+impl fmt::Display for ProduceReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { messages, videos, seconds, messages_per_second } = self;
+        writeln!(
+            f,
+            "  messages     {} in {seconds:.2} s: {} a second",
+            grouped(*messages),
+            grouped(*messages_per_second as u64)
+        )?;
+        writeln!(f, "  videos       {}", grouped(*videos))?;
+        write!(
+            f,
+            "  promise      nsqd has acknowledged every play; what it loses when killed is not sent again"
+        )
+    }
+}
+
+fn rate(messages: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { messages as f64 / seconds } else { 0.0 }
+}
+
+/// `1234567` as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_stand_in_threes() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! `run`: builds the parts, drives them, and owns the order in which they stop. Runs on the main thread.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use crossbeam_channel::{Receiver, never, select};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use nsq_protocol::thread::StopToken;
+use nsq_protocol::{ChannelName, ConsumerConfig, Producer, ProducerConfig, TopicName};
+
+use crate::broker::{Broker, BrokerConfig};
+use crate::dashboard::{Dashboard, DashboardConfig, QueueDepth};
+use crate::dashboard_client::DashboardClient;
+use crate::data_dir::{DataDir, Lock};
+use crate::nsqd::Nsqd;
+use crate::process::{Processor, ProcessorConfig, ProcessorReport};
+use crate::produce::{Production, ProductionConfig, ProductionReport};
+use crate::queue::{Queue, http_addresses};
+use crate::report::RunReport;
+use crate::verify::RunFiles;
+
+/// How often the progress bars move.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What one queued play costs the embedded broker at most, in bytes: its body of about 155 and what is kept with it.
+const QUEUED_PLAY: u64 = 200;
+
+/// Which broker a run goes through.
+#[derive(Clone, Debug)]
+pub enum BrokerChoice {
+    /// Our own, in this process.
+    Embedded,
+    /// A real nsqd, started for the run.
+    StartNsqd,
+    /// Running nsqds.
+    Named {
+        /// Their `host:port`s for clients.
+        tcp_addresses: Vec<String>,
+        /// Their HTTP `host:port`s; empty: the next port of each.
+        http_addresses: Vec<String>,
+        /// Throw away what the topic holds.
+        reset: bool,
+    },
+}
+
+/// What to simulate.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// Which broker.
+    pub broker: BrokerChoice,
+    /// What is produced.
+    pub production: ProductionConfig,
+    /// The processor's channel.
+    pub channel: ChannelName,
+    /// The processor's worker threads.
+    pub threads: NonZeroUsize,
+    /// Messages in flight for each nsqd.
+    pub max_in_flight: u32,
+    /// How often a video with `realtime_below` plays or more is published.
+    pub update_interval: Duration,
+    /// Up to how many plays a video is published at each change.
+    pub realtime_below: u64,
+    /// Start producers and processor together.
+    pub real_life: bool,
+    /// Where the page is.
+    pub http_address: String,
+    /// The dashboard's token for writes.
+    pub write_token: Option<String>,
+    /// Where the run keeps its files.
+    pub data_dir: PathBuf,
+    /// The configuration as the page shows it: names and values.
+    pub shown: Vec<(String, String)>,
+}
+
+/// A run that has ended, its page still served. Fields in the order in which they stop.
+pub struct FinishedRun {
+    /// What it did.
+    pub report: RunReport,
+    /// Why not every play was counted and published; `None` when all were.
+    pub shortfall: Option<String>,
+    dashboard: Dashboard,
+    _broker: RunningBroker,
+}
+
+impl FinishedRun {
+    /// Where the page is.
+    pub fn url(&self) -> String {
+        self.dashboard.url()
+    }
+
+    /// Stops the dashboard, then the broker.
+    ///
+    /// # Errors
+    /// When the dashboard cannot close its database.
+    pub fn shutdown(self) -> Result<()> {
+        self.dashboard.shutdown()
+    }
+}
+
+/// Runs the simulation until all is counted and published, or `stop`.
+///
+/// # Errors
+/// What kept a part from starting, or the producer from publishing.
+pub fn run(
+    config: &RunConfig,
+    stop: &StopToken,
+    started: impl FnOnce(&str),
+) -> Result<FinishedRun> {
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let lock = data_dir.lock("processor")?;
+    let files = RunFiles::new(data_dir.path());
+    files.clear()?;
+    let broker = RunningBroker::start(config, &data_dir)?;
+    let dashboard = start_dashboard(config, &broker)?;
+    started(&dashboard.url());
+    let start = Instant::now();
+    let (produced, processed) = Parts::new(config, &broker, &dashboard, lock).drive(stop)?;
+    let seconds = start.elapsed().as_secs_f64();
+    files.write_produced(&produced.counts)?;
+    let mut report = RunReport::new(&processed.report, seconds);
+    files.write_counted(processed.report.received, &processed.counts)?;
+    report.dashboard_plays = Some(dashboard.totals().plays);
+    let verification = files.verify()?;
+    report.verified = Some(verification.is_verified());
+    let wanted = config.production.messages;
+    let shortfall = if produced.messages < wanted {
+        Some(format!(
+            "stopped: {} of {wanted} plays were produced, {} counted",
+            produced.messages, report.counted
+        ))
+    } else if let Some(error) = processed.report.publish_error {
+        let videos = processed.report.unpublished_videos;
+        Some(format!("the counts of {videos} videos are not published: {error}"))
+    } else {
+        verification.first_failure().map(|check| format!("the counts are wrong: {check}"))
+    };
+    Ok(FinishedRun { report, shortfall, dashboard, _broker: broker })
+}
+
+fn start_dashboard(config: &RunConfig, broker: &RunningBroker) -> Result<Dashboard> {
+    let queue = broker.queue(config.production.topic, config.channel)?;
+    Dashboard::start(DashboardConfig {
+        http_address: config.http_address.clone(),
+        data_dir: config.data_dir.clone(),
+        write_token: config.write_token.clone(),
+        configuration: shown_as_json(&config.shown),
+        queue: Some(Box::new(move || -> Result<QueueDepth> { queue.depth() })),
+        clean: true,
+    })
+}
+
+/// Names and values as the dashboard's page takes them.
+pub fn shown_as_json(shown: &[(String, String)]) -> serde_json::Value {
+    shown.iter().map(|(name, value)| serde_json::json!({ "name": name, "value": value })).collect()
+}
+
+/// The broker of a run.
+enum RunningBroker {
+    Embedded(Broker),
+    Child(Nsqd),
+    Named { tcp: Vec<String>, http: Vec<String> },
+}
+
+impl RunningBroker {
+    fn start(config: &RunConfig, data_dir: &DataDir) -> Result<Self> {
+        let topic = config.production.topic;
+        let broker = match &config.broker {
+            BrokerChoice::Embedded => {
+                // Free ports: nobody but this run needs to know them.
+                let any = || "127.0.0.1:0".to_owned();
+                let broker = BrokerConfig {
+                    tcp_address: any(),
+                    http_address: Some(any()),
+                    ..Default::default()
+                };
+                Self::Embedded(Broker::start(broker)?)
+            }
+            BrokerChoice::StartNsqd => Self::Child(Nsqd::start(&data_dir.path().join("nsqd"))?),
+            BrokerChoice::Named { tcp_addresses, http_addresses: http, .. } => Self::Named {
+                tcp: tcp_addresses.clone(),
+                http: http_addresses(tcp_addresses, http)?,
+            },
+        };
+        let reset = matches!(config.broker, BrokerChoice::Named { reset: true, .. });
+        broker.queue(topic, config.channel)?.prepare(reset)?;
+        Ok(broker)
+    }
+
+    fn tcp_addresses(&self) -> Vec<String> {
+        match self {
+            Self::Embedded(broker) => vec![broker.tcp_addr().to_string()],
+            Self::Child(nsqd) => vec![nsqd.tcp_address.clone()],
+            Self::Named { tcp, .. } => tcp.clone(),
+        }
+    }
+
+    fn queue(&self, topic: TopicName, channel: ChannelName) -> Result<Queue> {
+        let http = match self {
+            Self::Embedded(broker) => broker.http_addr().iter().map(ToString::to_string).collect(),
+            Self::Child(nsqd) => vec![nsqd.http_address.clone()],
+            Self::Named { http, .. } => http.clone(),
+        };
+        Ok(Queue::new(&http, topic, channel))
+    }
+}
+
+/// What the processor leaves: its report, and every video's plays.
+struct Processed {
+    report: ProcessorReport,
+    counts: Vec<(uuid::Uuid, u64)>,
+}
+
+/// Producer and processor of one run, each started when its time has come.
+struct Parts<'a> {
+    config: &'a RunConfig,
+    nsqds: Vec<String>,
+    dashboard_url: String,
+    lock: Option<Lock>,
+    production: Option<Production>,
+    produced: Option<ProductionReport>,
+    processor: Option<Processor>,
+    bars: Bars,
+}
+
+/// What ends a phase of the run.
+enum Event {
+    Produced,
+    Consumed,
+    Stopped,
+    Tick,
+}
+
+impl<'a> Parts<'a> {
+    fn new(
+        config: &'a RunConfig,
+        broker: &RunningBroker,
+        dashboard: &Dashboard,
+        lock: Lock,
+    ) -> Self {
+        Self {
+            config,
+            nsqds: broker.tcp_addresses(),
+            dashboard_url: dashboard.url(),
+            lock: Some(lock),
+            production: None,
+            produced: None,
+            processor: None,
+            bars: Bars::new(config.production.messages),
+        }
+    }
+
+    /// Produces and consumes all, or as much as there is before `stop`; all that is counted is published.
+    fn drive(mut self, stop: &StopToken) -> Result<(ProductionReport, Processed)> {
+        self.start_production()?;
+        if self.config.real_life || self.queue_would_overflow() {
+            self.start_processor()?;
+        }
+        loop {
+            let event = self.next_event(stop);
+            self.bars.show(self.production.as_ref(), self.processor.as_ref());
+            match event {
+                Event::Tick | Event::Consumed => {}
+                Event::Produced => {
+                    let production = self.production.take().context("no producer is running")?;
+                    self.produced = Some(production.join()?);
+                    if self.processor.is_none() {
+                        self.start_processor()?;
+                    }
+                }
+                Event::Stopped => break,
+            }
+            // All may be consumed before the last OK has come back.
+            if self.produced.is_some() && self.is_consumed() {
+                break;
+            }
+        }
+        self.finish()
+    }
+
+    fn next_event(&self, stop: &StopToken) -> Event {
+        let (none, silent): (Receiver<()>, Receiver<()>) = (never(), never());
+        let produced = self.production.as_ref().map_or(&none, Production::running);
+        let consumed = self.processor.as_ref().map_or(&silent, Processor::reached);
+        select! {
+            recv(produced) -> _ => Event::Produced,
+            recv(consumed) -> _ => Event::Consumed,
+            recv(stop.channel()) -> _ => Event::Stopped,
+            default(TICK) => Event::Tick,
+        }
+    }
+
+    fn is_consumed(&self) -> bool {
+        let received = self.processor.as_ref().map_or(0, |processor| processor.progress().received);
+        received >= self.config.production.messages
+    }
+
+    fn start_production(&mut self) -> Result<()> {
+        let mut producer = ProducerConfig::new();
+        producer.nsqd_addresses = self.nsqds.clone();
+        let producer = Arc::new(Producer::connect(producer)?);
+        self.production = Some(Production::start(&self.config.production, &producer)?);
+        Ok(())
+    }
+
+    fn start_processor(&mut self) -> Result<()> {
+        let config = self.config;
+        let mut consumer = ConsumerConfig::new(config.production.topic, config.channel);
+        consumer.nsqd_addresses = self.nsqds.clone();
+        consumer.max_in_flight = config.max_in_flight.saturating_mul(self.nsqds.len() as u32);
+        let processor = Processor::start(ProcessorConfig {
+            consumer,
+            threads: config.threads,
+            update_interval: config.update_interval,
+            realtime_below: config.realtime_below,
+            dashboard: DashboardClient::new(&self.dashboard_url, config.write_token.clone()),
+            target: Some(config.production.messages),
+            lock: self.lock.take().context("a run has one processor")?,
+        })?;
+        self.processor = Some(processor);
+        Ok(())
+    }
+
+    /// Whether the embedded broker, which has no disk, cannot hold all plays at once: then they are consumed while
+    /// they are produced.
+    fn queue_would_overflow(&self) -> bool {
+        let needed = self.config.production.messages.saturating_mul(QUEUED_PLAY);
+        let overflow = matches!(self.config.broker, BrokerChoice::Embedded)
+            && needed > BrokerConfig::default().max_memory as u64;
+        if overflow {
+            log::warn!(
+                "{} plays do not fit the embedded broker's memory: consuming while producing, as with --real-life",
+                self.config.production.messages
+            );
+        }
+        overflow
+    }
+
+    /// Stops producer, then processor.
+    fn finish(mut self) -> Result<(ProductionReport, Processed)> {
+        let produced = match (self.produced.take(), self.production.take()) {
+            (Some(produced), _) => produced,
+            (None, Some(production)) => production.stop()?,
+            (None, None) => bail!("a run has a producer"),
+        };
+        // Without a processor the run was stopped before its time: nothing is counted, and the report says so.
+        let (report, counts) = self.processor.take().map(Processor::stop).unwrap_or_default();
+        self.bars.clear();
+        Ok((produced, Processed { report, counts }))
+    }
+}
+
+/// Progress on a terminal; nothing elsewhere.
+struct Bars {
+    all: MultiProgress,
+    queued: ProgressBar,
+    counted: ProgressBar,
+}
+
+impl Bars {
+    fn new(messages: u64) -> Self {
+        let all = MultiProgress::new();
+        let template = "{prefix:>8} {bar:40} {human_pos}/{human_len} {per_sec}";
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = |prefix: &'static str| {
+            all.add(ProgressBar::new(messages).with_style(style.clone()).with_prefix(prefix))
+        };
+        let (queued, counted) = (bar("queued"), bar("counted"));
+        Self { all, queued, counted }
+    }
+
+    fn show(&self, production: Option<&Production>, processor: Option<&Processor>) {
+        match production {
+            Some(production) => self.queued.set_position(production.acknowledged()),
+            None => self.queued.set_position(self.queued.length().unwrap_or(0)),
+        }
+        if let Some(processor) = processor {
+            self.counted.set_position(processor.progress().received);
+        }
+    }
+
+    fn clear(&self) {
+        // Cosmetic: a terminal that is gone is no error of the run.
+        let _ = self.all.clear();
+    }
+}
