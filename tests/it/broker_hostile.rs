@@ -126,6 +126,8 @@ fn full_memory_is_told_even_to_a_producer_that_goes_on_sending() {
     // Consuming makes room.
     let mut consumer = Client::consumer(broker.tcp_addr(), "t", "c", 1);
     let message = consumer.message();
+    // No second message may come between the PUB and its OK.
+    consumer.send(Command::Rdy(0));
     consumer.finish(&message);
     consumer.publish("t", b"fits again");
     stops(broker);
