@@ -11,4 +11,5 @@ mod nsqd;
 mod producer;
 mod round_trip;
 mod script;
+mod seeds;
 mod threads;
