@@ -561,7 +561,10 @@ impl Shared {
             }
             Err(error) => {
                 state.not_before = Instant::now() + state.backoff.next_delay(random());
-                log::warn!("{}", error.to_line());
+                // As long as none has worked, whoever connects is told.
+                let told = link.counts.connections.load(Ordering::Relaxed) == 0;
+                let level = if told { log::Level::Debug } else { log::Level::Warn };
+                log::log!(level, "{}", error.to_line());
                 state.last_error = Some(error.clone());
                 Found::Failed(error)
             }
