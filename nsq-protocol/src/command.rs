@@ -362,12 +362,13 @@ impl CommandDecoder {
             return Ok(None);
         }
         let pending = self.buffer.pending();
-        let Some(newline) = memchr(b'\n', &pending[self.scanned..]).map(|at| at + self.scanned)
-        else {
-            if pending.len() > MAX_LINE {
-                let text = format!("command line is over {MAX_LINE} bytes");
-                return Err(CommandError::new(ErrorCode::Invalid, text));
-            }
+        let newline = memchr(b'\n', &pending[self.scanned..]).map(|at| at + self.scanned);
+        // Also when its end came in the same read: how the stream is cut decides nothing.
+        if newline.unwrap_or(pending.len()) > MAX_LINE {
+            let text = format!("command line is over {MAX_LINE} bytes");
+            return Err(CommandError::new(ErrorCode::Invalid, text));
+        }
+        let Some(newline) = newline else {
             self.scanned = pending.len();
             self.wanted = pending.len() + 1;
             return Ok(None);

@@ -416,8 +416,7 @@ impl Shared {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Disconnected) => Answer::Lost(Error::Stopped),
             Err(RecvTimeoutError::Timeout) => {
-                let addr = attempt.session.connection.addr.to_string();
-                let error = Error::Timeout { addr, doing: "waiting for an answer from", limit };
+                let error = attempt.session.late(limit);
                 // Answers come in order: none behind this one can come either. Another try needs a new connection.
                 if attempt.sent.elapsed() >= limit {
                     attempt.session.end(error.clone());

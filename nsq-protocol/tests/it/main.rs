@@ -7,8 +7,11 @@
 
 mod admin;
 mod consumer;
+mod faults;
 mod nsqd;
 mod producer;
+mod proxy;
 mod round_trip;
 mod script;
+mod seeds;
 mod threads;
