@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use crate::auth::AuthSecret;
+use crate::compression::Compression;
 use crate::error::Error;
 use crate::frame::HARD_MAX_FRAME;
 use crate::identify::IdentifyRequest;
 use crate::lookup::LookupConfig;
 use crate::message::MESSAGE_HEAD_LEN;
 use crate::names::{ChannelName, TopicName};
+use crate::tls::TlsConfig;
 
 /// nsqd's `--max-heartbeat-interval` unless configured: it refuses a longer interval.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(60);
@@ -66,7 +69,14 @@ pub struct ConnectionConfig {
     pub topology_region: String,
     /// Where in the region, for nsqd after 1.3.0 (default empty).
     pub topology_zone: String,
-    // TLS, compression and the AUTH secret will be fields here.
+    /// Encryption; `None` (default): everything goes in clear. With it, an nsqd that offers none is refused.
+    pub tls: Option<TlsConfig>,
+    /// What to ask nsqd for (default none). An nsqd without it, unlike one without TLS, is used all the same, with
+    /// a warning.
+    pub compression: Compression,
+    /// For an nsqd that wants AUTH; `None` (default): such an nsqd is refused. It goes in clear unless `tls` is
+    /// set.
+    pub auth_secret: Option<AuthSecret>,
 }
 
 impl Default for ConnectionConfig {
@@ -89,6 +99,9 @@ impl Default for ConnectionConfig {
             output_buffer_timeout: None,
             topology_region: String::new(),
             topology_zone: String::new(),
+            tls: None,
+            compression: Compression::None,
+            auth_secret: None,
         }
     }
 }
@@ -121,7 +134,15 @@ impl ConnectionConfig {
     }
 
     pub(crate) fn identify_request(&self) -> IdentifyRequest {
+        let deflate_level = match self.compression {
+            Compression::Deflate { level } => i64::from(level),
+            _ => 0,
+        };
         IdentifyRequest {
+            tls_v1: self.tls.is_some(),
+            snappy: self.compression == Compression::Snappy,
+            deflate: deflate_level > 0,
+            deflate_level,
             client_id: self.client_id.clone(),
             hostname: self.hostname.clone(),
             user_agent: self.user_agent.clone(),
@@ -158,7 +179,13 @@ impl ConnectionConfig {
             let given = self.max_msg_size;
             return refuse(format!("max_msg_size is {given}: it must be 1 to {MAX_MESSAGE} bytes"));
         }
-        Ok(())
+        if let Compression::Deflate { level: level @ (0 | 10..) } = self.compression {
+            return refuse(format!("the deflate level is {level}: it must be 1 to 9"));
+        }
+        if self.auth_secret.as_ref().is_some_and(|secret| secret.as_bytes().is_empty()) {
+            return refuse("the auth_secret is empty".to_owned());
+        }
+        self.tls.as_ref().map_or(Ok(()), TlsConfig::check)
     }
 }
 
@@ -347,6 +374,11 @@ mod tests {
             |c| c.connection.write_timeout = Duration::ZERO,
             "write_timeout is 0ns: it must be at least 1 ms",
         );
+        check(
+            |c| c.connection.compression = Compression::Deflate { level: 10 },
+            "the deflate level is 10: it must be 1 to 9",
+        );
+        check(|c| c.connection.auth_secret = Some("".into()), "the auth_secret is empty");
         check(
             |c| c.connection.max_msg_size = 17 << 20,
             "max_msg_size is 17825792: it must be 1 to 16777186 bytes",

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compression::DecompressError;
 use crate::error_code::ErrorCode;
 use crate::frame::DecodeError;
 
@@ -109,6 +110,39 @@ pub enum Error {
         /// What came, and what was allowed.
         what: String,
     },
+    /// TLS failed: the handshake, a certificate, or a record behind it.
+    #[error("TLS with {addr} failed{hint}")]
+    Tls {
+        /// As configured.
+        addr: String,
+        /// What to do about it, where that is known.
+        hint: &'static str,
+        /// What is wrong, in the TLS library's words.
+        source: Arc<io::Error>,
+    },
+    /// TLS is configured and this nsqd offers none. Nothing but IDENTIFY was sent, and nothing will be.
+    #[error(
+        "{addr} offers no TLS, without which this client is told not to go on: start nsqd with --tls-cert \
+         and --tls-key"
+    )]
+    TlsDeclined {
+        /// As configured.
+        addr: String,
+    },
+    /// nsqd wants AUTH and no secret is configured.
+    #[error("{addr} wants AUTH: configure an auth_secret")]
+    AuthRequired {
+        /// As configured.
+        addr: String,
+    },
+    /// The peer's bytes are not of the compression that was agreed.
+    #[error("cannot decompress what {addr} sends")]
+    Decompress {
+        /// As configured.
+        addr: String,
+        /// Why.
+        source: DecompressError,
+    },
     /// The client was stopped while it worked on this.
     #[error("the client was stopped")]
     Stopped,
@@ -136,7 +170,9 @@ impl Error {
     pub(crate) fn weight(&self) -> u8 {
         match self {
             Error::Config { .. } | Error::Thread { .. } => 4,
-            Error::Refused { .. } => 3,
+            Error::Refused { .. } | Error::AuthRequired { .. } => 3,
+            Error::Tls { .. } | Error::TlsDeclined { .. } => 3,
+            Error::Decompress { .. } => 2,
             Error::Decode { .. } | Error::Protocol { .. } => 2,
             Error::Stopped => 0,
             Error::Discovered { source, .. } => source.weight(),

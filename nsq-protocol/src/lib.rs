@@ -56,7 +56,7 @@
 //! - nsqd's HTTP API: [`Admin`].
 //!
 //! # Not here yet
-//! TLS, snappy, deflate, AUTH, discovery by nsqlookupd, backoff after failed messages, an RDY that follows the
+//! Discovery by nsqlookupd, backoff after failed messages, an RDY that follows the
 //! load.
 //!
 //! # Out of scope
@@ -67,7 +67,9 @@
 //! joined by the [`Consumer`] or [`Producer`] that it belongs to.
 
 mod admin;
+mod auth;
 mod command;
+mod compression;
 mod config;
 mod connection;
 mod consumer;
@@ -88,17 +90,23 @@ mod rdy;
 mod resolve;
 mod retry;
 mod session;
+mod stream_buffer;
 #[doc(hidden)]
 pub mod thread;
+mod tls;
 mod transport;
 
 pub use admin::{
     Admin, AdminError, ChannelStats, ClientStats, NodeInfo, NodeStats, PubCount, StatsFilter,
     TopicStats,
 };
+pub use auth::AuthSecret;
 pub use command::{
     Bodies, BodiesBuf, Command, CommandDecoder, CommandError, CommandLimits, MAGIC, MAX_LINE,
 };
+pub use compression::{Compression, DecompressError};
+#[doc(hidden)]
+pub use compression::{fuzz_deflate, fuzz_snappy};
 pub use config::{ConnectionConfig, ConsumerConfig, ProducerConfig};
 pub use consumer::{
     Batches, ConnectionStats, Consumer, ConsumerStats, RecvTimeoutError, RunningConsumer,
@@ -115,3 +123,4 @@ pub use message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
 pub use names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use producer::{Producer, ProducerConnectionStats, ProducerStats, Receipt};
 pub use session::Departed;
+pub use tls::{ClientCertificate, TlsConfig, TlsVersion};

@@ -483,7 +483,12 @@ pub(crate) fn run_link(
         let Ended { error, was_good } = run_connection(&shared, &link, &mut || {
             let _ = first.take().map(|first| first.send(Ok(())));
         });
-        let _ = first.take().map(|first| first.send(Err(error.clone())));
+        let mut level = log::Level::Warn;
+        if let Some(first) = first.take() {
+            let _ = first.send(Err(error.clone()));
+            // Whoever starts the consumer is told.
+            level = log::Level::Debug;
+        }
         if was_good {
             backoff.reset();
         }
@@ -491,7 +496,7 @@ pub(crate) fn run_link(
         if stop.is_stopped() {
             return;
         }
-        log::warn!("nsqd {}; the next attempt is in {delay:?}", error.to_line());
+        log::log!(level, "nsqd {}; the next attempt is in {delay:?}", error.to_line());
         if stop.wait(delay) {
             return;
         }
