@@ -46,9 +46,11 @@ pub struct ConnectionConfig {
     pub handshake_timeout: Duration,
     /// Limit for the peer to take the next 64 KiB of our bytes; over 0 (default 10 s).
     pub write_timeout: Duration,
-    /// How often nsqd shows that it lives, 1 s to 60 s in whole ms (default 30 s). A connection on which nothing
-    /// came for twice as long is given up.
+    /// How often nsqd shows that it lives, 1 s to 60 s in whole ms (default 30 s).
     pub heartbeat_interval: Duration,
+    /// The longest silence of nsqd before a connection is given up; more than `heartbeat_interval`. `None` (default):
+    /// twice that.
+    pub read_timeout: Option<Duration>,
     /// Idle time before TCP's own probes; over 0 (default 30 s).
     pub tcp_keepalive: Duration,
     /// How long bytes may stay unacknowledged before the system gives the connection up; over 0
@@ -90,6 +92,7 @@ impl Default for ConnectionConfig {
             handshake_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(30),
+            read_timeout: None,
             tcp_keepalive: Duration::from_secs(30),
             tcp_user_timeout: Duration::from_secs(30),
             max_msg_size: 1 << 20,
@@ -130,7 +133,7 @@ impl ConnectionConfig {
 
     /// Longest silence of the peer before the connection is given up.
     pub(crate) fn read_timeout(&self) -> Duration {
-        2 * self.heartbeat_interval
+        self.read_timeout.unwrap_or(2 * self.heartbeat_interval)
     }
 
     pub(crate) fn identify_request(&self) -> IdentifyRequest {
@@ -173,6 +176,12 @@ impl ConnectionConfig {
             let given = self.heartbeat_interval;
             return refuse(format!(
                 "heartbeat_interval is {given:?}: it must be {MIN_HEARTBEAT:?} to {MAX_HEARTBEAT:?}"
+            ));
+        }
+        if let Some(given) = self.read_timeout.filter(|given| *given <= self.heartbeat_interval) {
+            let heartbeat = self.heartbeat_interval;
+            return refuse(format!(
+                "read_timeout is {given:?}: it must be over the heartbeat_interval, {heartbeat:?}"
             ));
         }
         if !(1..=MAX_MESSAGE).contains(&self.max_msg_size) {

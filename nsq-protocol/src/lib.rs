@@ -83,6 +83,7 @@ mod identify;
 mod lookup;
 mod message;
 mod names;
+mod options;
 mod pipeline;
 mod producer;
 mod queue;
@@ -119,6 +120,8 @@ pub use error_code::ErrorCode;
 pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};
 pub use identify::{IdentifyRequest, IdentifyResponse};
 pub use lookup::LookupConfig;
+#[doc(hidden)]
+pub use lookup::fuzz_lookup;
 pub use message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
 pub use names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use producer::{Producer, ProducerConnectionStats, ProducerStats, Receipt};

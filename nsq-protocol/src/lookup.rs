@@ -221,6 +221,13 @@ pub(crate) fn read_answer(
     Ok(answer)
 }
 
+/// For the fuzz target: how many nsqds an answer has, and how many entries that make no sense.
+#[doc(hidden)]
+pub fn fuzz_lookup(status: u16, body: &[u8]) -> Option<(usize, usize)> {
+    let answer = read_answer(status, body, &BTreeMap::new()).ok()?;
+    Some((answer.nsqds.len(), answer.left_out))
+}
+
 /// Where to connect to for one entry.
 fn dial_address(entry: Value, map: &BTreeMap<String, String>) -> Result<String, String> {
     let Producer { broadcast_address: host, tcp_port } = serde_json::from_value(entry)
