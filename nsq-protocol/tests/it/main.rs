@@ -7,8 +7,11 @@
 
 mod admin;
 mod consumer;
+mod fake_lookupd;
 mod faults;
+mod lookup;
 mod nsqd;
+mod nsqlookupd;
 mod producer;
 mod proxy;
 mod round_trip;
