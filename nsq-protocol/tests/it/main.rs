@@ -6,9 +6,12 @@
 )]
 
 mod admin;
+mod certs;
 mod consumer;
+mod features;
 mod nsqd;
 mod producer;
 mod round_trip;
 mod script;
 mod threads;
+mod upgrade;
