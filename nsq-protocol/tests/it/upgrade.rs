@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nsq_protocol::thread::OwnedThread;
 use nsq_protocol::{
     Compression, Consumer, ConsumerConfig, Error, Frame, MessageRef, TlsConfig, TlsVersion,
 };
@@ -379,7 +380,7 @@ fn snappy_to_the_byte() {
 fn damaged_snappy_ends_the_connection_and_the_next_one_works() {
     let mut bad_checksum = chunk(&message(1, b"x"));
     bad_checksum[4] ^= 1;
-    for (damage, want) in [
+    let cases = [
         (bad_checksum, "checksum"),
         (b"\x01\x05\0\x01".to_vec(), "with 65541 bytes: 4 to 65540 are allowed"),
         (b"\x00\xff\xff\xff".to_vec(), "with 16777215 bytes"),
@@ -387,7 +388,8 @@ fn damaged_snappy_ends_the_connection_and_the_next_one_works() {
         // Longer than a block once decompressed.
         (b"\x00\x08\0\0\0\0\0\0\x80\x80\x80\x08".to_vec(), "damaged snappy data"),
         (frame(Frame::Response(b"OK")), "a snappy chunk"),
-    ] {
+    ];
+    let check = |damage: Vec<u8>, want: &str| {
         let script = Script::listen();
         let (consumer, mut peer) = snappy_consumer(&script);
         // What came before it still counts.
@@ -402,7 +404,10 @@ fn damaged_snappy_ends_the_connection_and_the_next_one_works() {
         let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
         assert_eq!(batch.iter().next().unwrap().body, b"after");
         consumer.stop_within(Duration::ZERO);
-    }
+    };
+    // Side by side: each ends with the wait of a stop that its peer does not answer.
+    let cases = cases.map(|(damage, want)| beside(move || check(damage, want)));
+    cases.into_iter().for_each(OwnedThread::join);
 }
 
 #[test]
@@ -466,7 +471,7 @@ fn damaged_deflate_and_bombs_end_the_connection() {
             "the deflate stream ends",
         ),
     ];
-    for (damage, want) in cases {
+    let check = |damage: Damage, want: &str| {
         let script = Script::listen();
         let config = with(Compression::Deflate { level: 9 }).nsqd(script.addr()).max_in_flight(10);
         let consumer = start(config);
@@ -481,7 +486,9 @@ fn damaged_deflate_and_bombs_end_the_connection() {
         let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
         assert_eq!(batch.iter().next().unwrap().body, b"after");
         consumer.stop_within(Duration::ZERO);
-    }
+    };
+    let cases = cases.map(|(damage, want)| beside(move || check(damage, want)));
+    cases.into_iter().for_each(OwnedThread::join);
 }
 
 #[test]
