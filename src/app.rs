@@ -240,14 +240,14 @@ fn process(options: cli::Process, stop: &StopToken) -> Result<()> {
         recv(stop.channel()) -> _ => {}
     }
     let (processed, counts) = processor.stop();
-    RunFiles::new(data_dir.path()).write_counted(processed.received, &counts)?;
+    RunFiles::new(data_dir.path()).write_counted(processed.consumed, &counts)?;
     print_report(options.json, &RunReport::new(&processed, processed.seconds))?;
     if let Some(error) = processed.publish_error {
         bail!("the counts of {} videos are not published: {error}", processed.unpublished_videos);
     }
     match target {
-        Some(target) if processed.received < target => {
-            bail!("stopped: {} of {target} messages were received", processed.received)
+        Some(target) if processed.consumed < target => {
+            bail!("stopped: {} of {target} messages were consumed", processed.consumed)
         }
         _ => Ok(()),
     }

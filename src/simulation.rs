@@ -121,7 +121,7 @@ pub fn run(
     let seconds = start.elapsed().as_secs_f64();
     files.write_produced(&produced.counts)?;
     let mut report = RunReport::new(&processed.report, seconds);
-    files.write_counted(processed.report.received, &processed.counts)?;
+    files.write_counted(processed.report.consumed, &processed.counts)?;
     report.dashboard_plays = Some(dashboard.totals().plays);
     let verification = files.verify()?;
     report.verified = Some(verification.is_verified());
@@ -293,8 +293,9 @@ impl<'a> Parts<'a> {
     }
 
     fn is_consumed(&self) -> bool {
-        let received = self.processor.as_ref().map_or(0, |processor| processor.progress().received);
-        received >= self.config.production.messages
+        let consumed =
+            self.processor.as_ref().map_or(0, |processor| processor.progress().consumed());
+        consumed >= self.config.production.messages
     }
 
     fn start_production(&mut self) -> Result<()> {
@@ -378,7 +379,7 @@ impl Bars {
             None => self.queued.set_position(self.queued.length().unwrap_or(0)),
         }
         if let Some(processor) = processor {
-            self.counted.set_position(processor.progress().received);
+            self.counted.set_position(processor.progress().consumed());
         }
     }
 

@@ -86,6 +86,7 @@ mod queue;
 mod rdy;
 mod retry;
 mod session;
+mod stream_buffer;
 #[doc(hidden)]
 pub mod thread;
 mod tls;

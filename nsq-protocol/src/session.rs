@@ -363,9 +363,12 @@ pub(crate) fn run_link(
         link.failed(&ended);
         shared.rebalance();
         shared.signal();
+        let mut level = log::Level::Warn;
         if let Some(first) = first.take() {
             // The receiver waits for each link's first outcome; gone means that it gave up.
             let _ = first.send(Err(ended.clone()));
+            // Whoever starts the consumer is told.
+            level = log::Level::Debug;
         }
         if was_live && began.elapsed() > GOOD_CONNECTION {
             backoff.reset();
@@ -374,7 +377,7 @@ pub(crate) fn run_link(
         if stop.is_stopped() {
             return;
         }
-        log::warn!("nsqd {}; the next attempt is in {delay:?}", ended.to_line());
+        log::log!(level, "nsqd {}; the next attempt is in {delay:?}", ended.to_line());
         if stop.wait(delay) {
             return;
         }

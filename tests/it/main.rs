@@ -6,6 +6,7 @@
 )]
 
 mod broker_compat;
+mod broker_hostile;
 mod broker_support;
 mod cli;
 mod dashboard;

@@ -33,7 +33,7 @@ fn all_messages_consumed() {
     let verify = verified_run(dir.path(), &[]);
     assert!(
         verify.contains(
-            "all messages consumed                passed: 5000 messages received of 5000"
+            "all messages consumed                passed: 5000 messages consumed of 5000"
         ),
         "{verify}"
     );
@@ -189,6 +189,25 @@ fn a_body_that_is_no_play_is_rejected_and_finished() {
             assert_eq!(channel[counter], 0, "{counter} in {channel}");
         }
         assert!(get(&format!("{url}/api/stats")).to_string().contains("\"rejected\":4"));
+    });
+}
+
+#[test]
+fn a_play_that_comes_twice_is_counted_once() {
+    on_both_brokers(|dir, broker| {
+        let (_dashboard, url) = support::dashboard(dir);
+        let (video, producer) = (Uuid::new_v4(), Uuid::new_v4());
+        let play = |seq| format!(r#"{{"video_id":"{video}","producer":"{producer}","seq":{seq}}}"#);
+        let plays: Vec<String> = [0, 1, 2, 1, 0, 7].into_iter().map(play).collect();
+        post(&format!("http://{}/mpub?topic=plays", broker.http()), &plays.join("\n"));
+        let tcp = broker.tcp();
+        let args =
+            ["process", "--num-messages=4", "--nsqd-tcp-address", &tcp, "--dashboard-url", &url];
+        let process = output(dir, &[&args[..], &["--json"]].concat());
+        assert_exit(&process, 0);
+        let report = json(&process);
+        assert_eq!((&report["counted"], &report["duplicates"]), (&4.into(), &2.into()));
+        assert_eq!(get(&format!("{url}/api/counts/{video}"))["plays"], 4);
     });
 }
 

@@ -8,10 +8,13 @@
 mod admin;
 mod certs;
 mod consumer;
+mod faults;
 mod features;
 mod nsqd;
 mod producer;
+mod proxy;
 mod round_trip;
 mod script;
+mod seeds;
 mod threads;
 mod upgrade;
