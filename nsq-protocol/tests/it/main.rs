@@ -6,9 +6,11 @@
 )]
 
 mod admin;
+mod certs;
 mod consumer;
 mod fake_lookupd;
 mod faults;
+mod features;
 mod lookup;
 mod nsqd;
 mod nsqlookupd;
@@ -18,3 +20,4 @@ mod round_trip;
 mod script;
 mod seeds;
 mod threads;
+mod upgrade;
