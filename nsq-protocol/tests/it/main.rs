@@ -7,6 +7,7 @@
 
 mod admin;
 mod consumer;
+mod examples;
 mod faults;
 mod nsqd;
 mod producer;
