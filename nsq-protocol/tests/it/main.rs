@@ -8,6 +8,7 @@
 mod admin;
 mod certs;
 mod consumer;
+mod examples;
 mod fake_lookupd;
 mod faults;
 mod features;
