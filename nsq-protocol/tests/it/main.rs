@@ -6,9 +6,12 @@
 )]
 
 mod admin;
+mod certs;
 mod consumer;
+mod examples;
 mod fake_lookupd;
 mod faults;
+mod features;
 mod lookup;
 mod nsqd;
 mod nsqlookupd;
@@ -18,3 +21,4 @@ mod round_trip;
 mod script;
 mod seeds;
 mod threads;
+mod upgrade;
