@@ -395,7 +395,7 @@ impl LookupConfig {
         self.check()?;
         let agent = self.agent(concat!("nsq-protocol/", env!("CARGO_PKG_VERSION")));
         let mut nodes = std::collections::BTreeSet::new();
-        let (mut answered, mut first_error) = (false, None);
+        let (mut answered, mut errors) = (false, Vec::new());
         for address in &self.addresses {
             let found = get(&agent, address, "/nodes", None).and_then(|(status, body)| {
                 let read = read_answer(status, &body, &self.broadcast_map);
@@ -412,16 +412,14 @@ impl LookupConfig {
                         }),
                     );
                 }
-                Err(error) => {
-                    log::warn!("{}", error.to_line());
-                    first_error = first_error.or(Some(error));
-                }
+                Err(error) => errors.push(error),
             }
         }
-        match first_error {
-            Some(error) if !answered => Err(error),
-            _ => Ok(nodes.into_iter().collect()),
+        if !answered && let Some(first) = errors.drain(..).next() {
+            return Err(first);
         }
+        errors.iter().for_each(|error| log::warn!("{}", error.to_line()));
+        Ok(nodes.into_iter().collect())
     }
 
     fn agent(&self, user_agent: &str) -> ureq::Agent {

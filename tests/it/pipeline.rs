@@ -170,7 +170,7 @@ fn nsqds_are_found_through_nsqlookupd() {
     let error = String::from_utf8_lossy(&nobody.stderr).into_owned();
     assert!(error.contains("no nsqd is registered") && error.contains(&http), "{error}");
 
-    let (_dashboard, url) = support::dashboard(dir.path());
+    let (dashboard, url) = support::dashboard(dir.path());
     let process = [
         "process",
         "--num-messages=2000",
@@ -200,6 +200,7 @@ fn nsqds_are_found_through_nsqlookupd() {
     let process = process.wait();
     assert_exit(&process, 0);
     assert_eq!(json(&process)["counted"], 2000);
+    drop(dashboard);
     // All of it in one process, over both of them.
     verified_run(dir.path(), &[&["--reset"][..], &by_lookupd].concat());
     assert_exit(&output(dir.path(), &[&["reset", "--yes"][..], &by_lookupd].concat()), 0);
