@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "each target uses one body")]
 #![allow(clippy::unwrap_used, reason = "a finding is a panic")]
 
+use std::io::Read;
+
 use nsq_protocol::{
     CommandDecoder, CommandLimits, DecodeError, Frame, FrameDecoder, IdentifyRequest,
     IdentifyResponse, MessageId, MessageRef,
@@ -136,4 +138,48 @@ pub(crate) fn command(data: &[u8]) {
     if !wire.windows(2).any(|pair| pair == b"\r\n") {
         assert_eq!(decode(&[&wire]), (wire.clone(), count, Ok(None)));
     }
+}
+
+/// What a compressed stream may decode to before a body has seen enough, bytes.
+const MAX_PLAIN: usize = 256 << 10;
+
+type Decode<E> = fn(&[u8], usize, usize, usize) -> Result<Vec<u8>, E>;
+
+/// Decodes the stream in one read into a large buffer, and again as it is cut: the second cut is the buffer.
+fn decompress<E>(decode: Decode<E>, data: &[u8]) -> Option<Result<Vec<u8>, E>> {
+    let ([step, room], stream) = cut(data)?;
+    let run = |step, room| {
+        let mut got = decode(stream, step, room, MAX_PLAIN);
+        if let Ok(plain) = &mut got {
+            assert!(plain.len() < MAX_PLAIN + room, "the limit is kept");
+            plain.truncate(MAX_PLAIN);
+        }
+        got
+    };
+    let whole = run(stream.len(), 64 << 10);
+    match (&whole, run(step, room)) {
+        (Ok(whole), Ok(cut)) => assert!(*whole == cut, "{step} bytes at once into {room}"),
+        (Err(_), Err(_)) => {}
+        // What is damaged behind the limit is seen or not.
+        (Err(_), Ok(plain)) => assert_eq!(plain.len(), MAX_PLAIN),
+        (Ok(plain), Err(_)) => {
+            assert_eq!(plain.len(), MAX_PLAIN, "{step} bytes at once into {room}");
+        }
+    }
+    Some(whole)
+}
+
+/// A snappy stream; what the reference decoder takes, ours takes as the same.
+pub(crate) fn snappy(data: &[u8]) {
+    let Some(ours) = decompress(nsq_protocol::fuzz_snappy, data) else { return };
+    let mut plain = Vec::new();
+    let mut reference = snap::read::FrameDecoder::new(&data[CUTS..]).take(MAX_PLAIN as u64);
+    if reference.read_to_end(&mut plain).is_ok() {
+        assert!(ours.is_ok_and(|ours| ours == plain), "differs from the reference decoder");
+    }
+}
+
+/// A deflate stream.
+pub(crate) fn deflate(data: &[u8]) {
+    decompress(nsq_protocol::fuzz_deflate, data);
 }

@@ -39,3 +39,13 @@ fn identify() {
 fn command() {
     check("command", bodies::command);
 }
+
+#[test]
+fn snappy() {
+    check("snappy", bodies::snappy);
+}
+
+#[test]
+fn deflate() {
+    check("deflate", bodies::deflate);
+}
