@@ -7,6 +7,7 @@ use crate::compression::Compression;
 use crate::error::Error;
 use crate::frame::HARD_MAX_FRAME;
 use crate::identify::IdentifyRequest;
+use crate::lookup::LookupConfig;
 use crate::message::MESSAGE_HEAD_LEN;
 use crate::names::{ChannelName, TopicName};
 use crate::tls::TlsConfig;
@@ -39,15 +40,17 @@ pub struct ConnectionConfig {
     /// The program, as `name/version` (default `nsq-protocol/<version>`).
     pub user_agent: String,
     /// Limit for the TCP connection, over all IP addresses of a name; over 0 (default 5 s). Resolving the name
-    /// comes before it and has the system's own limits.
+    /// comes before it and has the same limit, which is also what a resolver that hangs can add to a stop.
     pub connect_timeout: Duration,
     /// Limit for each answer of the handshake: IDENTIFY, SUB; over 0 (default 5 s).
     pub handshake_timeout: Duration,
     /// Limit for the peer to take the next 64 KiB of our bytes; over 0 (default 10 s).
     pub write_timeout: Duration,
-    /// How often nsqd shows that it lives, 1 s to 60 s in whole ms (default 30 s). A connection on which nothing
-    /// came for twice as long is given up.
+    /// How often nsqd shows that it lives, 1 s to 60 s in whole ms (default 30 s).
     pub heartbeat_interval: Duration,
+    /// The longest silence of nsqd before a connection is given up; more than `heartbeat_interval`. `None` (default):
+    /// twice that.
+    pub read_timeout: Option<Duration>,
     /// Idle time before TCP's own probes; over 0 (default 30 s).
     pub tcp_keepalive: Duration,
     /// How long bytes may stay unacknowledged before the system gives the connection up; over 0
@@ -89,6 +92,7 @@ impl Default for ConnectionConfig {
             handshake_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(30),
+            read_timeout: None,
             tcp_keepalive: Duration::from_secs(30),
             tcp_user_timeout: Duration::from_secs(30),
             max_msg_size: 1 << 20,
@@ -129,7 +133,7 @@ impl ConnectionConfig {
 
     /// Longest silence of the peer before the connection is given up.
     pub(crate) fn read_timeout(&self) -> Duration {
-        2 * self.heartbeat_interval
+        self.read_timeout.unwrap_or(2 * self.heartbeat_interval)
     }
 
     pub(crate) fn identify_request(&self) -> IdentifyRequest {
@@ -174,6 +178,12 @@ impl ConnectionConfig {
                 "heartbeat_interval is {given:?}: it must be {MIN_HEARTBEAT:?} to {MAX_HEARTBEAT:?}"
             ));
         }
+        if let Some(given) = self.read_timeout.filter(|given| *given <= self.heartbeat_interval) {
+            let heartbeat = self.heartbeat_interval;
+            return refuse(format!(
+                "read_timeout is {given:?}: it must be over the heartbeat_interval, {heartbeat:?}"
+            ));
+        }
         if !(1..=MAX_MESSAGE).contains(&self.max_msg_size) {
             let given = self.max_msg_size;
             return refuse(format!("max_msg_size is {given}: it must be 1 to {MAX_MESSAGE} bytes"));
@@ -203,9 +213,12 @@ pub struct ConsumerConfig {
     pub topic: TopicName,
     /// The channel. SUB creates it where it does not exist.
     pub channel: ChannelName,
-    /// The nsqd to consume from, as `host:port` of the TCP port; at least one. One connection for each.
+    /// The nsqd to consume from, as `host:port` of the TCP port; one connection for each, for ever. At least one,
+    /// unless there is an nsqlookupd.
     pub nsqd_addresses: Vec<String>,
-    // nsqlookupd addresses will be a field here.
+    /// The nsqlookupds that tell where more nsqds are, and how they are asked. Both this and `nsqd_addresses` may
+    /// be given, as in go-nsq: an nsqd that is in both is connected to once.
+    pub lookup: LookupConfig,
     /// Messages that may be in flight over all connections, 1 to 1,000,000 (default 2500). Memory is bounded by
     /// twice that times the message size. With fewer than one for each nsqd, some nsqd get none.
     pub max_in_flight: u32,
@@ -223,12 +236,14 @@ pub struct ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    /// The defaults for that topic and channel; [`ConsumerConfig::nsqd`] must follow at least once.
+    /// The defaults for that topic and channel; [`ConsumerConfig::nsqd`] or [`ConsumerConfig::lookupd`] must follow
+    /// at least once.
     pub fn new(topic: TopicName, channel: ChannelName) -> Self {
         Self {
             topic,
             channel,
             nsqd_addresses: Vec::new(),
+            lookup: LookupConfig::default(),
             max_in_flight: 2500,
             msg_timeout: None,
             sample_rate: 0,
@@ -241,6 +256,12 @@ impl ConsumerConfig {
     /// Adds an nsqd's TCP address, `host:port`.
     pub fn nsqd(mut self, address: impl Into<String>) -> Self {
         self.nsqd_addresses.push(address.into());
+        self
+    }
+
+    /// Adds an nsqlookupd's HTTP address, `host:port` or `http://host:port`.
+    pub fn lookupd(mut self, address: impl Into<String>) -> Self {
+        self.lookup.addresses.push(address.into());
         self
     }
 
@@ -259,7 +280,10 @@ impl ConsumerConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        check_addresses(&self.nsqd_addresses)?;
+        if self.nsqd_addresses.is_empty() && self.lookup.addresses.is_empty() {
+            return refuse("no nsqd address and no nsqlookupd address is given".to_owned());
+        }
+        self.lookup.check()?;
         if !(1..=MAX_IN_FLIGHT).contains(&self.max_in_flight) {
             let given = self.max_in_flight;
             return refuse(format!("max_in_flight is {given}: it must be 1 to {MAX_IN_FLIGHT}"));
@@ -348,7 +372,7 @@ mod tests {
     fn each_setting_out_of_range_is_named() {
         let ms = Duration::from_millis;
         check(|_| {}, "");
-        check(|c| c.nsqd_addresses.clear(), "no nsqd address is given");
+        check(|c| c.nsqd_addresses.clear(), "no nsqd address and no nsqlookupd address is given");
         check(|c| c.max_in_flight = 0, "max_in_flight is 0: it must be 1 to 1000000");
         check(|c| c.sample_rate = 100, "sample_rate is 100: it must be 0 to 99");
         check(

@@ -504,6 +504,20 @@ mod tests {
     }
 
     #[test]
+    fn a_flush_wakes_the_writer_once_and_also_with_nothing_to_write() {
+        let (outbox, mut bytes) = (Outbox::default(), vec![7]);
+        outbox.flush();
+        assert!(outbox.take(&mut bytes));
+        assert_eq!(bytes, b"");
+        outbox.flush();
+        assert!(push(&outbox, Command::Cls));
+        assert!(outbox.take(&mut bytes));
+        assert_eq!(bytes, b"CLS\n");
+        outbox.finish();
+        assert!(!outbox.take(&mut bytes));
+    }
+
+    #[test]
     fn an_orderly_end_writes_what_is_left_and_an_abort_does_not() {
         let (outbox, mut bytes) = (Outbox::default(), Vec::new());
         assert!(push(&outbox, Command::Cls));

@@ -37,6 +37,25 @@ pub enum Error {
         /// Of the last IP address tried.
         source: Arc<io::Error>,
     },
+    /// An nsqlookupd did not tell where the nsqds are.
+    #[error("cannot ask nsqlookupd {lookupd}")]
+    Lookup {
+        /// As configured.
+        lookupd: String,
+        /// Why: it cannot be reached, is too slow, or its answer is none.
+        source: Arc<io::Error>,
+    },
+    /// An nsqd that an nsqlookupd named cannot be reached.
+    ///
+    /// nsqd tells nsqlookupd where it is by its `--broadcast-address`, its host's name by default, which need not
+    /// mean anything here: see [`crate::LookupConfig::broadcast_map`].
+    #[error("nsqlookupd {lookupd} names an nsqd that does not work")]
+    Discovered {
+        /// As configured.
+        lookupd: String,
+        /// Names the nsqd's address.
+        source: Box<Error>,
+    },
     /// The socket failed.
     #[error("{doing} {addr} broke off")]
     Io {
@@ -156,7 +175,18 @@ impl Error {
             Error::Decompress { .. } => 2,
             Error::Decode { .. } | Error::Protocol { .. } => 2,
             Error::Stopped => 0,
+            Error::Discovered { source, .. } => source.weight(),
             _ => 1,
+        }
+    }
+
+    /// Adds where the address comes from to an error about the address.
+    pub(crate) fn found_through(self, lookupd: &str) -> Self {
+        match self {
+            Error::Resolve { .. } | Error::Connect { .. } => {
+                Error::Discovered { lookupd: lookupd.to_owned(), source: Box::new(self) }
+            }
+            other => other,
         }
     }
 

@@ -74,16 +74,21 @@ mod config;
 mod connection;
 mod consumer;
 mod delivery;
+mod directory;
+mod discovery;
 mod error;
 mod error_code;
 mod frame;
 mod identify;
+mod lookup;
 mod message;
 mod names;
+mod options;
 mod pipeline;
 mod producer;
 mod queue;
 mod rdy;
+mod resolve;
 mod retry;
 mod session;
 mod stream_buffer;
@@ -109,11 +114,16 @@ pub use consumer::{
     Unanswered,
 };
 pub use delivery::{Batch, Delivery, Messages};
+pub use discovery::{LookupdStats, Unreachable};
 pub use error::{Error, PublishError, Unpublished};
 pub use error_code::ErrorCode;
 pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};
 pub use identify::{IdentifyRequest, IdentifyResponse};
+pub use lookup::LookupConfig;
+#[doc(hidden)]
+pub use lookup::fuzz_lookup;
 pub use message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
 pub use names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use producer::{Producer, ProducerConnectionStats, ProducerStats, Receipt};
+pub use session::Departed;
 pub use tls::{ClientCertificate, TlsConfig, TlsVersion};

@@ -36,14 +36,16 @@ struct LinkPlan {
 }
 
 impl Planner {
-    pub(crate) fn new(max_in_flight: u64, links: usize) -> Self {
-        Self { max_in_flight, links: vec![LinkPlan::default(); links] }
+    pub(crate) fn new(max_in_flight: u64) -> Self {
+        Self { max_in_flight, links: Vec::new() }
     }
 
     /// The RDY of each link, and whether some is below its share until messages are answered.
     ///
     /// The sum of what is allowed and what is held never goes over `max_in_flight` because of a rise planned here.
     pub(crate) fn plan(&mut self, loads: &[LinkLoad], _now: Instant) -> (Vec<u64>, bool) {
+        // Links come and go. One that was planned for with a connection is planned for without, before it goes.
+        self.links.resize(loads.len(), LinkPlan::default());
         let connected = loads.iter().filter(|load| load.max_rdy.is_some()).count() as u64;
         let mut constrained = false;
         let mut extra = self.max_in_flight.checked_rem(connected).unwrap_or(0);
@@ -108,16 +110,16 @@ mod tests {
 
     #[test]
     fn a_share_is_clamped_to_what_nsqd_takes() {
-        check(&mut Planner::new(10_000, 1), &[up(0)], &[2500], false);
-        check(&mut Planner::new(10, 3), &[up(0), up(0), up(0)], &[4, 3, 3], false);
-        check(&mut Planner::new(2, 3), &[up(0), up(0), up(0)], &[1, 1, 0], false);
-        check(&mut Planner::new(10, 2), &[LinkLoad::default(), up(0)], &[0, 10], false);
-        check(&mut Planner::new(10, 1), &[LinkLoad::default()], &[0], false);
+        check(&mut Planner::new(10_000), &[up(0)], &[2500], false);
+        check(&mut Planner::new(10), &[up(0), up(0), up(0)], &[4, 3, 3], false);
+        check(&mut Planner::new(2), &[up(0), up(0), up(0)], &[1, 1, 0], false);
+        check(&mut Planner::new(10), &[LinkLoad::default(), up(0)], &[0, 10], false);
+        check(&mut Planner::new(10), &[LinkLoad::default()], &[0], false);
     }
 
     #[test]
     fn a_new_connection_waits_for_the_room_that_the_old_one_still_takes() {
-        let mut planner = Planner::new(10, 2);
+        let mut planner = Planner::new(10);
         check(&mut planner, &[up(0), LinkLoad::default()], &[10, 0], false);
         check(&mut planner, &[up(8), up(0)], &[5, 2], true);
         check(&mut planner, &[up(7), up(2)], &[5, 3], true);
@@ -126,7 +128,7 @@ mod tests {
 
     #[test]
     fn messages_of_a_lost_connection_take_room_until_answered() {
-        let mut planner = Planner::new(10, 1);
+        let mut planner = Planner::new(10);
         let left_over = |left_over| LinkLoad { left_over, ..up(0) };
         check(&mut planner, &[left_over(7)], &[3], true);
         check(&mut planner, &[left_over(0)], &[10], false);
@@ -134,7 +136,7 @@ mod tests {
 
     #[test]
     fn timeouts_at_nsqd_choke_until_half_is_answered() {
-        let mut planner = Planner::new(10, 1);
+        let mut planner = Planner::new(10);
         check(&mut planner, &[up(0)], &[10], false);
         check(&mut planner, &[up(10)], &[10], false);
         check(&mut planner, &[up(11)], &[0], true);
@@ -148,7 +150,7 @@ mod tests {
             max in 1u64..200,
             steps in proptest::collection::vec(proptest::collection::vec((any::<bool>(), 0u64..100, 0u64..3), 3), 1..30),
         ) {
-            let mut planner = Planner::new(max, 3);
+            let mut planner = Planner::new(max);
             let mut before = vec![0; 3];
             for step in steps {
                 let loads: Vec<_> = step

@@ -245,7 +245,8 @@ fn tls_error(addr: &str, source: rustls::Error) -> Error {
 
 fn certificate_hint(error: &CertificateError) -> &'static str {
     match error {
-        CertificateError::UnknownIssuer => {
+        // The second: another authority of the same name signed it, such as the one before it was made anew.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             ": give the certificate authority that signed its certificate as root CA file"
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {

@@ -10,7 +10,7 @@
 //! so that a connection keeps a few hundred KiB, however large the message.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use crate::compression::{Compressor, Decompressor, PACK_MAX};
 use crate::config::ConnectionConfig;
 use crate::error::Error;
+use crate::resolve::resolve;
 use crate::tls::{Decrypted, TlsConfig, TlsReader, TlsWriter};
 
 /// What the peer must take within the write timeout: a peer that trickles is given up, a slow link is not.
@@ -171,7 +172,7 @@ impl Transport {
     ) -> Result<Self, Error> {
         let unresolved =
             |source: io::Error| Error::Resolve { addr: addr.to_string(), source: Arc::new(source) };
-        let ips: Vec<SocketAddr> = addr.to_socket_addrs().map_err(unresolved)?.collect();
+        let ips = resolve(addr, config.connect_timeout).map_err(unresolved)?;
         let deadline = Instant::now() + config.connect_timeout;
         let mut last = None;
         for (index, ip) in ips.iter().enumerate() {

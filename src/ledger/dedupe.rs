@@ -36,8 +36,10 @@ pub enum Seen {
 }
 
 /// The plays that are counted, by identity: exact, without a time window. For plays without one, the newest messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dedupe {
+    max_producers: usize,
+    message_window: usize,
     producers: HashMap<Uuid, SeqSet, RandomState>,
     /// The newest message IDs, and those before them.
     messages: HashSet<MessageKey, RandomState>,
@@ -46,10 +48,27 @@ pub struct Dedupe {
     by_message_only: u64,
 }
 
+impl Default for Dedupe {
+    fn default() -> Self {
+        Self::with_limits(MAX_PRODUCERS, MESSAGE_WINDOW)
+    }
+}
+
 impl Dedupe {
     /// Nothing is counted.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    fn with_limits(max_producers: usize, message_window: usize) -> Self {
+        Self {
+            max_producers,
+            message_window,
+            producers: HashMap::default(),
+            messages: HashSet::default(),
+            older_messages: HashSet::default(),
+            by_message_only: 0,
+        }
     }
 
     /// Remembers a play, which came with that message.
@@ -74,7 +93,7 @@ impl Dedupe {
     }
 
     fn knows(&self, producer: &Uuid) -> bool {
-        self.producers.len() < MAX_PRODUCERS || self.producers.contains_key(producer)
+        self.producers.len() < self.max_producers || self.producers.contains_key(producer)
     }
 
     fn insert_message(&mut self, message: MessageKey) -> bool {
@@ -82,7 +101,7 @@ impl Dedupe {
         if self.older_messages.contains(&message) || !self.messages.insert(message) {
             return false;
         }
-        if self.messages.len() >= MESSAGE_WINDOW {
+        if self.messages.len() >= self.message_window {
             self.older_messages = std::mem::take(&mut self.messages);
         }
         true
@@ -111,24 +130,24 @@ mod tests {
 
     #[test]
     fn without_an_identity_the_newest_messages_count_once() {
-        let mut dedupe = Dedupe::new();
-        let window = MESSAGE_WINDOW as u64;
+        let window = 1000;
+        let mut dedupe = Dedupe::with_limits(10, window as usize);
         assert!((0..window).all(|id| dedupe.insert(None, message(id)) == Seen::New));
         assert_eq!(dedupe.insert(None, message(0)), Seen::Duplicate);
         assert!((window..2 * window).all(|id| dedupe.insert(None, message(id)) == Seen::New));
         assert_eq!(dedupe.insert(None, message(window)), Seen::Duplicate);
         assert_eq!(dedupe.by_message_only(), 2 * window + 2);
-        assert!(dedupe.messages.len() + dedupe.older_messages.len() <= 2 * MESSAGE_WINDOW);
+        assert!(dedupe.messages.len() + dedupe.older_messages.len() <= 2 * window as usize);
     }
 
     #[test]
     fn strangers_with_ever_new_ids_do_not_fill_the_memory() {
-        let mut dedupe = Dedupe::new();
-        for producer in 0..MAX_PRODUCERS as u64 + 10 {
+        let mut dedupe = Dedupe::with_limits(100, 1000);
+        for producer in 0..200 {
             let identity = PlayIdentity { producer: Uuid::from_u128(producer.into()), seq: 0 };
             assert_eq!(dedupe.insert(Some(identity), message(producer)), Seen::New);
             assert_eq!(dedupe.insert(Some(identity), message(producer)), Seen::Duplicate);
         }
-        assert_eq!(dedupe.producers.len(), MAX_PRODUCERS);
+        assert_eq!(dedupe.producers.len(), 100);
     }
 }

@@ -6,13 +6,19 @@
 )]
 
 mod admin;
+mod certs;
 mod consumer;
 mod examples;
+mod fake_lookupd;
 mod faults;
+mod features;
+mod lookup;
 mod nsqd;
+mod nsqlookupd;
 mod producer;
 mod proxy;
 mod round_trip;
 mod script;
 mod seeds;
 mod threads;
+mod upgrade;
