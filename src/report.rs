@@ -15,8 +15,8 @@ pub struct RunReport {
     pub messages: u64,
     /// Plays counted.
     pub counted: u64,
-    /// Plays that came twice; `None` as long as there is no ledger to tell.
-    pub duplicates: Option<u64>,
+    /// Plays that came again and were not counted again.
+    pub duplicates: u64,
     /// Bodies that were no play.
     pub rejected: u64,
     /// Videos with at least one play.
@@ -34,30 +34,35 @@ pub struct RunReport {
     pub dashboard_plays: Option<u64>,
     /// Whether the counts of all parts agree, where known.
     pub verified: Option<bool>,
+    /// Plays without an identity. Only in the text.
+    #[serde(skip)]
+    pub unidentified: u64,
 }
 
 impl RunReport {
     /// The report of a processor that took `seconds`.
     pub fn new(processed: &ProcessorReport, seconds: f64) -> Self {
         Self {
-            messages: processed.received,
+            messages: processed.consumed,
             counted: processed.counted,
-            duplicates: None,
+            duplicates: processed.duplicates,
             rejected: processed.rejected,
             videos: processed.videos,
             seconds,
-            messages_per_second: rate(processed.received, seconds),
+            messages_per_second: rate(processed.consumed, seconds),
             consumption_ms: processed.consumption_ms,
             published_messages: processed.published_messages,
             dashboard_plays: None,
             verified: None,
+            unidentified: processed.unidentified,
         }
     }
 }
 
 impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { messages, counted, rejected, videos, seconds, messages_per_second, .. } = self;
+        let Self { messages, counted, duplicates, rejected, videos, .. } = self;
+        let Self { seconds, messages_per_second, .. } = self;
         writeln!(
             f,
             "  messages     {} in {seconds:.2} s: {} a second",
@@ -66,11 +71,16 @@ impl fmt::Display for RunReport {
         )?;
         writeln!(
             f,
-            "  counted      {} plays of {} videos; {} rejected",
+            "  counted      {} plays of {} videos; {} duplicates, {} rejected",
             grouped(*counted),
             grouped(*videos),
+            grouped(*duplicates),
             grouped(*rejected)
         )?;
+        if self.unidentified > 0 {
+            let plays = grouped(self.unidentified);
+            writeln!(f, "  unidentified {plays} plays: repeats known by nsqd's message ID only")?;
+        }
         if let Some(ConsumptionTimes { mean, p50, p99, max }) = self.consumption_ms {
             writeln!(
                 f,

@@ -12,6 +12,7 @@ use nsq_protocol::thread::StopToken;
 use nsq_protocol::{ChannelName, ConsumerConfig, Producer, ProducerConfig, TopicName};
 
 use crate::broker::{Broker, BrokerConfig};
+use crate::config::{ConsumerOption, ProducerOption};
 use crate::dashboard::{Dashboard, DashboardConfig, QueueDepth};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::{DataDir, Lock};
@@ -59,6 +60,10 @@ pub struct RunConfig {
     pub threads: NonZeroUsize,
     /// Messages in flight for each nsqd.
     pub max_in_flight: u32,
+    /// More settings of the consumer.
+    pub consumer_options: Vec<ConsumerOption>,
+    /// More settings of the producer.
+    pub producer_options: Vec<ProducerOption>,
     /// How often a video with `realtime_below` plays or more is published.
     pub update_interval: Duration,
     /// Up to how many plays a video is published at each change.
@@ -121,7 +126,7 @@ pub fn run(
     let seconds = start.elapsed().as_secs_f64();
     files.write_produced(&produced.counts)?;
     let mut report = RunReport::new(&processed.report, seconds);
-    files.write_counted(processed.report.received, &processed.counts)?;
+    files.write_counted(processed.report.consumed, &processed.counts)?;
     report.dashboard_plays = Some(dashboard.totals().plays);
     let verification = files.verify()?;
     report.verified = Some(verification.is_verified());
@@ -293,13 +298,15 @@ impl<'a> Parts<'a> {
     }
 
     fn is_consumed(&self) -> bool {
-        let received = self.processor.as_ref().map_or(0, |processor| processor.progress().received);
-        received >= self.config.production.messages
+        let consumed =
+            self.processor.as_ref().map_or(0, |processor| processor.progress().consumed());
+        consumed >= self.config.production.messages
     }
 
     fn start_production(&mut self) -> Result<()> {
         let mut producer = ProducerConfig::new();
         producer.nsqd_addresses = self.nsqds.clone();
+        ProducerOption::apply(&self.config.producer_options, &mut producer)?;
         let producer = Arc::new(Producer::connect(producer)?);
         self.production = Some(Production::start(&self.config.production, &producer)?);
         Ok(())
@@ -310,6 +317,7 @@ impl<'a> Parts<'a> {
         let mut consumer = ConsumerConfig::new(config.production.topic, config.channel);
         consumer.nsqd_addresses = self.nsqds.clone();
         consumer.max_in_flight = config.max_in_flight.saturating_mul(self.nsqds.len() as u32);
+        ConsumerOption::apply(&config.consumer_options, &mut consumer)?;
         let processor = Processor::start(ProcessorConfig {
             consumer,
             threads: config.threads,
@@ -378,7 +386,7 @@ impl Bars {
             None => self.queued.set_position(self.queued.length().unwrap_or(0)),
         }
         if let Some(processor) = processor {
-            self.counted.set_position(processor.progress().received);
+            self.counted.set_position(processor.progress().consumed());
         }
     }
 

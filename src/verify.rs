@@ -27,7 +27,7 @@ pub type Counts = Vec<(Uuid, u64)>;
 /// The part of the processor's report that the check needs.
 #[derive(Debug, Serialize, Deserialize)]
 struct Processed {
-    received: u64,
+    consumed: u64,
 }
 
 /// The files of the last run in one data directory.
@@ -67,14 +67,14 @@ impl RunFiles {
         write_counts(&self.dir.join(PRODUCED), counts)
     }
 
-    /// Keeps what was counted, out of that many messages received.
+    /// Keeps what was counted, out of that many messages consumed.
     ///
     /// # Errors
     /// The file that cannot be written, and why.
-    pub fn write_counted(&self, received: u64, counts: &[(Uuid, u64)]) -> Result<()> {
+    pub fn write_counted(&self, consumed: u64, counts: &[(Uuid, u64)]) -> Result<()> {
         write_counts(&self.dir.join(COUNTED), counts)?;
         let path = self.dir.join(PROCESSED);
-        fs::write(&path, serde_json::to_vec(&Processed { received })?)
+        fs::write(&path, serde_json::to_vec(&Processed { consumed })?)
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
@@ -93,7 +93,7 @@ impl RunFiles {
         let shown = dashboard::read_counts(&self.dir)?
             .map(|counts| counts.into_iter().collect::<HashMap<_, _>>());
         Ok(Verification {
-            checks: check(produced, processed.map(|report| report.received), counted, shown),
+            checks: check(produced, processed.map(|report| report.consumed), counted, shown),
         })
     }
 }
@@ -154,18 +154,18 @@ type Plays = HashMap<Uuid, u64>;
 
 fn check(
     produced: Option<Plays>,
-    received: Option<u64>,
+    consumed: Option<u64>,
     counted: Option<Plays>,
     shown: Option<Plays>,
 ) -> [Check; 3] {
     let skipped = |what: &str| Outcome::Skipped(format!("no {what} here"));
-    let consumed = match (&produced, received) {
+    let consumed = match (&produced, consumed) {
         (None, _) => skipped(PRODUCED),
         (_, None) => skipped(PROCESSED),
-        (Some(produced), Some(received)) => {
+        (Some(produced), Some(consumed)) => {
             let plays: u64 = produced.values().sum();
-            let text = format!("{received} messages received of {plays} produced");
-            if received == plays { Outcome::Passed(text) } else { Outcome::Failed(text) }
+            let text = format!("{consumed} messages consumed of {plays} produced");
+            if consumed == plays { Outcome::Passed(text) } else { Outcome::Failed(text) }
         }
     };
     let same = |counts: &Option<Plays>, file: &str| match (&produced, counts) {

@@ -12,6 +12,7 @@
 use crate::error_code::ErrorCode;
 use crate::message::MessageId;
 use crate::names::{ChannelName, TopicName};
+use crate::stream_buffer::StreamBuffer;
 
 /// What a client sends first on every connection: version 2 of the protocol.
 pub const MAGIC: &[u8; 4] = b"  V2";
@@ -304,54 +305,36 @@ impl CommandError {
 /// At rest it costs what [`CommandDecoder::new`] is told; a larger body grows it, for that command only.
 #[derive(Debug)]
 pub struct CommandDecoder {
-    /// All initialised; what is read but not yet decoded lies in `start..end`.
-    buf: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// Bytes from `start` that the command being read needs, as far as known.
+    buffer: StreamBuffer,
+    /// Bytes that the command being read needs, as far as known.
     wanted: usize,
-    /// Where, from `start`, the search for the line's end goes on.
+    /// Where in them the search for the line's end goes on.
     scanned: usize,
-    at_rest: usize,
     limits: CommandLimits,
 }
+
+/// The smallest buffer of a [`CommandDecoder`], in bytes.
+const MIN_BUFFER: usize = 4 << 10;
 
 impl CommandDecoder {
     /// A decoder with a buffer of `at_rest` bytes (at least 4 KiB) while no larger command is being read.
     pub fn new(at_rest: usize, limits: CommandLimits) -> Self {
-        let at_rest = at_rest.max(4 << 10);
-        Self { buf: vec![0; at_rest], start: 0, end: 0, wanted: 1, scanned: 0, at_rest, limits }
+        Self { buffer: StreamBuffer::new(at_rest.max(MIN_BUFFER)), wanted: 1, scanned: 0, limits }
     }
 
     /// Changes the size of the buffer at rest: a connection that proves busy deserves a larger one.
     pub fn set_at_rest(&mut self, bytes: usize) {
-        self.at_rest = bytes.max(4 << 10);
-        if self.buf.len() < self.at_rest {
-            self.buf.resize(self.at_rest, 0);
-        }
+        self.buffer.set_at_rest(bytes.max(MIN_BUFFER));
     }
 
     /// Where the next bytes of the stream belong: never empty. Tell [`CommandDecoder::advance`] how many came.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            if self.buf.len() > self.at_rest {
-                self.buf = vec![0; self.at_rest];
-            }
-        }
-        if self.start + self.wanted.max(self.at_rest / 4) > self.buf.len() {
-            self.buf.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        if self.buf.len() < self.wanted || self.end == self.buf.len() {
-            self.buf.resize(self.wanted.max(self.buf.len() + self.at_rest), 0);
-        }
-        &mut self.buf[self.end..]
+        self.buffer.space(self.wanted)
     }
 
     /// Says that `count` bytes were written to the front of [`CommandDecoder::space`].
     pub fn advance(&mut self, count: usize) {
-        self.end = (self.end + count).min(self.buf.len());
+        self.buffer.advance(count);
     }
 
     /// Adds bytes as the socket produced them; any split is fine.
@@ -367,7 +350,7 @@ impl CommandDecoder {
 
     /// Bytes read but not yet decoded.
     pub fn pending(&self) -> usize {
-        self.end - self.start
+        self.buffer.pending().len()
     }
 
     /// Takes the next whole command. `Ok(None)` means "feed me more".
@@ -378,13 +361,14 @@ impl CommandDecoder {
         if self.pending() < self.wanted {
             return Ok(None);
         }
-        let pending = &self.buf[self.start..self.end];
-        let Some(newline) = memchr(b'\n', &pending[self.scanned..]).map(|at| at + self.scanned)
-        else {
-            if pending.len() > MAX_LINE {
-                let text = format!("command line is over {MAX_LINE} bytes");
-                return Err(CommandError::new(ErrorCode::Invalid, text));
-            }
+        let pending = self.buffer.pending();
+        let newline = memchr(b'\n', &pending[self.scanned..]).map(|at| at + self.scanned);
+        // Also when its end came in the same read: how the stream is cut decides nothing.
+        if newline.unwrap_or(pending.len()) > MAX_LINE {
+            let text = format!("command line is over {MAX_LINE} bytes");
+            return Err(CommandError::new(ErrorCode::Invalid, text));
+        }
+        let Some(newline) = newline else {
             self.scanned = pending.len();
             self.wanted = pending.len() + 1;
             return Ok(None);
@@ -392,10 +376,10 @@ impl CommandDecoder {
         let line = &pending[..newline];
         let head = Head::parse(line.strip_suffix(b"\r").unwrap_or(line))?;
         let behind = newline + 1;
-        let (body, len) = match head.body_kind() {
-            None => (&[][..], behind),
+        let body = match head.body_kind() {
+            None => behind..behind,
             Some(kind) => match read_body(&pending[behind..], kind, &self.limits)? {
-                BodyState::Whole(body) => (body, behind + 4 + body.len()),
+                BodyState::Whole(size) => behind + 4..behind + 4 + size,
                 BodyState::Needs(bytes) => {
                     self.scanned = newline;
                     self.wanted = behind + bytes;
@@ -403,8 +387,8 @@ impl CommandDecoder {
                 }
             },
         };
-        self.start += len;
         (self.wanted, self.scanned) = (1, 0);
+        let body = &self.buffer.take(body.end)[body];
         Ok(Some(match head {
             Head::Whole(command) => command,
             Head::Identify => Command::Identify(body),
@@ -417,7 +401,7 @@ impl CommandDecoder {
 
     /// The error that nsqd sends when the stream ends, or stalls, inside a command; `None` between commands.
     pub fn cut_short(&self) -> Option<CommandError> {
-        let pending = &self.buf[self.start..self.end];
+        let pending = self.buffer.pending();
         let newline = memchr(b'\n', pending)?;
         let line = &pending[..newline];
         let head = Head::parse(line.strip_suffix(b"\r").unwrap_or(line)).ok()?;
@@ -554,17 +538,18 @@ impl BodyKind {
     }
 }
 
-enum BodyState<'a> {
-    Whole(&'a [u8]),
+enum BodyState {
+    /// The body is there: its size.
+    Whole(usize),
     /// Bytes needed in all, the size field included.
     Needs(usize),
 }
 
-fn read_body<'a>(
-    bytes: &'a [u8],
+fn read_body(
+    bytes: &[u8],
     kind: &BodyKind,
     limits: &CommandLimits,
-) -> Result<BodyState<'a>, CommandError> {
+) -> Result<BodyState, CommandError> {
     let Some((size, rest)) = bytes.split_first_chunk::<4>() else { return Ok(BodyState::Needs(4)) };
     let size = i32::from_be_bytes(*size);
     let (max, too_big) = if kind.is_message {
@@ -584,7 +569,8 @@ fn read_body<'a>(
             format!("{} invalid {} size {size}", kind.name, kind.noun),
         ));
     }
-    Ok(rest.get(..size as usize).map_or(BodyState::Needs(4 + size as usize), BodyState::Whole))
+    let size = size as usize;
+    Ok(if rest.len() < size { BodyState::Needs(4 + size) } else { BodyState::Whole(size) })
 }
 
 fn topic(command: &str, name: &[u8]) -> Result<TopicName, CommandError> {
@@ -805,7 +791,7 @@ mod tests {
                         Err(_) => return Ok(()),
                     }
                 }
-                prop_assert!(decoder.buf.len() <= MAX_LINE + 3 * decoder.at_rest);
+                prop_assert!(decoder.buffer.capacity() <= MAX_LINE + 3 * MIN_BUFFER);
             }
         }
     }

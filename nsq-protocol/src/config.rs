@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use crate::auth::AuthSecret;
+use crate::compression::Compression;
 use crate::error::Error;
 use crate::flow::{GiveUp, GiveUpHandler, RdyMode};
 use crate::frame::HARD_MAX_FRAME;
 use crate::identify::IdentifyRequest;
+use crate::lookup::LookupConfig;
 use crate::message::{MESSAGE_HEAD_LEN, MessageRef};
 use crate::names::{ChannelName, TopicName};
+use crate::tls::TlsConfig;
 
 /// nsqd's `--max-heartbeat-interval` unless configured: it refuses a longer interval.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(60);
@@ -41,15 +45,17 @@ pub struct ConnectionConfig {
     /// The program, as `name/version` (default `nsq-protocol/<version>`).
     pub user_agent: String,
     /// Limit for the TCP connection, over all IP addresses of a name; over 0 (default 5 s). Resolving the name
-    /// comes before it and has the system's own limits.
+    /// comes before it and has the same limit, which is also what a resolver that hangs can add to a stop.
     pub connect_timeout: Duration,
     /// Limit for each answer of the handshake: IDENTIFY, SUB; over 0 (default 5 s).
     pub handshake_timeout: Duration,
     /// Limit for the peer to take the next 64 KiB of our bytes; over 0 (default 10 s).
     pub write_timeout: Duration,
-    /// How often nsqd shows that it lives, 1 s to 60 s in whole ms (default 30 s). A connection on which nothing
-    /// came for twice as long is given up.
+    /// How often nsqd shows that it lives, 1 s to 60 s in whole ms (default 30 s).
     pub heartbeat_interval: Duration,
+    /// The longest silence of nsqd before a connection is given up; more than `heartbeat_interval`. `None` (default):
+    /// twice that.
+    pub read_timeout: Option<Duration>,
     /// Idle time before TCP's own probes; over 0 (default 30 s).
     pub tcp_keepalive: Duration,
     /// How long bytes may stay unacknowledged before the system gives the connection up; over 0
@@ -71,7 +77,14 @@ pub struct ConnectionConfig {
     pub topology_region: String,
     /// Where in the region, for nsqd after 1.3.0 (default empty).
     pub topology_zone: String,
-    // TLS, compression and the AUTH secret will be fields here.
+    /// Encryption; `None` (default): everything goes in clear. With it, an nsqd that offers none is refused.
+    pub tls: Option<TlsConfig>,
+    /// What to ask nsqd for (default none). An nsqd without it, unlike one without TLS, is used all the same, with
+    /// a warning.
+    pub compression: Compression,
+    /// For an nsqd that wants AUTH; `None` (default): such an nsqd is refused. It goes in clear unless `tls` is
+    /// set.
+    pub auth_secret: Option<AuthSecret>,
 }
 
 impl Default for ConnectionConfig {
@@ -85,6 +98,7 @@ impl Default for ConnectionConfig {
             handshake_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(30),
+            read_timeout: None,
             tcp_keepalive: Duration::from_secs(30),
             tcp_user_timeout: Duration::from_secs(30),
             max_msg_size: 1 << 20,
@@ -94,6 +108,9 @@ impl Default for ConnectionConfig {
             output_buffer_timeout: None,
             topology_region: String::new(),
             topology_zone: String::new(),
+            tls: None,
+            compression: Compression::None,
+            auth_secret: None,
         }
     }
 }
@@ -122,11 +139,19 @@ impl ConnectionConfig {
 
     /// Longest silence of the peer before the connection is given up.
     pub(crate) fn read_timeout(&self) -> Duration {
-        2 * self.heartbeat_interval
+        self.read_timeout.unwrap_or(2 * self.heartbeat_interval)
     }
 
     pub(crate) fn identify_request(&self) -> IdentifyRequest {
+        let deflate_level = match self.compression {
+            Compression::Deflate { level } => i64::from(level),
+            _ => 0,
+        };
         IdentifyRequest {
+            tls_v1: self.tls.is_some(),
+            snappy: self.compression == Compression::Snappy,
+            deflate: deflate_level > 0,
+            deflate_level,
             client_id: self.client_id.clone(),
             hostname: self.hostname.clone(),
             user_agent: self.user_agent.clone(),
@@ -159,11 +184,23 @@ impl ConnectionConfig {
                 "heartbeat_interval is {given:?}: it must be {MIN_HEARTBEAT:?} to {MAX_HEARTBEAT:?}"
             ));
         }
+        if let Some(given) = self.read_timeout.filter(|given| *given <= self.heartbeat_interval) {
+            let heartbeat = self.heartbeat_interval;
+            return refuse(format!(
+                "read_timeout is {given:?}: it must be over the heartbeat_interval, {heartbeat:?}"
+            ));
+        }
         if !(1..=MAX_MESSAGE).contains(&self.max_msg_size) {
             let given = self.max_msg_size;
             return refuse(format!("max_msg_size is {given}: it must be 1 to {MAX_MESSAGE} bytes"));
         }
-        Ok(())
+        if let Compression::Deflate { level: level @ (0 | 10..) } = self.compression {
+            return refuse(format!("the deflate level is {level}: it must be 1 to 9"));
+        }
+        if self.auth_secret.as_ref().is_some_and(|secret| secret.as_bytes().is_empty()) {
+            return refuse("the auth_secret is empty".to_owned());
+        }
+        self.tls.as_ref().map_or(Ok(()), TlsConfig::check)
     }
 }
 
@@ -182,9 +219,12 @@ pub struct ConsumerConfig {
     pub topic: TopicName,
     /// The channel. SUB creates it where it does not exist.
     pub channel: ChannelName,
-    /// The nsqd to consume from, as `host:port` of the TCP port; at least one. One connection for each.
+    /// The nsqd to consume from, as `host:port` of the TCP port; one connection for each, for ever. At least one,
+    /// unless there is an nsqlookupd.
     pub nsqd_addresses: Vec<String>,
-    // nsqlookupd addresses will be a field here.
+    /// The nsqlookupds that tell where more nsqds are, and how they are asked. Both this and `nsqd_addresses` may
+    /// be given, as in go-nsq: an nsqd that is in both is connected to once.
+    pub lookup: LookupConfig,
     /// Messages that may be in flight over all connections, 1 to 1,000,000 (default 2500). Memory is bounded by
     /// twice that times the message size. With fewer than one for each nsqd, they take turns.
     pub max_in_flight: u32,
@@ -224,12 +264,14 @@ pub struct ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    /// The defaults for that topic and channel; [`ConsumerConfig::nsqd`] must follow at least once.
+    /// The defaults for that topic and channel; [`ConsumerConfig::nsqd`] or [`ConsumerConfig::lookupd`] must follow
+    /// at least once.
     pub fn new(topic: TopicName, channel: ChannelName) -> Self {
         Self {
             topic,
             channel,
             nsqd_addresses: Vec::new(),
+            lookup: LookupConfig::default(),
             max_in_flight: 2500,
             rdy: RdyMode::default(),
             low_rdy_timeout: Duration::from_secs(30),
@@ -250,6 +292,12 @@ impl ConsumerConfig {
     /// Adds an nsqd's TCP address, `host:port`.
     pub fn nsqd(mut self, address: impl Into<String>) -> Self {
         self.nsqd_addresses.push(address.into());
+        self
+    }
+
+    /// Adds an nsqlookupd's HTTP address, `host:port` or `http://host:port`.
+    pub fn lookupd(mut self, address: impl Into<String>) -> Self {
+        self.lookup.addresses.push(address.into());
         self
     }
 
@@ -294,7 +342,10 @@ impl ConsumerConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        check_addresses(&self.nsqd_addresses)?;
+        if self.nsqd_addresses.is_empty() && self.lookup.addresses.is_empty() {
+            return refuse("no nsqd address and no nsqlookupd address is given".to_owned());
+        }
+        self.lookup.check()?;
         if !(1..=MAX_IN_FLIGHT).contains(&self.max_in_flight) {
             let given = self.max_in_flight;
             return refuse(format!("max_in_flight is {given}: it must be 1 to {MAX_IN_FLIGHT}"));
@@ -392,7 +443,7 @@ mod tests {
     fn each_setting_out_of_range_is_named() {
         let ms = Duration::from_millis;
         check(|_| {}, "");
-        check(|c| c.nsqd_addresses.clear(), "no nsqd address is given");
+        check(|c| c.nsqd_addresses.clear(), "no nsqd address and no nsqlookupd address is given");
         check(|c| c.max_in_flight = 0, "max_in_flight is 0: it must be 1 to 1000000");
         check(|c| c.sample_rate = 100, "sample_rate is 100: it must be 0 to 99");
         check(
@@ -403,6 +454,11 @@ mod tests {
             |c| c.connection.write_timeout = Duration::ZERO,
             "write_timeout is 0ns: it must be at least 1 ms",
         );
+        check(
+            |c| c.connection.compression = Compression::Deflate { level: 10 },
+            "the deflate level is 10: it must be 1 to 9",
+        );
+        check(|c| c.connection.auth_secret = Some("".into()), "the auth_secret is empty");
         check(
             |c| c.connection.max_msg_size = 17 << 20,
             "max_msg_size is 17825792: it must be 1 to 16777186 bytes",

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::auth::AuthResponse;
 use crate::command::{Command, MAGIC};
+use crate::compression::{Compression, Compressor, Decompressor};
 use crate::config::ConnectionConfig;
 use crate::error::Error;
 use crate::error_code::ErrorCode;
@@ -86,12 +88,77 @@ impl<'a> Fresh<'a> {
             let count = response.max_rdy_count;
             return Err(self.protocol(format!("max_rdy_count is {count}: nothing can be received")));
         }
-        // TLS and compression were not asked for; this is where their upgrade goes, each with an OK behind it,
-        // and after them AUTH.
-        if response.tls_v1 || response.snappy || response.deflate {
-            return Err(self.protocol("TLS or compression without being asked for it".to_owned()));
+        self.upgrade(request, &response)?;
+        if response.auth_required {
+            self.authenticate()?;
         }
         Ok(Identified { fresh: self, response })
+    }
+
+    /// TLS, then compression, each with an OK of nsqd inside it.
+    fn upgrade(
+        &mut self,
+        request: &IdentifyRequest,
+        response: &IdentifyResponse,
+    ) -> Result<(), Error> {
+        let unasked = (response.tls_v1 && !request.tls_v1)
+            || (response.snappy && !request.snappy)
+            || (response.deflate && !request.deflate);
+        if unasked {
+            return Err(self.protocol("TLS or compression without being asked for it".to_owned()));
+        }
+        if let Some(tls) = &self.config.tls {
+            if !response.tls_v1 {
+                // Going on in clear is what go-nsq, pynsq and nsqjs do, and the secret goes with it.
+                return Err(Error::TlsDeclined { addr: self.transport.addr().to_string() });
+            }
+            let limit = self.config.handshake_timeout;
+            self.transport.start_tls(tls, Instant::now() + limit, limit)?;
+            self.upgraded("TLS", "waiting for OK inside TLS from")?;
+        }
+        if response.snappy {
+            self.transport.start_compression(Compressor::snappy(), Decompressor::snappy());
+            self.upgraded("snappy", "waiting for OK inside snappy from")?;
+        } else if response.deflate {
+            let level = response.deflate_level.clamp(1, 9) as u8;
+            self.transport.start_compression(Compressor::deflate(level), Decompressor::deflate());
+            self.upgraded("deflate", "waiting for OK inside deflate from")?;
+        } else if self.config.compression != Compression::None {
+            let addr = self.transport.addr();
+            log::warn!(
+                "{addr} does not offer the compression that was asked for; going on without"
+            );
+        }
+        Ok(())
+    }
+
+    fn upgraded(&mut self, to: &str, doing: &'static str) -> Result<(), Error> {
+        let answer = self.answer("IDENTIFY", doing)?;
+        if answer != OK {
+            let answer = answer.escape_ascii();
+            return Err(
+                self.protocol(format!("the first answer inside {to} is {answer:.64}, not OK"))
+            );
+        }
+        Ok(())
+    }
+
+    /// Behind every upgrade, so that the secret is encrypted where TLS was asked for.
+    fn authenticate(&mut self) -> Result<(), Error> {
+        let addr = self.transport.addr().clone();
+        let Some(secret) = &self.config.auth_secret else {
+            return Err(Error::AuthRequired { addr: addr.to_string() });
+        };
+        let mut wire = Vec::new();
+        Command::Auth(secret.as_bytes()).encode(&mut wire);
+        self.transport.write(&wire, self.config.write_timeout)?;
+        let answer = self.answer("AUTH", "waiting for the answer to AUTH from")?;
+        let AuthResponse { identity, permission_count } =
+            serde_json::from_slice(&answer).map_err(|error| {
+                self.protocol(format!("the answer to AUTH is no such JSON object: {error}"))
+            })?;
+        log::debug!("{addr} knows us as {identity:?}, with {permission_count} permissions");
+        Ok(())
     }
 
     /// The response to `command`, with heartbeats answered on the way.
@@ -250,6 +317,8 @@ struct OutboxState {
     bytes: Vec<u8>,
     /// Kept apart so that nothing can stand in a heartbeat's way.
     nop: bool,
+    /// TLS has something to say for itself.
+    flush: bool,
     /// No more is taken; `true` from the start of an orderly end.
     ended: bool,
     /// What is left is not to be written any more.
@@ -281,6 +350,12 @@ impl Outbox {
         self.work.notify_one();
     }
 
+    /// Makes the writer write, be it nothing but what TLS has to say for itself.
+    fn flush(&self) {
+        self.state.lock().flush = true;
+        self.work.notify_one();
+    }
+
     /// Whether commands are still taken.
     pub(crate) fn is_open(&self) -> bool {
         !self.state.lock().ended
@@ -309,14 +384,14 @@ impl Outbox {
         self.state.lock().failure.clone()
     }
 
-    /// Waits for commands and swaps them into `bytes`; false when there will be none.
+    /// Waits for commands and swaps them into `bytes`, perhaps none for a flush; false when there will be none.
     fn take(&self, bytes: &mut Vec<u8>) -> bool {
         bytes.clear();
         if bytes.capacity() > OUTBOX_AT_REST {
             *bytes = Vec::new();
         }
         let mut state = self.state.lock();
-        while state.bytes.is_empty() && !state.nop && !state.ended {
+        while state.bytes.is_empty() && !state.nop && !state.flush && !state.ended {
             self.work.wait(&mut state);
         }
         if state.aborted {
@@ -327,7 +402,8 @@ impl Outbox {
             Command::Nop.encode(&mut state.bytes);
         }
         std::mem::swap(&mut state.bytes, bytes);
-        !bytes.is_empty()
+        // Every write flushes.
+        std::mem::take(&mut state.flush) || !bytes.is_empty()
     }
 }
 
@@ -374,6 +450,9 @@ impl Reader {
     ) -> Result<(), Error> {
         let count = self.read.read(self.decoder.space())?;
         self.decoder.advance(count);
+        if self.read.take_flush() {
+            connection.outbox.flush();
+        }
         // What came before an undecodable frame still counts.
         let decoded = self.hand_over(connection, sink);
         sink.read_done().and(decoded)
@@ -422,6 +501,20 @@ mod tests {
         outbox.nop();
         assert!(outbox.take(&mut bytes));
         assert_eq!(bytes, b"NOP\n");
+    }
+
+    #[test]
+    fn a_flush_wakes_the_writer_once_and_also_with_nothing_to_write() {
+        let (outbox, mut bytes) = (Outbox::default(), vec![7]);
+        outbox.flush();
+        assert!(outbox.take(&mut bytes));
+        assert_eq!(bytes, b"");
+        outbox.flush();
+        assert!(push(&outbox, Command::Cls));
+        assert!(outbox.take(&mut bytes));
+        assert_eq!(bytes, b"CLS\n");
+        outbox.finish();
+        assert!(!outbox.take(&mut bytes));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The consumer: what a user starts, receives batches from, and stops.
 //!
 //! Its threads are one reader (`nsq-read-N`) and one writer (`nsq-write-N`) for each nsqd; [`crate::session`] has
-//! what they do. Everything here runs on the caller's threads.
+//! what they do. With nsqlookupds come `nsq-lookup` and `nsq-dial`, of [`crate::discovery`]. Everything here runs on the caller's threads.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,10 +14,11 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::config::ConsumerConfig;
 use crate::delivery::{Batch, Delivery};
+use crate::discovery::{Discovery, LookupdStats, Told, Unreachable};
 use crate::error::Error;
 use crate::flow::{BackoffStats, Pause, run_flow};
 use crate::queue::{Nothing, Queue};
-use crate::session::{Link, Session, Shared, run_link};
+use crate::session::{Departed, Link, Session, Shared, run_link};
 use crate::thread::{Never, OwnedThread, StopSource, stop_pair};
 
 /// How long nsqd may take to read the last answers and close its side, once all is answered. It is a local
@@ -34,6 +35,8 @@ const LATE_MESSAGE: Duration = Duration::from_millis(10);
 /// again by nsqd once their msg-timeout has passed.
 pub struct Consumer {
     shared: Arc<Shared>,
+    /// What discovery tells, where there is any.
+    told: Option<Arc<Mutex<Told>>>,
     phase: Mutex<Phase>,
     stopped: Condvar,
 }
@@ -47,6 +50,7 @@ enum Phase {
 struct Threads {
     // Drop order is load-bearing: the stop signal must be given before the joins below it start.
     stop: StopSource,
+    discovery: Option<Discovery>,
     /// Touches what is held until a stop has waited for it.
     stop_flow: StopSource,
     flow: OwnedThread<()>,
@@ -60,50 +64,64 @@ struct Threads {
 pub struct Unanswered(pub u64);
 
 impl Consumer {
-    /// Connects to every nsqd of `config` once and subscribes; from then on each one that is lost, or was not
-    /// there, is tried again for ever.
+    /// Connects to every nsqd of `config` once and subscribes, and asks its nsqlookupds once; from then on each
+    /// nsqd that is lost, or was not there, is tried again for ever, and new ones are found.
+    ///
+    /// It is started when one nsqd of the configuration works or one nsqlookupd answers, whatever it knows: before
+    /// the first publish nobody knows the topic. How the nsqds that they name fare, [`Consumer::stats`] tells.
     ///
     /// # Errors
-    /// [`Error::Config`] for a setting out of range; when no nsqd works, the most telling of their errors:
+    /// [`Error::Config`] for a setting out of range; when nothing works, the most telling of the errors:
     /// a refusal ([`Error::Refused`]) before an undecodable answer ([`Error::Decode`], an HTTP port for example)
-    /// before a failed connection ([`Error::Connect`], [`Error::Resolve`], [`Error::Timeout`] …).
+    /// before a failed connection ([`Error::Connect`], [`Error::Resolve`], [`Error::Timeout`], [`Error::Lookup`] …).
     ///
     /// Source: <https://nsq.io/clients/tcp_protocol_spec.html>
     pub fn start(config: ConsumerConfig) -> Result<Self, Error> {
         config.check()?;
         let shared = Arc::new(Shared::new(config));
-        if (shared.config.max_in_flight as usize) < shared.links.len() {
-            let (messages, nsqds) = (shared.config.max_in_flight, shared.links.len());
+        let slots = shared.slots();
+        if (shared.config.max_in_flight as usize) < slots.len() {
+            let (messages, nsqds) = (shared.config.max_in_flight, slots.len());
             log::info!("max_in_flight is {messages} for {nsqds} nsqd: they take turns");
         }
         let (stop, token) = stop_pair();
         let (alive, ended) = bounded(0);
-        // One slot for each link, so that no link waits for us.
-        let (first, outcomes) = bounded(shared.links.len());
+        let expected = slots.len() + usize::from(!shared.config.lookup.addresses.is_empty());
+        // One slot for each, so that nobody waits for us.
+        let (first, outcomes) = bounded(expected);
         let (stop_flow, flow_token) = stop_pair();
         let flow = OwnedThread::spawn("nsq-flow", {
             let shared = shared.clone();
             move || run_flow(shared, flow_token)
         })
         .map_err(|source| Error::Thread { name: "nsq-flow".into(), source: Arc::new(source) })?;
-        let mut threads = Threads { stop, stop_flow, flow, links: Vec::new(), ended };
-        for index in 0..shared.links.len() {
+        let links = Vec::new();
+        let mut threads = Threads { stop, discovery: None, stop_flow, flow, links, ended };
+        for (index, link) in slots.iter().flatten().enumerate() {
             let name = format!("nsq-read-{}", index % 100_000);
-            let link = {
-                let (shared, token) = (shared.clone(), token.clone());
+            let thread = {
+                let (shared, link, token) = (shared.clone(), link.clone(), token.clone());
                 let (first, alive) = (first.clone(), alive.clone());
-                OwnedThread::spawn(&name, move || run_link(shared, index, token, first, alive))
+                OwnedThread::spawn(&name, move || run_link(shared, link, token, first, alive))
             };
             threads.links.push(
-                link.map_err(|source| Error::Thread { name, source: Arc::new(source) })
+                thread
+                    .map_err(|source| Error::Thread { name, source: Arc::new(source) })
                     .inspect_err(|_| close_all(&shared))?,
             );
         }
+        let mut told = None;
+        if !shared.config.lookup.addresses.is_empty() {
+            let discovery = Discovery::start(&shared, &token, first.clone(), alive.clone())
+                .inspect_err(|_| close_all(&shared))?;
+            told = Some(discovery.told.clone());
+            threads.discovery = Some(discovery);
+        }
         drop((first, alive));
-        let outcomes: Vec<_> = outcomes.iter().take(shared.links.len()).collect();
+        let outcomes: Vec<_> = outcomes.iter().take(expected).collect();
         if outcomes.iter().any(Result::is_ok) {
             let phase = Mutex::new(Phase::Running(threads));
-            return Ok(Self { shared, phase, stopped: Condvar::new() });
+            return Ok(Self { shared, told, phase, stopped: Condvar::new() });
         }
         // No link is live, so dropping the threads' stop signal ends them.
         close_all(&shared);
@@ -181,12 +199,13 @@ impl Consumer {
     }
 
     fn close(&self, threads: Threads, timeout: Duration) -> Unanswered {
-        let Threads { stop, stop_flow, flow, links, ended } = threads;
+        let Threads { stop, mut discovery, stop_flow, flow, links, ended } = threads;
         let shared = &self.shared;
         let deadline = Instant::now() + timeout;
         // 1. No new connection; CLS on those that are.
         drop(stop);
-        shared.links.iter().for_each(Link::stop_connecting);
+        discovery.iter_mut().for_each(Discovery::interrupt);
+        shared.stop_connecting();
         shared.begin_stop();
         // 2. nsqd agrees, so that nothing more comes, but for one message that was on its way.
         shared.wait_until(deadline, || live(shared).all(|session| session.has_close_wait()));
@@ -207,6 +226,7 @@ impl Consumer {
         close_all(shared);
         drop(stop_flow);
         flow.join();
+        discovery.into_iter().for_each(Discovery::join);
         links.into_iter().for_each(OwnedThread::join);
         unanswered
     }
@@ -214,9 +234,16 @@ impl Consumer {
     /// What each connection did so far.
     pub fn stats(&self) -> ConsumerStats {
         let connections =
-            self.shared.links.iter().map(|link| ConnectionStats::of(&self.shared, link)).collect();
+            self.shared.links().map(|link| ConnectionStats::of(&self.shared, &link)).collect();
+        let (lookupds, unreachable) = self.told.as_ref().map_or_else(Default::default, |told| {
+            let told = told.lock();
+            (told.lookupds.clone(), told.unreachable())
+        });
         ConsumerStats {
             connections,
+            departed: self.shared.departed(),
+            lookupds,
+            unreachable,
             queued_batches: self.shared.queue.len(),
             in_flight: self.shared.in_flight.load(Ordering::SeqCst),
             peak_in_flight: self.shared.peak_in_flight.load(Ordering::Relaxed),
@@ -234,18 +261,19 @@ impl Drop for Consumer {
 
 impl std::fmt::Debug for Consumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ConsumerConfig { topic, channel, nsqd_addresses, .. } = &self.shared.config;
-        write!(f, "Consumer({topic}/{channel} from {nsqd_addresses:?})")
+        let ConsumerConfig { topic, channel, nsqd_addresses, lookup, .. } = &self.shared.config;
+        let lookupds = &lookup.addresses;
+        write!(f, "Consumer({topic}/{channel} from {nsqd_addresses:?} and {lookupds:?})")
     }
 }
 
-fn live(shared: &Shared) -> impl Iterator<Item = Arc<Session>> + use<'_> {
-    shared.links.iter().filter_map(Link::live)
+fn live(shared: &Shared) -> impl Iterator<Item = Arc<Session>> + use<> {
+    shared.links().filter_map(|link| link.live())
 }
 
 /// Ends every connection, also one that is being made.
 fn close_all(shared: &Shared) {
-    shared.links.iter().for_each(Link::stop_connecting);
+    shared.stop_connecting();
     live(shared).for_each(|session| session.connection().close());
 }
 
@@ -381,8 +409,14 @@ impl std::fmt::Debug for Batches {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConsumerStats {
-    /// One for each nsqd of the configuration, in its order.
+    /// One for each nsqd: those of the configuration, in its order, then those that were found.
     pub connections: Vec<ConnectionStats>,
+    /// What was done with nsqds that are gone.
+    pub departed: Departed,
+    /// One for each nsqlookupd of the configuration, in its order.
+    pub lookupds: Vec<LookupdStats>,
+    /// nsqds that an nsqlookupd names and that could not be connected to when last tried; at most 100 are shown.
+    pub unreachable: Vec<Unreachable>,
     /// Batches that no worker has taken yet.
     pub queued_batches: usize,
     /// Messages received and not answered, over all connections, those that are gone included.
@@ -399,8 +433,10 @@ pub struct ConsumerStats {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionStats {
-    /// As configured.
+    /// As configured, or as found.
     pub address: String,
+    /// The nsqlookupd that named it first; `None` for one of the configuration.
+    pub lookupd: Option<String>,
     /// Whether a connection stands now.
     pub connected: bool,
     /// What nsqd was told last; 0 while not connected.
@@ -440,6 +476,7 @@ impl ConnectionStats {
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Self {
             address: link.addr.to_string(),
+            lookupd: link.lookupd.as_ref().map(|lookupd| lookupd.to_string()),
             connected: live.is_some(),
             rdy: live.as_ref().map_or(0, |session| session.rdy()),
             pause: live.map_or(Some(Pause::NotConnected), |session| session.pause()),

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compression::DecompressError;
 use crate::error_code::ErrorCode;
 use crate::frame::DecodeError;
 
@@ -35,6 +36,25 @@ pub enum Error {
         addr: String,
         /// Of the last IP address tried.
         source: Arc<io::Error>,
+    },
+    /// An nsqlookupd did not tell where the nsqds are.
+    #[error("cannot ask nsqlookupd {lookupd}")]
+    Lookup {
+        /// As configured.
+        lookupd: String,
+        /// Why: it cannot be reached, is too slow, or its answer is none.
+        source: Arc<io::Error>,
+    },
+    /// An nsqd that an nsqlookupd named cannot be reached.
+    ///
+    /// nsqd tells nsqlookupd where it is by its `--broadcast-address`, its host's name by default, which need not
+    /// mean anything here: see [`crate::LookupConfig::broadcast_map`].
+    #[error("nsqlookupd {lookupd} names an nsqd that does not work")]
+    Discovered {
+        /// As configured.
+        lookupd: String,
+        /// Names the nsqd's address.
+        source: Box<Error>,
     },
     /// The socket failed.
     #[error("{doing} {addr} broke off")]
@@ -90,6 +110,39 @@ pub enum Error {
         /// What came, and what was allowed.
         what: String,
     },
+    /// TLS failed: the handshake, a certificate, or a record behind it.
+    #[error("TLS with {addr} failed{hint}")]
+    Tls {
+        /// As configured.
+        addr: String,
+        /// What to do about it, where that is known.
+        hint: &'static str,
+        /// What is wrong, in the TLS library's words.
+        source: Arc<io::Error>,
+    },
+    /// TLS is configured and this nsqd offers none. Nothing but IDENTIFY was sent, and nothing will be.
+    #[error(
+        "{addr} offers no TLS, without which this client is told not to go on: start nsqd with --tls-cert \
+         and --tls-key"
+    )]
+    TlsDeclined {
+        /// As configured.
+        addr: String,
+    },
+    /// nsqd wants AUTH and no secret is configured.
+    #[error("{addr} wants AUTH: configure an auth_secret")]
+    AuthRequired {
+        /// As configured.
+        addr: String,
+    },
+    /// The peer's bytes are not of the compression that was agreed.
+    #[error("cannot decompress what {addr} sends")]
+    Decompress {
+        /// As configured.
+        addr: String,
+        /// Why.
+        source: DecompressError,
+    },
     /// The client was stopped while it worked on this.
     #[error("the client was stopped")]
     Stopped,
@@ -117,10 +170,23 @@ impl Error {
     pub(crate) fn weight(&self) -> u8 {
         match self {
             Error::Config { .. } | Error::Thread { .. } => 4,
-            Error::Refused { .. } => 3,
+            Error::Refused { .. } | Error::AuthRequired { .. } => 3,
+            Error::Tls { .. } | Error::TlsDeclined { .. } => 3,
+            Error::Decompress { .. } => 2,
             Error::Decode { .. } | Error::Protocol { .. } => 2,
             Error::Stopped => 0,
+            Error::Discovered { source, .. } => source.weight(),
             _ => 1,
+        }
+    }
+
+    /// Adds where the address comes from to an error about the address.
+    pub(crate) fn found_through(self, lookupd: &str) -> Self {
+        match self {
+            Error::Resolve { .. } | Error::Connect { .. } => {
+                Error::Discovered { lookupd: lookupd.to_owned(), source: Box::new(self) }
+            }
+            other => other,
         }
     }
 

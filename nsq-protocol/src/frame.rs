@@ -6,6 +6,7 @@
 //! ```
 
 use crate::message::{MESSAGE_HEAD_LEN, MessageRef};
+use crate::stream_buffer::StreamBuffer;
 
 /// What a heartbeat's response frame holds; NOP (or any command) answers it.
 pub const HEARTBEAT: &[u8] = b"_heartbeat_";
@@ -94,45 +95,29 @@ impl Frame<'_> {
 /// Costs 64 KiB at rest; a larger frame grows it, for that frame only.
 #[derive(Debug)]
 pub struct FrameDecoder {
-    /// All initialised; what is read but not yet decoded lies in `start..end`.
-    buf: Vec<u8>,
-    start: usize,
-    end: usize,
+    buffer: StreamBuffer,
     max_frame: usize,
 }
 
 impl FrameDecoder {
     /// A decoder that refuses frames whose size field is over `max_frame`, at most [`HARD_MAX_FRAME`].
     pub fn new(max_frame: usize) -> Self {
-        Self { buf: vec![0; BUFFER], start: 0, end: 0, max_frame: max_frame.min(HARD_MAX_FRAME) }
+        Self { buffer: StreamBuffer::new(BUFFER), max_frame: max_frame.min(HARD_MAX_FRAME) }
     }
 
     /// Where the next bytes of the stream belong: never empty. Tell [`FrameDecoder::advance`] how many came.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            if self.buf.len() > BUFFER {
-                self.buf = vec![0; BUFFER];
-            }
-        }
         // The size was checked by `next_frame`, which must have asked for more bytes to get here.
-        let wanted = match self.buf[self.start..self.end].first_chunk::<4>() {
-            Some(size) => (4 + u32::from_be_bytes(*size) as usize).min(4 + self.max_frame),
+        let wanted = match self.buffer.pending().first_chunk::<4>() {
+            Some(size) => 4 + (u32::from_be_bytes(*size) as usize).min(self.max_frame),
             None => HEAD,
         };
-        if self.start + wanted.max(BUFFER / 4) > self.buf.len() {
-            self.buf.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        if self.buf.len() < wanted || self.end == self.buf.len() {
-            self.buf.resize(wanted.max(self.buf.len() + BUFFER), 0);
-        }
-        &mut self.buf[self.end..]
+        self.buffer.space(wanted)
     }
 
     /// Says that `count` bytes were written to the front of [`FrameDecoder::space`].
     pub fn advance(&mut self, count: usize) {
-        self.end = (self.end + count).min(self.buf.len());
+        self.buffer.advance(count);
     }
 
     /// Adds bytes as the socket produced them; any split is fine.
@@ -151,7 +136,7 @@ impl FrameDecoder {
     /// # Errors
     /// [`DecodeError`] when the bytes are no frame: drop the connection.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
-        let pending = &self.buf[self.start..self.end];
+        let pending = self.buffer.pending();
         let Some(size) = pending.first_chunk::<4>() else { return Ok(None) };
         if size == b"HTTP" {
             return Err(DecodeError::HttpPeer);
@@ -163,9 +148,12 @@ impl FrameDecoder {
         if size < 4 {
             return Err(DecodeError::FrameTooSmall { size });
         }
-        let Some(frame) = pending.get(4..4 + size as usize) else { return Ok(None) };
+        let len = 4 + size as usize;
+        if pending.len() < len {
+            return Ok(None);
+        }
+        let frame = &self.buffer.take(len)[4..];
         let (frame_type, data) = frame.split_first_chunk::<4>().expect("size >= 4 checked above");
-        self.start += 4 + size as usize;
         match u32::from_be_bytes(*frame_type) {
             TYPE_RESPONSE => Ok(Some(Frame::Response(data))),
             TYPE_ERROR => Ok(Some(Frame::Error(data))),
@@ -178,7 +166,7 @@ impl FrameDecoder {
 
     /// Bytes read but not yet decoded.
     pub fn pending(&self) -> usize {
-        self.end - self.start
+        self.buffer.pending().len()
     }
 }
 
@@ -238,7 +226,7 @@ mod tests {
         decoder.push(&wire);
         assert_eq!(decoder.next_frame(), Ok(Some(Frame::Response(&body))));
         decoder.space();
-        assert_eq!(decoder.buf.len(), BUFFER);
+        assert_eq!(decoder.buffer.capacity(), BUFFER);
     }
 
     #[derive(Clone, Debug)]
@@ -315,7 +303,7 @@ mod tests {
                         Err(_) => return Ok(()),
                     }
                 }
-                prop_assert!(decoder.buf.len() <= (1 << 20) + 4 + 2 * BUFFER);
+                prop_assert!(decoder.buffer.capacity() <= (1 << 20) + 4 + 2 * BUFFER);
             }
         }
     }

@@ -53,11 +53,12 @@
 //! - The wire protocol, both ways, without IO: [`Command`], [`Frame`] and their decoders.
 //! - A consumer of several nsqd and a producer that moves from one nsqd to the next. Both reconnect, bound
 //!   everything they hold, answer heartbeats whatever the caller does, and find a dead peer after two heartbeats.
+//! - TLS 1.2 and 1.3 with client certificates ([`TlsConfig`]), snappy and deflate ([`Compression`]), AUTH
+//!   ([`AuthSecret`]). An nsqd that declines TLS is left; nothing of yours goes to it in clear.
 //! - nsqd's HTTP API: [`Admin`].
 //!
 //! # Not here yet
-//! TLS, snappy, deflate, AUTH, discovery by nsqlookupd, backoff after failed messages, an RDY that follows the
-//! load.
+//! Discovery by nsqlookupd, backoff after failed messages, an RDY that follows the load.
 //!
 //! # Out of scope
 //! Async; a limit on attempts (they are visible, dropping a message is the caller's decision); exactly-once.
@@ -67,28 +68,37 @@
 //! joined by the [`Consumer`] or [`Producer`] that it belongs to.
 
 mod admin;
+mod auth;
 mod backoff;
 mod command;
+mod compression;
 mod config;
 mod connection;
 mod consumer;
 mod delivery;
+mod directory;
+mod discovery;
 mod error;
 mod error_code;
 mod flow;
 mod frame;
 mod identify;
+mod lookup;
 mod message;
 mod names;
+mod options;
 mod pace;
 mod pipeline;
 mod producer;
 mod queue;
 mod rdy;
+mod resolve;
 mod retry;
 mod session;
+mod stream_buffer;
 #[doc(hidden)]
 pub mod thread;
+mod tls;
 mod touch;
 mod transport;
 
@@ -96,20 +106,30 @@ pub use admin::{
     Admin, AdminError, ChannelStats, ClientStats, NodeInfo, NodeStats, PubCount, StatsFilter,
     TopicStats,
 };
+pub use auth::AuthSecret;
 pub use command::{
     Bodies, BodiesBuf, Command, CommandDecoder, CommandError, CommandLimits, MAGIC, MAX_LINE,
 };
+pub use compression::{Compression, DecompressError};
+#[doc(hidden)]
+pub use compression::{fuzz_deflate, fuzz_snappy};
 pub use config::{ConnectionConfig, ConsumerConfig, ProducerConfig};
 pub use consumer::{
     Batches, ConnectionStats, Consumer, ConsumerStats, RecvTimeoutError, RunningConsumer,
     Unanswered,
 };
 pub use delivery::{Batch, Delivery, Messages};
+pub use discovery::{LookupdStats, Unreachable};
 pub use error::{Error, PublishError, Unpublished};
 pub use error_code::ErrorCode;
 pub use flow::{BackoffStats, GiveUp, Pause, RdyMode};
 pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};
 pub use identify::{IdentifyRequest, IdentifyResponse};
+#[doc(hidden)]
+pub use lookup::fuzz_lookup;
+pub use lookup::{LookupConfig, NsqdNode};
 pub use message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
 pub use names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use producer::{Producer, ProducerConnectionStats, ProducerStats, Receipt};
+pub use session::Departed;
+pub use tls::{ClientCertificate, TlsConfig, TlsVersion};

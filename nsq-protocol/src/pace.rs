@@ -443,7 +443,7 @@ mod tests {
                 // The ticker of 25 ms.
                 if self.nsqd_in_flight >= self.nsqd_rdy
                     || self.buffer.len() >= BUFFER
-                    || self.step % 2500 == 0
+                    || self.step.is_multiple_of(2500)
                 {
                     self.flush();
                 }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
@@ -56,6 +56,7 @@ struct Window {
 struct Pending {
     command: &'static str,
     bytes: usize,
+    sent: Instant,
     answer: Sender<Answer>,
 }
 
@@ -168,7 +169,17 @@ impl Session {
             {
                 break;
             }
-            if self.room.wait_until(&mut window, deadline).timed_out() {
+            // The oldest answer may be overdue with nobody but us waiting.
+            let limit = config.response_timeout;
+            let oldest = window.pending.front().map_or(deadline, |pending| pending.sent + limit);
+            if Instant::now() >= oldest {
+                drop(window);
+                let error = self.late(limit);
+                self.end(error.clone());
+                return Err(Rejected::Ended(error));
+            }
+            let timed_out = self.room.wait_until(&mut window, deadline.min(oldest)).timed_out();
+            if timed_out && Instant::now() >= deadline {
                 return Err(Rejected::Full);
             }
         }
@@ -177,7 +188,8 @@ impl Session {
             let addr = self.connection.addr.to_string();
             return Err(Rejected::Ended(Error::Closed { addr }));
         }
-        window.pending.push_back(Pending { command: command.name(), bytes, answer });
+        let sent = Instant::now();
+        window.pending.push_back(Pending { command: command.name(), bytes, sent, answer });
         window.bytes += bytes;
         Ok(answers)
     }
@@ -218,6 +230,12 @@ impl Session {
             let _ = pending.answer.try_send(Answer::Lost(error.clone()));
         }
         self.connection.close();
+    }
+
+    /// An answer did not come in time.
+    pub(crate) fn late(&self, limit: Duration) -> Error {
+        let addr = self.connection.addr.to_string();
+        Error::Timeout { addr, doing: "waiting for an answer from", limit }
     }
 
     pub(crate) fn ended(&self) -> Option<Error> {

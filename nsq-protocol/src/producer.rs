@@ -416,8 +416,7 @@ impl Shared {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Disconnected) => Answer::Lost(Error::Stopped),
             Err(RecvTimeoutError::Timeout) => {
-                let addr = attempt.session.connection.addr.to_string();
-                let error = Error::Timeout { addr, doing: "waiting for an answer from", limit };
+                let error = attempt.session.late(limit);
                 // Answers come in order: none behind this one can come either. Another try needs a new connection.
                 if attempt.sent.elapsed() >= limit {
                     attempt.session.end(error.clone());
@@ -562,7 +561,10 @@ impl Shared {
             }
             Err(error) => {
                 state.not_before = Instant::now() + state.backoff.next_delay(random());
-                log::warn!("{}", error.to_line());
+                // As long as none has worked, whoever connects is told.
+                let told = link.counts.connections.load(Ordering::Relaxed) == 0;
+                let level = if told { log::Level::Debug } else { log::Level::Warn };
+                log::log!(level, "{}", error.to_line());
                 state.last_error = Some(error.clone());
                 Found::Failed(error)
             }

@@ -1,10 +1,11 @@
 //! A consumer's connections: one link for each nsqd, one session for each connection of a link, and the accounts
 //! of what is held.
 //!
-//! Each link has a thread, `nsq-read-N`, that connects, then reads until the connection ends, then waits and
-//! connects again. Everything else here runs on the threads of the callers.
+//! Each link of the configuration has a thread, `nsq-read-N`, that connects, then reads until the connection ends,
+//! then waits and connects again; [`crate::discovery`] has the other links, which come and go. Everything else here runs on the threads of the callers.
 //!
-//! Lock order: budget, then a link's slot, then a session's pace or touches, then an outbox.
+//! Lock order: budget, then the table of links, then a link's slot, then a session's pace or touches, then an
+//! outbox.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -64,7 +65,7 @@ pub(crate) struct Origin {
 pub(crate) struct Shared {
     pub(crate) config: ConsumerConfig,
     pub(crate) queue: Queue<Batch>,
-    pub(crate) links: Vec<Link>,
+    links: Mutex<LinkTable>,
     budget: Mutex<Budget>,
     pub(crate) waker: Waker,
     /// The backoff's epoch, and whether it waits for a message of that epoch to be finished.
@@ -84,9 +85,40 @@ pub(crate) struct Shared {
     started: Instant,
 }
 
+/// A place for a link; its number stays the same while the link is in it.
+pub(crate) type Slots = Arc<[Option<Arc<Link>>]>;
+
+/// The consumer's links. Replaced as a whole, so that whoever reads one state needs no lock meanwhile.
+struct LinkTable {
+    slots: Slots,
+    /// No link comes any more.
+    closed: bool,
+    departed: Departed,
+}
+
+/// What was done with nsqds that a consumer has let go: no nsqlookupd names them any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Departed {
+    /// How many.
+    pub nsqds: u64,
+    /// Their deliveries.
+    pub messages: u64,
+    /// FINs handed to their connections.
+    pub finished: u64,
+    /// REQs handed to their connections.
+    pub requeued: u64,
+}
+
 /// One nsqd of a consumer, over all its connections.
 pub(crate) struct Link {
     pub(crate) addr: Arc<str>,
+    /// The nsqlookupd that named it; none for one of the configuration.
+    pub(crate) lookupd: Option<Arc<str>>,
+    /// For the names of its threads.
+    number: usize,
+    /// It is to leave its slot once nothing of it is held.
+    leaving: AtomicBool,
     slot: Mutex<Slot>,
     /// Messages handed over and not answered, of all its connections.
     held: AtomicU64,
@@ -124,7 +156,7 @@ fn add(counter: &AtomicU64, count: u64) {
 /// One connection, from SUB's OK on. Batches keep it alive after its end, so that late answers are harmless.
 pub(crate) struct Session {
     shared: Arc<Shared>,
-    index: usize,
+    link: Arc<Link>,
     connection: Arc<Connection>,
     max_rdy: u64,
     /// What nsqd was told last.
@@ -152,10 +184,6 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn link(&self) -> &Link {
-        &self.shared.links[self.index]
-    }
-
     pub(crate) fn addr(&self) -> &str {
         &self.connection.addr
     }
@@ -176,7 +204,7 @@ impl Session {
         answer: Answer,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
-        let counts = &self.link().counts;
+        let counts = &self.link.counts;
         if let Some(touches) = &self.touches {
             touches.lock().remove(origin.number, ids);
         }
@@ -194,7 +222,7 @@ impl Session {
         }
         // After it, or a stop could find nothing held and close the outbox in between. Sequentially consistent, as
         // is the flag: either we see the flag, or its setter sees our count.
-        self.link().held.fetch_sub(count, Ordering::SeqCst);
+        self.link.held.fetch_sub(count, Ordering::SeqCst);
         if self.shared.attention.load(Ordering::SeqCst) {
             self.shared.answered();
         }
@@ -286,7 +314,7 @@ impl Session {
     }
 
     pub(crate) fn touch(&self, count: u64, encode: impl FnOnce(&mut Vec<u8>)) {
-        let counts = &self.link().counts;
+        let counts = &self.link.counts;
         let sent = self.connection.outbox.append_optional(encode);
         add(if sent { &counts.touched } else { &counts.lost_answers }, count);
     }
@@ -361,13 +389,25 @@ fn hold_of(code: u8) -> Option<Hold> {
 }
 
 impl Link {
-    fn new(addr: &str) -> Self {
+    pub(crate) fn new(addr: &str, lookupd: Option<Arc<str>>, number: usize) -> Self {
         Self {
             addr: addr.into(),
+            lookupd,
+            number,
+            leaving: AtomicBool::new(false),
             slot: Mutex::default(),
             held: AtomicU64::new(0),
             counts: LinkCounts::default(),
         }
+    }
+
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Whether a connection stood once.
+    pub(crate) fn was_connected(&self) -> bool {
+        self.counts.connections.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn live(&self) -> Option<Arc<Session>> {
@@ -383,7 +423,7 @@ impl Link {
     }
 
     /// Lets no further connection come up; one that is being made ends.
-    pub(crate) fn stop_connecting(&self) {
+    fn stop_connecting(&self) {
         let mut slot = self.slot.lock();
         slot.stopping = true;
         let dialing = slot.dialing.take();
@@ -421,7 +461,9 @@ impl Link {
 
 impl Shared {
     pub(crate) fn new(config: ConsumerConfig) -> Self {
-        let links: Vec<_> = config.nsqd_addresses.iter().map(|addr| Link::new(addr)).collect();
+        let addresses = config.nsqd_addresses.iter().enumerate();
+        let slots: Slots =
+            addresses.map(|(number, addr)| Some(Arc::new(Link::new(addr, None, number)))).collect();
         Self {
             budget: Mutex::new(Budget::new(&config)),
             waker: Waker::new(),
@@ -431,7 +473,7 @@ impl Shared {
             in_flight: AtomicU64::new(0),
             peak_in_flight: AtomicU64::new(0),
             queue: Queue::new(),
-            links,
+            links: Mutex::new(LinkTable { slots, closed: false, departed: Departed::default() }),
             stopping: AtomicBool::new(false),
             attention: AtomicBool::new(false),
             progress: Mutex::new(()),
@@ -441,8 +483,82 @@ impl Shared {
         }
     }
 
+    /// The slots as they are now.
+    pub(crate) fn slots(&self) -> Slots {
+        self.links.lock().slots.clone()
+    }
+
+    /// The links as they are now.
+    pub(crate) fn links(&self) -> impl Iterator<Item = Arc<Link>> + use<> {
+        let slots = self.slots();
+        (0..slots.len()).filter_map(move |index| slots[index].clone())
+    }
+
+    /// What was done with links that are gone.
+    pub(crate) fn departed(&self) -> Departed {
+        self.links.lock().departed
+    }
+
+    /// Gives a link a slot; false when none may come any more.
+    pub(crate) fn add_link(&self, link: &Arc<Link>) -> bool {
+        let mut table = self.links.lock();
+        if table.closed {
+            drop(table);
+            link.stop_connecting();
+            return false;
+        }
+        let mut slots = table.slots.to_vec();
+        match slots.iter_mut().find(|slot| slot.is_none()) {
+            Some(free) => *free = Some(link.clone()),
+            None => slots.push(Some(link.clone())),
+        }
+        table.slots = slots.into();
+        true
+    }
+
+    /// Takes the link, which has no connection and gets none any more, out of its slot as soon as nothing of it is
+    /// held: until then it takes room.
+    pub(crate) fn remove_link(&self, link: &Link) {
+        link.leaving.store(true, Ordering::SeqCst);
+        self.clear_slots();
+    }
+
+    /// Clears the slots of links that are to leave and can.
+    pub(crate) fn clear_slots(&self) {
+        let leaves = |link: &Arc<Link>| link.leaving.load(Ordering::SeqCst) && link.held() == 0;
+        let mut table = self.links.lock();
+        if !table.slots.iter().flatten().any(leaves) {
+            return;
+        }
+        let mut slots = table.slots.to_vec();
+        for slot in &mut slots {
+            if let Some(link) = slot.take_if(|link| leaves(link)) {
+                let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+                let departed = &mut table.departed;
+                departed.nsqds += u64::from(read(&link.counts.connections) > 0);
+                departed.messages += read(&link.counts.messages);
+                departed.finished += read(&link.counts.finished);
+                departed.requeued += read(&link.counts.requeued);
+            }
+        }
+        while slots.last().is_some_and(Option::is_none) {
+            slots.pop();
+        }
+        table.slots = slots.into();
+    }
+
+    /// Lets no further connection come up; those that are being made end.
+    pub(crate) fn stop_connecting(&self) {
+        let slots = {
+            let mut table = self.links.lock();
+            table.closed = true;
+            table.slots.clone()
+        };
+        slots.iter().flatten().for_each(|link| link.stop_connecting());
+    }
+
     pub(crate) fn held(&self) -> u64 {
-        self.links.iter().map(Link::held).sum()
+        self.slots().iter().flatten().map(|link| link.held()).sum()
     }
 
     /// From now on connections are closed instead of filled.
@@ -482,7 +598,9 @@ impl Shared {
     }
 
     fn rebalance_with(&self, budget: &mut Budget) {
-        let sessions: Vec<_> = self.links.iter().map(Link::live).collect();
+        let slots = self.slots();
+        let live = |slot: &Option<Arc<Link>>| slot.as_ref().and_then(|link| link.live());
+        let sessions: Vec<_> = slots.iter().map(live).collect();
         self.epoch.store(budget.backoff.epoch(), Ordering::SeqCst);
         self.probing.store(budget.backoff.gate() == Gate::Probe, Ordering::SeqCst);
         if self.stopping.load(Ordering::SeqCst) {
@@ -492,19 +610,22 @@ impl Shared {
             budget.next_plan = None;
             return;
         }
-        let load = |(link, session): (&Link, &Option<Arc<Session>>)| {
+        let load = |(slot, session): (&Option<Arc<Link>>, &Option<Arc<Session>>)| {
             let in_flight = session.as_ref().map_or(0, |session| session.in_flight());
+            let held = slot.as_ref().map_or(0, |link| link.held());
             LinkLoad {
                 max_rdy: session.as_ref().map(|session| session.max_rdy),
                 want: session.as_ref().map_or(0, |session| session.want()),
                 in_flight,
-                left_over: link.held().saturating_sub(in_flight),
-                messages: link.counts.messages.load(Ordering::Relaxed),
+                left_over: held.saturating_sub(in_flight),
+                messages: slot
+                    .as_ref()
+                    .map_or(0, |link| link.counts.messages.load(Ordering::Relaxed)),
             }
         };
         // An answer that we miss here finds the flag set, waits for the budget's lock, and plans again.
         self.attention.store(true, Ordering::SeqCst);
-        let loads: Vec<_> = self.links.iter().zip(&sessions).map(load).collect();
+        let loads: Vec<_> = slots.iter().zip(&sessions).map(load).collect();
         let plan = budget.planner.plan(&loads, budget.backoff.gate(), Instant::now());
         if !plan.constrained && !self.stopping.load(Ordering::SeqCst) {
             self.attention.store(false, Ordering::SeqCst);
@@ -541,7 +662,7 @@ impl Shared {
 
     /// Does what is due, and says when the next thing is. Runs on the flow thread.
     pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
-        let sessions: Vec<_> = self.links.iter().filter_map(Link::live).collect();
+        let sessions: Vec<_> = self.links().filter_map(|link| link.live()).collect();
         let mut next: Option<Instant> = None;
         let mut changed = false;
         for session in &sessions {
@@ -585,66 +706,91 @@ impl Shared {
     }
 }
 
-/// The body of a link's thread. `first` learns how the first attempt went; `_alive` closes when the thread ends.
+/// How a connection, or the attempt to make it, ended.
+pub(crate) struct Ended {
+    pub(crate) error: Error,
+    /// It stood, and long enough that the next failure is a first one.
+    pub(crate) was_good: bool,
+}
+
+/// The body of the thread of a link of the configuration. `first` learns how the first attempt went; `_alive`
+/// closes when the thread ends.
 pub(crate) fn run_link(
     shared: Arc<Shared>,
-    index: usize,
+    link: Arc<Link>,
     stop: StopToken,
     first: Sender<Result<(), Error>>,
     _alive: Sender<Never>,
 ) {
-    let link = &shared.links[index];
     let config = &shared.config.connection;
     let mut backoff = Backoff::new(config.reconnect_min, config.reconnect_max);
     let mut first = Some(first);
     loop {
-        let began = Instant::now();
-        let ended = match shared.connect(link) {
-            Ok(subscribed) => serve(&shared, index, subscribed, &mut first),
-            Err(error) => error,
-        };
-        let was_live = link.live().is_some();
-        link.failed(&ended);
-        shared.rebalance();
-        shared.signal();
+        // The receiver waits for each link's first outcome; gone means that it gave up.
+        let Ended { error, was_good } = run_connection(&shared, &link, &mut || {
+            let _ = first.take().map(|first| first.send(Ok(())));
+        });
+        let mut level = log::Level::Warn;
         if let Some(first) = first.take() {
-            // The receiver waits for each link's first outcome; gone means that it gave up.
-            let _ = first.send(Err(ended.clone()));
+            let _ = first.send(Err(error.clone()));
+            // Whoever starts the consumer is told.
+            level = log::Level::Debug;
         }
-        if was_live && began.elapsed() > GOOD_CONNECTION {
+        if was_good {
             backoff.reset();
         }
         let delay = backoff.next_delay(random());
         if stop.is_stopped() {
             return;
         }
-        log::warn!("nsqd {}; the next attempt is in {delay:?}", ended.to_line());
+        log::log!(level, "nsqd {}; the next attempt is in {delay:?}", error.to_line());
         if stop.wait(delay) {
             return;
         }
     }
 }
 
+/// Connects, and reads until the connection ends; `on_live` is called once it stands.
+pub(crate) fn run_connection(
+    shared: &Arc<Shared>,
+    link: &Arc<Link>,
+    on_live: &mut dyn FnMut(),
+) -> Ended {
+    let began = Instant::now();
+    let error = match shared.connect(link) {
+        Ok(subscribed) => serve(shared, link, subscribed, on_live),
+        Err(error) => error,
+    };
+    let error = match &link.lookupd {
+        Some(lookupd) => error.found_through(lookupd),
+        None => error,
+    };
+    let was_good = link.live().is_some() && began.elapsed() > GOOD_CONNECTION;
+    link.failed(&error);
+    shared.rebalance();
+    shared.signal();
+    Ended { error, was_good }
+}
+
 /// Runs one connection to its end.
 fn serve(
     shared: &Arc<Shared>,
-    index: usize,
+    link: &Arc<Link>,
     subscribed: Subscribed<'_>,
-    first: &mut Option<Sender<Result<(), Error>>>,
+    on_live: &mut dyn FnMut(),
 ) -> Error {
-    let link = &shared.links[index];
     let response = subscribed.response();
     let max_rdy = response.max_rdy_count.unsigned_abs();
     let ms = |ms: i64| Duration::from_millis(ms.max(1).unsigned_abs());
     let touches = Touches::new(ms(response.msg_timeout), ms(response.max_msg_timeout));
     let pace = Pace::new(max_rdy, Instant::now());
-    let Running { connection, reader, writer } = match subscribed.start(index) {
+    let Running { connection, reader, writer } = match subscribed.start(link.number) {
         Ok(running) => running,
         Err(error) => return error,
     };
     let session = Arc::new(Session {
         shared: shared.clone(),
-        index,
+        link: link.clone(),
         connection: connection.clone(),
         max_rdy,
         rdy: AtomicU64::new(0),
@@ -661,9 +807,7 @@ fn serve(
         close_wait: AtomicBool::new(false),
     });
     let ended = if link.go_live(&session) {
-        if let Some(first) = first.take() {
-            let _ = first.send(Ok(()));
-        }
+        on_live();
         shared.rebalance();
         let mut sink = Deliver {
             session: &session,
@@ -695,7 +839,7 @@ impl Deliver<'_> {
     fn hand_over(&mut self) {
         let count = self.batch.len() as u64;
         let Some(first) = self.batch.first() else { return };
-        let (session, link) = (self.session, self.session.link());
+        let (session, link) = (self.session, &self.session.link);
         let shared = &session.shared;
         add(&link.counts.messages, count);
         if session.is_too_late(count) {
@@ -762,7 +906,7 @@ impl FrameSink for Deliver<'_> {
     }
 
     fn error(&mut self, code: ErrorCode, detail: String) -> Result<(), Error> {
-        let counts = &self.session.link().counts;
+        let counts = &self.session.link.counts;
         match code {
             ErrorCode::FinFailed => add(&counts.failed_finishes, 1),
             ErrorCode::ReqFailed => add(&counts.failed_requeues, 1),
@@ -778,7 +922,7 @@ impl FrameSink for Deliver<'_> {
 
     fn heartbeat(&mut self) {
         let ms = self.session.shared.started.elapsed().as_millis();
-        let counts = &self.session.link().counts;
+        let counts = &self.session.link.counts;
         counts.last_heartbeat_ms.store((ms as u64).max(1), Ordering::Relaxed);
     }
 

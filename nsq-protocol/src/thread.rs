@@ -61,6 +61,12 @@ impl<T> OwnedThread<T> {
         handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
+    /// Lets go of a thread that hangs in a system call which nothing can end: it ends when that call does. The one
+    /// way around joining, for name resolution only.
+    pub(crate) fn leave_behind(mut self) {
+        self.handle = None;
+    }
+
     /// Whether the thread's body has returned.
     pub fn is_finished(&self) -> bool {
         self.handle.as_ref().is_none_or(thread::JoinHandle::is_finished)

@@ -1,20 +1,32 @@
-//! One TCP socket to one nsqd: how it is opened, its options, its limits on waiting. The only file that touches
-//! sockets; TLS and compression will wrap the two halves here.
+//! One TCP socket to one nsqd: how it is opened, its options, its limits on waiting, and what lies between it and
+//! the frames. The only file that touches sockets.
 //!
-//! Runs on the thread that connects, then each half on its own.
+//! ```text
+//! socket -- ReadHalf ---> decrypt ---> decompress ---> frames       each step only where it was agreed
+//! socket <-- WriteHalf -- encrypt <--- compress <----- commands
+//! ```
+//!
+//! Runs on the thread that connects, then each half on its own. What is encrypted or compressed passes in pieces,
+//! so that a connection keeps a few hundred KiB, however large the message.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
+use crate::compression::{Compressor, Decompressor, PACK_MAX};
 use crate::config::ConnectionConfig;
 use crate::error::Error;
+use crate::resolve::resolve;
+use crate::tls::{Decrypted, TlsConfig, TlsReader, TlsWriter};
 
 /// What the peer must take within the write timeout: a peer that trickles is given up, a slow link is not.
 const WRITE_CHUNK: usize = 64 << 10;
+
+/// What is compressed and encrypted at a time, bytes.
+const PIECE: usize = PACK_MAX;
 
 /// Ends whatever another thread is waiting for on the socket, also while it is still connecting.
 #[derive(Clone, Debug)]
@@ -28,26 +40,124 @@ impl Closer {
 }
 
 /// A connected socket before its halves go to their threads.
-#[derive(Debug)]
 pub(crate) struct Transport {
     addr: Arc<str>,
     socket: Arc<Socket>,
+    inbound: Inbound,
+    outbound: Outbound,
 }
 
 /// The receiving half.
-#[derive(Debug)]
 pub(crate) struct ReadHalf {
     addr: Arc<str>,
     socket: Arc<Socket>,
+    inbound: Inbound,
     limit: Duration,
 }
 
 /// The sending half.
-#[derive(Debug)]
 pub(crate) struct WriteHalf {
     addr: Arc<str>,
     socket: Arc<Socket>,
+    outbound: Outbound,
     limit: Duration,
+}
+
+/// What received bytes pass through.
+#[derive(Default)]
+struct Inbound {
+    tls: Option<TlsReader>,
+    decompressor: Option<Decompressor>,
+}
+
+impl Inbound {
+    /// Gives decoded bytes, taking new ones by `fetch` only when none are left that can be decoded. 0 when
+    /// [`Inbound::take_flush`] must be asked before more can be waited for.
+    fn read(
+        &mut self,
+        addr: &str,
+        out: &mut [u8],
+        mut fetch: impl FnMut(&mut [u8]) -> Result<usize, Error>,
+    ) -> Result<usize, Error> {
+        let Some(decompressor) = &mut self.decompressor else {
+            return decrypt(&mut self.tls, addr, out, &mut fetch);
+        };
+        loop {
+            let failed = |source| Error::Decompress { addr: addr.to_owned(), source };
+            let count = decompressor.read(out).map_err(failed)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            let count = decrypt(&mut self.tls, addr, decompressor.space(), &mut fetch)?;
+            if count == 0 {
+                return Ok(0);
+            }
+            decompressor.advance(count);
+        }
+    }
+
+    fn take_flush(&mut self) -> bool {
+        self.tls.as_mut().is_some_and(TlsReader::take_flush)
+    }
+}
+
+/// As [`Inbound::read`], below the compression.
+fn decrypt(
+    tls: &mut Option<TlsReader>,
+    addr: &str,
+    out: &mut [u8],
+    fetch: &mut impl FnMut(&mut [u8]) -> Result<usize, Error>,
+) -> Result<usize, Error> {
+    let Some(tls) = tls else { return fetch(out) };
+    loop {
+        match tls.read(out)? {
+            Decrypted::Bytes(count) => return Ok(count),
+            Decrypted::Closed => return Err(Error::Closed { addr: addr.to_owned() }),
+            Decrypted::Starved if tls.wants_flush() => return Ok(0),
+            Decrypted::Starved => {
+                let count = fetch(tls.space())?;
+                tls.advance(count);
+            }
+        }
+    }
+}
+
+/// What bytes to be sent pass through.
+#[derive(Default)]
+struct Outbound {
+    tls: Option<TlsWriter>,
+    compressor: Option<Compressor>,
+}
+
+impl Outbound {
+    /// Hands `bytes` to `emit` as they go over the wire, and behind them nothing is left here. Without `bytes`,
+    /// only what TLS has to say for itself.
+    fn write(
+        &mut self,
+        addr: &str,
+        bytes: &[u8],
+        mut emit: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if self.tls.is_none() && self.compressor.is_none() {
+            return emit(bytes);
+        }
+        let mut rest = bytes;
+        loop {
+            let (mut piece, behind) = rest.split_at(rest.len().min(PIECE));
+            rest = behind;
+            if let (Some(compressor), false) = (&mut self.compressor, piece.is_empty()) {
+                let failed = |source| io_error(addr, "compressing for", source);
+                piece = compressor.pack(piece, rest.is_empty()).map_err(failed)?;
+            }
+            if let Some(tls) = &mut self.tls {
+                piece = tls.encrypt(piece)?;
+            }
+            emit(piece)?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
 }
 
 impl Transport {
@@ -62,7 +172,7 @@ impl Transport {
     ) -> Result<Self, Error> {
         let unresolved =
             |source: io::Error| Error::Resolve { addr: addr.to_string(), source: Arc::new(source) };
-        let ips: Vec<SocketAddr> = addr.to_socket_addrs().map_err(unresolved)?.collect();
+        let ips = resolve(addr, config.connect_timeout).map_err(unresolved)?;
         let deadline = Instant::now() + config.connect_timeout;
         let mut last = None;
         for (index, ip) in ips.iter().enumerate() {
@@ -73,7 +183,10 @@ impl Transport {
                 break;
             }
             match connect(*ip, share, config, watch) {
-                Ok(Some(socket)) => return Ok(Self { addr: addr.clone(), socket }),
+                Ok(Some(socket)) => {
+                    let (inbound, outbound) = Default::default();
+                    return Ok(Self { addr: addr.clone(), socket, inbound, outbound });
+                }
                 Ok(None) => return Err(Error::Stopped),
                 Err(error) => last = Some(error),
             }
@@ -92,30 +205,66 @@ impl Transport {
 
     /// Reads what there is, at least one byte, until `deadline`; `doing` and `limit` name it in the error.
     pub(crate) fn read(
-        &self,
+        &mut self,
         buf: &mut [u8],
         doing: &'static str,
         deadline: Instant,
         limit: Duration,
     ) -> Result<usize, Error> {
-        let late = || Error::Timeout { addr: self.addr.to_string(), doing, limit };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(late());
-        }
-        let failed = |source| io_error(&self.addr, "reading from", source);
-        self.socket.set_read_timeout(Some(left)).map_err(failed)?;
-        match read_some(&self.socket, buf) {
-            Ok(0) => Err(Error::Closed { addr: self.addr.to_string() }),
-            Ok(count) => Ok(count),
-            Err(error) if is_timeout(&error) => Err(late()),
-            Err(error) => Err(failed(error)),
+        let Self { addr, socket, inbound, .. } = self;
+        loop {
+            let fetch = |buf: &mut [u8]| read_until(addr, socket, buf, doing, deadline, limit);
+            let count = inbound.read(addr, buf, fetch)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            inbound.take_flush();
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.outbound.write(addr, b"", |bytes| write_all(addr, socket, bytes, left))?;
         }
     }
 
     /// Writes all of `bytes`.
-    pub(crate) fn write(&self, bytes: &[u8], limit: Duration) -> Result<(), Error> {
-        write_all(&self.addr, &self.socket, bytes, limit)
+    pub(crate) fn write(&mut self, bytes: &[u8], limit: Duration) -> Result<(), Error> {
+        let Self { addr, socket, outbound, .. } = self;
+        outbound.write(addr, bytes, |bytes| write_all(addr, socket, bytes, limit))
+    }
+
+    /// Does the TLS handshake until `deadline`; what follows is encrypted.
+    pub(crate) fn start_tls(
+        &mut self,
+        config: &TlsConfig,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        const DOING: &str = "the TLS handshake with";
+        let (addr, socket) = (&self.addr, &self.socket);
+        let (mut reader, mut writer) = config.session(addr)?;
+        let mut flush = || {
+            let left = deadline.saturating_duration_since(Instant::now());
+            writer.encrypt(b"").and_then(|bytes| write_all(addr, socket, bytes, left))
+        };
+        loop {
+            let done = reader.shake_hands();
+            // Also when it failed: the alert tells nsqd's log why.
+            let flushed = flush();
+            if done? {
+                flushed?;
+                break;
+            }
+            flushed?;
+            if !reader.has_input() {
+                let count = read_until(addr, socket, reader.space(), DOING, deadline, limit)?;
+                reader.advance(count);
+            }
+        }
+        (self.inbound.tls, self.outbound.tls) = (Some(reader), Some(writer));
+        Ok(())
+    }
+
+    /// What follows is compressed, each way.
+    pub(crate) fn start_compression(&mut self, out: Compressor, r#in: Decompressor) {
+        (self.outbound.compressor, self.inbound.decompressor) = (Some(out), Some(r#in));
     }
 
     /// The two halves, each with its limit on one wait, and what ends their waits.
@@ -124,14 +273,38 @@ impl Transport {
         read_limit: Duration,
         write_limit: Duration,
     ) -> Result<(ReadHalf, WriteHalf, Closer), Error> {
-        let Self { addr, socket } = self;
+        let Self { addr, socket, inbound, outbound } = self;
         let failed = |source| io_error(&addr, "reading from", source);
         socket.set_read_timeout(Some(read_limit)).map_err(failed)?;
+        let (reader, writer) = (socket.clone(), socket.clone());
         Ok((
-            ReadHalf { addr: addr.clone(), socket: socket.clone(), limit: read_limit },
-            WriteHalf { addr: addr.clone(), socket: socket.clone(), limit: write_limit },
+            ReadHalf { addr: addr.clone(), socket: reader, inbound, limit: read_limit },
+            WriteHalf { addr, socket: writer, outbound, limit: write_limit },
             Closer(socket),
         ))
+    }
+}
+
+fn read_until(
+    addr: &str,
+    socket: &Socket,
+    buf: &mut [u8],
+    doing: &'static str,
+    deadline: Instant,
+    limit: Duration,
+) -> Result<usize, Error> {
+    let late = || Error::Timeout { addr: addr.to_owned(), doing, limit };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(late());
+    }
+    let failed = |source| io_error(addr, "reading from", source);
+    socket.set_read_timeout(Some(left)).map_err(failed)?;
+    match read_some(socket, buf) {
+        Ok(0) => Err(Error::Closed { addr: addr.to_owned() }),
+        Ok(count) => Ok(count),
+        Err(error) if is_timeout(&error) => Err(late()),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -163,30 +336,41 @@ fn connect(
 }
 
 impl ReadHalf {
-    /// Reads what there is, at least one byte.
+    /// Reads what there is: at least one byte, or 0 when [`ReadHalf::take_flush`] must be asked.
     pub(crate) fn read(&mut self, buf: &mut [u8]) -> Result<usize, Error> {
-        match read_some(&self.socket, buf) {
-            Ok(0) => Err(Error::Closed { addr: self.addr.to_string() }),
+        let Self { addr, socket, inbound, limit } = self;
+        inbound.read(addr, buf, |buf| match read_some(socket, buf) {
+            Ok(0) => Err(Error::Closed { addr: addr.to_string() }),
             Ok(count) => Ok(count),
             Err(error) if is_timeout(&error) => Err(Error::Timeout {
-                addr: self.addr.to_string(),
+                addr: addr.to_string(),
                 doing: "waiting for a heartbeat from",
-                limit: self.limit,
+                limit: *limit,
             }),
-            Err(error) => Err(io_error(&self.addr, "reading from", error)),
-        }
+            Err(error) => Err(io_error(addr, "reading from", error)),
+        })
+    }
+
+    /// Whether what was read calls for a [`WriteHalf::write`], be it of nothing; once.
+    pub(crate) fn take_flush(&mut self) -> bool {
+        self.inbound.take_flush()
     }
 }
 
 impl WriteHalf {
-    /// Writes all of `bytes`.
+    /// Writes all of `bytes`, and what TLS has to say for itself.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        write_all(&self.addr, &self.socket, bytes, self.limit)
+        let Self { addr, socket, outbound, limit } = self;
+        outbound.write(addr, bytes, |bytes| write_all(addr, socket, bytes, *limit))
     }
 
     /// Says that no more will come. The peer still reads all that was written: closing the whole socket with
     /// unread messages in it would make the system throw the last FINs away.
     pub(crate) fn finish(&mut self) {
+        if let Some(Ok(bytes)) = self.outbound.tls.as_mut().map(TlsWriter::close) {
+            // A peer that does not take it is about to see the end of the stream.
+            let _ = write_all(&self.addr, &self.socket, bytes, self.limit);
+        }
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 }

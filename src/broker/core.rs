@@ -975,3 +975,551 @@ fn is_sampled(id: u64, rate: u8) -> bool {
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (mixed ^ (mixed >> 31)) % 100 < u64::from(rate)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nsq_protocol::BodiesBuf;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    fn core(change: impl FnOnce(&mut BrokerConfig)) -> Core {
+        let mut config = BrokerConfig::default();
+        change(&mut config);
+        Core::new(config, 0)
+    }
+
+    fn topic(name: &str) -> TopicName {
+        TopicName::new(name).unwrap()
+    }
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::new(name).unwrap()
+    }
+
+    fn batch(count: usize) -> NewBatch {
+        let mut bodies = BodiesBuf::new();
+        (0..count).for_each(|index| bodies.push(format!("body {index}").as_bytes()));
+        NewBatch::many(bodies.as_bodies())
+    }
+
+    /// A consumer of t:c.
+    fn consumer(core: &mut Core, id: ClientId, rdy: u32, now: Instant) {
+        core.connect(id, "10.0.0.1:5".into(), 0);
+        core.subscribe(id, &topic("t"), &channel("c"), now).unwrap();
+        core.set_ready(id, rdy);
+    }
+
+    fn publish(core: &mut Core, count: usize, now: Instant) {
+        core.publish(None, &topic("t"), batch(count), Duration::ZERO, now, 5).unwrap();
+    }
+
+    /// What a pull gives: IDs and attempts.
+    fn pull(core: &mut Core, id: ClientId, now: Instant) -> Vec<(u64, u16)> {
+        let mut runs = Vec::new();
+        core.pull(id, now, usize::MAX, &mut runs);
+        let messages = |run: &Run| run.messages().map(|(id, _)| id).collect::<Vec<_>>();
+        runs.iter().flat_map(|run| messages(run).into_iter().map(|id| (id, run.attempts))).collect()
+    }
+
+    fn woken(core: &mut Core) -> Vec<ClientId> {
+        core.take_effects().wake
+    }
+
+    #[test]
+    fn ids_grow_whatever_the_clock_does() {
+        let (mut core, now) = (core(|_| ()), Instant::now());
+        consumer(&mut core, 1, 100, now);
+        for wall_ns in [1_000, 1_000, 5, -7, i64::MAX - 10, 2_000] {
+            core.publish(None, &topic("t"), batch(2), Duration::ZERO, now, wall_ns).unwrap();
+        }
+        let ids: Vec<u64> = pull(&mut core, 1, now).into_iter().map(|(id, _)| id).collect();
+        let max = i64::MAX as u64 - 10;
+        assert_eq!(
+            ids,
+            [1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, max, max + 1, max + 2, max + 3]
+        );
+    }
+
+    #[test]
+    fn a_publish_wakes_as_many_as_it_has_messages_and_nobody_twice() {
+        let (mut core, now) = (core(|_| ()), Instant::now());
+        (1..=4).for_each(|id| consumer(&mut core, id, 5, now));
+        woken(&mut core);
+        publish(&mut core, 1, now);
+        assert_eq!(woken(&mut core), [1]);
+        publish(&mut core, 2, now);
+        // Three wait now, but the first is already on its way.
+        assert_eq!(woken(&mut core), [2, 3, 4]);
+        publish(&mut core, 9, now);
+        assert_eq!(woken(&mut core), [0; 0]);
+        // Twelve messages, four ready consumers: each pull takes its share.
+        assert_eq!(pull(&mut core, 1, now).len(), 3);
+    }
+
+    #[test]
+    fn a_message_is_not_lost_with_the_consumer_that_was_woken_for_it() {
+        let (mut core, now) = (core(|_| ()), Instant::now());
+        (1..=3).for_each(|id| consumer(&mut core, id, 1, now));
+        publish(&mut core, 1, now);
+        assert_eq!(woken(&mut core), [1]);
+        core.disconnect(1);
+        assert_eq!(woken(&mut core), [2]);
+        core.set_ready(2, 0);
+        assert_eq!(woken(&mut core), [3]);
+        assert_eq!(pull(&mut core, 3, now).len(), 1);
+    }
+
+    #[test]
+    fn memory_is_refused_with_the_figures_and_given_back() {
+        let (mut core, now) = (core(|config| config.max_memory = 2000), Instant::now());
+        let mut sent = 0;
+        let refusal = loop {
+            match core.publish(None, &topic("t"), batch(10), Duration::ZERO, now, 0) {
+                Ok(()) => sent += 10,
+                Err(refusal) => break refusal.to_string(),
+            }
+        };
+        let used = core.used();
+        assert_eq!(
+            refusal,
+            format!("memory limit: {used} of 2000 bytes are queued; consume or raise --max-memory")
+        );
+        assert!(used > 1500 && used <= 2000, "{used}");
+        consumer(&mut core, 1, 1000, now);
+        let got = pull(&mut core, 1, now);
+        assert_eq!(got.len(), sent);
+        // What is in flight still counts, more than before; but it is never refused.
+        assert!(core.used() > used);
+        got.iter().for_each(|(id, _)| core.finish(1, *id).unwrap());
+        assert_eq!(core.used(), 0);
+        publish(&mut core, 10, now);
+    }
+
+    #[test]
+    fn a_shared_batch_is_freed_with_its_last_message_on_its_last_channel() {
+        let (mut core, now) = (core(|_| ()), Instant::now());
+        consumer(&mut core, 1, 10, now);
+        core.create_channel(&topic("t"), &channel("other"), now).unwrap();
+        publish(&mut core, 3, now);
+        for (id, _) in pull(&mut core, 1, now) {
+            core.finish(1, id).unwrap();
+        }
+        assert!(core.used() > 0);
+        core.empty_channel(&topic("t"), &channel("other")).unwrap();
+        // The garbage is what holds it now: it is dropped outside the lock.
+        assert!(core.used() > 0);
+        core.take_effects();
+        assert_eq!(core.used(), 0);
+    }
+
+    #[test]
+    fn mem_queue_size_is_a_limit_for_all_or_nothing() {
+        let (mut core, now) = (core(|config| config.mem_queue_size = Some(5)), Instant::now());
+        publish(&mut core, 3, now);
+        let refused = |core: &mut Core, count| {
+            core.publish(None, &topic("t"), batch(count), Duration::ZERO, now, 0)
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            refused(&mut core, 3),
+            "queue limit: 3 of 5 messages wait in topic t; consume or raise --mem-queue-size"
+        );
+        publish(&mut core, 2, now);
+        core.create_channel(&topic("t"), &channel("c"), now).unwrap();
+        assert_eq!(
+            refused(&mut core, 1),
+            "queue limit: 5 of 5 messages wait in channel t:c; consume or raise --mem-queue-size"
+        );
+    }
+
+    #[test]
+    fn there_are_only_so_many_topics_channels_and_consumers() {
+        let limits = |config: &mut BrokerConfig| {
+            (config.max_topics, config.max_channels, config.max_channel_consumers) = (2, 2, 1);
+        };
+        let (mut core, now) = (core(limits), Instant::now());
+        consumer(&mut core, 1, 1, now);
+        core.connect(2, String::new(), 0);
+        let mut sub = |topic_name, channel_name| {
+            core.subscribe(2, &topic(topic_name), &channel(channel_name), now)
+                .map_err(|why| why.to_string())
+        };
+        assert_eq!(sub("t", "c"), Err("failed consumers for t:c exceeds limit of 1".into()));
+        assert_eq!(sub("u", "c"), Ok(()));
+        assert_eq!(
+            sub("u", "d"),
+            Err("channel limit: there are 2; delete some or raise --max-channels".into())
+        );
+        assert_eq!(
+            sub("v", "c"),
+            Err("topic limit: there are 2; delete some or raise --max-topics".into())
+        );
+    }
+
+    #[test]
+    fn touch_ends_at_max_msg_timeout() {
+        let max = Duration::from_secs(100);
+        let (mut core, start) = (core(|config| config.max_msg_timeout = max), Instant::now());
+        consumer(&mut core, 1, 1, start);
+        publish(&mut core, 1, start);
+        let id = pull(&mut core, 1, start)[0].0;
+        core.touch(1, id, start + Duration::from_secs(50)).unwrap();
+        core.tick(start + Duration::from_secs(99), 10);
+        assert_eq!(core.finish(1, id + 1), Err(NotYours::NotInFlight));
+        core.tick(start + max, 10);
+        assert_eq!(core.finish(1, id), Err(NotYours::NotInFlight));
+        assert_eq!(pull(&mut core, 1, start + max), [(id, 2)]);
+        core.disconnect(1);
+        consumer(&mut core, 2, 1, start);
+        assert_eq!(pull(&mut core, 2, start), [(id, 3)]);
+    }
+
+    #[test]
+    fn attempts_wrap() {
+        let (mut core, now) = (core(|_| ()), Instant::now());
+        consumer(&mut core, 1, 1, now);
+        publish(&mut core, 1, now);
+        for attempts in (1..=u16::MAX).chain([0, 1]) {
+            let got = pull(&mut core, 1, now);
+            assert_eq!(got[0].1, attempts);
+            core.requeue(1, got[0].0, Duration::ZERO, now).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_delay_counts_from_the_publish_also_while_there_is_no_channel() {
+        let (mut core, now) = (core(|_| ()), Instant::now());
+        let delay = Duration::from_secs(10);
+        for _ in 0..2 {
+            core.publish(None, &topic("t"), batch(1), delay, now, 0).unwrap();
+        }
+        assert_eq!(core.stats(&StatsFilter::default()).topics.unwrap()[0].depth, 2);
+        consumer(&mut core, 1, 5, now + delay / 2);
+        assert_eq!(pull(&mut core, 1, now + delay / 2), []);
+        assert!(core.take_effects().sooner);
+        assert_eq!(core.next_deadline(), Some(now + delay));
+        assert!(!core.tick(now + delay, 10));
+        assert_eq!(woken(&mut core), [1]);
+        assert_eq!(pull(&mut core, 1, now + delay).len(), 2);
+    }
+
+    #[test]
+    fn a_sample_is_exact_and_the_rest_is_dropped() {
+        let (mut core, now) = (core(|_| ()), Instant::now());
+        for (id, rate) in [(1, 1), (2, 50), (3, 99)] {
+            core.connect(id, String::new(), 0);
+            core.identify(
+                id,
+                Identity { sample_rate: rate, msg_timeout: TIMEOUT, ..Default::default() },
+            );
+            core.subscribe(id, &topic("t"), &channel("c"), now).unwrap();
+            core.set_ready(id, 65_535);
+            publish(&mut core, 20_000, now);
+            let mut got = 0;
+            while let count @ 1.. = pull(&mut core, id, now).len() {
+                got += count;
+            }
+            let want = 200 * usize::from(rate);
+            assert!(got.abs_diff(want) < 300, "{got} of 20000 at {rate} %");
+            core.disconnect(id);
+            core.empty_channel(&topic("t"), &channel("c")).unwrap();
+            core.take_effects();
+            assert_eq!(core.used(), 0);
+        }
+    }
+
+    /// One step of a random history over one topic, two channels and four consumers, two of each channel.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Publish(usize, u64),
+        Ready(u64, u32),
+        /// The consumer does what its writer does, if it was woken.
+        Pull(u64, usize),
+        /// The n-th of what the consumer holds.
+        Finish(u64, usize),
+        Requeue(u64, usize, u64),
+        Touch(u64, usize),
+        Reconnect(u64),
+        Advance(u64),
+        PauseChannel(u64, bool),
+        PauseTopic(bool),
+        EmptyChannel(u64),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        use Step::*;
+        let who = 1u64..=4;
+        prop_oneof![
+            6 => (1usize..20, prop_oneof![3 => Just(0), 1 => 1u64..50])
+                .prop_map(|(count, delay)| Publish(if delay == 0 { count } else { 1 }, delay)),
+            4 => (who.clone(), 0u32..12).prop_map(|(id, rdy)| Ready(id, rdy)),
+            12 => (who.clone(), 1usize..2000).prop_map(|(id, budget)| Pull(id, budget)),
+            12 => (who.clone(), any::<usize>()).prop_map(|(id, nth)| Finish(id, nth)),
+            3 => (who.clone(), any::<usize>(), prop_oneof![Just(0), 1u64..50])
+                .prop_map(|(id, nth, delay)| Requeue(id, nth, delay)),
+            2 => (who.clone(), any::<usize>()).prop_map(|(id, nth)| Touch(id, nth)),
+            1 => who.clone().prop_map(Reconnect),
+            3 => (1u64..70).prop_map(Advance),
+            1 => (0u64..2, any::<bool>()).prop_map(|(index, paused)| PauseChannel(index, paused)),
+            1 => any::<bool>().prop_map(PauseTopic),
+            1 => (0u64..2).prop_map(EmptyChannel),
+        ]
+    }
+
+    /// What one channel must hold: every message is in one of three places.
+    #[derive(Default)]
+    struct Model {
+        waiting: BTreeSet<u64>,
+        held: BTreeMap<u64, (ClientId, Instant)>,
+        deferred: BTreeMap<u64, Instant>,
+    }
+
+    struct World {
+        core: Core,
+        now: Instant,
+        channels: [Model; 2],
+        /// Published while the topic is paused, with their delays' ends.
+        topic: Vec<(u64, Instant)>,
+        topic_paused: bool,
+        paused: [bool; 2],
+        rdy: [u32; 5],
+        woken: BTreeSet<ClientId>,
+        next_id: u64,
+    }
+
+    fn index_of(id: ClientId) -> usize {
+        (id % 2) as usize
+    }
+
+    fn name_of(index: usize) -> ChannelName {
+        channel(if index == 0 { "even" } else { "odd" })
+    }
+
+    impl World {
+        fn new() -> Self {
+            let now = Instant::now();
+            let mut world = Self {
+                core: core(|_| ()),
+                now,
+                channels: Default::default(),
+                topic: Vec::new(),
+                topic_paused: false,
+                paused: [false; 2],
+                rdy: [0; 5],
+                woken: BTreeSet::new(),
+                next_id: 1,
+            };
+            (1..=4).for_each(|id| world.connect(id));
+            world
+        }
+
+        fn connect(&mut self, id: ClientId) {
+            self.core.connect(id, String::new(), 0);
+            self.core.subscribe(id, &topic("t"), &name_of(index_of(id)), self.now).unwrap();
+            self.rdy[id as usize] = 0;
+        }
+
+        fn nth_held(&self, id: ClientId, nth: usize) -> Option<u64> {
+            let mine: Vec<u64> = self.channels[index_of(id)]
+                .held
+                .iter()
+                .filter(|(_, (owner, _))| *owner == id)
+                .map(|(message, _)| *message)
+                .collect();
+            (!mine.is_empty()).then(|| mine[nth % mine.len()])
+        }
+
+        fn hand_out(&mut self) {
+            if self.topic_paused {
+                return;
+            }
+            for (id, due) in self.topic.drain(..) {
+                for model in &mut self.channels {
+                    if due <= self.now {
+                        model.waiting.insert(id);
+                    } else {
+                        model.deferred.insert(id, due);
+                    }
+                }
+            }
+        }
+
+        fn step(&mut self, step: &Step) {
+            let now = self.now;
+            match *step {
+                Step::Publish(count, delay) => {
+                    let delay = Duration::from_secs(delay);
+                    self.core.publish(None, &topic("t"), batch(count), delay, now, 0).unwrap();
+                    let ids = self.next_id..self.next_id + count as u64;
+                    self.next_id = ids.end;
+                    self.topic.extend(ids.map(|id| (id, now + delay)));
+                    self.hand_out();
+                }
+                Step::Ready(id, rdy) => {
+                    self.core.set_ready(id, rdy);
+                    self.rdy[id as usize] = rdy;
+                }
+                Step::Pull(id, budget) => self.pull(id, budget),
+                Step::Finish(id, nth) => {
+                    let Some(message) = self.nth_held(id, nth) else { return };
+                    // Its neighbour on the same channel does not own it.
+                    let other = if id > 2 { id - 2 } else { id + 2 };
+                    assert_eq!(self.core.finish(other, message), Err(NotYours::OtherOwner));
+                    assert_eq!(self.core.finish(id, message), Ok(()));
+                    assert_eq!(self.core.finish(id, message), Err(NotYours::NotInFlight));
+                    self.channels[index_of(id)].held.remove(&message);
+                }
+                Step::Requeue(id, nth, delay) => {
+                    let Some(message) = self.nth_held(id, nth) else { return };
+                    let delay = Duration::from_secs(delay);
+                    assert_eq!(self.core.requeue(id, message, delay, now), Ok(()));
+                    let model = &mut self.channels[index_of(id)];
+                    model.held.remove(&message);
+                    if delay.is_zero() {
+                        model.waiting.insert(message);
+                    } else {
+                        model.deferred.insert(message, now + delay);
+                    }
+                }
+                Step::Touch(id, nth) => {
+                    let Some(message) = self.nth_held(id, nth) else { return };
+                    assert_eq!(self.core.touch(id, message, now), Ok(()));
+                    self.channels[index_of(id)].held.insert(message, (id, now + TIMEOUT));
+                }
+                Step::Reconnect(id) => {
+                    self.core.disconnect(id);
+                    let model = &mut self.channels[index_of(id)];
+                    while let Some(message) =
+                        model.held.iter().find(|(_, (owner, _))| *owner == id).map(|(id, _)| *id)
+                    {
+                        model.held.remove(&message);
+                        model.waiting.insert(message);
+                    }
+                    self.woken.remove(&id);
+                    self.connect(id);
+                }
+                Step::Advance(seconds) => {
+                    self.now += Duration::from_secs(seconds);
+                    while self.core.tick(self.now, 3) {}
+                    for model in &mut self.channels {
+                        let now = self.now;
+                        let timed_out = model.held.extract_if(.., |_, (_, at)| *at <= now);
+                        let due = model.deferred.extract_if(.., |_, at| *at <= now);
+                        model.waiting.extend(timed_out.map(|(id, _)| id));
+                        model.waiting.extend(due.map(|(id, _)| id));
+                    }
+                }
+                Step::PauseChannel(index, paused) => {
+                    let index = index as usize;
+                    self.core.pause_channel(&topic("t"), &name_of(index), paused).unwrap();
+                    self.paused[index] = paused;
+                }
+                Step::PauseTopic(paused) => {
+                    self.core.pause_topic(&topic("t"), paused, now).unwrap();
+                    self.topic_paused = paused;
+                    self.hand_out();
+                }
+                Step::EmptyChannel(index) => {
+                    let index = index as usize;
+                    self.core.empty_channel(&topic("t"), &name_of(index)).unwrap();
+                    self.channels[index] = Model::default();
+                }
+            }
+            self.collect();
+        }
+
+        fn collect(&mut self) {
+            let effects = self.core.take_effects();
+            assert!(effects.close.is_empty());
+            self.woken.extend(effects.wake);
+        }
+
+        fn pull(&mut self, id: ClientId, budget: usize) {
+            if !self.woken.remove(&id) {
+                return;
+            }
+            let mut runs = Vec::new();
+            if self.core.pull(id, self.now, budget, &mut runs) {
+                self.woken.insert(id);
+            }
+            let model = &mut self.channels[index_of(id)];
+            for run in &runs {
+                for (message, body) in run.messages() {
+                    assert!(body.starts_with(b"body "));
+                    assert!(model.waiting.remove(&message), "{message} was not waiting");
+                    model.held.insert(message, (id, self.now + TIMEOUT));
+                }
+            }
+            let mine = model.held.values().filter(|(owner, _)| *owner == id).count();
+            if !runs.is_empty() {
+                assert!(mine <= self.rdy[id as usize] as usize, "{mine} in flight");
+                assert!(!self.paused[index_of(id)]);
+            }
+            self.collect();
+        }
+
+        fn check(&self) {
+            let stats = self.core.stats(&StatsFilter::default());
+            let stats = &stats.topics.unwrap()[0];
+            assert_eq!(stats.depth, self.topic.len());
+            for (index, model) in self.channels.iter().enumerate() {
+                let found = &stats.channels[index];
+                assert_eq!(
+                    (found.depth, found.in_flight_count, found.deferred_count),
+                    (model.waiting.len(), model.held.len(), model.deferred.len())
+                );
+                let live: u32 =
+                    found.clients.iter().flatten().map(|client| client.in_flight_count).sum();
+                assert_eq!(live as usize, model.held.len());
+                // Whoever may have a message that waits has been woken for it, or somebody else has.
+                let ready = found
+                    .clients
+                    .iter()
+                    .flatten()
+                    .any(|client| client.ready_count > client.in_flight_count);
+                if ready && found.depth > 0 && !found.paused {
+                    let both = [index as u64, index as u64 + 2, 4];
+                    let woken =
+                        both.iter().any(|id| index_of(*id) == index && self.woken.contains(id));
+                    assert!(woken, "channel {index} sleeps on {} messages", found.depth);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn any_history_keeps_every_message_in_one_place(
+            steps in proptest::collection::vec(any_step(), 1..150)
+        ) {
+            let mut world = World::new();
+            for step in &steps {
+                world.step(step);
+                world.check();
+            }
+            // In the end everything can be delivered and finished, and nothing stays behind.
+            world.step(&Step::PauseTopic(false));
+            (0..2).for_each(|index| world.step(&Step::PauseChannel(index, false)));
+            world.step(&Step::Advance(1000));
+            (1..=4).for_each(|id| world.step(&Step::Ready(id, 7)));
+            for _ in 0..10_000 {
+                let Some(id) = world.woken.first().copied() else { break };
+                world.pull(id, 500);
+                world.check();
+                while world.nth_held(id, 0).is_some() {
+                    world.step(&Step::Finish(id, 0));
+                }
+            }
+            for model in &world.channels {
+                prop_assert!(model.waiting.is_empty() && model.held.is_empty() && model.deferred.is_empty());
+            }
+            prop_assert_eq!(world.core.used(), 0);
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! A broker that NSQ clients take for nsqd 1.3.0, in process or as `playcounts broker`.
 //!
-//! `core`, with `topic`s, `channel`s, `batch`es and `deadlines`, holds the state and no socket, thread or
+//! `core`, with `channel`, `batch` and `deadlines`, holds the state and no socket, thread or
 //! clock; `session` is one connection's conversation, as pure; `server` has the sockets and threads, `http`
 //! the HTTP API. It shares the codec with the client and uses nothing else of it.
 //!

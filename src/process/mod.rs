@@ -1,8 +1,8 @@
 //! The processor: consumer → workers → sharded map → publisher.
 //!
 //! Threads: the consumer's own, `worker-0` … that decode and count, and `publisher`, the timer thread that tells
-//! the dashboard what changed. Counts live in memory: a message is finished once it is counted, and what
-//! was counted but not published is lost with the process (the ledger will change that).
+//! the dashboard what changed. Counts, and which plays are counted, live in memory: a message is finished once it is
+//! counted, and what was counted but not published is lost with the process (the durable ledger will change that).
 
 mod publish;
 mod stats;
@@ -14,14 +14,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, bounded};
+use foldhash::fast::RandomState;
 use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
 use nsq_protocol::{Consumer, ConsumerConfig};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::api::ConsumptionTimes;
 use crate::counts::{ShardedCounts, Totals};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::Lock;
+use crate::ledger::Dedupe;
 use publish::{PublishReport, Publisher};
 pub use stats::Progress;
 use stats::Stats;
@@ -40,7 +43,7 @@ pub struct ProcessorConfig {
     pub realtime_below: u64,
     /// Where the counts go.
     pub dashboard: DashboardClient,
-    /// Signals on [`Processor::reached`] once that many messages were received and counted.
+    /// Signals on [`Processor::reached`] once that many messages were consumed.
     pub target: Option<u64>,
     /// The right to be the one processor on its data directory.
     pub lock: Lock,
@@ -49,10 +52,14 @@ pub struct ProcessorConfig {
 /// What a processor did from its start to its end.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessorReport {
-    /// Messages received: counted + rejected.
-    pub received: u64,
+    /// Messages consumed, each once: counted + rejected.
+    pub consumed: u64,
     /// Plays counted.
     pub counted: u64,
+    /// Plays that had been counted before.
+    pub duplicates: u64,
+    /// Plays without an identity, which only the newest messages' IDs protect from being counted twice.
+    pub unidentified: u64,
     /// Bodies that were no play.
     pub rejected: u64,
     /// Videos with at least one play.
@@ -76,6 +83,7 @@ pub struct Processor {
     workers: Vec<OwnedThread<()>>,
     stop_publisher: StopSource,
     publisher: OwnedThread<PublishReport>,
+    dedupe: Arc<Mutex<Dedupe>>,
     counts: Arc<ShardedCounts>,
     stats: Arc<Stats>,
     reached: Receiver<()>,
@@ -106,20 +114,28 @@ impl Processor {
         let consumer = Consumer::start(config.consumer)?;
         let publisher = OwnedThread::spawn("publisher", move || publisher.run())
             .context("cannot start the publisher thread")?;
+        let dedupe = Arc::new(Mutex::new(Dedupe::new()));
         let mut processor = Self {
             consumer,
             workers: Vec::new(),
             stop_publisher,
             publisher,
+            dedupe,
             counts,
             stats,
             reached,
             _lock: config.lock,
         };
+        let shared = worker::Shared {
+            dedupe: processor.dedupe.clone(),
+            counts: processor.counts.clone(),
+            stats: processor.stats.clone(),
+            wake: wake_tx,
+            hasher: RandomState::default(),
+        };
         for index in 0..config.threads.get() {
             let batches = processor.consumer.batches();
-            let (counts, stats) = (processor.counts.clone(), processor.stats.clone());
-            let worker = Worker::new(index, batches, counts, stats, wake_tx.clone());
+            let worker = Worker::new(index, batches, shared.clone());
             let worker = OwnedThread::spawn(&format!("worker-{index}"), move || worker.run())
                 .context("cannot start a worker thread")?;
             processor.workers.push(worker);
@@ -137,7 +153,7 @@ impl Processor {
         self.counts.totals()
     }
 
-    /// Gets one message once the target was received.
+    /// Gets one message once the target was consumed.
     pub fn reached(&self) -> &Receiver<()> {
         &self.reached
     }
@@ -145,8 +161,17 @@ impl Processor {
     /// Stops in order: the consumer takes no more and answers what it holds, the workers count it, the publisher
     /// sends the last batches. Returns every video's plays with the report.
     pub fn stop(self) -> (ProcessorReport, Vec<(Uuid, u64)>) {
-        let Self { consumer, workers, publisher, stop_publisher, counts, stats, reached: _, _lock } =
-            self;
+        let Self {
+            consumer,
+            workers,
+            publisher,
+            stop_publisher,
+            dedupe,
+            counts,
+            stats,
+            reached: _,
+            _lock,
+        } = self;
         // 1. CLS; what is in flight still reaches the workers, which end with the last batch.
         consumer.stop();
         workers.into_iter().for_each(OwnedThread::join);
@@ -156,8 +181,10 @@ impl Processor {
         let published = publisher.join();
         let progress = stats.progress();
         let report = ProcessorReport {
-            received: progress.received,
+            consumed: progress.consumed(),
             counted: progress.counted,
+            duplicates: progress.duplicates,
+            unidentified: dedupe.lock().by_message_only(),
             rejected: progress.rejected,
             videos: counts.totals().videos,
             seconds: progress.seconds,

@@ -20,19 +20,29 @@ const DIGITS: u8 = 3;
 /// How far a processor has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
-    /// Messages received: counted + rejected.
+    /// Messages received: counted + duplicates + rejected.
     pub received: u64,
     /// Plays counted.
     pub counted: u64,
+    /// Plays that had been counted before.
+    pub duplicates: u64,
     /// Bodies that were no play.
     pub rejected: u64,
     /// From the first message to the last one counted.
     pub seconds: f64,
 }
 
+impl Progress {
+    /// Messages consumed, each once: counted + rejected.
+    pub fn consumed(&self) -> u64 {
+        self.counted + self.rejected
+    }
+}
+
 /// One worker's part. About 230 KB, nearly all of it the histogram.
 pub(super) struct WorkerStats {
     pub(super) counted: u64,
+    pub(super) duplicates: u64,
     pub(super) rejected: u64,
     pub(super) last_rejection: Option<(Instant, Rejection)>,
     pub(super) first: Option<Instant>,
@@ -48,7 +58,16 @@ impl WorkerStats {
         let times = Histogram::new_with_bounds(1, MAX_TIME_US, DIGITS)
             .expect("a range from 1 and three digits");
         let (first, last, last_rejection) = (None, None, None);
-        Self { counted: 0, rejected: 0, last_rejection, first, last, times, recent: (0, 0) }
+        Self {
+            counted: 0,
+            duplicates: 0,
+            rejected: 0,
+            last_rejection,
+            first,
+            last,
+            times,
+            recent: (0, 0),
+        }
     }
 
     pub(super) fn record_time(&mut self, us: u64) {
@@ -61,16 +80,16 @@ impl WorkerStats {
 /// All workers' parts.
 pub(super) struct Stats {
     workers: Vec<Mutex<WorkerStats>>,
-    received: AtomicU64,
+    consumed: AtomicU64,
     target: Option<u64>,
     reached: Sender<()>,
 }
 
 impl Stats {
-    /// Says so on `reached`, a channel with room for one, when `target` messages were received.
+    /// Says so on `reached`, a channel with room for one, when `target` messages were consumed.
     pub(super) fn new(threads: NonZeroUsize, target: Option<u64>, reached: Sender<()>) -> Self {
         let workers = (0..threads.get()).map(|_| Mutex::new(WorkerStats::new())).collect();
-        Self { workers, received: AtomicU64::new(0), target, reached }
+        Self { workers, consumed: AtomicU64::new(0), target, reached }
     }
 
     /// One worker's part, for that worker to write to.
@@ -78,9 +97,9 @@ impl Stats {
         &self.workers[index]
     }
 
-    /// Adds a batch to the messages received, once it is counted.
-    pub(super) fn received(&self, messages: u64) {
-        let before = self.received.fetch_add(messages, Ordering::AcqRel);
+    /// Adds a batch's messages, without the duplicates, once it is counted.
+    pub(super) fn consumed(&self, messages: u64) {
+        let before = self.consumed.fetch_add(messages, Ordering::AcqRel);
         if self.target.is_some_and(|target| before < target && before + messages >= target) {
             // Room for one, and only one batch crosses the target.
             let _ = self.reached.try_send(());
@@ -93,11 +112,12 @@ impl Stats {
         for worker in &self.workers {
             let worker = worker.lock();
             progress.counted += worker.counted;
+            progress.duplicates += worker.duplicates;
             progress.rejected += worker.rejected;
             first = [first, worker.first].into_iter().flatten().min();
             last = [last, worker.last].into_iter().flatten().max();
         }
-        progress.received = progress.counted + progress.rejected;
+        progress.received = progress.counted + progress.duplicates + progress.rejected;
         progress.seconds =
             first.zip(last).map_or(0.0, |(first, last)| last.duration_since(first).as_secs_f64());
         progress
@@ -137,7 +157,7 @@ impl Stats {
         Consumption {
             received: progress.received,
             counted: progress.counted,
-            duplicates: 0,
+            duplicates: progress.duplicates,
             rejected: progress.rejected,
             last_rejection: last_rejection.map(|(_, rejection)| rejection.to_string()),
             per_second: progress.counted.saturating_sub(counted_before) as f64 / seconds.max(0.001),

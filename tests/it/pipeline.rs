@@ -7,6 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::nsqd;
+use crate::nsqlookupd::Nsqlookupd;
 use crate::support::{
     self, Broker, Running, assert_exit, get, json, on_both_brokers, output, post, wait_until,
 };
@@ -33,7 +34,7 @@ fn all_messages_consumed() {
     let verify = verified_run(dir.path(), &[]);
     assert!(
         verify.contains(
-            "all messages consumed                passed: 5000 messages received of 5000"
+            "all messages consumed                passed: 5000 messages consumed of 5000"
         ),
         "{verify}"
     );
@@ -159,6 +160,54 @@ fn someone_elses_producer_is_counted() {
 }
 
 #[test]
+fn nsqds_are_found_through_nsqlookupd() {
+    let Some(lookupd) = Nsqlookupd::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let http = lookupd.http.to_string();
+    let by_lookupd = ["--lookupd-http-address", &http];
+    let nobody = output(dir.path(), &[&["produce", "--num-messages=1"][..], &by_lookupd].concat());
+    assert_exit(&nobody, 1);
+    let error = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert!(error.contains("no nsqd is registered") && error.contains(&http), "{error}");
+
+    let (dashboard, url) = support::dashboard(dir.path());
+    let process = [
+        "process",
+        "--num-messages=2000",
+        "--dashboard-url",
+        &url,
+        "--json",
+        "--consumer-opt=lookupd_poll_interval,100ms",
+        "--consumer-opt=snappy",
+    ];
+    // Before there is an nsqd, and a topic: both are found.
+    let process = Running::start(dir.path(), &[&process[..], &by_lookupd].concat());
+    let program = nsqd::find().expect("there is an nsqlookupd");
+    let register = ["--lookupd-tcp-address", &lookupd.tcp.to_string()];
+    let one = nsqd::Nsqd::start(&program, &register);
+    let registered = |count: usize| {
+        let nodes = get(&format!("http://{http}/nodes"))["producers"].as_array().map(Vec::len);
+        nodes == Some(count)
+    };
+    wait_until("the nsqd is registered", || registered(1));
+    let produce = ["produce", "--num-messages=1000", "--producer-opt=deflate_level,3"];
+    assert_exit(&output(dir.path(), &[&produce[..], &by_lookupd].concat()), 0);
+    let two = nsqd::Nsqd::start(&program, &register);
+    wait_until("the second nsqd is registered", || registered(2));
+    let tcp = two.tcp.to_string();
+    let direct = ["produce", "--num-messages=1000", "--nsqd-tcp-address", &tcp];
+    assert_exit(&output(dir.path(), &direct), 0);
+    let process = process.wait();
+    assert_exit(&process, 0);
+    assert_eq!(json(&process)["counted"], 2000);
+    drop(dashboard);
+    // All of it in one process, over both of them.
+    verified_run(dir.path(), &[&["--reset"][..], &by_lookupd].concat());
+    assert_exit(&output(dir.path(), &[&["reset", "--yes"][..], &by_lookupd].concat()), 0);
+    drop(one);
+}
+
+#[test]
 fn a_body_that_is_no_play_is_rejected_and_finished() {
     on_both_brokers(|dir, broker| {
         let (_dashboard, url) = support::dashboard(dir);
@@ -189,6 +238,25 @@ fn a_body_that_is_no_play_is_rejected_and_finished() {
             assert_eq!(channel[counter], 0, "{counter} in {channel}");
         }
         assert!(get(&format!("{url}/api/stats")).to_string().contains("\"rejected\":4"));
+    });
+}
+
+#[test]
+fn a_play_that_comes_twice_is_counted_once() {
+    on_both_brokers(|dir, broker| {
+        let (_dashboard, url) = support::dashboard(dir);
+        let (video, producer) = (Uuid::new_v4(), Uuid::new_v4());
+        let play = |seq| format!(r#"{{"video_id":"{video}","producer":"{producer}","seq":{seq}}}"#);
+        let plays: Vec<String> = [0, 1, 2, 1, 0, 7].into_iter().map(play).collect();
+        post(&format!("http://{}/mpub?topic=plays", broker.http()), &plays.join("\n"));
+        let tcp = broker.tcp();
+        let args =
+            ["process", "--num-messages=4", "--nsqd-tcp-address", &tcp, "--dashboard-url", &url];
+        let process = output(dir, &[&args[..], &["--json"]].concat());
+        assert_exit(&process, 0);
+        let report = json(&process);
+        assert_eq!((&report["counted"], &report["duplicates"]), (&4.into(), &2.into()));
+        assert_eq!(get(&format!("{url}/api/counts/{video}"))["plays"], 4);
     });
 }
 

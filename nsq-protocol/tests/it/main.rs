@@ -6,10 +6,21 @@
 )]
 
 mod admin;
+mod api;
+mod certs;
 mod consumer;
+mod examples;
+mod fake_lookupd;
+mod faults;
+mod features;
 mod flow;
+mod lookup;
 mod nsqd;
+mod nsqlookupd;
 mod producer;
+mod proxy;
 mod round_trip;
 mod script;
+mod seeds;
 mod threads;
+mod upgrade;

@@ -87,6 +87,12 @@ impl Nsqd {
         Self::launch(self.program.clone(), self.args.clone(), self.data.clone(), &tcp, &http)
     }
 
+    /// A new process on the data of this one, which must be ended, and on ports of its choice.
+    pub(crate) fn restart_elsewhere(&self) -> Self {
+        let (program, args, data) = (self.program.clone(), self.args.clone(), self.data.clone());
+        Self::launch(program, args, data, "127.0.0.1:0", "127.0.0.1:0")
+    }
+
     fn launch(
         program: PathBuf,
         args: Vec<String>,
@@ -182,6 +188,12 @@ impl Nsqd {
     /// `kill -9`, and waits for its end.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, on which it writes its queues to disk, and waits for its end.
+    pub(crate) fn terminate(&mut self) {
+        self.signal("TERM");
         let _ = self.child.wait();
     }
 

@@ -219,6 +219,11 @@ impl Peer {
         assert_eq!(self.read_to_end().escape_ascii().to_string(), "");
     }
 
+    /// The bare connection, for a test that wraps it into TLS.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Writes bytes as they are; the client may be gone.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);

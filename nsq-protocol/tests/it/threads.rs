@@ -1,11 +1,12 @@
-//! No thread outlives its consumer or producer.
+//! No thread, and no descriptor, outlives its consumer or producer.
 
 use std::num::NonZeroUsize;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nsq_protocol::{Consumer, Producer, TopicName};
 
+use crate::nsqd::nsqd_or_skip;
 use crate::script::{DEADLINE, Script, beside, config, producer_config};
 
 /// Set in the process that runs a test of this file alone.
@@ -104,6 +105,62 @@ fn none_is_left_of_a_producer() {
         check_none();
         drop(script);
         Producer::connect(producer_config().nsqd("127.0.0.1:1")).unwrap_err();
+        check_none();
+    });
+}
+
+/// Cycles of [`a_thousand_cycles_leave_no_thread_and_no_descriptor`].
+const CYCLES: usize = 1000;
+
+/// All threads and all open descriptors of this process.
+fn count_all() -> (usize, usize) {
+    let count = |dir| std::fs::read_dir(dir).map_or(0, |entries| entries.count());
+    (count("/proc/self/task"), count("/proc/self/fd"))
+}
+
+#[test]
+fn a_thousand_cycles_leave_no_thread_and_no_descriptor() {
+    // Here, so that it is skipped, or not, under its own name.
+    if crate::nsqd::find().is_none() {
+        return;
+    }
+    alone("threads::a_thousand_cycles_leave_no_thread_and_no_descriptor", || {
+        let nsqd = nsqd_or_skip!();
+        let cycle = |worker: usize, number: usize| {
+            let topic: TopicName = format!("worker-{worker}").parse().unwrap();
+            let body = number.to_string();
+            let producer = Producer::connect(producer_config().nsqd(nsqd.addr())).unwrap();
+            producer.publish(&topic, body.as_bytes()).unwrap();
+            // With its window full, nsqd does not keep the message back for its output buffer's timeout.
+            let mut config = config().nsqd(nsqd.addr()).max_in_flight(1);
+            config.topic = topic;
+            let consumer = Consumer::start(config).unwrap();
+            let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
+            assert_eq!(batch.iter().next().unwrap().body, body.as_bytes());
+            batch.finish();
+            match number % 3 {
+                0 => drop((consumer, producer)),
+                1 => drop((producer, consumer.shutdown())),
+                _ => {
+                    assert_eq!(consumer.shutdown().connections[0].finished, 1);
+                    producer.close(DEADLINE).unwrap();
+                }
+            }
+        };
+        // What is opened once and kept, such as the standard library's, is there before the count.
+        cycle(0, 1);
+        let before = count_all();
+        std::thread::scope(|scope| {
+            for worker in 1..=8 {
+                scope.spawn(move || (0..CYCLES / 8).for_each(|number| cycle(worker, number)));
+            }
+        });
+        // The system may still be clearing away threads that were joined.
+        let deadline = Instant::now() + DEADLINE;
+        while count_all() != before && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert_eq!(count_all(), before);
         check_none();
     });
 }

@@ -31,6 +31,9 @@ const showBadge = () => {
 
 const showStats = (stats) => {
   setText(byId("total-plays"), count(stats.total_plays));
+  // From 100 plays on a video is published by interval only, so the processors may be ahead.
+  const counted = stats.processors.reduce((sum, { consumption }) => sum + (consumption?.counted ?? 0), 0);
+  setText(byId("total-more"), counted > stats.total_plays ? `published, of ${count(counted)} counted` : "published");
   setText(byId("total-videos"), count(stats.total_videos));
   setText(byId("rate"), rate(stats.messages_per_second));
   const times = stats.consumption;

@@ -1,0 +1,587 @@
+//! nsqlookupd's HTTP API: where the nsqds are that have a topic. What is asked, how an answer is read (pure), and
+//! the thread `nsq-lookup`, which asks every nsqlookupd again and again.
+//!
+//! Whom to connect to is [`crate::directory`]'s to decide, connecting is [`crate::discovery`]'s.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, after, select};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::names::TopicName;
+use crate::retry::{Backoff, random};
+use crate::thread::StopToken;
+
+/// The largest answer that is read, bytes: about 80,000 nsqds. What is longer is no answer.
+const MAX_ANSWER: u64 = 16 << 20;
+
+/// How much of an unexpected answer goes into an error, characters.
+const EXCERPT: usize = 100;
+
+/// Reasons kept of entries that were left out of one answer; the others are only counted.
+const MAX_REASONS: usize = 3;
+
+/// The longest host name that DNS knows.
+const MAX_HOST: usize = 253;
+
+/// How soon the nsqlookupds are asked again once a connection was lost; it doubles up to the poll interval. A
+/// restarted nsqd registers within milliseconds, and may have another port.
+const HURRY: Duration = Duration::from_millis(250);
+
+/// How nsqds are found through nsqlookupd.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{ChannelName, ConsumerConfig, TopicName};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut config = ConsumerConfig::new(TopicName::new("plays")?, ChannelName::new("count")?)
+///     .lookupd("127.0.0.1:4161")
+///     .lookupd("http://other-host:4161");
+/// // Docker: nsqd tells its container's name, which means nothing out here.
+/// config.lookup.broadcast_map.insert("nsqd-1".into(), "127.0.0.1:32768".into());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LookupConfig {
+    /// Each nsqlookupd's HTTP address, `host:port` or `http://host:port`, 4161 by default (default: none). Their
+    /// answers are united.
+    pub addresses: Vec<String>,
+    /// How often each is asked, 10 ms to 1 h (default 60 s): a new nsqd, or a topic that is new to one, is found
+    /// within that time. The first time is at once, and once a connection was lost, they are asked sooner.
+    pub poll_interval: Duration,
+    /// By what part of itself an interval may be shortened at random, 0 to 1 (default 0.3), so that consumers that
+    /// were started together do not ask together.
+    pub poll_jitter: f64,
+    /// Limit for the connection to one of them; over 0 (default 2 s).
+    pub connect_timeout: Duration,
+    /// Limit for a whole request; over 0 (default 5 s).
+    pub request_timeout: Duration,
+    /// Where to connect instead of where an nsqd says that it is: from `broadcast_address` or
+    /// `broadcast_address:port` to `host:port`, or to a `host` with nsqd's own port (default: empty). The entry
+    /// with the port is looked for first.
+    pub broadcast_map: BTreeMap<String, String>,
+}
+
+impl Default for LookupConfig {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            poll_interval: Duration::from_secs(60),
+            poll_jitter: 0.3,
+            connect_timeout: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(5),
+            broadcast_map: BTreeMap::new(),
+        }
+    }
+}
+
+impl LookupConfig {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let refuse = |what: String| Err(Error::Config { what });
+        for address in &self.addresses {
+            if base_url(address).is_none() {
+                return refuse(format!(
+                    "the nsqlookupd address {address:?} is no host:port of its HTTP port, such as 127.0.0.1:4161"
+                ));
+            }
+        }
+        let (min, max) = (Duration::from_millis(10), Duration::from_secs(3600));
+        if !(min..=max).contains(&self.poll_interval) {
+            let given = self.poll_interval;
+            return refuse(format!(
+                "lookupd_poll_interval is {given:?}: it must be {min:?} to {max:?}"
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.poll_jitter) {
+            let given = self.poll_jitter;
+            return refuse(format!("lookupd_poll_jitter is {given}: it must be 0 to 1"));
+        }
+        for (name, value) in
+            [("connect_timeout", self.connect_timeout), ("request_timeout", self.request_timeout)]
+        {
+            if value < Duration::from_millis(1) {
+                return refuse(format!("lookup {name} is {value:?}: it must be at least 1 ms"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The wait before the next round; `random` is any number, evenly spread.
+    fn wait(&self, random: u64) -> Duration {
+        self.poll_interval.mul_f64(1.0 - self.poll_jitter * (random as f64 / u64::MAX as f64))
+    }
+}
+
+/// `http://host:port` of what may be written with or without a scheme; none for anything else.
+fn base_url(address: &str) -> Option<String> {
+    let authority = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+    let (host, port) = authority.rsplit_once(':')?;
+    let is_host = |c: char| !c.is_whitespace() && !c.is_control() && !"/?#@\\".contains(c);
+    let good = !host.is_empty()
+        && host.chars().all(is_host)
+        && (!host.contains(':') || host.starts_with('[') && host.ends_with(']'))
+        && port.bytes().all(|digit| digit.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port > 0);
+    good.then(|| format!("http://{authority}"))
+}
+
+/// What one nsqlookupd says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Where to connect to, `host:port`, after the broadcast map.
+    pub(crate) nsqds: Vec<String>,
+    /// Their HTTP APIs, in the same order.
+    pub(crate) http: Vec<String>,
+    /// Entries left out, and why, of the first few.
+    pub(crate) left_out: usize,
+    pub(crate) reasons: Vec<String>,
+}
+
+/// An answer, also in the wrapper that nsqlookupd had before 1.0.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wire {
+    producers: Option<Vec<Value>>,
+    data: Option<Payload>,
+    status_code: Option<i64>,
+    status_txt: Option<String>,
+    message: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Payload {
+    producers: Option<Vec<Value>>,
+}
+
+#[derive(Deserialize)]
+struct Producer {
+    broadcast_address: String,
+    tcp_port: i64,
+    /// A caller that needs it finds out that 0 is no port.
+    #[serde(default)]
+    http_port: i64,
+}
+
+/// Reads the answer to `/lookup`, with its HTTP status.
+///
+/// An unknown topic is no error: before the first publish nobody knows it.
+pub(crate) fn read_answer(
+    status: u16,
+    body: &[u8],
+    map: &BTreeMap<String, String>,
+) -> Result<Answer, String> {
+    let excerpt = || {
+        let text = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT)]);
+        text.escape_debug().take(EXCERPT).collect::<String>()
+    };
+    // An array, too, would read as a struct: one with every field at its default.
+    let object = if body.trim_ascii_start().starts_with(b"{") { body } else { b"" };
+    let wire: Wire = match serde_json::from_slice(object) {
+        Ok(wire) => wire,
+        Err(error) if status == 200 => {
+            return Err(format!("no such JSON object ({error}): {}", excerpt()));
+        }
+        Err(_) => return Err(format!("status {status}: {}", excerpt())),
+    };
+    let said = wire.message.or(wire.status_txt).unwrap_or_default();
+    if said == "TOPIC_NOT_FOUND" {
+        return Ok(Answer::default());
+    }
+    let status = wire.status_code.unwrap_or(i64::from(status));
+    if status != 200 {
+        return Err(format!("status {status}: {:.100}", said.escape_debug().to_string()));
+    }
+    // `data` may be null, as Go writes it, but then there must be a list beside it.
+    let listed = wire.producers.or(wire.data.map(|data| data.producers.unwrap_or_default()));
+    let Some(producers) = listed else {
+        // Go writes an empty list as null, too; without the key it is somebody else's JSON.
+        let has_key = serde_json::from_slice::<BTreeMap<String, Value>>(body)
+            .is_ok_and(|keys| keys.contains_key("producers"));
+        return match has_key {
+            true => Ok(Answer::default()),
+            false => Err(format!("JSON without \"producers\": {}", excerpt())),
+        };
+    };
+    let mut answer = Answer::default();
+    for producer in producers {
+        match dial_address(producer, map) {
+            Ok((tcp, http)) => {
+                answer.nsqds.push(tcp);
+                answer.http.push(http);
+            }
+            Err(reason) => {
+                answer.left_out += 1;
+                if answer.reasons.len() < MAX_REASONS {
+                    answer.reasons.push(reason);
+                }
+            }
+        }
+    }
+    Ok(answer)
+}
+
+/// For the fuzz targets: reads an answer, and gives the addresses or the error's text.
+#[doc(hidden)]
+pub fn fuzz_lookup(status: u16, body: &[u8]) -> Result<Vec<String>, String> {
+    let map = BTreeMap::from([
+        ("nsqd-1".to_owned(), "127.0.0.1:32768".to_owned()),
+        ("nsqd-2:4150".to_owned(), "other".to_owned()),
+    ]);
+    read_answer(status, body, &map).map(|answer| answer.nsqds)
+}
+
+/// Where to connect to for one entry, and its HTTP API.
+fn dial_address(entry: Value, map: &BTreeMap<String, String>) -> Result<(String, String), String> {
+    let Producer { broadcast_address: host, tcp_port, http_port } =
+        serde_json::from_value(entry)
+            .map_err(|error| format!("an entry that is no such object: {error}"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let named = |host: &str, port: &str| match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    if let Some(to) = map.get(&named(host, &tcp_port.to_string())).or_else(|| map.get(host)) {
+        let has_port = to.rsplit_once(':').is_some_and(|(host, port)| {
+            port.parse::<u16>().is_ok() && (!host.contains(':') || host.starts_with('['))
+        });
+        let host = if has_port { to.rsplit_once(':').map_or(&**to, |(host, _)| host) } else { to };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let tcp = if has_port { to.clone() } else { named(host, &tcp_port.to_string()) };
+        return Ok((tcp, named(host, &http_port.to_string())));
+    }
+    let shown = || host.escape_debug().take(MAX_HOST).collect::<String>();
+    let bad = |c: char| c.is_whitespace() || c.is_control() || "/?#@\\\"[]".contains(c);
+    if host.is_empty() || host.len() > MAX_HOST || host.contains(bad) {
+        return Err(format!("the broadcast address \"{}\" is no host name", shown()));
+    }
+    if !(1..=i64::from(u16::MAX)).contains(&tcp_port) {
+        return Err(format!("{} with the TCP port {tcp_port}", shown()));
+    }
+    Ok((named(host, &tcp_port.to_string()), named(host, &http_port.to_string())))
+}
+
+/// What the asking thread tells: which nsqlookupd, and what came of it.
+pub(crate) type Polled = (usize, Result<Answer, Error>);
+
+/// Asks nsqlookupds.
+pub(crate) struct Lookup {
+    config: LookupConfig,
+    topic: TopicName,
+    agent: ureq::Agent,
+}
+
+impl Lookup {
+    pub(crate) fn new(config: LookupConfig, topic: TopicName, user_agent: &str) -> Self {
+        let agent = config.agent(user_agent);
+        Self { config, topic, agent }
+    }
+
+    /// Ends a request under way, but for a connection that is being made: that has its own limit.
+    pub(crate) fn interrupter(&self) -> impl FnOnce() + Send + use<> {
+        let agent = self.agent.clone();
+        move || agent.shutdown()
+    }
+
+    /// The body of the thread: asks all of them, at once and then in intervals, until stopped. `hurry` is told when
+    /// a connection was lost.
+    pub(crate) fn run<E: From<Polled>>(
+        self,
+        stop: &StopToken,
+        hurry: &Receiver<()>,
+        events: &Sender<E>,
+    ) {
+        let mut soon: Option<Backoff> = None;
+        loop {
+            for index in 0..self.config.addresses.len() {
+                let answer = self.ask(&self.config.addresses[index]);
+                if stop.is_stopped() || events.send(E::from((index, answer))).is_err() {
+                    return;
+                }
+            }
+            let regular = self.config.wait(random());
+            let mut wait = regular;
+            if let Some(backoff) = &mut soon {
+                wait = backoff.next_delay(random());
+                if wait >= regular {
+                    (wait, soon) = (regular, None);
+                }
+            }
+            select! {
+                recv(stop.channel()) -> _ => return,
+                recv(hurry) -> lost => {
+                    if lost.is_err() {
+                        return;
+                    }
+                    let mut backoff = Backoff::new(HURRY, self.config.poll_interval);
+                    // Not in step with everybody else who lost it.
+                    if stop.wait(backoff.next_delay(random()).min(wait)) {
+                        return;
+                    }
+                    soon = Some(backoff);
+                }
+                recv(after(wait)) -> _ => {}
+            }
+        }
+    }
+
+    fn ask(&self, address: &str) -> Result<Answer, Error> {
+        let (status, body) = get(&self.agent, address, "/lookup", Some(self.topic.as_str()))?;
+        let answer = read_answer(status, &body, &self.config.broadcast_map)
+            .map_err(|reason| no_answer(address, &reason))?;
+        if answer.left_out > 0 {
+            let (count, reasons) = (answer.left_out, answer.reasons.join("; "));
+            log::warn!("nsqlookupd {address}: {count} entries are left out: {reasons}");
+        }
+        Ok(answer)
+    }
+}
+
+fn failed(address: &str, source: io::Error) -> Error {
+    Error::Lookup { lookupd: address.to_owned(), source: Arc::new(source) }
+}
+
+fn no_answer(address: &str, reason: &str) -> Error {
+    let hint = "is it nsqlookupd's HTTP port, 4161 by default?";
+    failed(address, io::Error::new(io::ErrorKind::InvalidData, format!("{reason}; {hint}")))
+}
+
+/// One request: the status, and at most [`MAX_ANSWER`] bytes of body.
+fn get(
+    agent: &ureq::Agent,
+    address: &str,
+    path: &str,
+    topic: Option<&str>,
+) -> Result<(u16, Vec<u8>), Error> {
+    let no_address = || io::Error::new(io::ErrorKind::InvalidInput, "it is no host:port");
+    let base = base_url(address).ok_or_else(|| failed(address, no_address()))?;
+    let request =
+        agent.get(format!("{base}{path}")).header("Accept", "application/vnd.nsq; version=1.0");
+    let sent = request.query_pairs(topic.map(|topic| ("topic", topic))).call();
+    let mut response = sent.map_err(|error| failed(address, error.into_io()))?;
+    let status = response.status().as_u16();
+    match response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec() {
+        Ok(body) => Ok((status, body)),
+        Err(ureq::Error::BodyExceedsLimit(limit)) => {
+            let what = format!("an answer over the limit of {limit} bytes");
+            Err(failed(address, io::Error::new(io::ErrorKind::InvalidData, what)))
+        }
+        Err(error) => Err(failed(address, error.into_io())),
+    }
+}
+
+/// An nsqd as nsqlookupds name it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct NsqdNode {
+    /// Where to connect to, `host:port`, after the broadcast map.
+    pub tcp_address: String,
+    /// Its HTTP API, `host:port`: the same host, nsqd's own port.
+    pub http_address: String,
+}
+
+impl LookupConfig {
+    /// Asks each nsqlookupd once for all nsqds, whatever their topics: where a producer can publish to. Sorted,
+    /// each one once; runs on the caller's thread, up to `request_timeout` for each nsqlookupd.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting out of range; [`Error::Lookup`], the first one's, when none answers.
+    pub fn nodes(&self) -> Result<Vec<NsqdNode>, Error> {
+        self.check()?;
+        let agent = self.agent(concat!("nsq-protocol/", env!("CARGO_PKG_VERSION")));
+        let mut nodes = std::collections::BTreeSet::new();
+        let (mut answered, mut errors) = (false, Vec::new());
+        for address in &self.addresses {
+            let found = get(&agent, address, "/nodes", None).and_then(|(status, body)| {
+                let read = read_answer(status, &body, &self.broadcast_map);
+                read.map_err(|reason| no_answer(address, &reason))
+            });
+            match found {
+                Ok(answer) => {
+                    answered = true;
+                    let pairs = answer.nsqds.into_iter().zip(answer.http);
+                    nodes.extend(
+                        pairs.map(|(tcp_address, http_address)| NsqdNode {
+                            tcp_address,
+                            http_address,
+                        }),
+                    );
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if !answered && let Some(first) = errors.drain(..).next() {
+            return Err(first);
+        }
+        errors.iter().for_each(|error| log::warn!("{}", error.to_line()));
+        Ok(nodes.into_iter().collect())
+    }
+
+    fn agent(&self, user_agent: &str) -> ureq::Agent {
+        ureq::Agent::config_builder()
+            .timeout_global(Some(self.request_timeout))
+            .timeout_connect(Some(self.connect_timeout))
+            .http_status_as_error(false)
+            // nsqlookupd is inside; a proxy of the environment is for what is outside.
+            .proxy(None)
+            .max_redirects(0)
+            .user_agent(user_agent)
+            .build()
+            .new_agent()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn nsqds(list: &[&str]) -> Result<Vec<String>, String> {
+        Ok(list.iter().map(|nsqd| nsqd.to_string()).collect())
+    }
+
+    fn read(
+        status: u16,
+        body: &str,
+        map: &BTreeMap<String, String>,
+    ) -> Result<Vec<String>, String> {
+        let answer = read_answer(status, body.as_bytes(), map)?;
+        assert_eq!((answer.left_out, answer.http.len()), (0, answer.nsqds.len()));
+        Ok(answer.nsqds)
+    }
+
+    #[track_caller]
+    fn check(status: u16, body: &str, want: &[&str]) {
+        assert_eq!(read(status, body, &BTreeMap::new()), nsqds(want), "{body}");
+    }
+
+    #[track_caller]
+    fn fails(status: u16, body: &str, want: &str) {
+        let error = read_answer(status, body.as_bytes(), &BTreeMap::new()).unwrap_err();
+        assert!(error.contains(want), "{error}");
+    }
+
+    #[test]
+    fn answers_of_every_age_are_read() {
+        // nsqlookupd 1.3.0, as it came.
+        check(
+            200,
+            r#"{"channels":["c"],"producers":[{"remote_address":"127.0.0.1:40644","hostname":"h","broadcast_address":"127.0.0.1","tcp_port":4150,"http_port":4151,"version":"1.3.0"}]}"#,
+            &["127.0.0.1:4150"],
+        );
+        check(
+            200,
+            r#"{"status_code":200,"status_txt":"OK","data":{"channels":[],"producers":[{"broadcast_address":"a","tcp_port":1}]}}"#,
+            &["a:1"],
+        );
+        check(200, r#"{"channels":null,"producers":null}"#, &[]);
+        check(200, r#"{"status_code":200,"data":{"producers":null}}"#, &[]);
+        check(404, r#"{"message":"TOPIC_NOT_FOUND"}"#, &[]);
+        check(500, r#"{"status_code":500,"status_txt":"TOPIC_NOT_FOUND","data":null}"#, &[]);
+        check(
+            200,
+            r#"{"producers":[{"broadcast_address":"::1","tcp_port":2},{"broadcast_address":"[::1]","tcp_port":3}]}"#,
+            &["[::1]:2", "[::1]:3"],
+        );
+    }
+
+    #[test]
+    fn what_is_no_answer_is_named() {
+        fails(500, r#"{"message":"INTERNAL_ERROR"}"#, "status 500: INTERNAL_ERROR");
+        fails(200, r#"{"status_code":500,"status_txt":"OOPS","data":null}"#, "status 500: OOPS");
+        fails(404, "404 page not found\n", "status 404: 404 page not found");
+        fails(200, "<html><body>hello", "<html>");
+        fails(200, r#"{"producers":[{"broadcast_address":"a","tcp"#, "no such JSON object");
+        fails(200, "", "no such JSON object");
+        fails(200, "[]", "no such JSON object");
+        fails(200, r#"{"topics":[]}"#, "without \"producers\"");
+        fails(200, r#"{"producers":7}"#, "no such JSON object");
+    }
+
+    #[test]
+    fn an_entry_that_makes_no_sense_is_left_out_and_the_others_stay() {
+        let body = r#"{"producers":[
+            {"broadcast_address":"a","tcp_port":0},
+            {"broadcast_address":"a","tcp_port":70000},
+            {"broadcast_address":"a b","tcp_port":1},
+            {"broadcast_address":"","tcp_port":1},
+            {"broadcast_address":"a\u0000","tcp_port":1},
+            {"broadcast_address":7,"tcp_port":1},
+            {"broadcast_address":"a"},
+            9,
+            {"broadcast_address":"good","tcp_port":65535}]}"#;
+        let answer = read_answer(200, body.as_bytes(), &BTreeMap::new()).unwrap();
+        assert_eq!((answer.nsqds, answer.left_out), (vec!["good:65535".to_owned()], 8));
+        assert_eq!(answer.reasons[..2], ["a with the TCP port 0", "a with the TCP port 70000"]);
+    }
+
+    #[test]
+    fn the_broadcast_map_says_where_to_connect() {
+        let map: BTreeMap<String, String> =
+            [("a:1", "x:10"), ("a", "y"), ("b", "z:30"), ("c:5", "[::1]:6"), ("d", "::1")]
+                .map(|(from, to)| (from.to_owned(), to.to_owned()))
+                .into();
+        let body = r#"{"producers":[{"broadcast_address":"a","tcp_port":1},{"broadcast_address":"a","tcp_port":2},
+            {"broadcast_address":"b","tcp_port":3},{"broadcast_address":"c","tcp_port":5},
+            {"broadcast_address":"d","tcp_port":7},{"broadcast_address":"e","tcp_port":8}]}"#;
+        let answer = read(200, body, &map);
+        assert_eq!(answer, nsqds(&["x:10", "y:2", "z:30", "[::1]:6", "[::1]:7", "e:8"]));
+    }
+
+    #[test]
+    fn addresses_are_taken_with_and_without_scheme() {
+        for (address, want) in [
+            ("127.0.0.1:4161", Some("http://127.0.0.1:4161")),
+            ("http://host:4161/", Some("http://host:4161")),
+            ("[::1]:4161", Some("http://[::1]:4161")),
+            ("host", None),
+            (":4161", None),
+            ("host:0", None),
+            ("host:70000", None),
+            ("host:+1", None),
+            ("https://host:4161", None),
+            ("ho st:1", None),
+            ("host:1/lookup", None),
+            ("::1:4161", None),
+        ] {
+            assert_eq!(base_url(address).as_deref(), want, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_interval_is_only_shortened() {
+        let config = LookupConfig::default();
+        assert_eq!(config.wait(0), Duration::from_secs(60));
+        assert_eq!(config.wait(u64::MAX), Duration::from_secs(42));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(status: u16, body: Vec<u8>) {
+            let _ = read_answer(status, &body, &BTreeMap::new());
+        }
+
+        #[test]
+        fn every_address_that_comes_out_is_one(hosts in proptest::collection::vec((".*", any::<i64>()), 0..20)) {
+            let producers: Vec<_> = hosts
+                .iter()
+                .map(|(host, port)| serde_json::json!({"broadcast_address": host, "tcp_port": port % 100_000}))
+                .collect();
+            let body = serde_json::json!({ "producers": producers }).to_string();
+            let answer = read_answer(200, body.as_bytes(), &BTreeMap::new()).unwrap();
+            prop_assert_eq!(answer.nsqds.len() + answer.left_out, hosts.len());
+            for address in answer.nsqds {
+                let (host, port) = address.rsplit_once(':').unwrap();
+                prop_assert!(!host.is_empty() && port.parse::<u16>().unwrap() > 0);
+            }
+        }
+    }
+}

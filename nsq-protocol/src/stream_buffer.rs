@@ -1,0 +1,70 @@
+//! The buffer between a socket and a decoder: bytes go in behind, whole frames or commands come out in front (pure).
+
+/// Bytes of a stream that are read but not yet decoded.
+///
+/// A buffer of `at_rest` bytes; something larger grows it, for as long as that is being read.
+#[derive(Debug)]
+pub(crate) struct StreamBuffer {
+    /// All initialised, because a socket reads into it; the bytes not yet decoded lie in `start..end`.
+    buf: Vec<u8>,
+    start: usize,
+    end: usize,
+    at_rest: usize,
+}
+
+impl StreamBuffer {
+    /// An empty buffer.
+    pub(crate) fn new(at_rest: usize) -> Self {
+        Self { buf: vec![0; at_rest], start: 0, end: 0, at_rest }
+    }
+
+    /// Changes the size at rest; a larger one at once.
+    pub(crate) fn set_at_rest(&mut self, bytes: usize) {
+        self.at_rest = bytes;
+        if self.buf.len() < bytes {
+            self.buf.resize(bytes, 0);
+        }
+    }
+
+    /// Where the next bytes belong: never empty, and room for `wanted` bytes from the first undecoded one on.
+    pub(crate) fn space(&mut self, wanted: usize) -> &mut [u8] {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            if self.buf.len() > self.at_rest {
+                self.buf = vec![0; self.at_rest];
+            }
+        }
+        // A read into the last few bytes of the buffer would be a system call for little.
+        if self.start + wanted.max(self.at_rest / 4) > self.buf.len() {
+            self.buf.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.buf.len() < wanted || self.end == self.buf.len() {
+            self.buf.resize(wanted.max(self.buf.len() + self.at_rest), 0);
+        }
+        &mut self.buf[self.end..]
+    }
+
+    /// Says that `count` bytes were written to the front of the space.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.end = (self.end + count).min(self.buf.len());
+    }
+
+    /// The bytes not yet decoded.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+
+    /// Takes `count` of the pending bytes away and returns them.
+    pub(crate) fn take(&mut self, count: usize) -> &[u8] {
+        let start = self.start;
+        self.start = (start + count).min(self.end);
+        &self.buf[start..self.start]
+    }
+
+    /// Bytes that it costs now.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.buf.len()
+    }
+}

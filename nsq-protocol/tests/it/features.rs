@@ -1,0 +1,654 @@
+//! TLS, compression and AUTH with a real nsqd: everything that a connection can be, publishing and consuming.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nsq_protocol::thread::OwnedThread;
+use nsq_protocol::{
+    Admin, BodiesBuf, Compression, ConnectionConfig, Consumer, Error, ErrorCode, Producer,
+    PublishError, StatsFilter, TlsConfig, TlsVersion, TopicName,
+};
+
+use crate::certs::{Authority, Issued};
+use crate::nsqd::{Nsqd, find, nsqd_or_skip};
+use crate::proxy::{Proxy, Toxic};
+use crate::script::{DEADLINE, beside, config, producer_config};
+
+/// Shorter than a heartbeat, which would bring a stalled connection to life again.
+const SOON: Duration = Duration::from_secs(12);
+
+fn topic() -> TopicName {
+    "t".parse().unwrap()
+}
+
+/// An nsqd with these arguments, or none.
+fn nsqd(args: &[String]) -> Option<Nsqd> {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    find().map(|program| Nsqd::start(&program, &args))
+}
+
+/// One body that compresses and one that does not, of each size that once stalled or broke a client.
+fn bodies() -> Vec<Vec<u8>> {
+    let sizes = [1, (32 << 10) - 1, 32 << 10, (32 << 10) + 1, (64 << 10) - 1, 64 << 10];
+    let larger = [(64 << 10) + 1, 1 << 20];
+    let mut state = 1u64;
+    let mut noise = |_| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let mut all = Vec::new();
+    for size in sizes.into_iter().chain(larger) {
+        all.push((0..size).map(|index: usize| (index % 251) as u8).collect());
+        all.push((0..size).map(&mut noise).collect());
+    }
+    all
+}
+
+/// Publishes every body alone and all small ones at once, and consumes them; gives the two connections as nsqd
+/// sees them: (tls, snappy, deflate).
+fn round_trip(nsqd: &Nsqd, change: impl Fn(&mut ConnectionConfig)) -> [(bool, bool, bool); 2] {
+    let mut to = producer_config().nsqd(nsqd.addr());
+    change(&mut to.connection);
+    let producer = Producer::connect(to).unwrap();
+    let mut from = config().nsqd(nsqd.addr());
+    change(&mut from.connection);
+    let consumer = Consumer::start(from).unwrap();
+    let bodies = bodies();
+    let mut many = BodiesBuf::new();
+    let mut missing = Vec::new();
+    for body in &bodies {
+        producer.publish(&topic(), body).unwrap();
+        missing.push(&body[..]);
+        if body.len() < 1 << 20 {
+            many.push(body);
+            missing.push(body);
+        }
+    }
+    producer.publish_many(&topic(), &many).unwrap();
+    let batches = consumer.batches();
+    while !missing.is_empty() {
+        let batch = batches.recv_timeout(SOON).expect("all that nsqd has sent, at once");
+        for message in &batch {
+            let at = missing.iter().position(|body| *body == message.body);
+            missing.swap_remove(at.expect("a body that was published"));
+        }
+        batch.finish();
+    }
+    let admin = Admin::new(&nsqd.http_addr());
+    let stats = admin.stats(&StatsFilter::default()).unwrap();
+    let channel = stats.channel(&topic(), &"c".parse().unwrap()).unwrap();
+    let seen = [&channel.clients[0], &stats.producers[0]].map(|c| (c.tls, c.snappy, c.deflate));
+    let stats = consumer.shutdown();
+    let connection = &stats.connections[0];
+    assert_eq!((connection.reconnects, connection.failed_finishes), (0, 0), "{connection:?}");
+    producer.close(DEADLINE).unwrap();
+    seen
+}
+
+/// What a connection with these features looks like to nsqd, on both sides.
+#[track_caller]
+fn check(tls: bool, compression: Compression) {
+    let authority = Authority::new();
+    let Some(nsqd) = nsqd(&authority.issue_local().args()) else { return };
+    let seen = round_trip(&nsqd, |connection| {
+        connection.compression = compression;
+        if tls {
+            connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
+        }
+    });
+    let want = (
+        tls,
+        compression == Compression::Snappy,
+        matches!(compression, Compression::Deflate { .. }),
+    );
+    assert_eq!(seen, [want, want]);
+}
+
+#[test]
+fn plain() {
+    check(false, Compression::None);
+}
+
+#[test]
+fn tls() {
+    check(true, Compression::None);
+}
+
+#[test]
+fn snappy() {
+    check(false, Compression::Snappy);
+}
+
+#[test]
+fn deflate() {
+    check(false, Compression::Deflate { level: 6 });
+}
+
+#[test]
+fn tls_and_snappy() {
+    check(true, Compression::Snappy);
+}
+
+#[test]
+fn tls_and_deflate() {
+    check(true, Compression::Deflate { level: 1 });
+}
+
+#[test]
+fn a_client_certificate_with_a_key_of_each_format() {
+    let (authority, foreign) = (Authority::new(), Authority::new());
+    let mut args = authority.issue_local().args().to_vec();
+    args.push("--tls-client-auth-policy=require-verify".to_owned());
+    // Which implies `--tls-required`, also for the statistics.
+    args.push("--tls-required=tcp-https".to_owned());
+    args.push(format!("--tls-root-ca-file={}", authority.ca_file().display()));
+    let Some(nsqd) = nsqd(&args) else { return };
+    let tls = |client: &Issued| {
+        let tls = TlsConfig::new().root_ca_file(authority.ca_file());
+        tls.client_certificate(&client.cert, &client.key)
+    };
+    let seen = round_trip(&nsqd, |connection| {
+        connection.tls = Some(tls(&authority.issue("client", |_| {})));
+    });
+    assert_eq!(seen, [(true, false, false); 2]);
+    for (client, min_version) in [
+        (authority.issue_rsa(false), TlsVersion::Tls12),
+        (authority.issue_rsa(true), TlsVersion::Tls13),
+    ] {
+        connect_to(&nsqd, tls(&client).min_version(min_version)).unwrap();
+    }
+    // None, and one that somebody else signed.
+    for tls in
+        [TlsConfig::new().root_ca_file(authority.ca_file()), tls(&foreign.issue("client", |_| {}))]
+    {
+        let error = connect_to(&nsqd, tls).unwrap_err();
+        assert!(matches!(error, Error::Tls { .. }), "{error:?}");
+        assert!(lines(&error).contains("received fatal alert"), "{}", lines(&error));
+    }
+}
+
+fn connect_to(nsqd: &Nsqd, tls: TlsConfig) -> Result<(), Error> {
+    let mut config = producer_config().nsqd(nsqd.addr());
+    config.connection.tls = Some(tls);
+    Producer::connect(config).map(|producer| producer.close(DEADLINE).unwrap())
+}
+
+/// The error with its sources.
+fn lines(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", lines(source)),
+        None => error.to_string(),
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_to_be_trusted_is_not() {
+    let (authority, foreign) = (Authority::new(), Authority::new());
+    let trusting = |ca: &Authority| TlsConfig::new().root_ca_file(ca.ca_file());
+    let check = |nsqd: &Nsqd, tls: TlsConfig, want: &str| {
+        let error = connect_to(nsqd, tls).expect_err(want);
+        assert!(matches!(error, Error::Tls { .. }), "{error:?}");
+        assert!(lines(&error).contains(want), "{}, not {want}", lines(&error));
+    };
+    let Some(good) = nsqd(&authority.issue_local().args()) else { return };
+    check(&good, trusting(&foreign), "give the certificate authority that signed its certificate");
+    check(&good, TlsConfig::new(), "invalid peer certificate: UnknownIssuer");
+    check(&good, trusting(&authority).server_name("nsqd.example"), "server name");
+    connect_to(&good, trusting(&foreign).root_ca_file(authority.ca_file())).unwrap();
+    connect_to(&good, TlsConfig::new().dangerous_accept_any_certificate()).unwrap();
+
+    let expired = nsqd(&authority.issue_expired().args()).unwrap();
+    check(&expired, trusting(&authority), "certificate expired");
+    connect_to(&expired, TlsConfig::new().dangerous_accept_any_certificate()).unwrap();
+
+    let named = nsqd(&authority.issue("nsqd.example", |_| {}).args()).unwrap();
+    check(&named, trusting(&authority), "not valid for name \"127.0.0.1\"");
+    connect_to(&named, trusting(&authority).server_name("nsqd.example")).unwrap();
+}
+
+#[test]
+fn a_self_signed_certificate_is_for_a_server_or_for_an_authority() {
+    let authority = Authority::new();
+    let server = authority.self_signed(false);
+    let Some(nsqd_of_server) = nsqd(&server.args()) else { return };
+    connect_to(&nsqd_of_server, TlsConfig::new().root_ca_file(&server.cert)).unwrap();
+    let ca = authority.self_signed(true);
+    let nsqd_of_ca = nsqd(&ca.args()).unwrap();
+    let error = connect_to(&nsqd_of_ca, TlsConfig::new().root_ca_file(&ca.cert)).unwrap_err();
+    assert!(error.to_string().contains("(CA:TRUE), which no server may use"), "{}", lines(&error));
+}
+
+#[test]
+fn versions_of_tls() {
+    let authority = Authority::new();
+    let mut args = authority.issue_local().args().to_vec();
+    args.push("--tls-min-version=tls1.3".to_owned());
+    let Some(nsqd) = nsqd(&args) else { return };
+    let tls = TlsConfig::new().root_ca_file(authority.ca_file());
+    connect_to(&nsqd, tls.clone()).unwrap();
+    connect_to(&nsqd, tls.min_version(TlsVersion::Tls13)).unwrap();
+}
+
+#[test]
+fn tls_that_nsqd_demands_or_has_not() {
+    let authority = Authority::new();
+    let mut args = authority.issue_local().args().to_vec();
+    args.push("--tls-required=true".to_owned());
+    let Some(demanding) = nsqd(&args) else { return };
+    let producer = Producer::connect(producer_config().nsqd(demanding.addr())).unwrap();
+    let error = producer.publish(&topic(), b"x").unwrap_err();
+    assert!(lines(&error).contains("TLS required"), "{}", lines(&error));
+    connect_to(&demanding, TlsConfig::new().root_ca_file(authority.ca_file())).unwrap();
+
+    let without = nsqd(&[]).unwrap();
+    let error = connect_to(&without, TlsConfig::new()).unwrap_err();
+    assert!(matches!(error, Error::TlsDeclined { .. }), "{error:?}");
+    assert!(error.to_string().contains("offers no TLS"), "{error}");
+}
+
+#[test]
+fn compression_that_nsqd_has_not_is_done_without() {
+    let nsqd = nsqd_or_skip!("--snappy=false", "--deflate=false");
+    for compression in [Compression::Snappy, Compression::Deflate { level: 3 }] {
+        let seen = round_trip(&nsqd, |connection| connection.compression = compression);
+        assert_eq!(seen, [(false, false, false); 2]);
+    }
+}
+
+/// ECOSYSTEM.md's trap: of 100 connections, 94 had received a message and kept it to themselves until more bytes
+/// came. All here get one message, then none, and the next heartbeat is further away than the test waits.
+#[test]
+fn no_connection_keeps_a_message_to_itself() {
+    let nsqd = nsqd_or_skip!();
+    for (number, compression) in
+        [Compression::Deflate { level: 6 }, Compression::Snappy].into_iter().enumerate()
+    {
+        let topic: TopicName = format!("stall{number}").parse().unwrap();
+        let mut to = producer_config().nsqd(nsqd.addr());
+        to.connection.compression = compression;
+        let producer = Producer::connect(to).unwrap();
+        let consumers: Vec<_> = (0..100)
+            .map(|number| {
+                let mut config = config().nsqd(nsqd.addr()).max_in_flight(1);
+                (config.topic, config.channel) = (topic, format!("c{number}").parse().unwrap());
+                config.connection.compression = compression;
+                // Quicker than nsqd's 250 ms.
+                config.connection.output_buffer_timeout = Some(Duration::from_millis(25));
+                Consumer::start(config).unwrap()
+            })
+            .collect();
+        // A run of one byte is a few bytes on the wire: a decoder has read all of them long before it could write
+        // all that they stand for, and nothing more comes to remind it.
+        let sizes = [(32 << 10) - 1, 32 << 10, 65_000, 64 << 10, (64 << 10) + 1, 200_000];
+        for (index, len) in sizes.into_iter().enumerate() {
+            let period = if index % 2 == 0 { 253 } else { 1 };
+            let body: Vec<u8> = (0..len).map(|index| (index % period) as u8).collect();
+            producer.publish(&topic, &body).unwrap();
+            for (number, consumer) in consumers.iter().enumerate() {
+                let batch = consumer.batches().recv_timeout(SOON);
+                let batch = batch.unwrap_or_else(|_| panic!("consumer {number}, {len} bytes"));
+                assert!(batch.iter().next().unwrap().body == body);
+                batch.finish();
+            }
+        }
+        // One thread for each stop is not needed: nothing is held.
+        consumers.into_iter().for_each(|consumer| drop(consumer.shutdown()));
+    }
+}
+
+/// Both directions at once: neither a reader that waits nor one that decrypts keeps the writer from writing.
+#[test]
+fn load_in_both_directions_over_tls_and_compression() {
+    let authority = Authority::new();
+    let Some(nsqd) = nsqd(&authority.issue_local().args()) else { return };
+    for compression in [Compression::None, Compression::Snappy, Compression::Deflate { level: 1 }] {
+        let secure = |connection: &mut ConnectionConfig| {
+            connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
+            connection.compression = compression;
+        };
+        let mut from = config().nsqd(nsqd.addr());
+        secure(&mut from.connection);
+        let consumer = Consumer::start(from).unwrap();
+        let mut to = producer_config().nsqd(nsqd.addr());
+        secure(&mut to.connection);
+        let publishing = beside(move || {
+            let producer = Producer::connect(to).unwrap();
+            let receipts: Vec<_> = (0..10_000u32)
+                .map(|number| producer.submit(&topic(), number.to_be_bytes().to_vec()).unwrap())
+                .collect();
+            receipts.into_iter().for_each(|receipt| drop(receipt.wait().unwrap()));
+            producer.close(DEADLINE).unwrap();
+        });
+        let mut seen = 0;
+        while seen < 10_000 {
+            let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
+            seen += batch.len();
+            batch.finish();
+        }
+        publishing.join();
+        let stats = consumer.shutdown();
+        let connection = &stats.connections[0];
+        assert_eq!((connection.finished, connection.reconnects), (10_000, 0), "{connection:?}");
+    }
+}
+
+/// Layers that get their bytes one at a time give the same as those that get all at once.
+#[test]
+fn a_byte_at_a_time_through_every_layer() {
+    let authority = Authority::new();
+    let Some(nsqd) = nsqd(&authority.issue_local().args()) else { return };
+    let bodies: Vec<Vec<u8>> =
+        [1, 300, 20_000].map(|len| bodies().pop().unwrap()[..len].into()).into();
+    for (number, compression) in
+        [Compression::Snappy, Compression::Deflate { level: 6 }].into_iter().enumerate()
+    {
+        let proxy = Proxy::start(nsqd.tcp, Toxic::Slice, number as u64);
+        let secure = |connection: &mut ConnectionConfig| {
+            connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
+            connection.compression = compression;
+        };
+        let (mut to, mut from) =
+            (producer_config().nsqd(proxy.addr()), config().nsqd(proxy.addr()));
+        secure(&mut to.connection);
+        secure(&mut from.connection);
+        let consumer = Consumer::start(from).unwrap();
+        let producer = Producer::connect(to).unwrap();
+        for body in &bodies {
+            producer.publish(&topic(), body).unwrap();
+            let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
+            assert!(batch.iter().next().unwrap().body == body);
+            batch.finish();
+        }
+        let stats = consumer.shutdown();
+        assert_eq!((stats.connections[0].finished, stats.connections[0].reconnects), (3, 0));
+        producer.close(DEADLINE).unwrap();
+    }
+}
+
+/// Connections that end in the middle of a record or a chunk, again and again: what was acknowledged arrives.
+#[test]
+fn cuts_and_resets_inside_tls_and_compression_lose_nothing() {
+    let authority = Authority::new();
+    let Some(nsqd) = nsqd(&authority.issue_local().args()) else { return };
+    let toxics = [Toxic::Cut(30_000..90_000), Toxic::Reset(30_000..90_000)];
+    let compressions = [Compression::None, Compression::Snappy, Compression::Deflate { level: 1 }];
+    for (number, compression) in compressions.into_iter().enumerate() {
+        let proxy = Proxy::start(nsqd.tcp, toxics[number % 2].clone(), number as u64);
+        let secure = |connection: &mut ConnectionConfig| {
+            connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
+            connection.compression = compression;
+        };
+        let topic: TopicName = format!("cut{number}").parse().unwrap();
+        let (mut to, mut from) =
+            (producer_config().nsqd(proxy.addr()), config().nsqd(proxy.addr()));
+        (from.topic, from.msg_timeout) = (topic, Some(Duration::from_secs(1)));
+        secure(&mut to.connection);
+        secure(&mut from.connection);
+        let publishing = beside(move || {
+            let producer = Producer::connect(to).unwrap();
+            let noise = bodies().pop().unwrap();
+            for number in 0..300u32 {
+                let start = number as usize * 1000;
+                let body = [&number.to_be_bytes()[..], &noise[start..start + 1000]].concat();
+                producer.publish(&topic, &body).unwrap();
+            }
+            producer.close(DEADLINE).unwrap();
+        });
+        let consumer = Consumer::start(from).unwrap();
+        let mut missing: std::collections::BTreeSet<u32> = (0..300).collect();
+        while !missing.is_empty() {
+            let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
+            for message in &batch {
+                missing.remove(&u32::from_be_bytes(*message.body.first_chunk().unwrap()));
+            }
+            batch.finish();
+        }
+        publishing.join();
+        assert!(consumer.stats().connections[0].reconnects > 0, "the proxy cut nothing");
+        drop(consumer);
+    }
+}
+
+#[test]
+fn what_identify_says_reaches_nsqd_and_is_done() {
+    let nsqd = nsqd_or_skip!();
+    let mut config = config().nsqd(nsqd.addr());
+    config.sample_rate = 42;
+    config.msg_timeout = Some(Duration::from_millis(1500));
+    config.connection.client_id = "the client".into();
+    config.connection.hostname = "the host".into();
+    config.connection.user_agent = "the agent/1".into();
+    config.connection.heartbeat_interval = Duration::from_secs(1);
+    config.connection.output_buffer_size = Some(4096);
+    config.connection.output_buffer_timeout = Some(Duration::from_millis(25));
+    let consumer = Consumer::start(config.clone()).unwrap();
+    // The keys that `Admin` does not read, too.
+    let mut http = TcpStream::connect(nsqd.http_addr()).unwrap();
+    http.write_all(b"GET /stats?format=json HTTP/1.0\r\n\r\n").unwrap();
+    let stats = std::io::read_to_string(http).unwrap();
+    for want in [
+        r#""client_id":"the client""#,
+        r#""hostname":"the host""#,
+        r#""user_agent":"the agent/1""#,
+        r#""sample_rate":42"#,
+    ] {
+        assert!(stats.contains(want), "{want} is not in {stats}");
+    }
+    drop(consumer.shutdown());
+    // nsqd has its own limits, and its words reach the user.
+    for (change, want) in [
+        (
+            (|c| c.output_buffer_timeout = Some(Duration::from_millis(1)))
+                as fn(&mut ConnectionConfig),
+            "IDENTIFY output buffer timeout (1) is invalid",
+        ),
+        (|c| c.output_buffer_size = Some(1), "IDENTIFY output buffer size (1) is invalid"),
+    ] {
+        let mut config = config.clone();
+        change(&mut config.connection);
+        match Consumer::start(config).unwrap_err() {
+            Error::Refused { command: "IDENTIFY", code: ErrorCode::BadBody, detail, .. } => {
+                assert_eq!(detail, want);
+            }
+            error => panic!("{error:?}"),
+        }
+    }
+}
+
+/// nsqd keeps a message, with more room in RDY and in its buffer, until its timer.
+#[test]
+fn the_output_buffer_timeout_is_what_was_asked_for() {
+    let nsqd = nsqd_or_skip!();
+    let producer = Producer::connect(producer_config().nsqd(nsqd.addr())).unwrap();
+    let [short, long] = [Duration::from_millis(25), Duration::from_secs(2)].map(|timeout| {
+        let mut config = config().nsqd(nsqd.addr());
+        config.channel = format!("c{}", timeout.as_millis()).parse().unwrap();
+        config.connection.output_buffer_timeout = Some(timeout);
+        let consumer = Consumer::start(config).unwrap();
+        let began = Instant::now();
+        producer.publish(&topic(), b"x").unwrap();
+        let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
+        batch.finish();
+        drop(consumer.shutdown());
+        began.elapsed()
+    });
+    assert!(short < Duration::from_secs(1) && long > short, "{short:?}, {long:?}");
+    assert!(long > Duration::from_millis(500), "{long:?}");
+}
+
+/// A small authentication server: `secret` in the query decides.
+struct AuthServer {
+    addr: String,
+    asked: Arc<Mutex<Vec<String>>>,
+    _thread: OwnedThread<()>,
+    // Dropped before the thread is joined: see `Drop`.
+}
+
+impl AuthServer {
+    fn start(answer: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = asked.clone();
+        let thread = OwnedThread::spawn("auth", move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let request = lines.next().and_then(Result::ok).unwrap_or_default();
+                if request == "END" {
+                    return;
+                }
+                // Up to the empty line, or closing would reset the connection.
+                lines.map_while(Result::ok).find(String::is_empty);
+                let (status, body) = match request.contains("secret=open+sesame") {
+                    true => ("200 OK", answer),
+                    false => ("403 Forbidden", "{}"),
+                };
+                seen.lock().unwrap().push(request);
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+            }
+        })
+        .unwrap();
+        Self { addr, asked, _thread: thread }
+    }
+
+    fn arg(&self) -> String {
+        format!("--auth-http-address={}", self.addr)
+    }
+}
+
+impl Drop for AuthServer {
+    fn drop(&mut self) {
+        if let Ok(mut stream) = TcpStream::connect(&self.addr) {
+            let _ = stream.write_all(b"END\n");
+        }
+    }
+}
+
+const EVERYTHING: &str = r#"{"ttl":3600,"identity":"me","identity_url":"","authorizations":[{"topic":".*","channels":[".*"],"permissions":["subscribe","publish"]}]}"#;
+const SUBSCRIBE: &str = r#"{"ttl":3600,"identity":"me","identity_url":"","authorizations":[{"topic":".*","channels":[".*"],"permissions":["subscribe"]}]}"#;
+const NOTHING: &str = r#"{"ttl":3600,"identity":"me","identity_url":"","authorizations":[]}"#;
+const TTL_0: &str = r#"{"ttl":0,"identity":"me","identity_url":"","authorizations":[{"topic":".*","channels":[".*"],"permissions":["subscribe","publish"]}]}"#;
+const BAD_REGEX: &str = r#"{"ttl":3600,"identity":"me","identity_url":"","authorizations":[{"topic":"(","channels":[".*"],"permissions":["subscribe"]}]}"#;
+
+#[test]
+fn auth_in_clear_and_inside_tls() {
+    watch_the_log();
+    let (authority, server) = (Authority::new(), AuthServer::start(EVERYTHING));
+    let mut args = authority.issue_local().args().to_vec();
+    args.push(server.arg());
+    let Some(nsqd) = nsqd(&args) else { return };
+    let seen = round_trip(&nsqd, |connection| connection.auth_secret = Some("open sesame".into()));
+    assert_eq!(seen, [(false, false, false); 2]);
+    assert!(server.asked.lock().unwrap().drain(..).all(|asked| asked.contains("tls=false")));
+    let seen = round_trip(&nsqd, |connection| {
+        connection.auth_secret = Some("open sesame".into());
+        connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
+        connection.compression = Compression::Deflate { level: 6 };
+    });
+    assert_eq!(seen, [(true, false, true); 2]);
+    let asked = server.asked.lock().unwrap();
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.contains("tls=true")), "{asked:?}");
+    assert!(!LOGGED.load(Ordering::SeqCst) && LINES.load(Ordering::SeqCst) > 0);
+}
+
+/// Whether the secret was in a line of any log, at any level, of any crate.
+static LOGGED: AtomicBool = AtomicBool::new(false);
+/// Lines of ours about AUTH, so that the check does not pass for want of a log.
+static LINES: AtomicU32 = AtomicU32::new(0);
+
+struct Watch;
+
+impl log::Log for Watch {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = record.args().to_string();
+        LOGGED.fetch_or(line.contains("sesame"), Ordering::SeqCst);
+        if line.contains("knows us as") {
+            LINES.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn watch_the_log() {
+    // Another test of this process may have been first.
+    if log::set_logger(&Watch).is_ok() {
+        log::set_max_level(log::LevelFilter::Trace);
+    }
+}
+
+#[test]
+fn auth_that_is_refused_says_so_and_keeps_the_secret() {
+    watch_the_log();
+    /// Connects to an nsqd with that authentication server.
+    fn connect(auth: &str, secret: Option<&str>) -> Option<Error> {
+        let nsqd = nsqd(&[auth.to_owned()])?;
+        let mut config = config().nsqd(nsqd.addr());
+        config.connection.auth_secret = secret.map(Into::into);
+        let error = Consumer::start(config).expect_err("no consumer without authorization");
+        let text = format!("{} {error:?}", lines(&error));
+        assert!(!text.contains("sesame"), "{text}");
+        Some(error)
+    }
+    let check = |auth: &str, secret: &str, want: ErrorCode| match connect(auth, Some(secret)) {
+        None => false,
+        Some(Error::Refused { command: "AUTH", code, .. }) => {
+            assert_eq!(code, want, "{auth}");
+            true
+        }
+        Some(error) => panic!("{error:?}"),
+    };
+    let server = AuthServer::start(EVERYTHING);
+    if !check(&server.arg(), "wrong sesame", ErrorCode::AuthFailed) {
+        return;
+    }
+    assert!(matches!(connect(&server.arg(), None), Some(Error::AuthRequired { .. })));
+    check("--auth-http-address=127.0.0.1:1", "open sesame", ErrorCode::AuthFailed);
+    for (answer, want) in [
+        (NOTHING, ErrorCode::Unauthorized),
+        (TTL_0, ErrorCode::AuthFailed),
+        (BAD_REGEX, ErrorCode::AuthFailed),
+    ] {
+        check(&AuthServer::start(answer).arg(), "open sesame", want);
+    }
+    assert!(!LOGGED.load(Ordering::SeqCst));
+}
+
+#[test]
+fn what_the_secret_does_not_grant_is_refused() {
+    let server = AuthServer::start(SUBSCRIBE);
+    let Some(nsqd) = nsqd(&[server.arg()]) else { return };
+    let mut from = config().nsqd(nsqd.addr());
+    from.connection.auth_secret = Some("open sesame".into());
+    drop(Consumer::start(from).unwrap().shutdown());
+    let mut to = producer_config().nsqd(nsqd.addr());
+    to.connection.auth_secret = Some("open sesame".into());
+    match Producer::connect(to).unwrap().publish(&topic(), b"x").unwrap_err() {
+        PublishError::Refused { source: Error::Refused { code, .. } } => {
+            assert_eq!(code, ErrorCode::Unauthorized);
+        }
+        error => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn a_secret_that_nobody_asks_for_is_not_sent() {
+    let nsqd = nsqd_or_skip!();
+    // This nsqd would close the connection on AUTH.
+    let seen = round_trip(&nsqd, |connection| connection.auth_secret = Some("open sesame".into()));
+    assert_eq!(seen, [(false, false, false); 2]);
+}
