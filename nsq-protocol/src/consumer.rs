@@ -42,7 +42,7 @@ pub struct Consumer {
 }
 
 enum Phase {
-    Running(Threads),
+    Running(Box<Threads>),
     Stopping,
     Stopped(Unanswered),
 }
@@ -120,7 +120,7 @@ impl Consumer {
         drop((first, alive));
         let outcomes: Vec<_> = outcomes.iter().take(expected).collect();
         if outcomes.iter().any(Result::is_ok) {
-            let phase = Mutex::new(Phase::Running(threads));
+            let phase = Mutex::new(Phase::Running(Box::new(threads)));
             return Ok(Self { shared, told, phase, stopped: Condvar::new() });
         }
         // No link is live, so dropping the threads' stop signal ends them.
@@ -186,7 +186,7 @@ impl Consumer {
                 }
             }
             match std::mem::replace(&mut *phase, Phase::Stopping) {
-                Phase::Running(threads) => threads,
+                Phase::Running(threads) => *threads,
                 Phase::Stopping | Phase::Stopped(_) => {
                     unreachable!("the loop above ends on Running")
                 }

@@ -57,15 +57,12 @@
 //!   ([`AuthSecret`]). An nsqd that declines TLS is left; nothing of yours goes to it in clear.
 //! - nsqd's HTTP API: [`Admin`].
 //!
-//! # Not here yet
-//! Discovery by nsqlookupd, backoff after failed messages, an RDY that follows the load.
-//!
 //! # Out of scope
-//! Async; a limit on attempts (they are visible, dropping a message is the caller's decision); exactly-once.
+//! Async; a limit on attempts unless asked for ([`ConsumerConfig::max_attempts`]); exactly-once.
 //!
 //! # Threads
-//! Two for each connection, `nsq-read-N` and `nsq-write-N`, and those of [`Consumer::run`], `nsq-work-N`. Each is
-//! joined by the [`Consumer`] or [`Producer`] that it belongs to.
+//! Two for each connection, `nsq-read-N` and `nsq-write-N`, one for each consumer that keeps time, `nsq-flow`, and
+//! those of [`Consumer::run`], `nsq-work-N`. Each is joined by the [`Consumer`] or [`Producer`] that it belongs to.
 
 mod admin;
 mod auth;
