@@ -53,11 +53,12 @@
 //! - The wire protocol, both ways, without IO: [`Command`], [`Frame`] and their decoders.
 //! - A consumer of several nsqd and a producer that moves from one nsqd to the next. Both reconnect, bound
 //!   everything they hold, answer heartbeats whatever the caller does, and find a dead peer after two heartbeats.
+//! - TLS 1.2 and 1.3 with client certificates ([`TlsConfig`]), snappy and deflate ([`Compression`]), AUTH
+//!   ([`AuthSecret`]). An nsqd that declines TLS is left; nothing of yours goes to it in clear.
 //! - nsqd's HTTP API: [`Admin`].
 //!
 //! # Not here yet
-//! Discovery by nsqlookupd, backoff after failed messages, an RDY that follows the
-//! load.
+//! Discovery by nsqlookupd, backoff after failed messages, an RDY that follows the load.
 //!
 //! # Out of scope
 //! Async; a limit on attempts (they are visible, dropping a message is the caller's decision); exactly-once.

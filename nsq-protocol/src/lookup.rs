@@ -229,11 +229,14 @@ pub(crate) fn read_answer(
     Ok(answer)
 }
 
-/// For the fuzz target: how many nsqds an answer has, and how many entries that make no sense.
+/// For the fuzz targets: reads an answer, and gives the addresses or the error's text.
 #[doc(hidden)]
-pub fn fuzz_lookup(status: u16, body: &[u8]) -> Option<(usize, usize)> {
-    let answer = read_answer(status, body, &BTreeMap::new()).ok()?;
-    Some((answer.nsqds.len(), answer.left_out))
+pub fn fuzz_lookup(status: u16, body: &[u8]) -> Result<Vec<String>, String> {
+    let map = BTreeMap::from([
+        ("nsqd-1".to_owned(), "127.0.0.1:32768".to_owned()),
+        ("nsqd-2:4150".to_owned(), "other".to_owned()),
+    ]);
+    read_answer(status, body, &map).map(|answer| answer.nsqds)
 }
 
 /// Where to connect to for one entry, and its HTTP API.

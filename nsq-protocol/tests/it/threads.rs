@@ -110,7 +110,6 @@ fn none_is_left_of_discovery() {
         drop(consumer);
         check_none();
         // It never started.
-        let mut config = config;
         config.lookup.addresses = vec!["127.0.0.1:1".to_owned()];
         Consumer::start(config).unwrap_err();
         check_none();
