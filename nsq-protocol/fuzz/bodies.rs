@@ -183,3 +183,25 @@ pub(crate) fn snappy(data: &[u8]) {
 pub(crate) fn deflate(data: &[u8]) {
     decompress(nsq_protocol::fuzz_deflate, data);
 }
+
+/// An answer of nsqlookupd: the first byte is its HTTP status. What comes out can be dialled, and an error is fit
+/// for a log.
+pub(crate) fn lookup(data: &[u8]) {
+    let Some((status, body)) = data.split_first() else { return };
+    let status = [200, 404, 500, 301][usize::from(status % 4)];
+    match nsq_protocol::fuzz_lookup(status, body) {
+        Ok(nsqds) => {
+            for nsqd in nsqds {
+                let (host, port) = nsqd.rsplit_once(':').expect("a port");
+                assert!(!host.is_empty() && host.len() <= 255, "{nsqd:?}");
+                assert!(!host.contains(|c: char| c.is_whitespace() || c.is_control()), "{nsqd:?}");
+                assert!(!host.contains(':') || host.starts_with('['), "{nsqd:?}");
+                assert!(port.parse::<u16>().is_ok_and(|port| port > 0), "{nsqd:?}");
+            }
+        }
+        Err(error) => {
+            assert!(error.len() < 2000, "{} bytes of error", error.len());
+            assert!(!error.contains(char::is_control), "{error:?}");
+        }
+    }
+}

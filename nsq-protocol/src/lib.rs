@@ -120,9 +120,9 @@ pub use error::{Error, PublishError, Unpublished};
 pub use error_code::ErrorCode;
 pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};
 pub use identify::{IdentifyRequest, IdentifyResponse};
-pub use lookup::LookupConfig;
 #[doc(hidden)]
 pub use lookup::fuzz_lookup;
+pub use lookup::{LookupConfig, NsqdNode};
 pub use message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
 pub use names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use producer::{Producer, ProducerConnectionStats, ProducerStats, Receipt};

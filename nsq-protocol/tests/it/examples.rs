@@ -1,7 +1,7 @@
 //! Each example runs once, as a user would run it.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use nsq_protocol::{BodiesBuf, Consumer, Producer, TopicName};
@@ -9,18 +9,30 @@ use nsq_protocol::{BodiesBuf, Consumer, Producer, TopicName};
 use crate::nsqd::nsqd_or_skip;
 use crate::script::{DEADLINE, config, producer_config};
 
-/// The program of an example, built like this test. `cargo test` has built it already; `--test it` alone has not.
+/// The program of an example. `cargo test` has built it; `cargo test --test it` alone has not.
 fn example(name: &str) -> PathBuf {
-    let deps = std::env::current_exe().unwrap();
-    let profile = deps.parent().unwrap().parent().unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", env!("CARGO_PKG_NAME"), "--example", name]);
-    cargo.arg("--target-dir").arg(profile.parent().unwrap());
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().unwrap().parent().unwrap();
+    let program = profile.join("examples").join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    if changed(&program) < changed(&source.with_extension("rs")) {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", env!("CARGO_PKG_NAME"), "--example", name]);
+        cargo.arg("--target-dir").arg(profile.parent().unwrap());
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        // What the outer cargo told this test is not for the inner one: ring would be built again for it.
+        for (variable, _) in std::env::vars_os() {
+            let text = variable.to_string_lossy();
+            if text.starts_with("CARGO_") && text != "CARGO_HOME" {
+                cargo.env_remove(variable);
+            }
+        }
+        assert!(cargo.status().unwrap().success(), "cargo builds {name}");
     }
-    assert!(cargo.status().unwrap().success(), "cargo builds {name}");
-    profile.join("examples").join(name)
+    program
 }
 
 fn text(output: &Output) -> String {

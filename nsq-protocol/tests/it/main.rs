@@ -6,6 +6,7 @@
 )]
 
 mod admin;
+mod api;
 mod certs;
 mod consumer;
 mod examples;

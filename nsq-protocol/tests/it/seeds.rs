@@ -49,3 +49,8 @@ fn snappy() {
 fn deflate() {
     check("deflate", bodies::deflate);
 }
+
+#[test]
+fn lookup() {
+    check("lookup", bodies::lookup);
+}
