@@ -8,13 +8,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::select;
 use nsq_protocol::thread::StopToken;
-use nsq_protocol::{ConsumerConfig, Producer, ProducerConfig};
+use nsq_protocol::{ConsumerConfig, LookupConfig, NsqdNode, Producer, ProducerConfig};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 use crate::broker::{Broker, BrokerConfig};
 use crate::cli::{self, Command};
-use crate::config::{self, Count, HumanDuration, NSQD_TCP_ADDRESS};
+use crate::config::{self, ConsumerOption, Count, HumanDuration, NSQD_TCP_ADDRESS, ProducerOption};
 use crate::dashboard::{self, Dashboard, DashboardConfig, QueueProbe};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::DataDir;
@@ -88,8 +88,23 @@ fn run_simulation(options: cli::Run, stop: &StopToken) -> Result<()> {
     shortfall.map_or(Ok(()), |shortfall| bail!(shortfall))
 }
 
-fn run_config(options: cli::Run) -> Result<RunConfig> {
+fn run_config(mut options: cli::Run) -> Result<RunConfig> {
     let (topic, channel) = config::names(&options.topic, &options.channel)?;
+    one_kind(&options.nsqd_tcp_address, &options.lookupd_http_address)?;
+    if options.start_nsq && !options.lookupd_http_address.is_empty() {
+        bail!(
+            "--start-nsq and --lookupd-http-address exclude each other: one starts an nsqd, one finds some"
+        );
+    }
+    if !options.nsqd_http_address.is_empty() && !options.lookupd_http_address.is_empty() {
+        bail!(
+            "--lookupd-http-address finds the nsqds' HTTP ports itself: leave --nsqd-http-address out"
+        );
+    }
+    for node in nodes(&options.lookupd_http_address)? {
+        options.nsqd_tcp_address.push(node.tcp_address);
+        options.nsqd_http_address.push(node.http_address);
+    }
     let broker = match (options.start_nsq, options.nsqd_tcp_address.is_empty()) {
         (true, false) => bail!(
             "--start-nsq and --nsqd-tcp-address exclude each other: one starts an nsqd, one names one"
@@ -148,6 +163,8 @@ fn run_config(options: cli::Run) -> Result<RunConfig> {
         channel,
         threads,
         max_in_flight: max_in_flight(options.max_in_flight)?,
+        consumer_options: options.consumer_opt,
+        producer_options: options.producer_opt,
         update_interval: options.update_interval.0,
         realtime_below: options.realtime_below.0,
         real_life: options.real_life,
@@ -178,6 +195,33 @@ fn max_in_flight(count: Count) -> Result<u32> {
 /// The most messages in flight for one nsqd: each is held in memory, up to 1 MiB.
 const MAX_IN_FLIGHT: u32 = 1_000_000;
 
+/// As NSQ's tools have it: either nsqds are named, or nsqlookupds that know them.
+fn one_kind(nsqds: &[String], lookupds: &[String]) -> Result<()> {
+    if !nsqds.is_empty() && !lookupds.is_empty() {
+        bail!(
+            "--nsqd-tcp-address and --lookupd-http-address exclude each other: name nsqds, or who knows them"
+        );
+    }
+    Ok(())
+}
+
+/// The nsqds that the nsqlookupds know now; none of no nsqlookupd.
+fn nodes(lookupds: &[String]) -> Result<Vec<NsqdNode>> {
+    if lookupds.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut lookup = LookupConfig::default();
+    lookup.addresses = lookupds.to_vec();
+    let nodes = lookup.nodes().context("--lookupd-http-address")?;
+    if nodes.is_empty() {
+        let lookupds = lookupds.join(", ");
+        bail!(
+            "no nsqd is registered with nsqlookupd {lookupds}; start one with --lookupd-tcp-address"
+        );
+    }
+    Ok(nodes)
+}
+
 fn nsqds(addresses: Vec<String>) -> Vec<String> {
     if addresses.is_empty() { vec![NSQD_TCP_ADDRESS.to_owned()] } else { addresses }
 }
@@ -189,7 +233,13 @@ fn produce(options: cli::Produce, stop: &StopToken) -> Result<()> {
         None => None,
     };
     let mut producer = ProducerConfig::new();
-    producer.nsqd_addresses = nsqds(options.nsqd_tcp_address);
+    one_kind(&options.nsqd_tcp_address, &options.lookupd_http_address)?;
+    producer.nsqd_addresses =
+        nodes(&options.lookupd_http_address)?.into_iter().map(|node| node.tcp_address).collect();
+    if producer.nsqd_addresses.is_empty() {
+        producer.nsqd_addresses = nsqds(options.nsqd_tcp_address);
+    }
+    ProducerOption::apply(&options.producer_opt, &mut producer)?;
     let producer = Arc::new(Producer::connect(producer)?);
     let config = ProductionConfig {
         topic,
@@ -222,9 +272,15 @@ fn process(options: cli::Process, stop: &StopToken) -> Result<()> {
     let data_dir = DataDir::open(&options.data_dir)?;
     let lock = data_dir.lock("processor")?;
     let mut consumer = ConsumerConfig::new(topic, channel);
-    consumer.nsqd_addresses = nsqds(options.nsqd_tcp_address);
-    consumer.max_in_flight =
-        max_in_flight(options.max_in_flight)?.saturating_mul(consumer.nsqd_addresses.len() as u32);
+    one_kind(&options.nsqd_tcp_address, &options.lookupd_http_address)?;
+    consumer.max_in_flight = max_in_flight(options.max_in_flight)?;
+    if options.lookupd_http_address.is_empty() {
+        consumer.nsqd_addresses = nsqds(options.nsqd_tcp_address);
+        let nsqds = consumer.nsqd_addresses.len() as u32;
+        consumer.max_in_flight = consumer.max_in_flight.saturating_mul(nsqds);
+    }
+    consumer.lookup.addresses = options.lookupd_http_address;
+    ConsumerOption::apply(&options.consumer_opt, &mut consumer)?;
     let target = options.num_messages.map(|count| count.0);
     let processor = Processor::start(ProcessorConfig {
         consumer,
@@ -335,8 +391,10 @@ fn verify(options: &cli::Verify) -> Result<()> {
     Ok(())
 }
 
-fn reset(options: cli::Reset) -> Result<()> {
+fn reset(mut options: cli::Reset) -> Result<()> {
     let (topic, channel) = config::names(&options.topic, "processor")?;
+    let found = nodes(&options.lookupd_http_address)?;
+    options.nsqd_http_address.extend(found.into_iter().map(|node| node.http_address));
     let mut targets = Vec::new();
     if !options.nsqd_http_address.is_empty() {
         targets.push(format!("topic {topic} at {}", options.nsqd_http_address.join(", ")));

@@ -2,7 +2,9 @@
 
 use argh::FromArgs;
 
-use crate::config::{Count, HumanDuration, LogLevel, Popularity, Ratio};
+use crate::config::{
+    ConsumerOption, Count, HumanDuration, LogLevel, Popularity, ProducerOption, Ratio,
+};
 
 /// Counts video plays from an NSQ queue, exactly, and shows them live.
 ///
@@ -77,6 +79,15 @@ pub struct Run {
     /// that nsqd's HTTP host:port; repeatable, in the same order [default: same host, TCP port + 1]
     #[argh(option)]
     pub nsqd_http_address: Vec<String>,
+    /// use the nsqds that the nsqlookupd at this HTTP host:port knows at the start; repeatable [default: none]
+    #[argh(option)]
+    pub lookupd_http_address: Vec<String>,
+    /// option for the consumer by go-nsq's name, as name,value; repeatable [default: none]
+    #[argh(option)]
+    pub consumer_opt: Vec<ConsumerOption>,
+    /// option for the producer by go-nsq's name, as name,value; repeatable [default: none]
+    #[argh(option)]
+    pub producer_opt: Vec<ProducerOption>,
     /// empty a topic that is not empty, on a named nsqd
     #[argh(switch)]
     pub reset: bool,
@@ -128,6 +139,13 @@ pub struct Produce {
     /// use the nsqd at this host:port; repeatable [default: 127.0.0.1:4150]
     #[argh(option)]
     pub nsqd_tcp_address: Vec<String>,
+    /// use the nsqds that the nsqlookupd at this HTTP host:port knows at the start, instead; repeatable
+    /// [default: none]
+    #[argh(option)]
+    pub lookupd_http_address: Vec<String>,
+    /// option for the producer by go-nsq's name, as name,value; repeatable [default: none]
+    #[argh(option)]
+    pub producer_opt: Vec<ProducerOption>,
     /// topic that the plays are put on [default: plays]
     #[argh(option, default = "\"plays\".into()")]
     pub topic: String,
@@ -162,13 +180,20 @@ pub struct Process {
     /// use the nsqd at this host:port; repeatable [default: 127.0.0.1:4150]
     #[argh(option)]
     pub nsqd_tcp_address: Vec<String>,
+    /// find the nsqds through the nsqlookupd at this HTTP host:port, instead, also later ones; repeatable
+    /// [default: none]
+    #[argh(option)]
+    pub lookupd_http_address: Vec<String>,
+    /// option for the consumer by go-nsq's name, as name,value; repeatable [default: none]
+    #[argh(option)]
+    pub consumer_opt: Vec<ConsumerOption>,
     /// topic that the plays are on [default: plays]
     #[argh(option, default = "\"plays\".into()")]
     pub topic: String,
     /// channel to read [default: processor]
     #[argh(option, default = "\"processor\".into()")]
     pub channel: String,
-    /// messages in flight for each nsqd [default: 2500]
+    /// messages in flight for each nsqd; with nsqlookupd, for all [default: 2500]
     #[argh(option, default = "Count(2500)")]
     pub max_in_flight: Count,
     /// where the dashboard is [default: http://127.0.0.1:8000]
@@ -238,6 +263,9 @@ pub struct Reset {
     /// the nsqd's HTTP host:port whose topic to empty; repeatable [default: none, only the dashboard]
     #[argh(option)]
     pub nsqd_http_address: Vec<String>,
+    /// empty the topic of every nsqd that the nsqlookupd at this HTTP host:port knows; repeatable [default: none]
+    #[argh(option)]
+    pub lookupd_http_address: Vec<String>,
     /// topic to empty, with all its channels [default: plays]
     #[argh(option, default = "\"plays\".into()")]
     pub topic: String,
@@ -435,6 +463,8 @@ mod tests {
         refuses("run --popularity zipf:-1", "zipf:-1");
         refuses("run --exit=maybe", "--exit takes no value");
         refuses("process --log-level loud", "loud");
+        refuses("process --consumer-opt colour,red", "no consumer option \"colour\"; there are ");
+        refuses("run --producer-opt=snappy,maybe", "option snappy is \"maybe\"");
         refuses("nonsense", "nonsense");
         refuses("", "");
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
-use nsq_protocol::{ChannelName, TopicName};
+use nsq_protocol::{ChannelName, ConsumerConfig, ProducerConfig, TopicName};
 
 /// Where the dashboard listens.
 pub const HTTP_ADDRESS: &str = "127.0.0.1:8000";
@@ -175,6 +175,62 @@ impl FromStr for LogLevel {
             .parse()
             .map_err(|_| format!("{text:?} is none of off, error, warn, info, debug, trace"))?;
         Ok(Self(level))
+    }
+}
+
+/// A `name,value` of `--consumer-opt`, known to make sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerOption(String);
+
+impl FromStr for ConsumerOption {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let any = (TopicName::new("t"), ChannelName::new("c"));
+        if let (Ok(topic), Ok(channel)) = any {
+            let mut config = ConsumerConfig::new(topic, channel);
+            config.parse_option(text).map_err(|error| error.to_string())?;
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl ConsumerOption {
+    /// Applies all of `options`, in their order.
+    ///
+    /// # Errors
+    /// When two of them contradict each other.
+    pub fn apply(options: &[Self], config: &mut ConsumerConfig) -> anyhow::Result<()> {
+        options.iter().try_for_each(|option| {
+            config
+                .parse_option(&option.0)
+                .map_err(|error| anyhow::anyhow!("--consumer-opt: {error}"))
+        })
+    }
+}
+
+/// A `name,value` of `--producer-opt`, known to make sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerOption(String);
+
+impl FromStr for ProducerOption {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        ProducerConfig::new().parse_option(text).map_err(|error| error.to_string())?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl ProducerOption {
+    /// Applies all of `options`, in their order.
+    ///
+    /// # Errors
+    /// When two of them contradict each other.
+    pub fn apply(options: &[Self], config: &mut ProducerConfig) -> anyhow::Result<()> {
+        options.iter().try_for_each(|option| {
+            config
+                .parse_option(&option.0)
+                .map_err(|error| anyhow::anyhow!("--producer-opt: {error}"))
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use nsq_protocol::thread::StopToken;
 use nsq_protocol::{ChannelName, ConsumerConfig, Producer, ProducerConfig, TopicName};
 
 use crate::broker::{Broker, BrokerConfig};
+use crate::config::{ConsumerOption, ProducerOption};
 use crate::dashboard::{Dashboard, DashboardConfig, QueueDepth};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::{DataDir, Lock};
@@ -59,6 +60,10 @@ pub struct RunConfig {
     pub threads: NonZeroUsize,
     /// Messages in flight for each nsqd.
     pub max_in_flight: u32,
+    /// More settings of the consumer.
+    pub consumer_options: Vec<ConsumerOption>,
+    /// More settings of the producer.
+    pub producer_options: Vec<ProducerOption>,
     /// How often a video with `realtime_below` plays or more is published.
     pub update_interval: Duration,
     /// Up to how many plays a video is published at each change.
@@ -301,6 +306,7 @@ impl<'a> Parts<'a> {
     fn start_production(&mut self) -> Result<()> {
         let mut producer = ProducerConfig::new();
         producer.nsqd_addresses = self.nsqds.clone();
+        ProducerOption::apply(&self.config.producer_options, &mut producer)?;
         let producer = Arc::new(Producer::connect(producer)?);
         self.production = Some(Production::start(&self.config.production, &producer)?);
         Ok(())
@@ -311,6 +317,7 @@ impl<'a> Parts<'a> {
         let mut consumer = ConsumerConfig::new(config.production.topic, config.channel);
         consumer.nsqd_addresses = self.nsqds.clone();
         consumer.max_in_flight = config.max_in_flight.saturating_mul(self.nsqds.len() as u32);
+        ConsumerOption::apply(&config.consumer_options, &mut consumer)?;
         let processor = Processor::start(ProcessorConfig {
             consumer,
             threads: config.threads,

@@ -440,7 +440,7 @@ mod tests {
     fn all_that_was_written_can_be_read_at_once_whatever_its_size() {
         // nothing more comes behind `wire`: what is not read here would wait for ever.
         for (unpack, compressor) in both() {
-            for around in [1, 4096, 32 << 10, 64 << 10, 200_000] {
+            for around in [1, 32 << 10, 64 << 10] {
                 for len in around - 1..=around + 1 {
                     for body in [text(len), noise(len), vec![b'a'; len]] {
                         let wire = pack(compressor(), &[body.clone(), body.clone()]);
@@ -529,17 +529,8 @@ mod tests {
         assert_eq!(fuzz_deflate(&wire, wire.len(), 4096, 1 << 20).unwrap().len(), 1 << 20);
     }
 
-    #[test]
-    fn nothing_to_write_writes_nothing() {
-        assert!(Compressor::snappy().pack(b"", true).unwrap().is_empty());
-        let mut deflate = Compressor::deflate(6);
-        // Twice: the first flush ends the previous block.
-        deflate.pack(b"x", true).unwrap();
-        assert!(deflate.pack(b"", true).unwrap().is_empty());
-    }
-
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(12))]
+        #![proptest_config(ProptestConfig::with_cases(8))]
 
         #[test]
         fn any_split_gives_the_same_bytes(

@@ -292,7 +292,9 @@ impl Dialer {
     }
 
     fn on_failure(&mut self, lookupd: usize, error: Error) {
-        log::warn!("{}", error.to_line());
+        // Whoever starts the consumer is told.
+        let level = if self.first.is_some() { log::Level::Debug } else { log::Level::Warn };
+        log::log!(level, "{}", error.to_line());
         {
             let mut told = self.told.lock();
             let stats = &mut told.lookupds[lookupd];

@@ -53,6 +53,9 @@
 //! - The wire protocol, both ways, without IO: [`Command`], [`Frame`] and their decoders.
 //! - A consumer of several nsqd and a producer that moves from one nsqd to the next. Both reconnect, bound
 //!   everything they hold, answer heartbeats whatever the caller does, and find a dead peer after two heartbeats.
+//! - TLS 1.2 and 1.3 with client certificates ([`TlsConfig`]), snappy and deflate ([`Compression`]), AUTH
+//!   ([`AuthSecret`]). An nsqd that declines TLS is left; nothing of yours goes to it in clear.
+//! - nsqlookupd, several ([`LookupConfig`]), and go-nsq's option names as text ([`ConsumerConfig::set_option`]).
 //! - nsqd's HTTP API: [`Admin`].
 //!
 //! # Out of scope
@@ -115,9 +118,9 @@ pub use error::{Error, PublishError, Unpublished};
 pub use error_code::ErrorCode;
 pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};
 pub use identify::{IdentifyRequest, IdentifyResponse};
-pub use lookup::LookupConfig;
 #[doc(hidden)]
 pub use lookup::fuzz_lookup;
+pub use lookup::{LookupConfig, NsqdNode};
 pub use message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
 pub use names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use producer::{Producer, ProducerConnectionStats, ProducerStats, Receipt};

@@ -138,6 +138,8 @@ fn base_url(address: &str) -> Option<String> {
 pub(crate) struct Answer {
     /// Where to connect to, `host:port`, after the broadcast map.
     pub(crate) nsqds: Vec<String>,
+    /// Their HTTP APIs, in the same order.
+    pub(crate) http: Vec<String>,
     /// Entries left out, and why, of the first few.
     pub(crate) left_out: usize,
     pub(crate) reasons: Vec<String>,
@@ -164,6 +166,9 @@ struct Payload {
 struct Producer {
     broadcast_address: String,
     tcp_port: i64,
+    /// A caller that needs it finds out that 0 is no port.
+    #[serde(default)]
+    http_port: i64,
 }
 
 /// Reads the answer to `/lookup`, with its HTTP status.
@@ -209,7 +214,10 @@ pub(crate) fn read_answer(
     let mut answer = Answer::default();
     for producer in producers {
         match dial_address(producer, map) {
-            Ok(address) => answer.nsqds.push(address),
+            Ok((tcp, http)) => {
+                answer.nsqds.push(tcp);
+                answer.http.push(http);
+            }
             Err(reason) => {
                 answer.left_out += 1;
                 if answer.reasons.len() < MAX_REASONS {
@@ -231,10 +239,11 @@ pub fn fuzz_lookup(status: u16, body: &[u8]) -> Result<Vec<String>, String> {
     read_answer(status, body, &map).map(|answer| answer.nsqds)
 }
 
-/// Where to connect to for one entry.
-fn dial_address(entry: Value, map: &BTreeMap<String, String>) -> Result<String, String> {
-    let Producer { broadcast_address: host, tcp_port } = serde_json::from_value(entry)
-        .map_err(|error| format!("an entry that is no such object: {error}"))?;
+/// Where to connect to for one entry, and its HTTP API.
+fn dial_address(entry: Value, map: &BTreeMap<String, String>) -> Result<(String, String), String> {
+    let Producer { broadcast_address: host, tcp_port, http_port } =
+        serde_json::from_value(entry)
+            .map_err(|error| format!("an entry that is no such object: {error}"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let named = |host: &str, port: &str| match host.contains(':') {
         true => format!("[{host}]:{port}"),
@@ -244,7 +253,10 @@ fn dial_address(entry: Value, map: &BTreeMap<String, String>) -> Result<String, 
         let has_port = to.rsplit_once(':').is_some_and(|(host, port)| {
             port.parse::<u16>().is_ok() && (!host.contains(':') || host.starts_with('['))
         });
-        return Ok(if has_port { to.clone() } else { named(to, &tcp_port.to_string()) });
+        let host = if has_port { to.rsplit_once(':').map_or(&**to, |(host, _)| host) } else { to };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let tcp = if has_port { to.clone() } else { named(host, &tcp_port.to_string()) };
+        return Ok((tcp, named(host, &http_port.to_string())));
     }
     let shown = || host.escape_debug().take(MAX_HOST).collect::<String>();
     let bad = |c: char| c.is_whitespace() || c.is_control() || "/?#@\\\"[]".contains(c);
@@ -254,7 +266,7 @@ fn dial_address(entry: Value, map: &BTreeMap<String, String>) -> Result<String, 
     if !(1..=i64::from(u16::MAX)).contains(&tcp_port) {
         return Err(format!("{} with the TCP port {tcp_port}", shown()));
     }
-    Ok(named(host, &tcp_port.to_string()))
+    Ok((named(host, &tcp_port.to_string()), named(host, &http_port.to_string())))
 }
 
 /// What the asking thread tells: which nsqlookupd, and what came of it.
@@ -269,16 +281,7 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     pub(crate) fn new(config: LookupConfig, topic: TopicName, user_agent: &str) -> Self {
-        let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(config.request_timeout))
-            .timeout_connect(Some(config.connect_timeout))
-            .http_status_as_error(false)
-            // nsqlookupd is inside; a proxy of the environment is for what is outside.
-            .proxy(None)
-            .max_redirects(0)
-            .user_agent(user_agent)
-            .build()
-            .new_agent();
+        let agent = config.agent(user_agent);
         Self { config, topic, agent }
     }
 
@@ -331,32 +334,9 @@ impl Lookup {
     }
 
     fn ask(&self, address: &str) -> Result<Answer, Error> {
-        let failed = |source: io::Error| Error::Lookup {
-            lookupd: address.to_owned(),
-            source: Arc::new(source),
-        };
-        let base = base_url(address)
-            .ok_or_else(|| failed(io::Error::new(io::ErrorKind::InvalidInput, "no host:port")))?;
-        let sent = self
-            .agent
-            .get(format!("{base}/lookup"))
-            .header("Accept", "application/vnd.nsq; version=1.0")
-            .query("topic", self.topic.as_str())
-            .call();
-        let mut response = sent.map_err(|error| failed(error.into_io()))?;
-        let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
-        let body = body.map_err(|error| match error {
-            ureq::Error::BodyExceedsLimit(limit) => failed(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("an answer over the limit of {limit} bytes"),
-            )),
-            other => failed(other.into_io()),
-        })?;
-        let answer = read_answer(status, &body, &self.config.broadcast_map).map_err(|reason| {
-            let hint = "; is it nsqlookupd's HTTP port, 4161 by default?";
-            failed(io::Error::new(io::ErrorKind::InvalidData, format!("{reason}{hint}")))
-        })?;
+        let (status, body) = get(&self.agent, address, "/lookup", Some(self.topic.as_str()))?;
+        let answer = read_answer(status, &body, &self.config.broadcast_map)
+            .map_err(|reason| no_answer(address, &reason))?;
         if answer.left_out > 0 {
             let (count, reasons) = (answer.left_out, answer.reasons.join("; "));
             log::warn!("nsqlookupd {address}: {count} entries are left out: {reasons}");
@@ -365,19 +345,122 @@ impl Lookup {
     }
 }
 
+fn failed(address: &str, source: io::Error) -> Error {
+    Error::Lookup { lookupd: address.to_owned(), source: Arc::new(source) }
+}
+
+fn no_answer(address: &str, reason: &str) -> Error {
+    let hint = "is it nsqlookupd's HTTP port, 4161 by default?";
+    failed(address, io::Error::new(io::ErrorKind::InvalidData, format!("{reason}; {hint}")))
+}
+
+/// One request: the status, and at most [`MAX_ANSWER`] bytes of body.
+fn get(
+    agent: &ureq::Agent,
+    address: &str,
+    path: &str,
+    topic: Option<&str>,
+) -> Result<(u16, Vec<u8>), Error> {
+    let no_address = || io::Error::new(io::ErrorKind::InvalidInput, "it is no host:port");
+    let base = base_url(address).ok_or_else(|| failed(address, no_address()))?;
+    let request =
+        agent.get(format!("{base}{path}")).header("Accept", "application/vnd.nsq; version=1.0");
+    let sent = request.query_pairs(topic.map(|topic| ("topic", topic))).call();
+    let mut response = sent.map_err(|error| failed(address, error.into_io()))?;
+    let status = response.status().as_u16();
+    match response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec() {
+        Ok(body) => Ok((status, body)),
+        Err(ureq::Error::BodyExceedsLimit(limit)) => {
+            let what = format!("an answer over the limit of {limit} bytes");
+            Err(failed(address, io::Error::new(io::ErrorKind::InvalidData, what)))
+        }
+        Err(error) => Err(failed(address, error.into_io())),
+    }
+}
+
+/// An nsqd as nsqlookupds name it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct NsqdNode {
+    /// Where to connect to, `host:port`, after the broadcast map.
+    pub tcp_address: String,
+    /// Its HTTP API, `host:port`: the same host, nsqd's own port.
+    pub http_address: String,
+}
+
+impl LookupConfig {
+    /// Asks each nsqlookupd once for all nsqds, whatever their topics: where a producer can publish to. Sorted,
+    /// each one once; runs on the caller's thread, up to `request_timeout` for each nsqlookupd.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting out of range; [`Error::Lookup`], the first one's, when none answers.
+    pub fn nodes(&self) -> Result<Vec<NsqdNode>, Error> {
+        self.check()?;
+        let agent = self.agent(concat!("nsq-protocol/", env!("CARGO_PKG_VERSION")));
+        let mut nodes = std::collections::BTreeSet::new();
+        let (mut answered, mut errors) = (false, Vec::new());
+        for address in &self.addresses {
+            let found = get(&agent, address, "/nodes", None).and_then(|(status, body)| {
+                let read = read_answer(status, &body, &self.broadcast_map);
+                read.map_err(|reason| no_answer(address, &reason))
+            });
+            match found {
+                Ok(answer) => {
+                    answered = true;
+                    let pairs = answer.nsqds.into_iter().zip(answer.http);
+                    nodes.extend(
+                        pairs.map(|(tcp_address, http_address)| NsqdNode {
+                            tcp_address,
+                            http_address,
+                        }),
+                    );
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if !answered && let Some(first) = errors.drain(..).next() {
+            return Err(first);
+        }
+        errors.iter().for_each(|error| log::warn!("{}", error.to_line()));
+        Ok(nodes.into_iter().collect())
+    }
+
+    fn agent(&self, user_agent: &str) -> ureq::Agent {
+        ureq::Agent::config_builder()
+            .timeout_global(Some(self.request_timeout))
+            .timeout_connect(Some(self.connect_timeout))
+            .http_status_as_error(false)
+            // nsqlookupd is inside; a proxy of the environment is for what is outside.
+            .proxy(None)
+            .max_redirects(0)
+            .user_agent(user_agent)
+            .build()
+            .new_agent()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn nsqds(list: &[&str]) -> Result<Answer, String> {
-        let nsqds = list.iter().map(|nsqd| nsqd.to_string()).collect();
-        Ok(Answer { nsqds, ..Answer::default() })
+    fn nsqds(list: &[&str]) -> Result<Vec<String>, String> {
+        Ok(list.iter().map(|nsqd| nsqd.to_string()).collect())
+    }
+
+    fn read(
+        status: u16,
+        body: &str,
+        map: &BTreeMap<String, String>,
+    ) -> Result<Vec<String>, String> {
+        let answer = read_answer(status, body.as_bytes(), map)?;
+        assert_eq!((answer.left_out, answer.http.len()), (0, answer.nsqds.len()));
+        Ok(answer.nsqds)
     }
 
     #[track_caller]
     fn check(status: u16, body: &str, want: &[&str]) {
-        assert_eq!(read_answer(status, body.as_bytes(), &BTreeMap::new()), nsqds(want), "{body}");
+        assert_eq!(read(status, body, &BTreeMap::new()), nsqds(want), "{body}");
     }
 
     #[track_caller]
@@ -449,7 +532,7 @@ mod tests {
         let body = r#"{"producers":[{"broadcast_address":"a","tcp_port":1},{"broadcast_address":"a","tcp_port":2},
             {"broadcast_address":"b","tcp_port":3},{"broadcast_address":"c","tcp_port":5},
             {"broadcast_address":"d","tcp_port":7},{"broadcast_address":"e","tcp_port":8}]}"#;
-        let answer = read_answer(200, body.as_bytes(), &map);
+        let answer = read(200, body, &map);
         assert_eq!(answer, nsqds(&["x:10", "y:2", "z:30", "[::1]:6", "[::1]:7", "e:8"]));
     }
 

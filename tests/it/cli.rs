@@ -30,6 +30,9 @@ fn wrong_usage_exits_with_2() {
         &["run", "--nonsense"],
         &["process", "--num-threads=0"],
         &["run", "extra"],
+        &["process", "--consumer-opt=colour,red"],
+        &["produce", "--producer-opt", "msg_timeout,5s"],
+        &["run", "--consumer-opt", "snappy,perhaps"],
     ] {
         let failed = output(dir.path(), args);
         assert_exit(&failed, 2);
@@ -77,6 +80,19 @@ fn a_failure_is_one_line_that_says_what_to_do() {
         &["process", "--nsqd-tcp-address", "no-such-host.invalid:4150"],
         &["no-such-host.invalid"],
     );
+    for command in ["process", "produce", "run"] {
+        let lookupd = [command, "--lookupd-http-address", &address];
+        fails(&lookupd, &["nsqlookupd", &address, "refused"]);
+        let both = [&lookupd[..], &["--nsqd-tcp-address", "127.0.0.1:4150"]].concat();
+        fails(&both, &["--nsqd-tcp-address and --lookupd-http-address exclude each other"]);
+        fails(&[command, "--lookupd-http-address", "nowhere"], &["\"nowhere\" is no host:port"]);
+    }
+    fails(&["reset", "--yes", "--lookupd-http-address", &address], &["nsqlookupd", &address]);
+    fails(
+        &["process", "--consumer-opt=snappy", "--consumer-opt=deflate"],
+        &["--consumer-opt", "snappy and deflate exclude each other"],
+    );
+    fails(&["produce", "--producer-opt=tls_root_ca_file,no-such-file"], &["no-such-file"]);
     fails(&["process", "--data-dir", "a-file"], &["a-file", "--data-dir"]);
     fails(&["run", "--exit", "--data-dir", "a-file/below"], &["a-file", "--data-dir"]);
     fails(&["verify"], &["playcounts-data", "--data-dir"]);

@@ -14,6 +14,8 @@ mod dashboard_support;
 mod http;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
+#[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
+mod nsqlookupd;
 mod page;
 mod pipeline;
 mod support;

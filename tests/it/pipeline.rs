@@ -7,6 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::nsqd;
+use crate::nsqlookupd::Nsqlookupd;
 use crate::support::{
     self, Broker, Running, assert_exit, get, json, on_both_brokers, output, post, wait_until,
 };
@@ -156,6 +157,54 @@ fn someone_elses_producer_is_counted() {
         // 5000 = 36 × 137 + 68, and one more of the first.
         assert_eq!(counts["counts"][0]["plays"], 38);
     });
+}
+
+#[test]
+fn nsqds_are_found_through_nsqlookupd() {
+    let Some(lookupd) = Nsqlookupd::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let http = lookupd.http.to_string();
+    let by_lookupd = ["--lookupd-http-address", &http];
+    let nobody = output(dir.path(), &[&["produce", "--num-messages=1"][..], &by_lookupd].concat());
+    assert_exit(&nobody, 1);
+    let error = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert!(error.contains("no nsqd is registered") && error.contains(&http), "{error}");
+
+    let (dashboard, url) = support::dashboard(dir.path());
+    let process = [
+        "process",
+        "--num-messages=2000",
+        "--dashboard-url",
+        &url,
+        "--json",
+        "--consumer-opt=lookupd_poll_interval,100ms",
+        "--consumer-opt=snappy",
+    ];
+    // Before there is an nsqd, and a topic: both are found.
+    let process = Running::start(dir.path(), &[&process[..], &by_lookupd].concat());
+    let program = nsqd::find().expect("there is an nsqlookupd");
+    let register = ["--lookupd-tcp-address", &lookupd.tcp.to_string()];
+    let one = nsqd::Nsqd::start(&program, &register);
+    let registered = |count: usize| {
+        let nodes = get(&format!("http://{http}/nodes"))["producers"].as_array().map(Vec::len);
+        nodes == Some(count)
+    };
+    wait_until("the nsqd is registered", || registered(1));
+    let produce = ["produce", "--num-messages=1000", "--producer-opt=deflate_level,3"];
+    assert_exit(&output(dir.path(), &[&produce[..], &by_lookupd].concat()), 0);
+    let two = nsqd::Nsqd::start(&program, &register);
+    wait_until("the second nsqd is registered", || registered(2));
+    let tcp = two.tcp.to_string();
+    let direct = ["produce", "--num-messages=1000", "--nsqd-tcp-address", &tcp];
+    assert_exit(&output(dir.path(), &direct), 0);
+    let process = process.wait();
+    assert_exit(&process, 0);
+    assert_eq!(json(&process)["counted"], 2000);
+    drop(dashboard);
+    // All of it in one process, over both of them.
+    verified_run(dir.path(), &[&["--reset"][..], &by_lookupd].concat());
+    assert_exit(&output(dir.path(), &[&["reset", "--yes"][..], &by_lookupd].concat()), 0);
+    drop(one);
 }
 
 #[test]

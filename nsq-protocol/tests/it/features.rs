@@ -14,6 +14,7 @@ use nsq_protocol::{
 
 use crate::certs::{Authority, Issued};
 use crate::nsqd::{Nsqd, find, nsqd_or_skip};
+use crate::proxy::{Proxy, Toxic};
 use crate::script::{DEADLINE, beside, config, producer_config};
 
 /// Shorter than a heartbeat, which would bring a stalled connection to life again.
@@ -275,11 +276,17 @@ fn no_connection_keeps_a_message_to_itself() {
                 let mut config = config().nsqd(nsqd.addr()).max_in_flight(1);
                 (config.topic, config.channel) = (topic, format!("c{number}").parse().unwrap());
                 config.connection.compression = compression;
+                // Quicker than nsqd's 250 ms.
+                config.connection.output_buffer_timeout = Some(Duration::from_millis(25));
                 Consumer::start(config).unwrap()
             })
             .collect();
-        for len in [(32 << 10) - 1, 32 << 10, 65_000, 64 << 10, (64 << 10) + 1] {
-            let body: Vec<u8> = (0..len).map(|index| (index % 253) as u8).collect();
+        // A run of one byte is a few bytes on the wire: a decoder has read all of them long before it could write
+        // all that they stand for, and nothing more comes to remind it.
+        let sizes = [(32 << 10) - 1, 32 << 10, 65_000, 64 << 10, (64 << 10) + 1, 200_000];
+        for (index, len) in sizes.into_iter().enumerate() {
+            let period = if index % 2 == 0 { 253 } else { 1 };
+            let body: Vec<u8> = (0..len).map(|index| (index % period) as u8).collect();
             producer.publish(&topic, &body).unwrap();
             for (number, consumer) in consumers.iter().enumerate() {
                 let batch = consumer.batches().recv_timeout(SOON);
@@ -326,6 +333,83 @@ fn load_in_both_directions_over_tls_and_compression() {
         let stats = consumer.shutdown();
         let connection = &stats.connections[0];
         assert_eq!((connection.finished, connection.reconnects), (10_000, 0), "{connection:?}");
+    }
+}
+
+/// Layers that get their bytes one at a time give the same as those that get all at once.
+#[test]
+fn a_byte_at_a_time_through_every_layer() {
+    let authority = Authority::new();
+    let Some(nsqd) = nsqd(&authority.issue_local().args()) else { return };
+    let bodies: Vec<Vec<u8>> =
+        [1, 300, 20_000].map(|len| bodies().pop().unwrap()[..len].into()).into();
+    for (number, compression) in
+        [Compression::Snappy, Compression::Deflate { level: 6 }].into_iter().enumerate()
+    {
+        let proxy = Proxy::start(nsqd.tcp, Toxic::Slice, number as u64);
+        let secure = |connection: &mut ConnectionConfig| {
+            connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
+            connection.compression = compression;
+        };
+        let (mut to, mut from) =
+            (producer_config().nsqd(proxy.addr()), config().nsqd(proxy.addr()));
+        secure(&mut to.connection);
+        secure(&mut from.connection);
+        let consumer = Consumer::start(from).unwrap();
+        let producer = Producer::connect(to).unwrap();
+        for body in &bodies {
+            producer.publish(&topic(), body).unwrap();
+            let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
+            assert!(batch.iter().next().unwrap().body == body);
+            batch.finish();
+        }
+        let stats = consumer.shutdown();
+        assert_eq!((stats.connections[0].finished, stats.connections[0].reconnects), (3, 0));
+        producer.close(DEADLINE).unwrap();
+    }
+}
+
+/// Connections that end in the middle of a record or a chunk, again and again: what was acknowledged arrives.
+#[test]
+fn cuts_and_resets_inside_tls_and_compression_lose_nothing() {
+    let authority = Authority::new();
+    let Some(nsqd) = nsqd(&authority.issue_local().args()) else { return };
+    let toxics = [Toxic::Cut(30_000..90_000), Toxic::Reset(30_000..90_000)];
+    let compressions = [Compression::None, Compression::Snappy, Compression::Deflate { level: 1 }];
+    for (number, compression) in compressions.into_iter().enumerate() {
+        let proxy = Proxy::start(nsqd.tcp, toxics[number % 2].clone(), number as u64);
+        let secure = |connection: &mut ConnectionConfig| {
+            connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
+            connection.compression = compression;
+        };
+        let topic: TopicName = format!("cut{number}").parse().unwrap();
+        let (mut to, mut from) =
+            (producer_config().nsqd(proxy.addr()), config().nsqd(proxy.addr()));
+        (from.topic, from.msg_timeout) = (topic, Some(Duration::from_secs(1)));
+        secure(&mut to.connection);
+        secure(&mut from.connection);
+        let publishing = beside(move || {
+            let producer = Producer::connect(to).unwrap();
+            let noise = bodies().pop().unwrap();
+            for number in 0..300u32 {
+                let start = number as usize * 1000;
+                let body = [&number.to_be_bytes()[..], &noise[start..start + 1000]].concat();
+                producer.publish(&topic, &body).unwrap();
+            }
+            producer.close(DEADLINE).unwrap();
+        });
+        let consumer = Consumer::start(from).unwrap();
+        let mut missing: std::collections::BTreeSet<u32> = (0..300).collect();
+        while !missing.is_empty() {
+            let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
+            for message in &batch {
+                missing.remove(&u32::from_be_bytes(*message.body.first_chunk().unwrap()));
+            }
+            batch.finish();
+        }
+        publishing.join();
+        assert!(consumer.stats().connections[0].reconnects > 0, "the proxy cut nothing");
+        drop(consumer);
     }
 }
 
