@@ -30,6 +30,18 @@ const MAX_MESSAGE: usize = HARD_MAX_FRAME - MESSAGE_HEAD_LEN - 4;
 /// How one connection to an nsqd is made and kept; the same for consumers and producers.
 ///
 /// Start from [`ConnectionConfig::default`] and change fields.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Compression, ConnectionConfig, ProducerConfig, TlsConfig};
+///
+/// let mut connection = ConnectionConfig::default();
+/// connection.tls = Some(TlsConfig::new().root_ca_file("/etc/nsq/ca.pem"));
+/// connection.compression = Compression::Deflate { level: 6 };
+/// connection.auth_secret = Some("secret".into());
+/// let mut config = ProducerConfig::new().nsqd("127.0.0.1:4150");
+/// config.connection = connection;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionConfig {
@@ -207,6 +219,18 @@ fn check_addresses(addresses: &[String]) -> Result<(), Error> {
 }
 
 /// What a [`crate::Consumer`] subscribes to, where, and how much it holds.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use nsq_protocol::ConsumerConfig;
+///
+/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?)
+///     .nsqd("127.0.0.1:4150")
+///     .max_in_flight(100);
+/// config.msg_timeout = Some(Duration::from_secs(120));
+/// # Ok::<(), nsq_protocol::NameError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConsumerConfig {
@@ -297,6 +321,17 @@ impl ConsumerConfig {
 }
 
 /// Where a [`crate::Producer`] publishes, and how much it sends ahead of the answers.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use nsq_protocol::ProducerConfig;
+///
+/// // The second nsqd is for when the first one fails.
+/// let mut config = ProducerConfig::new().nsqd("127.0.0.1:4150").nsqd("127.0.0.1:5150");
+/// config.publish_timeout = Duration::from_secs(5);
+/// config.max_pending_commands = 100;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProducerConfig {

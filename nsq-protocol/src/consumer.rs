@@ -33,6 +33,19 @@ const LATE_MESSAGE: Duration = Duration::from_millis(10);
 ///
 /// [`Consumer::stop`] ends it in order; dropped, it ends at once: messages that are still held are delivered
 /// again by nsqd once their msg-timeout has passed.
+///
+/// # Example
+/// ```no_run
+/// use nsq_protocol::{Consumer, ConsumerConfig};
+///
+/// let config = ConsumerConfig::new("plays".parse()?, "count".parse()?).nsqd("127.0.0.1:4150");
+/// let consumer = Consumer::start(config)?;
+/// if let Some(batch) = consumer.batches().recv() {
+///     batch.finish();
+/// }
+/// println!("{:?} were still held", consumer.stop());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Consumer {
     shared: Arc<Shared>,
     /// What discovery tells, where there is any.
@@ -277,6 +290,16 @@ fn work(batches: Batches, handler: &impl Fn(Delivery)) {
 }
 
 /// A consumer with its workers, from [`Consumer::run`]. Dropped, it stops at once and joins the workers.
+///
+/// # Example
+/// ```no_run
+/// # fn start(consumer: nsq_protocol::Consumer) -> Result<(), Box<dyn std::error::Error>> {
+/// let running = consumer.run(4.try_into()?, |message| message.finish())?;
+/// println!("{} connections", running.consumer().stats().connections.len());
+/// running.shutdown();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct RunningConsumer {
     // Drop order is load-bearing: workers end only once the consumer has stopped.
@@ -303,6 +326,18 @@ impl RunningConsumer {
 /// Where batches are received. Cheap to clone; each batch goes to one of the handles.
 ///
 /// As an iterator it waits for the next batch, and ends once the consumer is stopped and drained.
+///
+/// # Example
+/// ```no_run
+/// # fn work(consumer: &nsq_protocol::Consumer) {
+/// std::thread::scope(|scope| {
+///     for _ in 0..4 {
+///         let batches = consumer.batches();
+///         scope.spawn(|| batches.for_each(|batch| batch.finish()));
+///     }
+/// });
+/// # }
+/// ```
 pub struct Batches {
     shared: Arc<Shared>,
 }

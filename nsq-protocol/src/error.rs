@@ -204,6 +204,19 @@ impl Error {
 }
 
 /// Why a publish did not succeed, and what that says about the messages.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Producer, PublishError, TopicName};
+///
+/// fn publish(producer: &Producer, topic: &TopicName, body: &[u8]) -> Result<(), PublishError> {
+///     match producer.publish(topic, body) {
+///         // Stored once, more often, or not at all: harmless where the consumer drops repeats by a key.
+///         Err(error) if error.is_unknown() => producer.publish(topic, body),
+///         outcome => outcome,
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {

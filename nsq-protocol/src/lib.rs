@@ -55,10 +55,8 @@
 //!   everything they hold, answer heartbeats whatever the caller does, and find a dead peer after two heartbeats.
 //! - TLS 1.2 and 1.3 with client certificates ([`TlsConfig`]), snappy and deflate ([`Compression`]), AUTH
 //!   ([`AuthSecret`]). An nsqd that declines TLS is left; nothing of yours goes to it in clear.
+//! - nsqlookupd, several ([`LookupConfig`]), and go-nsq's option names as text ([`ConsumerConfig::set_option`]).
 //! - nsqd's HTTP API: [`Admin`].
-//!
-//! # Not here yet
-//! Discovery by nsqlookupd, backoff after failed messages, an RDY that follows the load.
 //!
 //! # Out of scope
 //! Async; a limit on attempts (they are visible, dropping a message is the caller's decision); exactly-once.
@@ -128,3 +126,8 @@ pub use names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use producer::{Producer, ProducerConnectionStats, ProducerStats, Receipt};
 pub use session::Departed;
 pub use tls::{ClientCertificate, TlsConfig, TlsVersion};
+
+/// The README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -49,6 +49,22 @@ const MIN_WAIT: Duration = Duration::from_millis(1);
 /// something in the body; NSQ's message ID differs.
 ///
 /// Dropped, it closes at once; [`Producer::close`] waits for what is pending.
+///
+/// # Example
+/// ```no_run
+/// use nsq_protocol::{Producer, ProducerConfig, TopicName};
+///
+/// let producer = Producer::connect(ProducerConfig::new().nsqd("127.0.0.1:4150"))?;
+/// let topic: TopicName = "plays".parse()?;
+/// producer.publish(&topic, b"one")?;
+/// // Any number of threads can share it.
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| producer.publish(&topic, b"two"));
+///     scope.spawn(|| producer.publish(&topic, b"three"));
+/// });
+/// producer.close(std::time::Duration::from_secs(5))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Producer {
     shared: Arc<Shared>,
 }
@@ -379,6 +395,22 @@ fn delay_ms(delay: Duration) -> u64 {
 type View<B> = for<'a> fn(TopicName, u64, &'a B) -> Publish<'a>;
 
 /// A publish under way, with its bodies. Not waited for, it is not sent again when it is lost.
+///
+/// # Example
+/// ```no_run
+/// # fn publish(producer: nsq_protocol::Producer) -> Result<(), Box<dyn std::error::Error>> {
+/// let topic = "plays".parse()?;
+/// let receipts: Vec<_> = (0..100u32)
+///     .map(|number| producer.submit(&topic, number.to_string().into_bytes()))
+///     .collect::<Result<_, _>>()?;
+/// for receipt in receipts {
+///     if let Err(unpublished) = receipt.wait() {
+///         println!("{}: {:?}", unpublished.error, unpublished.bodies);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "only a receipt that is waited for is retried, and says how it ended"]
 pub struct Receipt<B> {
     shared: Arc<Shared>,

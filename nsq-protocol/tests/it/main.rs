@@ -18,6 +18,7 @@ mod nsqd;
 mod nsqlookupd;
 mod producer;
 mod proxy;
+mod readme;
 mod round_trip;
 mod script;
 mod seeds;
