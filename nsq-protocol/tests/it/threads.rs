@@ -49,7 +49,8 @@ fn none_is_left_of_a_consumer() {
         // In order.
         let (consumer, peer) = script.consume(10, config());
         if cfg!(target_os = "linux") {
-            assert_eq!(client_threads().len(), 2);
+            // Reader, writer and the one that keeps time.
+            assert_eq!(client_threads().len(), 3);
         }
         let stopping = beside(move || consumer.shutdown());
         peer.close_in_order();
