@@ -42,7 +42,8 @@ pub struct ConnectionConfig {
     /// Limit for the TCP connection, over all IP addresses of a name; over 0 (default 5 s). Resolving the name
     /// comes before it and has the same limit, which is also what a resolver that hangs can add to a stop.
     pub connect_timeout: Duration,
-    /// Limit for each answer of the handshake: IDENTIFY, SUB; over 0 (default 5 s).
+    /// Limit for each step of the handshake: the answers to IDENTIFY, AUTH and SUB, and the whole of TLS's own
+    /// handshake; over 0 (default 5 s, as long as nsqd gives it).
     pub handshake_timeout: Duration,
     /// Limit for the peer to take the next 64 KiB of our bytes; over 0 (default 10 s).
     pub write_timeout: Duration,
