@@ -91,7 +91,7 @@ fn none_is_left_of_discovery() {
         config.lookup.poll_interval = Duration::from_millis(10);
         // Stopped in order, stopped at once, dropped.
         let ends: [fn(Consumer); 3] = [
-            |consumer| _ = consumer.stop(),
+            |consumer| _ = consumer.stop_within(Duration::from_millis(50)),
             |consumer| _ = consumer.stop_within(Duration::ZERO),
             drop,
         ];
