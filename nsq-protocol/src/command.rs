@@ -98,6 +98,23 @@ impl<'a> Bodies<'a> {
         })
     }
 
+    /// The bodies in as many parts as it takes for each to be an MPUB body of at most `max_body_size` bytes, count
+    /// and sizes included, with at most `max_count` bodies. One body that is too large is a part of its own.
+    pub(crate) fn parts(self, max_body_size: usize, max_count: usize) -> Vec<Bodies<'a>> {
+        let mut parts = Vec::new();
+        let (mut start, mut count) = (0, 0);
+        for body in self.ranges() {
+            if count > 0 && (count >= max_count || 4 + body.end - start > max_body_size) {
+                let end = body.start - 4;
+                parts.push(Bodies { count: count as u32, wire: &self.wire[start..end] });
+                (start, count) = (end, 0);
+            }
+            count += 1;
+        }
+        parts.push(Bodies { count: count as u32, wire: &self.wire[start..] });
+        parts
+    }
+
     /// The sizes and bodies as they go over the wire, without the count in front.
     pub fn wire(&self) -> &'a [u8] {
         self.wire

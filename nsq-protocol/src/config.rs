@@ -54,7 +54,8 @@ pub struct ConnectionConfig {
     /// Limit for the TCP connection, over all IP addresses of a name; over 0 (default 5 s). Resolving the name
     /// comes before it and has the same limit, which is also what a resolver that hangs can add to a stop.
     pub connect_timeout: Duration,
-    /// Limit for each answer of the handshake: IDENTIFY, SUB; over 0 (default 5 s).
+    /// Limit for each step of the handshake: the answers to IDENTIFY, AUTH and SUB, and the whole of TLS's own
+    /// handshake; over 0 (default 5 s, as long as nsqd gives it).
     pub handshake_timeout: Duration,
     /// Limit for the peer to take the next 64 KiB of our bytes; over 0 (default 10 s).
     pub write_timeout: Duration,
@@ -347,6 +348,9 @@ pub struct ProducerConfig {
     pub response_timeout: Duration,
     /// The largest MPUB body, sizes and count included, bytes (default 5 MiB, as nsqd's `--max-body-size`).
     pub max_body_size: usize,
+    /// The most messages in one MPUB, 1 or more (default 100,000). nsqd takes a fifth of its `--max-body-size`, about
+    /// a million.
+    pub max_mpub_messages: usize,
     /// The longest delay of a deferred publish (default 1 h, as nsqd's `--max-req-timeout`).
     pub max_delay: Duration,
     /// How each connection is made and kept.
@@ -362,6 +366,7 @@ impl Default for ProducerConfig {
             publish_timeout: Duration::from_secs(30),
             response_timeout: Duration::from_secs(10),
             max_body_size: 5 << 20,
+            max_mpub_messages: 100_000,
             max_delay: Duration::from_secs(3600),
             connection: ConnectionConfig::default(),
         }
@@ -382,6 +387,9 @@ impl ProducerConfig {
 
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_addresses(&self.nsqd_addresses)?;
+        if self.max_mpub_messages == 0 {
+            return refuse("max_mpub_messages is 0: it must be at least 1".to_owned());
+        }
         if self.max_pending_commands == 0 {
             return refuse("max_pending_commands is 0: it must be at least 1".to_owned());
         }

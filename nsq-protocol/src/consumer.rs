@@ -17,6 +17,7 @@ use crate::delivery::{Batch, Delivery};
 use crate::discovery::{Discovery, LookupdStats, Told, Unreachable};
 use crate::error::Error;
 use crate::queue::{Nothing, Queue};
+use crate::retry::deadline_in;
 use crate::session::{Departed, Link, Session, Shared, run_link};
 use crate::thread::{Never, OwnedThread, StopSource, stop_pair};
 
@@ -203,7 +204,7 @@ impl Consumer {
     fn close(&self, threads: Threads, timeout: Duration) -> Unanswered {
         let Threads { stop, mut discovery, links, ended } = threads;
         let shared = &self.shared;
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_in(timeout);
         // 1. No new connection; CLS on those that are.
         drop(stop);
         discovery.iter_mut().for_each(Discovery::interrupt);

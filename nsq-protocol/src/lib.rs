@@ -114,7 +114,7 @@ pub use consumer::{
 };
 pub use delivery::{Batch, Delivery, Messages};
 pub use discovery::{LookupdStats, Unreachable};
-pub use error::{Error, PublishError, Unpublished};
+pub use error::{Error, NotByAll, PublishError, Unpublished};
 pub use error_code::ErrorCode;
 pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};
 pub use identify::{IdentifyRequest, IdentifyResponse};
