@@ -52,6 +52,7 @@ pub enum Frame<'a> {
 
 /// Why a peer's bytes are no frame. The connection is of no more use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// The first bytes spell `HTTP`: somebody gave an HTTP port for the TCP port.
     #[error("the peer speaks HTTP: this is an HTTP port; give nsqd's TCP port, 4150 by default")]
