@@ -21,6 +21,18 @@ const MAX_ANSWER: u64 = 16 << 20;
 const EXCERPT: usize = 200;
 
 /// One nsqd's HTTP API. Cheap to clone; keeps connections open between calls.
+///
+/// # Example
+/// ```no_run
+/// use nsq_protocol::{Admin, StatsFilter};
+///
+/// let admin = Admin::new("127.0.0.1:4151");
+/// admin.ping()?;
+/// for topic in admin.stats(&StatsFilter::default())?.topics {
+///     println!("{}: {} waiting", topic.topic_name, topic.depth);
+/// }
+/// # Ok::<(), nsq_protocol::AdminError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Admin {
     base: String,
@@ -222,6 +234,14 @@ where
 }
 
 /// Which part of the statistics is wanted. The default is all of it.
+///
+/// # Example
+/// ```
+/// let mut filter = nsq_protocol::StatsFilter::default();
+/// filter.topic = Some("plays".parse()?);
+/// filter.clients = false;
+/// # Ok::<(), nsq_protocol::NameError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StatsFilter {

@@ -21,6 +21,16 @@ pub const MAGIC: &[u8; 4] = b"  V2";
 pub const MAX_LINE: usize = 16 << 10;
 
 /// One command, its body borrowed.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::Command;
+///
+/// let mut wire = Vec::new();
+/// Command::Pub("plays".parse()?, b"x").encode(&mut wire);
+/// assert_eq!(wire, b"PUB plays\n\0\0\0\x01x");
+/// # Ok::<(), nsq_protocol::NameError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// Tells nsqd who the client is, as JSON, and asks for features. Answer: `OK` or JSON.
@@ -88,6 +98,23 @@ impl<'a> Bodies<'a> {
         })
     }
 
+    /// The bodies in as many parts as it takes for each to be an MPUB body of at most `max_body_size` bytes, count
+    /// and sizes included, with at most `max_count` bodies. One body that is too large is a part of its own.
+    pub(crate) fn parts(self, max_body_size: usize, max_count: usize) -> Vec<Bodies<'a>> {
+        let mut parts = Vec::new();
+        let (mut start, mut count) = (0, 0);
+        for body in self.ranges() {
+            if count > 0 && (count >= max_count || 4 + body.end - start > max_body_size) {
+                let end = body.start - 4;
+                parts.push(Bodies { count: count as u32, wire: &self.wire[start..end] });
+                (start, count) = (end, 0);
+            }
+            count += 1;
+        }
+        parts.push(Bodies { count: count as u32, wire: &self.wire[start..] });
+        parts
+    }
+
     /// The sizes and bodies as they go over the wire, without the count in front.
     pub fn wire(&self) -> &'a [u8] {
         self.wire
@@ -141,6 +168,15 @@ impl<'a> Bodies<'a> {
 /// Message bodies written one behind the other, as an MPUB wants them.
 ///
 /// One buffer, no allocation for each body; [`BodiesBuf::clear`] keeps it for the next batch.
+///
+/// # Example
+/// ```
+/// let mut bodies = nsq_protocol::BodiesBuf::new();
+/// bodies.push(b"one");
+/// bodies.push_with(|out| out.extend_from_slice(b"two"));
+/// assert_eq!(bodies.len(), 2);
+/// assert_eq!(bodies.as_bodies().iter().collect::<Vec<_>>(), [b"one", b"two"]);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct BodiesBuf {
     count: u32,
@@ -303,6 +339,19 @@ impl CommandError {
 /// Turns a client's byte stream, behind the magic, into commands.
 ///
 /// At rest it costs what [`CommandDecoder::new`] is told; a larger body grows it, for that command only.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Command, CommandDecoder, CommandLimits};
+///
+/// let mut decoder = CommandDecoder::new(4096, CommandLimits::default());
+/// decoder.push(b"RDY 10\nNO");
+/// assert_eq!(decoder.next_command()?, Some(Command::Rdy(10)));
+/// assert_eq!(decoder.next_command()?, None); // more bytes, please
+/// decoder.push(b"P\n");
+/// assert_eq!(decoder.next_command()?, Some(Command::Nop));
+/// # Ok::<(), nsq_protocol::CommandError>(())
+/// ```
 #[derive(Debug)]
 pub struct CommandDecoder {
     buffer: StreamBuffer,

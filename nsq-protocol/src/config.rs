@@ -35,6 +35,18 @@ const MAX_MESSAGE: usize = HARD_MAX_FRAME - MESSAGE_HEAD_LEN - 4;
 /// How one connection to an nsqd is made and kept; the same for consumers and producers.
 ///
 /// Start from [`ConnectionConfig::default`] and change fields.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Compression, ConnectionConfig, ProducerConfig, TlsConfig};
+///
+/// let mut connection = ConnectionConfig::default();
+/// connection.tls = Some(TlsConfig::new().root_ca_file("/etc/nsq/ca.pem"));
+/// connection.compression = Compression::Deflate { level: 6 };
+/// connection.auth_secret = Some("secret".into());
+/// let mut config = ProducerConfig::new().nsqd("127.0.0.1:4150");
+/// config.connection = connection;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionConfig {
@@ -47,7 +59,8 @@ pub struct ConnectionConfig {
     /// Limit for the TCP connection, over all IP addresses of a name; over 0 (default 5 s). Resolving the name
     /// comes before it and has the same limit, which is also what a resolver that hangs can add to a stop.
     pub connect_timeout: Duration,
-    /// Limit for each answer of the handshake: IDENTIFY, SUB; over 0 (default 5 s).
+    /// Limit for each step of the handshake: the answers to IDENTIFY, AUTH and SUB, and the whole of TLS's own
+    /// handshake; over 0 (default 5 s, as long as nsqd gives it).
     pub handshake_timeout: Duration,
     /// Limit for the peer to take the next 64 KiB of our bytes; over 0 (default 10 s).
     pub write_timeout: Duration,
@@ -212,6 +225,18 @@ fn check_addresses(addresses: &[String]) -> Result<(), Error> {
 }
 
 /// What a [`crate::Consumer`] subscribes to, where, and how much it holds.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use nsq_protocol::ConsumerConfig;
+///
+/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?)
+///     .nsqd("127.0.0.1:4150")
+///     .max_in_flight(100);
+/// config.msg_timeout = Some(Duration::from_secs(120));
+/// # Ok::<(), nsq_protocol::NameError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConsumerConfig {
@@ -367,6 +392,17 @@ impl ConsumerConfig {
 }
 
 /// Where a [`crate::Producer`] publishes, and how much it sends ahead of the answers.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use nsq_protocol::ProducerConfig;
+///
+/// // The second nsqd is for when the first one fails.
+/// let mut config = ProducerConfig::new().nsqd("127.0.0.1:4150").nsqd("127.0.0.1:5150");
+/// config.publish_timeout = Duration::from_secs(5);
+/// config.max_pending_commands = 100;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProducerConfig {
@@ -383,6 +419,9 @@ pub struct ProducerConfig {
     pub response_timeout: Duration,
     /// The largest MPUB body, sizes and count included, bytes (default 5 MiB, as nsqd's `--max-body-size`).
     pub max_body_size: usize,
+    /// The most messages in one MPUB, 1 or more (default 100,000). nsqd takes a fifth of its `--max-body-size`, about
+    /// a million.
+    pub max_mpub_messages: usize,
     /// The longest delay of a deferred publish (default 1 h, as nsqd's `--max-req-timeout`).
     pub max_delay: Duration,
     /// How each connection is made and kept.
@@ -398,6 +437,7 @@ impl Default for ProducerConfig {
             publish_timeout: Duration::from_secs(30),
             response_timeout: Duration::from_secs(10),
             max_body_size: 5 << 20,
+            max_mpub_messages: 100_000,
             max_delay: Duration::from_secs(3600),
             connection: ConnectionConfig::default(),
         }
@@ -418,6 +458,9 @@ impl ProducerConfig {
 
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_addresses(&self.nsqd_addresses)?;
+        if self.max_mpub_messages == 0 {
+            return refuse("max_mpub_messages is 0: it must be at least 1".to_owned());
+        }
         if self.max_pending_commands == 0 {
             return refuse("max_pending_commands is 0: it must be at least 1".to_owned());
         }

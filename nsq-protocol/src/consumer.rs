@@ -18,6 +18,7 @@ use crate::discovery::{Discovery, LookupdStats, Told, Unreachable};
 use crate::error::Error;
 use crate::flow::{BackoffStats, Pause, run_flow};
 use crate::queue::{Nothing, Queue};
+use crate::retry::deadline_in;
 use crate::session::{Departed, Link, Session, Shared, run_link};
 use crate::thread::{Never, OwnedThread, StopSource, stop_pair};
 
@@ -33,6 +34,19 @@ const LATE_MESSAGE: Duration = Duration::from_millis(10);
 ///
 /// [`Consumer::stop`] ends it in order; dropped, it ends at once: messages that are still held are delivered
 /// again by nsqd once their msg-timeout has passed.
+///
+/// # Example
+/// ```no_run
+/// use nsq_protocol::{Consumer, ConsumerConfig};
+///
+/// let config = ConsumerConfig::new("plays".parse()?, "count".parse()?).nsqd("127.0.0.1:4150");
+/// let consumer = Consumer::start(config)?;
+/// if let Some(batch) = consumer.batches().recv() {
+///     batch.finish();
+/// }
+/// println!("{:?} were still held", consumer.stop());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Consumer {
     shared: Arc<Shared>,
     /// What discovery tells, where there is any.
@@ -201,7 +215,7 @@ impl Consumer {
     fn close(&self, threads: Threads, timeout: Duration) -> Unanswered {
         let Threads { stop, mut discovery, stop_flow, flow, links, ended } = threads;
         let shared = &self.shared;
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_in(timeout);
         // 1. No new connection; CLS on those that are.
         drop(stop);
         discovery.iter_mut().for_each(Discovery::interrupt);
@@ -293,6 +307,16 @@ fn work(batches: Batches, handler: &impl Fn(Delivery)) {
 }
 
 /// A consumer with its workers, from [`Consumer::run`]. Dropped, it stops at once and joins the workers.
+///
+/// # Example
+/// ```no_run
+/// # fn start(consumer: nsq_protocol::Consumer) -> Result<(), Box<dyn std::error::Error>> {
+/// let running = consumer.run(4.try_into()?, |message| message.finish())?;
+/// println!("{} connections", running.consumer().stats().connections.len());
+/// running.shutdown();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct RunningConsumer {
     // Drop order is load-bearing: workers end only once the consumer has stopped.
@@ -319,6 +343,18 @@ impl RunningConsumer {
 /// Where batches are received. Cheap to clone; each batch goes to one of the handles.
 ///
 /// As an iterator it waits for the next batch, and ends once the consumer is stopped and drained.
+///
+/// # Example
+/// ```no_run
+/// # fn work(consumer: &nsq_protocol::Consumer) {
+/// std::thread::scope(|scope| {
+///     for _ in 0..4 {
+///         let batches = consumer.batches();
+///         scope.spawn(|| batches.for_each(|batch| batch.finish()));
+///     }
+/// });
+/// # }
+/// ```
 pub struct Batches {
     shared: Arc<Shared>,
 }

@@ -36,6 +36,23 @@ impl Entry {
 ///
 /// When the connection is lost meanwhile, answers are thrown away and counted
 /// ([`crate::ConnectionStats::lost_answers`]): nsqd delivers the messages again once their msg-timeout has passed.
+///
+/// # Example
+/// ```no_run
+/// # fn work(batch: nsq_protocol::Batch) {
+/// let good = batch.iter().all(|message| message.body.starts_with(b"{"));
+/// if good {
+///     batch.finish(); // one write for all of them
+/// } else {
+///     for message in batch.into_deliveries() {
+///         match message.body().starts_with(b"{") {
+///             true => message.finish(),
+///             false => message.requeue(std::time::Duration::from_secs(10)),
+///         }
+///     }
+/// }
+/// # }
+/// ```
 pub struct Batch {
     /// Taken by the answer.
     entries: Vec<Entry>,
@@ -268,6 +285,17 @@ struct Source {
 /// One message, consumed by its answer.
 ///
 /// Dropped unanswered it is given back, as a [`Batch`] is. It keeps the bodies of its whole batch in memory.
+///
+/// # Example
+/// ```no_run
+/// # fn slow_step() {}
+/// # fn handle(message: nsq_protocol::Delivery) {
+/// slow_step();
+/// message.touch(); // the msg-timeout starts anew
+/// slow_step();
+/// message.finish();
+/// # }
+/// ```
 pub struct Delivery {
     entry: Entry,
     source: Arc<Source>,

@@ -204,6 +204,19 @@ impl Error {
 }
 
 /// Why a publish did not succeed, and what that says about the messages.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Producer, PublishError, TopicName};
+///
+/// fn publish(producer: &Producer, topic: &TopicName, body: &[u8]) -> Result<(), PublishError> {
+///     match producer.publish(topic, body) {
+///         // Stored once, more often, or not at all: harmless where the consumer drops repeats by a key.
+///         Err(error) if error.is_unknown() => producer.publish(topic, body),
+///         outcome => outcome,
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -232,6 +245,17 @@ pub enum PublishError {
         /// What happened to the last attempt.
         source: Error,
     },
+    /// Of the bodies of [`crate::Producer::publish_many`], which did not fit one MPUB, the first ones are stored.
+    /// How it went with the next ones, its source says; the others were not sent.
+    #[error("only the first {stored} bodies are known to be stored")]
+    Partial {
+        /// How many bodies an nsqd has taken.
+        stored: usize,
+        /// How many behind them were tried, and failed.
+        tried: usize,
+        /// Why.
+        source: Box<PublishError>,
+    },
     /// No connection took it before the publish timeout. Nothing is stored.
     #[error("no nsqd took the publish within {waited:?}")]
     NotSent {
@@ -245,8 +269,23 @@ pub enum PublishError {
 impl PublishError {
     /// Whether a copy of the messages may be stored nevertheless.
     pub fn is_unknown(&self) -> bool {
-        matches!(self, PublishError::Unknown { .. })
+        match self {
+            PublishError::Unknown { .. } => true,
+            PublishError::Partial { source, .. } => source.is_unknown(),
+            _ => false,
+        }
     }
+}
+
+/// A [`crate::Producer::publish_to_all`] that not every nsqd took.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{} of {nsqds} nsqds did not take the publish, {} first", failures.len(), failures.first().map_or("", |(addr, _)| addr))]
+#[non_exhaustive]
+pub struct NotByAll {
+    /// How many there are.
+    pub nsqds: usize,
+    /// Those that did not take it, by address as configured, and why; at least one. It is stored by the others.
+    pub failures: Vec<(String, PublishError)>,
 }
 
 /// A pipelined publish that did not succeed, with its bodies given back.

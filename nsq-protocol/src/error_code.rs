@@ -5,6 +5,16 @@ use std::fmt;
 /// The first word of an error frame.
 ///
 /// Only the first word is the code; free text may follow it. Source: nsqd 1.3.0, `protocol_v2.go`.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::ErrorCode;
+///
+/// let (code, text) = ErrorCode::parse(b"E_FIN_FAILED FIN 0123456789abcdef failed ID not in flight");
+/// assert_eq!(code, ErrorCode::FinFailed);
+/// assert!(!code.is_fatal());
+/// assert_eq!(text, "FIN 0123456789abcdef failed ID not in flight");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorCode {

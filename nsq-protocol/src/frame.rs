@@ -31,6 +31,15 @@ const TYPE_ERROR: u32 = 1;
 const TYPE_MESSAGE: u32 = 2;
 
 /// One frame, borrowed from the buffer it was read into.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::Frame;
+///
+/// let mut wire = Vec::new();
+/// Frame::Response(b"OK").encode(&mut wire);
+/// assert_eq!(wire, b"\0\0\0\x06\0\0\0\0OK");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
     /// The answer to a command, or a heartbeat.
@@ -43,6 +52,7 @@ pub enum Frame<'a> {
 
 /// Why a peer's bytes are no frame. The connection is of no more use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// The first bytes spell `HTTP`: somebody gave an HTTP port for the TCP port.
     #[error("the peer speaks HTTP: this is an HTTP port; give nsqd's TCP port, 4150 by default")]
@@ -93,6 +103,18 @@ impl Frame<'_> {
 /// Turns a byte stream into frames: bytes go in, frames come out, the caller does the reading.
 ///
 /// Costs 64 KiB at rest; a larger frame grows it, for that frame only.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Frame, FrameDecoder};
+///
+/// let mut decoder = FrameDecoder::new(1 << 20);
+/// decoder.push(b"\0\0\0\x06\0\0\0\0O");
+/// assert_eq!(decoder.next_frame()?, None); // more bytes, please
+/// decoder.push(b"K");
+/// assert_eq!(decoder.next_frame()?, Some(Frame::Response(b"OK")));
+/// # Ok::<(), nsq_protocol::DecodeError>(())
+/// ```
 #[derive(Debug)]
 pub struct FrameDecoder {
     buffer: StreamBuffer,

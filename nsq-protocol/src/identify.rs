@@ -6,6 +6,17 @@ use serde::{Deserialize, Serialize};
 ///
 /// nsqd takes JSON integers only, ignores unknown keys, and refuses a wrong type with `E_BAD_BODY`.
 /// The ranges are those of nsqd 1.3.0's defaults.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Command, IdentifyRequest};
+///
+/// let request = IdentifyRequest { feature_negotiation: true, ..IdentifyRequest::default() };
+/// let json = serde_json::to_vec(&request)?;
+/// let mut wire = Vec::new();
+/// Command::Identify(&json).encode(&mut wire);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IdentifyRequest {
@@ -76,6 +87,15 @@ where
 /// nsqd's JSON answer to IDENTIFY with feature negotiation, fields in its order; times in ms.
 ///
 /// A field that an older nsqd leaves out reads as nsqd 1.3.0's default.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::IdentifyResponse;
+///
+/// let answer: IdentifyResponse = serde_json::from_str(r#"{"max_rdy_count":100}"#)?;
+/// assert_eq!((answer.max_rdy_count, answer.msg_timeout), (100, 60_000));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IdentifyResponse {

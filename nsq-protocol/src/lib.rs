@@ -55,6 +55,7 @@
 //!   everything they hold, answer heartbeats whatever the caller does, and find a dead peer after two heartbeats.
 //! - TLS 1.2 and 1.3 with client certificates ([`TlsConfig`]), snappy and deflate ([`Compression`]), AUTH
 //!   ([`AuthSecret`]). An nsqd that declines TLS is left; nothing of yours goes to it in clear.
+//! - nsqlookupd, several ([`LookupConfig`]), and go-nsq's option names as text ([`ConsumerConfig::set_option`]).
 //! - nsqd's HTTP API: [`Admin`].
 //!
 //! # Out of scope
@@ -117,7 +118,7 @@ pub use consumer::{
 };
 pub use delivery::{Batch, Delivery, Messages};
 pub use discovery::{LookupdStats, Unreachable};
-pub use error::{Error, PublishError, Unpublished};
+pub use error::{Error, NotByAll, PublishError, Unpublished};
 pub use error_code::ErrorCode;
 pub use flow::{BackoffStats, GiveUp, Pause, RdyMode};
 pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};
@@ -130,3 +131,8 @@ pub use names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use producer::{Producer, ProducerConnectionStats, ProducerStats, Receipt};
 pub use session::Departed;
 pub use tls::{ClientCertificate, TlsConfig, TlsVersion};
+
+/// The README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

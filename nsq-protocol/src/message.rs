@@ -17,6 +17,15 @@ pub const MESSAGE_HEAD_LEN: usize = 8 + 2 + MESSAGE_ID_LEN;
 /// What nsqd calls a message: 16 ASCII bytes, lower-case hex from nsqd itself.
 ///
 /// Unique for one topic in one run of one nsqd only; never the sole key to find repeats by.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::MessageId;
+///
+/// let id = MessageId::from_u64(0xabc);
+/// assert_eq!(id.to_string(), "0000000000000abc");
+/// assert_eq!(id.to_u64(), Some(0xabc));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub [u8; MESSAGE_ID_LEN]);
 
@@ -65,6 +74,15 @@ impl FromStr for MessageId {
 }
 
 /// One delivery of a message, its body borrowed from the buffer it was read into.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::MessageRef;
+///
+/// let data = b"\0\0\0\0\0\0\0\x07\0\x010123456789abcdefbody";
+/// let message = MessageRef::decode(data).expect("26 bytes and more");
+/// assert_eq!((message.attempts, message.body), (1, &b"body"[..]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageRef<'a> {
     /// When it was published, in ns since the Unix epoch by nsqd's clock.

@@ -56,6 +56,16 @@ macro_rules! name_type {
         $(#[$doc])*
         ///
         /// 1 to 64 bytes of `[.a-zA-Z0-9_-]`, at the end perhaps `#ephemeral`. 65 bytes inline, no allocation.
+        ///
+        /// # Example
+        /// ```
+        #[doc = concat!("use nsq_protocol::", stringify!($name), ";")]
+        ///
+        #[doc = concat!("let name: ", stringify!($name), " = \"a.b_c-1#ephemeral\".parse()?;")]
+        /// assert_eq!(name.as_str(), "a.b_c-1#ephemeral");
+        #[doc = concat!("assert!(", stringify!($name), "::new(\"a/b\").is_err());")]
+        /// # Ok::<(), nsq_protocol::NameError>(())
+        /// ```
         #[derive(Clone, Copy)]
         pub struct $name(Name);
 

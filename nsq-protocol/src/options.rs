@@ -167,6 +167,10 @@ const CONSUMER: &[Setting<ConsumerConfig>] = &[
 
 /// What a producer has besides.
 const PRODUCER: &[Setting<ProducerConfig>] = &[
+    ("max_body_size", |config, text| {
+        config.max_body_size = number(text, 1, u32::MAX as usize)?;
+        Ok(())
+    }),
     ("publish_timeout", |config, text| duration_to(&mut config.publish_timeout, text)),
     ("response_timeout", |config, text| duration_to(&mut config.response_timeout, text)),
 ];

@@ -7,13 +7,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
-use crate::command::{BodiesBuf, Command};
+use crate::command::{Bodies, Command};
 use crate::config::ProducerConfig;
 use crate::connection::{Connection, FrameSink};
 use crate::error::{Error, PublishError};
@@ -42,6 +42,7 @@ pub(crate) struct Session {
     window: Mutex<Window>,
     /// The window got room, or the session ended.
     room: Condvar,
+    accepted: AtomicBool,
     counts: Arc<Counts>,
 }
 
@@ -71,15 +72,20 @@ pub(crate) enum Answer {
 #[derive(Clone, Copy)]
 pub(crate) enum Publish<'a> {
     One(TopicName, &'a [u8]),
-    Many(TopicName, &'a BodiesBuf),
+    Many(TopicName, Bodies<'a>),
     Deferred(TopicName, u64, &'a [u8]),
+}
+
+/// Bytes of an MPUB's body, count and sizes included.
+fn body_size(bodies: &Bodies<'_>) -> usize {
+    4 + bodies.wire().len()
 }
 
 impl Publish<'_> {
     fn command(&self) -> Command<'_> {
         match self {
             Publish::One(topic, body) => Command::Pub(*topic, body),
-            Publish::Many(topic, bodies) => Command::Mpub(*topic, bodies.as_bodies()),
+            Publish::Many(topic, bodies) => Command::Mpub(*topic, *bodies),
             Publish::Deferred(topic, delay_ms, body) => Command::Dpub(*topic, *delay_ms, body),
         }
     }
@@ -88,7 +94,7 @@ impl Publish<'_> {
         COMMAND_HEAD
             + match self {
                 Publish::One(_, body) | Publish::Deferred(_, _, body) => body.len(),
-                Publish::Many(_, bodies) => bodies.body_size(),
+                Publish::Many(_, bodies) => body_size(bodies),
             }
     }
 
@@ -116,14 +122,14 @@ impl Publish<'_> {
                 check_body(body)
             }
             Publish::Many(_, bodies) => {
-                let (size, max) = (bodies.body_size(), config.max_body_size);
+                let (size, max) = (body_size(bodies), config.max_body_size);
                 if bodies.is_empty() {
                     return refuse("there is no body".to_owned());
                 }
                 if size > max {
                     return refuse(format!("an MPUB of {size} bytes is over the {max} byte limit"));
                 }
-                bodies.as_bodies().iter().try_for_each(check_body)
+                bodies.iter().try_for_each(check_body)
             }
         }
     }
@@ -138,7 +144,13 @@ pub(crate) enum Rejected {
 
 impl Session {
     pub(crate) fn new(index: usize, connection: Arc<Connection>, counts: Arc<Counts>) -> Self {
-        Self { index, connection, window: Mutex::default(), room: Condvar::new(), counts }
+        let (window, room, accepted) = Default::default();
+        Self { index, connection, window, room, accepted, counts }
+    }
+
+    /// Whether nsqd answered something with OK.
+    pub(crate) fn has_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Commands that wait for an answer, and their bytes.
@@ -205,7 +217,10 @@ impl Session {
         self.room.notify_all();
         let answer = answer(pending.command);
         let counter = match &answer {
-            Answer::Accepted => &self.counts.accepted,
+            Answer::Accepted => {
+                self.accepted.store(true, Ordering::Relaxed);
+                &self.counts.accepted
+            }
             Answer::Refused(_) => &self.counts.refused,
             Answer::Lost(_) => &self.counts.unknown,
         };

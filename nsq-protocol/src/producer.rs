@@ -19,11 +19,11 @@ use parking_lot::{Condvar, Mutex};
 use crate::command::BodiesBuf;
 use crate::config::ProducerConfig;
 use crate::connection::{Fresh, Running};
-use crate::error::{Error, PublishError, Unpublished};
+use crate::error::{Error, NotByAll, PublishError, Unpublished};
 use crate::error_code::ErrorCode;
 use crate::names::TopicName;
 use crate::pipeline::{Answer, Answers, Counts, Publish, Rejected, Session};
-use crate::retry::{Backoff, random};
+use crate::retry::{Backoff, deadline_in, random};
 use crate::thread::{OwnedThread, StopSource, StopToken, stop_pair};
 use crate::transport::Closer;
 
@@ -36,6 +36,9 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long nsqd may take to close its side once all is answered.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// A connection that held this long was a good one: the next failure is a first one.
+const GOOD_CONNECTION: Duration = Duration::from_secs(5);
+
 /// The least that a connection is waited for: a limit of zero means none to the system.
 const MIN_WAIT: Duration = Duration::from_millis(1);
 
@@ -46,6 +49,22 @@ const MIN_WAIT: Duration = Duration::from_millis(1);
 /// something in the body; NSQ's message ID differs.
 ///
 /// Dropped, it closes at once; [`Producer::close`] waits for what is pending.
+///
+/// # Example
+/// ```no_run
+/// use nsq_protocol::{Producer, ProducerConfig, TopicName};
+///
+/// let producer = Producer::connect(ProducerConfig::new().nsqd("127.0.0.1:4150"))?;
+/// let topic: TopicName = "plays".parse()?;
+/// producer.publish(&topic, b"one")?;
+/// // Any number of threads can share it.
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| producer.publish(&topic, b"two"));
+///     scope.spawn(|| producer.publish(&topic, b"three"));
+/// });
+/// producer.close(std::time::Duration::from_secs(5))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Producer {
     shared: Arc<Shared>,
 }
@@ -57,6 +76,9 @@ struct Shared {
     current: AtomicUsize,
     stop: Mutex<Option<StopSource>>,
     stopped: StopToken,
+    /// Whether a close is under way; its end is signalled.
+    closing: Mutex<bool>,
+    closed: Condvar,
     /// Numbers the connections, for their threads' names.
     connections: AtomicUsize,
 }
@@ -88,6 +110,7 @@ enum Use {
 
 struct Live {
     session: Arc<Session>,
+    since: Instant,
     reader: OwnedThread<()>,
     writer: OwnedThread<()>,
 }
@@ -116,6 +139,8 @@ impl Producer {
                 current: AtomicUsize::new(0),
                 stop: Mutex::new(Some(stop)),
                 stopped,
+                closing: Mutex::new(false),
+                closed: Condvar::new(),
                 connections: AtomicUsize::new(0),
             }),
         };
@@ -145,20 +170,81 @@ impl Producer {
     ///
     /// Source: PUB, <https://nsq.io/clients/tcp_protocol_spec.html#pub>
     pub fn publish(&self, topic: &TopicName, body: &[u8]) -> Result<(), PublishError> {
-        self.shared.publish(Publish::One(*topic, body))
+        self.shared.publish(Publish::One(*topic, body), None)
     }
 
     /// MPUB: publishes all of `bodies` and waits until an nsqd has taken them.
     ///
-    /// nsqd 1.3.0 stores them one by one: a failure in the middle leaves the first ones behind, and the retry
+    /// What does not fit one MPUB ([`ProducerConfig::max_body_size`], [`ProducerConfig::max_mpub_messages`]) goes in
+    /// several, one after the other, each with the whole publish timeout. nsqd 1.3.0 stores them one by one: a failure in the middle leaves the first ones behind, and the retry
     /// stores them again.
     ///
     /// # Errors
-    /// As [`Producer::publish`].
+    /// As [`Producer::publish`]; [`PublishError::Partial`] when some of several MPUBs were taken.
     ///
     /// Source: MPUB, <https://nsq.io/clients/tcp_protocol_spec.html#mpub>
     pub fn publish_many(&self, topic: &TopicName, bodies: &BodiesBuf) -> Result<(), PublishError> {
-        self.shared.publish(Publish::Many(*topic, bodies))
+        let config = &self.shared.config;
+        let parts = bodies.as_bodies().parts(config.max_body_size, config.max_mpub_messages);
+        // Nothing is sent of bodies of which nsqd would refuse one.
+        for part in &parts {
+            Publish::Many(*topic, *part).check(config)?;
+        }
+        let mut stored = 0;
+        for part in parts {
+            if let Err(error) = self.shared.publish(Publish::Many(*topic, part), None) {
+                let (tried, source) = (part.len(), Box::new(error));
+                return match stored {
+                    0 if tried == bodies.len() => Err(*source),
+                    _ => Err(PublishError::Partial { stored, tried, source }),
+                };
+            }
+            stored += part.len();
+        }
+        Ok(())
+    }
+
+    /// PUB to every nsqd of the configuration, at the same time, instead of to the first that works: for a message
+    /// that is not to be lost with one of them. Each consumer of several of them gets it as often.
+    ///
+    /// # Errors
+    /// [`NotByAll`], at the latest after [`ProducerConfig::publish_timeout`], with those that did not take it.
+    pub fn publish_to_all(&self, topic: &TopicName, body: &[u8]) -> Result<(), NotByAll> {
+        let (shared, publish) = (&self.shared, Publish::One(*topic, body));
+        let deadline = shared.publish_deadline();
+        let nsqds = shared.links.len();
+        // One that is away is waited for last: that must not keep it from those that are there.
+        let mut order: Vec<usize> = (0..nsqds).collect();
+        for index in &order {
+            let _ = shared.session(*index, Some(deadline));
+        }
+        order.sort_by_key(|index| shared.links[*index].live().is_none());
+        let attempts: Vec<_> = order
+            .into_iter()
+            .map(|index| {
+                let attempt = publish.check(&shared.config).and_then(|()| {
+                    let begun = Instant::now();
+                    let attempt = shared.attempt(publish, Some(index), deadline);
+                    attempt.map_err(|error| not_sent(begun, error))
+                });
+                (index, attempt)
+            })
+            .collect();
+        let mut failures: Vec<_> = attempts
+            .into_iter()
+            .filter_map(|(index, attempt)| {
+                let outcome = attempt.and_then(|attempt| {
+                    shared.see_through(publish, Some(index), attempt, deadline)
+                });
+                Some((index, outcome.err()?))
+            })
+            .collect();
+        if failures.is_empty() {
+            return Ok(());
+        }
+        failures.sort_by_key(|(index, _)| *index);
+        let named = |(index, error): (usize, _)| (shared.links[index].addr.to_string(), error);
+        Err(NotByAll { nsqds, failures: failures.into_iter().map(named).collect() })
     }
 
     /// DPUB: publishes `body`, to be delivered after `delay`, in whole ms, rounded down; at most
@@ -174,7 +260,7 @@ impl Producer {
         delay: Duration,
         body: &[u8],
     ) -> Result<(), PublishError> {
-        self.shared.publish(Publish::Deferred(*topic, delay_ms(delay), body))
+        self.shared.publish(Publish::Deferred(*topic, delay_ms(delay), body), None)
     }
 
     /// As [`Producer::publish`], without waiting for the answer: that is the receipt's.
@@ -192,7 +278,8 @@ impl Producer {
         self.submit_as(*topic, 0, body, |topic, _, body| Publish::One(topic, body))
     }
 
-    /// As [`Producer::publish_many`], without waiting for the answer; see [`Producer::submit`].
+    /// As [`Producer::publish_many`], without waiting for the answer; see [`Producer::submit`]. It is one MPUB: what
+    /// does not fit one is refused.
     ///
     /// The receipt gives the buffer back, so a few buffers can go round for ever.
     ///
@@ -203,7 +290,9 @@ impl Producer {
         topic: &TopicName,
         bodies: BodiesBuf,
     ) -> Result<Receipt<BodiesBuf>, Unpublished<BodiesBuf>> {
-        self.submit_as(*topic, 0, bodies, |topic, _, bodies| Publish::Many(topic, bodies))
+        self.submit_as(*topic, 0, bodies, |topic, _, bodies| {
+            Publish::Many(topic, bodies.as_bodies())
+        })
     }
 
     /// As [`Producer::publish_deferred`], without waiting for the answer; see [`Producer::submit`].
@@ -229,9 +318,9 @@ impl Producer {
         view: View<B>,
     ) -> Result<Receipt<B>, Unpublished<B>> {
         let publish = view(topic, delay_ms, &bodies);
-        let deadline = self.shared.publish_deadline();
+        let (begun, deadline) = (Instant::now(), self.shared.publish_deadline());
         let attempt = publish.check(&self.shared.config).and_then(|()| {
-            self.shared.attempt(publish, deadline).map_err(|e| self.shared.not_sent(e))
+            self.shared.attempt(publish, None, deadline).map_err(|error| not_sent(begun, error))
         });
         match attempt {
             Ok(attempt) => {
@@ -249,7 +338,7 @@ impl Producer {
     /// # Errors
     /// [`Error::Timeout`] when some were pending still.
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_in(timeout);
         for link in &self.shared.links {
             let Some(session) = link.live() else { continue };
             if !session.wait_answered(deadline) {
@@ -266,11 +355,12 @@ impl Producer {
 
     /// Flushes, closes the connections and joins their threads, in `timeout` and about a second at most.
     ///
-    /// Callers and receipts that still wait get an error; new publishes are refused.
+    /// Callers and receipts that still wait get an error; new publishes are refused. A repeated or concurrent call
+    /// waits for the first one. What other threads publish meanwhile may make the flush late.
     ///
     /// # Errors
     /// As [`Producer::flush`]; the producer is closed nevertheless.
-    pub fn close(self, timeout: Duration) -> Result<(), Error> {
+    pub fn close(&self, timeout: Duration) -> Result<(), Error> {
         let flushed = self.flush(timeout);
         self.shared.close(if flushed.is_ok() { LINGER } else { Duration::ZERO });
         flushed
@@ -305,6 +395,22 @@ fn delay_ms(delay: Duration) -> u64 {
 type View<B> = for<'a> fn(TopicName, u64, &'a B) -> Publish<'a>;
 
 /// A publish under way, with its bodies. Not waited for, it is not sent again when it is lost.
+///
+/// # Example
+/// ```no_run
+/// # fn publish(producer: nsq_protocol::Producer) -> Result<(), Box<dyn std::error::Error>> {
+/// let topic = "plays".parse()?;
+/// let receipts: Vec<_> = (0..100u32)
+///     .map(|number| producer.submit(&topic, number.to_string().into_bytes()))
+///     .collect::<Result<_, _>>()?;
+/// for receipt in receipts {
+///     if let Err(unpublished) = receipt.wait() {
+///         println!("{}: {:?}", unpublished.error, unpublished.bodies);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "only a receipt that is waited for is retried, and says how it ended"]
 pub struct Receipt<B> {
     shared: Arc<Shared>,
@@ -322,8 +428,8 @@ impl<B: std::fmt::Debug> Receipt<B> {
     /// [`Unpublished`] with the bodies, at the latest when the publish timeout has passed from now.
     pub fn wait(self) -> Result<B, Unpublished<B>> {
         let Self { shared, attempt, topic, delay_ms, bodies, view } = self;
-        match shared.see_through(view(topic, delay_ms, &bodies), attempt, shared.publish_deadline())
-        {
+        let publish = view(topic, delay_ms, &bodies);
+        match shared.see_through(publish, None, attempt, shared.publish_deadline()) {
             Ok(()) => Ok(bodies),
             Err(error) => Err(Unpublished { error: Box::new(error), bodies }),
         }
@@ -354,24 +460,22 @@ enum Found {
 
 impl Shared {
     fn publish_deadline(&self) -> Instant {
-        Instant::now() + self.config.publish_timeout
+        deadline_in(self.config.publish_timeout)
     }
 
-    fn not_sent(&self, source: Error) -> PublishError {
-        PublishError::NotSent { waited: self.config.publish_timeout, source }
-    }
-
-    fn publish(&self, publish: Publish<'_>) -> Result<(), PublishError> {
+    /// Publishes to that link `only`, or to the one in use.
+    fn publish(&self, publish: Publish<'_>, only: Option<usize>) -> Result<(), PublishError> {
         publish.check(&self.config)?;
-        let deadline = self.publish_deadline();
-        let attempt = self.attempt(publish, deadline).map_err(|error| self.not_sent(error))?;
-        self.see_through(publish, attempt, deadline)
+        let (begun, deadline) = (Instant::now(), self.publish_deadline());
+        let attempt = self.attempt(publish, only, deadline);
+        self.see_through(publish, only, attempt.map_err(|error| not_sent(begun, error))?, deadline)
     }
 
     /// Waits for the attempt's answer and makes further ones as needed.
     fn see_through(
         &self,
         publish: Publish<'_>,
+        only: Option<usize>,
         mut attempt: Attempt,
         deadline: Instant,
     ) -> Result<(), PublishError> {
@@ -404,7 +508,7 @@ impl Shared {
                 return Err(over(failure));
             }
             // Nothing takes it any more: what is known is how the last attempt ended.
-            attempt = self.attempt(publish, deadline).map_err(|_| over(failure))?;
+            attempt = self.attempt(publish, only, deadline).map_err(|_| over(failure))?;
             attempts += 1;
         }
     }
@@ -427,9 +531,14 @@ impl Shared {
     }
 
     /// Hands the publish to a connection.
-    fn attempt(&self, publish: Publish<'_>, deadline: Instant) -> Result<Attempt, Error> {
+    fn attempt(
+        &self,
+        publish: Publish<'_>,
+        only: Option<usize>,
+        deadline: Instant,
+    ) -> Result<Attempt, Error> {
         loop {
-            let session = self.any_session(deadline)?;
+            let session = self.any_session(only, deadline)?;
             match session.submit(publish, &self.config, deadline) {
                 Ok(answer) => return Ok(Attempt { session, answer, sent: Instant::now() }),
                 Err(Rejected::Full) => {
@@ -451,12 +560,13 @@ impl Shared {
         }
     }
 
-    /// The connection in use, or the next one that can be had before `deadline`.
-    fn any_session(&self, deadline: Instant) -> Result<Arc<Session>, Error> {
+    /// The connection in use, or the next one that can be had before `deadline`; of that link `only`, if given.
+    fn any_session(&self, only: Option<usize>, deadline: Instant) -> Result<Arc<Session>, Error> {
         loop {
-            let current = self.current.load(Ordering::Relaxed);
+            let current = only.unwrap_or_else(|| self.current.load(Ordering::Relaxed));
+            let links = if only.is_some() { 1 } else { self.links.len() };
             let (mut due, mut busy, mut last) = (deadline, None, None);
-            for step in 0..self.links.len() {
+            for step in 0..links {
                 let index = (current + step) % self.links.len();
                 match self.session(index, Some(deadline)) {
                     Found::Session(session) => {
@@ -482,7 +592,8 @@ impl Shared {
                 return Err(Error::Stopped);
             }
             match busy {
-                Some(index) => self.links[index].wait_dialed(deadline),
+                // Another link may be due before that dial ends.
+                Some(index) => self.links[index].wait_dialed(due),
                 None => {
                     let _ = self.stopped.wait_until(due);
                 }
@@ -520,6 +631,12 @@ impl Shared {
                     return Found::Session(session);
                 };
                 state.last_error = Some(error);
+                if live.was_good() {
+                    state.backoff.reset();
+                } else {
+                    // One that nsqd closes at once each time must not be made again at full speed.
+                    state.not_before = Instant::now() + state.backoff.next_delay(random());
+                }
                 drop(state);
                 // Ended, so its threads end too; joined without the lock.
                 live.join();
@@ -553,7 +670,6 @@ impl Shared {
                 Found::Failed(Error::Stopped)
             }
             Ok(live) => {
-                state.backoff.reset();
                 let session = live.session.clone();
                 state.use_of = Use::Up(live);
                 link.counts.connections.fetch_add(1, Ordering::Relaxed);
@@ -600,11 +716,23 @@ impl Shared {
             connection.close();
             Error::Thread { name, source: Arc::new(source) }
         })?;
-        Ok(Live { session, reader, writer })
+        Ok(Live { session, since: Instant::now(), reader, writer })
     }
 
     /// Ends every connection; one that is told in order may take `linger`.
     fn close(&self, linger: Duration) {
+        let mut closing = self.closing.lock();
+        while *closing {
+            self.closed.wait(&mut closing);
+        }
+        *closing = true;
+        drop(closing);
+        self.close_links(linger);
+        *self.closing.lock() = false;
+        self.closed.notify_all();
+    }
+
+    fn close_links(&self, linger: Duration) {
         drop(self.stop.lock().take());
         let deadline = Instant::now() + linger;
         for link in &self.links {
@@ -631,6 +759,10 @@ impl Shared {
     }
 }
 
+fn not_sent(begun: Instant, source: Error) -> PublishError {
+    PublishError::NotSent { waited: begun.elapsed(), source }
+}
+
 /// Whether the same publish can work a little later, or on another nsqd.
 fn is_retryable(error: &Error) -> bool {
     use ErrorCode::{AuthFailed, DpubFailed, MpubFailed, PubFailed};
@@ -638,6 +770,11 @@ fn is_retryable(error: &Error) -> bool {
 }
 
 impl Live {
+    /// Whether it held for a while, or nsqd took something: then the next failure is a first one.
+    fn was_good(&self) -> bool {
+        self.since.elapsed() > GOOD_CONNECTION || self.session.has_accepted()
+    }
+
     /// Waits for the threads of an ended session.
     fn join(self) {
         self.reader.join();

@@ -1,6 +1,6 @@
 //! How long to wait before the next attempt: exponential, with jitter (pure).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Delays that double from `min` to `max`; each one is drawn from its upper half, so that clients that
 /// lost the same nsqd do not come back in step.
@@ -29,6 +29,15 @@ impl Backoff {
     pub(crate) fn reset(&mut self) {
         self.step = 0;
     }
+}
+
+/// As good as for ever, for a limit that is past the end of the clock: `Duration::MAX` is a way to say "no limit".
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// That long from now.
+pub(crate) fn deadline_in(limit: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(limit).unwrap_or(now + FOREVER)
 }
 
 /// A number to jitter with. The standard library's hash keys are random enough for that.

@@ -41,6 +41,7 @@ pub enum TlsVersion {
 
 /// The client's own certificate, for an nsqd with `--tls-client-auth-policy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClientCertificate {
     /// PEM file: the certificate, and the intermediate ones behind it.
     pub cert_file: PathBuf,

@@ -19,6 +19,7 @@ mod nsqd;
 mod nsqlookupd;
 mod producer;
 mod proxy;
+mod readme;
 mod round_trip;
 mod script;
 mod seeds;

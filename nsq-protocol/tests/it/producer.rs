@@ -63,8 +63,12 @@ fn what_nsqd_would_refuse_is_not_sent() {
     check(producer.publish(&topic(), b""), "the body is empty");
     check(producer.publish(&topic(), b"12345"), "a body of 5 bytes is over the 4 byte limit");
     check(producer.publish_many(&topic(), &bodies(&[])), "there is no body");
+    let many = bodies(&[b"1", b"12345"]);
+    check(producer.publish_many(&topic(), &many), "a body of 5 bytes is over the 4 byte limit");
     let many = bodies(&[b"1234", b"1234", b"1"]);
-    check(producer.publish_many(&topic(), &many), "an MPUB of 25 bytes is over the 20 byte limit");
+    let unpublished = producer.submit_many(&topic(), many).unwrap_err();
+    let want = "not published: an MPUB of 25 bytes is over the 20 byte limit";
+    assert_eq!((unpublished.to_string(), unpublished.bodies.len()), (want.to_owned(), 3));
     let hours = Duration::from_secs(2 * 3600);
     check(
         producer.publish_deferred(&topic(), hours, b"1"),
@@ -412,4 +416,111 @@ fn a_publish_waits_for_a_connection_no_longer_than_its_timeout() {
     // The connection is taken by the system, but nobody answers IDENTIFY.
     producer.publish(&topic(), b"a").unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn publish_many_is_split_by_bytes_and_by_count() {
+    let script = Script::listen();
+    let mut config = producer_config();
+    config.max_body_size = 20;
+    config.max_mpub_messages = 2;
+    let (producer, mut peer) = script.produce(config);
+    let publishing = beside(move || {
+        let many = bodies(&[b"1234", b"1234", b"1", b"2", b"3"]);
+        (producer.publish_many(&topic(), &many), producer)
+    });
+    for part in [
+        &b"MPUB t\n\0\0\0\x14\0\0\0\x02\0\0\0\x041234\0\0\0\x041234"[..],
+        b"MPUB t\n\0\0\0\x0e\0\0\0\x02\0\0\0\x011\0\0\0\x012",
+        b"MPUB t\n\0\0\0\x09\0\0\0\x01\0\0\0\x013",
+    ] {
+        peer.expect(part);
+        peer.respond(b"OK");
+    }
+    let (published, producer) = publishing.join();
+    published.unwrap();
+    // The second part is refused: the first is stored, the third was not sent.
+    let publishing = beside(move || {
+        let many = bodies(&[b"1", b"2", b"3", b"4", b"5"]);
+        producer.publish_many(&topic(), &many).unwrap_err()
+    });
+    peer.expect(b"MPUB t\n\0\0\0\x0e\0\0\0\x02\0\0\0\x011\0\0\0\x012");
+    peer.respond(b"OK");
+    peer.expect(b"MPUB t\n\0\0\0\x0e\0\0\0\x02\0\0\0\x013\0\0\0\x014");
+    peer.error(b"E_UNAUTHORIZED no more");
+    let error = publishing.join();
+    assert!(!error.is_unknown());
+    let PublishError::Partial { stored, tried, source } = error else { panic!("{error:?}") };
+    assert_eq!((stored, tried), (2, 2));
+    assert!(matches!(*source, PublishError::Refused { .. }), "{source:?}");
+}
+
+#[test]
+fn a_publish_to_all_is_one_to_each_and_names_those_that_did_not_take_it() {
+    let (one, two, gone) = (Script::listen(), Script::listen(), Script::listen().addr());
+    let mut config = producer_config();
+    config.publish_timeout = Duration::from_millis(500);
+    let connecting = connect(config.nsqd(&*gone).nsqd(one.addr()).nsqd(two.addr()));
+    let mut first = one.accept_identified();
+    let producer = connecting.join().unwrap();
+    let publishing = beside(move || (producer.publish_to_all(&topic(), b"a"), producer));
+    let mut second = two.accept_identified();
+    first.expect(PUB_A);
+    first.respond(b"OK");
+    second.expect(PUB_A);
+    second.error(b"E_UNAUTHORIZED not you");
+    let (published, producer) = publishing.join();
+    let error = published.unwrap_err();
+    assert_eq!(error.nsqds, 3);
+    let named: Vec<_> = error.failures.iter().map(|(addr, _)| addr.clone()).collect();
+    assert_eq!(named, [gone, two.addr()]);
+    assert!(matches!(error.failures[0].1, PublishError::NotSent { .. }), "{error:?}");
+    assert!(matches!(error.failures[1].1, PublishError::Refused { .. }), "{error:?}");
+    assert_eq!(producer.stats().connections[1].accepted, 1);
+}
+
+#[test]
+fn a_connection_that_is_closed_at_once_is_not_made_again_at_full_speed() {
+    let script = Script::listen();
+    let mut config = producer_config();
+    config.connection.reconnect_min = Duration::from_millis(40);
+    config.connection.reconnect_max = Duration::from_millis(40);
+    config.publish_timeout = Duration::from_millis(600);
+    let (producer, peer) = script.produce(config);
+    drop(peer);
+    let publishing = beside(move || producer.publish(&topic(), b"a").unwrap_err());
+    let mut connections = 0;
+    while !publishing.is_finished() {
+        connections +=
+            usize::from(script.try_accept_identified(Duration::from_millis(5)).is_some());
+    }
+    publishing.join();
+    // A wait is at least half of 40 ms.
+    assert!(connections <= 600 / 20 + 1, "{connections}");
+}
+
+#[test]
+fn a_close_is_shared_and_repeated_and_nothing_is_published_behind_it() {
+    let script = Script::listen();
+    let mut config = producer_config();
+    config.publish_timeout = Duration::MAX;
+    let (producer, mut peer) = script.produce(config);
+    let producer = std::sync::Arc::new(producer);
+    producer.flush(Duration::MAX).unwrap();
+    let closing: Vec<_> = (0..2)
+        .map(|_| {
+            let producer = producer.clone();
+            beside(move || producer.close(Duration::MAX))
+        })
+        .collect();
+    peer.expect_end();
+    drop(peer);
+    closing.into_iter().for_each(|closing| closing.join().unwrap());
+    producer.close(Duration::ZERO).unwrap();
+    let began = Instant::now();
+    let error = producer.publish(&topic(), b"a").unwrap_err();
+    assert!(matches!(error, PublishError::NotSent { source: Error::Stopped, .. }), "{error:?}");
+    let unpublished = producer.submit(&topic(), b"a".to_vec()).unwrap_err();
+    assert_eq!(unpublished.bodies, b"a");
+    assert!(began.elapsed() < Duration::from_secs(3));
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nsq_protocol::{Consumer, Producer, TopicName};
 
+use crate::fake_lookupd::{FakeLookupd, Reply};
 use crate::nsqd::nsqd_or_skip;
 use crate::script::{DEADLINE, Script, beside, config, producer_config};
 
@@ -76,6 +77,42 @@ fn none_is_left_of_a_consumer() {
         // It never started.
         drop(script);
         Consumer::start(config().nsqd("127.0.0.1:1")).unwrap_err();
+        check_none();
+    });
+}
+
+#[test]
+fn none_is_left_of_discovery() {
+    alone("threads::none_is_left_of_discovery", || {
+        let script = Script::listen();
+        let lookupd =
+            FakeLookupd::start(Reply::nsqds(&[&script.addr(), "127.0.0.1:1", "no.invalid:1"]));
+        let mut config = config().lookupd(lookupd.addr());
+        config.lookup.poll_interval = Duration::from_millis(10);
+        // Stopped in order, stopped at once, dropped.
+        let ends: [fn(Consumer); 3] = [
+            |consumer| _ = consumer.stop_within(Duration::from_millis(50)),
+            |consumer| _ = consumer.stop_within(Duration::ZERO),
+            drop,
+        ];
+        for end in ends {
+            let consumer = Consumer::start(config.clone()).unwrap();
+            let mut peer = script.accept_subscribed();
+            peer.expect(b"RDY 2500\n");
+            let ending = beside(move || end(consumer));
+            peer.read_to_end();
+            drop(peer);
+            ending.join();
+            check_none();
+        }
+        // While a request is under way that gets no answer.
+        let consumer = Consumer::start(config.clone()).unwrap();
+        lookupd.reply(Reply::Silence, 0);
+        drop(consumer);
+        check_none();
+        // It never started.
+        config.lookup.addresses = vec!["127.0.0.1:1".to_owned()];
+        Consumer::start(config).unwrap_err();
         check_none();
     });
 }
