@@ -5,10 +5,11 @@ use std::time::Duration;
 use crate::auth::AuthSecret;
 use crate::compression::Compression;
 use crate::error::Error;
+use crate::flow::{GiveUp, GiveUpHandler, RdyMode};
 use crate::frame::HARD_MAX_FRAME;
 use crate::identify::IdentifyRequest;
 use crate::lookup::LookupConfig;
-use crate::message::MESSAGE_HEAD_LEN;
+use crate::message::{MESSAGE_HEAD_LEN, MessageRef};
 use crate::names::{ChannelName, TopicName};
 use crate::tls::TlsConfig;
 
@@ -23,6 +24,10 @@ const MAX_IN_FLIGHT: u32 = 1_000_000;
 
 /// Room for answers and error texts in a frame, whatever the message limit: they are below 1 KiB.
 const MIN_FRAME: usize = 64 << 10;
+
+/// What an adaptive consumer asks nsqd for unless configured otherwise: the least that nsqd takes by default. It
+/// bounds how long the last messages of a burst wait at nsqd.
+const ADAPTIVE_OUTPUT_BUFFER_TIMEOUT: Duration = Duration::from_millis(25);
 
 /// The largest message that a client can be set to take: what a frame can hold.
 const MAX_MESSAGE: usize = HARD_MAX_FRAME - MESSAGE_HEAD_LEN - 4;
@@ -78,7 +83,8 @@ pub struct ConnectionConfig {
     pub reconnect_max: Duration,
     /// Bytes that nsqd gathers before it writes, 64 to 65536; `None`: nsqd's default, 16384.
     pub output_buffer_size: Option<u32>,
-    /// How long nsqd gathers them, 25 ms to 30 s; `None`: nsqd's default, 250 ms.
+    /// How long nsqd gathers them, 25 ms to 30 s; `None`: 25 ms for a consumer with [`RdyMode::Adaptive`], where
+    /// nsqd allows that, and otherwise nsqd's default, 250 ms.
     pub output_buffer_timeout: Option<Duration>,
     /// Where the client runs, for nsqd after 1.3.0 (default empty).
     pub topology_region: String,
@@ -245,8 +251,30 @@ pub struct ConsumerConfig {
     /// be given, as in go-nsq: an nsqd that is in both is connected to once.
     pub lookup: LookupConfig,
     /// Messages that may be in flight over all connections, 1 to 1,000,000 (default 2500). Memory is bounded by
-    /// twice that times the message size. With fewer than one for each nsqd, some nsqd get none.
+    /// twice that times the message size. With fewer than one for each nsqd, they take turns.
     pub max_in_flight: u32,
+    /// How the RDY of each connection is chosen (default [`RdyMode::Adaptive`]).
+    pub rdy: RdyMode,
+    /// Within this each nsqd has its turn, where there are more of them than `max_in_flight`; 1 s or more
+    /// (default 30 s). Time that handlers take comes on top.
+    pub low_rdy_timeout: Duration,
+    /// A turn in which no message comes ends after this; 10 ms or more (default 1 s).
+    pub low_rdy_idle_timeout: Duration,
+    /// After a failed message ([`crate::Delivery::requeue`], a panic of the handler), no connection is asked for
+    /// messages for this long (default 1 s), doubled, with jitter, for each failure in a row. Then one message is
+    /// asked for, and if it is finished, everything flows again.
+    pub backoff_min: Duration,
+    /// The longest such wait (default 2 min); zero: failures change nothing.
+    pub backoff_max: Duration,
+    /// A message that was delivered more often is given up instead of handed over; 0: none is (default). With it,
+    /// [`ConsumerConfig::on_give_up`] says what becomes of such a message; without that, it is finished.
+    pub max_attempts: u16,
+    /// Set by [`ConsumerConfig::on_give_up`].
+    pub(crate) give_up: Option<GiveUpHandler>,
+    /// Whether messages that wait here, or in a handler, are touched at half of their msg-timeout, so that nsqd does
+    /// not deliver them again; up to nsqd's `--max-msg-timeout`, 15 min (default no). A handler that hangs keeps
+    /// its message for as long.
+    pub auto_touch: bool,
     /// In-flight limit that nsqd is asked to apply to a message, 1 s to 15 min; `None`: nsqd's default, 60 s.
     pub msg_timeout: Option<Duration>,
     /// Per cent of messages to receive, 1 to 99; 0: all (default). nsqd 1.3.0 really delivers one per cent more.
@@ -270,6 +298,14 @@ impl ConsumerConfig {
             nsqd_addresses: Vec::new(),
             lookup: LookupConfig::default(),
             max_in_flight: 2500,
+            rdy: RdyMode::default(),
+            low_rdy_timeout: Duration::from_secs(30),
+            low_rdy_idle_timeout: Duration::from_secs(1),
+            backoff_min: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(120),
+            max_attempts: 0,
+            give_up: None,
+            auto_touch: false,
             msg_timeout: None,
             sample_rate: 0,
             stop_timeout: Duration::from_secs(30),
@@ -296,7 +332,33 @@ impl ConsumerConfig {
         self
     }
 
+    /// Sets what becomes of messages that are given up; see [`ConsumerConfig::max_attempts`].
+    ///
+    /// `handler` runs on the thread that receives, and may publish the message to another topic first, for example.
+    /// When it panics, the message is given back as from any handler.
+    pub fn on_give_up(
+        mut self,
+        handler: impl Fn(MessageRef<'_>) -> GiveUp + Send + Sync + 'static,
+    ) -> Self {
+        self.give_up = Some(GiveUpHandler::new(handler));
+        self
+    }
+
+    /// Whether [`ConsumerConfig::identify_request`] asks for an output_buffer_timeout of its own accord.
+    pub(crate) fn hurries_nsqd(&self) -> bool {
+        self.rdy == RdyMode::Adaptive && self.connection.output_buffer_timeout.is_none()
+    }
+
     pub(crate) fn identify_request(&self) -> IdentifyRequest {
+        let mut request = self.patient_identify_request();
+        if self.hurries_nsqd() {
+            request.output_buffer_timeout = whole_ms(ADAPTIVE_OUTPUT_BUFFER_TIMEOUT);
+        }
+        request
+    }
+
+    /// The same for an nsqd that does not take so short an output_buffer_timeout.
+    pub(crate) fn patient_identify_request(&self) -> IdentifyRequest {
         IdentifyRequest {
             msg_timeout: self.msg_timeout.map_or(0, whole_ms),
             sample_rate: i64::from(self.sample_rate),
@@ -315,6 +377,15 @@ impl ConsumerConfig {
         }
         if self.sample_rate > 99 {
             return refuse(format!("sample_rate is {}: it must be 0 to 99", self.sample_rate));
+        }
+        for (name, value, min) in [
+            ("low_rdy_timeout", self.low_rdy_timeout, Duration::from_secs(1)),
+            ("low_rdy_idle_timeout", self.low_rdy_idle_timeout, Duration::from_millis(10)),
+            ("backoff_min", self.backoff_min, Duration::from_millis(1)),
+        ] {
+            if value < min {
+                return refuse(format!("{name} is {value:?}: it must be at least {min:?}"));
+            }
         }
         self.connection.check()
     }

@@ -16,6 +16,7 @@ use crate::config::ConsumerConfig;
 use crate::delivery::{Batch, Delivery};
 use crate::discovery::{Discovery, LookupdStats, Told, Unreachable};
 use crate::error::Error;
+use crate::flow::{BackoffStats, Pause, run_flow};
 use crate::queue::{Nothing, Queue};
 use crate::retry::deadline_in;
 use crate::session::{Departed, Link, Session, Shared, run_link};
@@ -64,6 +65,9 @@ struct Threads {
     // Drop order is load-bearing: the stop signal must be given before the joins below it start.
     stop: StopSource,
     discovery: Option<Discovery>,
+    /// Touches what is held until a stop has waited for it.
+    stop_flow: StopSource,
+    flow: OwnedThread<()>,
     links: Vec<OwnedThread<()>>,
     /// Disconnected once every link thread has ended.
     ended: Receiver<Never>,
@@ -92,14 +96,21 @@ impl Consumer {
         let slots = shared.slots();
         if (shared.config.max_in_flight as usize) < slots.len() {
             let (messages, nsqds) = (shared.config.max_in_flight, slots.len());
-            log::warn!("max_in_flight is {messages} for {nsqds} nsqd: some will get no message");
+            log::info!("max_in_flight is {messages} for {nsqds} nsqd: they take turns");
         }
         let (stop, token) = stop_pair();
         let (alive, ended) = bounded(0);
         let expected = slots.len() + usize::from(!shared.config.lookup.addresses.is_empty());
         // One slot for each, so that nobody waits for us.
         let (first, outcomes) = bounded(expected);
-        let mut threads = Threads { stop, discovery: None, links: Vec::new(), ended };
+        let (stop_flow, flow_token) = stop_pair();
+        let flow = OwnedThread::spawn("nsq-flow", {
+            let shared = shared.clone();
+            move || run_flow(shared, flow_token)
+        })
+        .map_err(|source| Error::Thread { name: "nsq-flow".into(), source: Arc::new(source) })?;
+        let links = Vec::new();
+        let mut threads = Threads { stop, discovery: None, stop_flow, flow, links, ended };
         for (index, link) in slots.iter().flatten().enumerate() {
             let name = format!("nsq-read-{}", index % 100_000);
             let thread = {
@@ -202,7 +213,7 @@ impl Consumer {
     }
 
     fn close(&self, threads: Threads, timeout: Duration) -> Unanswered {
-        let Threads { stop, mut discovery, links, ended } = threads;
+        let Threads { stop, mut discovery, stop_flow, flow, links, ended } = threads;
         let shared = &self.shared;
         let deadline = deadline_in(timeout);
         // 1. No new connection; CLS on those that are.
@@ -227,6 +238,8 @@ impl Consumer {
         let _ = ended.recv_deadline(linger);
         // 5. Whoever is left is cut off.
         close_all(shared);
+        drop(stop_flow);
+        flow.join();
         discovery.into_iter().for_each(Discovery::join);
         links.into_iter().for_each(OwnedThread::join);
         unanswered
@@ -246,6 +259,10 @@ impl Consumer {
             lookupds,
             unreachable,
             queued_batches: self.shared.queue.len(),
+            in_flight: self.shared.in_flight.load(Ordering::SeqCst),
+            peak_in_flight: self.shared.peak_in_flight.load(Ordering::Relaxed),
+            backoff: self.shared.backoff_stats(),
+            gave_up: self.shared.gave_up.load(Ordering::Relaxed),
         }
     }
 }
@@ -276,7 +293,7 @@ fn close_all(shared: &Shared) {
 
 /// Gives back, at once, what nobody received.
 fn requeue_queued(queue: &Queue<Batch>) {
-    queue.drain().into_iter().for_each(|batch| batch.requeue(Duration::ZERO));
+    queue.drain().into_iter().for_each(|batch| batch.requeue_without_backoff(Duration::ZERO));
 }
 
 fn work(batches: Batches, handler: &impl Fn(Delivery)) {
@@ -361,7 +378,7 @@ impl Batches {
 
     /// Waits for the next batch; `None` once the consumer is stopped and drained.
     pub fn recv(&self) -> Option<Batch> {
-        self.shared.queue.recv(None).ok()
+        self.next_batch(None).ok()
     }
 
     /// Waits for the next batch, at most `timeout`.
@@ -370,11 +387,25 @@ impl Batches {
     /// [`RecvTimeoutError`] says which of the two it was.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Batch, RecvTimeoutError> {
         // A deadline past the end of time is none.
-        self.shared.queue.recv(Instant::now().checked_add(timeout)).map_err(|nothing| match nothing
-        {
+        self.next_batch(Instant::now().checked_add(timeout)).map_err(|nothing| match nothing {
             Nothing::Ended => RecvTimeoutError::Stopped,
             Nothing::Late => RecvTimeoutError::Timeout,
         })
+    }
+
+    fn next_batch(&self, deadline: Option<Instant>) -> Result<Batch, Nothing> {
+        let config = &self.shared.config;
+        loop {
+            let mut batch = self.shared.queue.recv(deadline)?;
+            batch.taken();
+            if config.max_attempts > 0 {
+                let given_up = batch.give_up(config.max_attempts, config.give_up.as_ref());
+                self.shared.gave_up.fetch_add(given_up, Ordering::Relaxed);
+            }
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
+        }
     }
 
     /// A batch that is there already.
@@ -424,6 +455,14 @@ pub struct ConsumerStats {
     pub unreachable: Vec<Unreachable>,
     /// Batches that no worker has taken yet.
     pub queued_batches: usize,
+    /// Messages received and not answered, over all connections, those that are gone included.
+    pub in_flight: u64,
+    /// The most that there were at any time.
+    pub peak_in_flight: u64,
+    /// Whether failed messages keep all connections from being asked for more.
+    pub backoff: BackoffStats,
+    /// Messages delivered more often than [`ConsumerConfig::max_attempts`].
+    pub gave_up: u64,
 }
 
 /// What a consumer did so far with one nsqd, over all its connections. Counts start with the consumer.
@@ -438,6 +477,8 @@ pub struct ConnectionStats {
     pub connected: bool,
     /// What nsqd was told last; 0 while not connected.
     pub rdy: u64,
+    /// Why it is 0; `None` while messages are asked for.
+    pub pause: Option<Pause>,
     /// Messages received and not answered, those of lost connections included.
     pub in_flight: u64,
     /// Deliveries.
@@ -473,7 +514,8 @@ impl ConnectionStats {
             address: link.addr.to_string(),
             lookupd: link.lookupd.as_ref().map(|lookupd| lookupd.to_string()),
             connected: live.is_some(),
-            rdy: live.map_or(0, |session| session.rdy()),
+            rdy: live.as_ref().map_or(0, |session| session.rdy()),
+            pause: live.map_or(Some(Pause::NotConnected), |session| session.pause()),
             in_flight: link.held(),
             messages: read(&counts.messages),
             finished: read(&counts.finished),

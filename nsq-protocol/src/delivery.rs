@@ -4,12 +4,14 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::Command;
+use crate::flow::{GiveUp, GiveUpHandler};
 use crate::message::{MessageId, MessageRef};
-use crate::session::{Answer, Session};
+use crate::session::{Answer, Origin, Session};
 
 /// Where one message of a batch lies.
 #[derive(Clone, Copy)]
@@ -56,6 +58,7 @@ pub struct Batch {
     entries: Vec<Entry>,
     bodies: Vec<u8>,
     session: Arc<Session>,
+    origin: Origin,
 }
 
 /// Gathers the messages of one read.
@@ -77,6 +80,19 @@ impl BatchBuilder {
         self.bodies.len()
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.bodies.clear();
+    }
+
+    pub(crate) fn first(&self) -> Option<MessageRef<'_>> {
+        self.entries.first().map(|entry| message(entry, &self.bodies))
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = MessageId> {
+        self.entries.iter().map(|entry| entry.id)
+    }
+
     pub(crate) fn push(&mut self, message: MessageRef<'_>) {
         let start = self.bodies.len();
         self.bodies.extend_from_slice(message.body);
@@ -91,12 +107,13 @@ impl BatchBuilder {
     }
 
     /// The batch; the builder starts anew, with room for as much again.
-    pub(crate) fn take(&mut self, session: Arc<Session>) -> Batch {
+    pub(crate) fn take(&mut self, session: Arc<Session>, origin: Origin) -> Batch {
         let (messages, bytes) = (self.entries.len(), self.bodies.len());
         Batch {
             entries: std::mem::replace(&mut self.entries, Vec::with_capacity(messages)),
             bodies: std::mem::replace(&mut self.bodies, Vec::with_capacity(bytes)),
             session,
+            origin,
         }
     }
 }
@@ -135,14 +152,51 @@ impl Batch {
     /// FIN: all are done. One write takes them.
     pub fn finish(mut self) {
         let entries = std::mem::take(&mut self.entries);
-        answer_all(&self.session, &entries, Answer::Finish);
+        answer_all(&self.session, self.origin, &entries, Answer::Finish);
     }
 
-    /// REQ: nsqd delivers all of them again after `delay`, in whole ms, rounded down; it clamps it to its
-    /// `--max-req-timeout`, 1 h by default.
+    /// REQ, because they could not be handled: nsqd delivers all of them again after `delay`, in whole ms, rounded
+    /// down; it clamps it to its `--max-req-timeout`, 1 h by default. The consumer backs off: see
+    /// [`crate::ConsumerConfig::backoff_min`].
     pub fn requeue(mut self, delay: Duration) {
         let entries = std::mem::take(&mut self.entries);
-        answer_all(&self.session, &entries, Answer::Requeue(delay_ms(delay)));
+        answer_all(&self.session, self.origin, &entries, failed(delay));
+    }
+
+    /// As [`Batch::requeue`], but the consumer goes on as it is.
+    pub fn requeue_without_backoff(mut self, delay: Duration) {
+        let entries = std::mem::take(&mut self.entries);
+        answer_all(&self.session, self.origin, &entries, given_back(delay));
+    }
+
+    /// A worker has it now.
+    pub(crate) fn taken(&self) {
+        self.session.taken(self.entries.len() as u64);
+    }
+
+    /// Lets `handler` decide on the messages that were delivered more often than `max_attempts`, and finishes
+    /// them without one. How many there were; the batch holds the others.
+    pub(crate) fn give_up(&mut self, max_attempts: u16, handler: Option<&GiveUpHandler>) -> u64 {
+        let (over, rest) =
+            self.entries.iter().partition::<Vec<Entry>, _>(|entry| entry.attempts > max_attempts);
+        if over.is_empty() {
+            return 0;
+        }
+        self.entries = rest;
+        for entry in &over {
+            let entry_message = message(entry, &self.bodies);
+            let decide = || handler.map_or(GiveUp::Finish, |handler| handler.call(entry_message));
+            let answer = match catch_unwind(AssertUnwindSafe(decide)) {
+                Ok(GiveUp::Finish) => Answer::Finish,
+                Ok(GiveUp::Requeue(delay)) => given_back(delay),
+                Err(_) => {
+                    log::error!("the give-up handler panicked over message {}", entry.id);
+                    failed(self.session.panic_requeue_delay())
+                }
+            };
+            answer_all(&self.session, self.origin, std::slice::from_ref(entry), answer);
+        }
+        over.len() as u64
     }
 
     /// TOUCH: the msg-timeout of all of them starts again, up to nsqd's `--max-msg-timeout` in all.
@@ -159,6 +213,7 @@ impl Batch {
         let source = Arc::new(Source {
             bodies: std::mem::take(&mut self.bodies),
             session: self.session.clone(),
+            origin: self.origin,
         });
         // Built at once, so that what is not iterated is requeued by its own drop.
         let deliveries: Vec<_> = entries
@@ -209,7 +264,7 @@ impl Drop for Batch {
     fn drop(&mut self) {
         if !self.entries.is_empty() {
             let entries = std::mem::take(&mut self.entries);
-            answer_all(&self.session, &entries, Answer::Requeue(drop_delay_ms(&self.session)));
+            answer_all(&self.session, self.origin, &entries, dropped(&self.session));
         }
     }
 }
@@ -224,6 +279,7 @@ impl fmt::Debug for Batch {
 struct Source {
     bodies: Vec<u8>,
     session: Arc<Session>,
+    origin: Origin,
 }
 
 /// One message, consumed by its answer.
@@ -287,9 +343,15 @@ impl Delivery {
         self.answer(Answer::Finish);
     }
 
-    /// REQ: nsqd delivers it again after `delay`; see [`Batch::requeue`].
+    /// REQ, because it could not be handled: nsqd delivers it again after `delay`, and the consumer backs off; see
+    /// [`Batch::requeue`].
     pub fn requeue(mut self, delay: Duration) {
-        self.answer(Answer::Requeue(delay_ms(delay)));
+        self.answer(failed(delay));
+    }
+
+    /// REQ: nsqd delivers it again after `delay`, and the consumer goes on as it is.
+    pub fn requeue_without_backoff(mut self, delay: Duration) {
+        self.answer(given_back(delay));
     }
 
     /// TOUCH: its msg-timeout starts again; see [`Batch::touch`].
@@ -299,14 +361,15 @@ impl Delivery {
 
     fn answer(&mut self, answer: Answer) {
         self.answered = true;
-        answer_all(&self.source.session, std::slice::from_ref(&self.entry), answer);
+        let Source { session, origin, .. } = &*self.source;
+        answer_all(session, *origin, std::slice::from_ref(&self.entry), answer);
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
         if !self.answered {
-            self.answer(Answer::Requeue(drop_delay_ms(&self.source.session)));
+            self.answer(dropped(&self.source.session));
         }
     }
 }
@@ -334,16 +397,30 @@ fn delay_ms(delay: Duration) -> u64 {
     u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn drop_delay_ms(session: &Session) -> u64 {
-    if std::thread::panicking() { delay_ms(session.panic_requeue_delay()) } else { 0 }
+fn failed(delay: Duration) -> Answer {
+    Answer::Requeue { delay_ms: delay_ms(delay), failure: true }
 }
 
-fn answer_all(session: &Session, entries: &[Entry], answer: Answer) {
-    session.answer(entries.len() as u64, answer, |out| {
+fn given_back(delay: Duration) -> Answer {
+    Answer::Requeue { delay_ms: delay_ms(delay), failure: false }
+}
+
+/// What becomes of an unanswered message: only one whose handler panics has failed.
+fn dropped(session: &Session) -> Answer {
+    if std::thread::panicking() {
+        failed(session.panic_requeue_delay())
+    } else {
+        given_back(Duration::ZERO)
+    }
+}
+
+fn answer_all(session: &Session, origin: Origin, entries: &[Entry], answer: Answer) {
+    let ids = entries.iter().map(|entry| entry.id);
+    session.answer((entries.len() as u64, ids), origin, answer, |out| {
         for Entry { id, .. } in entries {
             match answer {
                 Answer::Finish => Command::Fin(*id).encode(out),
-                Answer::Requeue(delay_ms) => Command::Req(*id, delay_ms).encode(out),
+                Answer::Requeue { delay_ms, .. } => Command::Req(*id, delay_ms).encode(out),
             }
         }
     });

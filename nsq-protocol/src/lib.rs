@@ -67,6 +67,7 @@
 
 mod admin;
 mod auth;
+mod backoff;
 mod command;
 mod compression;
 mod config;
@@ -77,12 +78,14 @@ mod directory;
 mod discovery;
 mod error;
 mod error_code;
+mod flow;
 mod frame;
 mod identify;
 mod lookup;
 mod message;
 mod names;
 mod options;
+mod pace;
 mod pipeline;
 mod producer;
 mod queue;
@@ -94,6 +97,7 @@ mod stream_buffer;
 #[doc(hidden)]
 pub mod thread;
 mod tls;
+mod touch;
 mod transport;
 
 pub use admin::{
@@ -116,6 +120,7 @@ pub use delivery::{Batch, Delivery, Messages};
 pub use discovery::{LookupdStats, Unreachable};
 pub use error::{Error, NotByAll, PublishError, Unpublished};
 pub use error_code::ErrorCode;
+pub use flow::{BackoffStats, GiveUp, Pause, RdyMode};
 pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};
 pub use identify::{IdentifyRequest, IdentifyResponse};
 #[doc(hidden)]

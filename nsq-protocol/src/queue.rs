@@ -4,6 +4,7 @@
 //! connection, and closes the connection of a peer that sends more.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -12,13 +13,15 @@ use parking_lot::{Condvar, Mutex};
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
     ready: Condvar,
+    /// Changed under the lock, read without it: for those who want an impression only.
+    waiting: AtomicUsize,
+    receivers: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
     closed: bool,
-    receivers: usize,
 }
 
 /// Why nothing was received.
@@ -32,8 +35,13 @@ pub(crate) enum Nothing {
 
 impl<T> Queue<T> {
     pub(crate) fn new() -> Self {
-        let state = State { items: VecDeque::new(), closed: false, receivers: 0 };
-        Self { state: Mutex::new(state), ready: Condvar::new() }
+        let state = State { items: VecDeque::new(), closed: false };
+        Self {
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+            receivers: AtomicUsize::new(0),
+        }
     }
 
     /// Adds an item, or gives it back when the queue is closed.
@@ -58,16 +66,17 @@ impl<T> Queue<T> {
             if state.closed {
                 return Err(Nothing::Ended);
             }
-            match deadline {
-                None => self.ready.wait(&mut state),
-                Some(deadline) => {
-                    if self.ready.wait_until(&mut state, deadline).timed_out()
-                        && state.items.is_empty()
-                        && !state.closed
-                    {
-                        return Err(Nothing::Late);
-                    }
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let late = match deadline {
+                None => {
+                    self.ready.wait(&mut state);
+                    false
                 }
+                Some(deadline) => self.ready.wait_until(&mut state, deadline).timed_out(),
+            };
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            if late && state.items.is_empty() && !state.closed {
+                return Err(Nothing::Late);
             }
         }
     }
@@ -88,18 +97,27 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn add_receiver(&self) {
-        self.state.lock().receivers += 1;
+        self.receivers.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether it was the last one of a closed queue: nobody will take what is left.
     pub(crate) fn remove_receiver(&self) -> bool {
-        let mut state = self.state.lock();
-        state.receivers -= 1;
-        state.receivers == 0 && state.closed
+        let state = self.state.lock();
+        self.receivers.fetch_sub(1, Ordering::SeqCst) == 1 && state.closed
+    }
+
+    pub(crate) fn receivers(&self) -> usize {
+        self.receivers.load(Ordering::SeqCst)
     }
 
     pub(crate) fn has_receivers(&self) -> bool {
-        self.state.lock().receivers > 0
+        let _state = self.state.lock();
+        self.receivers() > 0
+    }
+
+    /// Whether somebody waits for an item just now.
+    pub(crate) fn is_starving(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 }
 

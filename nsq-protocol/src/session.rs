@@ -4,27 +4,32 @@
 //! Each link of the configuration has a thread, `nsq-read-N`, that connects, then reads until the connection ends,
 //! then waits and connects again; [`crate::discovery`] has the other links, which come and go. Everything else here runs on the threads of the callers.
 //!
-//! Lock order: budget, then the table of links, then a link's slot, then an outbox.
+//! Lock order: budget, then the table of links, then a link's slot, then a session's pace or touches, then an
+//! outbox.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
+use crate::backoff::Gate;
 use crate::command::Command;
 use crate::config::ConsumerConfig;
 use crate::connection::{Connection, FrameSink, Fresh, Running, Subscribed};
 use crate::delivery::{Batch, BatchBuilder};
 use crate::error::Error;
 use crate::error_code::ErrorCode;
+use crate::flow::{BackoffStats, Budget, Pause, RdyMode, Waker};
 use crate::frame::CLOSE_WAIT;
-use crate::message::MessageRef;
+use crate::message::{MessageId, MessageRef};
+use crate::pace::{Pace, Read};
 use crate::queue::Queue;
-use crate::rdy::{LinkLoad, Planner};
+use crate::rdy::{Hold, LinkLoad};
 use crate::retry::{Backoff, random};
 use crate::thread::{Never, StopToken};
+use crate::touch::Touches;
 use crate::transport::Closer;
 
 /// Messages in one batch at most, so that several workers share the load of one read.
@@ -40,8 +45,20 @@ const GOOD_CONNECTION: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
     Finish,
-    /// After that many ms.
-    Requeue(u64),
+    /// After that many ms. A failure leads to backoff.
+    Requeue {
+        delay_ms: u64,
+        failure: bool,
+    },
+}
+
+/// Which batch of a session a message came in, and when.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin {
+    /// Of the session's batches.
+    pub(crate) number: u64,
+    /// Of the consumer's backoff.
+    pub(crate) epoch: u64,
 }
 
 /// What the threads of a consumer share.
@@ -49,7 +66,16 @@ pub(crate) struct Shared {
     pub(crate) config: ConsumerConfig,
     pub(crate) queue: Queue<Batch>,
     links: Mutex<LinkTable>,
-    budget: Mutex<Planner>,
+    budget: Mutex<Budget>,
+    pub(crate) waker: Waker,
+    /// The backoff's epoch, and whether it waits for a message of that epoch to be finished.
+    epoch: AtomicU64,
+    probing: AtomicBool,
+    /// Messages given up.
+    pub(crate) gave_up: AtomicU64,
+    /// Messages handed over and not answered, of all links, and the most that there were.
+    pub(crate) in_flight: AtomicU64,
+    pub(crate) peak_in_flight: AtomicU64,
     stopping: AtomicBool,
     /// Answers must look whether somebody waits for them: a link below its share, or a stop.
     attention: AtomicBool,
@@ -139,6 +165,20 @@ pub(crate) struct Session {
     peak_rdy: AtomicU64,
     /// Messages handed over from this connection and not answered.
     in_flight: AtomicU64,
+    /// Those of them that no worker has taken yet.
+    queued: AtomicU64,
+    /// Batches handed over.
+    batches: AtomicU64,
+    /// How many are wanted; none with a fixed RDY.
+    pace: Option<Mutex<Pace>>,
+    /// RDY messages were in flight: the answer that changes that tells the pace.
+    full: AtomicBool,
+    /// The flow thread will look at the pace soon.
+    ticking: AtomicBool,
+    /// What is to be touched, and whether it is at all.
+    touches: Option<Mutex<Touches>>,
+    /// Why RDY is 0: a [`Hold`] as [`hold_code`] has it.
+    hold: AtomicU8,
     cls_sent: AtomicBool,
     close_wait: AtomicBool,
 }
@@ -156,23 +196,121 @@ impl Session {
         self.shared.config.panic_requeue_delay
     }
 
-    /// Answers `count` messages with what `encode` appends.
-    pub(crate) fn answer(&self, count: u64, answer: Answer, encode: impl FnOnce(&mut Vec<u8>)) {
+    /// Answers `count` messages, `ids`, with what `encode` appends.
+    pub(crate) fn answer(
+        &self,
+        (count, ids): (u64, impl Iterator<Item = MessageId>),
+        origin: Origin,
+        answer: Answer,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
         let counts = &self.link.counts;
+        if let Some(touches) = &self.touches {
+            touches.lock().remove(origin.number, ids);
+        }
         // Before the answer goes out, or the message that it makes room for could be counted first.
-        self.in_flight.fetch_sub(count, Ordering::SeqCst);
+        let in_flight = self.in_flight.fetch_sub(count, Ordering::SeqCst) - count;
+        self.shared.in_flight.fetch_sub(count, Ordering::SeqCst);
         let counter = match (self.connection.outbox.append(encode), answer) {
             (false, _) => &counts.lost_answers,
             (true, Answer::Finish) => &counts.finished,
-            (true, Answer::Requeue(_)) => &counts.requeued,
+            (true, Answer::Requeue { .. }) => &counts.requeued,
         };
         add(counter, count);
+        if self.full.load(Ordering::SeqCst) && in_flight < self.rdy() {
+            self.has_room();
+        }
         // After it, or a stop could find nothing held and close the outbox in between. Sequentially consistent, as
         // is the flag: either we see the flag, or its setter sees our count.
         self.link.held.fetch_sub(count, Ordering::SeqCst);
         if self.shared.attention.load(Ordering::SeqCst) {
             self.shared.answered();
         }
+        self.shared.outcome(origin.epoch, answer);
+    }
+
+    /// A worker took messages out of the queue.
+    pub(crate) fn taken(&self, count: u64) {
+        self.queued.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Fewer than RDY messages are in flight again.
+    fn has_room(&self) {
+        let Some(pace) = &self.pace else { return };
+        if self.full.swap(false, Ordering::SeqCst) {
+            let mut pace = pace.lock();
+            pace.room(Instant::now());
+            let ticks = pace.next_tick().is_some();
+            drop(pace);
+            self.expect_tick(ticks);
+        }
+    }
+
+    /// Sees to it that the flow thread looks at the pace in time.
+    fn expect_tick(&self, ticks: bool) {
+        if ticks && !self.ticking.swap(true, Ordering::SeqCst) {
+            self.shared.waker.wake();
+        }
+    }
+
+    /// Time has passed: whether the pace wants another RDY now, and when it is to be asked again.
+    fn tick(&self, now: Instant) -> (bool, Option<Instant>) {
+        let Some(pace) = &self.pace else { return (false, None) };
+        let mut pace = pace.lock();
+        let changed = pace.tick(self.in_flight(), now);
+        let next = pace.next_tick();
+        // Under the lock: whoever changes the pace next sees it.
+        self.ticking.store(next.is_some(), Ordering::SeqCst);
+        (changed, next)
+    }
+
+    /// Touches what is due, and says when to ask again.
+    fn touch_due(&self, now: Instant) -> Option<Instant> {
+        let touches = self.touches.as_ref()?;
+        // The lock is held while the commands are appended, so that no TOUCH goes out behind its message's FIN.
+        touches.lock().due(now, |ids| {
+            self.touch(ids.len() as u64, |out| {
+                ids.iter().for_each(|id| Command::Touch(*id).encode(out));
+            });
+        })
+    }
+
+    /// Whether messages come so long after RDY 0 that others were given their room: they must go back.
+    fn is_too_late(&self, count: u64) -> bool {
+        let gave_way = matches!(self.pause(), Some(Pause::OthersTurn | Pause::MaxInFlight));
+        let all = self.shared.in_flight.load(Ordering::SeqCst) + count;
+        gave_way && all > u64::from(self.shared.config.max_in_flight)
+    }
+
+    /// Accounts for a batch that is about to be handed over; true if another RDY is wanted for it.
+    fn arrived(&self, messages: &[MessageRef<'_>; 1], count: u64, first_of_read: bool) -> bool {
+        let before = self.in_flight.fetch_add(count, Ordering::SeqCst);
+        let all = self.shared.in_flight.fetch_add(count, Ordering::SeqCst) + count;
+        self.shared.peak_in_flight.fetch_max(all, Ordering::Relaxed);
+        let queued = self.queued.fetch_add(count, Ordering::Relaxed);
+        let timed_out = before + count > self.rdy();
+        let Some(pace) = &self.pace else { return timed_out };
+        let mut pace = pace.lock();
+        let changed = if first_of_read {
+            let [first] = messages;
+            let read = Read {
+                in_flight: before,
+                messages: count,
+                published_ns: (first.attempts <= 1).then_some(first.timestamp_ns),
+                queued,
+                starving: self.shared.queue.is_starving(),
+            };
+            pace.read(read, Instant::now())
+        } else {
+            pace.more(before, count);
+            false
+        };
+        let ticks = pace.next_tick().is_some();
+        drop(pace);
+        // Before the batch is handed over, so that its answer finds the flag.
+        self.full.store(before + count >= self.rdy(), Ordering::SeqCst);
+        self.expect_tick(ticks);
+        changed || timed_out
     }
 
     pub(crate) fn touch(&self, count: u64, encode: impl FnOnce(&mut Vec<u8>)) {
@@ -197,11 +335,38 @@ impl Session {
         &self.connection
     }
 
-    fn set_rdy(&self, rdy: u64) {
-        if self.rdy.swap(rdy, Ordering::Relaxed) != rdy {
-            self.peak_rdy.fetch_max(rdy, Ordering::Relaxed);
-            self.connection.outbox.append(|out| Command::Rdy(rdy).encode(out));
+    fn set_rdy(&self, rdy: u64, hold: Option<Hold>) {
+        self.hold.store(hold_code(hold), Ordering::Relaxed);
+        if self.rdy.swap(rdy, Ordering::SeqCst) == rdy {
+            return;
         }
+        self.peak_rdy.fetch_max(rdy, Ordering::Relaxed);
+        self.connection.outbox.append(|out| Command::Rdy(rdy).encode(out));
+        if let Some(pace) = &self.pace {
+            let mut pace = pace.lock();
+            let in_flight = self.in_flight();
+            pace.told(rdy, in_flight, Instant::now());
+            self.full.store(in_flight >= rdy, Ordering::SeqCst);
+            let ticks = pace.next_tick().is_some();
+            drop(pace);
+            self.expect_tick(ticks);
+            // What was answered before the flag was set did not see it.
+            if rdy > 0 && self.in_flight() < rdy {
+                self.has_room();
+            }
+        }
+    }
+
+    /// How many messages the connection should have in flight.
+    fn want(&self) -> u64 {
+        self.pace.as_ref().map_or(u64::MAX, |pace| pace.lock().want())
+    }
+
+    pub(crate) fn pause(&self) -> Option<Pause> {
+        if self.cls_sent.load(Ordering::SeqCst) {
+            return Some(Pause::Stopping);
+        }
+        hold_of(self.hold.load(Ordering::Relaxed)).map(Pause::from)
     }
 
     fn start_close(&self) {
@@ -210,6 +375,17 @@ impl Session {
             self.connection.outbox.append(|out| Command::Cls.encode(out));
         }
     }
+}
+
+const HOLDS: [Hold; 4] = [Hold::Backoff, Hold::Turn, Hold::Room, Hold::TimedOut];
+
+/// A hold as a number: 0 is none.
+fn hold_code(hold: Option<Hold>) -> u8 {
+    hold.and_then(|hold| HOLDS.iter().position(|other| *other == hold)).map_or(0, |at| at as u8 + 1)
+}
+
+fn hold_of(code: u8) -> Option<Hold> {
+    HOLDS.get(usize::from(code).checked_sub(1)?).copied()
 }
 
 impl Link {
@@ -289,7 +465,13 @@ impl Shared {
         let slots: Slots =
             addresses.map(|(number, addr)| Some(Arc::new(Link::new(addr, None, number)))).collect();
         Self {
-            budget: Mutex::new(Planner::new(u64::from(config.max_in_flight))),
+            budget: Mutex::new(Budget::new(&config)),
+            waker: Waker::new(),
+            epoch: AtomicU64::new(0),
+            probing: AtomicBool::new(false),
+            gave_up: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            peak_in_flight: AtomicU64::new(0),
             queue: Queue::new(),
             links: Mutex::new(LinkTable { slots, closed: false, departed: Departed::default() }),
             stopping: AtomicBool::new(false),
@@ -412,14 +594,20 @@ impl Shared {
 
     /// Tells every connection its RDY anew, or CLS during a stop.
     fn rebalance(&self) {
-        let mut planner = self.budget.lock();
+        self.rebalance_with(&mut self.budget.lock());
+    }
+
+    fn rebalance_with(&self, budget: &mut Budget) {
         let slots = self.slots();
         let live = |slot: &Option<Arc<Link>>| slot.as_ref().and_then(|link| link.live());
         let sessions: Vec<_> = slots.iter().map(live).collect();
+        self.epoch.store(budget.backoff.epoch(), Ordering::SeqCst);
+        self.probing.store(budget.backoff.gate() == Gate::Probe, Ordering::SeqCst);
         if self.stopping.load(Ordering::SeqCst) {
             // Again, under the lock: a plan that had not seen the stop may have cleared it.
             self.attention.store(true, Ordering::SeqCst);
             sessions.iter().flatten().for_each(|session| session.start_close());
+            budget.next_plan = None;
             return;
         }
         let load = |(slot, session): (&Option<Arc<Link>>, &Option<Arc<Session>>)| {
@@ -427,22 +615,72 @@ impl Shared {
             let held = slot.as_ref().map_or(0, |link| link.held());
             LinkLoad {
                 max_rdy: session.as_ref().map(|session| session.max_rdy),
+                want: session.as_ref().map_or(0, |session| session.want()),
                 in_flight,
                 left_over: held.saturating_sub(in_flight),
+                messages: slot
+                    .as_ref()
+                    .map_or(0, |link| link.counts.messages.load(Ordering::Relaxed)),
             }
         };
         // An answer that we miss here finds the flag set, waits for the budget's lock, and plans again.
         self.attention.store(true, Ordering::SeqCst);
         let loads: Vec<_> = slots.iter().zip(&sessions).map(load).collect();
-        let (rdy, constrained) = planner.plan(&loads, Instant::now());
-        if !constrained && !self.stopping.load(Ordering::SeqCst) {
+        let plan = budget.planner.plan(&loads, budget.backoff.gate(), Instant::now());
+        if !plan.constrained && !self.stopping.load(Ordering::SeqCst) {
             self.attention.store(false, Ordering::SeqCst);
         }
-        for (session, rdy) in sessions.iter().zip(rdy) {
+        for (session, told) in sessions.iter().zip(plan.links) {
             if let Some(session) = session {
-                session.set_rdy(rdy);
+                session.set_rdy(told.rdy, told.hold);
             }
         }
+        let next = plan.next.into_iter().chain(budget.backoff.shut_until()).min();
+        if next.is_some() && next != budget.next_plan {
+            self.waker.wake();
+        }
+        budget.next_plan = next;
+    }
+
+    /// Messages of that epoch were answered: what it means for the backoff.
+    fn outcome(&self, epoch: u64, answer: Answer) {
+        let failure = matches!(answer, Answer::Requeue { failure: true, .. });
+        let success = matches!(answer, Answer::Finish) && self.probing.load(Ordering::SeqCst);
+        if !failure && !success || epoch != self.epoch.load(Ordering::SeqCst) {
+            return;
+        }
+        let (now, mut budget) = (Instant::now(), self.budget.lock());
+        let changed = if failure {
+            budget.backoff.failure(epoch, now, random())
+        } else {
+            budget.backoff.success(epoch, now)
+        };
+        if changed {
+            self.rebalance_with(&mut budget);
+        }
+    }
+
+    /// Does what is due, and says when the next thing is. Runs on the flow thread.
+    pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
+        let sessions: Vec<_> = self.links().filter_map(|link| link.live()).collect();
+        let mut next: Option<Instant> = None;
+        let mut changed = false;
+        for session in &sessions {
+            let (wants_other, tick) = session.tick(now);
+            changed |= wants_other;
+            next = next.into_iter().chain(tick).chain(session.touch_due(now)).min();
+        }
+        let mut budget = self.budget.lock();
+        changed |= budget.backoff.tick(now);
+        changed |= budget.next_plan.is_some_and(|due| due <= now);
+        if changed {
+            self.rebalance_with(&mut budget);
+        }
+        next.into_iter().chain(budget.next_plan).min()
+    }
+
+    pub(crate) fn backoff_stats(&self) -> BackoffStats {
+        self.budget.lock().stats(Instant::now())
     }
 
     /// How long ago the last heartbeat of that link came.
@@ -453,9 +691,18 @@ impl Shared {
 
     fn connect(&self, link: &Link) -> Result<Subscribed<'_>, Error> {
         let config = &self.config;
-        Fresh::connect(&link.addr, &config.connection, &|closer| link.watch(closer))?
-            .identify(&config.identify_request())?
-            .subscribe(config.topic, config.channel)
+        let connect =
+            || Fresh::connect(&link.addr, &config.connection, &|closer| link.watch(closer));
+        let identified = match connect()?.identify(&config.identify_request()) {
+            // An nsqd can be told not to be hurried; it closes over that.
+            Err(Error::Refused { detail, .. })
+                if config.hurries_nsqd() && detail.contains("output buffer timeout") =>
+            {
+                connect()?.identify(&config.patient_identify_request())
+            }
+            identified => identified,
+        };
+        identified?.subscribe(config.topic, config.channel)
     }
 }
 
@@ -532,7 +779,11 @@ fn serve(
     subscribed: Subscribed<'_>,
     on_live: &mut dyn FnMut(),
 ) -> Error {
-    let max_rdy = subscribed.response().max_rdy_count.unsigned_abs();
+    let response = subscribed.response();
+    let max_rdy = response.max_rdy_count.unsigned_abs();
+    let ms = |ms: i64| Duration::from_millis(ms.max(1).unsigned_abs());
+    let touches = Touches::new(ms(response.msg_timeout), ms(response.max_msg_timeout));
+    let pace = Pace::new(max_rdy, Instant::now());
     let Running { connection, reader, writer } = match subscribed.start(link.number) {
         Ok(running) => running,
         Err(error) => return error,
@@ -545,13 +796,25 @@ fn serve(
         rdy: AtomicU64::new(0),
         peak_rdy: AtomicU64::new(0),
         in_flight: AtomicU64::new(0),
+        queued: AtomicU64::new(0),
+        batches: AtomicU64::new(0),
+        pace: (shared.config.rdy == RdyMode::Adaptive).then_some(Mutex::new(pace)),
+        full: AtomicBool::new(false),
+        ticking: AtomicBool::new(false),
+        touches: shared.config.auto_touch.then_some(Mutex::new(touches)),
+        hold: AtomicU8::new(0),
         cls_sent: AtomicBool::new(false),
         close_wait: AtomicBool::new(false),
     });
     let ended = if link.go_live(&session) {
         on_live();
         shared.rebalance();
-        let mut sink = Deliver { session: &session, batch: BatchBuilder::new() };
+        let mut sink = Deliver {
+            session: &session,
+            batch: BatchBuilder::new(),
+            first_of_read: true,
+            most: BATCH_MESSAGES,
+        };
         reader.run(&connection, &mut sink)
     } else {
         connection.close();
@@ -566,22 +829,47 @@ fn serve(
 struct Deliver<'a> {
     session: &'a Arc<Session>,
     batch: BatchBuilder,
+    /// The batch is the first that the present read brings.
+    first_of_read: bool,
+    /// Messages in one batch at most.
+    most: usize,
 }
 
 impl Deliver<'_> {
     fn hand_over(&mut self) {
         let count = self.batch.len() as u64;
-        if count == 0 {
+        let Some(first) = self.batch.first() else { return };
+        let (session, link) = (self.session, &self.session.link);
+        let shared = &session.shared;
+        add(&link.counts.messages, count);
+        if session.is_too_late(count) {
+            add(&link.counts.requeued, count);
+            session.connection.outbox.append(|out| {
+                self.batch.ids().for_each(|id| Command::Req(id, 0).encode(out));
+            });
+            self.batch.clear();
             return;
         }
-        let (session, link) = (self.session, &self.session.link);
-        add(&link.counts.messages, count);
         link.held.fetch_add(count, Ordering::SeqCst);
-        let in_flight = session.in_flight.fetch_add(count, Ordering::SeqCst) + count;
+        let replan = session.arrived(&[first], count, std::mem::take(&mut self.first_of_read));
+        let origin = Origin {
+            number: session.batches.fetch_add(1, Ordering::Relaxed),
+            epoch: shared.epoch.load(Ordering::SeqCst),
+        };
+        if let Some(touches) = &session.touches {
+            let ids = self.batch.ids().collect();
+            let mut touches = touches.lock();
+            let had_none = touches.is_empty();
+            touches.add(origin.number, ids, Instant::now());
+            drop(touches);
+            if had_none {
+                shared.waker.wake();
+            }
+        }
         // A closed queue gives the batch back, and its drop gives the messages back.
-        let _ = session.shared.queue.push(self.batch.take(session.clone()));
-        if in_flight > session.rdy() {
-            session.shared.rebalance();
+        let _ = shared.queue.push(self.batch.take(session.clone(), origin));
+        if replan {
+            shared.rebalance();
         }
     }
 }
@@ -598,7 +886,7 @@ impl FrameSink for Deliver<'_> {
                 format!("a message beyond the {held} in flight, with RDY never over {}", limit / 2);
             return Err(Error::Protocol { addr, what });
         }
-        if self.batch.len() >= BATCH_MESSAGES || self.batch.body_bytes() >= BATCH_BYTES {
+        if self.batch.len() >= self.most || self.batch.body_bytes() >= BATCH_BYTES {
             self.hand_over();
         }
         self.batch.push(message);
@@ -640,6 +928,11 @@ impl FrameSink for Deliver<'_> {
 
     fn read_done(&mut self) -> Result<(), Error> {
         self.hand_over();
+        self.first_of_read = true;
+        // Each worker's part of what may come, or one of them would get all that a low RDY lets through.
+        let workers = self.session.shared.queue.receivers().max(1);
+        let part = usize::try_from(self.session.rdy()).unwrap_or(usize::MAX).div_ceil(workers);
+        self.most = part.clamp(1, BATCH_MESSAGES);
         Ok(())
     }
 }

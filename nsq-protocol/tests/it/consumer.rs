@@ -70,7 +70,7 @@ fn every_command_has_its_exact_bytes() {
     first.finish();
     peer.expect(b"FIN 0000000000000001\n");
     second.requeue(Duration::from_millis(1500));
-    peer.expect(b"REQ 0000000000000002 1500\n");
+    peer.expect(b"REQ 0000000000000002 1500\nRDY 0\n");
     third.touch();
     peer.expect(b"TOUCH 0000000000000003\n");
     third.finish();
@@ -364,7 +364,7 @@ fn answers_to_a_lost_connection_are_harmless_and_what_is_held_takes_room() {
     let mut again = script.accept_subscribed();
     again.expect(b"RDY 6\n");
     assert!(held.iter().all(|delivery| !delivery.is_connected()));
-    held.pop().unwrap().requeue(Duration::ZERO);
+    held.pop().unwrap().requeue_without_backoff(Duration::ZERO);
     again.expect(b"RDY 7\n");
     held.pop().unwrap().touch();
     again.expect(b"RDY 8\n");
@@ -395,7 +395,7 @@ fn what_is_dropped_is_given_back() {
         })
         .unwrap();
     peer.message(4, 1, b"poison");
-    peer.expect(b"REQ 0000000000000004 1000\n");
+    peer.expect(b"REQ 0000000000000004 1000\nRDY 0\n");
     // The thread goes on.
     peer.message(5, 1, b"x");
     peer.expect(b"FIN 0000000000000005\n");

@@ -105,7 +105,7 @@ fn check_hostile(reply: Reply, want: Option<&str>) {
     let hostile = FakeLookupd::start(Reply::nsqds(&[&one.addr()]));
     let good = FakeLookupd::start(Reply::topic_not_found());
     let mut config = found_by(&[&hostile, &good]);
-    config.lookup.request_timeout = Duration::from_secs(2);
+    config.lookup.request_timeout = DEADLINE;
     if matches!(reply, Reply::Silence) {
         config.lookup.request_timeout = Duration::from_millis(50);
     }
@@ -113,12 +113,17 @@ fn check_hostile(reply: Reply, want: Option<&str>) {
     let mut peer = one.accept_subscribed();
     let consumer = starting.join().unwrap();
     peer.expect(b"RDY 10\n");
-    hostile.reply(reply, 4);
+    // 16 MB each are enough of a load once.
+    let times = if matches!(reply, Reply::Endless) { 1 } else { 4 };
+    hostile.reply(reply, times);
     check_alive(&consumer, &mut peer, 1);
     good.set(Reply::nsqds(&[&two.addr()]));
     let mut other = two.accept_subscribed();
     other.expect(b"RDY 5\n");
     check_alive(&consumer, &mut other, 2);
+    if want.is_some() {
+        wait_until("the failure is told", || consumer.stats().lookupds[0].last_error.is_some());
+    }
     let stats = consumer.stats();
     assert!(stats.connections.iter().all(|connection| connection.reconnects == 0));
     match want {

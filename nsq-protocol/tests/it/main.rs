@@ -13,6 +13,7 @@ mod examples;
 mod fake_lookupd;
 mod faults;
 mod features;
+mod flow;
 mod lookup;
 mod nsqd;
 mod nsqlookupd;

@@ -106,7 +106,7 @@ fn a_requeued_message_comes_again_with_its_attempts() {
     for attempts in 1..=4 {
         let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
         assert_eq!(batch.iter().next().unwrap().attempts, attempts);
-        batch.requeue(Duration::ZERO);
+        batch.requeue_without_backoff(Duration::ZERO);
     }
     consume_until(&consumer, |_| true);
     let stats = consumer.shutdown();

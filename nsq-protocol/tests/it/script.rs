@@ -9,7 +9,7 @@ use std::time::Duration;
 use nsq_protocol::thread::OwnedThread;
 use nsq_protocol::{
     Consumer, ConsumerConfig, Error, Frame, IdentifyRequest, MessageId, MessageRef, Producer,
-    ProducerConfig,
+    ProducerConfig, RdyMode,
 };
 
 /// How long any step may take before the test fails.
@@ -92,6 +92,8 @@ pub(crate) fn config() -> ConsumerConfig {
     config.connection.reconnect_min = Duration::from_millis(1);
     config.connection.reconnect_max = Duration::from_millis(10);
     config.stop_timeout = DEADLINE;
+    // What a script expects does not depend on how fast it is; the tests of the adaptive one ask for it.
+    config.rdy = RdyMode::Fixed;
     config
 }
 
@@ -162,6 +164,43 @@ impl Peer {
         }
         let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
         assert_eq!(text(&got[..len]), text(want));
+    }
+
+    /// Reads one line, its end included.
+    fn line(&mut self) -> Vec<u8> {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).expect("a line before the deadline");
+            line.push(byte[0]);
+        }
+        line
+    }
+
+    /// Reads lines up to `want`, which lets any number of RDYs pass.
+    #[track_caller]
+    pub(crate) fn expect_last(&mut self, want: &[u8]) {
+        loop {
+            let line = self.line();
+            if line == want {
+                return;
+            }
+            let other = line.escape_ascii();
+            assert!(line.starts_with(b"RDY ") || line.starts_with(b"FIN "), "{other}");
+        }
+    }
+
+    /// Reads lines up to `want`; the last RDY before it, or else `rdy`.
+    #[track_caller]
+    pub(crate) fn expect_fin(&mut self, want: &str, mut rdy: u64) -> u64 {
+        loop {
+            let line = String::from_utf8(self.line()).unwrap();
+            if line == want {
+                return rdy;
+            }
+            let told = line.strip_prefix("RDY ").and_then(|rdy| rdy.trim_end().parse().ok());
+            rdy = told.unwrap_or_else(|| panic!("{line:?} instead of {want:?}"));
+        }
     }
 
     /// Reads to the end of the stream and says what came; a reset is an end, too.

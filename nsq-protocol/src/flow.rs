@@ -1,0 +1,172 @@
+//! What makes a consumer's messages flow or stop: the budget that all its connections share, and the thread
+//! `nsq-flow` that acts when time has passed. What it decides by is in [`crate::rdy`], [`crate::pace`],
+//! [`crate::backoff`] and [`crate::touch`], all pure.
+//!
+//! The thread sleeps until something is due: for a consumer that has nothing in flight and no backoff, for ever.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+
+use crate::backoff::FailureBackoff;
+use crate::config::ConsumerConfig;
+use crate::message::MessageRef;
+use crate::rdy::{Hold, Planner};
+use crate::session::Shared;
+use crate::thread::StopToken;
+
+/// The longest sleep: a clock that jumps must not be waited for.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// How RDY, the number of messages that nsqd may send ahead, is chosen for each connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RdyMode {
+    /// RDY follows the load, from 1 up to the connection's share of `max_in_flight`: a quiet channel's messages
+    /// come at once, and a busy one's come as fast as nsqd can send.
+    #[default]
+    Adaptive,
+    /// RDY is the connection's share of `max_in_flight`, always. nsqd then holds messages of a quiet channel for
+    /// up to `output_buffer_timeout`.
+    Fixed,
+}
+
+/// Why a connection is given no messages at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pause {
+    /// There is no connection; `last_error` says why.
+    NotConnected,
+    /// Handlers failed: see [`crate::ConsumerStats::backoff`].
+    Backoff,
+    /// There are more nsqds than `max_in_flight`, and it is the turn of others.
+    OthersTurn,
+    /// As much as `max_in_flight` allows is held, or on its way, from other connections.
+    MaxInFlight,
+    /// Messages timed out at nsqd while they were held here; half of those held must be answered first.
+    TimedOut,
+    /// The consumer stops.
+    Stopping,
+}
+
+impl From<Hold> for Pause {
+    fn from(hold: Hold) -> Self {
+        match hold {
+            Hold::Backoff => Self::Backoff,
+            Hold::Turn => Self::OthersTurn,
+            Hold::Room => Self::MaxInFlight,
+            Hold::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+/// Where a consumer's backoff stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackoffStats {
+    /// Failures in a row that led to it; 0 while all is well. It stays for a while after a success, in which a
+    /// further failure goes on from it.
+    pub level: u32,
+    /// How long no message is asked for yet.
+    pub ends_in: Option<Duration>,
+    /// One message is asked for, to see how it fares.
+    pub probing: bool,
+}
+
+/// What becomes of a message that is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GiveUp {
+    /// FIN: it is gone from the channel.
+    Finish,
+    /// REQ: it comes again after the delay, and is given up again.
+    Requeue(Duration),
+}
+
+/// Called with each message that is given up; see [`ConsumerConfig::max_attempts`].
+#[derive(Clone)]
+pub(crate) struct GiveUpHandler(Arc<dyn Fn(MessageRef<'_>) -> GiveUp + Send + Sync>);
+
+impl GiveUpHandler {
+    pub(crate) fn new(handler: impl Fn(MessageRef<'_>) -> GiveUp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(handler))
+    }
+
+    pub(crate) fn call(&self, message: MessageRef<'_>) -> GiveUp {
+        (self.0)(message)
+    }
+}
+
+impl fmt::Debug for GiveUpHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GiveUpHandler")
+    }
+}
+
+/// What the connections share, behind one lock.
+pub(crate) struct Budget {
+    pub(crate) planner: Planner,
+    pub(crate) backoff: FailureBackoff,
+    /// When the planner is to be asked again.
+    pub(crate) next_plan: Option<Instant>,
+}
+
+impl Budget {
+    pub(crate) fn new(config: &ConsumerConfig) -> Self {
+        let max_in_flight = u64::from(config.max_in_flight);
+        Self {
+            planner: Planner::new(
+                max_in_flight,
+                config.low_rdy_timeout,
+                config.low_rdy_idle_timeout,
+            ),
+            backoff: FailureBackoff::new(config.backoff_min, config.backoff_max),
+            next_plan: None,
+        }
+    }
+
+    pub(crate) fn stats(&self, now: Instant) -> BackoffStats {
+        BackoffStats {
+            level: self.backoff.level(now),
+            ends_in: self.backoff.shut_until().map(|until| until.saturating_duration_since(now)),
+            probing: self.backoff.gate() == crate::backoff::Gate::Probe,
+        }
+    }
+}
+
+/// Wakes the thread before what it sleeps for.
+pub(crate) struct Waker {
+    wake: Sender<()>,
+    woken: Receiver<()>,
+}
+
+impl Waker {
+    pub(crate) fn new() -> Self {
+        // One slot: to be told twice is to be told.
+        let (wake, woken) = bounded(1);
+        Self { wake, woken }
+    }
+
+    pub(crate) fn wake(&self) {
+        let _ = self.wake.try_send(());
+    }
+}
+
+/// The body of the thread: until the stop signal is given.
+pub(crate) fn run_flow(shared: Arc<Shared>, stop: StopToken) {
+    let woken = shared.waker.woken.clone();
+    loop {
+        let now = Instant::now();
+        let sleep = match shared.tick(now) {
+            Some(next) => next.saturating_duration_since(now).min(LONGEST_SLEEP),
+            None => LONGEST_SLEEP,
+        };
+        select! {
+            recv(stop.channel()) -> _ => return,
+            recv(woken) -> _ => {}
+            default(sleep) => {}
+        }
+    }
+}
