@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::compression::Compression;
 use crate::config::{ConnectionConfig, ConsumerConfig, ProducerConfig};
 use crate::error::Error;
+use crate::flow::RdyMode;
 use crate::tls::{ClientCertificate, TlsConfig, TlsVersion};
 
 /// Deflate's level where only `deflate` is asked for, as go-nsq and nsqd have it.
@@ -128,6 +129,11 @@ const CONNECTION: &[Setting<ConnectionConfig>] = &[
 
 /// What a consumer has besides.
 const CONSUMER: &[Setting<ConsumerConfig>] = &[
+    ("auto_touch", |config, text| {
+        config.auto_touch = flag(text)?;
+        Ok(())
+    }),
+    ("backoff_multiplier", |config, text| duration_to(&mut config.backoff_min, text)),
     ("broadcast_map", |config, text| {
         let (from, to) = text
             .split_once('=')
@@ -147,6 +153,13 @@ const CONSUMER: &[Setting<ConsumerConfig>] = &[
         Ok(())
     }),
     ("lookupd_poll_timeout", |config, text| duration_to(&mut config.lookup.request_timeout, text)),
+    ("low_rdy_idle_timeout", |config, text| duration_to(&mut config.low_rdy_idle_timeout, text)),
+    ("low_rdy_timeout", |config, text| duration_to(&mut config.low_rdy_timeout, text)),
+    ("max_attempts", |config, text| {
+        config.max_attempts = number(text, 0, u16::MAX)?;
+        Ok(())
+    }),
+    ("max_backoff_duration", |config, text| duration_to(&mut config.backoff_max, text)),
     ("max_in_flight", |config, text| {
         config.max_in_flight = number(text, 1, u32::MAX)?;
         Ok(())
@@ -156,6 +169,14 @@ const CONSUMER: &[Setting<ConsumerConfig>] = &[
     }),
     ("msg_timeout", |config, text| {
         config.msg_timeout = Some(duration(text)?).filter(|timeout| !timeout.is_zero());
+        Ok(())
+    }),
+    ("rdy", |config, text| {
+        config.rdy = match text {
+            "adaptive" => RdyMode::Adaptive,
+            "fixed" => RdyMode::Fixed,
+            _ => return Err("wanted is adaptive or fixed".to_owned()),
+        };
         Ok(())
     }),
     ("sample_rate", |config, text| {
@@ -413,6 +434,13 @@ mod tests {
         check("msg_timeout,0", |c| c.msg_timeout, None);
         check("max_in_flight,7", |c| c.max_in_flight, 7);
         check("sample_rate,99", |c| c.sample_rate, 99);
+        check("rdy,fixed", |c| c.rdy, RdyMode::Fixed);
+        check("auto_touch", |c| c.auto_touch, true);
+        check("max_attempts,5", |c| c.max_attempts, 5);
+        check("backoff_multiplier,2s", |c| c.backoff_min, secs(2));
+        check("max_backoff_duration,0", |c| c.backoff_max, Duration::ZERO);
+        check("low_rdy_timeout,20s", |c| c.low_rdy_timeout, secs(20));
+        check("low_rdy_idle_timeout,5s", |c| c.low_rdy_idle_timeout, secs(5));
         check("default_requeue_delay,90s", |c| c.panic_requeue_delay, secs(90));
         check("stop_timeout,2s", |c| c.stop_timeout, secs(2));
         check("lookupd_poll_interval,15s", |c| c.lookup.poll_interval, secs(15));
@@ -490,7 +518,7 @@ mod tests {
     fn what_makes_no_sense_is_refused_with_what_is_wanted() {
         fails(
             "colour,red",
-            "there is no consumer option \"colour\"; there are auth_secret, broadcast_map",
+            "there is no consumer option \"colour\"; there are auth_secret, auto_touch",
         );
         fails("", "there is no consumer option \"\"");
         fails("auth_secret=hunter2", "no consumer option \"auth_secret\";");
