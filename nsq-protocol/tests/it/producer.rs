@@ -165,26 +165,16 @@ fn a_refusal_that_lasts_is_returned_at_the_timeout() {
     let script = Script::listen();
     let mut config = producer_config();
     config.publish_timeout = Duration::from_millis(60);
+    // No further attempt fits in before the timeout.
+    (config.connection.reconnect_min, config.connection.reconnect_max) = (DEADLINE, DEADLINE);
     let (producer, mut peer) = script.produce(config);
     let publishing = beside(move || producer.publish(&topic(), b"a").unwrap_err());
-    let error = loop {
-        peer.expect(PUB_A);
-        peer.error(b"E_PUB_FAILED");
-        peer.expect_end();
-        // The client tries again until it is too late for that.
-        match publishing.is_finished() {
-            true => break publishing.join(),
-            false => match script.try_accept_identified(Duration::from_millis(500)) {
-                Some(next) => peer = next,
-                None => break publishing.join(),
-            },
-        }
-    };
-    let code = match error {
-        PublishError::Refused { source: Error::Refused { code, .. } } => code,
-        // The time was up between the last attempt and its answer: rightly unknown.
-        PublishError::Unknown { attempts: 2.., source: Error::Timeout { .. } } => return,
-        other => panic!("{other:?}"),
+    peer.expect(PUB_A);
+    peer.error(b"E_PUB_FAILED");
+    peer.expect_end();
+    let error = publishing.join();
+    let PublishError::Refused { source: Error::Refused { code, .. } } = error else {
+        panic!("{error:?}");
     };
     assert_eq!(code, ErrorCode::PubFailed);
 }
