@@ -1,4 +1,4 @@
-//! Calls to a running dashboard over HTTP. Blocks the calling thread, at most [`TIMEOUT`].
+//! Calls to a running dashboard over HTTP. Blocks the calling thread, at most 10 s a call.
 
 use std::time::Duration;
 
