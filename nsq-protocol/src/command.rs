@@ -387,14 +387,9 @@ impl CommandDecoder {
     }
 
     /// Adds bytes as the socket produced them; any split is fine.
-    pub fn push(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let space = self.space();
-            let count = space.len().min(bytes.len());
-            space[..count].copy_from_slice(&bytes[..count]);
-            self.advance(count);
-            bytes = &bytes[count..];
-        }
+    pub fn push(&mut self, bytes: &[u8]) {
+        let wanted = self.wanted;
+        self.buffer.push(bytes, |_| wanted);
     }
 
     /// Bytes read but not yet decoded.

@@ -129,11 +129,7 @@ impl FrameDecoder {
 
     /// Where the next bytes of the stream belong: never empty. Tell [`FrameDecoder::advance`] how many came.
     pub fn space(&mut self) -> &mut [u8] {
-        // The size was checked by `next_frame`, which must have asked for more bytes to get here.
-        let wanted = match self.buffer.pending().first_chunk::<4>() {
-            Some(size) => 4 + (u32::from_be_bytes(*size) as usize).min(self.max_frame),
-            None => HEAD,
-        };
+        let wanted = wanted(self.buffer.pending(), self.max_frame);
         self.buffer.space(wanted)
     }
 
@@ -143,14 +139,9 @@ impl FrameDecoder {
     }
 
     /// Adds bytes as the socket produced them; any split is fine.
-    pub fn push(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let space = self.space();
-            let count = space.len().min(bytes.len());
-            space[..count].copy_from_slice(&bytes[..count]);
-            self.advance(count);
-            bytes = &bytes[count..];
-        }
+    pub fn push(&mut self, bytes: &[u8]) {
+        let max_frame = self.max_frame;
+        self.buffer.push(bytes, |pending| wanted(pending, max_frame));
     }
 
     /// Takes the next whole frame. `Ok(None)` means "feed me more".
@@ -189,6 +180,15 @@ impl FrameDecoder {
     /// Bytes read but not yet decoded.
     pub fn pending(&self) -> usize {
         self.buffer.pending().len()
+    }
+}
+
+/// How much room the frame that `pending` begins with needs.
+fn wanted(pending: &[u8], max_frame: usize) -> usize {
+    match pending.first_chunk::<4>() {
+        // `next_frame` has checked the size, or will refuse it before anything is kept for it.
+        Some(size) => 4 + (u32::from_be_bytes(*size) as usize).min(max_frame),
+        None => HEAD,
     }
 }
 

@@ -50,6 +50,17 @@ impl StreamBuffer {
         self.end = (self.end + count).min(self.buf.len());
     }
 
+    /// Adds `bytes` as a socket would, a read at a time; `wanted` tells from what is pending how much each needs.
+    pub(crate) fn push(&mut self, mut bytes: &[u8], wanted: impl Fn(&[u8]) -> usize) {
+        while !bytes.is_empty() {
+            let space = self.space(wanted(self.pending()));
+            let count = space.len().min(bytes.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            self.advance(count);
+            bytes = &bytes[count..];
+        }
+    }
+
     /// The bytes not yet decoded.
     pub(crate) fn pending(&self) -> &[u8] {
         &self.buf[self.start..self.end]
