@@ -10,6 +10,7 @@ pub mod counts;
 pub mod dashboard;
 pub mod dashboard_client;
 pub mod data_dir;
+pub mod failpoint;
 pub mod http;
 pub mod ledger;
 pub mod nsqd;

@@ -15,6 +15,8 @@ pub struct Play {
     pub enqueued_at_ns: Option<u64>,
     /// What makes it this play and no other, wherever it is sent again; `None` from a producer without.
     pub identity: Option<PlayIdentity>,
+    /// The producer has sent it before and does not know of it: what is new and resent had been lost on its way.
+    pub resent: bool,
 }
 
 /// The identity of a play: which start of which producer made it, and its number there.
@@ -22,8 +24,13 @@ pub struct Play {
 pub struct PlayIdentity {
     /// Drawn anew at each start of a producer.
     pub producer: Uuid,
-    /// 0, 1, 2, … without a gap.
+    /// 0, 1, 2, … without a gap; at most [`PlayIdentity::MAX_SEQ`].
     pub seq: u64,
+}
+
+impl PlayIdentity {
+    /// The largest number of a play: far beyond what any producer makes, and room for arithmetic above it.
+    pub const MAX_SEQ: u64 = 1 << 62;
 }
 
 /// Why a body is no play: one line of at most [`Rejection::MAX_LEN`] characters, which may quote the body.
@@ -67,6 +74,8 @@ struct Body {
     producer: Option<Uuid>,
     #[serde(default)]
     seq: Option<u64>,
+    #[serde(default)]
+    resent: bool,
 }
 
 impl Play {
@@ -81,9 +90,18 @@ impl Play {
             return Err(Rejection::new("expected a JSON object"));
         }
         let body: Body = serde_json::from_slice(body).map_err(Rejection::new)?;
+        if let Some(seq) = body.seq.filter(|seq| *seq > PlayIdentity::MAX_SEQ) {
+            let most = PlayIdentity::MAX_SEQ;
+            return Err(Rejection::new(format_args!("seq {seq} is over {most}")));
+        }
         let identity =
             body.producer.zip(body.seq).map(|(producer, seq)| PlayIdentity { producer, seq });
-        Ok(Self { video_id: body.video_id, enqueued_at_ns: body.enqueued_at, identity })
+        Ok(Self {
+            video_id: body.video_id,
+            enqueued_at_ns: body.enqueued_at,
+            identity,
+            resent: body.resent,
+        })
     }
 
     /// Appends the message body.
@@ -101,6 +119,9 @@ impl Play {
             out.extend_from_slice(producer.hyphenated().encode_lower(&mut uuid).as_bytes());
             out.extend_from_slice(br#"","seq":"#);
             push_decimal(out, seq);
+        }
+        if self.resent {
+            out.extend_from_slice(br#","resent":true"#);
         }
         out.push(b'}');
     }
@@ -163,7 +184,12 @@ mod tests {
         let play = accepts(&format!(r#"{{"video_id":"{VIDEO}"}}"#));
         assert_eq!(
             play,
-            Play { video_id: VIDEO.parse().unwrap(), enqueued_at_ns: None, identity: None }
+            Play {
+                video_id: VIDEO.parse().unwrap(),
+                enqueued_at_ns: None,
+                identity: None,
+                resent: false
+            }
         );
         assert_eq!(
             accepts(&format!(r#" {{"more":[1,{{}}],"video_id":"{VIDEO}","enqueued_at":null}} "#)),
@@ -191,6 +217,10 @@ mod tests {
         rejects(format!(r#"{{"video_id":"{VIDEO}","enqueued_at":-1}}"#), "invalid value");
         rejects(format!(r#"{{"video_id":"{VIDEO}","enqueued_at":1e400}}"#), "number");
         rejects(format!(r#"{{"video_id":"{VIDEO}","seq":1.5}}"#), "invalid type");
+        rejects(
+            format!(r#"{{"video_id":"{VIDEO}","seq":{}}}"#, u64::MAX),
+            "is over 4611686018427387904",
+        );
         rejects(format!(r#"{{"video_id":"{VIDEO}","producer":"x"}}"#), "UUID");
         rejects(format!(r#"{{"video_id":"{VIDEO}"}} trailing"#), "trailing");
         rejects("[".repeat(100_000), "expected");
@@ -204,12 +234,14 @@ mod tests {
         fn a_play_survives_its_encoding(
             video in any::<u128>(),
             enqueued_at_ns in any::<Option<u64>>(),
-            identity in any::<Option<(u128, u64)>>(),
+            identity in proptest::option::of((any::<u128>(), 0..=PlayIdentity::MAX_SEQ)),
+            resent in any::<bool>(),
         ) {
             let play = Play {
                 video_id: Uuid::from_u128(video),
                 enqueued_at_ns,
                 identity: identity.map(|(producer, seq)| PlayIdentity { producer: Uuid::from_u128(producer), seq }),
+                resent,
             };
             let mut body = Vec::new();
             play.encode(&mut body);

@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 /// The most that the bitmap covers, in plays: 64 KiB of memory. What is further out of order costs a run.
 const WINDOW: u64 = 1 << 19;
@@ -38,7 +39,7 @@ impl SeqSet {
     /// Adds `seq`; false if it was in the set.
     pub fn insert(&mut self, seq: u64) -> bool {
         if seq < self.base {
-            return self.insert_run(seq);
+            return self.insert_below(seq);
         }
         if seq - self.base >= WINDOW {
             self.slide_to(seq);
@@ -118,21 +119,78 @@ impl SeqSet {
     }
 
     /// Adds one number below the bitmap; false if it was in the set.
-    fn insert_run(&mut self, seq: u64) -> bool {
-        let (mut start, mut end) = (seq, seq + 1);
-        if let Some((&before, &before_end)) = self.runs.range(..=seq).next_back() {
-            if seq < before_end {
-                return false;
-            }
-            if before_end == seq {
-                start = before;
-            }
+    fn insert_below(&mut self, seq: u64) -> bool {
+        if self.contains(seq) {
+            return false;
         }
-        if let Some(behind_end) = self.runs.remove(&end) {
-            end = behind_end;
+        self.merge_run(seq, seq + 1);
+        true
+    }
+
+    /// Adds `start..end`, which ends at the bitmap or before, to the runs.
+    fn merge_run(&mut self, mut start: u64, mut end: u64) {
+        if let Some((&before, &before_end)) = self.runs.range(..=start).next_back()
+            && before_end >= start
+        {
+            start = before;
+            end = end.max(before_end);
+        }
+        while let Some((&behind, &behind_end)) = self.runs.range(start..=end).next() {
+            self.runs.remove(&behind);
+            end = end.max(behind_end);
         }
         self.runs.insert(start, end);
-        true
+    }
+
+    /// Adds all of `run`.
+    pub fn insert_run(&mut self, run: Range<u64>) {
+        let Range { mut start, end } = run;
+        if end.saturating_sub(start) > WINDOW {
+            // Too long for the bitmap: it joins the runs, and the bitmap starts behind it.
+            while !self.window.is_empty() {
+                self.pop_word();
+            }
+            self.base = self.base.max(end / WORD * WORD);
+        }
+        if start < self.base.min(end) {
+            self.merge_run(start, self.base.min(end));
+            start = self.base;
+        }
+        for seq in start..end {
+            self.insert(seq);
+        }
+    }
+
+    /// The runs of numbers in the set: disjoint, not touching, lowest first.
+    pub fn runs(&self) -> impl Iterator<Item = Range<u64>> {
+        let mut runs = self.runs.iter().map(|(start, end)| *start..*end).chain(self.window_runs());
+        let mut next = runs.next();
+        std::iter::from_fn(move || {
+            let mut run = next.take()?;
+            for following in runs.by_ref() {
+                if following.start != run.end {
+                    next = Some(following);
+                    break;
+                }
+                run.end = following.end;
+            }
+            Some(run)
+        })
+    }
+
+    /// The bitmap's runs, each within one word.
+    fn window_runs(&self) -> impl Iterator<Item = Range<u64>> {
+        self.window.iter().zip((self.base..).step_by(WORD as usize)).flat_map(|(bits, base)| {
+            let mut bits = *bits;
+            std::iter::from_fn(move || {
+                let start = u64::from(bits.trailing_zeros());
+                // Arithmetic: what is shifted in must not end the run of a full word.
+                let ones = u64::from((bits.checked_shr(start as u32)?).trailing_ones());
+                let mask = u64::MAX.checked_shr((WORD - ones) as u32).unwrap_or(0);
+                bits &= !(mask << start);
+                Some(base + start..base + start + ones)
+            })
+        })
     }
 }
 
@@ -196,7 +254,51 @@ mod tests {
         })
     }
 
+    /// The set as it comes back from its runs, as the ledger keeps it.
+    fn copied(set: &SeqSet) -> SeqSet {
+        let mut copy = SeqSet::new();
+        set.runs().for_each(|run| copy.insert_run(run));
+        copy
+    }
+
+    #[test]
+    fn long_runs_cost_no_bitmap() {
+        let mut set = SeqSet::new();
+        set.insert_run(5..100_000_000);
+        assert!(set.window.len() as u64 <= 1);
+        assert_eq!(set.runs().collect::<Vec<_>>(), [5..100_000_000]);
+        assert!(!set.contains(4) && set.contains(5) && !set.contains(100_000_000));
+        set.insert_run(0..7);
+        set.insert_run(99_999_990..100_000_010);
+        set.insert_run(3..3);
+        assert_eq!((set.watermark(), set.runs().count()), (100_000_010, 1));
+        assert_eq!(copied(&set).watermark(), 100_000_010);
+    }
+
     proptest! {
+        #[test]
+        fn runs_say_all_of_it(seqs in any_seqs(), extra in proptest::collection::vec((0u64..3 * WINDOW, 0u64..2 * WINDOW), 0..4)) {
+            let mut set = SeqSet::new();
+            for seq in &seqs {
+                set.insert(*seq);
+            }
+            for (start, len) in extra {
+                let before: Vec<_> = set.runs().collect();
+                set.insert_run(start..start + len);
+                let after: Vec<_> = set.runs().collect();
+                let joined = before.iter().cloned().chain([start..start + len]).filter(|run| !run.is_empty());
+                prop_assert!(joined.clone().all(|run| after.iter().any(|all| all.start <= run.start && run.end <= all.end)));
+                let bounds: std::collections::HashSet<u64> = joined.flat_map(|run| [run.start, run.end]).collect();
+                prop_assert!(after.iter().all(|run| bounds.contains(&run.start) && bounds.contains(&run.end)));
+            }
+            let runs: Vec<_> = set.runs().collect();
+            prop_assert!(runs.iter().all(|run| run.start < run.end));
+            prop_assert!(runs.windows(2).all(|pair| pair[0].end < pair[1].start));
+            prop_assert_eq!(runs.first().filter(|run| run.start == 0).map_or(0, |run| run.end), set.watermark());
+            prop_assert_eq!(copied(&set).runs().collect::<Vec<_>>(), runs);
+            prop_assert!(seqs.iter().all(|seq| set.contains(*seq)));
+        }
+
         #[test]
         fn it_is_the_set_that_a_tree_is(seqs in any_seqs()) {
             let (mut set, mut model) = (SeqSet::new(), BTreeSet::new());

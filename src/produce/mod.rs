@@ -180,6 +180,7 @@ impl Worker {
                     video_id: self.videos[video],
                     enqueued_at_ns: Some(enqueued_at_ns),
                     identity,
+                    resent: false,
                 };
                 bodies.push_with(|out| play.encode(out));
             }
