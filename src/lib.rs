@@ -21,4 +21,5 @@ pub mod queue;
 pub mod report;
 pub mod signals;
 pub mod simulation;
+pub mod sqlite;
 pub mod verify;

@@ -1,0 +1,197 @@
+//! How every SQLite file of ours is opened: its pragmas, whose file it is, and which schema it has.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rusqlite::{Connection, OpenFlags};
+
+/// Below 3.51.3 SQLite can corrupt a WAL database at a checkpoint (sqlite.org/wal.html, "WAL-reset bug").
+const SQLITE_MIN: i32 = 3_051_003;
+
+/// Whose file it is, and what is in it.
+#[derive(Debug)]
+pub struct Schema {
+    /// What its errors call it: "the ledger".
+    pub name: &'static str,
+    /// In `application_id`.
+    pub application: i64,
+    /// The newest schema, in `user_version`; 1 or more.
+    pub version: i64,
+    /// Makes the newest schema in an empty file.
+    pub sql: &'static str,
+    /// `migrations[n]` turns schema n + 1 into n + 2: one less than `version` of them.
+    pub migrations: &'static [&'static str],
+    /// What to do with a file that is broken beyond repair: the end of a sentence.
+    pub way_out: &'static str,
+}
+
+impl Schema {
+    /// Opens `file` to write, made if missing, migrated if old; then runs `pragmas`.
+    ///
+    /// # Errors
+    /// One line that names the file and the way out: it is broken, somebody else's, or of a newer version.
+    pub fn open(&self, file: &Path, pragmas: &str) -> Result<Connection> {
+        check_library()?;
+        let unusable = || self.unusable(file);
+        let mut connection = Connection::open(file).with_context(unusable)?;
+        connection.execute_batch("PRAGMA journal_mode = WAL;").with_context(unusable)?;
+        connection.execute_batch(pragmas).with_context(unusable)?;
+        let transaction = connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .with_context(unusable)?;
+        let tables: i64 = transaction
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .with_context(unusable)?;
+        if tables == 0 {
+            transaction.execute_batch(self.sql).with_context(unusable)?;
+            transaction.pragma_update(None, "application_id", self.application)?;
+        } else {
+            let found = self.check(&transaction, file)?;
+            for migration in &self.migrations[found as usize - 1..] {
+                transaction.execute_batch(migration).with_context(unusable)?;
+            }
+        }
+        transaction.pragma_update(None, "user_version", self.version)?;
+        transaction.commit().with_context(unusable)?;
+        Ok(connection)
+    }
+
+    /// Opens a file that is there, of the newest schema, to read.
+    ///
+    /// # Errors
+    /// As [`Schema::open`]; and when it is of an older version, which only a writer can migrate.
+    pub fn open_reader(&self, file: &Path) -> Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(file, flags).with_context(|| self.unusable(file))?;
+        let found = self.check(&connection, file)?;
+        if found < self.version {
+            bail!(
+                "{} has schema {found}, of an older playcounts; it is brought to {} by the next start of its owner",
+                file.display(),
+                self.version
+            );
+        }
+        Ok(connection)
+    }
+
+    /// The schema of a file, which this code can read or migrate.
+    fn check(&self, connection: &Connection, file: &Path) -> Result<i64> {
+        let unusable = || self.unusable(file);
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let application = pragma("application_id").with_context(unusable)?;
+        let found = pragma("user_version").with_context(unusable)?;
+        let (name, file) = (self.name, file.display());
+        if application != self.application || found < 1 {
+            bail!(
+                "{file} is not {name} but somebody else's database; give --data-dir another directory"
+            );
+        }
+        let newest = self.version;
+        if found > newest {
+            bail!(
+                "{file} has schema {found}, of a newer playcounts; this one knows {newest}: use the newer, or give --data-dir another directory"
+            );
+        }
+        Ok(found)
+    }
+
+    fn unusable(&self, file: &Path) -> String {
+        format!("cannot use {}, {}; {}", self.name, file.display(), self.way_out)
+    }
+}
+
+fn check_library() -> Result<()> {
+    if rusqlite::version_number() < SQLITE_MIN {
+        bail!(
+            "SQLite {} can corrupt its WAL; 3.51.3 or later is needed: build with the bundled one",
+            rusqlite::version()
+        );
+    }
+    Ok(())
+}
+
+/// Removes a database with what SQLite keeps beside it. The caller holds its owner's lock.
+///
+/// # Errors
+/// The file that cannot be removed, and why.
+pub fn remove(file: &Path) -> Result<()> {
+    // The database first: a WAL left without it is thrown away, a database left without its WAL is old.
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = file.as_os_str().to_owned();
+        path.push(suffix);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error)
+                    .with_context(|| format!("cannot remove {}", Path::new(&path).display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: Schema = Schema {
+        name: "the test's file",
+        application: 77,
+        version: 1,
+        sql: "CREATE TABLE t (a INTEGER) STRICT; INSERT INTO t VALUES (1);",
+        migrations: &[],
+        way_out: "remove it",
+    };
+
+    const NEW: Schema = Schema {
+        version: 2,
+        sql: "CREATE TABLE t (a INTEGER, b INTEGER) STRICT;",
+        migrations: &["ALTER TABLE t ADD COLUMN b INTEGER;"],
+        ..OLD
+    };
+
+    #[track_caller]
+    fn refuses(schema: &Schema, file: &Path, want: &str) {
+        for result in [schema.open(file, ""), schema.open_reader(file)] {
+            let text = format!("{:#}", result.unwrap_err());
+            assert!(text.contains(want) && text.contains(file.to_str().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_made_migrated_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.sqlite3");
+        drop(OLD.open(&file, "PRAGMA synchronous = FULL;").unwrap());
+        let reader = NEW.open_reader(&file).unwrap_err().to_string();
+        assert!(reader.contains("has schema 1, of an older playcounts"), "{reader}");
+        for _ in 0..2 {
+            let new = NEW.open(&file, "").unwrap();
+            let row: (i64, Option<i64>) = new
+                .query_row("SELECT a, b FROM t", [], |row| Ok((row.get(0)?, row.get(1)?)))
+                .unwrap();
+            assert_eq!(row, (1, None));
+        }
+        refuses(&OLD, &file, "has schema 2, of a newer playcounts; this one knows 1");
+        NEW.open_reader(&file).unwrap();
+        remove(&file).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn foreign_and_broken_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.sqlite3");
+        Connection::open(&file).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+        refuses(&OLD, &file, "somebody else's database");
+        remove(&file).unwrap();
+        std::fs::write(
+            &file,
+            "no database at all, but text that is long enough to be read as a header",
+        )
+        .unwrap();
+        refuses(&OLD, &file, "; remove it");
+        assert!(OLD.open(dir.path().join("none/x").as_path(), "").is_err());
+    }
+}
