@@ -17,9 +17,9 @@ pub const MAX_PLAYS: u64 = (1 << 53) - 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CountsUpdate {
-    /// Who counted: one id for each start of a processor.
+    /// Who counted: one id for each ledger.
     pub processor: Uuid,
-    /// Grows by one with each message of that processor; starts at 1.
+    /// Grows with each message of that processor, over its restarts, too.
     pub version: u64,
     /// The changed videos, each at most once.
     pub counts: Vec<VideoCount>,
@@ -68,6 +68,9 @@ pub struct Consumption {
     /// Why the newest of them was rejected, cut to 200 characters. May quote what a stranger sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rejection: Option<String>,
+    /// Why it has stopped counting, cut to 200 characters; absent while it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// Plays counted a second, over the time since the report before.
     pub per_second: f64,
     /// Mean consumption time of the plays since the report before, in ms; absent without any.
@@ -76,6 +79,44 @@ pub struct Consumption {
     /// Consumption times since the start, in ms; absent before the first play with a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_start: Option<ConsumptionTimes>,
+}
+
+/// The most runs above the watermark that one [`Confirmed`] tells.
+pub const CONFIRMED_RUNS_MAX: usize = 64;
+
+/// The most producers in one [`ConfirmedUpdate`].
+pub const CONFIRMED_PRODUCERS_MAX: usize = 100;
+
+/// Which plays of one producer are counted for good: what its outbox may forget.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// Every play with a number below this one.
+    pub watermark: u64,
+    /// Runs `[start, end)` above it, lowest first, neither overlapping nor touching: at most
+    /// [`CONFIRMED_RUNS_MAX`], the lowest ones.
+    #[serde(default)]
+    pub above: Vec<[u64; 2]>,
+}
+
+/// [`Confirmed`], with the producer that it is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerConfirmed {
+    /// The producer.
+    pub producer: Uuid,
+    /// Which of its plays.
+    #[serde(flatten)]
+    pub confirmed: Confirmed,
+}
+
+/// The body of `POST /api/confirmed`: 1 to [`CONFIRMED_PRODUCERS_MAX`] producers with more plays counted than was told
+/// before. What a processor tells only ever grows, so that repeats and old ones change nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmedUpdate {
+    /// Who counted.
+    pub processor: Uuid,
+    /// Each producer at most once.
+    pub producers: Vec<ProducerConfirmed>,
 }
 
 /// The distribution of consumption times, in ms.

@@ -160,6 +160,7 @@ impl Stats {
             duplicates: progress.duplicates,
             rejected: progress.rejected,
             last_rejection: last_rejection.map(|(_, rejection)| rejection.to_string()),
+            failure: None,
             per_second: progress.counted.saturating_sub(counted_before) as f64 / seconds.max(0.001),
             realtime_ms: (times > 0).then(|| sum as f64 / times as f64 / 1000.0),
             since_start: self.consumption_times(),
