@@ -17,7 +17,8 @@ use crate::cli::{self, Command};
 use crate::config::{self, ConsumerOption, Count, HumanDuration, NSQD_TCP_ADDRESS, ProducerOption};
 use crate::dashboard::{self, Dashboard, DashboardConfig, QueueProbe};
 use crate::dashboard_client::DashboardClient;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, PROCESSOR};
+use crate::ledger::{self, DEAD_LETTERS_MAX, LedgerConfig};
 use crate::process::{Processor, ProcessorConfig};
 use crate::produce::{Production, ProductionConfig};
 use crate::queue::Queue;
@@ -42,6 +43,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Broker(options) => serve_broker(options, &stop),
         Command::Verify(options) => verify(&options),
         Command::Reset(options) => reset(options),
+        Command::DeadLetters(options) => dead_letters(&options),
     }
 }
 
@@ -54,6 +56,7 @@ fn init_log(command: &Command) {
         Command::Broker(options) => options.log_level,
         Command::Verify(options) => options.log_level,
         Command::Reset(options) => options.log_level,
+        Command::DeadLetters(options) => options.log_level,
     };
     env_logger::Builder::new().filter_level(level.0).init();
 }
@@ -156,6 +159,7 @@ fn run_config(mut options: cli::Run) -> Result<RunConfig> {
         ("max in flight", options.max_in_flight.to_string()),
         ("realtime below", format!("{} plays", options.realtime_below)),
         ("update interval", options.update_interval.to_string()),
+        ("durability", options.durability.to_string()),
     ];
     Ok(RunConfig {
         broker,
@@ -167,6 +171,7 @@ fn run_config(mut options: cli::Run) -> Result<RunConfig> {
         producer_options: options.producer_opt,
         update_interval: options.update_interval.0,
         realtime_below: options.realtime_below.0,
+        durability: options.durability,
         real_life: options.real_life,
         http_address: options.http_address,
         write_token: options.write_token,
@@ -270,7 +275,6 @@ fn process(options: cli::Process, stop: &StopToken) -> Result<()> {
     let threads = options.num_threads.non_zero();
     check_threads(threads)?;
     let data_dir = DataDir::open(&options.data_dir)?;
-    let lock = data_dir.lock("processor")?;
     let mut consumer = ConsumerConfig::new(topic, channel);
     one_kind(&options.nsqd_tcp_address, &options.lookupd_http_address)?;
     consumer.max_in_flight = max_in_flight(options.max_in_flight)?;
@@ -282,6 +286,27 @@ fn process(options: cli::Process, stop: &StopToken) -> Result<()> {
     consumer.lookup.addresses = options.lookupd_http_address;
     ConsumerOption::apply(&options.consumer_opt, &mut consumer)?;
     let target = options.num_messages.map(|count| count.0);
+    let lock = match options.standby {
+        false => data_dir.lock(PROCESSOR)?,
+        true => {
+            let waiting = |owner| note(format_args!("standing by: {owner}"));
+            let lock = data_dir.lock_when_free(PROCESSOR, stop, waiting)?;
+            lock.context("stopped while standing by: nothing was counted")?
+        }
+    };
+    let ledger = LedgerConfig {
+        directory: data_dir.path().to_owned(),
+        simulation: false,
+        adopt: options.adopt_ledger,
+    };
+    let ledger = ledger::open(&ledger, options.durability)?;
+    let before = ledger.counters();
+    if before.counted > 0 {
+        let (plays, videos) = (before.counted, ledger.standings().len());
+        note(format_args!(
+            "the ledger holds {plays} plays of {videos} videos; going on from there"
+        ));
+    }
     let processor = Processor::start(ProcessorConfig {
         consumer,
         threads,
@@ -289,21 +314,28 @@ fn process(options: cli::Process, stop: &StopToken) -> Result<()> {
         realtime_below: options.realtime_below.0,
         dashboard: DashboardClient::new(&options.dashboard_url, options.write_token),
         target,
+        ledger,
         lock,
     })?;
     select! {
         recv(processor.reached()) -> _ => {}
+        recv(processor.failed()) -> _ => {}
         recv(stop.channel()) -> _ => {}
     }
     let (processed, counts) = processor.stop();
-    RunFiles::new(data_dir.path()).write_counted(processed.consumed, &counts)?;
-    print_report(options.json, &RunReport::new(&processed, processed.seconds))?;
+    RunFiles::new(data_dir.path()).write_counted(processed.in_ledger, &counts)?;
+    print_report(options.json, &RunReport::new(&processed, processed.seconds, options.durability))?;
+    if let Some(failure) = processed.failure {
+        bail!(
+            "counting ended, and what was not counted went back to nsqd: {failure}; mend it and start again"
+        );
+    }
     if let Some(error) = processed.publish_error {
         bail!("the counts of {} videos are not published: {error}", processed.unpublished_videos);
     }
     match target {
-        Some(target) if processed.consumed < target => {
-            bail!("stopped: {} of {target} messages were consumed", processed.consumed)
+        Some(target) if processed.in_ledger < target => {
+            bail!("stopped: {} of {target} messages were consumed", processed.in_ledger)
         }
         _ => Ok(()),
     }
@@ -403,6 +435,11 @@ fn reset(mut options: cli::Reset) -> Result<()> {
         Some(url) => format!("the counts of the dashboard at {url}"),
         None => format!("the dashboard's counts in {}", options.data_dir),
     });
+    let data_dir = Path::new(&options.data_dir);
+    let with_ledger = ledger::exists(data_dir);
+    if with_ledger {
+        targets.push(format!("the processor's ledger in {}", options.data_dir));
+    }
     if !options.yes {
         confirm(&format!("This throws away {}. Go on?", targets.join(" and ")))?;
     }
@@ -411,13 +448,29 @@ fn reset(mut options: cli::Reset) -> Result<()> {
     }
     match &options.dashboard_url {
         Some(url) => DashboardClient::new(url, options.write_token).clear()?,
-        None if Path::new(&options.data_dir).is_dir() => {
-            dashboard::clear(Path::new(&options.data_dir))?
-        }
+        None if data_dir.is_dir() => dashboard::clear(data_dir)?,
         None => {}
+    }
+    if with_ledger {
+        let _lock = DataDir::open(data_dir)?.lock(PROCESSOR)?;
+        ledger::remove(data_dir, false)?;
     }
     RunFiles::new(&options.data_dir).clear()?;
     targets.iter().try_for_each(|target| print(format_args!("emptied {target}")))
+}
+
+fn dead_letters(options: &cli::DeadLetters) -> Result<()> {
+    let mut kept = 0;
+    let there = ledger::dead_letters(Path::new(&options.data_dir), |letter| {
+        kept += 1;
+        if options.json { print_json(&letter) } else { print(format_args!("{letter}")) }
+    })?;
+    if !there {
+        let dir = &options.data_dir;
+        bail!("no processor has kept a ledger in {dir}; give --data-dir the one of `process`");
+    }
+    note(format_args!("{kept} dead letters; the newest {DEAD_LETTERS_MAX} are kept"));
+    Ok(())
 }
 
 /// Asks on the terminal; without one only `--yes` will do.

@@ -3,7 +3,7 @@
 use argh::FromArgs;
 
 use crate::config::{
-    ConsumerOption, Count, HumanDuration, LogLevel, Popularity, ProducerOption, Ratio,
+    ConsumerOption, Count, Durability, HumanDuration, LogLevel, Popularity, ProducerOption, Ratio,
 };
 
 /// Counts video plays from an NSQ queue, exactly, and shows them live.
@@ -36,6 +36,8 @@ pub enum Command {
     Verify(Verify),
     /// Empties queue and dashboard.
     Reset(Reset),
+    /// Lists bodies that were no play.
+    DeadLetters(DeadLetters),
 }
 
 /// the whole simulation in one process: queue, producer, processor and dashboard; serves the page until
@@ -58,6 +60,10 @@ pub struct Run {
     /// below how many plays a video is published at once, at each change [default: 100]
     #[argh(option, default = "Count(100)")]
     pub realtime_below: Count,
+    /// what a count survives: process (kill -9 of any part) or power (a power loss, too); none is for
+    /// measurements [default: process]
+    #[argh(option, default = "Durability::default()")]
+    pub durability: Durability,
     /// start producers and processor together, instead of filling the queue first
     #[argh(switch)]
     pub real_life: bool,
@@ -165,7 +171,8 @@ pub struct Produce {
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "process", help_triggers("-h", "--help", "help"))]
 pub struct Process {
-    /// end when that many messages are counted and published [default: none, runs until Ctrl-C]
+    /// end when the ledger holds that many messages, those of earlier starts included, and they are
+    /// published [default: none, runs until Ctrl-C]
     #[argh(option)]
     pub num_messages: Option<Count>,
     /// worker threads [default: 2]
@@ -202,7 +209,17 @@ pub struct Process {
     /// the dashboard's token for writes [default: none]
     #[argh(option)]
     pub write_token: Option<String>,
-    /// directory for the processor's files [default: playcounts-data]
+    /// what a count survives: process (kill -9 of any part) or power (a power loss, too); none is for
+    /// measurements [default: process]
+    #[argh(option, default = "Durability::default()")]
+    pub durability: Durability,
+    /// wait for the data directory's processor to end, then take its place at once
+    #[argh(switch)]
+    pub standby: bool,
+    /// take a ledger that was made on another machine, whose processor will never run again
+    #[argh(switch)]
+    pub adopt_ledger: bool,
+    /// directory for the ledger and the processor's other files [default: playcounts-data]
     #[argh(option, default = "crate::config::DATA_DIR.into()")]
     pub data_dir: String,
     /// print the report as one JSON object, as the last line
@@ -256,7 +273,7 @@ pub struct Verify {
     pub log_level: LogLevel,
 }
 
-/// empties the queue and the dashboard's database; asks first
+/// empties the queue, the dashboard's database and the processor's ledger; asks first
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "reset", help_triggers("-h", "--help", "help"))]
 pub struct Reset {
@@ -275,12 +292,27 @@ pub struct Reset {
     /// the dashboard's token for writes [default: none]
     #[argh(option)]
     pub write_token: Option<String>,
-    /// directory whose dashboard database to empty [default: playcounts-data]
+    /// directory whose dashboard database and ledger to empty [default: playcounts-data]
     #[argh(option, default = "crate::config::DATA_DIR.into()")]
     pub data_dir: String,
     /// do not ask
     #[argh(switch)]
     pub yes: bool,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub log_level: LogLevel,
+}
+
+/// lists the bodies that were no play, which a processor keeps in its ledger: the newest 10000
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "dead-letters", help_triggers("-h", "--help", "help"))]
+pub struct DeadLetters {
+    /// directory of the ledger [default: playcounts-data]
+    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    pub data_dir: String,
+    /// print each with its body as one JSON object a line: "body" as text, or "body_base64"
+    #[argh(switch)]
+    pub json: bool,
     /// what to log: off, error, warn, info, debug or trace [default: warn]
     #[argh(option, default = "LogLevel::default()")]
     pub log_level: LogLevel,
@@ -345,7 +377,16 @@ pub enum EarlyExit {
 }
 
 /// Options that take no value, of any command.
-const SWITCHES: [&str; 6] = ["--real-life", "--start-nsq", "--reset", "--exit", "--json", "--yes"];
+const SWITCHES: [&str; 8] = [
+    "--real-life",
+    "--start-nsq",
+    "--reset",
+    "--exit",
+    "--json",
+    "--yes",
+    "--standby",
+    "--adopt-ledger",
+];
 
 /// Parses the arguments behind the program's name.
 ///

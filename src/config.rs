@@ -158,6 +158,40 @@ impl fmt::Display for Popularity {
     }
 }
 
+/// What a count survives once its message is finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: to measure what durability costs.
+    None,
+    /// The end of the process, by kill -9 too; the newest commits may be lost with the machine's power.
+    #[default]
+    Process,
+    /// A power loss: one fsync a commit.
+    Power,
+}
+
+impl Durability {
+    const ALL: [(&str, Self); 3] =
+        [("none", Self::None), ("process", Self::Process), ("power", Self::Power)];
+}
+
+impl FromStr for Durability {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.iter().find(|(name, _)| *name == text);
+        known
+            .map(|(_, durability)| *durability)
+            .ok_or_else(|| format!("{text:?} is none of process, power, none"))
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Self::ALL.iter().find(|(_, durability)| durability == self);
+        f.write_str(known.map_or("", |(name, _)| name))
+    }
+}
+
 /// How much to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLevel(pub log::LevelFilter);

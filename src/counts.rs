@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::api::VideoCount;
+use crate::ledger::Standing;
 
 /// Shards of the map: enough that two of a few dozen workers seldom want the same one.
 const SHARDS: usize = 64;
@@ -51,6 +52,29 @@ struct Video {
     listed: bool,
 }
 
+impl Video {
+    /// Lists a video that has changed; true if it just became due.
+    fn list(
+        &mut self,
+        id: Uuid,
+        realtime_below: u64,
+        due: &mut VecDeque<Uuid>,
+        waiting: &mut Vec<Uuid>,
+    ) -> bool {
+        if std::mem::replace(&mut self.listed, true) {
+            return false;
+        }
+        // The next count that the dashboard has not seen is `published + 1`.
+        let is_due = self.published + 1 < realtime_below;
+        if is_due {
+            due.push_back(id);
+        } else {
+            waiting.push(id);
+        }
+        is_due
+    }
+}
+
 /// How much is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -77,18 +101,32 @@ impl ShardedCounts {
         video.plays += plays;
         video.last_played_at = video.last_played_at.max(last_played_at.unwrap_or(0));
         shard.plays += plays;
-        if video.listed || plays == 0 {
-            return false;
+        plays > 0 && video.list(video_id, self.realtime_below, &mut shard.due, &mut shard.waiting)
+    }
+
+    /// Takes over a video as the ledger has it; none of it is counted yet.
+    pub fn restore(&self, standing: Standing) {
+        let Standing { video_id, plays, published, last_played_at } = standing;
+        let shard = &mut *self.shards[self.shard_of(&video_id)].lock();
+        let mut video = Video { plays, published, last_played_at, listed: false };
+        if plays > published {
+            video.list(video_id, self.realtime_below, &mut shard.due, &mut shard.waiting);
         }
-        video.listed = true;
-        // The next count that the dashboard has not seen is `published + 1`.
-        let due = video.published + 1 < self.realtime_below;
-        if due {
-            shard.due.push_back(video_id);
-        } else {
-            shard.waiting.push(video_id);
+        shard.videos.insert(video_id, video);
+        shard.plays += plays;
+    }
+
+    /// Makes every video wait for publication: the dashboard knows of none.
+    pub fn forget_published(&self) {
+        for shard in &self.shards {
+            let shard = &mut *shard.lock();
+            shard.due.clear();
+            shard.waiting.clear();
+            for (video_id, video) in &mut shard.videos {
+                (video.published, video.listed) = (0, true);
+                shard.due.push_back(*video_id);
+            }
         }
-        due
     }
 
     /// Makes all that waits for the end of the interval due.

@@ -3,15 +3,22 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use ureq::http::Response;
 use ureq::{Agent, Body};
+use uuid::Uuid;
 
 /// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most of the dashboard's error that is quoted, in characters.
 const MAX_QUOTE: usize = 200;
+
+/// What a write is answered.
+#[derive(Deserialize)]
+struct Written {
+    dashboard: Option<Uuid>,
+}
 
 /// A dashboard, by its URL.
 #[derive(Debug)]
@@ -39,11 +46,11 @@ impl DashboardClient {
         &self.url
     }
 
-    /// Posts `body` as JSON.
+    /// Posts `body` as JSON. Returns the id of the dashboard's database, which is another one once it was reset.
     ///
     /// # Errors
     /// When the dashboard cannot be reached, or its status is no success; with its reason.
-    pub fn post(&self, path: &str, body: &impl Serialize) -> Result<()> {
+    pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Option<Uuid>> {
         let mut request = self
             .agent
             .post(format!("{}{path}", self.url))
@@ -51,7 +58,8 @@ impl DashboardClient {
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        self.check(path, request.send(serde_json::to_vec(body)?))
+        let answer = self.check(path, request.send(serde_json::to_vec(body)?))?;
+        Ok(serde_json::from_str(&answer).map(|Written { dashboard }| dashboard).unwrap_or_default())
     }
 
     /// Throws away all counts.
@@ -64,17 +72,18 @@ impl DashboardClient {
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        self.check(path, request.call())
+        self.check(path, request.call()).map(drop)
     }
 
-    fn check(&self, path: &str, response: Result<Response<Body>, ureq::Error>) -> Result<()> {
+    /// The body of an answer that is a success.
+    fn check(&self, path: &str, response: Result<Response<Body>, ureq::Error>) -> Result<String> {
         let mut response = response.with_context(|| format!("no dashboard at {}", self.url))?;
         let status = response.status();
-        let text = response.body_mut().read_to_string();
+        let text = response.body_mut().read_to_string().unwrap_or_default();
         if status.is_success() {
-            return Ok(());
+            return Ok(text);
         }
-        let text: String = text.unwrap_or_default().chars().take(MAX_QUOTE).collect();
+        let text: String = text.chars().take(MAX_QUOTE).collect();
         bail!("{}{path} answered {status}: {text}", self.url);
     }
 }

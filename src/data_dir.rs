@@ -9,6 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use nsq_protocol::thread::StopToken;
+
+/// The role of a processor: one for each ledger.
+pub const PROCESSOR: &str = "processor";
+
+/// How often a standby looks whether the owner is gone.
+const STANDBY_RETRY: Duration = Duration::from_millis(20);
 
 /// The most of a lock file that is read to name its owner: a pid has at most 10 digits.
 const PID_MAX: u64 = 20;
@@ -63,53 +70,89 @@ impl DataDir {
     /// # Errors
     /// One line that names the owner's pid, or the operating system's reason.
     pub fn lock(&self, role: &str) -> Result<Lock> {
+        let (_source, never) = nsq_protocol::thread::stop_pair();
+        let deadline = Instant::now() + LOCK_GRACE;
+        let mut file = self.open_lock(role)?;
+        loop {
+            if self.try_lock(&mut file, role)? {
+                return Ok(Lock { _file: file });
+            }
+            if Instant::now() > deadline {
+                return Err(self.taken(role, &file));
+            }
+            never.wait(LOCK_RETRY);
+        }
+    }
+
+    /// As [`DataDir::lock`], but waits until the owner is gone; `None` after `stop`. `waiting` gets the reason once.
+    ///
+    /// # Errors
+    /// The operating system's reason.
+    pub fn lock_when_free(
+        &self,
+        role: &str,
+        stop: &StopToken,
+        waiting: impl FnOnce(String),
+    ) -> Result<Option<Lock>> {
+        let mut file = self.open_lock(role)?;
+        let mut waiting = Some(waiting);
+        // The kernel has a call that blocks until the lock is free, but none that a stop can end.
+        while !self.try_lock(&mut file, role)? {
+            if let Some(waiting) = waiting.take() {
+                waiting(self.owner(role, &file));
+            }
+            if stop.wait(STANDBY_RETRY) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Lock { _file: file }))
+    }
+
+    fn open_lock(&self, role: &str) -> Result<File> {
         let path = self.path.join(format!("{role}.lock"));
-        // Not truncated: until the lock is held the pid inside is the owner's.
-        let mut file = OpenOptions::new()
+        OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
+            // Until the lock is held the pid inside is the owner's.
             .truncate(false)
             .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        let (_source, never) = nsq_protocol::thread::stop_pair();
-        let deadline = Instant::now() + LOCK_GRACE;
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    never.wait(LOCK_RETRY);
-                }
-                Err(TryLockError::WouldBlock) => return Err(self.taken(role, &file)),
-                Err(TryLockError::Error(error)) => {
-                    return Err(error).with_context(|| {
-                        format!(
-                            "cannot lock {}; give --data-dir a directory on a local disk",
-                            path.display()
-                        )
-                    });
-                }
+            .with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    /// Takes the lock and writes our pid into the file; false if another holds it.
+    fn try_lock(&self, file: &mut File, role: &str) -> Result<bool> {
+        let shown = || self.path.join(format!("{role}.lock")).display().to_string();
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| {
+                    format!("cannot lock {}; give --data-dir a directory on a local disk", shown())
+                });
             }
         }
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| write!(file, "{}", std::process::id()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Lock { _file: file })
+            .with_context(|| format!("cannot write {}", shown()))?;
+        Ok(true)
     }
 
     fn taken(&self, role: &str, file: &File) -> anyhow::Error {
+        anyhow!("{}; stop it or give --data-dir another directory", self.owner(role, file))
+    }
+
+    /// Who holds the lock.
+    fn owner(&self, role: &str, mut file: &File) -> String {
         let mut pid = String::new();
-        // The owner is only named for convenience: without its pid the refusal stands all the same.
-        let read = file.take(PID_MAX).read_to_string(&mut pid);
+        // The owner is only named for convenience: without its pid it is one all the same.
+        let read = file.rewind().and_then(|()| file.take(PID_MAX).read_to_string(&mut pid));
         let owner = match pid.trim().parse::<u32>() {
             Ok(pid) if read.is_ok() => format!(" (pid {pid})"),
             _ => String::new(),
         };
-        anyhow!(
-            "another {role}{owner} uses the data directory {}; stop it or give --data-dir another directory",
-            self.path.display()
-        )
+        format!("another {role}{owner} uses the data directory {}", self.path.display())
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::api::ConsumptionTimes;
+use crate::config::Durability;
 use crate::process::ProcessorReport;
 use crate::produce::ProductionReport;
 
@@ -34,19 +35,27 @@ pub struct RunReport {
     pub dashboard_plays: Option<u64>,
     /// Whether the counts of all parts agree, where known.
     pub verified: Option<bool>,
+    /// Plays whose producer had sent them before in vain.
+    pub recovered: u64,
+    /// Repeats that told another video than the play that was counted.
+    pub conflicting_duplicates: u64,
     /// Plays without an identity. Only in the text.
     #[serde(skip)]
     pub unidentified: u64,
+    /// What a count survives. Only in the text.
+    #[serde(skip)]
+    pub durability: Durability,
 }
 
 impl RunReport {
     /// The report of a processor that took `seconds`.
-    pub fn new(processed: &ProcessorReport, seconds: f64) -> Self {
+    pub fn new(processed: &ProcessorReport, seconds: f64, durability: Durability) -> Self {
+        let counters = &processed.counters;
         Self {
             messages: processed.consumed,
-            counted: processed.counted,
-            duplicates: processed.duplicates,
-            rejected: processed.rejected,
+            counted: counters.counted,
+            duplicates: counters.duplicates,
+            rejected: counters.rejected,
             videos: processed.videos,
             seconds,
             messages_per_second: rate(processed.consumed, seconds),
@@ -54,7 +63,10 @@ impl RunReport {
             published_messages: processed.published_messages,
             dashboard_plays: None,
             verified: None,
-            unidentified: processed.unidentified,
+            recovered: counters.recovered,
+            conflicting_duplicates: counters.conflicting,
+            unidentified: counters.by_message,
+            durability,
         }
     }
 }
@@ -77,6 +89,10 @@ impl fmt::Display for RunReport {
             grouped(*duplicates),
             grouped(*rejected)
         )?;
+        if self.recovered > 0 {
+            let plays = grouped(self.recovered);
+            writeln!(f, "  recovered    {plays} plays that were lost on their way and sent again")?;
+        }
         if self.unidentified > 0 {
             let plays = grouped(self.unidentified);
             writeln!(f, "  unidentified {plays} plays: repeats known by nsqd's message ID only")?;
@@ -94,10 +110,12 @@ impl fmt::Display for RunReport {
         if let Some(verified) = self.verified {
             write!(f, "\n  verified     {}", if verified { "yes" } else { "NO" })?;
         }
-        write!(
-            f,
-            "\n  durability   none yet: counts live in memory until published, a message is finished once counted"
-        )
+        let survives = match self.durability {
+            Durability::None => "none: the counts were in memory only",
+            Durability::Process => "process: a count survives kill -9 of any part",
+            Durability::Power => "power: a count survives a power loss, too",
+        };
+        write!(f, "\n  durability   {survives}")
     }
 }
 

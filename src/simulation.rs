@@ -12,10 +12,11 @@ use nsq_protocol::thread::StopToken;
 use nsq_protocol::{ChannelName, ConsumerConfig, Producer, ProducerConfig, TopicName};
 
 use crate::broker::{Broker, BrokerConfig};
-use crate::config::{ConsumerOption, ProducerOption};
+use crate::config::{ConsumerOption, Durability, ProducerOption};
 use crate::dashboard::{Dashboard, DashboardConfig, QueueDepth};
 use crate::dashboard_client::DashboardClient;
-use crate::data_dir::{DataDir, Lock};
+use crate::data_dir::{DataDir, Lock, PROCESSOR};
+use crate::ledger::{self, LedgerConfig};
 use crate::nsqd::Nsqd;
 use crate::process::{Processor, ProcessorConfig, ProcessorReport};
 use crate::produce::{Production, ProductionConfig, ProductionReport};
@@ -68,6 +69,8 @@ pub struct RunConfig {
     pub update_interval: Duration,
     /// Up to how many plays a video is published at each change.
     pub realtime_below: u64,
+    /// What a count survives.
+    pub durability: Durability,
     /// Start producers and processor together.
     pub real_life: bool,
     /// Where the page is.
@@ -115,7 +118,8 @@ pub fn run(
     started: impl FnOnce(&str),
 ) -> Result<FinishedRun> {
     let data_dir = DataDir::open(&config.data_dir)?;
-    let lock = data_dir.lock("processor")?;
+    let lock = data_dir.lock(PROCESSOR)?;
+    ledger::remove(data_dir.path(), true)?;
     let files = RunFiles::new(data_dir.path());
     files.clear()?;
     let broker = RunningBroker::start(config, &data_dir)?;
@@ -125,7 +129,7 @@ pub fn run(
     let (produced, processed) = Parts::new(config, &broker, &dashboard, lock).drive(stop)?;
     let seconds = start.elapsed().as_secs_f64();
     files.write_produced(&produced.counts)?;
-    let mut report = RunReport::new(&processed.report, seconds);
+    let mut report = RunReport::new(&processed.report, seconds, config.durability);
     files.write_counted(processed.report.consumed, &processed.counts)?;
     report.dashboard_plays = Some(dashboard.totals().plays);
     let verification = files.verify()?;
@@ -136,6 +140,8 @@ pub fn run(
             "stopped: {} of {wanted} plays were produced, {} counted",
             produced.messages, report.counted
         ))
+    } else if let Some(failure) = processed.report.failure {
+        Some(format!("counting ended: {failure}"))
     } else if let Some(error) = processed.report.publish_error {
         let videos = processed.report.unpublished_videos;
         Some(format!("the counts of {videos} videos are not published: {error}"))
@@ -286,12 +292,15 @@ impl<'a> Parts<'a> {
     }
 
     fn next_event(&self, stop: &StopToken) -> Event {
-        let (none, silent): (Receiver<()>, Receiver<()>) = (never(), never());
+        let (none, silent, deaf): (Receiver<()>, Receiver<()>, Receiver<()>) =
+            (never(), never(), never());
         let produced = self.production.as_ref().map_or(&none, Production::running);
         let consumed = self.processor.as_ref().map_or(&silent, Processor::reached);
+        let failed = self.processor.as_ref().map_or(&deaf, Processor::failed);
         select! {
             recv(produced) -> _ => Event::Produced,
             recv(consumed) -> _ => Event::Consumed,
+            recv(failed) -> _ => Event::Stopped,
             recv(stop.channel()) -> _ => Event::Stopped,
             default(TICK) => Event::Tick,
         }
@@ -318,6 +327,8 @@ impl<'a> Parts<'a> {
         consumer.nsqd_addresses = self.nsqds.clone();
         consumer.max_in_flight = config.max_in_flight.saturating_mul(self.nsqds.len() as u32);
         ConsumerOption::apply(&config.consumer_options, &mut consumer)?;
+        let ledger =
+            LedgerConfig { directory: config.data_dir.clone(), simulation: true, adopt: false };
         let processor = Processor::start(ProcessorConfig {
             consumer,
             threads: config.threads,
@@ -325,6 +336,7 @@ impl<'a> Parts<'a> {
             realtime_below: config.realtime_below,
             dashboard: DashboardClient::new(&self.dashboard_url, config.write_token.clone()),
             target: Some(config.production.messages),
+            ledger: ledger::open(&ledger, config.durability)?,
             lock: self.lock.take().context("a run has one processor")?,
         })?;
         self.processor = Some(processor);

@@ -1,13 +1,15 @@
 //! Which plays are counted already (pure).
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::ops::Range;
 
 use foldhash::fast::RandomState;
 use nsq_protocol::MessageId;
 use uuid::Uuid;
 
 use super::seq_set::SeqSet;
-use crate::play::PlayIdentity;
+use crate::play::{Play, PlayIdentity};
 
 /// Producers whose plays are told apart by their identity. Each start of a producer is one; a stranger who draws a new
 /// id for every play must not fill the memory.
@@ -15,15 +17,26 @@ const MAX_PRODUCERS: usize = 100_000;
 
 /// Message IDs that are remembered for plays without an identity; at least that many, at most twice as many. About
 /// 80 MB at the most.
-const MESSAGE_WINDOW: usize = 1 << 20;
+pub(super) const MESSAGE_WINDOW: usize = 1 << 20;
+
+/// Of how many of the newest plays the video is remembered, to tell a repeat from another play of the same number.
+/// 512 KiB.
+const VIDEO_WINDOW: usize = 1 << 16;
 
 /// A message as one nsqd knows it: two nsqds may use the same ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageKey {
-    /// Which nsqd, as a hash of its address.
+    /// Which nsqd: [`nsqd_hash`] of its address.
     pub nsqd: u64,
     /// Its ID there.
     pub id: MessageId,
+}
+
+/// An nsqd's address as a number that stays the same over restarts and releases (64-bit FNV-1a).
+pub fn nsqd_hash(address: &str) -> u64 {
+    address.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// What is known of a play that has come.
@@ -31,8 +44,21 @@ pub struct MessageKey {
 pub enum Seen {
     /// It was not counted before.
     New,
+    /// Nor was it, as far as the newest message IDs tell: it has no identity.
+    NewByMessage,
     /// It was: the same producer and number, or the same message.
     Duplicate,
+    /// Its producer and number were counted before, for another video: the first stands.
+    Conflicting,
+}
+
+/// What [`Dedupe`] has learned since it was last asked: what the ledger writes down.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Learned {
+    /// Numbers of plays by producer: runs, disjoint and ascending.
+    pub producers: Vec<(Uuid, Vec<Range<u64>>)>,
+    /// Messages whose plays had no identity, in the order they came.
+    pub messages: Vec<MessageKey>,
 }
 
 /// The plays that are counted, by identity: exact, without a time window. For plays without one, the newest messages.
@@ -40,12 +66,23 @@ pub enum Seen {
 pub struct Dedupe {
     max_producers: usize,
     message_window: usize,
-    producers: HashMap<Uuid, SeqSet, RandomState>,
+    producers: HashMap<Uuid, Producer, RandomState>,
+    /// Those with something `fresh`.
+    touched: Vec<Uuid>,
     /// The newest message IDs, and those before them.
     messages: HashSet<MessageKey, RandomState>,
     older_messages: HashSet<MessageKey, RandomState>,
-    /// Plays that only the window of messages protects from being counted twice.
-    by_message_only: u64,
+    fresh_messages: Vec<MessageKey>,
+    /// For the newest plays, each at the place its identity's hash gives: the rest of that hash, and the video's.
+    videos: Box<[(u32, u32)]>,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Producer {
+    counted: SeqSet,
+    /// What was added since [`Dedupe::take_learned`]: runs in the order they came.
+    fresh: Vec<Range<u64>>,
 }
 
 impl Default for Dedupe {
@@ -65,39 +102,108 @@ impl Dedupe {
             max_producers,
             message_window,
             producers: HashMap::default(),
+            touched: Vec::new(),
             messages: HashSet::default(),
             older_messages: HashSet::default(),
-            by_message_only: 0,
+            fresh_messages: Vec::new(),
+            videos: vec![(0, 0); VIDEO_WINDOW].into(),
+            hasher: RandomState::default(),
         }
     }
 
     /// Remembers a play, which came with that message.
-    pub fn insert(&mut self, identity: Option<PlayIdentity>, message: MessageKey) -> Seen {
-        let fresh = match identity {
-            Some(PlayIdentity { producer, seq }) if self.knows(&producer) => {
-                self.producers.entry(producer).or_default().insert(seq)
-            }
-            _ => self.insert_message(message),
+    pub fn insert(&mut self, play: &Play, message: MessageKey) -> Seen {
+        let Some(identity) = self.usable(play) else {
+            let fresh = self.insert_message(message);
+            return if fresh { Seen::NewByMessage } else { Seen::Duplicate };
         };
-        if fresh { Seen::New } else { Seen::Duplicate }
+        let producer = self.producers.entry(identity.producer).or_default();
+        let fresh = producer.counted.insert(identity.seq);
+        if fresh {
+            if producer.fresh.is_empty() {
+                self.touched.push(identity.producer);
+            }
+            match producer.fresh.last_mut() {
+                Some(run) if run.end == identity.seq => run.end += 1,
+                _ => producer.fresh.push(identity.seq..identity.seq + 1),
+            }
+        }
+        self.compare_video(fresh, identity, play.video_id)
     }
 
-    /// Plays that only the window of messages protects from being counted twice.
-    pub fn by_message_only(&self) -> u64 {
-        self.by_message_only
+    /// Remembers a message whose play has no identity, or that holds no play; false if it was remembered.
+    pub fn insert_message(&mut self, message: MessageKey) -> bool {
+        let fresh = self.remember(message);
+        if fresh {
+            self.fresh_messages.push(message);
+        }
+        fresh
     }
 
-    /// The number below which every play of that producer is counted.
-    pub fn watermark(&self, producer: &Uuid) -> u64 {
-        self.producers.get(producer).map_or(0, SeqSet::watermark)
+    /// What was learned since the last call.
+    pub fn take_learned(&mut self) -> Learned {
+        let runs = |producers: &mut HashMap<Uuid, Producer, RandomState>, id: &Uuid| {
+            let mut runs =
+                producers.get_mut(id).map(|producer| std::mem::take(&mut producer.fresh))?;
+            runs.sort_unstable_by_key(|run| run.start);
+            runs.dedup_by(|run, before| {
+                let touches = run.start == before.end;
+                before.end = if touches { run.end } else { before.end };
+                touches
+            });
+            Some(runs)
+        };
+        let producers = self
+            .touched
+            .drain(..)
+            .filter_map(|id| runs(&mut self.producers, &id).map(|runs| (id, runs)))
+            .collect();
+        Learned { producers, messages: std::mem::take(&mut self.fresh_messages) }
     }
 
-    fn knows(&self, producer: &Uuid) -> bool {
-        self.producers.len() < self.max_producers || self.producers.contains_key(producer)
+    /// Learns again what was written down: as [`Dedupe::insert`], but nothing of it is new.
+    pub fn learn(&mut self, producer: Uuid, runs: impl IntoIterator<Item = Range<u64>>) {
+        let counted = &mut self.producers.entry(producer).or_default().counted;
+        runs.into_iter().for_each(|run| counted.insert_run(run));
     }
 
-    fn insert_message(&mut self, message: MessageKey) -> bool {
-        self.by_message_only += 1;
+    /// Learns a message again.
+    pub fn learn_message(&mut self, message: MessageKey) {
+        self.remember(message);
+    }
+
+    /// The plays of a producer that are counted; `None` of one that is not known.
+    pub fn counted(&self, producer: &Uuid) -> Option<&SeqSet> {
+        self.producers.get(producer).map(|producer| &producer.counted)
+    }
+
+    /// Every producer that is known.
+    pub fn producers(&self) -> impl Iterator<Item = (&Uuid, &SeqSet)> {
+        self.producers.iter().map(|(id, producer)| (id, &producer.counted))
+    }
+
+    /// The identity, if its producer is known or may still become so.
+    fn usable(&self, play: &Play) -> Option<PlayIdentity> {
+        play.identity.filter(|identity| {
+            self.producers.len() < self.max_producers
+                || self.producers.contains_key(&identity.producer)
+        })
+    }
+
+    /// Remembers the video of a fresh play; holds a repeat against it.
+    fn compare_video(&mut self, fresh: bool, identity: PlayIdentity, video: Uuid) -> Seen {
+        let hash = self.hasher.hash_one((identity.producer.as_u128(), identity.seq));
+        let entry = ((hash >> 32) as u32, video.as_u128() as u32 ^ (video.as_u128() >> 64) as u32);
+        let place = &mut self.videos[hash as usize % VIDEO_WINDOW];
+        if fresh {
+            *place = entry;
+            return Seen::New;
+        }
+        if place.0 == entry.0 && place.1 != entry.1 { Seen::Conflicting } else { Seen::Duplicate }
+    }
+
+    /// False if the message is remembered already.
+    fn remember(&mut self, message: MessageKey) -> bool {
         if self.older_messages.contains(&message) || !self.messages.insert(message) {
             return false;
         }
@@ -116,38 +222,74 @@ mod tests {
         MessageKey { nsqd: 1, id: MessageId::from_u64(id) }
     }
 
+    fn play(video: u128, identity: Option<(u128, u64)>) -> Play {
+        let identity = identity
+            .map(|(producer, seq)| PlayIdentity { producer: Uuid::from_u128(producer), seq });
+        Play { video_id: Uuid::from_u128(video), enqueued_at_ns: None, identity, resent: false }
+    }
+
     #[test]
     fn an_identity_counts_once_whatever_message_brings_it() {
         let mut dedupe = Dedupe::new();
-        let identity =
-            |producer, seq| Some(PlayIdentity { producer: Uuid::from_u128(producer), seq });
-        assert_eq!(dedupe.insert(identity(1, 0), message(1)), Seen::New);
-        assert_eq!(dedupe.insert(identity(1, 0), message(2)), Seen::Duplicate);
-        assert_eq!(dedupe.insert(identity(1, 1), message(1)), Seen::New);
-        assert_eq!(dedupe.insert(identity(2, 0), message(1)), Seen::New);
-        assert_eq!((dedupe.watermark(&Uuid::from_u128(1)), dedupe.by_message_only()), (2, 0));
+        for (producer, seq, id, seen) in [
+            (1, 0, 1, Seen::New),
+            (1, 0, 2, Seen::Duplicate),
+            (1, 1, 1, Seen::New),
+            (2, 0, 1, Seen::New),
+        ] {
+            assert_eq!(dedupe.insert(&play(7, Some((producer, seq))), message(id)), seen);
+        }
+        let counted = dedupe.counted(&Uuid::from_u128(1)).unwrap();
+        assert_eq!(counted.watermark(), 2);
+        assert!(dedupe.take_learned().messages.is_empty());
+    }
+
+    #[test]
+    fn of_two_videos_with_one_identity_the_first_counts() {
+        let mut dedupe = Dedupe::new();
+        assert_eq!(dedupe.insert(&play(7, Some((1, 0))), message(1)), Seen::New);
+        assert_eq!(dedupe.insert(&play(8, Some((1, 0))), message(2)), Seen::Conflicting);
+        assert_eq!(dedupe.insert(&play(7, Some((1, 0))), message(3)), Seen::Duplicate);
     }
 
     #[test]
     fn without_an_identity_the_newest_messages_count_once() {
         let window = 1000;
         let mut dedupe = Dedupe::with_limits(10, window as usize);
-        assert!((0..window).all(|id| dedupe.insert(None, message(id)) == Seen::New));
-        assert_eq!(dedupe.insert(None, message(0)), Seen::Duplicate);
-        assert!((window..2 * window).all(|id| dedupe.insert(None, message(id)) == Seen::New));
-        assert_eq!(dedupe.insert(None, message(window)), Seen::Duplicate);
-        assert_eq!(dedupe.by_message_only(), 2 * window + 2);
+        let mut insert = |id| dedupe.insert(&play(7, None), message(id));
+        assert!((0..window).all(|id| insert(id) == Seen::NewByMessage));
+        assert_eq!(insert(0), Seen::Duplicate);
+        assert!((window..2 * window).all(|id| insert(id) == Seen::NewByMessage));
+        assert_eq!(insert(window), Seen::Duplicate);
         assert!(dedupe.messages.len() + dedupe.older_messages.len() <= 2 * window as usize);
+        assert_eq!(dedupe.take_learned().messages.len() as u64, 2 * window);
     }
 
     #[test]
     fn strangers_with_ever_new_ids_do_not_fill_the_memory() {
         let mut dedupe = Dedupe::with_limits(100, 1000);
         for producer in 0..200 {
-            let identity = PlayIdentity { producer: Uuid::from_u128(producer.into()), seq: 0 };
-            assert_eq!(dedupe.insert(Some(identity), message(producer)), Seen::New);
-            assert_eq!(dedupe.insert(Some(identity), message(producer)), Seen::Duplicate);
+            let play = play(7, Some((producer.into(), 0)));
+            let new = if producer < 100 { Seen::New } else { Seen::NewByMessage };
+            assert_eq!(dedupe.insert(&play, message(producer)), new);
+            assert_eq!(dedupe.insert(&play, message(producer)), Seen::Duplicate);
         }
         assert_eq!(dedupe.producers.len(), 100);
+    }
+
+    #[test]
+    fn what_is_learned_is_said_once_in_order() {
+        let mut dedupe = Dedupe::new();
+        for seq in [5, 6, 0, 1, 9, 2, 7, 6] {
+            dedupe.insert(&play(7, Some((1, seq))), message(seq));
+        }
+        let producer = Uuid::from_u128(1);
+        let learned = dedupe.take_learned();
+        assert_eq!(learned.producers, [(producer, vec![0..3, 5..8, 9..10])]);
+        assert_eq!(dedupe.take_learned(), Learned::default());
+        let mut other = Dedupe::new();
+        learned.producers.into_iter().for_each(|(id, runs)| other.learn(id, runs));
+        assert_eq!(other.counted(&producer), dedupe.counted(&producer));
+        assert_eq!(other.take_learned(), Learned::default());
     }
 }

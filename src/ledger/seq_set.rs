@@ -266,7 +266,7 @@ mod tests {
         let mut set = SeqSet::new();
         set.insert_run(5..100_000_000);
         assert!(set.window.len() as u64 <= 1);
-        assert_eq!(set.runs().collect::<Vec<_>>(), [5..100_000_000]);
+        assert!(set.runs().eq(std::iter::once(5..100_000_000)));
         assert!(!set.contains(4) && set.contains(5) && !set.contains(100_000_000));
         set.insert_run(0..7);
         set.insert_run(99_999_990..100_000_010);
@@ -286,7 +286,7 @@ mod tests {
                 let before: Vec<_> = set.runs().collect();
                 set.insert_run(start..start + len);
                 let after: Vec<_> = set.runs().collect();
-                let joined = before.iter().cloned().chain([start..start + len]).filter(|run| !run.is_empty());
+                let joined = before.iter().cloned().chain(std::iter::once(start..start + len)).filter(|run| !run.is_empty());
                 prop_assert!(joined.clone().all(|run| after.iter().any(|all| all.start <= run.start && run.end <= all.end)));
                 let bounds: std::collections::HashSet<u64> = joined.flat_map(|run| [run.start, run.end]).collect();
                 prop_assert!(after.iter().all(|run| bounds.contains(&run.start) && bounds.contains(&run.end)));

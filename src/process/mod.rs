@@ -1,9 +1,10 @@
-//! The processor: consumer → workers → sharded map → publisher.
+//! The processor: consumer → workers → ledger → sharded map → publisher.
 //!
-//! Threads: the consumer's own, `worker-0` … that decode and count, and `publisher`, the timer thread that tells
-//! the dashboard what changed. Counts, and which plays are counted, live in memory: a message is finished once it is
-//! counted, and what was counted but not published is lost with the process (the durable ledger will change that).
+//! Threads: the consumer's own, `worker-0` … that decode, `ledger` that commits, counts and finishes the messages, and
+//! `publisher`, the timer thread that tells the dashboard what changed. A message is finished once what it brought is
+//! durable; the map holds committed counts only, and only they are published.
 
+mod commit;
 mod publish;
 mod stats;
 mod worker;
@@ -14,24 +15,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, bounded};
-use foldhash::fast::RandomState;
 use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
 use nsq_protocol::{Consumer, ConsumerConfig};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::api::ConsumptionTimes;
+use crate::api::{Confirmed, ConsumptionTimes};
 use crate::counts::{ShardedCounts, Totals};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::Lock;
-use crate::ledger::Dedupe;
+use crate::ledger::{Counters, Ledger};
+use commit::{Committer, SharedLedger};
 use publish::{PublishReport, Publisher};
 pub use stats::Progress;
 use stats::Stats;
-use worker::Worker;
+
+/// Batches that wait for the ledger, beyond those that the workers hold. Full: the workers wait, then the consumer's
+/// connections, and RDY falls.
+const DECODED_MAX: usize = 64;
 
 /// What to process, and where the counts go.
-#[derive(Debug)]
 pub struct ProcessorConfig {
     /// Where the plays come from.
     pub consumer: ConsumerConfig,
@@ -43,8 +46,10 @@ pub struct ProcessorConfig {
     pub realtime_below: u64,
     /// Where the counts go.
     pub dashboard: DashboardClient,
-    /// Signals on [`Processor::reached`] once that many messages were consumed.
+    /// Signals on [`Processor::reached`] once the ledger holds that many messages, counted or rejected.
     pub target: Option<u64>,
+    /// Where the counts are kept.
+    pub ledger: Box<dyn Ledger>,
     /// The right to be the one processor on its data directory.
     pub lock: Lock,
 }
@@ -54,14 +59,10 @@ pub struct ProcessorConfig {
 pub struct ProcessorReport {
     /// Messages consumed, each once: counted + rejected.
     pub consumed: u64,
-    /// Plays counted.
-    pub counted: u64,
-    /// Plays that had been counted before.
-    pub duplicates: u64,
-    /// Plays without an identity, which only the newest messages' IDs protect from being counted twice.
-    pub unidentified: u64,
-    /// Bodies that were no play.
-    pub rejected: u64,
+    /// By outcome.
+    pub counters: Counters,
+    /// What the ledger holds, counted or rejected: `consumed`, and what earlier starts have left.
+    pub in_ledger: u64,
     /// Videos with at least one play.
     pub videos: u64,
     /// From the first message to the last one counted.
@@ -74,6 +75,8 @@ pub struct ProcessorReport {
     pub unpublished_videos: usize,
     /// Why not.
     pub publish_error: Option<String>,
+    /// Why it stopped counting by itself: the ledger could not be written.
+    pub failure: Option<String>,
 }
 
 /// A processor at work. Dropped without [`Processor::stop`], it ends the same way and reports nothing.
@@ -81,66 +84,81 @@ pub struct Processor {
     // The order of the fields is the order in which a drop ends them; each must end before the next is joined.
     consumer: Consumer,
     workers: Vec<OwnedThread<()>>,
+    committer: OwnedThread<()>,
     stop_publisher: StopSource,
     publisher: OwnedThread<PublishReport>,
-    dedupe: Arc<Mutex<Dedupe>>,
+    ledger: SharedLedger,
     counts: Arc<ShardedCounts>,
     stats: Arc<Stats>,
     reached: Receiver<()>,
+    failed: Receiver<()>,
     _lock: Lock,
 }
 
 impl Processor {
-    /// Connects to every nsqd and starts the threads.
+    /// Takes over the ledger's counts, connects to every nsqd and starts the threads.
     ///
     /// # Errors
     /// When no nsqd answers as one, or the operating system refuses a thread.
     pub fn start(config: ProcessorConfig) -> Result<Self> {
+        let ProcessorConfig { ledger, .. } = config;
         let counts = Arc::new(ShardedCounts::new(config.realtime_below));
+        ledger.standings().into_iter().for_each(|standing| counts.restore(standing));
         let (reached_tx, reached) = bounded(1);
-        let stats = Arc::new(Stats::new(config.threads, config.target, reached_tx));
+        let (failed_tx, failed) = bounded(1);
+        let stats = Arc::new(Stats::new(ledger.counters(), config.target, reached_tx));
         // One slot is all it takes: "something became due" need not be said twice.
         let (wake_tx, wake) = bounded(1);
         let (stop_publisher, stop) = stop_pair();
+        let (processor, version) = (ledger.processor(), ledger.first_version());
+        let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let publisher = Publisher::new(publish::PublisherConfig {
-            processor: Uuid::new_v4(),
+            processor,
+            first_version: version,
             dashboard: config.dashboard,
             update_interval: config.update_interval,
+            ledger: ledger.clone(),
             counts: counts.clone(),
             stats: stats.clone(),
             wake,
             stop,
         });
+        let (decoded_tx, decoded) = bounded(DECODED_MAX);
+        let committer = Committer {
+            inbox: decoded,
+            ledger: ledger.clone(),
+            counts: counts.clone(),
+            stats: stats.clone(),
+            wake: wake_tx,
+            failed: failed_tx,
+        };
         let consumer = Consumer::start(config.consumer)?;
         let publisher = OwnedThread::spawn("publisher", move || publisher.run())
             .context("cannot start the publisher thread")?;
-        let dedupe = Arc::new(Mutex::new(Dedupe::new()));
-        let mut processor = Self {
+        let committer = OwnedThread::spawn("ledger", move || committer.run())
+            .context("cannot start the ledger thread")?;
+        let mut workers = Vec::new();
+        for index in 0..config.threads.get() {
+            let (batches, decoded) = (consumer.batches(), decoded_tx.clone());
+            let worker = OwnedThread::spawn(&format!("worker-{index}"), move || {
+                worker::run(&batches, &decoded)
+            })
+            .context("cannot start a worker thread")?;
+            workers.push(worker);
+        }
+        Ok(Self {
             consumer,
-            workers: Vec::new(),
+            workers,
+            committer,
             stop_publisher,
             publisher,
-            dedupe,
+            ledger,
             counts,
             stats,
             reached,
+            failed,
             _lock: config.lock,
-        };
-        let shared = worker::Shared {
-            dedupe: processor.dedupe.clone(),
-            counts: processor.counts.clone(),
-            stats: processor.stats.clone(),
-            wake: wake_tx,
-            hasher: RandomState::default(),
-        };
-        for index in 0..config.threads.get() {
-            let batches = processor.consumer.batches();
-            let worker = Worker::new(index, batches, shared.clone());
-            let worker = OwnedThread::spawn(&format!("worker-{index}"), move || worker.run())
-                .context("cannot start a worker thread")?;
-            processor.workers.push(worker);
-        }
-        Ok(processor)
+        })
     }
 
     /// How far it has come.
@@ -153,45 +171,63 @@ impl Processor {
         self.counts.totals()
     }
 
-    /// Gets one message once the target was consumed.
+    /// Gets one message once the target is reached.
     pub fn reached(&self) -> &Receiver<()> {
         &self.reached
     }
 
-    /// Stops in order: the consumer takes no more and answers what it holds, the workers count it, the publisher
-    /// sends the last batches. Returns every video's plays with the report.
+    /// Gets one message when the ledger cannot be written: nothing is counted any more, and it should be stopped.
+    pub fn failed(&self) -> &Receiver<()> {
+        &self.failed
+    }
+
+    /// Answers which plays of a producer are counted for good, for as long as it is kept.
+    pub fn confirmations(&self) -> impl Fn(&Uuid) -> Confirmed + Send + Sync + 'static {
+        let ledger = self.ledger.clone();
+        move |producer| ledger.lock().confirmed(producer)
+    }
+
+    /// Stops in order: the consumer takes no more and answers what it holds, the workers decode it, the ledger
+    /// commits it, the publisher sends the last batches. Returns every video's plays with the report.
     pub fn stop(self) -> (ProcessorReport, Vec<(Uuid, u64)>) {
         let Self {
             consumer,
             workers,
+            committer,
             publisher,
             stop_publisher,
-            dedupe,
+            ledger,
             counts,
             stats,
             reached: _,
+            failed: _,
             _lock,
         } = self;
-        // 1. CLS; what is in flight still reaches the workers, which end with the last batch.
+        // 1. CLS; what is in flight still reaches the workers, which end with the last batch, and then the ledger.
         consumer.stop();
         workers.into_iter().for_each(OwnedThread::join);
+        committer.join();
         drop(consumer);
         // 2. All is counted: the last batches.
         drop(stop_publisher);
         let published = publisher.join();
+        // 3. What was published, so that the next start does not tell it again.
+        if let Err(error) = ledger.lock().close() {
+            log::warn!("the next start will publish again what was published: {error:#}");
+        }
         let progress = stats.progress();
+        let in_ledger = ledger.lock().counters();
         let report = ProcessorReport {
             consumed: progress.consumed(),
-            counted: progress.counted,
-            duplicates: progress.duplicates,
-            unidentified: dedupe.lock().by_message_only(),
-            rejected: progress.rejected,
+            counters: progress.counters,
+            in_ledger: in_ledger.counted + in_ledger.rejected,
             videos: counts.totals().videos,
             seconds: progress.seconds,
             consumption_ms: stats.consumption_times(),
             published_messages: published.messages,
             unpublished_videos: counts.unpublished(),
             publish_error: published.error,
+            failure: stats.failure(),
         };
         (report, counts.all())
     }

@@ -8,14 +8,19 @@ use crossbeam_channel::{Receiver, at, select};
 use nsq_protocol::thread::StopToken;
 use uuid::Uuid;
 
+use super::commit::SharedLedger;
 use super::stats::Stats;
-use crate::api::{ConsumptionReport, CountsUpdate};
+use crate::api::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, CountsUpdate};
 use crate::batch::PublishRules;
 use crate::counts::ShardedCounts;
 use crate::dashboard_client::DashboardClient;
 
 /// How often the dashboard hears how the processor fares.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// The least time between two rounds of telling which producers' plays are counted: how much later than its count a
+/// play leaves its producer's outbox.
+const CONFIRM_EVERY: Duration = Duration::from_millis(100);
 
 /// The pause behind the first failure; it doubles with each, up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
@@ -28,11 +33,14 @@ const LAST_TRIES: Duration = Duration::from_secs(10);
 
 pub(super) struct PublisherConfig {
     pub(super) processor: Uuid,
+    /// The version of the first message.
+    pub(super) first_version: u64,
     pub(super) dashboard: DashboardClient,
     pub(super) update_interval: Duration,
+    pub(super) ledger: SharedLedger,
     pub(super) counts: Arc<ShardedCounts>,
     pub(super) stats: Arc<Stats>,
-    /// Gets a message when a video became due.
+    /// Gets a message when something was counted.
     pub(super) wake: Receiver<()>,
     /// Stops when all is counted: what changed is published then.
     pub(super) stop: StopToken,
@@ -56,6 +64,9 @@ pub(super) struct Publisher {
     failures: u32,
     reported_at: Instant,
     reported_count: u64,
+    confirmed_at: Instant,
+    /// Something was counted since `confirmed_at`.
+    to_confirm: bool,
 }
 
 impl Publisher {
@@ -63,21 +74,42 @@ impl Publisher {
         let now = Instant::now();
         let rules = PublishRules::new(config.update_interval, now);
         let report = PublishReport::default();
-        Self { config, rules, version: 0, report, failures: 0, reported_at: now, reported_count: 0 }
+        let version = config.first_version;
+        Self {
+            config,
+            rules,
+            version,
+            report,
+            failures: 0,
+            reported_at: now,
+            reported_count: 0,
+            confirmed_at: now,
+            // What was counted before this start, and perhaps not told.
+            to_confirm: true,
+        }
     }
 
     pub(super) fn run(mut self) -> PublishReport {
         let mut stopping = false;
+        // First of all: is it the dashboard that was told before?
+        self.report_consumption();
         while !stopping {
-            let pause = self.publish_due().err().map(|error| self.pause(&error));
+            let published = self.publish_due().and_then(|()| self.confirm_when_due());
+            let pause = published.err().map(|error| self.pause(&error));
             self.report_when_due();
-            let next_report = self.reported_at + REPORT_EVERY;
-            let timer = at(next_report.min(self.rules.interval_ends()));
+            let mut timer = (self.reported_at + REPORT_EVERY).min(self.rules.interval_ends());
+            if self.to_confirm {
+                timer = timer.min(self.confirmed_at + CONFIRM_EVERY);
+            }
+            let timer = at(timer);
             stopping = match pause {
                 Some(pause) => self.config.stop.wait(pause),
                 None => select! {
                     recv(self.config.stop.channel()) -> _ => true,
-                    recv(self.config.wake) -> _ => false,
+                    recv(self.config.wake) -> _ => {
+                        self.to_confirm = true;
+                        false
+                    }
                     recv(timer) -> _ => false,
                 },
             };
@@ -96,9 +128,15 @@ impl Publisher {
             self.version += 1;
             let (processor, version) = (self.config.processor, self.version);
             let update = CountsUpdate { processor, version, counts, consumption: None };
-            if let Err(error) = self.config.dashboard.post("/api/counts", &update) {
-                self.config.counts.put_back(&update.counts);
-                return Err(error);
+            match self.config.dashboard.post("/api/counts", &update) {
+                Ok(dashboard) => {
+                    self.config.ledger.lock().published(&update.counts);
+                    self.check_dashboard(dashboard);
+                }
+                Err(error) => {
+                    self.config.counts.put_back(&update.counts);
+                    return Err(error);
+                }
             }
             self.failures = 0;
             self.report.messages += 1;
@@ -107,12 +145,46 @@ impl Publisher {
         }
     }
 
+    /// Tells everything again if the dashboard is another one than before, or has forgotten.
+    fn check_dashboard(&self, id: Option<Uuid>) {
+        let Some(id) = id else { return };
+        match self.config.ledger.lock().publishes_to(id) {
+            Ok(false) => {}
+            Ok(true) => self.config.counts.forget_published(),
+            Err(error) => log::warn!("{error:#}"),
+        }
+    }
+
+    fn confirm_when_due(&mut self) -> Result<()> {
+        if !self.to_confirm || self.confirmed_at.elapsed() < CONFIRM_EVERY {
+            return Ok(());
+        }
+        self.confirm()
+    }
+
+    /// Tells which producers' plays are counted.
+    fn confirm(&mut self) -> Result<()> {
+        self.confirmed_at = Instant::now();
+        loop {
+            let producers = self.config.ledger.lock().take_untold(CONFIRMED_PRODUCERS_MAX);
+            if producers.is_empty() {
+                self.to_confirm = false;
+                return Ok(());
+            }
+            let update = ConfirmedUpdate { processor: self.config.processor, producers };
+            if let Err(error) = self.config.dashboard.post("/api/confirmed", &update) {
+                self.config.ledger.lock().put_untold(&update.producers);
+                return Err(error);
+            }
+        }
+    }
+
     /// Sends all that changed, trying for [`LAST_TRIES`].
     fn publish_last(&mut self) {
         let deadline = Instant::now() + LAST_TRIES;
         let (_never_stops, timer) = nsq_protocol::thread::stop_pair();
         self.rules.flush(&self.config.counts);
-        while let Err(error) = self.publish_due() {
+        while let Err(error) = self.publish_due().and_then(|()| self.confirm()) {
             let pause = self.pause(&error);
             if Instant::now() + pause > deadline {
                 self.report.error = Some(format!("{error:#}"));
@@ -150,8 +222,11 @@ impl Publisher {
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
         let report = ConsumptionReport { processor: self.config.processor, consumption };
-        if let Err(error) = self.config.dashboard.post("/api/consumption", &report) {
-            log::debug!("cannot report to {}: {error:#}", self.config.dashboard.url());
+        match self.config.dashboard.post("/api/consumption", &report) {
+            Ok(dashboard) => self.check_dashboard(dashboard),
+            Err(error) => {
+                log::debug!("cannot report to {}: {error:#}", self.config.dashboard.url())
+            }
         }
     }
 }

@@ -1,0 +1,453 @@
+//! The ledger's state in memory: each video's count, the plays that are counted, and what of it the files still hold
+//! only as records (pure).
+//!
+//! A commit enters plays and yields a [`Record`]. From time to time a *sweep* writes what has changed to the tables,
+//! a bounded slice at a time, so that no commit waits long; every row says as of which record it stands. When the last
+//! slice is written, the records from before the sweep are not needed any more.
+//!
+//! A video costs 25 bytes and its share of a hash table, about 60 in all.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
+use foldhash::fast::RandomState;
+use uuid::Uuid;
+
+use super::Arrivals;
+use super::dedupe::{Dedupe, MessageKey};
+use super::record::{Counters, Damaged, Delta, Record, encode_runs};
+use crate::api::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed, VideoCount};
+use crate::play::Play;
+
+/// Producers in one slice of a sweep: seldom more than some hundred bytes each.
+const PRODUCERS_PER_SLICE: usize = 64;
+
+/// One video's row.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    plays: u64,
+    last_played_at: u64,
+    /// Plays that the dashboard has not been told of; `u32::MAX`: none has been told.
+    behind: u32,
+    /// Where in the current commit's deltas this video stands, if it does.
+    slot: u32,
+}
+
+impl Row {
+    fn published(&self) -> u64 {
+        if self.behind == u32::MAX { 0 } else { self.plays.saturating_sub(self.behind.into()) }
+    }
+
+    fn set_published(&mut self, published: u64) {
+        let behind = self.plays.saturating_sub(published);
+        self.behind = u32::try_from(behind).unwrap_or(u32::MAX);
+    }
+}
+
+/// A video as the tables keep it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SavedVideo {
+    pub(super) number: u32,
+    /// `None`: the row is there and keeps its id.
+    pub(super) id: Option<Uuid>,
+    pub(super) plays: u64,
+    pub(super) published: u64,
+    pub(super) last_played_at: u64,
+}
+
+/// A part of a sweep: rows to write in one transaction.
+#[derive(Debug)]
+pub(super) struct Slice {
+    /// The newest record that the rows include.
+    pub(super) as_of: u64,
+    /// As of that record.
+    pub(super) counters: Counters,
+    pub(super) videos: Vec<SavedVideo>,
+    /// A producer's counted plays, as `encode_runs` writes them.
+    pub(super) producers: Vec<(Uuid, Vec<u8>)>,
+    /// There on the last slice: with it the records up to `.0` go, their message IDs `.1` are kept elsewhere.
+    pub(super) end: Option<(u64, Vec<MessageKey>)>,
+}
+
+/// A sweep on its way.
+#[derive(Debug)]
+struct Sweep {
+    upto: u64,
+    videos: Vec<u32>,
+    producers: Vec<Uuid>,
+    messages: Vec<MessageKey>,
+}
+
+/// By how much one video has grown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// The video.
+    pub video_id: Uuid,
+    /// Plays more.
+    pub plays: u64,
+    /// When the newest of them was enqueued, in ms since the Unix epoch; 0: none said so.
+    pub last_played_at: u64,
+}
+
+/// One video as it stands, for the map that is published from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The video.
+    pub video_id: Uuid,
+    /// Its plays.
+    pub plays: u64,
+    /// How many of them the dashboard was told of.
+    pub published: u64,
+    /// When the newest was enqueued, in ms since the Unix epoch; 0: none said so.
+    pub last_played_at: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    numbers: HashMap<Uuid, u32, RandomState>,
+    rows: Vec<Row>,
+    dedupe: Dedupe,
+    counters: Counters,
+    /// The newest record.
+    last: u64,
+    // What has changed since the last sweep began.
+    dirty: Vec<u32>,
+    is_dirty: Vec<bool>,
+    dirty_producers: HashSet<Uuid>,
+    messages: Vec<MessageKey>,
+    /// Videos without a row in the tables.
+    unsaved: HashMap<u32, Uuid>,
+    sweep: Option<Sweep>,
+    /// Producers whose newest state the dashboard has not been told.
+    untold: HashSet<Uuid>,
+}
+
+impl Book {
+    /// Counts the plays that were not counted before, and leaves only those, and new rejections, in `arrivals`.
+    /// Returns what to write down, and by how much each video has grown.
+    pub(super) fn enter(&mut self, arrivals: &mut [Arrivals]) -> (Record, Vec<Growth>) {
+        let mut record = Record { first_video: self.rows.len() as u32, ..Record::default() };
+        let mut grown = Vec::new();
+        for Arrivals { nsqd, plays, rejected } in arrivals {
+            plays.retain(|(play, id)| {
+                let seen = self.dedupe.insert(play, MessageKey { nsqd: *nsqd, id: *id });
+                let is_new = record.counters.note(seen, play.resent);
+                if is_new {
+                    self.count(play, &mut record, &mut grown);
+                }
+                is_new
+            });
+            rejected.retain(|letter| {
+                let key = MessageKey { nsqd: *nsqd, id: letter.message };
+                let fresh = self.dedupe.insert_message(key);
+                record.counters.rejected += u64::from(fresh);
+                record.counters.duplicates += u64::from(!fresh);
+                fresh
+            });
+        }
+        record.learned = self.dedupe.take_learned();
+        for (delta, growth) in record.deltas.iter().zip(&mut grown) {
+            self.grow(delta);
+            (growth.plays, growth.last_played_at) = (delta.plays, delta.last_played_at);
+        }
+        self.note(self.last + 1, &record);
+        (record, grown)
+    }
+
+    /// Adds one play to the commit's deltas.
+    fn count(&mut self, play: &Play, record: &mut Record, grown: &mut Vec<Growth>) {
+        let number = self.number(play.video_id, &mut record.new_videos);
+        let last_played_at = play.enqueued_at_ns.unwrap_or(0) / 1_000_000;
+        let row = &mut self.rows[number as usize];
+        let slot = row.slot as usize;
+        match record.deltas.get_mut(slot).filter(|delta| delta.number == number) {
+            Some(delta) => {
+                delta.plays += 1;
+                delta.last_played_at = delta.last_played_at.max(last_played_at);
+            }
+            None => {
+                row.slot = record.deltas.len() as u32;
+                record.deltas.push(Delta { number, plays: 1, last_played_at });
+                grown.push(Growth { video_id: play.video_id, plays: 0, last_played_at: 0 });
+            }
+        }
+    }
+
+    /// The video's number; a new one stands in `new_videos` from now on.
+    fn number(&mut self, video_id: Uuid, new_videos: &mut Vec<Uuid>) -> u32 {
+        match self.numbers.entry(video_id) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                let number = self.rows.len() as u32;
+                entry.insert(number);
+                new_videos.push(video_id);
+                self.rows.push(Row::default());
+                self.is_dirty.push(false);
+                self.unsaved.insert(number, video_id);
+                number
+            }
+        }
+    }
+
+    fn grow(&mut self, delta: &Delta) {
+        let row = &mut self.rows[delta.number as usize];
+        let published = row.published();
+        row.plays = row.plays.saturating_add(delta.plays);
+        row.last_played_at = row.last_played_at.max(delta.last_played_at);
+        row.set_published(published);
+        self.mark(delta.number);
+    }
+
+    fn mark(&mut self, number: u32) {
+        if !std::mem::replace(&mut self.is_dirty[number as usize], true) {
+            self.dirty.push(number);
+        }
+    }
+
+    /// What every record changes besides the counts.
+    fn note(&mut self, number: u64, record: &Record) {
+        self.last = number;
+        self.counters.add(&record.counters);
+        let producers = || record.learned.producers.iter().map(|(id, _)| *id);
+        self.dirty_producers.extend(producers());
+        self.untold.extend(producers());
+        self.messages.extend(&record.learned.messages);
+    }
+
+    /// Starts a sweep if anything has changed and none is on its way.
+    pub(super) fn begin_sweep(&mut self) {
+        let changed =
+            !self.dirty.is_empty() || !self.dirty_producers.is_empty() || !self.messages.is_empty();
+        if self.sweep.is_some() || !changed {
+            return;
+        }
+        for number in &self.dirty {
+            self.is_dirty[*number as usize] = false;
+        }
+        self.sweep = Some(Sweep {
+            upto: self.last,
+            videos: std::mem::take(&mut self.dirty),
+            producers: self.dirty_producers.drain().collect(),
+            messages: std::mem::take(&mut self.messages),
+        });
+    }
+
+    /// The sweep's next part, with at most `limit` videos; `None` when no sweep is on its way.
+    pub(super) fn next_slice(&mut self, limit: usize) -> Option<Slice> {
+        let sweep = self.sweep.as_mut()?;
+        let rest = sweep.videos.len().saturating_sub(limit);
+        let saved = |number: u32| {
+            let row = &self.rows[number as usize];
+            SavedVideo {
+                number,
+                id: self.unsaved.remove(&number),
+                plays: row.plays,
+                published: row.published(),
+                last_played_at: row.last_played_at,
+            }
+        };
+        let videos = sweep.videos.drain(rest..).map(saved).collect();
+        let rest = sweep.producers.len().saturating_sub(PRODUCERS_PER_SLICE);
+        let encoded = |id: Uuid| {
+            let mut bytes = Vec::new();
+            let counted = self.dedupe.counted(&id)?;
+            encode_runs(&counted.runs().collect::<Vec<_>>(), &mut bytes);
+            Some((id, bytes))
+        };
+        let producers = sweep.producers.drain(rest..).filter_map(encoded).collect();
+        let done = sweep.videos.is_empty() && sweep.producers.is_empty();
+        let end = if done { self.sweep.take() } else { None };
+        Some(Slice {
+            as_of: self.last,
+            counters: self.counters,
+            videos,
+            producers,
+            end: end.map(|sweep| (sweep.upto, sweep.messages)),
+        })
+    }
+
+    /// Whether a sweep is on its way.
+    pub(super) fn is_sweeping(&self) -> bool {
+        self.sweep.is_some()
+    }
+
+    /// The dashboard has taken these counts.
+    pub(super) fn published(&mut self, counts: &[VideoCount]) {
+        for count in counts {
+            let Some(&number) = self.numbers.get(&count.video_id) else { continue };
+            let row = &mut self.rows[number as usize];
+            if count.plays > row.published() {
+                row.set_published(count.plays);
+                self.mark(number);
+            }
+        }
+    }
+
+    /// Another dashboard, or one that has forgotten: it has been told of nothing.
+    pub(super) fn forget_published(&mut self) {
+        self.rows.iter_mut().for_each(|row| row.behind = u32::MAX);
+        self.untold.extend(self.dedupe.producers().map(|(id, _)| *id));
+    }
+
+    /// What of a producer is counted.
+    pub(super) fn confirmed(&self, producer: &Uuid) -> Confirmed {
+        let Some(counted) = self.dedupe.counted(producer) else { return Confirmed::default() };
+        let watermark = counted.watermark();
+        let above = counted.runs().filter(|run| run.start > watermark).take(CONFIRMED_RUNS_MAX);
+        Confirmed { watermark, above: above.map(|run| [run.start, run.end]).collect() }
+    }
+
+    /// At most `limit` producers of whose plays more are counted than was told.
+    pub(super) fn take_untold(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
+        let ids: Vec<Uuid> = self.untold.iter().take(limit).copied().collect();
+        ids.into_iter()
+            .map(|producer| {
+                self.untold.remove(&producer);
+                ProducerConfirmed { producer, confirmed: self.confirmed(&producer) }
+            })
+            .collect()
+    }
+
+    /// These were not told after all.
+    pub(super) fn put_untold(&mut self, producers: impl IntoIterator<Item = Uuid>) {
+        self.untold.extend(producers);
+    }
+
+    /// By outcome, since the ledger was made.
+    pub(super) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The number of the newest record.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Every video.
+    pub(super) fn standings(&self) -> impl Iterator<Item = Standing> {
+        self.numbers.iter().map(|(video_id, number)| {
+            let row = &self.rows[*number as usize];
+            Standing {
+                video_id: *video_id,
+                plays: row.plays,
+                published: row.published(),
+                last_played_at: row.last_played_at,
+            }
+        })
+    }
+
+    /// The plays that are counted.
+    pub(super) fn dedupe(&self) -> &Dedupe {
+        &self.dedupe
+    }
+}
+
+/// A [`Book`] while it is read back: first the tables' rows, then the records that are newer.
+#[derive(Debug)]
+pub(super) struct Reading {
+    book: Book,
+    /// How many videos there are in all: no number is larger.
+    videos: usize,
+    /// As of which record the counters stand, and each video's row: 0 where there is none.
+    as_of: u64,
+    rows_as_of: Vec<u64>,
+}
+
+impl Reading {
+    /// Starts from the counters as of a record. `videos` is how many videos there are at most.
+    pub(super) fn new(counters: Counters, as_of: u64, videos: usize) -> Self {
+        let book = Book { counters, last: as_of, ..Book::default() };
+        Self { book, videos, as_of, rows_as_of: Vec::new() }
+    }
+
+    /// A video's row, which includes all records up to `as_of`.
+    pub(super) fn video(
+        &mut self,
+        video: &SavedVideo,
+        id: Uuid,
+        as_of: u64,
+    ) -> Result<(), Damaged> {
+        let row = self.place(video.number, id)?;
+        (row.plays, row.last_played_at) = (video.plays, video.last_played_at);
+        row.set_published(video.published);
+        self.rows_as_of[video.number as usize] = as_of;
+        self.book.unsaved.remove(&video.number);
+        Ok(())
+    }
+
+    /// A producer's counted plays.
+    pub(super) fn producer(&mut self, id: Uuid, runs: Vec<std::ops::Range<u64>>) {
+        self.book.dedupe.learn(id, runs);
+        self.book.untold.insert(id);
+    }
+
+    /// Message IDs of records that are gone, oldest first.
+    pub(super) fn messages(&mut self, messages: Vec<MessageKey>) {
+        messages.into_iter().for_each(|message| self.book.dedupe.learn_message(message));
+    }
+
+    /// A record; in order.
+    pub(super) fn record(&mut self, number: u64, record: &Record) -> Result<(), Damaged> {
+        for (number, id) in (record.first_video..).zip(&record.new_videos) {
+            self.place(number, *id)?;
+        }
+        for delta in &record.deltas {
+            let at = delta.number as usize;
+            if number > *self.rows_as_of.get(at).ok_or(Damaged)? {
+                self.book.grow(delta);
+            }
+        }
+        for (id, runs) in &record.learned.producers {
+            self.book.dedupe.learn(*id, runs.iter().cloned());
+        }
+        for message in &record.learned.messages {
+            self.book.dedupe.learn_message(*message);
+        }
+        let counters = self.book.counters;
+        let last = self.book.last.max(number);
+        self.book.note(last, record);
+        if number <= self.as_of {
+            self.book.counters = counters;
+        }
+        Ok(())
+    }
+
+    /// The book, if it adds up.
+    ///
+    /// # Errors
+    /// [`Damaged`] when videos, producers and counters tell different numbers of plays.
+    pub(super) fn finish(self) -> Result<Book, Damaged> {
+        let Counters { counted, by_message, .. } = self.book.counters;
+        let plays = self.book.rows.iter().try_fold(0u64, |sum, row| sum.checked_add(row.plays));
+        let of_producers = self
+            .book
+            .dedupe
+            .producers()
+            .flat_map(|(_, set)| set.runs())
+            .try_fold(0u64, |sum, run| sum.checked_add(run.end - run.start));
+        let all_known = self.book.numbers.len() == self.book.rows.len();
+        let adds_up = plays == Some(counted)
+            && of_producers.and_then(|plays| plays.checked_add(by_message)) == Some(counted);
+        if all_known && adds_up { Ok(self.book) } else { Err(Damaged) }
+    }
+
+    /// The row of a number, made if missing; its id must not change.
+    fn place(&mut self, number: u32, id: Uuid) -> Result<&mut Row, Damaged> {
+        if number as usize >= self.videos {
+            return Err(Damaged);
+        }
+        match self.book.numbers.entry(id) {
+            Entry::Occupied(entry) if *entry.get() != number => return Err(Damaged),
+            Entry::Occupied(_) => {}
+            Entry::Vacant(entry) => {
+                entry.insert(number);
+                self.book.unsaved.insert(number, id);
+            }
+        }
+        let rows = self.book.rows.len().max(number as usize + 1);
+        self.book.rows.resize_with(rows, Row::default);
+        self.book.is_dirty.resize(rows, false);
+        self.rows_as_of.resize(rows, 0);
+        Ok(&mut self.book.rows[number as usize])
+    }
+}
