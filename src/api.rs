@@ -119,6 +119,16 @@ pub struct ConfirmedUpdate {
     pub producers: Vec<ProducerConfirmed>,
 }
 
+/// The answer of `GET /api/confirmed?producer=<uuid>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmedAnswer {
+    /// What was asked; nothing is confirmed of a producer that no processor has told of.
+    #[serde(flatten)]
+    pub told: ProducerConfirmed,
+    /// Processors that have reported in the last 10 s. While there is none, waiting longer means nothing.
+    pub processors: usize,
+}
+
 /// The distribution of consumption times, in ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

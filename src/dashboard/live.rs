@@ -19,8 +19,14 @@ const PROCESSORS: usize = 64;
 /// A report older than this says nothing of the present: processors report once a second.
 const FRESH: Duration = Duration::from_secs(3);
 
-/// The longest `last_rejection` kept, in characters, as src/api.rs promises.
-const REJECTION_MAX: usize = 200;
+/// A processor that has not reported for so long may be gone.
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// How long the failure of a processor that is gone keeps the dashboard's health red.
+const FAILURE_SHOWN: Duration = Duration::from_secs(3600);
+
+/// The longest `last_rejection` and `failure` kept, in characters, as src/api.rs promises.
+const REASON_MAX: usize = 200;
 
 /// The names of `GET /api/series`, in the order of the columns.
 pub(super) const SERIES: [&str; 4] =
@@ -89,12 +95,28 @@ impl Live {
         known.heard = now;
         known.version = known.version.max(version);
         if let Some(mut consumption) = consumption {
-            if let Some(text) = &mut consumption.last_rejection {
-                *text = text.chars().take(REJECTION_MAX).collect();
+            for text in
+                [&mut consumption.last_rejection, &mut consumption.failure].into_iter().flatten()
+            {
+                *text = text.chars().take(REASON_MAX).collect();
             }
             known.consumption = Some(consumption);
             known.reported = now;
         }
+    }
+
+    /// Processors that have reported within [`ALIVE`].
+    pub(super) fn alive(&self, now: Instant) -> usize {
+        let is_alive = |known: &&Processor| now.duration_since(known.heard) < ALIVE;
+        self.processors.values().filter(is_alive).count()
+    }
+
+    /// Why a processor has stopped counting, if its newest report, of the last hour, says so.
+    pub(super) fn failure(&self, now: Instant) -> Option<&str> {
+        let recent = |known: &&Processor| now.duration_since(known.reported) < FAILURE_SHOWN;
+        let told =
+            self.processors.values().filter(recent).filter_map(|known| known.consumption.as_ref());
+        told.filter_map(|consumption| consumption.failure.as_deref()).next()
     }
 
     /// Takes what the queue's probe found.
@@ -280,7 +302,7 @@ mod tests {
         assert_eq!(live.processors.len(), PROCESSORS);
         let newest = &live.processors[&Uuid::from_u128(199)];
         let text = newest.consumption.as_ref().unwrap().last_rejection.as_ref().unwrap();
-        assert_eq!(text.chars().count(), REJECTION_MAX);
+        assert_eq!(text.chars().count(), REASON_MAX);
         for time in 0..3_000 {
             live.sample(time, start);
         }

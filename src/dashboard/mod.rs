@@ -5,6 +5,7 @@
 //! which writes, `dash-events` which feeds the pages, and `dash-sampler` here.
 
 mod assets;
+mod confirmed;
 mod guard;
 mod live;
 mod metrics;

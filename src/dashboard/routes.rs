@@ -10,11 +10,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::assets;
+use super::confirmed;
 use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
 use super::metrics::{self, Counters};
 use super::store::{Column, LIST_MAX, ListQuery, Store, now_ms};
-use crate::api::{Consumption, ConsumptionReport, CountsUpdate, MAX_COUNTS, MAX_PLAYS};
+use crate::api::{
+    ConfirmedAnswer, ConfirmedUpdate, Consumption, ConsumptionReport, CountsUpdate, MAX_COUNTS,
+    MAX_PLAYS, ProducerConfirmed,
+};
 use crate::http::{EventStream, Handler, Request, Response};
 
 /// Rows of a list when the call does not say.
@@ -85,6 +89,7 @@ impl App {
         let mut stats = self.live.lock().stats(Instant::now());
         stats.insert("time".to_owned(), now_ms().into());
         stats.insert("revision".to_owned(), revision.into());
+        stats.insert("dashboard".to_owned(), self.store.id().to_string().into());
         stats.insert("total_videos".to_owned(), totals.videos.into());
         stats.insert("total_plays".to_owned(), totals.plays.into());
         Value::Object(stats)
@@ -100,6 +105,9 @@ impl App {
                 ("/api/counts", "POST") => ("", Self::take_counts),
                 ("/api/counts", "DELETE") => ("", Self::clear),
                 ("/api/counts", _) => ("GET, HEAD, POST, DELETE", Self::nothing),
+                ("/api/confirmed", "GET") => ("", Self::confirmed),
+                ("/api/confirmed", "POST") => ("", Self::take_confirmed),
+                ("/api/confirmed", _) => ("GET, HEAD, POST", Self::nothing),
                 ("/api/consumption", "POST") => ("", Self::take_consumption),
                 ("/api/consumption", _) => ("POST", Self::nothing),
                 (path, "GET") if path.starts_with("/api/counts/") => ("", Self::video),
@@ -159,14 +167,38 @@ impl App {
         self.live.lock().report(processor, Some(version), consumption, Instant::now());
         // Full: the sampler has yet to look, and will see this change too.
         let _ = self.changed.try_send(());
-        Ok(Response::json(200, &json!({ "accepted": accepted })))
+        Ok(self.written(accepted))
     }
 
     fn take_consumption(&self, request: &Request) -> Answer {
         let report: ConsumptionReport = parse(&request.body)?;
         check_consumption(&report.consumption)?;
         self.live.lock().report(report.processor, None, Some(report.consumption), Instant::now());
-        Ok(Response::json(200, &json!({ "accepted": 1 })))
+        Ok(self.written(1))
+    }
+
+    fn take_confirmed(&self, request: &Request) -> Answer {
+        let update: ConfirmedUpdate = parse(&request.body)?;
+        confirmed::check(&update).map_err(bad)?;
+        let accepted = update.producers.len();
+        self.store.confirm(update).map_err(|reason| unavailable(&reason))?;
+        Ok(self.written(accepted))
+    }
+
+    /// The answer to a write that is committed.
+    fn written(&self, accepted: usize) -> Response {
+        Response::json(200, &json!({ "accepted": accepted, "dashboard": self.store.id() }))
+    }
+
+    fn confirmed(&self, request: &Request) -> Answer {
+        let text = request.get("producer").unwrap_or_default();
+        let producer = Uuid::try_parse(text)
+            .map_err(|_| bad(format!("producer must be a UUID, not {}", quote(text))))?;
+        let confirmed = self.store.confirmed(&producer).map_err(|error| broken(&error))?;
+        let processors = self.live.lock().alive(Instant::now());
+        let answer =
+            ConfirmedAnswer { told: ProducerConfirmed { producer, confirmed }, processors };
+        Ok(uncached(Response::json(200, &json!(answer))))
     }
 
     fn clear(&self, _request: &Request) -> Answer {
@@ -249,6 +281,9 @@ impl App {
 
     fn health(&self, _request: &Request) -> Answer {
         self.store.health().map_err(|reason| unavailable(&reason))?;
+        if let Some(reason) = self.live.lock().failure(Instant::now()) {
+            return Err(unavailable(&format!("a processor has stopped counting: {reason}")));
+        }
         Ok(uncached(Response::json(200, &json!({ "status": "ok" }))))
     }
 }

@@ -1,4 +1,4 @@
--- The dashboard's database, schema 1. Ids are UUIDs as 16 bytes; times are ms since the Unix epoch.
+-- The dashboard's database, schema 2. Ids are UUIDs as 16 bytes; times are ms since the Unix epoch.
 
 -- A small number in place of each processor's id, which every row of `plays` repeats.
 CREATE TABLE processors (
@@ -43,3 +43,18 @@ CREATE TABLE totals (
     plays  INTEGER NOT NULL
 ) STRICT;
 INSERT INTO totals VALUES (1, 0, 0);
+
+-- Which database this is: another one after each reset, so that processors tell everything again.
+CREATE TABLE identity (
+    only      INTEGER PRIMARY KEY CHECK (only = 1),
+    dashboard BLOB    NOT NULL
+) STRICT;
+
+-- Which plays of each producer are counted for good, over all processors: a watermark and the runs above it.
+CREATE TABLE confirmed (
+    producer   BLOB    PRIMARY KEY,
+    watermark  INTEGER NOT NULL,
+    above      TEXT    NOT NULL, -- JSON: [[start, end], ...]
+    changed_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX confirmed_by_changed_at ON confirmed (changed_at);

@@ -6,7 +6,7 @@
 //! `synchronous=NORMAL`: what was accepted survives a kill -9. After a power loss the newest commits may be
 //! missing; a processor tells its whole counts again, so they come back with its next message of each video.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,22 +15,26 @@ use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nsq_protocol::thread::OwnedThread;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
-use crate::api::{CountsUpdate, VideoCount};
+use super::confirmed;
+use crate::api::{Confirmed, ConfirmedUpdate, CountsUpdate, VideoCount};
+use crate::failpoint;
+use crate::sqlite::{self, Schema};
 
 /// The file in the data directory.
 pub(super) const FILE: &str = "dashboard.sqlite3";
 
-/// The schema this code reads and writes, in `user_version`.
-const SCHEMA: i64 = 1;
-
-/// Says whose file it is, in `application_id`: "play" in ASCII.
-const APPLICATION: i64 = 0x706c_6179;
-
-/// Below 3.51.3 SQLite can corrupt a WAL database at a checkpoint (sqlite.org/wal.html, "WAL-reset bug").
-const SQLITE_MIN: i32 = 3_051_003;
+const SCHEMA: Schema = Schema {
+    name: "the dashboard's database",
+    // "play" in ASCII.
+    application: 0x706c_6179,
+    version: 2,
+    sql: include_str!("schema.sql"),
+    migrations: &[include_str!("schema_2.sql")],
+    way_out: "`playcounts reset` makes a new one",
+};
 
 /// Updates that wait for the writer. Each HTTP worker waits with one, so this is never full.
 const JOBS: usize = 256;
@@ -41,7 +45,7 @@ const GROUP_MAX: usize = 64;
 /// How long a caller waits for the writer, and for a connection to read with.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// The most processors a database knows: each start of one without a ledger adds one.
+/// The most processors a database knows: one for each ledger.
 const PROCESSORS_MAX: i64 = 10_000;
 
 /// Minutes of history kept for each video.
@@ -110,6 +114,7 @@ pub(super) struct ListQuery {
 
 enum Job {
     Counts(CountsUpdate),
+    Confirmed(ConfirmedUpdate),
     Clear,
     /// Writes without changing anything: is the store well again?
     Probe,
@@ -131,6 +136,8 @@ pub(super) struct Store {
 /// What the writer tells the others without asking SQLite.
 #[derive(Default)]
 struct State {
+    // Which database this is: another one after each reset.
+    id: Mutex<Uuid>,
     totals: Mutex<Totals>,
     // Grows with each commit that changed something.
     revision: AtomicU64,
@@ -145,9 +152,10 @@ impl Store {
         let connection = open_writer(&file)?;
         let state = Arc::new(State::default());
         *state.totals.lock() = read_totals(&connection)?;
+        *state.id.lock() = read_id(&connection)?;
         let pool = bounded(readers);
         for _ in 0..readers {
-            pool.0.send(open_reader(&file)?).expect("both ends are held here");
+            pool.0.send(SCHEMA.open_reader(&file)?).expect("both ends are held here");
         }
         let (jobs, inbox) = bounded(JOBS);
         let writer = {
@@ -165,6 +173,21 @@ impl Store {
     /// Merges an update; returns after the commit.
     pub(super) fn merge(&self, update: CountsUpdate) -> Reply {
         self.write(Job::Counts(update))
+    }
+
+    /// Merges what a processor has counted of producers' plays; returns after the commit.
+    pub(super) fn confirm(&self, update: ConfirmedUpdate) -> Reply {
+        self.write(Job::Confirmed(update))
+    }
+
+    /// Which plays of a producer are counted for good; none of one that nobody has told of.
+    pub(super) fn confirmed(&self, producer: &Uuid) -> Result<Confirmed> {
+        self.read(|connection| confirmed::read(connection, producer))
+    }
+
+    /// Which database this is: another one after each reset.
+    pub(super) fn id(&self) -> Uuid {
+        *self.state.id.lock()
     }
 
     /// Forgets every count and processor.
@@ -289,88 +312,29 @@ pub(super) fn read_counts(directory: &Path) -> Result<Option<Vec<(Uuid, u64)>>> 
     if !file.exists() {
         return Ok(None);
     }
-    let connection = open_reader(&file)?;
-    check_schema(&connection, &file)?;
-    read_all(&connection).map(Some)
+    read_all(&SCHEMA.open_reader(&file)?).map(Some)
 }
 
 /// Removes the database. The caller holds the directory's dashboard lock.
 pub(super) fn remove(directory: &Path) -> Result<()> {
-    // The database first: a WAL left without it is thrown away, a database left without its WAL is old.
-    for suffix in ["", "-wal", "-shm"] {
-        let path = directory.join(format!("{FILE}{suffix}"));
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    sqlite::remove(&directory.join(FILE))
 }
 
 fn open_writer(file: &Path) -> Result<Connection> {
-    let found = rusqlite::version_number();
-    if found < SQLITE_MIN {
-        bail!(
-            "SQLite {} can corrupt its WAL; 3.51.3 or later is needed: build with the bundled one",
-            rusqlite::version()
-        );
-    }
-    let unusable = || unusable(file);
-    let mut connection = Connection::open(file).with_context(unusable)?;
     // A checkpoint every 16,000 pages and not every 1,000: updates of a million videos touch pages all over
     // the file, and each checkpoint writes every one of them (20,000 counts took 8.7 s at 4,000, 5.6 at 16,000).
+    let connection = SCHEMA.open(
+        file,
+        "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536;
+         PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 134217728;",
+    )?;
     connection
-        .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 134217728;",
-        )
-        .with_context(unusable)?;
-    if pragma(&connection, "user_version").with_context(unusable)? == 0 {
-        let transaction = connection.transaction()?;
-        let tables: i64 =
-            transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        if tables > 0 {
-            bail!(
-                "{} is somebody else's database; give --data-dir another directory",
-                file.display()
-            );
-        }
-        transaction.execute_batch(include_str!("schema.sql")).with_context(unusable)?;
-        transaction.pragma_update(None, "application_id", APPLICATION)?;
-        transaction.pragma_update(None, "user_version", SCHEMA)?;
-        transaction.commit().with_context(unusable)?;
-    }
-    check_schema(&connection, file)?;
+        .execute("INSERT INTO identity VALUES (1, ?1) ON CONFLICT DO NOTHING", [Uuid::new_v4()])?;
     Ok(connection)
 }
 
-fn unusable(file: &Path) -> String {
-    format!("cannot use {}; `playcounts reset` makes a new one", file.display())
-}
-
-fn open_reader(file: &PathBuf) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags(file, flags).with_context(|| unusable(file))
-}
-
-fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
-    connection.pragma_query_value(None, name, |row| row.get(0))
-}
-
-fn check_schema(connection: &Connection, file: &Path) -> Result<()> {
-    let found = pragma(connection, "user_version").with_context(|| unusable(file))?;
-    let file = file.display();
-    if pragma(connection, "application_id")? != APPLICATION {
-        bail!("{file} is somebody else's database; give --data-dir another directory");
-    }
-    if found > SCHEMA {
-        bail!(
-            "{file} has schema {found}, of a newer playcounts; this one knows {SCHEMA}: use the newer, or give --data-dir another directory"
-        );
-    }
-    Ok(())
+fn read_id(connection: &Connection) -> Result<Uuid> {
+    Ok(connection.query_row("SELECT dashboard FROM identity", [], |row| row.get(0))?)
 }
 
 fn read_totals(connection: &Connection) -> Result<Totals> {
@@ -417,8 +381,9 @@ fn write_all(mut connection: Connection, inbox: &Receiver<Posted>, state: &State
         let before = *state.totals.lock();
         let outcome = commit(&mut connection, &group, before);
         let reply = match outcome {
-            Ok((totals, changed)) => {
+            Ok((totals, changed, id)) => {
                 *state.totals.lock() = totals;
+                id.into_iter().for_each(|id| *state.id.lock() = id);
                 if changed {
                     state.revision.fetch_add(1, Ordering::Release);
                 }
@@ -439,19 +404,29 @@ fn write_all(mut connection: Connection, inbox: &Receiver<Posted>, state: &State
     }
 }
 
-fn commit(connection: &mut Connection, group: &[Posted], before: Totals) -> Result<(Totals, bool)> {
+/// The sums after it, whether a count changed, and the database's new id if it was reset.
+fn commit(
+    connection: &mut Connection,
+    group: &[Posted],
+    before: Totals,
+) -> Result<(Totals, bool, Option<Uuid>)> {
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let now = now_ms();
     let mut totals = before;
-    let mut changed = false;
+    let (mut changed, mut id) = (false, None);
     for (job, _) in group {
         match job {
             Job::Counts(update) => changed |= merge(&transaction, update, now, &mut totals)?,
+            Job::Confirmed(update) => confirmed::merge_all(&transaction, &update.producers, now)?,
             Job::Clear => {
                 transaction.execute_batch(
-                    "DELETE FROM plays; DELETE FROM videos; DELETE FROM history; DELETE FROM processors;",
+                    "DELETE FROM plays; DELETE FROM videos; DELETE FROM history; DELETE FROM processors;
+                     DELETE FROM confirmed;",
                 )?;
+                let drawn = Uuid::new_v4();
+                transaction.execute("UPDATE identity SET dashboard = ?1", [drawn])?;
+                id = Some(drawn);
                 totals = Totals::default();
                 changed = true;
             }
@@ -463,8 +438,10 @@ fn commit(connection: &mut Connection, group: &[Posted], before: Totals) -> Resu
             .prepare_cached("UPDATE totals SET videos = ?1, plays = ?2")?
             .execute([signed(totals.videos), signed(totals.plays)])?;
     }
+    failpoint::hit("dashboard-before-commit");
     transaction.commit()?;
-    Ok((totals, changed))
+    failpoint::hit("dashboard-after-commit");
+    Ok((totals, changed, id))
 }
 
 fn signed(count: u64) -> i64 {
@@ -659,8 +636,8 @@ mod tests {
         drop(connection);
         remove(temp.path()).unwrap();
         drop(Store::open(temp.path(), 1).unwrap());
-        Connection::open(&file).unwrap().pragma_update(None, "user_version", 2).unwrap();
-        assert!(refusal(&temp).contains("has schema 2, of a newer playcounts; this one knows 1"));
+        Connection::open(&file).unwrap().pragma_update(None, "user_version", 3).unwrap();
+        assert!(refusal(&temp).contains("has schema 3, of a newer playcounts; this one knows 2"));
         assert!(read_counts(temp.path()).is_err());
         remove(temp.path()).unwrap();
         assert_eq!(read_counts(temp.path()).unwrap(), None);
@@ -674,6 +651,43 @@ mod tests {
             "{}",
             refusal(&temp)
         );
+    }
+
+    #[test]
+    fn a_database_of_schema_1_keeps_its_counts() {
+        let temp = tempfile::tempdir().unwrap();
+        let old = Connection::open(temp.path().join(FILE)).unwrap();
+        let newer = include_str!("schema_2.sql");
+        old.execute_batch(&SCHEMA.sql.replace(newer, "")).unwrap();
+        old.execute_batch(
+            "INSERT INTO processors VALUES (1, x'00000000000000000000000000000001', 4);
+             INSERT INTO plays VALUES (x'00000000000000000000000000000007', 1, 5);
+             INSERT INTO videos VALUES (x'00000000000000000000000000000007', 5, 1, 1);
+             UPDATE totals SET videos = 1, plays = 5;
+             PRAGMA application_id = 0x706c6179; PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        old.prepare("SELECT * FROM confirmed").unwrap_err();
+        drop(old);
+        let store = Store::open(temp.path(), 1).unwrap();
+        assert_eq!((all(&store), store.totals().plays), (vec![(7, 5)], 5));
+        store.merge(update(1, 5, &[(7, 6)])).unwrap();
+        assert_eq!(all(&store), [(7, 6)]);
+        assert_eq!(store.confirmed(&Uuid::nil()).unwrap(), Confirmed::default());
+    }
+
+    #[test]
+    fn it_is_another_database_after_a_reset() {
+        let (temp, store) = store();
+        let id = store.id();
+        drop(store);
+        let store = Store::open(temp.path(), 1).unwrap();
+        assert_eq!(store.id(), id);
+        store.clear().unwrap();
+        assert_ne!(store.id(), id);
+        let id = store.id();
+        drop(store);
+        assert_eq!(Store::open(temp.path(), 1).unwrap().id(), id);
     }
 
     #[test]
