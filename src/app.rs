@@ -20,7 +20,7 @@ use crate::dashboard_client::DashboardClient;
 use crate::data_dir::{DataDir, PROCESSOR};
 use crate::ledger::{self, DEAD_LETTERS_MAX, LedgerConfig};
 use crate::process::{Processor, ProcessorConfig};
-use crate::produce::{Production, ProductionConfig};
+use crate::produce::{self, DiskOutbox, OutboxConfig, Production, ProductionConfig, RunIdentity};
 use crate::queue::Queue;
 use crate::report::{ProduceReport, RunReport};
 use crate::signals::SignalWatch;
@@ -172,6 +172,7 @@ fn run_config(mut options: cli::Run) -> Result<RunConfig> {
         update_interval: options.update_interval.0,
         realtime_below: options.realtime_below.0,
         durability: options.durability,
+        republish_after: options.republish_after.0,
         real_life: options.real_life,
         http_address: options.http_address,
         write_token: options.write_token,
@@ -233,10 +234,16 @@ fn nsqds(addresses: Vec<String>) -> Vec<String> {
 
 fn produce(options: cli::Produce, stop: &StopToken) -> Result<()> {
     let (topic, _) = config::names(&options.topic, "processor")?;
-    let files = match &options.data_dir {
-        Some(dir) => Some(RunFiles::new(DataDir::open(dir)?.path())),
-        None => None,
+    let config = ProductionConfig {
+        topic,
+        messages: options.num_messages.0,
+        videos: options.num_videos.get(),
+        threads: NonZeroUsize::MIN,
+        rate: options.rate.map(|rate| rate.0),
+        popularity: options.popularity,
     };
+    let data_dir = options.data_dir.as_ref().map(DataDir::open).transpose()?;
+    let outbox = data_dir.as_ref().map(|dir| open_outbox(dir, &config, &options)).transpose()?;
     let mut producer = ProducerConfig::new();
     one_kind(&options.nsqd_tcp_address, &options.lookupd_http_address)?;
     producer.nsqd_addresses =
@@ -246,28 +253,46 @@ fn produce(options: cli::Produce, stop: &StopToken) -> Result<()> {
     }
     ProducerOption::apply(&options.producer_opt, &mut producer)?;
     let producer = Arc::new(Producer::connect(producer)?);
-    let config = ProductionConfig {
-        topic,
-        messages: options.num_messages.0,
-        videos: options.num_videos.get(),
-        threads: NonZeroUsize::MIN,
-        rate: options.rate.map(|rate| rate.0),
-        popularity: options.popularity,
-    };
-    let production = Production::start(&config, &producer)?;
+    let production = Production::start(&config, &producer, outbox)?;
     select! {
         recv(production.running()) -> _ => {}
         recv(stop.channel()) -> _ => {}
     }
     let report = production.stop()?;
-    if let Some(files) = files {
-        files.write_produced(&report.counts)?;
+    if let Some(dir) = data_dir {
+        RunFiles::new(dir.path()).write_produced(&report.counts)?;
     }
     print_report(options.json, &ProduceReport::from(&report))?;
-    if report.messages < config.messages {
-        bail!("stopped: {} of {} plays were produced", report.messages, config.messages);
+    let (acknowledged, wanted) = (report.messages, config.messages);
+    match report.unconfirmed {
+        None if acknowledged < wanted => {
+            bail!("stopped: {acknowledged} of {wanted} plays were produced")
+        }
+        Some(unconfirmed) if acknowledged < wanted || unconfirmed > 0 => bail!(
+            "stopped: nsqd has acknowledged {acknowledged} of {wanted} plays, and {unconfirmed} are not known to be counted; the same command goes on"
+        ),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+fn open_outbox(
+    dir: &DataDir,
+    config: &ProductionConfig,
+    options: &cli::Produce,
+) -> Result<OutboxConfig> {
+    let run = RunIdentity {
+        topic: config.topic.to_string(),
+        messages: config.messages,
+        videos: config.videos,
+        popularity: config.popularity.to_string(),
+    };
+    let dashboard = DashboardClient::new(&options.dashboard_url, None);
+    Ok(OutboxConfig {
+        confirmations: Arc::new(move |producer| dashboard.confirmed(producer)),
+        republish_after: options.republish_after.0,
+        max: options.max_outbox.0,
+        disk: Some(DiskOutbox::open(dir, &run)?),
+    })
 }
 
 fn process(options: cli::Process, stop: &StopToken) -> Result<()> {
@@ -440,6 +465,10 @@ fn reset(mut options: cli::Reset) -> Result<()> {
     if with_ledger {
         targets.push(format!("the processor's ledger in {}", options.data_dir));
     }
+    let with_outbox = produce::outbox_exists(data_dir);
+    if with_outbox {
+        targets.push(format!("the producer's outbox in {}", options.data_dir));
+    }
     if !options.yes {
         confirm(&format!("This throws away {}. Go on?", targets.join(" and ")))?;
     }
@@ -454,6 +483,9 @@ fn reset(mut options: cli::Reset) -> Result<()> {
     if with_ledger {
         let _lock = DataDir::open(data_dir)?.lock(PROCESSOR)?;
         ledger::remove(data_dir, false)?;
+    }
+    if with_outbox {
+        produce::remove_outbox(&DataDir::open(data_dir)?)?;
     }
     RunFiles::new(&options.data_dir).clear()?;
     targets.iter().try_for_each(|target| print(format_args!("emptied {target}")))

@@ -60,6 +60,9 @@ pub struct Run {
     /// below how many plays a video is published at once, at each change [default: 100]
     #[argh(option, default = "Count(100)")]
     pub realtime_below: Count,
+    /// publish a play again when no processor has counted it for that long [default: 30s]
+    #[argh(option, default = "HumanDuration::from_secs(30)")]
+    pub republish_after: HumanDuration,
     /// what a count survives: process (kill -9 of any part) or power (a power loss, too); none is for
     /// measurements [default: process]
     #[argh(option, default = "Durability::default()")]
@@ -155,9 +158,19 @@ pub struct Produce {
     /// topic that the plays are put on [default: plays]
     #[argh(option, default = "\"plays\".into()")]
     pub topic: String,
-    /// directory to keep what was produced in, for `verify` [default: none]
+    /// directory to keep every play in until it is counted, so that none is lost whatever is killed; the same
+    /// command goes on after a kill. It ends when all is counted [default: none, ends when nsqd has all]
     #[argh(option)]
     pub data_dir: Option<String>,
+    /// the dashboard to ask which plays are counted, with --data-dir [default: http://127.0.0.1:8000]
+    #[argh(option, default = "crate::config::DASHBOARD_URL.into()")]
+    pub dashboard_url: String,
+    /// publish a play again when no processor has counted it for that long [default: 30s]
+    #[argh(option, default = "HumanDuration::from_secs(30)")]
+    pub republish_after: HumanDuration,
+    /// plays that may wait to be counted; then the producer waits, too [default: 10000000]
+    #[argh(option, default = "Count(crate::produce::OUTBOX_MAX)")]
+    pub max_outbox: Count,
     /// print the report as one JSON object, as the last line
     #[argh(switch)]
     pub json: bool,

@@ -8,6 +8,8 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 use uuid::Uuid;
 
+use crate::api::ConfirmedAnswer;
+
 /// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -60,6 +62,17 @@ impl DashboardClient {
         }
         let answer = self.check(path, request.send(serde_json::to_vec(body)?))?;
         Ok(serde_json::from_str(&answer).map(|Written { dashboard }| dashboard).unwrap_or_default())
+    }
+
+    /// Asks which plays of a producer are counted for good.
+    ///
+    /// # Errors
+    /// As [`DashboardClient::post`]; and when the answer is none.
+    pub fn confirmed(&self, producer: &Uuid) -> Result<ConfirmedAnswer> {
+        let path = format!("/api/confirmed?producer={producer}");
+        let answer = self.check(&path, self.agent.get(format!("{}{path}", self.url)).call())?;
+        serde_json::from_str(&answer)
+            .with_context(|| format!("{}{path} answered what is no confirmation", self.url))
     }
 
     /// Throws away all counts.

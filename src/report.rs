@@ -126,7 +126,11 @@ pub struct ProduceReport {
     pub messages: u64,
     /// Videos that they are plays of.
     pub videos: u64,
-    /// From the first play to the last OK.
+    /// Copies that were published again.
+    pub republished: u64,
+    /// Whether every play is counted for good, where known.
+    pub confirmed: Option<bool>,
+    /// From the first play to the last OK, or until the last is known to be counted.
     pub seconds: f64,
     /// `messages / seconds`.
     pub messages_per_second: f64,
@@ -134,11 +138,13 @@ pub struct ProduceReport {
 
 impl From<&ProductionReport> for ProduceReport {
     fn from(report: &ProductionReport) -> Self {
-        let ProductionReport { messages, counts, seconds } = report;
+        let ProductionReport { messages, counts, seconds, republished, unconfirmed } = report;
         let messages_per_second = rate(*messages, *seconds);
         Self {
             messages: *messages,
             videos: counts.len() as u64,
+            republished: *republished,
+            confirmed: unconfirmed.map(|plays| plays == 0),
             seconds: *seconds,
             messages_per_second,
         }
@@ -147,7 +153,7 @@ impl From<&ProductionReport> for ProduceReport {
 
 impl fmt::Display for ProduceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { messages, videos, seconds, messages_per_second } = self;
+        let Self { messages, videos, seconds, messages_per_second, .. } = self;
         writeln!(
             f,
             "  messages     {} in {seconds:.2} s: {} a second",
@@ -155,10 +161,16 @@ impl fmt::Display for ProduceReport {
             grouped(*messages_per_second as u64)
         )?;
         writeln!(f, "  videos       {}", grouped(*videos))?;
-        write!(
-            f,
-            "  promise      nsqd has acknowledged every play; what it loses when killed is not sent again"
-        )
+        if self.republished > 0 {
+            writeln!(f, "  republished  {} plays", grouped(self.republished))?;
+        }
+        f.write_str(match self.confirmed {
+            Some(true) => "  promise      every play is in a processor's ledger",
+            Some(false) => "  promise      every play is in the outbox until it is counted",
+            None => {
+                "  promise      nsqd has acknowledged every play; what it loses when killed is not sent again"
+            }
+        })
     }
 }
 

@@ -2,15 +2,17 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use crossbeam_channel::{Receiver, never, select};
+use anyhow::{Context, Result};
+use crossbeam_channel::{Receiver, never, select_biased};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use nsq_protocol::thread::StopToken;
 use nsq_protocol::{ChannelName, ConsumerConfig, Producer, ProducerConfig, TopicName};
+use uuid::Uuid;
 
+use crate::api::{Confirmed, ConfirmedAnswer, ProducerConfirmed};
 use crate::broker::{Broker, BrokerConfig};
 use crate::config::{ConsumerOption, Durability, ProducerOption};
 use crate::dashboard::{Dashboard, DashboardConfig, QueueDepth};
@@ -19,7 +21,9 @@ use crate::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::ledger::{self, LedgerConfig};
 use crate::nsqd::Nsqd;
 use crate::process::{Processor, ProcessorConfig, ProcessorReport};
-use crate::produce::{Production, ProductionConfig, ProductionReport};
+use crate::produce::{
+    Confirmations, OUTBOX_MAX, OutboxConfig, Production, ProductionConfig, ProductionReport,
+};
 use crate::queue::{Queue, http_addresses};
 use crate::report::RunReport;
 use crate::verify::RunFiles;
@@ -71,6 +75,8 @@ pub struct RunConfig {
     pub realtime_below: u64,
     /// What a count survives.
     pub durability: Durability,
+    /// After how long a play that is not counted is published again.
+    pub republish_after: Duration,
     /// Start producers and processor together.
     pub real_life: bool,
     /// Where the page is.
@@ -135,13 +141,14 @@ pub fn run(
     let verification = files.verify()?;
     report.verified = Some(verification.is_verified());
     let wanted = config.production.messages;
-    let shortfall = if produced.messages < wanted {
+    let unconfirmed = produced.unconfirmed.unwrap_or(0);
+    let shortfall = if let Some(failure) = processed.report.failure {
+        Some(format!("counting ended: {failure}"))
+    } else if produced.messages < wanted || unconfirmed > 0 {
         Some(format!(
             "stopped: {} of {wanted} plays were produced, {} counted",
             produced.messages, report.counted
         ))
-    } else if let Some(failure) = processed.report.failure {
-        Some(format!("counting ended: {failure}"))
     } else if let Some(error) = processed.report.publish_error {
         let videos = processed.report.unpublished_videos;
         Some(format!("the counts of {videos} videos are not published: {error}"))
@@ -221,7 +228,7 @@ impl RunningBroker {
 /// What the processor leaves: its report, and every video's plays.
 struct Processed {
     report: ProcessorReport,
-    counts: Vec<(uuid::Uuid, u64)>,
+    counts: Vec<(Uuid, u64)>,
 }
 
 /// Producer and processor of one run, each started when its time has come.
@@ -231,15 +238,23 @@ struct Parts<'a> {
     dashboard_url: String,
     lock: Option<Lock>,
     production: Option<Production>,
-    produced: Option<ProductionReport>,
     processor: Option<Processor>,
+    /// Who knows which plays are counted, once there is a processor.
+    ledger: Arc<OnceLock<Confirm>>,
     bars: Bars,
 }
 
+/// Which plays of a producer are counted for good.
+type Confirm = Box<dyn Fn(&Uuid) -> Confirmed + Send + Sync>;
+
 /// What ends a phase of the run.
 enum Event {
-    Produced,
+    /// nsqd has acknowledged all.
+    Published,
+    /// As much is counted as was to be produced.
     Consumed,
+    /// Every play is known to be counted.
+    Confirmed,
     Stopped,
     Tick,
 }
@@ -257,8 +272,8 @@ impl<'a> Parts<'a> {
             dashboard_url: dashboard.url(),
             lock: Some(lock),
             production: None,
-            produced: None,
             processor: None,
+            ledger: Arc::default(),
             bars: Bars::new(config.production.messages),
         }
     }
@@ -269,47 +284,42 @@ impl<'a> Parts<'a> {
         if self.config.real_life || self.queue_would_overflow() {
             self.start_processor()?;
         }
+        let mut publishing = true;
         loop {
-            let event = self.next_event(stop);
+            let event = self.next_event(stop, publishing);
             self.bars.show(self.production.as_ref(), self.processor.as_ref());
             match event {
-                Event::Tick | Event::Consumed => {}
-                Event::Produced => {
-                    let production = self.production.take().context("no producer is running")?;
-                    self.produced = Some(production.join()?);
+                Event::Tick => {}
+                Event::Published => {
+                    publishing = false;
                     if self.processor.is_none() {
                         self.start_processor()?;
                     }
                 }
-                Event::Stopped => break,
-            }
-            // All may be consumed before the last OK has come back.
-            if self.produced.is_some() && self.is_consumed() {
-                break;
+                Event::Consumed => {
+                    self.production.iter().for_each(Production::check_now);
+                }
+                Event::Confirmed | Event::Stopped => return self.finish(),
             }
         }
-        self.finish()
     }
 
-    fn next_event(&self, stop: &StopToken) -> Event {
-        let (none, silent, deaf): (Receiver<()>, Receiver<()>, Receiver<()>) =
-            (never(), never(), never());
-        let produced = self.production.as_ref().map_or(&none, Production::running);
-        let consumed = self.processor.as_ref().map_or(&silent, Processor::reached);
-        let failed = self.processor.as_ref().map_or(&deaf, Processor::failed);
-        select! {
-            recv(produced) -> _ => Event::Produced,
-            recv(consumed) -> _ => Event::Consumed,
-            recv(failed) -> _ => Event::Stopped,
+    fn next_event(&self, stop: &StopToken, publishing: bool) -> Event {
+        let nothing: Receiver<()> = never();
+        let production = self.production.as_ref();
+        let published = production.filter(|_| publishing).map_or(&nothing, Production::publishing);
+        let confirmed = production.map_or(&nothing, Production::running);
+        let consumed = self.processor.as_ref().map_or(&nothing, Processor::reached);
+        let failed = self.processor.as_ref().map_or(&nothing, Processor::failed);
+        // In this order: a production that has failed has published nothing more, and must not start a processor.
+        select_biased! {
             recv(stop.channel()) -> _ => Event::Stopped,
+            recv(failed) -> _ => Event::Stopped,
+            recv(confirmed) -> _ => Event::Confirmed,
+            recv(consumed) -> _ => Event::Consumed,
+            recv(published) -> _ => Event::Published,
             default(TICK) => Event::Tick,
         }
-    }
-
-    fn is_consumed(&self) -> bool {
-        let consumed =
-            self.processor.as_ref().map_or(0, |processor| processor.progress().consumed());
-        consumed >= self.config.production.messages
     }
 
     fn start_production(&mut self) -> Result<()> {
@@ -317,7 +327,22 @@ impl<'a> Parts<'a> {
         producer.nsqd_addresses = self.nsqds.clone();
         ProducerOption::apply(&self.config.producer_options, &mut producer)?;
         let producer = Arc::new(Producer::connect(producer)?);
-        self.production = Some(Production::start(&self.config.production, &producer)?);
+        let ledger = self.ledger.clone();
+        let confirmations: Confirmations = Arc::new(move |producer| {
+            let confirmed = ledger.get().map(|confirm| confirm(producer));
+            let processors = usize::from(confirmed.is_some());
+            let told =
+                ProducerConfirmed { producer: *producer, confirmed: confirmed.unwrap_or_default() };
+            Ok(ConfirmedAnswer { told, processors })
+        });
+        let outbox = OutboxConfig {
+            confirmations,
+            republish_after: self.config.republish_after,
+            max: OUTBOX_MAX,
+            disk: None,
+        };
+        self.production =
+            Some(Production::start(&self.config.production, &producer, Some(outbox))?);
         Ok(())
     }
 
@@ -339,19 +364,22 @@ impl<'a> Parts<'a> {
             ledger: ledger::open(&ledger, config.durability)?,
             lock: self.lock.take().context("a run has one processor")?,
         })?;
+        // Set once: a run has one processor.
+        let _ = self.ledger.set(Box::new(processor.confirmations()));
         self.processor = Some(processor);
         Ok(())
     }
 
-    /// Whether the embedded broker, which has no disk, cannot hold all plays at once: then they are consumed while
-    /// they are produced.
+    /// Whether the embedded broker, which has no disk, or the outbox cannot hold all plays at once: then they are
+    /// consumed while they are produced.
     fn queue_would_overflow(&self) -> bool {
         let needed = self.config.production.messages.saturating_mul(QUEUED_PLAY);
-        let overflow = matches!(self.config.broker, BrokerChoice::Embedded)
-            && needed > BrokerConfig::default().max_memory as u64;
+        let overflow = self.config.production.messages > OUTBOX_MAX
+            || matches!(self.config.broker, BrokerChoice::Embedded)
+                && needed > BrokerConfig::default().max_memory as u64;
         if overflow {
             log::warn!(
-                "{} plays do not fit the embedded broker's memory: consuming while producing, as with --real-life",
+                "{} plays do not fit the queue's memory at once: consuming while producing, as with --real-life",
                 self.config.production.messages
             );
         }
@@ -360,11 +388,8 @@ impl<'a> Parts<'a> {
 
     /// Stops producer, then processor.
     fn finish(mut self) -> Result<(ProductionReport, Processed)> {
-        let produced = match (self.produced.take(), self.production.take()) {
-            (Some(produced), _) => produced,
-            (None, Some(production)) => production.stop()?,
-            (None, None) => bail!("a run has a producer"),
-        };
+        let production = self.production.take().context("a run has a producer")?;
+        let produced = production.stop()?;
         // Without a processor the run was stopped before its time: nothing is counted, and the report says so.
         let (report, counts) = self.processor.take().map(Processor::stop).unwrap_or_default();
         self.bars.clear();

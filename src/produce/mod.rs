@@ -1,31 +1,44 @@
 //! The producer: makes plays and puts them on the queue. One thread for each producer, `produce-0` …; each has
-//! an id of its own and numbers its plays densely.
+//! an id of its own and numbers its plays densely. With an outbox they stay until every play is known to be counted,
+//! and the thread `confirm` asks which are.
 
+mod outbox;
 mod pace;
 mod popularity;
+mod worker;
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use nsq_protocol::thread::{OwnedThread, StopSource, StopToken, stop_pair};
-use nsq_protocol::{BodiesBuf, Producer, Receipt, TopicName};
+use nsq_protocol::{BodiesBuf, Producer, TopicName};
 use uuid::Uuid;
 
+use crate::api::ConfirmedAnswer;
 use crate::config::Popularity;
-use crate::play::{Play, PlayIdentity};
+use outbox::Outbox;
+pub use outbox::disk::{Attempted, DiskOutbox, RunIdentity};
+pub use outbox::disk::{exists as outbox_exists, read as read_outbox, remove as remove_outbox};
 use pace::Pace;
 use popularity::Picker;
+use worker::{Done, Kept, Produced, Worker};
 
-/// Plays in one MPUB: about 80 KB, far below nsqd's limit of 5 MiB and enough to make a command's cost small.
-const BATCH: u64 = 500;
+/// The most plays that an outbox holds, over all threads, unless said otherwise: 40 MB of memory.
+pub const OUTBOX_MAX: u64 = 10_000_000;
 
-/// MPUBs of one thread that await their OK: enough to keep nsqd busy while an answer travels.
-const WINDOW: usize = 8;
+/// How often it is asked which plays are counted.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// Answers which plays of a producer are counted for good.
+pub type Confirmations = Arc<dyn Fn(&Uuid) -> Result<ConfirmedAnswer> + Send + Sync>;
+
+/// An answer; `None`: nobody answers.
+type Answer = Option<ConfirmedAnswer>;
 
 /// What to produce.
 #[derive(Clone, Debug)]
@@ -44,25 +57,45 @@ pub struct ProductionConfig {
     pub popularity: Popularity,
 }
 
-/// What was produced, all of it acknowledged by nsqd.
+/// How plays are kept until they are counted.
+pub struct OutboxConfig {
+    /// Who knows which are.
+    pub confirmations: Confirmations,
+    /// After how long what is not counted is published again.
+    pub republish_after: Duration,
+    /// The most plays in it, over all threads. When it is full the producer waits.
+    pub max: u64,
+    /// Where they are kept; `None`: in memory. Only for one thread.
+    pub disk: Option<DiskOutbox>,
+}
+
+/// What was produced.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProductionReport {
-    /// Plays put on the queue.
+    /// Plays that nsqd has acknowledged.
     pub messages: u64,
     /// Plays of each video; videos that got none are left out.
     pub counts: Vec<(Uuid, u64)>,
-    /// From the first play to the last OK.
+    /// From the first play to the last OK; with an outbox, until the last was confirmed.
     pub seconds: f64,
+    /// Copies that were published again.
+    pub republished: u64,
+    /// Plays that are not known to be counted; `None` without an outbox.
+    pub unconfirmed: Option<u64>,
 }
 
 /// Producer threads at work. Dropped without [`Production::join`], they stop.
 pub struct Production {
     // Before the threads: a drop must ask them to stop before it joins them.
     stop: StopSource,
-    threads: Vec<OwnedThread<Result<Vec<u64>>>>,
+    threads: Vec<OwnedThread<Result<Produced>>>,
+    asker: Option<OwnedThread<()>>,
+    ask: Sender<()>,
     videos: Arc<[Uuid]>,
-    acknowledged: Arc<AtomicU64>,
+    done: Arc<Done>,
     started: Instant,
+    /// Disconnects when nsqd has acknowledged all.
+    publishing: Receiver<()>,
     /// Disconnects when the last thread is done.
     running: Receiver<()>,
 }
@@ -72,59 +105,117 @@ impl Production {
     ///
     /// # Errors
     /// The operating system's, when it refuses a thread.
-    pub fn start(config: &ProductionConfig, producer: &Arc<Producer>) -> Result<Self> {
-        let videos: Arc<[Uuid]> = (0..config.videos).map(|_| Uuid::new_v4()).collect();
-        let acknowledged = Arc::new(AtomicU64::new(0));
-        let (stop, token) = stop_pair();
-        let (alive, running) = bounded(0);
+    pub fn start(
+        config: &ProductionConfig,
+        producer: &Arc<Producer>,
+        outbox: Option<OutboxConfig>,
+    ) -> Result<Self> {
         let threads = config.threads.get() as u64;
-        let threads = (0..threads)
-            .map(|index| {
-                let share =
-                    config.messages / threads + u64::from(index < config.messages % threads);
-                let worker = Worker {
-                    topic: config.topic,
-                    messages: share,
-                    pace: Pace::new(config.rate.map(|rate| rate / threads as f64), Instant::now()),
-                    picker: Picker::new(config.popularity, videos.len()),
-                    videos: videos.clone(),
-                    producer: producer.clone(),
-                    acknowledged: acknowledged.clone(),
-                    stop: token.clone(),
-                    _alive: alive.clone(),
-                };
+        let (confirmations, mut disk, kept) = match outbox {
+            Some(OutboxConfig { confirmations, republish_after, max, disk }) => {
+                (Some(confirmations), disk, Some((republish_after, max / threads)))
+            }
+            None => (None, None, None),
+        };
+        let drawn = || (0..config.videos).map(|_| Uuid::new_v4()).collect();
+        let videos: Arc<[Uuid]> =
+            disk.as_ref().map_or_else(drawn, |disk| disk.videos.clone().into());
+        let done = Arc::new(Done::default());
+        let (stop, token) = stop_pair();
+        let (is_publishing, publishing) = bounded(0);
+        let (is_running, running) = bounded(0);
+        let mut askers = Vec::new();
+        let mut workers = Vec::new();
+        for index in 0..threads {
+            let now = Instant::now();
+            let mut worker = Worker {
+                id: Uuid::new_v4(),
+                topic: config.topic,
+                messages: config.messages / threads + u64::from(index < config.messages % threads),
+                next: 0,
+                start: 0,
+                pace: Pace::new(config.rate.map(|rate| rate / threads as f64), now),
+                picker: Picker::new(config.popularity, videos.len()),
+                videos: videos.clone(),
+                counts: vec![0; videos.len()],
+                producer: producer.clone(),
+                kept: None,
+                window: VecDeque::new(),
+                buffer: BodiesBuf::new(),
+                done: done.clone(),
+                stop: token.clone(),
+                publishing: Some(is_publishing.clone()),
+                _running: is_running.clone(),
+            };
+            if let Some((republish_after, max)) = kept {
+                let (answer, answers) = bounded(1);
+                let outbox = Outbox::new(republish_after, now);
+                worker.keep(Kept::new(outbox, max, answers, now), disk.take(), now);
+                askers.push((worker.id, answer));
+            }
+            workers.push(worker);
+        }
+        let (ask, asked) = bounded(1);
+        let asker = confirmations.map(|confirmations| {
+            OwnedThread::spawn("confirm", move || ask_all(&confirmations, askers, &asked, &token))
+        });
+        let asker = asker.transpose().context("cannot start the confirm thread")?;
+        let threads = workers
+            .into_iter()
+            .enumerate()
+            .map(|(index, worker)| {
                 OwnedThread::spawn(&format!("produce-{index}"), move || worker.run())
             })
             .collect::<Result<_, _>>()
             .context("cannot start a producer thread")?;
-        Ok(Self { threads, videos, acknowledged, started: Instant::now(), stop, running })
+        let started = Instant::now();
+        Ok(Self { stop, threads, asker, ask, videos, done, started, publishing, running })
     }
 
     /// Plays that nsqd has acknowledged so far.
     pub fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::Relaxed)
+        self.done.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Disconnects when all is produced, or a thread has failed and the others are done: `select!` on it.
+    /// Disconnects when nsqd has acknowledged all, or a thread has failed and the others are done.
+    pub fn publishing(&self) -> &Receiver<()> {
+        &self.publishing
+    }
+
+    /// Disconnects when all is produced and, with an outbox, confirmed; or a thread has failed and the others are done.
     pub fn running(&self) -> &Receiver<()> {
         &self.running
     }
 
-    /// Waits for the threads to have produced all.
+    /// Asks now which plays are counted: some probably are.
+    pub fn check_now(&self) {
+        // Full: it will.
+        let _ = self.ask.try_send(());
+    }
+
+    /// Waits for the threads to be done.
     ///
     /// # Errors
-    /// The first thread's that could not publish.
+    /// The first thread's that could not publish, or not keep what it publishes.
     pub fn join(self) -> Result<ProductionReport> {
-        let Self { threads, videos, acknowledged, started, stop, running: _ } = self;
+        let Self { stop, threads, asker, videos, done, started, .. } = self;
         let mut counts = vec![0; videos.len()];
+        let (mut messages, mut unconfirmed) = (0, None);
         let results: Vec<_> = threads.into_iter().map(OwnedThread::join).collect();
         drop(stop);
+        asker.into_iter().for_each(OwnedThread::join);
         for result in results {
-            counts.iter_mut().zip(result?).for_each(|(sum, count)| *sum += count);
+            let produced = result?;
+            messages += produced.acknowledged;
+            counts.iter_mut().zip(produced.counts).for_each(|(sum, count)| *sum += count);
+            if let Some(plays) = produced.unconfirmed {
+                *unconfirmed.get_or_insert(0) += plays;
+            }
         }
         let counts = videos.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect();
-        let messages = acknowledged.load(Ordering::Relaxed);
-        Ok(ProductionReport { messages, counts, seconds: started.elapsed().as_secs_f64() })
+        let republished = done.republished.load(Ordering::Relaxed);
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(ProductionReport { messages, counts, seconds, republished, unconfirmed })
     }
 
     /// Makes no further play, waits for the OK of those on their way, and reports what was produced.
@@ -138,76 +229,31 @@ impl Production {
     }
 }
 
-/// One producer thread.
-struct Worker {
-    topic: TopicName,
-    messages: u64,
-    pace: Pace,
-    picker: Picker,
-    videos: Arc<[Uuid]>,
-    producer: Arc<Producer>,
-    acknowledged: Arc<AtomicU64>,
-    stop: StopToken,
-    _alive: Sender<()>,
-}
-
-impl Worker {
-    /// Produces its share; how many plays of each video.
-    fn run(mut self) -> Result<Vec<u64>> {
-        let id = Uuid::new_v4();
-        let mut counts = vec![0; self.videos.len()];
-        let mut window = VecDeque::with_capacity(WINDOW);
-        let mut seq = 0;
-        while seq < self.messages {
-            let wait = self.pace.wait(Instant::now(), seq);
-            if !wait.is_zero() {
-                // The plays on their way are acknowledged while there is time for it.
-                self.confirm(&mut window, 0)?;
+/// Asks for each producer again and again, until all of them are done or `stop`.
+fn ask_all(
+    confirmations: &Confirmations,
+    mut producers: Vec<(Uuid, Sender<Answer>)>,
+    asked: &Receiver<()>,
+    stop: &StopToken,
+) {
+    let mut answered = true;
+    while !producers.is_empty() {
+        producers.retain(|(producer, answers)| {
+            let answer = confirmations(producer);
+            if let Err(error) = &answer
+                && std::mem::replace(&mut answered, false)
+            {
+                log::warn!("cannot ask which plays are counted: {error:#}; asking again");
             }
-            if self.stop.wait(wait) {
-                break;
-            }
-            let batch = self.pace.due(Instant::now(), seq).clamp(1, BATCH).min(self.messages - seq);
-            // First, so that a play's enqueue time does not include the wait for room.
-            let mut bodies = self.confirm(&mut window, WINDOW - 1)?;
-            bodies.clear();
-            let enqueued_at_ns = unix_time_ns();
-            for seq in seq..seq + batch {
-                let video = self.picker.pick();
-                counts[video] += 1;
-                let identity = Some(PlayIdentity { producer: id, seq });
-                let play = Play {
-                    video_id: self.videos[video],
-                    enqueued_at_ns: Some(enqueued_at_ns),
-                    identity,
-                    resent: false,
-                };
-                bodies.push_with(|out| play.encode(out));
-            }
-            let receipt = self
-                .producer
-                .submit_many(&self.topic, bodies)
-                .map_err(|unpublished| unpublished.error)?;
-            window.push_back((receipt, batch));
-            seq += batch;
+            answered |= answer.is_ok();
+            // One that has not been looked at is as good; without a reader there is nothing more to ask.
+            !matches!(answers.try_send(answer.ok()), Err(TrySendError::Disconnected(_)))
+        });
+        select! {
+            recv(stop.channel()) -> _ => return,
+            recv(asked) -> _ => {}
+            default(ASK_EVERY) => {}
         }
-        self.confirm(&mut window, 0)?;
-        Ok(counts)
-    }
-
-    /// Waits for the oldest MPUBs until at most `left` await their OK. Returns a buffer to use again.
-    fn confirm(
-        &self,
-        window: &mut VecDeque<(Receipt<BodiesBuf>, u64)>,
-        left: usize,
-    ) -> Result<BodiesBuf> {
-        let mut buffer = BodiesBuf::new();
-        while window.len() > left {
-            let Some((receipt, plays)) = window.pop_front() else { break };
-            buffer = receipt.wait().map_err(|unpublished| unpublished.error)?;
-            self.acknowledged.fetch_add(plays, Ordering::Relaxed);
-        }
-        Ok(buffer)
     }
 }
 
