@@ -4,6 +4,7 @@
 //! finished, the counts shown and the producers told. [`SqliteLedger`] keeps it in the data directory; [`MemoryLedger`]
 //! nowhere, to measure what durability costs. `dedupe`, `seq_set`, `record` and `book` are pure.
 
+mod audit;
 mod book;
 mod dead_letters;
 mod dedupe;
@@ -22,6 +23,7 @@ use crate::api::{Confirmed, ProducerConfirmed, VideoCount};
 use crate::config::Durability;
 use crate::play::{Play, Rejection};
 
+pub use audit::Audit;
 pub use book::{Growth, Standing};
 pub use dead_letters::{DEAD_LETTERS_MAX, SavedLetter, dead_letters};
 pub use dedupe::{Dedupe, Learned, MessageKey, Seen, nsqd_hash};

@@ -130,11 +130,15 @@ impl SqliteLedger {
             dead_letters::keep(&transaction, letters, now_ms())?;
             failpoint::hit("ledger-in-commit");
         }
-        if let Some(slice) = self.book.next_slice(self.slice) {
-            write_slice(&transaction, &slice)?;
+        let slice = self.book.next_slice(self.slice);
+        if let Some(slice) = &slice {
+            write_slice(&transaction, slice)?;
             failpoint::hit("ledger-in-fold");
         }
         transaction.commit()?;
+        if slice.is_some() {
+            failpoint::hit("ledger-after-fold");
+        }
         Ok(())
     }
 

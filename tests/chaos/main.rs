@@ -1,0 +1,245 @@
+//! Kills the parts of a real system again and again, in an order that the seed decides, and then checks that every
+//! play is counted once: `scripts/chaos`. Without arguments, as `cargo test` runs it, a short run on each broker.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
+#![allow(clippy::disallowed_methods, reason = "it waits for processes")]
+
+#[path = "../../nsq-protocol/tests/it/nsqd.rs"]
+mod nsqd;
+mod parts;
+#[path = "../../nsq-protocol/tests/it/proxy.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
+mod proxy;
+mod schedule;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use argh::FromArgs;
+use parts::{BrokerKind, Parts};
+use playcounts::ledger::{self, Audit};
+use playcounts::produce;
+use rustix::process::Signal;
+use schedule::{Fault, Part, schedule};
+
+/// Plays of one producer's run: at 2,000 a second, two seconds and the time to be confirmed.
+const PLAYS: u64 = 4000;
+
+/// How long a part may take to make progress after it was started again. Far beyond what it takes.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a part may take to reach its failpoint before it is killed after all.
+const FAILPOINT_LIMIT: Duration = Duration::from_secs(8);
+
+/// kills the parts of a real system again and again, and checks that every play is counted once
+#[derive(FromArgs, Debug)]
+struct Options {
+    /// how many kills [default: 12]
+    #[argh(option, default = "12")]
+    kills: usize,
+    /// what decides the order and the times of the faults [default: 1]
+    #[argh(option, default = "1")]
+    seed: u64,
+    /// embedded, nsqd or both [default: both]
+    #[argh(option, default = "\"both\".into()")]
+    broker: String,
+    /// only say what would happen
+    #[argh(switch)]
+    dry_run: bool,
+}
+
+fn main() -> Result<()> {
+    // The harness that cargo expects would know these.
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !["--nocapture", "--quiet"].contains(&&arg[..]))
+        .collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let options = match Options::from_args(&["chaos"], &args) {
+        Ok(options) => options,
+        Err(exit) => {
+            println!("{}", exit.output);
+            std::process::exit(if exit.status.is_ok() { 0 } else { 2 });
+        }
+    };
+    let faults = schedule(options.seed, options.kills);
+    if options.dry_run {
+        faults.iter().for_each(|(peace, fault)| println!("{peace:>6?} {fault}"));
+        return Ok(());
+    }
+    let mut kinds = Vec::new();
+    if options.broker != "nsqd" {
+        kinds.push(("embedded", BrokerKind::Embedded));
+    }
+    match nsqd::find() {
+        Some(program) if options.broker != "embedded" => {
+            kinds.push(("nsqd", BrokerKind::Nsqd(program)))
+        }
+        None if options.broker == "nsqd" => bail!("no nsqd: set $NSQD, or use scripts/with-nsqd"),
+        _ => {}
+    }
+    for (name, kind) in kinds {
+        println!("chaos on {name}: {} kills, seed {}", options.kills, options.seed);
+        let dir = tempfile::tempdir()?;
+        if let Err(error) = run(dir.path(), kind, options.seed, &faults) {
+            println!("FAILED, files kept in {}: {error:#}", dir.keep().display());
+            std::process::exit(1);
+        }
+    }
+    Ok(())
+}
+
+/// How long each part took to recover from its kills.
+type Recoveries = BTreeMap<Part, Vec<Duration>>;
+
+fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) -> Result<()> {
+    let mut parts = Parts::new(dir, kind, seed, PLAYS)?;
+    for part in [Part::Broker, Part::Dashboard, Part::Processor] {
+        parts.start(part, None)?;
+        // Each needs the one before: without it a part may refuse to start.
+        if part == Part::Broker {
+            wait(
+                "the broker answers",
+                || Ok(std::net::TcpStream::connect(parts.broker()).is_ok()),
+            )?;
+        }
+    }
+    parts.start_producer()?;
+    wait("the first plays are counted", || Ok(parts.total() > Some(0)))?;
+    let mut recoveries = Recoveries::new();
+    for (index, (peace, fault)) in faults.iter().enumerate() {
+        let calm = Instant::now() + *peace;
+        while Instant::now() < calm {
+            parts.check_alive()?;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        strike(&mut parts, *fault, &mut recoveries)
+            .with_context(|| format!("fault {index}: {fault}"))?;
+    }
+    let ended = parts.wait(Part::Producer, 3 * RECOVERY_LIMIT)?;
+    if !ended.is_some_and(|status| status.success()) {
+        let said = parts.last_words(Part::Producer);
+        bail!("the last producer has not ended well but {ended:?}:\n{said}\n{:?}", audit(&parts)?);
+    }
+    let audit = audit(&parts)?;
+    wait("the dashboard shows all", || Ok(parts.total() == Some(audit.counted)))?;
+    parts.signal(Part::Processor, Signal::TERM)?;
+    let ended = parts.wait(Part::Processor, RECOVERY_LIMIT)?;
+    if !ended.is_some_and(|status| status.success()) {
+        bail!("the processor ended with {ended:?}:\n{}", parts.last_words(Part::Processor));
+    }
+    report(&recoveries);
+    println!("  {audit}");
+    if !audit.is_exact() || audit.attempted != audit.counted {
+        bail!("the counts are not exact");
+    }
+    Ok(())
+}
+
+/// Lets something go wrong, and waits until it is well again.
+fn strike(parts: &mut Parts, fault: Fault, recoveries: &mut Recoveries) -> Result<()> {
+    let started = match fault {
+        Fault::Reset(link) => {
+            parts.reset(link);
+            return Ok(());
+        }
+        Fault::Freeze { part, frozen } => {
+            parts.signal(part, Signal::STOP)?;
+            std::thread::sleep(frozen);
+            return parts.signal(part, Signal::CONT);
+        }
+        Fault::Kill { part, down } => {
+            parts.kill(part)?;
+            std::thread::sleep(down);
+            start_again(parts, part, None)?
+        }
+        Fault::Failpoint { part, point, pass } => {
+            parts.kill(part)?;
+            start_again(parts, part, Some((point, pass)))?;
+            let deadline = Instant::now() + FAILPOINT_LIMIT;
+            while parts.ended(part)?.is_none() && Instant::now() < deadline {
+                if part != Part::Producer && parts.ended(Part::Producer)?.is_some() {
+                    parts.check_producer()?;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            parts.kill(part)?;
+            start_again(parts, part, None)?
+        }
+        Fault::TakeOver => {
+            parts.start_standby()?;
+            std::thread::sleep(Duration::from_millis(200));
+            parts.kill(Part::Processor)?;
+            parts.promote();
+            Instant::now()
+        }
+    };
+    let part = fault.killed().context("a part was killed")?;
+    let took = recovered(parts, part, started)?;
+    recoveries.entry(part).or_default().push(took);
+    Ok(())
+}
+
+/// Starts a part again; when.
+fn start_again(parts: &mut Parts, part: Part, failpoint: Option<(&str, u64)>) -> Result<Instant> {
+    let now = Instant::now();
+    parts.start(part, failpoint)?;
+    Ok(now)
+}
+
+/// Waits for progress: plays that are newly kept by a producer, newly shown else. How long after the start it came.
+fn recovered(parts: &mut Parts, part: Part, started: Instant) -> Result<Duration> {
+    let progress = |parts: &Parts| match part {
+        Part::Producer => {
+            attempted(parts).map(|all| Some(all.iter().map(|run| run.plays).sum::<u64>()))
+        }
+        _ => Ok(parts.total()),
+    };
+    let mut before = None;
+    wait(&format!("the {} makes progress", part.name()), || {
+        parts.check_producer()?;
+        let now = progress(parts)?;
+        let first = *before.get_or_insert(now.unwrap_or(0));
+        Ok(now.is_some_and(|now| now > first))
+    })?;
+    Ok(started.elapsed())
+}
+
+fn attempted(parts: &Parts) -> Result<Vec<produce::Attempted>> {
+    let mut all = Vec::new();
+    for dir in parts.outboxes() {
+        all.extend(produce::read_outbox(&dir)?);
+    }
+    Ok(all)
+}
+
+fn audit(parts: &Parts) -> Result<Audit> {
+    let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
+    Ok(Audit::new(&ledger, &attempted(parts)?))
+}
+
+fn report(recoveries: &Recoveries) {
+    for (part, times) in recoveries {
+        let mut times = times.clone();
+        times.sort();
+        println!(
+            "  {:<9} {:>3} kills; recovered in {:>6.0?} (median), {:>6.0?} (worst)",
+            part.name(),
+            times.len(),
+            times[times.len() / 2],
+            times[times.len() - 1]
+        );
+    }
+}
+
+fn wait(what: &str, mut probe: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + RECOVERY_LIMIT;
+    while !probe()? {
+        if Instant::now() > deadline {
+            bail!("never: {what}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! The parts as processes: started, killed, stopped for a while, started again with the same command.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::proxy::{Proxy, Toxic};
+use crate::schedule::{Link, Part};
+
+/// Plays a second.
+pub(crate) const RATE: u64 = 2000;
+
+/// How long a message may be in flight: less than a part is stopped for.
+const MSG_TIMEOUT: &str = "msg_timeout,1s";
+
+/// Which broker.
+#[derive(Clone, Debug)]
+pub(crate) enum BrokerKind {
+    /// `playcounts broker`.
+    Embedded,
+    /// A real one, with its default flags.
+    Nsqd(PathBuf),
+}
+
+/// All parts of one run, in a directory of its own.
+pub(crate) struct Parts {
+    dir: PathBuf,
+    kind: BrokerKind,
+    broker: SocketAddr,
+    broker_http: SocketAddr,
+    dashboard: SocketAddr,
+    to_broker: Proxy,
+    to_processor: Proxy,
+    children: HashMap<Part, Child>,
+    /// A processor that waits for the owner to end.
+    standby: Option<Child>,
+    /// Plays of each producer's run, and how many runs were started.
+    plays: u64,
+    runs: usize,
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        for child in self.children.values_mut().chain(&mut self.standby) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn free_port() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+impl Parts {
+    pub(crate) fn new(dir: &Path, kind: BrokerKind, seed: u64, plays: u64) -> Result<Self> {
+        let broker = free_port()?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            kind,
+            broker,
+            broker_http: free_port()?,
+            dashboard: free_port()?,
+            to_broker: Proxy::start(broker, Toxic::Clean, seed),
+            to_processor: Proxy::start(broker, Toxic::Clean, seed),
+            children: HashMap::new(),
+            standby: None,
+            plays,
+            runs: 0,
+        })
+    }
+
+    pub(crate) fn broker(&self) -> SocketAddr {
+        self.broker
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.dashboard)
+    }
+
+    /// The ledger's data directory.
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.dir.join("ledger")
+    }
+
+    /// Each producer run's data directory, the newest last.
+    pub(crate) fn outboxes(&self) -> Vec<PathBuf> {
+        (1..=self.runs).map(|run| self.dir.join(format!("outbox-{run}"))).collect()
+    }
+
+    fn command(&self, part: Part) -> Command {
+        let mut command = match &self.kind {
+            BrokerKind::Nsqd(program) if part == Part::Broker => Command::new(program),
+            _ => Command::new(env!("CARGO_BIN_EXE_playcounts")),
+        };
+        let args: Vec<String> = match (part, &self.kind) {
+            (Part::Broker, kind) => {
+                let (tcp, http) = (self.broker.to_string(), self.broker_http.to_string());
+                let ours = ["broker", "--tcp-address", &tcp, "--http-address", &http];
+                let data = self.dir.join("nsqd").display().to_string();
+                let real = ["-tcp-address", &tcp, "-http-address", &http, "-data-path", &data];
+                let args = if matches!(kind, BrokerKind::Embedded) { &ours[..] } else { &real };
+                args.iter().map(ToString::to_string).collect()
+            }
+            (Part::Dashboard, _) => words(&format!(
+                "dashboard --http-address {} --data-dir {}",
+                self.dashboard,
+                self.dir.join("dashboard").display()
+            )),
+            (Part::Processor, _) => words(&format!(
+                "process --nsqd-tcp-address {} --dashboard-url {} --data-dir {} --consumer-opt {MSG_TIMEOUT} \
+                 --realtime-below 1000000000 --update-interval 100ms",
+                self.to_processor.addr(),
+                self.url(),
+                self.ledger().display()
+            )),
+            (Part::Producer, _) => words(&format!(
+                "produce --nsqd-tcp-address {} --dashboard-url {} --data-dir {} --num-messages {} --num-videos 50 \
+                 --rate {RATE} --republish-after 2s --producer-opt dial_timeout,500ms",
+                self.to_broker.addr(),
+                self.url(),
+                self.dir.join(format!("outbox-{}", self.runs)).display(),
+                self.plays
+            )),
+        };
+        command.args(args);
+        command
+    }
+
+    /// Starts a part, to kill itself at a point if one is given.
+    pub(crate) fn start(&mut self, part: Part, failpoint: Option<(&str, u64)>) -> Result<()> {
+        let mut command = self.command(part);
+        if let Some((point, pass)) = failpoint {
+            command.env("PLAYCOUNTS_FAILPOINT", format!("{point}:{pass}"));
+        }
+        let child = self.spawn(part, command)?;
+        self.children.insert(part, child);
+        Ok(())
+    }
+
+    /// Starts a producer on a run of its own.
+    pub(crate) fn start_producer(&mut self) -> Result<()> {
+        self.runs += 1;
+        self.start(Part::Producer, None)
+    }
+
+    /// Starts a processor that waits for the one that runs.
+    pub(crate) fn start_standby(&mut self) -> Result<()> {
+        let mut command = self.command(Part::Processor);
+        command.arg("--standby");
+        self.standby = Some(self.spawn(Part::Processor, command)?);
+        Ok(())
+    }
+
+    /// The standby is the processor now.
+    pub(crate) fn promote(&mut self) {
+        if let Some(standby) = self.standby.take() {
+            self.children.insert(Part::Processor, standby);
+        }
+    }
+
+    fn spawn(&self, part: Part, mut command: Command) -> Result<Child> {
+        std::fs::create_dir_all(self.dir.join("nsqd"))?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log(part))?;
+        command.stdin(Stdio::null()).stdout(File::create("/dev/null")?).stderr(log);
+        command.spawn().with_context(|| format!("cannot start {command:?}"))
+    }
+
+    fn log(&self, part: Part) -> PathBuf {
+        self.dir.join(format!("{}.log", part.name()))
+    }
+
+    /// The end of what a part has said.
+    pub(crate) fn last_words(&self, part: Part) -> String {
+        let text = std::fs::read_to_string(self.log(part)).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(12).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    pub(crate) fn signal(&self, part: Part, signal: Signal) -> Result<()> {
+        let child = self.children.get(&part).context("it was started")?;
+        let pid = Pid::from_raw(child.id() as i32).context("a pid")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Kills a part, whatever it does.
+    pub(crate) fn kill(&mut self, part: Part) -> Result<()> {
+        let child = self.children.get_mut(&part).context("it was started")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// How a part has ended, if it has.
+    pub(crate) fn ended(&mut self, part: Part) -> Result<Option<ExitStatus>> {
+        Ok(self.children.get_mut(&part).context("it was started")?.try_wait()?)
+    }
+
+    /// Waits for a part to end.
+    pub(crate) fn wait(&mut self, part: Part, limit: Duration) -> Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let ended = self.ended(part)?;
+            if ended.is_some() || Instant::now() > deadline {
+                return Ok(ended);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn reset(&self, link: Link) {
+        match link {
+            Link::ProducerToBroker => self.to_broker.reset(),
+            Link::BrokerToProcessor => self.to_processor.reset(),
+        }
+    }
+
+    /// What the dashboard shows in all; `None` while it does not answer.
+    pub(crate) fn total(&self) -> Option<u64> {
+        let url = format!("{}/api/counts?limit=1", self.url());
+        let text = ureq::get(&url).call().ok()?.body_mut().read_to_string().ok()?;
+        serde_json::from_str::<serde_json::Value>(&text).ok()?["total_plays"].as_u64()
+    }
+
+    /// No part may end by itself, but a producer that is done: the next run follows.
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
+        for part in [Part::Broker, Part::Dashboard, Part::Processor] {
+            if let Some(status) = self.ended(part)? {
+                bail!("{} ended by itself, {status}:\n{}", part.name(), self.last_words(part));
+            }
+        }
+        self.check_producer()
+    }
+
+    /// The next run, if the producer is done with this one.
+    pub(crate) fn check_producer(&mut self) -> Result<()> {
+        match self.ended(Part::Producer)? {
+            None => Ok(()),
+            Some(status) if status.success() => self.start_producer(),
+            Some(status) => {
+                bail!("the producer ended with {status}:\n{}", self.last_words(Part::Producer))
+            }
+        }
+    }
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(String::from).collect()
+}
