@@ -39,10 +39,7 @@ impl Schema {
         let transaction = connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .with_context(unusable)?;
-        let tables: i64 = transaction
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-            .with_context(unusable)?;
-        if tables == 0 {
+        if self.is_empty(&transaction, file)? {
             transaction.execute_batch(self.sql).with_context(unusable)?;
             transaction.pragma_update(None, "application_id", self.application)?;
         } else {
@@ -56,14 +53,20 @@ impl Schema {
         Ok(connection)
     }
 
-    /// Opens a file that is there, of the newest schema, to read.
+    /// Opens a file of the newest schema to read; `None` where there is none, or one that is just being made.
     ///
     /// # Errors
     /// As [`Schema::open`]; and when it is of an older version, which only a writer can migrate.
-    pub fn open_reader(&self, file: &Path) -> Result<Connection> {
+    pub fn open_reader(&self, file: &Path) -> Result<Option<Connection>> {
+        if !file.exists() {
+            return Ok(None);
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(file, flags).with_context(|| self.unusable(file))?;
+        if self.is_empty(&connection, file)? {
+            return Ok(None);
+        }
         let found = self.check(&connection, file)?;
         if found < self.version {
             bail!(
@@ -72,7 +75,13 @@ impl Schema {
                 self.version
             );
         }
-        Ok(connection)
+        Ok(Some(connection))
+    }
+
+    fn is_empty(&self, connection: &Connection, file: &Path) -> Result<bool> {
+        connection
+            .query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+            .with_context(|| self.unusable(file))
     }
 
     /// The schema of a file, which this code can read or migrate.
@@ -96,7 +105,8 @@ impl Schema {
         Ok(found)
     }
 
-    fn unusable(&self, file: &Path) -> String {
+    /// What stands before SQLite's own error about a file.
+    pub fn unusable(&self, file: &Path) -> String {
         format!("cannot use {}, {}; {}", self.name, file.display(), self.way_out)
     }
 }
@@ -153,8 +163,8 @@ mod tests {
 
     #[track_caller]
     fn refuses(schema: &Schema, file: &Path, want: &str) {
-        for result in [schema.open(file, ""), schema.open_reader(file)] {
-            let text = format!("{:#}", result.unwrap_err());
+        let errors = [schema.open(file, "").unwrap_err(), schema.open_reader(file).unwrap_err()];
+        for text in errors.map(|error| format!("{error:#}")) {
             assert!(text.contains(want) && text.contains(file.to_str().unwrap()), "{text}");
         }
     }
@@ -174,9 +184,12 @@ mod tests {
             assert_eq!(row, (1, None));
         }
         refuses(&OLD, &file, "has schema 2, of a newer playcounts; this one knows 1");
-        NEW.open_reader(&file).unwrap();
+        assert!(NEW.open_reader(&file).unwrap().is_some());
         remove(&file).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(NEW.open_reader(&file).unwrap().is_none());
+        std::fs::write(&file, "").unwrap();
+        assert!(NEW.open_reader(&file).unwrap().is_none());
     }
 
     #[test]

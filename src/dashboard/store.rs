@@ -155,7 +155,8 @@ impl Store {
         *state.id.lock() = read_id(&connection)?;
         let pool = bounded(readers);
         for _ in 0..readers {
-            pool.0.send(SCHEMA.open_reader(&file)?).expect("both ends are held here");
+            let reader = SCHEMA.open_reader(&file)?.context("the database is gone")?;
+            pool.0.send(reader).expect("both ends are held here");
         }
         let (jobs, inbox) = bounded(JOBS);
         let writer = {
@@ -308,11 +309,8 @@ impl Drop for Store {
 
 /// Every (video, plays) in `directory`, ordered by id; `None` where no dashboard has run.
 pub(super) fn read_counts(directory: &Path) -> Result<Option<Vec<(Uuid, u64)>>> {
-    let file = directory.join(FILE);
-    if !file.exists() {
-        return Ok(None);
-    }
-    read_all(&SCHEMA.open_reader(&file)?).map(Some)
+    let reader = SCHEMA.open_reader(&directory.join(FILE))?;
+    reader.as_ref().map(read_all).transpose()
 }
 
 /// Removes the database. The caller holds the directory's dashboard lock.

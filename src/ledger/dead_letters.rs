@@ -97,11 +97,8 @@ pub(super) fn keep<'a>(
 /// # Errors
 /// `each`'s, and SQLite's.
 pub fn dead_letters(directory: &Path, each: impl FnMut(SavedLetter) -> Result<()>) -> Result<bool> {
-    let file = directory.join(FILE);
-    if !file.exists() {
-        return Ok(false);
-    }
-    read_letters(&SCHEMA.open_reader(&file)?, each)?;
+    let Some(connection) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(false) };
+    read_letters(&connection, each)?;
     Ok(true)
 }
 

@@ -91,18 +91,12 @@ impl SqliteLedger {
         );
         let mut connection = SCHEMA.open(&file, &pragmas)?;
         let machine = machine_id();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute(
-            "INSERT INTO ledger VALUES (1, ?1, ?2, ?3, 0, NULL, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
-            params![Uuid::new_v4(), machine, config.simulation],
-        )?;
-        check_owner(&transaction, config, &machine, &file)?;
-        transaction.execute("UPDATE ledger SET starts = starts + 1, machine = ?1", [&machine])?;
-        transaction.commit()?;
+        let unusable = || SCHEMA.unusable(&file);
+        let (made_on, simulation) =
+            made(&mut connection, config, &machine).with_context(unusable)?;
+        check_owner(config, &made_on, &machine, simulation, &file)?;
         let (processor, starts, dashboard) =
-            connection.query_row("SELECT processor, starts, dashboard FROM ledger", [], |row| {
-                Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs(), row.get(2)?))
-            })?;
+            count_start(&connection, &machine).with_context(unusable)?;
         let book = read_book(&connection, &file)?;
         let next_sweep = Instant::now() + SWEEP_EVERY;
         Ok(Self {
@@ -244,16 +238,39 @@ impl Ledger for SqliteLedger {
     }
 }
 
-fn check_owner(
-    transaction: &Transaction<'_>,
+/// On which machine the ledger was made, and whether for a simulation: here and now, if it is new.
+fn made(
+    connection: &mut Connection,
     config: &LedgerConfig,
     machine: &str,
+) -> rusqlite::Result<(String, bool)> {
+    connection.execute(
+        "INSERT INTO ledger VALUES (1, ?1, ?2, ?3, 0, NULL, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
+        params![Uuid::new_v4(), machine, config.simulation],
+    )?;
+    connection.query_row("SELECT machine, simulation FROM ledger", [], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
+}
+
+/// Notes that a processor starts: whose counts these are, how many starts there were, and which dashboard was told.
+fn count_start(
+    connection: &Connection,
+    machine: &str,
+) -> rusqlite::Result<(Uuid, u64, Option<Uuid>)> {
+    connection.execute("UPDATE ledger SET starts = starts + 1, machine = ?1", [machine])?;
+    connection.query_row("SELECT processor, starts, dashboard FROM ledger", [], |row| {
+        Ok((row.get(0)?, unsigned(row, 1)?, row.get(2)?))
+    })
+}
+
+fn check_owner(
+    config: &LedgerConfig,
+    made_on: &str,
+    machine: &str,
+    simulation: bool,
     file: &Path,
 ) -> Result<()> {
-    let (made_on, simulation): (String, bool) =
-        transaction.query_row("SELECT machine, simulation FROM ledger", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
     let file = file.display();
     if simulation != config.simulation {
         let owner = if simulation { "a simulation's (`run`)" } else { "a processor's (`process`)" };
@@ -419,10 +436,7 @@ pub struct Snapshot {
 /// As [`SqliteLedger::open`], and the operating system's.
 pub fn read(directory: &Path) -> Result<Option<Snapshot>> {
     let file = directory.join(FILE);
-    if !file.exists() {
-        return Ok(None);
-    }
-    let mut connection = SCHEMA.open_reader(&file)?;
+    let Some(mut connection) = SCHEMA.open_reader(&file)? else { return Ok(None) };
     // One moment in time, although the processor goes on.
     let transaction = connection.transaction()?;
     let processor =
@@ -449,8 +463,7 @@ pub fn exists(directory: &Path) -> bool {
 /// When it may not be thrown away, or cannot.
 pub fn remove(directory: &Path, simulation: bool) -> Result<()> {
     let file = directory.join(FILE);
-    if simulation && file.exists() {
-        let connection = SCHEMA.open_reader(&file)?;
+    if simulation && let Some(connection) = SCHEMA.open_reader(&file)? {
         let others: bool = connection.query_row(
             "SELECT count(*) > 0 FROM ledger WHERE simulation = 0",
             [],

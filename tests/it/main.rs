@@ -9,6 +9,7 @@ mod broker_compat;
 mod broker_hostile;
 mod broker_support;
 mod cli;
+mod crash;
 mod dashboard;
 mod dashboard_support;
 mod http;

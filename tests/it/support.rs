@@ -74,6 +74,11 @@ impl Running {
             .expect("the process is there");
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut().expect("runs until waited for");
+        child.try_wait().expect("the child is ours").is_some()
+    }
+
     /// Waits for the end.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Output {

@@ -236,10 +236,7 @@ pub fn exists(directory: &Path) -> bool {
 /// # Errors
 /// As [`DiskOutbox::open`].
 pub fn read(directory: &Path) -> Result<Option<Attempted>> {
-    if !exists(directory) {
-        return Ok(None);
-    }
-    let mut connection = SCHEMA.open_reader(&path(directory))?;
+    let Some(mut connection) = SCHEMA.open_reader(&path(directory))? else { return Ok(None) };
     let transaction = connection.transaction()?;
     let made = transaction.query_row("SELECT 1 FROM run", [], |_| Ok(())).optional()?;
     if made.is_none() {
