@@ -9,6 +9,8 @@ mod book;
 mod dead_letters;
 mod dedupe;
 mod memory;
+#[cfg(test)]
+mod model;
 mod record;
 mod seq_set;
 mod sqlite;
