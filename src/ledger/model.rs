@@ -76,6 +76,9 @@ struct State {
 /// What a step did, for the trace.
 type Step = (&'static str, usize, usize);
 
+/// Takes a step's name, whose it is, and what it changes.
+type TakeStep<'a> = dyn FnMut(&'static str, usize, usize, &dyn Fn(&mut State)) + 'a;
+
 impl State {
     fn start() -> Self {
         Self { kills: 2, stops: 1, timeouts: 1, crashes: 1, ..Self::default() }
@@ -88,7 +91,7 @@ impl State {
 
     fn steps(&self, broken: Broken) -> Vec<(Step, Self)> {
         let mut steps = Vec::new();
-        let mut step = |name, a, b, change: &dyn Fn(&mut Self)| {
+        let mut step = |name, a, b, change: &dyn Fn(&mut State)| {
             let mut next = *self;
             change(&mut next);
             steps.push(((name, a, b), next));
@@ -127,13 +130,7 @@ impl State {
         steps
     }
 
-    fn steps_of(
-        &self,
-        who: usize,
-        processor: &Processor,
-        broken: Broken,
-        step: &mut dyn FnMut(&'static str, usize, usize, &dyn Fn(&mut Self)),
-    ) {
+    fn steps_of(&self, who: usize, processor: &Processor, broken: Broken, step: &mut TakeStep<'_>) {
         for play in 0..PLAYS {
             if processor.in_flight[play] > 0 && self.timeouts > 0 {
                 step("times out", who, play, &|s| {
@@ -182,7 +179,7 @@ impl State {
         who: usize,
         processor: &Processor,
         broken: Broken,
-        step: &mut dyn FnMut(&'static str, usize, usize, &dyn Fn(&mut Self)),
+        step: &mut TakeStep<'_>,
     ) {
         let swapped = broken == Broken::FinishBeforeCommit;
         for play in 0..PLAYS {

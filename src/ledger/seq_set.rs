@@ -41,6 +41,11 @@ impl SeqSet {
         if seq < self.base {
             return self.insert_below(seq);
         }
+        self.set_bits(seq, 1) != 0
+    }
+
+    /// Adds the numbers from `seq` on that `bits` says, all in one word and not below the bitmap. Which are new.
+    fn set_bits(&mut self, seq: u64, bits: u64) -> u64 {
         if seq - self.base >= WINDOW {
             self.slide_to(seq);
         }
@@ -48,8 +53,9 @@ impl SeqSet {
         if word >= self.window.len() {
             self.window.resize(word + 1, 0);
         }
-        let fresh = self.window[word] & bit == 0;
-        self.window[word] |= bit;
+        let bits = bits * bit;
+        let fresh = bits & !self.window[word];
+        self.window[word] |= bits;
         while self.window.front() == Some(&u64::MAX) {
             self.pop_word();
         }
@@ -156,8 +162,11 @@ impl SeqSet {
             self.merge_run(start, self.base.min(end));
             start = self.base;
         }
-        for seq in start..end {
-            self.insert(seq);
+        while start < end {
+            // Within one word, which a slide of the bitmap does not cut.
+            let count = (end - start).min(WORD - start % WORD);
+            self.set_bits(start, u64::MAX >> (WORD - count));
+            start += count;
         }
     }
 
