@@ -166,7 +166,8 @@ impl SeqSet {
             // Within one word, which a slide of the bitmap does not cut.
             let count = (end - start).min(WORD - start % WORD);
             self.set_bits(start, u64::MAX >> (WORD - count));
-            start += count;
+            // Words that are full have left the bitmap.
+            start = self.base.max(start + count);
         }
     }
 
