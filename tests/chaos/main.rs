@@ -10,6 +10,7 @@ mod parts;
 #[allow(dead_code, reason = "shared with the tests")]
 mod proxy;
 mod schedule;
+mod twice;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,15 +48,20 @@ struct Options {
     /// only say what would happen
     #[argh(switch)]
     dry_run: bool,
+    /// kill nothing, but deliver that many plays twice, each time in another order, and say what memory it took
+    #[argh(option)]
+    twice: Option<u64>,
 }
 
 fn main() -> Result<()> {
-    // The harness that cargo expects would know these.
-    let args: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !["--nocapture", "--quiet"].contains(&&arg[..]))
-        .collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo test NAME` gives every test program the name.
+    if args.first().is_some_and(|arg| !arg.starts_with('-') && !"chaos".contains(&arg[..])) {
+        return Ok(());
+    }
+    let is_ours = |arg: &&str| arg.starts_with('-') && !["--nocapture", "--quiet"].contains(arg);
+    let first = args.iter().position(|arg| is_ours(&&arg[..])).unwrap_or(args.len());
+    let args: Vec<&str> = args[first..].iter().map(String::as_str).collect();
     let options = match Options::from_args(&["chaos"], &args) {
         Ok(options) => options,
         Err(exit) => {
@@ -80,9 +86,16 @@ fn main() -> Result<()> {
         _ => {}
     }
     for (name, kind) in kinds {
-        println!("chaos on {name}: {} kills, seed {}", options.kills, options.seed);
+        match options.twice {
+            Some(plays) => println!("{plays} plays twice on {name}"),
+            None => println!("chaos on {name}: {} kills, seed {}", options.kills, options.seed),
+        }
         let dir = tempfile::tempdir()?;
-        if let Err(error) = run(dir.path(), kind, options.seed, &faults) {
+        let outcome = match options.twice {
+            Some(plays) => twice::run(dir.path(), kind, plays),
+            None => run(dir.path(), kind, options.seed, &faults),
+        };
+        if let Err(error) = outcome {
             println!("FAILED, files kept in {}: {error:#}", dir.keep().display());
             std::process::exit(1);
         }
@@ -133,6 +146,21 @@ fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) ->
     println!("  {audit}");
     if !audit.is_exact() || audit.attempted != audit.counted {
         bail!("the counts are not exact");
+    }
+    Ok(())
+}
+
+/// Starts broker, dashboard and processor.
+fn start_all(parts: &mut Parts) -> Result<()> {
+    for part in [Part::Broker, Part::Dashboard, Part::Processor] {
+        parts.start(part, None)?;
+        // Each needs the one before: without it a part may refuse to start.
+        if part == Part::Broker {
+            wait(
+                "the broker answers",
+                || Ok(std::net::TcpStream::connect(parts.broker()).is_ok()),
+            )?;
+        }
     }
     Ok(())
 }

@@ -80,6 +80,18 @@ impl Parts {
         self.broker
     }
 
+    pub(crate) fn broker_url(&self) -> String {
+        format!("http://{}", self.broker_http)
+    }
+
+    /// The most memory that a part has had, in KiB.
+    pub(crate) fn peak_memory(&self, part: Part) -> Result<u64> {
+        let child = self.children.get(&part).context("it was started")?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.dashboard)
     }

@@ -64,6 +64,70 @@ fn dashboard_updates_counts() {
 }
 
 #[test]
+fn producers_learn_what_is_counted_for_good() {
+    let running = start();
+    let producer = Uuid::from_u128(7);
+    let ask =
+        |running: &Running| running.get(&format!("/api/confirmed?producer={producer}")).json();
+    let tell = |processor: u128, watermark: u64, above: &[[u64; 2]], status| {
+        let told = json!({ "producer": producer, "watermark": watermark, "above": above });
+        let update = json!({ "processor": Uuid::from_u128(processor), "producers": [told] });
+        running.post("/api/confirmed", &update, status)
+    };
+    assert_eq!((&ask(&running)["watermark"], &ask(&running)["processors"]), (&json!(0), &json!(0)));
+    tell(1, 10, &[[12, 14]], 200);
+    // A repeat, an old one and another processor's: all that anyone has said holds.
+    tell(1, 10, &[[12, 14]], 200);
+    tell(1, 4, &[], 200);
+    tell(2, 0, &[[14, 15], [20, 30]], 200);
+    let both = ask(&running);
+    assert_eq!((&both["watermark"], &both["above"]), (&json!(10), &json!([[12, 15], [20, 30]])));
+    for (watermark, above) in [(10, &[[10, 12]][..]), (0, &[[5, 4]]), (0, &[[3, 9], [8, 10]])] {
+        let refused = tell(1, watermark, above, 400).error();
+        assert!(refused.starts_with("producer 00000000-"), "{refused}");
+    }
+    let none = json!({ "processor": producer, "producers": [] });
+    assert!(running.post("/api/confirmed", &none, 400).error().contains("1 to 100 producers"));
+    for path in ["/api/confirmed", "/api/confirmed?producer=x"] {
+        assert!(running.get(path).error().starts_with("producer must be a UUID"));
+    }
+    let report = json!({ "processor": producer, "consumption": consumption(None) });
+    running.post("/api/consumption", &report, 200);
+    assert_eq!(ask(&running)["processors"], 1);
+    let Running { dashboard, data } = running;
+    dashboard.shutdown().unwrap();
+    let running = Running { dashboard: Dashboard::start(config(&data)).unwrap(), data };
+    assert_eq!(ask(&running)["watermark"], 10);
+    // A reset makes another database, which every write tells.
+    let id = |running: &Running| running.get("/api/stats").json()["dashboard"].clone();
+    let before = id(&running);
+    assert_eq!(
+        running.post("/api/counts", &update(1, &[(video(1), 3)]), 200).json()["dashboard"],
+        before
+    );
+    running.ask("DELETE", "/api/counts", "", b"");
+    assert_ne!(id(&running), before);
+    assert_eq!(ask(&running)["watermark"], 0);
+}
+
+#[test]
+fn a_processor_that_has_failed_turns_health_red() {
+    let running = start();
+    assert_eq!(running.get("/healthz").status, 200);
+    let mut failed = json!({ "processor": video(1), "consumption": consumption(None) });
+    let well = failed.clone();
+    failed["consumption"]["failure"] = json!("the disk is full");
+    running.post("/api/consumption", &failed, 200);
+    let health = running.get("/healthz");
+    assert_eq!(
+        (health.status, &health.error()[..]),
+        (503, "a processor has stopped counting: the disk is full")
+    );
+    running.post("/api/consumption", &well, 200);
+    assert_eq!(running.get("/healthz").status, 200);
+}
+
+#[test]
 fn dashboard_refuses_bad_updates() {
     let running = start();
     let good = || update(1, &[(video(1), 3)]);

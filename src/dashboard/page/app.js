@@ -77,8 +77,11 @@ const showProcessors = (processors) => {
     setText(box.querySelector(".heard"), ago < STALE_MS ? "reporting" : `silent for ${duration(ago)}`);
     box.querySelectorAll("dd").forEach((cell, index) => setText(cell, consumption ? FIGURES[index][1](consumption) : "–"));
     const rejection = box.querySelector(".rejection");
-    rejection.hidden = !consumption?.last_rejection;
-    setText(rejection, consumption?.last_rejection ? `Last rejected: ${consumption.last_rejection}` : "");
+    const trouble = consumption?.failure
+      ? `Counting has stopped: ${consumption.failure}`
+      : consumption?.last_rejection && `Last rejected: ${consumption.last_rejection}`;
+    rejection.hidden = !trouble;
+    setText(rejection, trouble || "");
   }
   known.forEach((box) => box.remove());
 };
