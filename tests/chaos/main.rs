@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use argh::FromArgs;
 use parts::{BrokerKind, Parts};
-use playcounts::ledger::{self, Audit};
+use playcounts::ledger::{self, Audit, Standing};
 use playcounts::produce;
 use rustix::process::Signal;
 use schedule::{Fault, Part, schedule};
@@ -103,31 +103,46 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// How long each part took to recover from its kills.
-type Recoveries = BTreeMap<Part, Vec<Duration>>;
+/// What came of the faults.
+#[derive(Default)]
+struct Tally {
+    /// How long each part took to recover from its kills.
+    recoveries: BTreeMap<Part, Vec<Duration>>,
+    /// How many were to kill themselves at a failpoint, and how many did: the others never came there.
+    armed: usize,
+    reached: usize,
+}
+
+impl Tally {
+    fn report(&self) {
+        for (part, times) in &self.recoveries {
+            let mut times = times.clone();
+            times.sort();
+            println!(
+                "  {:<9} {:>3} kills; recovered in {:>6.0?} (median), {:>6.0?} (worst)",
+                part.name(),
+                times.len(),
+                times[times.len() / 2],
+                times[times.len() - 1]
+            );
+        }
+        println!("  {} of {} failpoints were reached", self.reached, self.armed);
+    }
+}
 
 fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) -> Result<()> {
     let mut parts = Parts::new(dir, kind, seed, PLAYS)?;
-    for part in [Part::Broker, Part::Dashboard, Part::Processor] {
-        parts.start(part, None)?;
-        // Each needs the one before: without it a part may refuse to start.
-        if part == Part::Broker {
-            wait(
-                "the broker answers",
-                || Ok(std::net::TcpStream::connect(parts.broker()).is_ok()),
-            )?;
-        }
-    }
+    start_all(&mut parts)?;
     parts.start_producer()?;
     wait("the first plays are counted", || Ok(parts.total() > Some(0)))?;
-    let mut recoveries = Recoveries::new();
+    let mut tally = Tally::default();
     for (index, (peace, fault)) in faults.iter().enumerate() {
         let calm = Instant::now() + *peace;
         while Instant::now() < calm {
             parts.check_alive()?;
             std::thread::sleep(Duration::from_millis(10));
         }
-        strike(&mut parts, *fault, &mut recoveries)
+        strike(&mut parts, *fault, &mut tally)
             .with_context(|| format!("fault {index}: {fault}"))?;
     }
     let ended = parts.wait(Part::Producer, 3 * RECOVERY_LIMIT)?;
@@ -135,17 +150,32 @@ fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) ->
         let said = parts.last_words(Part::Producer);
         bail!("the last producer has not ended well but {ended:?}:\n{said}\n{:?}", audit(&parts)?);
     }
-    let audit = audit(&parts)?;
-    wait("the dashboard shows all", || Ok(parts.total() == Some(audit.counted)))?;
+    let counted = audit(&parts)?.counted;
+    wait("the dashboard shows all", || Ok(parts.total() == Some(counted)))?;
     parts.signal(Part::Processor, Signal::TERM)?;
     let ended = parts.wait(Part::Processor, RECOVERY_LIMIT)?;
     if !ended.is_some_and(|status| status.success()) {
         bail!("the processor ended with {ended:?}:\n{}", parts.last_words(Part::Processor));
     }
-    report(&recoveries);
+    tally.report();
+    // As the processor has left it: its last sweep is in it.
+    let audit = audit(&parts)?;
     println!("  {audit}");
     if !audit.is_exact() || audit.attempted != audit.counted {
         bail!("the counts are not exact");
+    }
+    check_dashboard(&parts)?;
+    parts.check_panics()
+}
+
+/// That the dashboard shows each video as the ledger has it.
+fn check_dashboard(parts: &Parts) -> Result<()> {
+    let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
+    for Standing { video_id, plays, .. } in ledger.videos {
+        let shown = parts.shown(video_id)?;
+        if shown != plays {
+            bail!("the dashboard shows {shown} plays of video {video_id}, the ledger has {plays}");
+        }
     }
     Ok(())
 }
@@ -166,7 +196,7 @@ fn start_all(parts: &mut Parts) -> Result<()> {
 }
 
 /// Lets something go wrong, and waits until it is well again.
-fn strike(parts: &mut Parts, fault: Fault, recoveries: &mut Recoveries) -> Result<()> {
+fn strike(parts: &mut Parts, fault: Fault, tally: &mut Tally) -> Result<()> {
     let started = match fault {
         Fault::Reset(link) => {
             parts.reset(link);
@@ -192,6 +222,9 @@ fn strike(parts: &mut Parts, fault: Fault, recoveries: &mut Recoveries) -> Resul
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
+            tally.armed += 1;
+            tally.reached +=
+                usize::from(parts.ended(part)?.is_some_and(|end| end.code().is_none()));
             parts.kill(part)?;
             start_again(parts, part, None)?
         }
@@ -205,7 +238,7 @@ fn strike(parts: &mut Parts, fault: Fault, recoveries: &mut Recoveries) -> Resul
     };
     let part = fault.killed().context("a part was killed")?;
     let took = recovered(parts, part, started)?;
-    recoveries.entry(part).or_default().push(took);
+    tally.recoveries.entry(part).or_default().push(took);
     Ok(())
 }
 
@@ -227,9 +260,9 @@ fn recovered(parts: &mut Parts, part: Part, started: Instant) -> Result<Duration
     let mut before = None;
     wait(&format!("the {} makes progress", part.name()), || {
         parts.check_producer()?;
-        let now = progress(parts)?;
-        let first = *before.get_or_insert(now.unwrap_or(0));
-        Ok(now.is_some_and(|now| now > first))
+        // A dashboard that only answers again has not moved yet.
+        let Some(now) = progress(parts)? else { return Ok(false) };
+        Ok(now > *before.get_or_insert(now))
     })?;
     Ok(started.elapsed())
 }
@@ -245,20 +278,6 @@ fn attempted(parts: &Parts) -> Result<Vec<produce::Attempted>> {
 fn audit(parts: &Parts) -> Result<Audit> {
     let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
     Ok(Audit::new(&ledger, &attempted(parts)?))
-}
-
-fn report(recoveries: &Recoveries) {
-    for (part, times) in recoveries {
-        let mut times = times.clone();
-        times.sort();
-        println!(
-            "  {:<9} {:>3} kills; recovered in {:>6.0?} (median), {:>6.0?} (worst)",
-            part.name(),
-            times.len(),
-            times[times.len() / 2],
-            times[times.len() - 1]
-        );
-    }
 }
 
 fn wait(what: &str, mut probe: impl FnMut() -> Result<bool>) -> Result<()> {

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use playcounts::produce::read_outbox;
 use rustix::process::{Pid, Signal, kill_process};
+use uuid::Uuid;
 
 use crate::proxy::{Proxy, Toxic};
 use crate::schedule::{Link, Part};
@@ -18,6 +20,9 @@ pub(crate) const RATE: u64 = 2000;
 
 /// How long a message may be in flight: less than a part is stopped for.
 const MSG_TIMEOUT: &str = "msg_timeout,1s";
+
+/// How long a producer may take until it publishes. Far beyond what it takes.
+const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Which broker.
 #[derive(Clone, Debug)]
@@ -156,10 +161,23 @@ impl Parts {
         Ok(())
     }
 
-    /// Starts a producer on a run of its own.
+    /// Starts a producer on a run of its own, and waits until it publishes: one that finds no broker at its start ends.
     pub(crate) fn start_producer(&mut self) -> Result<()> {
         self.runs += 1;
-        self.start(Part::Producer, None)
+        self.start(Part::Producer, None)?;
+        let outbox = self.dir.join(format!("outbox-{}", self.runs));
+        let deadline = Instant::now() + START_LIMIT;
+        while read_outbox(&outbox)?.is_none_or(|run| run.plays == 0) {
+            let ended = self.ended(Part::Producer)?;
+            if ended.is_some_and(|status| !status.success()) || Instant::now() > deadline {
+                bail!(
+                    "the producer does not start: {ended:?}\n{}",
+                    self.last_words(Part::Producer)
+                );
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Starts a processor that waits for the one that runs.
@@ -235,9 +253,29 @@ impl Parts {
 
     /// What the dashboard shows in all; `None` while it does not answer.
     pub(crate) fn total(&self) -> Option<u64> {
-        let url = format!("{}/api/counts?limit=1", self.url());
-        let text = ureq::get(&url).call().ok()?.body_mut().read_to_string().ok()?;
-        serde_json::from_str::<serde_json::Value>(&text).ok()?["total_plays"].as_u64()
+        self.get("/api/counts?limit=1").ok()?["total_plays"].as_u64()
+    }
+
+    /// What the dashboard shows of one video.
+    pub(crate) fn shown(&self, video: Uuid) -> Result<u64> {
+        self.get(&format!("/api/counts/{video}"))?["plays"].as_u64().context("plays")
+    }
+
+    fn get(&self, path: &str) -> Result<serde_json::Value> {
+        let text =
+            ureq::get(format!("{}{path}", self.url())).call()?.body_mut().read_to_string()?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// No part may have panicked, not even in a thread whose end goes unnoticed.
+    pub(crate) fn check_panics(&self) -> Result<()> {
+        for part in Part::ALL {
+            let said = std::fs::read_to_string(self.log(part))?;
+            if let Some(line) = said.lines().find(|line| line.contains("panicked at")) {
+                bail!("the {} has panicked: {line}", part.name());
+            }
+        }
+        Ok(())
     }
 
     /// No part may end by itself, but a producer that is done: the next run follows.
@@ -254,6 +292,8 @@ impl Parts {
     pub(crate) fn check_producer(&mut self) -> Result<()> {
         match self.ended(Part::Producer)? {
             None => Ok(()),
+            // Not while the broker is on its way up.
+            Some(status) if status.success() && TcpStream::connect(self.broker).is_err() => Ok(()),
             Some(status) if status.success() => self.start_producer(),
             Some(status) => {
                 bail!("the producer ended with {status}:\n{}", self.last_words(Part::Producer))
