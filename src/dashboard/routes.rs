@@ -13,11 +13,11 @@ use super::assets;
 use super::confirmed;
 use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
-use super::metrics::{self, Counters};
+use super::metrics::{self, Counters, Format};
 use super::store::{Column, LIST_MAX, ListQuery, Store, now_ms};
 use crate::api::{
-    ConfirmedAnswer, ConfirmedUpdate, Consumption, ConsumptionReport, CountsUpdate, MAX_COUNTS,
-    MAX_PLAYS, ProducerConfirmed,
+    ConfirmedAnswer, ConfirmedUpdate, Consumption, ConsumptionHistogram, ConsumptionReport,
+    CountsUpdate, MAX_COUNTS, MAX_PLAYS, ProducerConfirmed,
 };
 use crate::http::{EventStream, Handler, Request, Response};
 
@@ -268,15 +268,16 @@ impl App {
         Ok(uncached(Response::json(200, &self.live.lock().series(&names, since))))
     }
 
-    fn metrics(&self, _request: &Request) -> Answer {
+    fn metrics(&self, request: &Request) -> Answer {
         let counters = Counters {
             updates: self.updates.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             streams: self.events.clients(),
         };
-        let totals = self.store.totals();
-        let text = metrics::render(totals, &self.live.lock(), &counters);
-        Ok(uncached(Response::new(200, metrics::CONTENT_TYPE, text)))
+        let accepts = request.header("accept").unwrap_or_default();
+        let format = Format::of(accepts);
+        let text = metrics::render(format, self.store.totals(), &self.live.lock(), &counters);
+        Ok(uncached(Response::new(200, format.content_type(), text)))
     }
 
     fn health(&self, _request: &Request) -> Answer {
@@ -358,6 +359,15 @@ fn check_consumption(told: &Consumption) -> Result<(), Box<Response>> {
     // A consumption time below zero is possible: the producer's clock may run ahead. A rate is not.
     if told.per_second < 0.0 || !numbers.all(f64::is_finite) {
         return Err(bad("the consumption holds a number that is none"));
+    }
+    if let Some(ConsumptionHistogram { buckets, count, sum_ms }) = &told.histogram {
+        // A consumption time below zero is possible, and so is such a sum.
+        if !buckets.is_sorted()
+            || buckets.iter().any(|bucket| bucket > count)
+            || !sum_ms.is_finite()
+        {
+            return Err(bad("a histogram's buckets grow, up to its count"));
+        }
     }
     Ok(())
 }

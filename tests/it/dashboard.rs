@@ -449,3 +449,48 @@ fn dashboard_keeps_what_it_accepted_through_kill_9() {
     assert_eq!(dashboard.totals(), Totals { videos: 2, plays: 33 });
     dashboard.shutdown().unwrap();
 }
+
+/// What Prometheus' own tool says of the metrics, the alerts, and that both know the same names.
+#[test]
+fn prometheus_accepts_metrics_and_alerts() {
+    let running = start();
+    let mut told = consumption(Some("a reason"));
+    told["histogram"] =
+        json!({ "buckets": (1..=15).collect::<Vec<_>>(), "count": 20, "sum_ms": 12.5 });
+    let report = json!({ "processor": video(1), "consumption": told });
+    running.post("/api/consumption", &report, 200);
+    told["histogram"]["buckets"][3] = json!(1);
+    let report = json!({ "processor": video(1), "consumption": told });
+    assert!(running.post("/api/consumption", &report, 400).error().contains("buckets grow"));
+    running.dashboard.totals();
+    let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
+    let open = running.ask("GET", "/metrics", "Accept: application/openmetrics-text\r\n", b"");
+    assert!(open.head.contains("application/openmetrics-text; version=1.0.0"), "{}", open.head);
+    assert!(open.body.ends_with(b"# EOF\n"));
+    for file in ["docs/alerts.yml", "docs/grafana.json"] {
+        let text = std::fs::read_to_string(file).unwrap();
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let names = text.split(|c| !is_name(c)).filter(|name| name.starts_with("playcounts_"));
+        // The queue's depth is there once somebody asks nsqd for it.
+        for name in names.filter(|name| *name != "playcounts_queue_depth") {
+            assert!(metrics.contains(&format!("\n{name}")), "{file}: {name} is none of\n{metrics}");
+        }
+    }
+    if Command::new("promtool").arg("--version").output().is_err() {
+        writeln!(
+            std::io::stderr(),
+            "SKIPPED: no promtool (package prometheus); metrics are not linted"
+        )
+        .unwrap();
+        return;
+    }
+    let mut lint = Command::new("promtool");
+    let lint = lint.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut lint = lint.stderr(Stdio::piped()).spawn().unwrap();
+    lint.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let lint = lint.wait_with_output().unwrap();
+    assert!(lint.status.success() && lint.stderr.is_empty(), "{lint:?}");
+    let rules =
+        Command::new("promtool").args(["check", "rules", "docs/alerts.yml"]).output().unwrap();
+    assert!(rules.status.success(), "{rules:?}");
+}
