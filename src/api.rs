@@ -81,7 +81,7 @@ pub struct Consumption {
     pub since_start: Option<ConsumptionTimes>,
     /// The same times as a histogram.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub histogram: Option<ConsumptionHistogram>,
+    pub histogram: Option<Box<ConsumptionHistogram>>,
     /// Of the counted plays, those that had been lost on their way and were published again.
     #[serde(default)]
     pub recovered: u64,

@@ -167,7 +167,7 @@ mod tests {
         let told = Consumption {
             counted: 12,
             per_second: 0.5,
-            histogram: Some(histogram),
+            histogram: Some(Box::new(histogram)),
             ..Consumption::default()
         };
         live.report(uuid::Uuid::from_u128(1), None, Some(told), std::time::Instant::now());

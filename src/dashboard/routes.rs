@@ -360,7 +360,7 @@ fn check_consumption(told: &Consumption) -> Result<(), Box<Response>> {
     if told.per_second < 0.0 || !numbers.all(f64::is_finite) {
         return Err(bad("the consumption holds a number that is none"));
     }
-    if let Some(ConsumptionHistogram { buckets, count, sum_ms }) = &told.histogram {
+    if let Some(ConsumptionHistogram { buckets, count, sum_ms }) = told.histogram.as_deref() {
         // A consumption time below zero is possible, and so is such a sum.
         if !buckets.is_sorted()
             || buckets.iter().any(|bucket| bucket > count)

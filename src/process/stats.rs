@@ -154,7 +154,7 @@ impl Stats {
             per_second: counted.saturating_sub(counted_before) as f64 / seconds.max(0.001),
             realtime_ms: (times > 0).then(|| sum as f64 / times as f64 / 1000.0),
             since_start: consumption_times(&inner.times),
-            histogram: Some(consumption_histogram(&inner.times)),
+            histogram: Some(Box::new(consumption_histogram(&inner.times))),
             recovered,
             conflicting,
         }
