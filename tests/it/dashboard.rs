@@ -152,7 +152,7 @@ fn dashboard_refuses_bad_updates() {
         ("over the limit", with(&|value| value["counts"][0]["plays"] = json!(MAX_PLAYS + 1))),
         ("last_played_at", with(&|value| value["counts"][0]["last_played_at"] = json!(u64::MAX))),
         ("is there twice", update(1, &[(video(1), 1), (video(1), 2)]).to_string()),
-        ("versions start at 1", update(0, &[(video(1), 1)]).to_string()),
+        ("versions go from 1", update(0, &[(video(1), 1)]).to_string()),
         ("unknown field", with(&|value| value["extra"] = json!(1))),
         ("unknown field", with(&|value| value["counts"][0]["extra"] = json!(1))),
         ("missing field", with(&|value| drop(value.as_object_mut().unwrap().remove("version")))),
@@ -493,4 +493,39 @@ fn prometheus_accepts_metrics_and_alerts() {
     let rules =
         Command::new("promtool").args(["check", "rules", "docs/alerts.yml"]).output().unwrap();
     assert!(rules.status.success(), "{rules:?}");
+}
+
+/// The OpenAPI document and the routes know the same paths and methods.
+#[test]
+fn the_api_document_has_every_route() {
+    let running = start();
+    let document = running.get("/api/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().unwrap();
+    for (path, operations) in paths {
+        let at = path.replace("{video_id}", &video(1).to_string());
+        for method in ["GET", "POST", "DELETE", "PUT", "PATCH"] {
+            if (&path[..], method) == ("/events", "GET") {
+                continue;
+            }
+            let known = operations.get(method.to_lowercase()).is_some();
+            let answer = running.ask(method, &at, "", b"");
+            assert_eq!(answer.status != 405, known, "{method} {path}: {}", answer.status);
+            let unknown = answer.status == 404 && answer.error().starts_with("nothing is at");
+            assert!(!unknown || !known, "{method} {path} is not there");
+        }
+    }
+    // What the page and the processor call is in it.
+    for path in [
+        "/api/counts",
+        "/api/confirmed",
+        "/api/consumption",
+        "/api/stats",
+        "/api/series",
+        "/events",
+        "/metrics",
+        "/healthz",
+    ] {
+        assert!(paths.contains_key(path), "{path}");
+    }
 }
