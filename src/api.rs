@@ -79,6 +79,31 @@ pub struct Consumption {
     /// Consumption times since the start, in ms; absent before the first play with a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_start: Option<ConsumptionTimes>,
+    /// The same times as a histogram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<Box<ConsumptionHistogram>>,
+    /// Of the counted plays, those that had been lost on their way and were published again.
+    #[serde(default)]
+    pub recovered: u64,
+    /// Of the duplicates, those that told another video than the play that was counted.
+    #[serde(default)]
+    pub conflicting: u64,
+}
+
+/// The upper bounds of a [`ConsumptionHistogram`]'s buckets, in ms: what a user feels, and what a queue may hold up.
+pub const CONSUMPTION_BOUNDS_MS: [u64; 15] =
+    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000, 600_000];
+
+/// How consumption times are spread.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumptionHistogram {
+    /// How many times were up to each of [`CONSUMPTION_BOUNDS_MS`].
+    pub buckets: [u64; CONSUMPTION_BOUNDS_MS.len()],
+    /// How many there are.
+    pub count: u64,
+    /// Their sum, in ms.
+    pub sum_ms: f64,
 }
 
 /// The most runs above the watermark that one [`Confirmed`] tells.

@@ -11,6 +11,7 @@ pub mod dashboard;
 pub mod dashboard_client;
 pub mod data_dir;
 pub mod failpoint;
+pub mod hash;
 pub mod http;
 pub mod ledger;
 pub mod nsqd;

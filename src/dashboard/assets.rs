@@ -1,5 +1,6 @@
 //! The page's files, compiled in: no path from the network ever names a file (pure).
 
+use crate::hash::fnv1a;
 use crate::http::{Request, Response};
 
 /// Scripts, styles and data from here alone, nothing inline, in nobody's frame.
@@ -18,7 +19,8 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 10] = [
+const ASSETS: [Asset; 11] = [
+    asset!("/api/openapi.json", "../openapi.json", "application/json"),
     asset!("/", "index.html", "text/html; charset=utf-8"),
     asset!("/style.css", "style.css", "text/css; charset=utf-8"),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
@@ -34,7 +36,8 @@ const ASSETS: [Asset; 10] = [
 /// The file at the request's path; 304 if the browser has it.
 pub(super) fn answer(request: &Request) -> Option<Response> {
     let asset = ASSETS.iter().find(|asset| asset.path == request.path)?;
-    let etag = format!("\"{:016x}\"", fingerprint(asset.bytes));
+    // Tells two builds' files apart, which is all an ETag is for.
+    let etag = format!("\"{:016x}\"", fnv1a(asset.bytes));
     let known = request.header("if-none-match").unwrap_or_default();
     let status = if known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag) {
         304
@@ -49,13 +52,6 @@ pub(super) fn answer(request: &Request) -> Option<Response> {
         .with_header("X-Frame-Options", "DENY")
         .with_header("Referrer-Policy", "no-referrer");
     Some(answer)
-}
-
-/// FNV-1a: tells two builds' files apart, which is all an ETag is for.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

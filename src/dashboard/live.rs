@@ -155,7 +155,8 @@ impl Live {
     }
 
     fn messages_per_second(&self, now: Instant) -> f64 {
-        self.fresh(now).map(|told| told.per_second).sum()
+        // The sum of nothing is -0.0.
+        self.fresh(now).map(|told| told.per_second).fold(0.0, |sum, rate| sum + rate)
     }
 
     fn realtime_ms(&self, now: Instant) -> Option<f64> {

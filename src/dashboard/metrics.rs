@@ -1,13 +1,36 @@
-//! `GET /metrics`: the Prometheus text format, version 0.0.4 (pure).
+//! `GET /metrics`: the Prometheus text format, version 0.0.4, or OpenMetrics 1.0 for those who ask for it (pure).
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use super::live::Live;
 use super::store::Totals;
-use crate::api::Consumption;
+use crate::api::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram};
 
-/// The type of the answer.
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How the text is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Format {
+    Prometheus,
+    OpenMetrics,
+}
+
+impl Format {
+    /// What a client wants that sends this `Accept`.
+    pub(super) fn of(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") {
+            Self::OpenMetrics
+        } else {
+            Self::Prometheus
+        }
+    }
+
+    /// The type of the answer.
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
 
 /// What is counted beside the store and the reports.
 pub(super) struct Counters {
@@ -19,63 +42,114 @@ pub(super) struct Counters {
 /// Of a processor: name, kind, help, value.
 type PerProcessor = (&'static str, &'static str, &'static str, fn(&Consumption) -> Option<f64>);
 
-const PER_PROCESSOR: [PerProcessor; 7] = [
-    ("received_total", "counter", "Messages received.", |told| Some(told.received as f64)),
-    ("counted_total", "counter", "Plays counted.", |told| Some(told.counted as f64)),
-    ("duplicates_total", "counter", "Plays that had been counted before.", |told| {
+const PER_PROCESSOR: [PerProcessor; 8] = [
+    ("received", "counter", "Messages received.", |told| Some(told.received as f64)),
+    ("counted", "counter", "Plays counted.", |told| Some(told.counted as f64)),
+    ("duplicates", "counter", "Plays that had been counted before.", |told| {
         Some(told.duplicates as f64)
     }),
-    ("rejected_total", "counter", "Bodies that were no play.", |told| Some(told.rejected as f64)),
+    ("conflicting_duplicates", "counter", "Of these, those that told another video.", |told| {
+        Some(told.conflicting as f64)
+    }),
+    ("recovered", "counter", "Plays counted that were lost on their way and sent again.", |told| {
+        Some(told.recovered as f64)
+    }),
+    ("rejected", "counter", "Bodies that were no play.", |told| Some(told.rejected as f64)),
     ("plays_per_second", "gauge", "Plays counted a second.", |told| Some(told.per_second)),
     (
-        "consumption_seconds_mean",
+        "failed",
         "gauge",
-        "Mean time from enqueued to counted since its start.",
-        |told| told.since_start.map(|times| times.mean / 1e3),
+        "1 after the processor has stopped counting because of an error.",
+        |told| Some(f64::from(u8::from(told.failure.is_some()))),
     ),
-    ("consumption_seconds_p99", "gauge", "99th percentile of that time.", |told| {
-        told.since_start.map(|times| times.p99 / 1e3)
-    }),
 ];
 
-/// The whole text.
-pub(super) fn render(totals: Totals, live: &Live, counters: &Counters) -> String {
-    let mut text = String::new();
-    let mut single = |name: &str, kind: &str, help: &str, value: Option<f64>| {
-        if let Some(value) = value {
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "# HELP playcounts_{name} {help}\n# TYPE playcounts_{name} {kind}\nplaycounts_{name} {value}"
-            );
+/// The name of a sample of this kind.
+fn sample(name: &str, kind: &str) -> String {
+    format!("playcounts_{name}{}", if kind == "counter" { "_total" } else { "" })
+}
+
+struct Text {
+    format: Format,
+    out: String,
+}
+
+impl Text {
+    /// Starts a family; its samples follow.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // OpenMetrics names a family of counters without the end of its samples' name.
+        let name = match self.format {
+            Format::Prometheus => sample(name, kind),
+            Format::OpenMetrics => format!("playcounts_{name}"),
+        };
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn line(&mut self, line: impl Display) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.out, "{line}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: Option<f64>) {
+        let Some(value) = value else { return };
+        self.family(name, kind, help);
+        self.line(format_args!("{} {value}", sample(name, kind)));
+    }
+
+    /// Of one processor: the buckets of its histogram in seconds.
+    fn histogram(&mut self, name: &str, id: impl Display, told: &ConsumptionHistogram) {
+        let name = sample(name, "histogram");
+        let ConsumptionHistogram { buckets, count, sum_ms } = told;
+        for (bound, value) in CONSUMPTION_BOUNDS_MS.iter().zip(buckets) {
+            // Both formats take 1 for 1.0, but OpenMetrics wants bounds to be written in one way.
+            let le = format!("{:?}", *bound as f64 / 1e3);
+            self.line(format_args!("{name}_bucket{{processor=\"{id}\",le=\"{le}\"}} {value}"));
         }
-    };
+        self.line(format_args!("{name}_bucket{{processor=\"{id}\",le=\"+Inf\"}} {count}"));
+        self.line(format_args!("{name}_sum{{processor=\"{id}\"}} {}", sum_ms / 1e3));
+        self.line(format_args!("{name}_count{{processor=\"{id}\"}} {count}"));
+    }
+}
+
+/// The whole text.
+pub(super) fn render(format: Format, totals: Totals, live: &Live, counters: &Counters) -> String {
+    let mut text = Text { format, out: String::new() };
     let point = live.last_point();
-    single("dashboard_videos", "gauge", "Videos with a count.", Some(totals.videos as f64));
-    single("dashboard_plays", "gauge", "Plays over all videos.", Some(totals.plays as f64));
-    single(
-        "dashboard_updates_total",
-        "counter",
-        "Messages with counts accepted.",
-        Some(counters.updates as f64),
-    );
-    single("dashboard_refused_total", "counter", "Writes refused.", Some(counters.refused as f64));
-    single("dashboard_event_streams", "gauge", "Pages that listen.", Some(counters.streams as f64));
     let depth = point.and_then(|point| point.queue_depth);
-    single("queue_depth", "gauge", "Messages in the queue.", depth.map(|depth| depth as f64));
+    for (name, kind, help, value) in [
+        ("dashboard_videos", "gauge", "Videos with a count.", Some(totals.videos as f64)),
+        ("dashboard_plays", "gauge", "Plays over all videos.", Some(totals.plays as f64)),
+        (
+            "dashboard_updates",
+            "counter",
+            "Messages with counts accepted.",
+            Some(counters.updates as f64),
+        ),
+        ("dashboard_refused", "counter", "Writes refused.", Some(counters.refused as f64)),
+        ("dashboard_event_streams", "gauge", "Pages that listen.", Some(counters.streams as f64)),
+        ("queue_depth", "gauge", "Messages in the queue.", depth.map(|depth| depth as f64)),
+    ] {
+        text.single(name, kind, help, value);
+    }
     for (name, kind, help, value) in PER_PROCESSOR {
-        let _ = writeln!(
-            text,
-            "# HELP playcounts_processor_{name} {help}\n# TYPE playcounts_processor_{name} {kind}"
-        );
+        let name = format!("processor_{name}");
+        text.family(&name, kind, help);
         for (id, told) in live.consumptions() {
             // The label is a UUID: nothing in it needs escaping.
             if let Some(value) = value(told) {
-                let _ = writeln!(text, "playcounts_processor_{name}{{processor=\"{id}\"}} {value}");
+                text.line(format_args!("{}{{processor=\"{id}\"}} {value}", sample(&name, kind)));
             }
         }
     }
-    text
+    let name = "processor_consumption_seconds";
+    text.family(name, "histogram", "From enqueued to counted.");
+    for (id, told) in live.consumptions() {
+        told.histogram.iter().for_each(|histogram| text.histogram(name, id, histogram));
+    }
+    if format == Format::OpenMetrics {
+        text.line("# EOF");
+    }
+    text.out
 }
 
 #[cfg(test)]
@@ -85,16 +159,41 @@ mod tests {
     #[test]
     fn every_line_is_a_comment_or_a_sample() {
         let mut live = Live::default();
-        let told = Consumption { counted: 12, per_second: 0.5, ..Consumption::default() };
+        let histogram = ConsumptionHistogram {
+            buckets: std::array::from_fn(|n| n as u64),
+            count: 20,
+            sum_ms: 1500.0,
+        };
+        let told = Consumption {
+            counted: 12,
+            per_second: 0.5,
+            histogram: Some(Box::new(histogram)),
+            ..Consumption::default()
+        };
         live.report(uuid::Uuid::from_u128(1), None, Some(told), std::time::Instant::now());
         let counters = Counters { updates: 3, refused: 1, streams: 2 };
-        let text = render(Totals { videos: 2, plays: 10 }, &live, &counters);
-        assert!(text.contains("\nplaycounts_dashboard_plays 10\n"), "{text}");
-        let sample = "playcounts_processor_counted_total{processor=\"00000000-0000-0000-0000-000000000001\"} 12\n";
-        assert!(text.contains(sample), "{text}");
-        for line in text.lines().filter(|line| !line.starts_with("# ")) {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            assert!(name.starts_with("playcounts_") && value.parse::<f64>().is_ok(), "{line}");
+        let render = |format| render(format, Totals { videos: 2, plays: 10 }, &live, &counters);
+        let text = render(Format::of("text/html"));
+        let open =
+            render(Format::of("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"));
+        for (text, family) in [(&text, "_total"), (&open, "")] {
+            let id = "{processor=\"00000000-0000-0000-0000-000000000001\"";
+            for sample in [
+                "playcounts_dashboard_plays 10\n".to_owned(),
+                format!("# TYPE playcounts_processor_counted{family} counter\n"),
+                format!("playcounts_processor_counted_total{id}}} 12\n"),
+                format!("playcounts_processor_consumption_seconds_bucket{id},le=\"0.001\"}} 0\n"),
+                format!("playcounts_processor_consumption_seconds_bucket{id},le=\"1.0\"}} 9\n"),
+                format!("playcounts_processor_consumption_seconds_bucket{id},le=\"+Inf\"}} 20\n"),
+                format!("playcounts_processor_consumption_seconds_sum{id}}} 1.5\n"),
+            ] {
+                assert!(text.contains(&format!("\n{sample}")), "{sample}{text}");
+            }
+            for line in text.lines().filter(|line| !line.starts_with("# ")) {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                assert!(name.starts_with("playcounts_") && value.parse::<f64>().is_ok(), "{line}");
+            }
         }
+        assert!(open.ends_with("\n# EOF\n") && !text.contains("EOF"));
     }
 }

@@ -13,11 +13,11 @@ use super::assets;
 use super::confirmed;
 use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
-use super::metrics::{self, Counters};
+use super::metrics::{self, Counters, Format};
 use super::store::{Column, LIST_MAX, ListQuery, Store, now_ms};
 use crate::api::{
-    ConfirmedAnswer, ConfirmedUpdate, Consumption, ConsumptionReport, CountsUpdate, MAX_COUNTS,
-    MAX_PLAYS, ProducerConfirmed,
+    ConfirmedAnswer, ConfirmedUpdate, Consumption, ConsumptionHistogram, ConsumptionReport,
+    CountsUpdate, MAX_COUNTS, MAX_PLAYS, ProducerConfirmed,
 };
 use crate::http::{EventStream, Handler, Request, Response};
 
@@ -260,23 +260,28 @@ impl App {
         }
         let since = match request.get("since") {
             None => 0,
-            Some(text) => text.parse().map_err(|_| {
-                bad(format!("since must be ms since the Unix epoch, not {}", quote(text)))
-            })?,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|since| (0..=MAX_PLAYS as i64).contains(since))
+                .ok_or_else(|| {
+                    bad(format!("since must be ms since the Unix epoch, not {}", quote(text)))
+                })?,
         };
         let names = if names.is_empty() { SERIES.to_vec() } else { names };
         Ok(uncached(Response::json(200, &self.live.lock().series(&names, since))))
     }
 
-    fn metrics(&self, _request: &Request) -> Answer {
+    fn metrics(&self, request: &Request) -> Answer {
         let counters = Counters {
             updates: self.updates.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             streams: self.events.clients(),
         };
-        let totals = self.store.totals();
-        let text = metrics::render(totals, &self.live.lock(), &counters);
-        Ok(uncached(Response::new(200, metrics::CONTENT_TYPE, text)))
+        let accepts = request.header("accept").unwrap_or_default();
+        let format = Format::of(accepts);
+        let text = metrics::render(format, self.store.totals(), &self.live.lock(), &counters);
+        Ok(uncached(Response::new(200, format.content_type(), text)))
     }
 
     fn health(&self, _request: &Request) -> Answer {
@@ -319,7 +324,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(bad("the body must be one JSON object"));
     }
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(body).or_else(|error| from_loose(body).ok_or(error)).map_err(|error| {
         // The text may quote what was sent: nothing of it may act on a terminal.
         let text: String =
             error.to_string().chars().filter(|character| !character.is_control()).collect();
@@ -327,13 +332,37 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {
     })
 }
 
+/// Reads a body that has whole numbers written as 3.0, which are integers to JSON Schema.
+fn from_loose<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    fn whole(value: &mut Value) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(whole),
+            Value::Object(fields) => fields.values_mut().for_each(whole),
+            Value::Number(number) => {
+                let whole = number.as_f64().filter(|float| {
+                    number.is_f64()
+                        && float.fract() == 0.0
+                        && (0.0..=MAX_PLAYS as f64).contains(float)
+                });
+                if let Some(float) = whole {
+                    *number = (float as u64).into();
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut value = serde_json::from_slice(body).ok()?;
+    whole(&mut value);
+    serde_json::from_value(value).ok()
+}
+
 fn check_update(update: &CountsUpdate) -> Result<(), Box<Response>> {
     let counts = &update.counts;
     if counts.is_empty() || counts.len() > MAX_COUNTS {
         return Err(bad(format!("a message has 1 to {MAX_COUNTS} counts, not {}", counts.len())));
     }
-    if update.version == 0 {
-        return Err(bad("versions start at 1"));
+    if update.version == 0 || update.version > MAX_PLAYS {
+        return Err(bad(format!("versions go from 1 to {MAX_PLAYS}, not {}", update.version)));
     }
     for (index, count) in counts.iter().enumerate() {
         if count.plays > MAX_PLAYS {
@@ -358,6 +387,21 @@ fn check_consumption(told: &Consumption) -> Result<(), Box<Response>> {
     // A consumption time below zero is possible: the producer's clock may run ahead. A rate is not.
     if told.per_second < 0.0 || !numbers.all(f64::is_finite) {
         return Err(bad("the consumption holds a number that is none"));
+    }
+    let Consumption { received, counted, duplicates, rejected, recovered, conflicting, .. } = told;
+    let counters = [received, counted, duplicates, rejected, recovered, conflicting];
+    let in_histogram = told.histogram.as_deref().map(|histogram| &histogram.count);
+    if let Some(most) = counters.into_iter().chain(in_histogram).find(|count| **count > MAX_PLAYS) {
+        return Err(bad(format!("{most} messages are over the limit of {MAX_PLAYS}")));
+    }
+    if let Some(ConsumptionHistogram { buckets, count, sum_ms }) = told.histogram.as_deref() {
+        // A consumption time below zero is possible, and so is such a sum.
+        if !buckets.is_sorted()
+            || buckets.iter().any(|bucket| bucket > count)
+            || !sum_ms.is_finite()
+        {
+            return Err(bad("a histogram's buckets grow, up to its count"));
+        }
     }
     Ok(())
 }

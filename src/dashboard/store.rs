@@ -4,7 +4,7 @@
 //! the caller's thread, over read-only connections that are lent out one at a time.
 //!
 //! `synchronous=NORMAL`: what was accepted survives a kill -9. After a power loss the newest commits may be
-//! missing; a processor tells its whole counts again, so they come back with its next message of each video.
+//! missing; then the database takes another id, and every processor tells its whole counts again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -319,6 +319,14 @@ pub(super) fn remove(directory: &Path) -> Result<()> {
 }
 
 fn open_writer(file: &Path) -> Result<Connection> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    open_in(file, boot.trim())
+}
+
+/// Opens the database in this start of the machine.
+fn open_in(file: &Path, boot: &str) -> Result<Connection> {
+    // SQLite removes it when the last connection closes in order.
+    let was_closed = !file.with_extension("sqlite3-wal").exists();
     // A checkpoint every 16,000 pages and not every 1,000: updates of a million videos touch pages all over
     // the file, and each checkpoint writes every one of them (20,000 counts took 8.7 s at 4,000, 5.6 at 16,000).
     let connection = SCHEMA.open(
@@ -326,8 +334,11 @@ fn open_writer(file: &Path) -> Result<Connection> {
         "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536;
          PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 134217728;",
     )?;
-    connection
-        .execute("INSERT INTO identity VALUES (1, ?1) ON CONFLICT DO NOTHING", [Uuid::new_v4()])?;
+    connection.execute(
+        "INSERT INTO identity VALUES (1, ?1, ?2) ON CONFLICT DO UPDATE SET
+           dashboard = iif(?3 OR boot = excluded.boot, dashboard, excluded.dashboard), boot = excluded.boot",
+        params![Uuid::new_v4(), boot, was_closed],
+    )?;
     Ok(connection)
 }
 
@@ -686,6 +697,30 @@ mod tests {
         let id = store.id();
         drop(store);
         assert_eq!(Store::open(temp.path(), 1).unwrap().id(), id);
+    }
+
+    #[test]
+    fn it_is_another_database_after_a_power_loss() {
+        let temp = tempfile::tempdir().unwrap();
+        let opened = |name: &str, boot: &str| {
+            let connection = open_in(&temp.path().join(name), boot).unwrap();
+            (read_id(&connection).unwrap(), connection)
+        };
+        // What a kill leaves: both files as they are.
+        let copied = |from: &str, to: &str| {
+            for suffix in ["", "-wal"] {
+                let path = |name: &str| temp.path().join(format!("{name}{suffix}"));
+                std::fs::copy(path(from), path(to)).unwrap();
+            }
+        };
+        let (id, open) = opened("a.sqlite3", "first");
+        copied("a.sqlite3", "b.sqlite3");
+        copied("a.sqlite3", "c.sqlite3");
+        assert_eq!(opened("b.sqlite3", "first").0, id, "only the process has ended");
+        let (other, _open) = opened("c.sqlite3", "second");
+        assert_ne!(other, id, "the machine has");
+        drop(open);
+        assert_eq!(opened("a.sqlite3", "second").0, id, "it was closed before");
     }
 
     #[test]

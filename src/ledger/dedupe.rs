@@ -26,17 +26,10 @@ const VIDEO_WINDOW: usize = 1 << 16;
 /// A message as one nsqd knows it: two nsqds may use the same ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageKey {
-    /// Which nsqd: [`nsqd_hash`] of its address.
+    /// Which nsqd: [`fnv1a`](crate::hash::fnv1a) of its address.
     pub nsqd: u64,
     /// Its ID there.
     pub id: MessageId,
-}
-
-/// An nsqd's address as a number that stays the same over restarts and releases (64-bit FNV-1a).
-pub fn nsqd_hash(address: &str) -> u64 {
-    address.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// What is known of a play that has come.

@@ -28,7 +28,7 @@ use crate::play::{Play, Rejection};
 pub use audit::Audit;
 pub use book::{Growth, Standing};
 pub use dead_letters::{DEAD_LETTERS_MAX, SavedLetter, dead_letters};
-pub use dedupe::{Dedupe, Learned, MessageKey, Seen, nsqd_hash};
+pub use dedupe::{Dedupe, Learned, MessageKey, Seen};
 pub use memory::MemoryLedger;
 pub use record::{Counters, Damaged, Delta, Record};
 pub use seq_set::SeqSet;
@@ -37,7 +37,7 @@ pub use sqlite::{LedgerConfig, Snapshot, SqliteLedger, exists, read, remove};
 /// What one batch of messages brought.
 #[derive(Debug, Default)]
 pub struct Arrivals {
-    /// The nsqd it came from: [`nsqd_hash`] of its address.
+    /// The nsqd it came from: [`fnv1a`](crate::hash::fnv1a) of its address.
     pub nsqd: u64,
     /// The plays, each with its message's ID.
     pub plays: Vec<(Play, MessageId)>,

@@ -6,7 +6,7 @@ use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use crate::api::{Consumption, ConsumptionTimes};
+use crate::api::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes};
 use crate::ledger::Counters;
 use crate::play::Rejection;
 use crate::produce::unix_time_ns;
@@ -140,7 +140,7 @@ impl Stats {
     pub(super) fn report(&self, counted_before: u64, seconds: f64) -> Consumption {
         let mut inner = self.inner.lock();
         let (sum, times) = std::mem::take(&mut inner.recent);
-        let Counters { counted, duplicates, rejected, .. } = inner.counters;
+        let Counters { counted, duplicates, rejected, recovered, conflicting, .. } = inner.counters;
         Consumption {
             received: counted + duplicates + rejected,
             counted,
@@ -154,7 +154,19 @@ impl Stats {
             per_second: counted.saturating_sub(counted_before) as f64 / seconds.max(0.001),
             realtime_ms: (times > 0).then(|| sum as f64 / times as f64 / 1000.0),
             since_start: consumption_times(&inner.times),
+            histogram: Some(Box::new(consumption_histogram(&inner.times))),
+            recovered,
+            conflicting,
         }
+    }
+}
+
+fn consumption_histogram(times: &Histogram<u64>) -> ConsumptionHistogram {
+    let count = times.len();
+    ConsumptionHistogram {
+        buckets: CONSUMPTION_BOUNDS_MS.map(|bound| times.count_between(0, bound * 1000).min(count)),
+        count,
+        sum_ms: times.mean() / 1000.0 * count as f64,
     }
 }
 

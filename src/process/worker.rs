@@ -6,7 +6,8 @@ use crossbeam_channel::Sender;
 use nsq_protocol::{Batch, Batches};
 
 use crate::failpoint;
-use crate::ledger::{Arrivals, DeadLetter, nsqd_hash};
+use crate::hash::fnv1a;
+use crate::ledger::{Arrivals, DeadLetter};
 use crate::play::Play;
 
 /// A batch with what its messages hold. Dropped, it gives the messages back to nsqd.
@@ -30,7 +31,7 @@ pub(super) fn run(batches: &Batches, decoded: &Sender<Decoded>) {
 
 fn decode(batch: &Batch) -> Arrivals {
     let mut arrivals = Arrivals {
-        nsqd: nsqd_hash(batch.nsqd()),
+        nsqd: fnv1a(batch.nsqd().as_bytes()),
         plays: Vec::with_capacity(batch.len()),
         rejected: Vec::new(),
     };

@@ -69,6 +69,8 @@ pub(super) struct Outbox {
     confirmed: SeqSet,
     republish_after: Duration,
     plays: u64,
+    /// All batches that start below are acknowledged or counted.
+    open_from: u64,
     /// When something was last newly counted, or nobody was there to count it.
     quiet_since: Instant,
     /// When somebody who counts was last known to be there.
@@ -83,6 +85,7 @@ impl Outbox {
             confirmed: SeqSet::new(),
             republish_after,
             plays: 0,
+            open_from: 0,
             quiet_since: now,
             attended_since: now,
         }
@@ -127,9 +130,12 @@ impl Outbox {
     }
 
     /// The number of the first play that nsqd has not acknowledged and nobody has counted; `next` if there is none.
-    pub(super) fn unacknowledged(&self, next: u64) -> u64 {
+    pub(super) fn unacknowledged(&mut self, next: u64) -> u64 {
+        let from = self.batches.partition_point(|batch| batch.first < self.open_from);
         let open = |batch: &&Batch| !batch.acknowledged && self.missing(batch).next().is_some();
-        self.batches.iter().find(open).map_or(next, |batch| batch.first)
+        // What is acknowledged stays so: none is looked at twice.
+        self.open_from = self.batches.range(from..).find(open).map_or(next, |batch| batch.first);
+        self.open_from
     }
 
     /// It is on its way.

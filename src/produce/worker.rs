@@ -130,10 +130,13 @@ impl Worker {
                 // The plays on their way are acknowledged while there is time for it.
                 self.settle(0)?;
             }
-            if self.stop.wait(wait) {
+            if self.stop.wait(wait.min(TEND_EVERY)) {
                 return self.end();
             }
             self.tend()?;
+            if wait > TEND_EVERY {
+                continue;
+            }
             let room = self.kept.as_mut().map_or(u64::MAX, Kept::room);
             if room == 0 || !self.pause().is_zero() {
                 if self.wait_for_answer()? {
@@ -161,12 +164,14 @@ impl Worker {
     fn end(mut self) -> Result<Produced> {
         self.settle(0)?;
         let unconfirmed = self.kept.as_ref().map(|kept| kept.outbox.unconfirmed());
-        Ok(Produced { acknowledged: self.unacknowledged(), counts: self.counts, unconfirmed })
+        let acknowledged = self.unacknowledged();
+        Ok(Produced { acknowledged, counts: self.counts, unconfirmed })
     }
 
     /// The number of the first play that nsqd has not acknowledged, nothing being on its way.
-    fn unacknowledged(&self) -> u64 {
-        self.kept.as_ref().map_or(self.next, |kept| kept.outbox.unacknowledged(self.next))
+    fn unacknowledged(&mut self) -> u64 {
+        let next = self.next;
+        self.kept.as_mut().map_or(next, |kept| kept.outbox.unacknowledged(next))
     }
 
     /// Makes plays, keeps them and publishes them.

@@ -152,7 +152,7 @@ fn dashboard_refuses_bad_updates() {
         ("over the limit", with(&|value| value["counts"][0]["plays"] = json!(MAX_PLAYS + 1))),
         ("last_played_at", with(&|value| value["counts"][0]["last_played_at"] = json!(u64::MAX))),
         ("is there twice", update(1, &[(video(1), 1), (video(1), 2)]).to_string()),
-        ("versions start at 1", update(0, &[(video(1), 1)]).to_string()),
+        ("versions go from 1", update(0, &[(video(1), 1)]).to_string()),
         ("unknown field", with(&|value| value["extra"] = json!(1))),
         ("unknown field", with(&|value| value["counts"][0]["extra"] = json!(1))),
         ("missing field", with(&|value| drop(value.as_object_mut().unwrap().remove("version")))),
@@ -448,4 +448,84 @@ fn dashboard_keeps_what_it_accepted_through_kill_9() {
     let dashboard = Dashboard::start(config(&data)).unwrap();
     assert_eq!(dashboard.totals(), Totals { videos: 2, plays: 33 });
     dashboard.shutdown().unwrap();
+}
+
+/// What Prometheus' own tool says of the metrics, the alerts, and that both know the same names.
+#[test]
+fn prometheus_accepts_metrics_and_alerts() {
+    let running = start();
+    let mut told = consumption(Some("a reason"));
+    told["histogram"] =
+        json!({ "buckets": (1..=15).collect::<Vec<_>>(), "count": 20, "sum_ms": 12.5 });
+    let report = json!({ "processor": video(1), "consumption": told });
+    running.post("/api/consumption", &report, 200);
+    told["histogram"]["buckets"][3] = json!(1);
+    let report = json!({ "processor": video(1), "consumption": told });
+    assert!(running.post("/api/consumption", &report, 400).error().contains("buckets grow"));
+    running.dashboard.totals();
+    let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
+    let open = running.ask("GET", "/metrics", "Accept: application/openmetrics-text\r\n", b"");
+    assert!(open.head.contains("application/openmetrics-text; version=1.0.0"), "{}", open.head);
+    assert!(open.body.ends_with(b"# EOF\n"));
+    for file in ["docs/alerts.yml", "docs/grafana.json"] {
+        let text = std::fs::read_to_string(file).unwrap();
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let names = text.split(|c| !is_name(c)).filter(|name| name.starts_with("playcounts_"));
+        // The queue's depth is there once somebody asks nsqd for it.
+        for name in names.filter(|name| *name != "playcounts_queue_depth") {
+            assert!(metrics.contains(&format!("\n{name}")), "{file}: {name} is none of\n{metrics}");
+        }
+    }
+    if Command::new("promtool").arg("--version").output().is_err() {
+        writeln!(
+            std::io::stderr(),
+            "SKIPPED: no promtool (package prometheus); metrics are not linted"
+        )
+        .unwrap();
+        return;
+    }
+    let mut lint = Command::new("promtool");
+    let lint = lint.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut lint = lint.stderr(Stdio::piped()).spawn().unwrap();
+    lint.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let lint = lint.wait_with_output().unwrap();
+    assert!(lint.status.success() && lint.stderr.is_empty(), "{lint:?}");
+    let rules =
+        Command::new("promtool").args(["check", "rules", "docs/alerts.yml"]).output().unwrap();
+    assert!(rules.status.success(), "{rules:?}");
+}
+
+/// The OpenAPI document and the routes know the same paths and methods.
+#[test]
+fn the_api_document_has_every_route() {
+    let running = start();
+    let document = running.get("/api/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().unwrap();
+    for (path, operations) in paths {
+        let at = path.replace("{video_id}", &video(1).to_string());
+        for method in ["GET", "POST", "DELETE", "PUT", "PATCH"] {
+            if (&path[..], method) == ("/events", "GET") {
+                continue;
+            }
+            let known = operations.get(method.to_lowercase()).is_some();
+            let answer = running.ask(method, &at, "", b"");
+            assert_eq!(answer.status != 405, known, "{method} {path}: {}", answer.status);
+            let unknown = answer.status == 404 && answer.error().starts_with("nothing is at");
+            assert!(!unknown || !known, "{method} {path} is not there");
+        }
+    }
+    // What the page and the processor call is in it.
+    for path in [
+        "/api/counts",
+        "/api/confirmed",
+        "/api/consumption",
+        "/api/stats",
+        "/api/series",
+        "/events",
+        "/metrics",
+        "/healthz",
+    ] {
+        assert!(paths.contains_key(path), "{path}");
+    }
 }

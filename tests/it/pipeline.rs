@@ -119,9 +119,12 @@ fn producer_creates_messages() {
             output(dir, &["produce", "--num-messages=1234", "--nsqd-tcp-address", &tcp, "--json"]);
         assert_exit(&produce, 0);
         assert_eq!(json(&produce)["messages"], 1234);
-        let stats = get(&format!("http://{}/stats?format=json&topic=plays", broker.http()));
-        assert_eq!(stats["topics"][0]["message_count"], 1234);
-        assert_eq!(stats["topics"][0]["channels"][0]["depth"], 1234);
+        // nsqd hands messages from the topic to its channels behind the OK.
+        wait_until("all are in the channel", || {
+            let stats = get(&format!("http://{}/stats?format=json&topic=plays", broker.http()));
+            let topic = &stats["topics"][0];
+            topic["message_count"] == 1234 && topic["channels"][0]["depth"] == 1234
+        });
     });
 }
 
