@@ -145,10 +145,10 @@ impl SqliteLedger {
 
     /// Does what `write` does, and remembers a failure.
     fn try_write(&mut self, arrivals: &[Arrivals], record: bool) -> Result<()> {
-        self.check_failed()?;
-        let written = self.write(arrivals, record);
-        self.failed = written.is_err();
-        written.context("the ledger cannot be written")
+        self.failed = true;
+        self.write(arrivals, record).context("the ledger cannot be written")?;
+        self.failed = false;
+        Ok(())
     }
 }
 
@@ -171,6 +171,9 @@ impl Ledger for SqliteLedger {
 
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
         self.check_failed()?;
+        // From here to the commit the book is ahead of the file: were there a panic in between, the publisher, which
+        // outlives this thread, must not tell a producer what is not durable.
+        self.failed = true;
         let (record, grown) = self.book.enter(arrivals);
         let counters = record.counters;
         // Repeats alone change nothing that must outlive the process.
@@ -181,6 +184,7 @@ impl Ledger for SqliteLedger {
             self.try_write(arrivals, true)?;
             failpoint::hit("ledger-after-commit");
         }
+        self.failed = false;
         Ok(Committed { counters, grown })
     }
 
@@ -190,6 +194,7 @@ impl Ledger for SqliteLedger {
             self.next_sweep = now + SWEEP_EVERY;
         }
         if idle && self.book.is_sweeping() {
+            self.check_failed()?;
             self.try_write(&[], false)?;
         }
         Ok(if idle && self.book.is_sweeping() { now } else { self.next_sweep })
@@ -227,6 +232,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn close(&mut self) -> Result<()> {
+        self.check_failed()?;
         // One sweep may be on its way, and what changed since it began needs another.
         for _ in 0..2 {
             self.book.begin_sweep();
