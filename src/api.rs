@@ -123,6 +123,13 @@ pub struct Confirmed {
     pub above: Vec<[u64; 2]>,
 }
 
+impl Confirmed {
+    /// The number behind the highest play that it tells of.
+    pub fn end(&self) -> u64 {
+        self.above.last().map_or(self.watermark, |[_, end]| *end)
+    }
+}
+
 /// [`Confirmed`], with the producer that it is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerConfirmed {

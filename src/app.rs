@@ -4,6 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::select;
@@ -232,6 +233,9 @@ fn nsqds(addresses: Vec<String>) -> Vec<String> {
     if addresses.is_empty() { vec![NSQD_TCP_ADDRESS.to_owned()] } else { addresses }
 }
 
+/// How long between two tries to connect, while no nsqd is there.
+const CONNECT_EVERY: Duration = Duration::from_millis(500);
+
 fn produce(options: cli::Produce, stop: &StopToken) -> Result<()> {
     let (topic, _) = config::names(&options.topic, "processor")?;
     let config = ProductionConfig {
@@ -252,8 +256,11 @@ fn produce(options: cli::Produce, stop: &StopToken) -> Result<()> {
         producer.nsqd_addresses = nsqds(options.nsqd_tcp_address);
     }
     ProducerOption::apply(&options.producer_opt, &mut producer)?;
-    let producer = Arc::new(Producer::connect(producer)?);
-    let production = Production::start(&config, &producer, outbox)?;
+    let producer = match outbox {
+        Some(_) => connect_in_the_end(&producer, stop)?,
+        None => Producer::connect(producer)?,
+    };
+    let production = Production::start(&config, &Arc::new(producer), outbox)?;
     select! {
         recv(production.running()) -> _ => {}
         recv(stop.channel()) -> _ => {}
@@ -275,6 +282,25 @@ fn produce(options: cli::Produce, stop: &StopToken) -> Result<()> {
     }
 }
 
+/// Connects to an nsqd, also to one that is not there yet: with an outbox nothing is lost by waiting, and the same
+/// command must go on while the nsqd is away.
+fn connect_in_the_end(config: &ProducerConfig, stop: &StopToken) -> Result<Producer> {
+    let mut waiting = false;
+    loop {
+        match Producer::connect(config.clone()) {
+            Err(error @ nsq_protocol::Error::Connect { .. }) => {
+                if !std::mem::replace(&mut waiting, true) {
+                    log::warn!("{:#}; trying again", anyhow::Error::from(error));
+                }
+            }
+            connected => return Ok(connected?),
+        }
+        if stop.wait(CONNECT_EVERY) {
+            bail!("stopped: no nsqd was there; the same command goes on");
+        }
+    }
+}
+
 fn open_outbox(
     dir: &DataDir,
     config: &ProductionConfig,
@@ -291,7 +317,7 @@ fn open_outbox(
         confirmations: Arc::new(move |producer| dashboard.confirmed(producer)),
         republish_after: options.republish_after.0,
         max: options.max_outbox.0,
-        disk: Some(DiskOutbox::open(dir, &run)?),
+        disk: Some(DiskOutbox::open(dir, &run, options.durability)?),
     })
 }
 

@@ -168,6 +168,10 @@ pub struct Produce {
     /// publish a play again when no processor has counted it for that long [default: 30s]
     #[argh(option, default = "HumanDuration::from_secs(30)")]
     pub republish_after: HumanDuration,
+    /// what a play in the outbox survives, before nsqd has it: process (kill -9) or power (a power loss, too)
+    /// [default: process]
+    #[argh(option, default = "Durability::default()")]
+    pub durability: Durability,
     /// plays that may wait to be counted; then the producer waits, too [default: 10000000]
     #[argh(option, default = "Count(crate::produce::OUTBOX_MAX)")]
     pub max_outbox: Count,

@@ -175,6 +175,17 @@ impl Durability {
         [("none", Self::None), ("process", Self::Process), ("power", Self::Power)];
 }
 
+impl Durability {
+    /// SQLite's `synchronous` for it, with a WAL.
+    pub fn synchronous(self) -> &'static str {
+        match self {
+            Self::None => "OFF",
+            Self::Process => "NORMAL",
+            Self::Power => "FULL",
+        }
+    }
+}
+
 impl FromStr for Durability {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {

@@ -74,8 +74,9 @@ pub struct Committed {
 pub fn open(config: &LedgerConfig, durability: Durability) -> Result<Box<dyn Ledger>> {
     Ok(match durability {
         Durability::None => Box::new(MemoryLedger::new()),
-        Durability::Process => Box::new(SqliteLedger::open(config, "NORMAL")?),
-        Durability::Power => Box::new(SqliteLedger::open(config, "FULL")?),
+        Durability::Process | Durability::Power => {
+            Box::new(SqliteLedger::open(config, durability.synchronous())?)
+        }
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use crossbeam_channel::{Receiver, Sender, select};
 use nsq_protocol::thread::StopToken;
 use nsq_protocol::{BodiesBuf, Producer, Receipt, TopicName};
@@ -57,6 +57,8 @@ pub(super) struct Kept {
     failures: u32,
     retry_at: Instant,
     is_full: bool,
+    /// Somebody has answered which plays are counted.
+    heard: bool,
 }
 
 pub(super) struct Worker {
@@ -123,6 +125,13 @@ impl Worker {
 
     /// Produces its share, and stays until all is confirmed, if there is an outbox.
     pub(super) fn run(mut self) -> Result<Produced> {
+        // A start that goes on must know that its outbox is not older than what was published from it: new plays would
+        // get numbers that are counted already.
+        while self.start > 0 && self.kept.as_ref().is_some_and(|kept| !kept.heard) {
+            if self.wait_for_answer()? {
+                return self.end();
+            }
+        }
         while self.next < self.messages {
             let sent = self.next - self.start;
             let wait = self.pace.wait(Instant::now(), sent).max(self.pause());
@@ -266,7 +275,7 @@ impl Worker {
     /// Takes the answers that have come, and publishes again what must be, from time to time.
     fn tend(&mut self) -> Result<()> {
         let Some(kept) = &mut self.kept else { return Ok(()) };
-        kept.take_answers()?;
+        kept.take_answers(self.next)?;
         if kept.tended_at.elapsed() < TEND_EVERY {
             return Ok(());
         }
@@ -306,7 +315,7 @@ impl Worker {
             default(TEND_EVERY) => return Ok(false),
         };
         match answer {
-            Ok(answer) => kept.take(&answer).map(|()| false),
+            Ok(answer) => kept.take(&answer, self.next).map(|()| false),
             // Nobody asks any more.
             Err(_) => Ok(self.stop.wait(TEND_EVERY)),
         }
@@ -316,7 +325,17 @@ impl Worker {
 impl Kept {
     pub(super) fn new(outbox: Outbox, max: u64, answers: Receiver<Answer>, now: Instant) -> Self {
         let (tended_at, retry_at) = (now, now);
-        Self { outbox, disk: None, max, answers, tended_at, failures: 0, retry_at, is_full: false }
+        Self {
+            outbox,
+            disk: None,
+            max,
+            answers,
+            tended_at,
+            failures: 0,
+            retry_at,
+            is_full: false,
+            heard: false,
+        }
     }
 
     /// For how many more plays there is room.
@@ -335,15 +354,23 @@ impl Kept {
         room
     }
 
-    fn take_answers(&mut self) -> Result<()> {
+    fn take_answers(&mut self, next: u64) -> Result<()> {
         while let Ok(answer) = self.answers.try_recv() {
-            self.take(&answer)?;
+            self.take(&answer, next)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, answer: &Answer) -> Result<()> {
+    /// Takes an answer about the plays below `next`, which is all there are.
+    fn take(&mut self, answer: &Answer, next: u64) -> Result<()> {
         let now = Instant::now();
+        let told = answer.as_ref().map_or(0, |answer| answer.told.confirmed.end());
+        self.heard |= answer.is_some();
+        if told > next {
+            bail!(
+                "the outbox is older than what was published from it: {told} plays are counted, and it knows of {next}; after a power loss or from a copy it cannot go on: give --data-dir another directory"
+            );
+        }
         let gone = match answer {
             Some(answer) => self.outbox.confirm(&answer.told.confirmed, answer.processors > 0, now),
             None => self.outbox.confirm(&Default::default(), false, now),

@@ -595,3 +595,46 @@ fn a_restart_publishes_only_what_has_changed() {
     assert_exit(&start(dir, &args).wait(), 0);
     assert_eq!(total(&url), 301);
 }
+
+/// A producer's outbox that is older than what it has published would use numbers twice: it is refused. One that is
+/// whole waits for a broker that is away.
+#[test]
+fn an_outbox_that_was_set_back_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let broker = Broker::ours(dir);
+    let (_dashboard, url) = support::dashboard(dir);
+    let process = start(dir, &process(&broker, &url));
+    let tcp = broker.tcp();
+    let line = format!(
+        "produce --num-messages 3000 --rate 3000 --data-dir outbox --nsqd-tcp-address {tcp} --dashboard-url {url}"
+    );
+    let words: Vec<&str> = line.split(' ').collect();
+    let first = Running::start(dir, &words);
+    wait_until("some plays are counted", || total(&url) > 300);
+    first.signal(Signal::KILL);
+    drop(first);
+    let old = dir.join("old");
+    std::fs::create_dir(&old).unwrap();
+    for file in std::fs::read_dir(dir.join("outbox")).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), old.join(file.file_name())).unwrap();
+    }
+    assert_exit(&output(dir, &words), 0);
+    let set_back = line.replace("--data-dir outbox", "--data-dir old");
+    let refused = output(dir, &set_back.split(' ').collect::<Vec<_>>());
+    assert_exit(&refused, 1);
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(error.contains("3000 plays are counted, and it knows of"), "{error}");
+    // No broker: it waits until there is one, or until it is told to stop.
+    drop((process, broker));
+    let other = line.replace("outbox", "other");
+    let mut waits = Running::start(dir, &other.split(' ').collect::<Vec<_>>());
+    waits.wait_for("trying again");
+    waits.signal(Signal::TERM);
+    let waits = waits.wait();
+    assert_exit(&waits, 1);
+    assert!(
+        String::from_utf8_lossy(&waits.stderr).contains("the same command goes on"),
+        "{waits:?}"
+    );
+}

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::Batch;
+use crate::config::Durability;
 use crate::data_dir::{DataDir, Lock};
 use crate::sqlite::{self, Schema};
 
@@ -65,12 +66,15 @@ impl DiskOutbox {
     ///
     /// # Errors
     /// One line with the way out: another producer has it, it is of another run, or it cannot be used.
-    pub fn open(directory: &DataDir, run: &RunIdentity) -> Result<Self> {
+    pub fn open(directory: &DataDir, run: &RunIdentity, durability: Durability) -> Result<Self> {
         let lock = directory.lock(ROLE)?;
         let file = directory.path().join(FILE);
-        let pragmas = "PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 4000;
-                       PRAGMA journal_size_limit = 67108864;";
-        let mut connection = SCHEMA.open(&file, pragmas)?;
+        let pragmas = format!(
+            "PRAGMA synchronous = {}; PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 4000;
+             PRAGMA journal_size_limit = 67108864;",
+            durability.synchronous()
+        );
+        let mut connection = SCHEMA.open(&file, &pragmas)?;
         make_run(&mut connection, run)?;
         check_run(&connection, run, &file)?;
         let Contents { producer, videos, counts, next, acknowledged, batches } =
@@ -278,7 +282,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = DataDir::open(temp.path()).unwrap();
         assert!(read(temp.path()).unwrap().is_none());
-        let mut outbox = DiskOutbox::open(&dir, &run()).unwrap();
+        let mut outbox = DiskOutbox::open(&dir, &run(), Durability::Process).unwrap();
         let (producer, videos) = (outbox.producer, outbox.videos.clone());
         let batches = [
             Batch::new(0, 5, vec![0, 1].into()),
@@ -289,14 +293,14 @@ mod tests {
             outbox.keep(batch, acknowledged).unwrap();
         }
         drop(outbox);
-        let mut outbox = DiskOutbox::open(&dir, &run()).unwrap();
+        let mut outbox = DiskOutbox::open(&dir, &run(), Durability::Process).unwrap();
         assert_eq!((outbox.producer, &outbox.videos), (producer, &videos));
         assert_eq!((outbox.next, outbox.acknowledged, &outbox.counts[..]), (6, 2, &[2, 3, 1][..]));
         assert_eq!(outbox.batches, batches);
         outbox.forget(&batches[..2]).unwrap();
         outbox.forget(&[]).unwrap();
         drop(outbox);
-        let outbox = DiskOutbox::open(&dir, &run()).unwrap();
+        let outbox = DiskOutbox::open(&dir, &run(), Durability::Process).unwrap();
         assert_eq!((outbox.next, outbox.acknowledged, &outbox.counts[..]), (6, 5, &[2, 3, 1][..]));
         assert_eq!(outbox.batches, batches[2..]);
         let attempted = read(temp.path()).unwrap().unwrap();
@@ -313,21 +317,23 @@ mod tests {
     fn another_run_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         let dir = DataDir::open(temp.path()).unwrap();
-        drop(DiskOutbox::open(&dir, &run()).unwrap());
+        drop(DiskOutbox::open(&dir, &run(), Durability::Process).unwrap());
         for other in [
             RunIdentity { topic: "other".into(), ..run() },
             RunIdentity { messages: 101, ..run() },
             RunIdentity { videos: 4, ..run() },
             RunIdentity { popularity: "zipf:1".into(), ..run() },
         ] {
-            let text = DiskOutbox::open(&dir, &other).err().unwrap().to_string();
+            let text =
+                DiskOutbox::open(&dir, &other, Durability::Process).err().unwrap().to_string();
             assert!(text.contains("100 plays of 3 videos, uniform, on topic plays"), "{text}");
         }
         Connection::open(path(temp.path()))
             .unwrap()
             .execute("INSERT INTO batches VALUES (7, 1, x'00000000')", [])
             .unwrap();
-        let text = format!("{:#}", DiskOutbox::open(&dir, &run()).err().unwrap());
+        let text =
+            format!("{:#}", DiskOutbox::open(&dir, &run(), Durability::Process).err().unwrap());
         assert!(text.ends_with("play 0 is missing, the next is 7"), "{text}");
     }
 }
