@@ -14,7 +14,7 @@ use super::confirmed;
 use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
 use super::metrics::{self, Counters, Format};
-use super::store::{Column, LIST_MAX, ListQuery, Store, now_ms};
+use super::store::{Column, Cursor, LIST_MAX, ListQuery, Store, now_ms};
 use crate::api::{
     ConfirmedAnswer, ConfirmedUpdate, Consumption, ConsumptionHistogram, ConsumptionReport,
     CountsUpdate, MAX_COUNTS, MAX_PLAYS, ProducerConfirmed,
@@ -215,11 +215,14 @@ impl App {
         let revision = self.store.revision();
         let (rows, matching) = self.store.list(&query).map_err(|error| broken(&error))?;
         let totals = self.store.totals();
+        let is_full = rows.len() == query.limit as usize;
+        let next = rows.last().filter(|_| is_full).map(|row| Cursor::of(row, query.column));
         let answer = json!({
             "total_videos": totals.videos,
             "total_plays": totals.plays,
             "matching": matching,
             "revision": revision,
+            "next": next.map(|cursor| cursor.to_string()),
             "counts": rows,
         });
         Ok(uncached(Response::json(200, &answer)))
@@ -428,7 +431,13 @@ fn parse_list(request: &Request) -> Result<ListQuery, Box<Response>> {
             ))
         })?),
     };
-    Ok(ListQuery { column: *column, descending, limit, offset, range })
+    let after = match request.get("after") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|()| {
+            bad(format!("after takes the next of the page before, not {}", quote(text)))
+        })?),
+    };
+    Ok(ListQuery { column: *column, descending, limit, offset, after, range })
 }
 
 fn number(

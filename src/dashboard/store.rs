@@ -6,7 +6,9 @@
 //! `synchronous=NORMAL`: what was accepted survives a kill -9. After a power loss the newest commits may be
 //! missing; then the database takes another id, and every processor tells its whole counts again.
 
+use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +17,8 @@ use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nsq_protocol::thread::OwnedThread;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_iter};
 use uuid::Uuid;
 
 use super::confirmed;
@@ -101,6 +104,42 @@ impl Column {
     }
 }
 
+/// A row's place in a list: what `next` of one page says and `after` asks the following one for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Cursor {
+    /// What the row is ordered by; 0 in a list by id.
+    pub(super) value: i64,
+    pub(super) video_id: Uuid,
+}
+
+impl Cursor {
+    /// The place of `video` in a list by `column`.
+    pub(super) fn of(video: &Video, column: Column) -> Self {
+        let value = match column {
+            Column::Plays => video.plays,
+            Column::VideoId => 0,
+            Column::UpdatedAt => video.updated_at,
+            Column::LastPlayedAt => video.last_played_at.unwrap_or(0),
+        };
+        Self { value, video_id: video.video_id }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.value, self.video_id)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (value, video_id) = text.split_once('_').ok_or(())?;
+        let value = value.parse().map_err(drop)?;
+        Ok(Self { value, video_id: Uuid::try_parse(video_id).map_err(drop)? })
+    }
+}
+
 /// Which rows, in which order.
 #[derive(Clone, Debug)]
 pub(super) struct ListQuery {
@@ -108,6 +147,8 @@ pub(super) struct ListQuery {
     pub(super) descending: bool,
     pub(super) limit: u32,
     pub(super) offset: u32,
+    /// Only rows behind this one.
+    pub(super) after: Option<Cursor>,
     /// The lowest and the highest id, both included; `None`: all.
     pub(super) range: Option<(Uuid, Uuid)>,
 }
@@ -232,8 +273,25 @@ impl Store {
     /// Rows, and how many there are in the range.
     pub(super) fn list(&self, query: &ListQuery) -> Result<(Vec<Video>, u64)> {
         let column = query.column.name();
-        let direction = if query.descending { "DESC" } else { "ASC" };
+        let (direction, beyond) = if query.descending { ("DESC", "<") } else { ("ASC", ">") };
         let (low, high) = query.range.unwrap_or((Uuid::nil(), Uuid::max()));
+        let mut conditions = Vec::new();
+        let mut values: Vec<Value> = vec![query.limit.min(LIST_MAX).into(), query.offset.into()];
+        let id = |id: Uuid| Value::Blob(id.as_bytes().to_vec());
+        if query.range.is_some() {
+            conditions.push("video_id BETWEEN ?3 AND ?4".to_owned());
+            values.extend([id(low), id(high)]);
+        }
+        if let Some(Cursor { value, video_id }) = query.after {
+            let (first, second) = (values.len() + 1, values.len() + 2);
+            conditions.push(format!("({column}, video_id) {beyond} (?{first}, ?{second})"));
+            let value = if query.column == Column::VideoId { id(video_id) } else { value.into() };
+            values.extend([value, id(video_id)]);
+        }
+        let condition = match &conditions[..] {
+            [] => String::new(),
+            conditions => format!("WHERE {}", conditions.join(" AND ")),
+        };
         // The inner query walks an index alone, so that skipping to a far page reads no rows.
         let sql = format!(
             "SELECT v.video_id, v.plays, v.updated_at, v.last_played_at FROM
@@ -241,19 +299,12 @@ impl Store {
                 LIMIT ?1 OFFSET ?2) AS page
              CROSS JOIN videos AS v ON v.video_id = page.video_id
              ORDER BY v.{column} {direction}, v.video_id {direction}",
-            condition = if query.range.is_some() { "WHERE video_id BETWEEN ?3 AND ?4" } else { "" },
         );
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
-            let limit = query.limit.min(LIST_MAX);
-            let rows = match query.range {
-                Some(_) => statement
-                    .query_map(params![limit, query.offset, low, high], read_video)?
-                    .collect::<Result<Vec<_>, _>>()?,
-                None => statement
-                    .query_map(params![limit, query.offset], read_video)?
-                    .collect::<Result<Vec<_>, _>>()?,
-            };
+            let rows = statement
+                .query_map(params_from_iter(&values), read_video)?
+                .collect::<Result<Vec<_>, _>>()?;
             let matching = match query.range {
                 Some(_) => connection
                     .prepare_cached("SELECT count(*) FROM videos WHERE video_id BETWEEN ?1 AND ?2")?
@@ -617,6 +668,7 @@ mod tests {
             descending,
             limit: 4,
             offset,
+            after: None,
             range,
         };
         let listed = |query: ListQuery| -> (Vec<u8>, u64) {

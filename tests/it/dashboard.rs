@@ -221,6 +221,26 @@ fn dashboard_lists_sort_page_and_search() {
     assert_eq!(listed(&format!("search={}", video(7))), [70]);
     assert_eq!(listed("offset=4294967295"), Vec::<u64>::new());
     assert_eq!(running.get("/api/counts?search=1").json()["matching"], 5);
+    // Page after page by key is the whole list, in every order, and within a search.
+    for query in [
+        "sort=-plays",
+        "sort=plays",
+        "sort=video_id",
+        "sort=-updated_at",
+        "sort=-last_played_at&search=1",
+    ] {
+        let (all, mut paged) = (listed(&format!("{query}&limit=500")), Vec::new());
+        let mut after = String::new();
+        loop {
+            let page = format!("{query}&limit=3{after}");
+            paged.extend(listed(&page));
+            match running.get(&format!("/api/counts?{page}")).json()["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(paged, all, "{query}");
+    }
     for (query, reason) in [
         ("sort=plays;drop", "sort must be one of plays, video_id, updated_at, last_played_at"),
         ("sort=", "sort must be"),
@@ -229,6 +249,7 @@ fn dashboard_lists_sort_page_and_search() {
         ("limit=%2B5", "limit must be"),
         ("limit=x", "limit must be"),
         ("offset=-1", "offset must be a number from 0"),
+        ("after=x", "after takes the next of the page before"),
         ("search=%3Cimg%3E", "search takes the start of a video id"),
         ("search=%27%20OR%201=1", "search takes"),
     ] {
