@@ -132,29 +132,31 @@ impl Stats {
 
     /// Consumption times since the start, in ms; `None` before the first.
     pub(super) fn consumption_times(&self) -> Option<ConsumptionTimes> {
-        consumption_times(&self.inner.lock().times)
+        let all = self.inner.lock().times.clone();
+        consumption_times(&all)
     }
 
     /// How it fares, for the dashboard; starts the next report. `seconds` since the one before, in which
     /// `counted_before` was reported.
     pub(super) fn report(&self, counted_before: u64, seconds: f64) -> Consumption {
-        let mut inner = self.inner.lock();
-        let (sum, times) = std::mem::take(&mut inner.recent);
-        let Counters { counted, duplicates, rejected, recovered, conflicting, .. } = inner.counters;
+        let (counters, last_rejection, failure, (sum, times), all) = {
+            let mut inner = self.inner.lock();
+            // A copy, so that no commit waits for the sums over 30,000 buckets.
+            let (recent, all) = (std::mem::take(&mut inner.recent), inner.times.clone());
+            (inner.counters, inner.last_rejection.clone(), inner.failure.clone(), recent, all)
+        };
+        let Counters { counted, duplicates, rejected, recovered, conflicting, .. } = counters;
         Consumption {
             received: counted + duplicates + rejected,
             counted,
             duplicates,
             rejected,
-            last_rejection: inner.last_rejection.as_ref().map(ToString::to_string),
-            failure: inner
-                .failure
-                .as_ref()
-                .map(|reason| reason.chars().take(Rejection::MAX_LEN).collect()),
+            last_rejection: last_rejection.map(|reason| reason.to_string()),
+            failure: failure.map(|reason| reason.chars().take(Rejection::MAX_LEN).collect()),
             per_second: counted.saturating_sub(counted_before) as f64 / seconds.max(0.001),
             realtime_ms: (times > 0).then(|| sum as f64 / times as f64 / 1000.0),
-            since_start: consumption_times(&inner.times),
-            histogram: Some(Box::new(consumption_histogram(&inner.times))),
+            since_start: consumption_times(&all),
+            histogram: Some(Box::new(consumption_histogram(&all))),
             recovered,
             conflicting,
         }
