@@ -84,6 +84,8 @@ struct LinkPlan {
     turn: Option<Turn>,
     /// Since when it waits for its turn.
     waits_since: Option<Instant>,
+    /// Since when it is below its share, for want of room.
+    short_since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -162,14 +164,25 @@ impl Planner {
         let reserved = |links: &[LinkPlan]| -> u64 {
             links.iter().zip(loads).map(|(link, load)| link.reserved(load, now)).sum()
         };
-        for (index, share) in shares.iter().enumerate() {
+        // Who waits longest for room comes first: where turns are shorter than what falls takes to settle, others
+        // would take all the room there is before the last ever got some.
+        let mut rising: Vec<usize> = (0..shares.len()).collect();
+        rising.sort_by_key(|index| {
+            let since = self.links[*index].short_since;
+            (since.is_none(), since)
+        });
+        for (index, share) in rising.into_iter().map(|index| (index, &shares[index])) {
             if self.links[index].choked || self.links[index].rdy == *share {
+                self.links[index].short_since = None;
                 continue;
             }
             let own = self.links[index].reserved(&loads[index], now);
             let elsewhere = reserved(&self.links) - own + left_over;
             let rdy = self.max_in_flight.saturating_sub(elsewhere).min(*share);
-            if rdy < *share {
+            if rdy >= *share {
+                self.links[index].short_since = None;
+            } else {
+                self.links[index].short_since.get_or_insert(now);
                 constrained = true;
                 let settling = self.links.iter().filter_map(|link| link.settling);
                 let settled = settling.map(|(_, until)| until).filter(|until| now < *until);
