@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::broker::{Broker, BrokerConfig};
 use crate::cli::{self, Command};
 use crate::config::{self, ConsumerOption, Count, HumanDuration, NSQD_TCP_ADDRESS, ProducerOption};
-use crate::dashboard::{self, Dashboard, DashboardConfig, QueueProbe};
+use crate::dashboard::{self, Dashboard, DashboardConfig, Keep, QueueProbe};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::{DataDir, PROCESSOR};
 use crate::ledger::{self, DEAD_LETTERS_MAX, LedgerConfig};
@@ -45,6 +45,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Verify(options) => verify(&options),
         Command::Reset(options) => reset(options),
         Command::DeadLetters(options) => dead_letters(&options),
+        Command::Backup(options) => backup(&options),
     }
 }
 
@@ -58,6 +59,7 @@ fn init_log(command: &Command) {
         Command::Verify(options) => options.log_level,
         Command::Reset(options) => options.log_level,
         Command::DeadLetters(options) => options.log_level,
+        Command::Backup(options) => options.log_level,
     };
     env_logger::Builder::new().filter_level(level.0).init();
 }
@@ -163,6 +165,7 @@ fn run_config(mut options: cli::Run) -> Result<RunConfig> {
         ("durability", options.durability.to_string()),
     ];
     Ok(RunConfig {
+        keep: Keep { minutes: options.keep_by_minute.0, hours: options.keep_by_hour.0 },
         broker,
         production,
         channel,
@@ -410,6 +413,7 @@ fn serve_dashboard(options: cli::Dashboard, stop: &StopToken) -> Result<()> {
         configuration: simulation::shown_as_json(&shown),
         queue,
         clean: false,
+        keep: Keep { minutes: options.keep_by_minute.0, hours: options.keep_by_hour.0 },
     })?;
     note(format_args!("the page is live at {}; Ctrl-C ends it", dashboard.url()));
     let _ = stop.channel().recv();
@@ -529,6 +533,16 @@ fn dead_letters(options: &cli::DeadLetters) -> Result<()> {
     }
     note(format_args!("{kept} dead letters; the newest {DEAD_LETTERS_MAX} are kept"));
     Ok(())
+}
+
+fn backup(options: &cli::Backup) -> Result<()> {
+    if !dashboard::backup(Path::new(&options.data_dir), Path::new(&options.output))? {
+        bail!(
+            "no dashboard has kept counts in {}; give --data-dir another directory",
+            options.data_dir
+        );
+    }
+    print(format_args!("wrote {}", options.output))
 }
 
 /// Asks on the terminal; without one only `--yes` will do.

@@ -8,7 +8,7 @@ use crate::config::{
 
 /// Counts video plays from an NSQ queue, exactly, and shows them live.
 ///
-/// `--flag value` and `--flag=value` both work. A duration is `30`, `30s`, `500ms`, `0.5` or `1m30s`; a bare
+/// `--flag value` and `--flag=value` both work. A duration is `30`, `30s`, `500ms`, `0.5`, `1m30s` or `2d`; a bare
 /// number is seconds. Exit status: 0 done, 1 failed, 2 wrong usage.
 #[derive(FromArgs, Debug)]
 #[argh(help_triggers("-h", "--help", "help"))]
@@ -38,6 +38,8 @@ pub enum Command {
     Reset(Reset),
     /// Lists bodies that were no play.
     DeadLetters(DeadLetters),
+    /// Copies the dashboard's database.
+    Backup(Backup),
 }
 
 /// the whole simulation in one process: queue, producer, processor and dashboard; serves the page until
@@ -115,6 +117,12 @@ pub struct Run {
     /// token that writes to the dashboard need; a must beyond loopback [default: none]
     #[argh(option)]
     pub write_token: Option<String>,
+    /// how long the dashboard keeps plays by minute [default: 2d]
+    #[argh(option, default = "HumanDuration::from_secs(2 * 86_400)")]
+    pub keep_by_minute: HumanDuration,
+    /// how long it keeps plays by hour, and the charts; by day it keeps them for ever [default: 90d]
+    #[argh(option, default = "HumanDuration::from_secs(90 * 86_400)")]
+    pub keep_by_hour: HumanDuration,
     /// directory for the run's files [default: playcounts-data]
     #[argh(option, default = "crate::config::DATA_DIR.into()")]
     pub data_dir: String,
@@ -266,6 +274,12 @@ pub struct Dashboard {
     /// channel whose depth to show [default: processor]
     #[argh(option, default = "\"processor\".into()")]
     pub channel: String,
+    /// how long the dashboard keeps plays by minute [default: 2d]
+    #[argh(option, default = "HumanDuration::from_secs(2 * 86_400)")]
+    pub keep_by_minute: HumanDuration,
+    /// how long it keeps plays by hour, and the charts; by day it keeps them for ever [default: 90d]
+    #[argh(option, default = "HumanDuration::from_secs(90 * 86_400)")]
+    pub keep_by_hour: HumanDuration,
     /// directory for the counts [default: playcounts-data]
     #[argh(option, default = "crate::config::DATA_DIR.into()")]
     pub data_dir: String,
@@ -285,6 +299,22 @@ pub struct Verify {
     /// print the result as one JSON object, as the last line
     #[argh(switch)]
     pub json: bool,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub log_level: LogLevel,
+}
+
+/// writes a copy of the dashboard's database to a new file, also while the dashboard runs; to restore it, put it in an
+/// empty data directory as dashboard.sqlite3
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "backup", help_triggers("-h", "--help", "help"))]
+pub struct Backup {
+    /// the file to write; it must not exist
+    #[argh(option)]
+    pub output: String,
+    /// directory of the counts [default: playcounts-data]
+    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    pub data_dir: String,
     /// what to log: off, error, warn, info, debug or trace [default: warn]
     #[argh(option, default = "LogLevel::default()")]
     pub log_level: LogLevel,

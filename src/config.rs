@@ -80,6 +80,9 @@ impl HumanDuration {
     }
 }
 
+/// The longest [`HumanDuration`], in seconds: 3650 days.
+const DURATION_MAX: f64 = 3650.0 * 86_400.0;
+
 impl FromStr for HumanDuration {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -88,11 +91,11 @@ impl FromStr for HumanDuration {
             Err(_) => sum_of_units(text),
         };
         match seconds {
-            Some(seconds) if (0.001..=86_400.0).contains(&seconds) => {
+            Some(seconds) if (0.001..=DURATION_MAX).contains(&seconds) => {
                 Ok(Self(Duration::from_secs_f64(seconds)))
             }
             _ => Err(format!(
-                "{text:?} is no duration from 1ms to 24h, such as 30, 30s, 500ms, 0.5 or 1m30s"
+                "{text:?} is no duration from 1ms to 3650d, such as 30, 30s, 500ms, 0.5, 1m30s or 2d"
             )),
         }
     }
@@ -117,6 +120,7 @@ fn sum_of_units(text: &str) -> Option<f64> {
             "s" => 1.0,
             "m" => 60.0,
             "h" => 3600.0,
+            "d" => 86_400.0,
             _ => return None,
         };
         seconds += number.parse::<f64>().ok()? * unit;
@@ -313,11 +317,12 @@ mod tests {
         check("s", None);
         check("0", None);
         check("-1", None);
-        check("25h", None);
+        check("2d12h", Some(216_000_000));
+        check("3651d", None);
         check("NaN", None);
         check("inf", None);
         check("3 s", None);
-        check("3d", None);
+        check("3w", None);
         check("3s4", None);
     }
 }

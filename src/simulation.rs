@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::api::{Confirmed, ConfirmedAnswer, ProducerConfirmed};
 use crate::broker::{Broker, BrokerConfig};
 use crate::config::{ConsumerOption, Durability, ProducerOption};
-use crate::dashboard::{Dashboard, DashboardConfig, QueueDepth};
+use crate::dashboard::{Dashboard, DashboardConfig, Keep, QueueDepth};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::ledger::{self, LedgerConfig};
@@ -65,6 +65,8 @@ pub struct RunConfig {
     pub threads: NonZeroUsize,
     /// Messages in flight for each nsqd.
     pub max_in_flight: u32,
+    /// How long the dashboard keeps history.
+    pub keep: Keep,
     /// More settings of the consumer.
     pub consumer_options: Vec<ConsumerOption>,
     /// More settings of the producer.
@@ -167,6 +169,7 @@ fn start_dashboard(config: &RunConfig, broker: &RunningBroker) -> Result<Dashboa
         configuration: shown_as_json(&config.shown),
         queue: Some(Box::new(move || -> Result<QueueDepth> { queue.depth() })),
         clean: true,
+        keep: config.keep,
     })
 }
 

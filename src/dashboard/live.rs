@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::QueueDepth;
-use crate::api::Consumption;
+use super::store::MinutePoint;
+use crate::api::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram};
 
 /// Points kept: 30 minutes of one a second.
 const POINTS: usize = 1_800;
@@ -29,8 +30,8 @@ const FAILURE_SHOWN: Duration = Duration::from_secs(3600);
 const REASON_MAX: usize = 200;
 
 /// The names of `GET /api/series`, in the order of the columns.
-pub(super) const SERIES: [&str; 4] =
-    ["messages_per_second", "realtime_ms", "average_ms", "queue_depth"];
+pub(super) const SERIES: [&str; 6] =
+    ["messages_per_second", "realtime_ms", "average_ms", "p50_ms", "p99_ms", "queue_depth"];
 
 /// One second of the charts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,6 +41,8 @@ pub(super) struct Point {
     pub(super) messages_per_second: f64,
     pub(super) realtime_ms: Option<f64>,
     pub(super) average_ms: Option<f64>,
+    pub(super) p50_ms: Option<f64>,
+    pub(super) p99_ms: Option<f64>,
     pub(super) queue_depth: Option<u64>,
 }
 
@@ -49,8 +52,96 @@ impl Point {
             "messages_per_second" => json!(self.messages_per_second),
             "realtime_ms" => json!(self.realtime_ms),
             "average_ms" => json!(self.average_ms),
+            "p50_ms" => json!(self.p50_ms),
+            "p99_ms" => json!(self.p99_ms),
             "queue_depth" => json!(self.queue_depth),
             _ => Value::Null,
+        }
+    }
+}
+
+/// Consumption times of a while, by the bounds of the histograms that processors tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Times {
+    // Up to each bound, as in the histogram.
+    buckets: [u64; CONSUMPTION_BOUNDS_MS.len()],
+    count: u64,
+}
+
+impl Times {
+    /// Adds what a histogram holds that it did not hold `before`.
+    fn add_growth(&mut self, histogram: &ConsumptionHistogram, before: &Times) {
+        // Fewer than before: the processor has started again.
+        let before = if histogram.count < before.count { &Times::default() } else { before };
+        for (bucket, (now, then)) in
+            self.buckets.iter_mut().zip(histogram.buckets.iter().zip(before.buckets))
+        {
+            *bucket += now.saturating_sub(then);
+        }
+        self.count += histogram.count - before.count;
+    }
+
+    fn add(&mut self, other: &Times) {
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(sum, more)| *sum += more);
+        self.count += other.count;
+    }
+
+    /// Which time the share `part` of them does not exceed, as far as the bounds tell; `None` without any.
+    fn percentile(&self, part: f64) -> Option<f64> {
+        let wanted = part * self.count as f64;
+        let at = self.buckets.iter().position(|bucket| *bucket as f64 >= wanted);
+        (self.count > 0).then(|| {
+            let Some(at) = at else { return CONSUMPTION_BOUNDS_MS[self.buckets.len() - 1] as f64 };
+            let (low, below) = match at {
+                0 => (0, 0),
+                at => (CONSUMPTION_BOUNDS_MS[at - 1], self.buckets[at - 1]),
+            };
+            let inside = (self.buckets[at] - below).max(1) as f64;
+            let width = (CONSUMPTION_BOUNDS_MS[at] - low) as f64;
+            low as f64 + width * (wanted - below as f64) / inside
+        })
+    }
+}
+
+/// The minute that is gathered.
+#[derive(Debug, Default)]
+struct Minute {
+    number: i64,
+    // All plays when it began.
+    plays: u64,
+    points: u32,
+    rates: f64,
+    realtimes: (f64, u32),
+    average_ms: Option<f64>,
+    times: Times,
+    deepest: Option<u64>,
+}
+
+impl Minute {
+    fn add(&mut self, point: &Point, times: &Times) {
+        self.points += 1;
+        self.rates += point.messages_per_second;
+        if let Some(realtime) = point.realtime_ms {
+            self.realtimes = (self.realtimes.0 + realtime, self.realtimes.1 + 1);
+        }
+        self.average_ms = point.average_ms;
+        self.times.add(times);
+        self.deepest = self.deepest.max(point.queue_depth);
+    }
+
+    fn finish(&self, plays: u64) -> MinutePoint {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let (sum, count) = self.realtimes;
+        MinutePoint {
+            minute: self.number,
+            // Less than at its beginning: there was a reset.
+            plays: signed(plays.checked_sub(self.plays).unwrap_or(plays)),
+            messages_per_second: self.rates / f64::from(self.points.max(1)),
+            realtime_ms: (count > 0).then(|| sum / f64::from(count)),
+            average_ms: self.average_ms,
+            p50_ms: self.times.percentile(0.5),
+            p99_ms: self.times.percentile(0.99),
+            queue_depth: self.deepest.map(signed),
         }
     }
 }
@@ -58,6 +149,8 @@ impl Point {
 struct Processor {
     version: Option<u64>,
     consumption: Option<Consumption>,
+    // What its histogram held at the point before.
+    times: Times,
     // Of the newest consumption; messages with counts alone say nothing of the rate.
     reported: Instant,
     heard: Instant,
@@ -68,6 +161,7 @@ struct Processor {
 pub(super) struct Live {
     processors: BTreeMap<Uuid, Processor>,
     points: VecDeque<Point>,
+    minute: Option<Minute>,
     queue: Option<QueueDepth>,
     queue_error: Option<String>,
 }
@@ -89,6 +183,7 @@ impl Live {
         let known = self.processors.entry(id).or_insert(Processor {
             version: None,
             consumption: None,
+            times: Times::default(),
             reported: now,
             heard: now,
         });
@@ -127,19 +222,40 @@ impl Live {
         }
     }
 
-    /// Adds the point of this second.
-    pub(super) fn sample(&mut self, time: i64, now: Instant) {
+    /// Adds the point of this second; returns that of the minute that has ended, if one has. `plays` are all
+    /// that are published.
+    pub(super) fn sample(&mut self, time: i64, now: Instant, plays: u64) -> Option<MinutePoint> {
+        let mut times = Times::default();
+        for known in self.processors.values_mut() {
+            let told = known.consumption.as_ref().and_then(|told| told.histogram.as_deref());
+            let Some(histogram) = told else { continue };
+            times.add_growth(histogram, &known.times);
+            known.times = Times { buckets: histogram.buckets, count: histogram.count };
+        }
         let point = Point {
             time,
             messages_per_second: self.messages_per_second(now),
             realtime_ms: self.realtime_ms(now),
             average_ms: self.average_ms(),
+            p50_ms: times.percentile(0.5),
+            p99_ms: times.percentile(0.99),
             queue_depth: self.queue.map(|queue| queue.depth),
         };
+        let number = time.div_euclid(60_000);
+        let ended = self.minute.take_if(|minute| minute.number != number);
+        let minute =
+            self.minute.get_or_insert_with(|| Minute { number, plays, ..Minute::default() });
+        minute.add(&point, &times);
         if self.points.len() == POINTS {
             self.points.pop_front();
         }
         self.points.push_back(point);
+        ended.map(|minute| minute.finish(plays))
+    }
+
+    /// The minute that is not over yet, for the end.
+    pub(super) fn last_minute(&mut self, plays: u64) -> Option<MinutePoint> {
+        self.minute.take().map(|minute| minute.finish(plays))
     }
 
     /// Forgets the processors, as a reset asks. The points stay: they tell of time, not of counts.
@@ -264,11 +380,11 @@ mod tests {
         live.report(Uuid::from_u128(1), Some(1), told(30.0, 10.0, 100, 4.0), start);
         live.report(Uuid::from_u128(2), None, told(10.0, 50.0, 300, 8.0), start);
         live.set_queue(Ok(QueueDepth { depth: 7, in_flight: 1, deferred: 0 }));
-        live.sample(1_000, start);
+        live.sample(1_000, start, 0);
         // Counts alone do not make a rate fresh.
         live.report(Uuid::from_u128(2), Some(9), None, start + FRESH);
         live.set_queue(Err("nsqd is gone".to_owned()));
-        live.sample(2_000, start + FRESH);
+        live.sample(2_000, start + FRESH, 0);
         assert_eq!(
             live.series(&SERIES, 0),
             json!({
@@ -276,6 +392,8 @@ mod tests {
                 "messages_per_second": [40.0, 0.0],
                 "realtime_ms": [20.0, null],
                 "average_ms": [7.0, 7.0],
+                "p50_ms": [null, null],
+                "p99_ms": [null, null],
                 "queue_depth": [7, null],
             })
         );
@@ -305,9 +423,45 @@ mod tests {
         let text = newest.consumption.as_ref().unwrap().last_rejection.as_ref().unwrap();
         assert_eq!(text.chars().count(), REASON_MAX);
         for time in 0..3_000 {
-            live.sample(time, start);
+            live.sample(time, start, 0);
         }
         assert_eq!(live.points.len(), POINTS);
         assert_eq!(live.last_point().unwrap().time, 2_999);
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_second_and_of_the_minute() {
+        let mut live = Live::default();
+        let start = Instant::now();
+        let tell = |live: &mut Live, fast: u64, slow: u64| {
+            let mut buckets = [fast + slow; CONSUMPTION_BOUNDS_MS.len()];
+            // Up to 5 ms the fast ones alone; up to 20 ms all.
+            buckets[..4].fill(fast);
+            buckets[..2].fill(0);
+            let histogram = ConsumptionHistogram { buckets, count: fast + slow, sum_ms: 0.0 };
+            let told =
+                Consumption { histogram: Some(Box::new(histogram)), ..Consumption::default() };
+            live.report(Uuid::from_u128(1), None, Some(told), start);
+        };
+        tell(&mut live, 100, 0);
+        assert_eq!(live.sample(0, start, 10), None);
+        let round = |ms: Option<f64>| ms.map(|ms| (ms * 1000.0).round() / 1000.0);
+        let point = |live: &Live| {
+            live.last_point().map(|point| (round(point.p50_ms), round(point.p99_ms))).unwrap()
+        };
+        assert_eq!(point(&live), (Some(3.5), Some(4.97)));
+        tell(&mut live, 100, 100);
+        live.sample(1_000, start, 20);
+        assert_eq!(point(&live), (Some(15.0), Some(19.9)));
+        live.sample(2_000, start, 25);
+        assert_eq!(point(&live), (None, None));
+        // It started again.
+        tell(&mut live, 4, 0);
+        live.sample(3_000, start, 30);
+        assert_eq!(point(&live).0, Some(3.5));
+        let minute = live.sample(60_000, start, 110).unwrap();
+        assert_eq!((minute.minute, minute.plays, round(minute.p50_ms)), (0, 100, Some(4.942)));
+        assert_eq!(live.last_minute(115).unwrap().plays, 5);
+        assert_eq!(live.last_minute(115), None);
     }
 }

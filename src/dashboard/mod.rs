@@ -1,7 +1,7 @@
 //! The dashboard: takes counts over HTTP, keeps them in SQLite, shows them live.
 //!
-//! `store` holds the counts, `live` what processors report and the charts' points, `routes` says what each
-//! call answers, `guard` who may call, `assets` the page. Threads: the HTTP server's (`dash-…`), `dash-store`
+//! `store` holds the counts and their history, `live` what processors report and the charts' points, `routes` and
+//! `periods` say what each call answers, `guard` who may call, `assets` the page. Threads: the HTTP server's (`dash-…`), `dash-store`
 //! which writes, `dash-events` which feeds the pages, and `dash-sampler` here.
 
 mod assets;
@@ -9,6 +9,7 @@ mod confirmed;
 mod guard;
 mod live;
 mod metrics;
+mod periods;
 mod routes;
 mod store;
 
@@ -28,7 +29,7 @@ use crate::http::{EventStream, Handler, Server, ServerConfig};
 use routes::App;
 use store::Store;
 
-pub use store::Totals;
+pub use store::{Keep, Totals};
 
 /// The lock that a running dashboard holds on its data directory.
 const ROLE: &str = "dashboard";
@@ -80,6 +81,8 @@ pub struct DashboardConfig {
     pub queue: Option<QueueProbe>,
     /// Start from an empty database.
     pub clean: bool,
+    /// How long history is kept.
+    pub keep: Keep,
 }
 
 /// A running dashboard; dropping it stops it.
@@ -99,15 +102,22 @@ impl Dashboard {
     /// One line with the way out: the directory or the address is in use or may not be used, the address is
     /// not loopback and there is no token, the database is of a newer version or broken.
     pub fn start(config: DashboardConfig) -> Result<Self> {
-        let DashboardConfig { http_address, data_dir, write_token, configuration, queue, clean } =
-            config;
+        let DashboardConfig {
+            http_address,
+            data_dir,
+            write_token,
+            configuration,
+            queue,
+            clean,
+            keep,
+        } = config;
         let bound = check_exposure(&http_address, write_token.as_deref())?;
         let directory = DataDir::open(&data_dir)?;
         let lock = directory.lock(ROLE)?;
         if clean {
             store::remove(directory.path())?;
         }
-        let store = Store::open(directory.path(), WORKERS)?;
+        let store = Arc::new(Store::open(directory.path(), WORKERS, keep)?);
         let events = EventStream::start("dash-events", streams_max())?;
         let (changed, woken) = crossbeam_channel::bounded(1);
         let guard = guard::Guard { token: write_token, bound };
@@ -158,10 +168,7 @@ impl Dashboard {
     }
 
     /// Every (video, plays), ordered by id.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn counts(&self) -> Result<Vec<(Uuid, u64)>> {
+    pub fn counts(&self) -> Vec<(Uuid, u64)> {
         self.app.store.counts()
     }
 
@@ -203,6 +210,15 @@ impl Drop for Dashboard {
 /// The database cannot be read.
 pub fn read_counts(data_dir: &Path) -> Result<Option<Vec<(Uuid, u64)>>> {
     store::read_counts(data_dir)
+}
+
+/// Writes a copy of the dashboard's database in a data directory to the new file `to`, also while it runs; whether
+/// there is one.
+///
+/// # Errors
+/// The database cannot be read, or the file exists or cannot be written.
+pub fn backup(data_dir: &Path, to: &Path) -> Result<bool> {
+    Ok(store::backup(data_dir, to)?.is_some())
 }
 
 /// Empties the dashboard's database in a data directory.
@@ -282,7 +298,9 @@ fn sample(
                     .map_err(|error| format!("{error:#}").chars().take(PROBE_ERROR_MAX).collect());
                 app.live.lock().set_queue(found);
             }
-            app.live.lock().sample(store::now_ms(), Instant::now());
+            let plays = app.store.totals().plays;
+            let ended = app.live.lock().sample(store::now_ms(), Instant::now(), plays);
+            keep_minute(app, ended);
             // A probe that took long shifts the points; it does not make them come in a rush.
             next_point = (next_point + SAMPLE_EVERY).max(Instant::now());
         }
@@ -290,13 +308,24 @@ fn sample(
         let quiet_until = now + EVENT_EVERY;
         // First the pause, in which changes gather, then whichever comes first.
         if stop.wait_until(quiet_until.min(next_point)) {
-            return;
+            break;
         }
         select! {
-            recv(stop.channel()) -> _ => return,
+            recv(stop.channel()) -> _ => break,
             recv(changed) -> _ => {}
             recv(after(next_point.saturating_duration_since(Instant::now()))) -> _ => {}
         }
+    }
+    let last = app.live.lock().last_minute(app.store.totals().plays);
+    keep_minute(app, last);
+}
+
+/// Keeps a minute of the charts. One that cannot be kept is missing from them; health tells why.
+fn keep_minute(app: &App, ended: Option<store::MinutePoint>) {
+    if let Some(point) = ended
+        && let Err(reason) = app.store.add_point(point)
+    {
+        log::warn!("a minute of the charts is lost: {reason}");
     }
 }
 

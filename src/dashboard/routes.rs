@@ -1,6 +1,7 @@
 //! What each HTTP call of the dashboard answers. Runs on the server's worker threads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -14,12 +15,13 @@ use super::confirmed;
 use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
 use super::metrics::{self, Counters, Format};
-use super::store::{Column, Cursor, LIST_MAX, ListQuery, Store, now_ms};
+use super::periods::Tops;
+use super::store::{Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, now_ms};
 use crate::api::{
     ConfirmedAnswer, ConfirmedUpdate, Consumption, ConsumptionHistogram, ConsumptionReport,
     CountsUpdate, MAX_COUNTS, MAX_PLAYS, ProducerConfirmed,
 };
-use crate::http::{EventStream, Handler, Request, Response};
+use crate::http::{Download, EventStream, Handler, Request, Response};
 
 /// Rows of a list when the call does not say.
 const LIMIT_DEFAULT: u32 = 50;
@@ -29,9 +31,11 @@ const REASON_MAX: usize = 300;
 
 /// Everything that requests share.
 pub(super) struct App {
-    pub(super) store: Store,
+    pub(super) store: Arc<Store>,
     pub(super) events: EventStream,
     pub(super) live: Mutex<Live>,
+    pub(super) tops: Tops,
+    pub(super) downloads: Arc<AtomicUsize>,
     guard: Guard,
     configuration: Value,
     // Holds one token at most: "counts have changed".
@@ -40,25 +44,25 @@ pub(super) struct App {
     refused: AtomicU64,
 }
 
-type Answer = Result<Response, Box<Response>>;
+pub(super) type Answer = Result<Response, Box<Response>>;
 
-fn bad(reason: impl AsRef<str>) -> Box<Response> {
+pub(super) fn bad(reason: impl AsRef<str>) -> Box<Response> {
     let reason: String = reason.as_ref().chars().take(REASON_MAX).collect();
     Box::new(Response::error(400, &reason))
 }
 
-fn unavailable(reason: &str) -> Box<Response> {
+pub(super) fn unavailable(reason: &str) -> Box<Response> {
     Box::new(Response::error(503, reason).with_header("Retry-After", "1"))
 }
 
-fn broken(error: &anyhow::Error) -> Box<Response> {
+pub(super) fn broken(error: &anyhow::Error) -> Box<Response> {
     log::error!("a request could not be answered: {error:#}");
     unavailable(&format!("the counts cannot be read: {error:#}"))
 }
 
 impl App {
     pub(super) fn new(
-        store: Store,
+        store: Arc<Store>,
         events: EventStream,
         guard: Guard,
         configuration: Value,
@@ -68,6 +72,8 @@ impl App {
             store,
             events,
             live: Mutex::default(),
+            tops: Tops::default(),
+            downloads: Arc::default(),
             guard,
             configuration,
             changed,
@@ -110,7 +116,13 @@ impl App {
                 ("/api/confirmed", _) => ("GET, HEAD, POST", Self::nothing),
                 ("/api/consumption", "POST") => ("", Self::take_consumption),
                 ("/api/consumption", _) => ("POST", Self::nothing),
+                (path, "GET") if is_series(path) => ("", Self::video_series),
                 (path, "GET") if path.starts_with("/api/counts/") => ("", Self::video),
+                ("/api/top", "GET") => ("", Self::top),
+                // Reached by HEAD, and by what is refused: the front asks for a download first.
+                (path, "GET") if path.starts_with("/api/export/") => {
+                    ("", |app, request| Ok(app.export(request)?.head))
+                }
                 ("/api/stats", "GET") => ("", Self::all_stats),
                 ("/api/series", "GET") => ("", Self::series),
                 ("/metrics", "GET") => ("", Self::metrics),
@@ -147,7 +159,9 @@ impl App {
     fn is_known(&self, request: &Request) -> bool {
         let path = request.path.as_str();
         matches!(path, "/api/stats" | "/api/series" | "/events" | "/metrics" | "/healthz")
+            || path == "/api/top"
             || path.starts_with("/api/counts/")
+            || path.starts_with("/api/export/")
             || assets::answer(request).is_some()
     }
 
@@ -213,17 +227,15 @@ impl App {
         let query = parse_list(request)?;
         // Read before the rows: a page that shows newer rows than its revision asks once more, not never.
         let revision = self.store.revision();
-        let (rows, matching) = self.store.list(&query).map_err(|error| broken(&error))?;
+        let page = self.store.list(&query);
         let totals = self.store.totals();
-        let is_full = rows.len() == query.limit as usize;
-        let next = rows.last().filter(|_| is_full).map(|row| Cursor::of(row, query.column));
         let answer = json!({
             "total_videos": totals.videos,
             "total_plays": totals.plays,
-            "matching": matching,
+            "matching": page.matching,
             "revision": revision,
-            "next": next.map(|cursor| cursor.to_string()),
-            "counts": rows,
+            "next": page.next.map(|cursor| cursor.to_string()),
+            "counts": page.rows,
         });
         Ok(uncached(Response::json(200, &answer)))
     }
@@ -232,12 +244,27 @@ impl App {
         let text = request.path.strip_prefix("/api/counts/").unwrap_or_default();
         let id = Uuid::try_parse(text)
             .map_err(|_| bad(format!("{} is no video id: a UUID", quote(text))))?;
-        let found = self.store.video(id).map_err(|error| broken(&error))?;
-        let Some((video, history)) = found else {
+        let Some((video, rank)) = self.store.video(id) else {
             return Err(Box::new(Response::error(404, &format!("video {id} has no plays"))));
         };
+        let now = now_ms() / 60_000;
+        let hour = Period { first: now - 59, last: now };
+        let minutes = self.store.series(id, Scale::Minute, hour).map_err(|error| broken(&error))?;
         let mut answer = json!(video);
-        answer["history"] = json!(history);
+        answer["rank"] = rank.into();
+        // The count at the end of each minute in which it changed.
+        let mut plays = video.plays;
+        let mut history: Vec<_> = minutes
+            .iter()
+            .rev()
+            .map(|(at, more)| {
+                let point = json!({ "at": at, "plays": plays });
+                plays -= more;
+                point
+            })
+            .collect();
+        history.reverse();
+        answer["history"] = history.into();
         Ok(uncached(Response::json(200, &answer)))
     }
 
@@ -248,6 +275,9 @@ impl App {
     }
 
     fn series(&self, request: &Request) -> Answer {
+        if let Some(answer) = self.stored_series(request) {
+            return answer;
+        }
         let names: Vec<_> = request
             .query
             .iter()
@@ -305,13 +335,26 @@ impl Handler for App {
         answer
     }
 
+    fn download(&self, request: &Request) -> Option<Download> {
+        if !request.path.starts_with("/api/export/") || self.guard.check(request).is_err() {
+            return None;
+        }
+        // What is refused is answered by `handle`.
+        self.export(request).ok()
+    }
+
     fn stream(&self, request: &Request) -> Option<&EventStream> {
         (request.path == "/events" && self.guard.check(request).is_ok()).then_some(&self.events)
     }
 }
 
-fn uncached(response: Response) -> Response {
+pub(super) fn uncached(response: Response) -> Response {
     response.with_header("Cache-Control", "no-store")
+}
+
+/// `/api/counts/<id>/series`.
+fn is_series(path: &str) -> bool {
+    path.starts_with("/api/counts/") && path.ends_with("/series")
 }
 
 /// Serde takes an array of a struct's fields for the struct; here every count must be an object.
@@ -433,14 +476,20 @@ fn parse_list(request: &Request) -> Result<ListQuery, Box<Response>> {
     };
     let after = match request.get("after") {
         None => None,
-        Some(text) => Some(text.parse().map_err(|()| {
-            bad(format!("after takes the next of the page before, not {}", quote(text)))
-        })?),
+        Some(text) => {
+            let cursor: Cursor = text.parse().map_err(|()| {
+                bad(format!("after takes the next of the page before, not {}", quote(text)))
+            })?;
+            if cursor.column != *column {
+                return Err(bad(format!("after is of a list with another sort than {sort}")));
+            }
+            Some(cursor)
+        }
     };
     Ok(ListQuery { column: *column, descending, limit, offset, after, range })
 }
 
-fn number(
+pub(super) fn number(
     request: &Request,
     name: &str,
     default: u32,

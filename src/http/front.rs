@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::backend::{Backend, Failure};
 use super::head::{self, HEAD_MAX, Head, Refusal};
-use super::{Handler, Response};
+use super::{Download, Handler, Response};
 
 /// The longest [`ServerConfig::name`]: `-accept` and `-conn` are added to it.
 const NAME_MAX: usize = 8;
@@ -43,6 +43,9 @@ const WRITE_STALL: Duration = Duration::from_secs(10);
 
 /// How long a client may take for its whole answer.
 const WRITE_TOTAL: Duration = Duration::from_secs(60);
+
+/// How long a client may take for a whole download: a million rows on a line of 1 Mbit/s.
+const DOWNLOAD_TOTAL: Duration = Duration::from_secs(600);
 
 /// How long, and how much, is read from a client after its answer: closing a socket with unread bytes
 /// resets it, and the answer may be lost with it.
@@ -326,6 +329,10 @@ fn serve(shared: &Shared, socket: &Arc<TcpStream>, peer: SocketAddr) -> io::Resu
                 }
                 let full = shared.routes.refuse(503, "too many event streams; try again");
                 (on_the_wire(&full.with_header("Retry-After", "5")), true)
+            } else if head.request.method == "GET"
+                && let Some(download) = shared.routes.download(&head.request)
+            {
+                return send_pieces(socket, download, head.takes_chunks);
             } else {
                 (answer(shared, &head, &body), true)
             }
@@ -334,7 +341,7 @@ fn serve(shared: &Shared, socket: &Arc<TcpStream>, peer: SocketAddr) -> io::Resu
             (on_the_wire(&shared.routes.refuse(refusal.status, refusal.reason)), false)
         }
     };
-    write_all(socket, &answer)?;
+    write_all(socket, &answer, Instant::now() + WRITE_TOTAL)?;
     socket.shutdown(Shutdown::Write)?;
     if !complete || reader.has_more() {
         reader.linger();
@@ -428,7 +435,8 @@ fn take_request<'a>(
         }));
     };
     if head.expects_continue && reader.bytes.len() < length {
-        write_all(reader.socket, b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        let deadline = Instant::now() + WRITE_TOTAL;
+        write_all(reader.socket, b"HTTP/1.1 100 Continue\r\n\r\n", deadline)?;
     }
     let began = Instant::now();
     while reader.bytes.len() < length {
@@ -552,9 +560,34 @@ fn on_the_wire(response: &Response) -> Vec<u8> {
     wire
 }
 
-/// Writes all of `bytes`, within [`WRITE_TOTAL`] and never stalled for [`WRITE_STALL`].
-fn write_all(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    let deadline = Instant::now() + WRITE_TOTAL;
+/// Sends a download: in chunks, whose end tells that it is whole; to HTTP/1.0 up to the close.
+fn send_pieces(socket: &TcpStream, download: Download, chunked: bool) -> io::Result<()> {
+    let deadline = Instant::now() + DOWNLOAD_TOTAL;
+    let mut head = format!("HTTP/1.1 {} OK\r\nServer: playcounts\r\n", download.head.status);
+    for (name, value) in download.head.safe_headers() {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if chunked {
+        head.push_str("Transfer-Encoding: chunked\r\n");
+    }
+    head.push_str("Connection: close\r\n\r\n");
+    write_all(socket, head.as_bytes(), deadline)?;
+    for piece in download.pieces.filter(|piece| !piece.is_empty()) {
+        if chunked {
+            let size = format!("{:x}\r\n", piece.len());
+            write_all(socket, &[size.as_bytes(), &piece, b"\r\n"].concat(), deadline)?;
+        } else {
+            write_all(socket, &piece, deadline)?;
+        }
+    }
+    if chunked {
+        write_all(socket, b"0\r\n\r\n", deadline)?;
+    }
+    socket.shutdown(Shutdown::Write)
+}
+
+/// Writes all of `bytes` before `deadline`, and never stalled for [`WRITE_STALL`].
+fn write_all(socket: &TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now()).min(WRITE_STALL);
         if left.is_zero() {

@@ -57,6 +57,8 @@ pub(super) struct Head {
     pub(super) content_length: u64,
     /// The client waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
+    /// HTTP/1.1: an answer may come in chunks.
+    pub(super) takes_chunks: bool,
 }
 
 /// Finds the end of the head in `bytes`, of which the first `seen` are known not to hold it.
@@ -161,6 +163,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         target: target.to_owned(),
         content_length: content_length.unwrap_or(0),
         expects_continue,
+        takes_chunks: version == 1,
     })
 }
 

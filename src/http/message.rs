@@ -33,6 +33,14 @@ impl Request {
     }
 }
 
+/// An answer too large to be held in memory.
+pub struct Download {
+    /// Its status and headers; no body.
+    pub head: Response,
+    /// The body. The next piece is made when the one before has gone out.
+    pub pieces: Box<dyn Iterator<Item = Vec<u8>> + Send>,
+}
+
 /// One answer. `Content-Length`, `Date`, `Server` and `Connection` are the server's business.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Response {

@@ -16,7 +16,7 @@ mod message;
 
 pub use events::EventStream;
 pub use front::{Server, ServerConfig};
-pub use message::{Request, Response};
+pub use message::{Download, Request, Response};
 
 /// What a server does with its requests. Called on the server's worker threads, many at a time.
 pub trait Handler: Send + Sync + 'static {
@@ -26,6 +26,12 @@ pub trait Handler: Send + Sync + 'static {
     /// The stream that this request subscribes to, if it does and may. `None`: it goes to `handle`, which
     /// says why not. Called on the connection's own thread, which has a small stack and no body.
     fn stream(&self, _request: &Request) -> Option<&EventStream> {
+        None
+    }
+
+    /// What this GET downloads piece by piece, if it does and may. `None`: it goes to `handle`. Called, and its
+    /// pieces made, on the connection's own thread, which has a small stack.
+    fn download(&self, _request: &Request) -> Option<Download> {
         None
     }
 

@@ -77,7 +77,7 @@ impl fmt::Display for Fault {
 }
 
 /// Where a part may kill itself, and up to which pass of the point.
-const FAILPOINTS: [(Part, &str, u64); 10] = [
+const FAILPOINTS: [(Part, &str, u64); 12] = [
     (Part::Processor, "worker-after-receive", 20),
     (Part::Processor, "ledger-before-commit", 20),
     (Part::Processor, "ledger-in-commit", 20),
@@ -87,6 +87,8 @@ const FAILPOINTS: [(Part, &str, u64); 10] = [
     (Part::Processor, "ledger-after-fold", 1),
     (Part::Dashboard, "dashboard-before-commit", 10),
     (Part::Dashboard, "dashboard-after-commit", 10),
+    (Part::Dashboard, "dashboard-before-fold-commit", 1),
+    (Part::Dashboard, "dashboard-after-fold-commit", 1),
     (Part::Producer, "outbox-after-write", 20),
 ];
 

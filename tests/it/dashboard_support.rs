@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use playcounts::dashboard::{Dashboard, DashboardConfig};
+use playcounts::dashboard::{Dashboard, DashboardConfig, Keep};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -27,6 +27,7 @@ pub(crate) fn config(data: &TempDir) -> DashboardConfig {
         configuration: json!([{"name": "messages", "value": 100_000}, {"name": "threads", "value": 2}]),
         queue: None,
         clean: false,
+        keep: Keep::default(),
     }
 }
 

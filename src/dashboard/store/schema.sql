@@ -1,0 +1,75 @@
+-- The dashboard's database, schema 3. Ids are UUIDs as 16 bytes; times are ms since the Unix epoch.
+
+-- A small number in place of each processor's id, which every row of `counts` repeats.
+CREATE TABLE processors (
+    number    INTEGER PRIMARY KEY,
+    processor BLOB    NOT NULL UNIQUE
+) STRICT;
+
+-- Updates that are not in `counts` yet: one row a message, so that a message costs one page and not one for each of its
+-- videos. Read once, at the start.
+CREATE TABLE log (
+    number    INTEGER PRIMARY KEY,
+    at        INTEGER NOT NULL,
+    processor INTEGER NOT NULL,
+    counts    BLOB    NOT NULL -- of each video 32 bytes: id, plays, last_played_at
+) STRICT;
+
+-- The highest count that each processor has told of each video.
+CREATE TABLE counts (
+    video_id       BLOB    NOT NULL,
+    processor      INTEGER NOT NULL REFERENCES processors,
+    plays          INTEGER NOT NULL,
+    updated_at     INTEGER NOT NULL,
+    last_played_at INTEGER NOT NULL, -- 0: no play said so
+    PRIMARY KEY (video_id, processor)
+) STRICT, WITHOUT ROWID;
+
+-- Plays in each minute, hour and day (UTC) that had any; buckets are counted from the Unix epoch.
+CREATE TABLE history_minute (
+    bucket   INTEGER NOT NULL,
+    video_id BLOB    NOT NULL,
+    plays    INTEGER NOT NULL,
+    PRIMARY KEY (bucket, video_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE history_hour (
+    bucket   INTEGER NOT NULL,
+    video_id BLOB    NOT NULL,
+    plays    INTEGER NOT NULL,
+    PRIMARY KEY (bucket, video_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE history_day (
+    bucket   INTEGER NOT NULL,
+    video_id BLOB    NOT NULL,
+    plays    INTEGER NOT NULL,
+    PRIMARY KEY (bucket, video_id)
+) STRICT, WITHOUT ROWID;
+
+-- The charts, a point a minute.
+CREATE TABLE points (
+    minute              INTEGER PRIMARY KEY,
+    plays               INTEGER NOT NULL,
+    messages_per_second REAL    NOT NULL,
+    realtime_ms         REAL,
+    average_ms          REAL,
+    p50_ms              REAL,
+    p99_ms              REAL,
+    queue_depth         INTEGER
+) STRICT;
+
+-- Which database this is: another one after each reset, and after a power loss that may have taken commits with it, so
+-- that processors tell everything again.
+CREATE TABLE identity (
+    only      INTEGER PRIMARY KEY CHECK (only = 1),
+    dashboard BLOB    NOT NULL,
+    boot      TEXT    NOT NULL -- the start of the machine that it was last opened in
+) STRICT;
+
+-- Which plays of each producer are counted for good, over all processors: a watermark and the runs above it.
+CREATE TABLE confirmed (
+    producer   BLOB    PRIMARY KEY,
+    watermark  INTEGER NOT NULL,
+    above      TEXT    NOT NULL, -- JSON: [[start, end], ...]
+    changed_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX confirmed_by_changed_at ON confirmed (changed_at);
