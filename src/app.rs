@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::broker::{Broker, BrokerConfig};
 use crate::cli::{self, Command};
 use crate::config::{self, ConsumerOption, Count, HumanDuration, NSQD_TCP_ADDRESS, ProducerOption};
-use crate::dashboard::{self, Dashboard, DashboardConfig, Keep, QueueProbe};
+use crate::dashboard::{self, Dashboard, DashboardConfig, Keep, QueueProbe, WatchedQueue};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::{DataDir, PROCESSOR};
 use crate::ledger::{self, DEAD_LETTERS_MAX, LedgerConfig};
@@ -165,6 +165,7 @@ fn run_config(mut options: cli::Run) -> Result<RunConfig> {
         ("durability", options.durability.to_string()),
     ];
     Ok(RunConfig {
+        allowed_hosts: options.allowed_host,
         keep: Keep { minutes: options.keep_by_minute.0, hours: options.keep_by_hour.0 },
         broker,
         production,
@@ -414,6 +415,8 @@ fn serve_dashboard(options: cli::Dashboard, stop: &StopToken) -> Result<()> {
         queue,
         clean: false,
         keep: Keep { minutes: options.keep_by_minute.0, hours: options.keep_by_hour.0 },
+        watched: Some(WatchedQueue { nsqds: options.nsqd_http_address, topic, channel }),
+        allowed_hosts: options.allowed_host,
     })?;
     note(format_args!("the page is live at {}; Ctrl-C ends it", dashboard.url()));
     let _ = stop.channel().recv();

@@ -117,6 +117,9 @@ pub struct Run {
     /// token that writes to the dashboard need; a must beyond loopback [default: none]
     #[argh(option)]
     pub write_token: Option<String>,
+    /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
+    #[argh(option)]
+    pub allowed_host: Vec<String>,
     /// how long the dashboard keeps plays by minute [default: 2d]
     #[argh(option, default = "HumanDuration::from_secs(2 * 86_400)")]
     pub keep_by_minute: HumanDuration,
@@ -274,6 +277,9 @@ pub struct Dashboard {
     /// channel whose depth to show [default: processor]
     #[argh(option, default = "\"processor\".into()")]
     pub channel: String,
+    /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
+    #[argh(option)]
+    pub allowed_host: Vec<String>,
     /// how long the dashboard keeps plays by minute [default: 2d]
     #[argh(option, default = "HumanDuration::from_secs(2 * 86_400)")]
     pub keep_by_minute: HumanDuration,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::api::{Confirmed, ConfirmedAnswer, ProducerConfirmed};
 use crate::broker::{Broker, BrokerConfig};
 use crate::config::{ConsumerOption, Durability, ProducerOption};
-use crate::dashboard::{Dashboard, DashboardConfig, Keep, QueueDepth};
+use crate::dashboard::{Dashboard, DashboardConfig, Keep, QueueDepth, WatchedQueue};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::ledger::{self, LedgerConfig};
@@ -67,6 +67,8 @@ pub struct RunConfig {
     pub max_in_flight: u32,
     /// How long the dashboard keeps history.
     pub keep: Keep,
+    /// More names that the dashboard is served under.
+    pub allowed_hosts: Vec<String>,
     /// More settings of the consumer.
     pub consumer_options: Vec<ConsumerOption>,
     /// More settings of the producer.
@@ -170,6 +172,12 @@ fn start_dashboard(config: &RunConfig, broker: &RunningBroker) -> Result<Dashboa
         queue: Some(Box::new(move || -> Result<QueueDepth> { queue.depth() })),
         clean: true,
         keep: config.keep,
+        watched: Some(WatchedQueue {
+            nsqds: broker.http_addresses(),
+            topic: config.production.topic,
+            channel: config.channel,
+        }),
+        allowed_hosts: config.allowed_hosts.clone(),
     })
 }
 
@@ -219,12 +227,15 @@ impl RunningBroker {
     }
 
     fn queue(&self, topic: TopicName, channel: ChannelName) -> Result<Queue> {
-        let http = match self {
+        Ok(Queue::new(&self.http_addresses(), topic, channel))
+    }
+
+    fn http_addresses(&self) -> Vec<String> {
+        match self {
             Self::Embedded(broker) => broker.http_addr().iter().map(ToString::to_string).collect(),
             Self::Child(nsqd) => vec![nsqd.http_address.clone()],
             Self::Named { http, .. } => http.clone(),
-        };
-        Ok(Queue::new(&http, topic, channel))
+        }
     }
 }
 

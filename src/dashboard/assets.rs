@@ -19,7 +19,7 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 11] = [
+const ASSETS: [Asset; 13] = [
     asset!("/api/openapi.json", "../openapi.json", "application/json"),
     asset!("/", "index.html", "text/html; charset=utf-8"),
     asset!("/style.css", "style.css", "text/css; charset=utf-8"),
@@ -28,6 +28,8 @@ const ASSETS: [Asset; 11] = [
     asset!("/format.js", "format.js", "text/javascript; charset=utf-8"),
     asset!("/charts.js", "charts.js", "text/javascript; charset=utf-8"),
     asset!("/table.js", "table.js", "text/javascript; charset=utf-8"),
+    asset!("/queue.js", "queue.js", "text/javascript; charset=utf-8"),
+    asset!("/queue.css", "queue.css", "text/css; charset=utf-8"),
     asset!("/uplot/uPlot.iife.min.js", "uplot/uPlot.iife.min.js", "text/javascript; charset=utf-8"),
     asset!("/uplot/uPlot.min.css", "uplot/uPlot.min.css", "text/css; charset=utf-8"),
     asset!("/uplot/LICENSE", "uplot/LICENSE", "text/plain; charset=utf-8"),

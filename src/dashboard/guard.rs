@@ -12,27 +12,36 @@ pub(super) struct Guard {
     pub(super) token: Option<String>,
     /// The addresses it is bound to.
     pub(super) bound: Vec<IpAddr>,
+    /// More names that it is served under, by a proxy or DNS.
+    pub(super) allowed: Vec<String>,
 }
 
 impl Guard {
     /// Refuses what must not be answered at all.
     ///
-    /// Without a token the dashboard is for this machine: a name that somebody points at 127.0.0.1 (DNS
-    /// rebinding) would let their page read the counts. With one, it may be served under any name.
+    /// A name that somebody points at this machine (DNS rebinding) would let their page read the counts, as a page of
+    /// the same origin. A browser tells the name in Host, and no page can change that.
     pub(super) fn check(&self, request: &Request) -> Result<(), Box<Response>> {
-        if self.token.is_some() {
-            return Ok(());
-        }
         // Absent from HTTP/1.0 only, which no browser speaks.
         let Some(host) = request.header("host") else { return Ok(()) };
         if self.is_ours(host) {
             return Ok(());
         }
         let reason = format!(
-            "the dashboard answers to localhost, not to {}; give it a --write-token to serve other names",
+            "the dashboard answers to localhost and to its addresses, not to {}; start it with --allowed-host for other names",
             quote(host)
         );
         Err(Box::new(Response::error(421, &reason)))
+    }
+
+    /// Refuses everybody while there is no write token.
+    pub(super) fn check_token_is_set(&self) -> Result<(), Box<Response>> {
+        if self.token.is_some() {
+            return Ok(());
+        }
+        let reason =
+            "what is done to the queue needs a write token; start the dashboard with --write-token";
+        Err(Box::new(Response::error(403, reason)))
     }
 
     /// Refuses a write without the token or, where there is none, from a foreign page.
@@ -68,8 +77,12 @@ impl Guard {
             Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
             None => host.rsplit_once(':').map_or(host, |(name, _)| name),
         };
+        // Bound to every address it has some that it does not know; an address is no name that could be repointed.
+        let is_bound =
+            |ip: IpAddr| self.bound.iter().any(|bound| *bound == ip || bound.is_unspecified());
         name.eq_ignore_ascii_case("localhost")
-            || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || self.bound.contains(&ip))
+            || self.allowed.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
+            || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || is_bound(ip))
     }
 }
 
@@ -97,8 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_this_machine_are_answered_without_a_token() {
-        let guard = Guard { token: None, bound: vec!["192.0.2.7".parse().unwrap()] };
+    fn only_its_own_names_are_answered() {
+        let guard = Guard {
+            token: None,
+            bound: vec!["192.0.2.7".parse().unwrap()],
+            allowed: vec!["counts.example".to_owned()],
+        };
         for host in [
             "localhost",
             "LocalHost:8000",
@@ -107,6 +124,7 @@ mod tests {
             "[::1]:8000",
             "[::1]",
             "192.0.2.7:8",
+            "Counts.example:443",
         ] {
             assert!(guard.check(&request(&[("host", host)])).is_ok(), "{host}");
         }
@@ -123,13 +141,19 @@ mod tests {
             assert_eq!(refused.status, 421, "{host}");
         }
         assert!(guard.check(&request(&[])).is_ok());
-        let open = Guard { token: Some("t".to_owned()), bound: vec![] };
-        assert!(open.check(&request(&[("host", "counts.example")])).is_ok());
+        // A token changes nothing: reads need none.
+        let open = Guard {
+            token: Some("t".to_owned()),
+            bound: vec![IpAddr::from([0, 0, 0, 0])],
+            allowed: vec![],
+        };
+        assert!(open.check(&request(&[("host", "192.0.2.9")])).is_ok());
+        assert!(open.check(&request(&[("host", "counts.example")])).is_err());
     }
 
     #[test]
     fn foreign_pages_may_not_write() {
-        let guard = Guard { token: None, bound: vec![] };
+        let guard = Guard { token: None, bound: vec![], allowed: vec![] };
         let check =
             |origin| guard.check_write(&request(&[("host", "localhost:8000"), ("origin", origin)]));
         assert!(check("http://localhost:8000").is_ok());
@@ -143,7 +167,7 @@ mod tests {
 
     #[test]
     fn writes_need_the_token_whole() {
-        let guard = Guard { token: Some("secret".to_owned()), bound: vec![] };
+        let guard = Guard { token: Some("secret".to_owned()), bound: vec![], allowed: vec![] };
         for given in ["Bearer secret", "bearer secret", "BEARER  secret"] {
             assert!(guard.check_write(&request(&[("authorization", given)])).is_ok(), "{given}");
         }

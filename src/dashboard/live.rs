@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::QueueDepth;
+use super::queue::Heartbeat;
 use super::store::MinutePoint;
 use crate::api::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram};
 
@@ -214,6 +215,42 @@ impl Live {
         told.filter_map(|consumption| consumption.failure.as_deref()).next()
     }
 
+    /// Each processor: when it was heard, what it counted, and whether what it received adds up.
+    pub(super) fn processors(&self, now: Instant) -> Vec<Value> {
+        let show = |(id, known): (&Uuid, &Processor)| {
+            let told = known.consumption.as_ref();
+            let answered = told.map(|told| told.counted + told.duplicates + told.rejected);
+            json!({
+                "processor": id,
+                "silent_ms": silent_ms(known, now),
+                "version": known.version,
+                "received": told.map(|told| told.received),
+                "counted": told.map(|told| told.counted),
+                "duplicates": told.map(|told| told.duplicates),
+                "rejected": told.map(|told| told.rejected),
+                "recovered": told.map(|told| told.recovered),
+                // Received and not yet any of the others; what is delivered and not received is the queue's.
+                "in_flight": told.zip(answered).map(|(told, answered)| told.received.saturating_sub(answered)),
+                "adds_up": told.zip(answered).map(|(told, answered)| answered <= told.received),
+                "per_second": told.map(|told| told.per_second),
+                "failure": told.and_then(|told| told.failure.as_deref()),
+                "last_rejection": told.and_then(|told| told.last_rejection.as_deref()),
+            })
+        };
+        self.processors.iter().map(show).collect()
+    }
+
+    /// The same, as the diagnosis wants it.
+    pub(super) fn heartbeats(&self, now: Instant) -> Vec<Heartbeat> {
+        let heartbeat = |(id, known): (&Uuid, &Processor)| Heartbeat {
+            id: id.to_string(),
+            silent_ms: silent_ms(known, now),
+            failure: known.consumption.as_ref().and_then(|told| told.failure.clone()),
+            per_second: known.consumption.as_ref().map_or(0.0, |told| told.per_second),
+        };
+        self.processors.iter().map(heartbeat).collect()
+    }
+
     /// Takes what the queue's probe found.
     pub(super) fn set_queue(&mut self, found: Result<QueueDepth, String>) {
         match found {
@@ -302,7 +339,7 @@ impl Live {
                 json!({
                     "processor": id,
                     "version": known.version,
-                    "heard_ms_ago": u64::try_from(now.saturating_duration_since(known.heard).as_millis()).unwrap_or(u64::MAX),
+                    "heard_ms_ago": silent_ms(known, now),
                     "consumption": known.consumption,
                 })
             })
@@ -347,6 +384,10 @@ impl Live {
     pub(super) fn consumptions(&self) -> impl Iterator<Item = (&Uuid, &Consumption)> {
         self.processors.iter().filter_map(|(id, known)| Some((id, known.consumption.as_ref()?)))
     }
+}
+
+fn silent_ms(known: &Processor, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(known.heard).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The mean of (value, weight) pairs.

@@ -2,7 +2,7 @@
 //!
 //! `store` holds the counts and their history, `live` what processors report and the charts' points, `routes` and
 //! `periods` say what each call answers, `guard` who may call, `assets` the page. Threads: the HTTP server's (`dash-…`), `dash-store`
-//! which writes, `dash-events` which feeds the pages, and `dash-sampler` here.
+//! which writes, `dash-events` which feeds the pages, `dash-queue` which asks the nsqds, and `dash-sampler` here.
 
 mod assets;
 mod confirmed;
@@ -10,6 +10,7 @@ mod guard;
 mod live;
 mod metrics;
 mod periods;
+mod queue;
 mod routes;
 mod store;
 
@@ -29,6 +30,7 @@ use crate::http::{EventStream, Handler, Server, ServerConfig};
 use routes::App;
 use store::Store;
 
+pub use queue::WatchedQueue;
 pub use store::{Keep, Totals};
 
 /// The lock that a running dashboard holds on its data directory.
@@ -83,11 +85,16 @@ pub struct DashboardConfig {
     pub clean: bool,
     /// How long history is kept.
     pub keep: Keep,
+    /// Whose topics and channels are shown, and may be touched with the write token.
+    pub watched: Option<WatchedQueue>,
+    /// Names that requests may be for, besides localhost and the addresses it listens on.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// A running dashboard; dropping it stops it.
 pub struct Dashboard {
     // Stopped in this order: see `stop`.
+    watch: Option<(StopSource, OwnedThread<()>)>,
     sampler: Option<(StopSource, OwnedThread<()>)>,
     server: Option<Server>,
     app: Arc<App>,
@@ -110,6 +117,8 @@ impl Dashboard {
             queue,
             clean,
             keep,
+            watched,
+            allowed_hosts,
         } = config;
         let bound = check_exposure(&http_address, write_token.as_deref())?;
         let directory = DataDir::open(&data_dir)?;
@@ -120,8 +129,8 @@ impl Dashboard {
         let store = Arc::new(Store::open(directory.path(), WORKERS, keep)?);
         let events = EventStream::start("dash-events", streams_max())?;
         let (changed, woken) = crossbeam_channel::bounded(1);
-        let guard = guard::Guard { token: write_token, bound };
-        let app = Arc::new(App::new(store, events, guard, configuration, changed));
+        let guard = guard::Guard { token: write_token, bound, allowed: allowed_hosts };
+        let app = Arc::new(App::new(store, events, guard, configuration, watched, changed));
         let mut server = ServerConfig::new(http_address, "dash");
         server.workers = WORKERS;
         server.max_body = BODY_MAX;
@@ -134,7 +143,13 @@ impl Dashboard {
                 sample(&app, queue.as_ref(), &woken, &stopped)
             })?
         };
+        let (stop_watch, watch_stopped) = stop_pair();
+        let watch = {
+            let app = Arc::clone(&app);
+            OwnedThread::spawn("dash-queue", move || app.watch.run(&watch_stopped))?
+        };
         Ok(Self {
+            watch: Some((stop_watch, watch)),
             sampler: Some((stop, sampler)),
             server: Some(server),
             app,
@@ -184,9 +199,9 @@ impl Dashboard {
 
     fn stop(&mut self) {
         // 1. No more events.
-        if let Some((stop, sampler)) = self.sampler.take() {
+        for (stop, thread) in [self.watch.take(), self.sampler.take()].into_iter().flatten() {
             drop(stop);
-            sampler.join();
+            thread.join();
         }
         self.app.events.shutdown();
         // 2. No more requests; those in progress still have the store.

@@ -16,7 +16,8 @@ use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
 use super::metrics::{self, Counters, Format};
 use super::periods::Tops;
-use super::store::{Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, now_ms};
+use super::queue::{Heartbeat, Order, Watch, WatchedQueue};
+use super::store::{AuditLine, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, now_ms};
 use crate::api::{
     ConfirmedAnswer, ConfirmedUpdate, Consumption, ConsumptionHistogram, ConsumptionReport,
     CountsUpdate, MAX_COUNTS, MAX_PLAYS, ProducerConfirmed,
@@ -35,6 +36,7 @@ pub(super) struct App {
     pub(super) events: EventStream,
     pub(super) live: Mutex<Live>,
     pub(super) tops: Tops,
+    pub(super) watch: Watch,
     pub(super) downloads: Arc<AtomicUsize>,
     guard: Guard,
     configuration: Value,
@@ -66,6 +68,7 @@ impl App {
         events: EventStream,
         guard: Guard,
         configuration: Value,
+        watched: Option<WatchedQueue>,
         changed: Sender<()>,
     ) -> Self {
         Self {
@@ -73,6 +76,7 @@ impl App {
             events,
             live: Mutex::default(),
             tops: Tops::default(),
+            watch: Watch::new(watched),
             downloads: Arc::default(),
             guard,
             configuration,
@@ -119,6 +123,12 @@ impl App {
                 (path, "GET") if is_series(path) => ("", Self::video_series),
                 (path, "GET") if path.starts_with("/api/counts/") => ("", Self::video),
                 ("/api/top", "GET") => ("", Self::top),
+                ("/api/queue", "GET") => ("", Self::queue),
+                ("/api/queue", "POST") => ("", Self::touch_queue),
+                ("/api/queue", _) => ("GET, HEAD, POST", Self::nothing),
+                ("/api/processors", "GET") => ("", Self::processors),
+                ("/api/diagnosis", "GET") => ("", Self::diagnosis),
+                ("/api/audit", "GET") => ("", Self::audit),
                 // Reached by HEAD, and by what is refused: the front asks for a download first.
                 (path, "GET") if path.starts_with("/api/export/") => {
                     ("", |app, request| Ok(app.export(request)?.head))
@@ -158,8 +168,18 @@ impl App {
 
     fn is_known(&self, request: &Request) -> bool {
         let path = request.path.as_str();
-        matches!(path, "/api/stats" | "/api/series" | "/events" | "/metrics" | "/healthz")
-            || path == "/api/top"
+        const READ_ONLY: [&str; 9] = [
+            "/api/stats",
+            "/api/series",
+            "/api/top",
+            "/api/processors",
+            "/api/diagnosis",
+            "/api/audit",
+            "/events",
+            "/metrics",
+            "/healthz",
+        ];
+        READ_ONLY.contains(&path)
             || path.starts_with("/api/counts/")
             || path.starts_with("/api/export/")
             || assets::answer(request).is_some()
@@ -215,10 +235,73 @@ impl App {
         Ok(uncached(Response::json(200, &json!(answer))))
     }
 
-    fn clear(&self, _request: &Request) -> Answer {
+    fn queue(&self, _request: &Request) -> Answer {
+        Ok(uncached(Response::json(200, &self.watch.show())))
+    }
+
+    /// Pauses, unpauses, empties or deletes a topic or channel. With a line before, so that nothing is done that
+    /// could not be written down, and one behind it.
+    fn touch_queue(&self, request: &Request) -> Answer {
+        self.guard.check_token_is_set()?;
+        let order: Order = parse(&request.body)?;
+        let action = json!(order.action).as_str().unwrap_or_default().to_owned();
+        let mut line = AuditLine {
+            at: now_ms(),
+            peer: request.peer.map_or_else(String::new, |peer| peer.to_string()),
+            action,
+            target: order.target().chars().take(REASON_MAX).collect(),
+            outcome: "asked".to_owned(),
+        };
+        self.store.add_audit(line.clone()).map_err(|reason| unavailable(&reason))?;
+        let done = self.watch.obey(&order);
+        line.at = now_ms();
+        line.outcome =
+            done.as_ref().map_or_else(|(_, reason)| reason.clone(), |()| "done".to_owned());
+        log::info!(
+            "{} asked to {} {}: {}",
+            line.peer,
+            line.action,
+            line.target,
+            quote(&line.outcome)
+        );
+        self.store.add_audit(line).map_err(|reason| unavailable(&reason))?;
+        match done {
+            Ok(()) => Ok(Response::json(200, &json!({ "done": true }))),
+            Err((400, reason)) => Err(bad(reason)),
+            Err((status, reason)) => Err(Box::new(Response::error(status, &reason))),
+        }
+    }
+
+    fn audit(&self, _request: &Request) -> Answer {
+        let lines = self.store.audit().map_err(|error| broken(&error))?;
+        Ok(uncached(Response::json(200, &json!({ "audit": lines }))))
+    }
+
+    fn processors(&self, _request: &Request) -> Answer {
+        let processors = self.live.lock().processors(Instant::now());
+        Ok(uncached(Response::json(200, &json!({ "processors": processors }))))
+    }
+
+    fn diagnosis(&self, _request: &Request) -> Answer {
+        let heartbeats: Vec<Heartbeat> = self.live.lock().heartbeats(Instant::now());
+        let health = self.store.health();
+        let findings =
+            self.watch.diagnose(&heartbeats, health.as_ref().err().map(|reason| &**reason));
+        Ok(uncached(Response::json(200, &json!({ "findings": findings }))))
+    }
+
+    fn clear(&self, request: &Request) -> Answer {
         self.store.clear().map_err(|reason| unavailable(&reason))?;
         self.live.lock().clear();
         let _ = self.changed.try_send(());
+        let line = AuditLine {
+            at: now_ms(),
+            peer: request.peer.map_or_else(String::new, |peer| peer.to_string()),
+            action: "reset".to_owned(),
+            target: "counts".to_owned(),
+            outcome: "done".to_owned(),
+        };
+        self.store.add_audit(line).map_err(|reason| unavailable(&reason))?;
         log::info!("the counts were reset");
         Ok(Response::json(200, &json!({ "cleared": true })))
     }

@@ -338,6 +338,7 @@ fn dashboard_writes_need_the_token_once_there_is_one() {
     let mut guarded = config(&data);
     guarded.http_address = "0.0.0.0:0".to_owned();
     guarded.write_token = Some("secret".to_owned());
+    guarded.allowed_hosts = vec!["counts.example".to_owned()];
     let running = Running { dashboard: Dashboard::start(guarded).unwrap(), data };
     let body = update(1, &[(video(1), 3)]).to_string();
     let post = |extra: &str| running.ask("POST", "/api/counts", extra, body.as_bytes()).status;
@@ -346,6 +347,7 @@ fn dashboard_writes_need_the_token_once_there_is_one() {
     assert_eq!(running.ask("DELETE", "/api/counts", "", b"").status, 401);
     assert_eq!(post("Authorization: Bearer secret\r\n"), 200);
     assert_eq!(running.ask("GET", "/api/counts", "Host: counts.example\r\n", b"").status, 200);
+    assert_eq!(running.ask("GET", "/api/counts", "Host: evil.example\r\n", b"").status, 421);
     assert_eq!(
         running.ask("DELETE", "/api/counts", "Authorization: Bearer secret\r\n", b"").status,
         200

@@ -28,6 +28,8 @@ pub(crate) fn config(data: &TempDir) -> DashboardConfig {
         queue: None,
         clean: false,
         keep: Keep::default(),
+        watched: None,
+        allowed_hosts: Vec::new(),
     }
 }
 

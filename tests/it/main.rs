@@ -5,6 +5,7 @@
     reason = "a test may wait for a process, and its threads end with it"
 )]
 
+mod attacks;
 mod broker_compat;
 mod broker_hostile;
 mod broker_support;
@@ -19,4 +20,5 @@ mod nsqd;
 mod nsqlookupd;
 mod page;
 mod pipeline;
+mod queue;
 mod support;

@@ -12,6 +12,7 @@
 //! `synchronous=NORMAL`: what was accepted survives a kill -9. After a power loss the newest commits may be
 //! missing; then the database takes another id, and every processor tells its whole counts again.
 
+mod audit;
 mod history;
 mod index;
 mod order;
@@ -35,6 +36,7 @@ use crate::sqlite::{self, Schema};
 use index::{Index, Unfolded};
 use writer::{Loaded, Writer};
 
+pub(super) use audit::AuditLine;
 pub use history::Keep;
 pub(super) use history::{
     BUCKETS_MAX, MinutePoint, Period, Points, Scale, Top, TopVideo, scale_for,
@@ -65,6 +67,7 @@ enum Job {
     Counts(CountsUpdate),
     Confirmed(ConfirmedUpdate),
     Point(MinutePoint),
+    Audit(AuditLine),
     Clear,
     /// Writes without changing anything, and folds if that has failed: is the store well again?
     Probe,
@@ -145,6 +148,16 @@ impl Store {
     /// Keeps a minute of the charts.
     pub(super) fn add_point(&self, point: MinutePoint) -> Reply {
         self.write(Job::Point(point))
+    }
+
+    /// Keeps a line of who touched what.
+    pub(super) fn add_audit(&self, line: AuditLine) -> Reply {
+        self.write(Job::Audit(line))
+    }
+
+    /// The newest lines of who touched what, newest first.
+    pub(super) fn audit(&self) -> Result<Vec<AuditLine>> {
+        self.read(audit::newest)
     }
 
     /// Which plays of a producer are counted for good; none of one that nobody has told of.

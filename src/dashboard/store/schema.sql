@@ -73,3 +73,13 @@ CREATE TABLE confirmed (
     changed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX confirmed_by_changed_at ON confirmed (changed_at);
+
+-- Who touched what: queue actions and resets, the newest 10,000.
+CREATE TABLE audit (
+    number  INTEGER PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    peer    TEXT    NOT NULL,
+    action  TEXT    NOT NULL,
+    target  TEXT    NOT NULL,
+    outcome TEXT    NOT NULL
+) STRICT;

@@ -53,6 +53,15 @@ CREATE TABLE points (
     p99_ms              REAL,
     queue_depth         INTEGER
 ) STRICT;
+-- Who touched what: queue actions and resets, the newest 10,000.
+CREATE TABLE audit (
+    number  INTEGER PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    peer    TEXT    NOT NULL,
+    action  TEXT    NOT NULL,
+    target  TEXT    NOT NULL,
+    outcome TEXT    NOT NULL
+) STRICT;
 DROP TABLE history;
 DROP TABLE videos;
 DROP TABLE plays;

@@ -11,6 +11,7 @@ use foldhash::HashMap;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
+use super::audit;
 use super::history::{self, Keep};
 use super::index::{Index, Told, Unfolded};
 use super::{Job, Posted, State, confirmed, now_ms};
@@ -275,6 +276,7 @@ impl Writer {
                     confirmed::merge_all(&transaction, &update.producers, now)?
                 }
                 Job::Point(point) => history::add_point(&transaction, point)?,
+                Job::Audit(line) => audit::add(&transaction, line)?,
                 Job::Clear => {
                     let id = Uuid::new_v4();
                     clear(&transaction, id)?;

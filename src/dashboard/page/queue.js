@@ -1,0 +1,296 @@
+// Queue and health: what holds plays up, the nsqds with their channels and consumers, the processors' sums, and the few
+// things that may be done to the queue. Text goes in as text, never as markup.
+
+import { count, duration, element, rate, setText } from "./format.js";
+
+// nsqds are asked every two seconds; asking the dashboard more often shows nothing new.
+const ASK_MS = 2000;
+
+const ACTIONS = [
+  ["pause", "Pause: consumers get nothing until it is unpaused"],
+  ["unpause", "Unpause"],
+  ["empty", "Empty: throw its messages away"],
+  ["delete", "Delete it with its messages"],
+];
+
+const labelled = (text, control) => {
+  const label = element("label", "field");
+  label.append(element("span", "", text), control);
+  return label;
+};
+
+// A table with a caption whose rows are used again: focus and selection stay while numbers change.
+class Grid {
+  // `columns`: [title, is it a number].
+  constructor(caption, columns) {
+    this.columns = columns;
+    this.table = element("table", "grid");
+    this.table.append(element("caption", "visually-hidden", caption));
+    const head = this.table.createTHead().insertRow();
+    for (const [title, isNumber] of columns) {
+      const cell = element("th", isNumber ? "number" : "", title);
+      cell.scope = "col";
+      head.append(cell);
+    }
+    this.body = this.table.createTBody();
+    this.box = element("div", "scroll");
+    this.box.tabIndex = 0;
+    this.box.setAttribute("role", "region");
+    this.box.setAttribute("aria-label", caption);
+    this.box.append(this.table);
+  }
+
+  // `rows`: { key, cells: texts, button? }.
+  show(rows) {
+    const known = new Map([...this.body.rows].map((row) => [row.dataset.key, row]));
+    rows.forEach(({ key, cells, button }, place) => {
+      let row = known.get(key);
+      known.delete(key);
+      if (!row) {
+        row = element("tr");
+        row.dataset.key = key;
+        this.columns.forEach(([, isNumber], index) => {
+          const cell = element(index === 0 ? "th" : "td", isNumber ? "number" : "");
+          if (index === 0) cell.scope = "row";
+          row.append(cell);
+        });
+        if (button) row.lastElementChild.append(button());
+      }
+      if (this.body.rows[place] !== row) this.body.insertBefore(row, this.body.rows[place] ?? null);
+      cells.forEach((text, index) => setText(row.cells[index], text));
+    });
+    known.forEach((row) => row.remove());
+  }
+}
+
+const CHANNEL_COLUMNS = [
+  ["Topic / channel"], ["Waiting", true], ["In flight", true], ["Deferred", true], ["Requeued", true],
+  ["Timed out", true], ["In, a second", true], ["Out, a second", true], ["Consumers", true], ["State"], [""],
+];
+const CONSUMER_COLUMNS = [
+  ["Consumer"], ["Channel"], ["Program"], ["RDY", true], ["In flight", true], ["Finished", true], ["Requeued", true], ["State"],
+];
+const PROCESSOR_COLUMNS = [
+  ["Processor"], ["Received", true], ["= Counted", true], ["+ Duplicates", true], ["+ Rejected", true],
+  ["+ In flight", true], ["Adds up"], ["A second", true], ["Heard"],
+];
+const AUDIT_COLUMNS = [["When"], ["Who"], ["What"], ["On"], ["Outcome"]];
+
+class Nsqd {
+  constructor(onTouch) {
+    this.onTouch = onTouch;
+    this.box = element("section", "card");
+    this.title = element("h3");
+    this.error = element("p", "error");
+    this.error.hidden = true;
+    this.channels = new Grid("Topics and channels", CHANNEL_COLUMNS);
+    this.consumers = new Grid("Consumers", CONSUMER_COLUMNS);
+    this.details = element("details");
+    this.details.append(element("summary", "", "Consumers"), this.consumers.box);
+    this.box.append(this.title, this.error, this.channels.box, this.details);
+  }
+
+  show(nsqd) {
+    setText(this.title, `nsqd ${nsqd.address}${nsqd.version ? `, version ${nsqd.version}` : ""}`);
+    this.error.hidden = !nsqd.error;
+    const heard = nsqd.heard_at ? `; the numbers are ${duration(Math.max(0, Date.now() - nsqd.heard_at))} old` : "";
+    setText(this.error, nsqd.error ? `It does not answer: ${nsqd.error}${heard}` : "");
+    const rows = [];
+    const consumers = [];
+    for (const topic of nsqd.topics ?? []) {
+      const touch = (channel) => () => {
+        const name = channel ? `${topic.topic_name}/${channel}` : topic.topic_name;
+        const button = element("button", "", "Actions");
+        button.type = "button";
+        button.setAttribute("aria-label", `Actions for ${name}`);
+        button.addEventListener("click", () => this.onTouch({ nsqd: nsqd.address, topic: topic.topic_name, channel, name }));
+        return button;
+      };
+      const state = (paused) => (paused ? "paused" : "open");
+      rows.push({
+        key: topic.topic_name,
+        cells: [topic.topic_name, count(topic.depth), "", "", "", "", rate(topic.rate_in), "", "", state(topic.paused)],
+        button: touch(null),
+      });
+      for (const channel of topic.channels) {
+        const name = `${topic.topic_name}/${channel.channel_name}`;
+        rows.push({
+          key: name,
+          cells: [
+            name, count(channel.depth), count(channel.in_flight_count), count(channel.deferred_count), count(channel.requeue_count),
+            count(channel.timeout_count), rate(channel.rate_in), rate(channel.rate_out), count(channel.client_count), state(channel.paused),
+          ],
+          button: touch(channel.channel_name),
+        });
+        for (const client of channel.clients ?? []) {
+          consumers.push({
+            key: `${name} ${client.remote_address}`,
+            cells: [
+              `${client.hostname || client.client_id} ${client.remote_address}`, name, client.user_agent, count(client.ready_count),
+              count(client.in_flight_count), count(client.finish_count), count(client.requeue_count),
+              client.ready_count === 0 ? "asks for nothing" : "ready",
+            ],
+          });
+        }
+      }
+    }
+    this.channels.show(rows);
+    this.consumers.show(consumers);
+    setText(this.details.firstElementChild, `Consumers (${consumers.length})`);
+  }
+}
+
+// Asks what to do, for the name once more, and for the token.
+class Dialog {
+  constructor({ fetchJson, writeToken, onDone }) {
+    this.dialog = element("dialog", "card");
+    this.form = element("form");
+    this.title = element("h3");
+    this.title.id = "touch-title";
+    this.dialog.setAttribute("aria-labelledby", this.title.id);
+    this.action = element("select");
+    ACTIONS.forEach(([name, text]) => this.action.append(new Option(text, name)));
+    this.confirm = element("input");
+    this.confirm.autocomplete = "off";
+    this.confirm.spellcheck = false;
+    this.confirm.required = true;
+    this.token = element("input");
+    this.token.type = "password";
+    this.token.autocomplete = "off";
+    this.token.required = true;
+    this.error = element("p", "error");
+    this.error.setAttribute("role", "alert");
+    this.error.hidden = true;
+    this.label = labelled("", this.confirm);
+    const buttons = element("p", "tools");
+    const cancel = element("button", "", "Cancel");
+    cancel.type = "button";
+    cancel.addEventListener("click", () => this.dialog.close());
+    const go = element("button", "danger", "Do it");
+    buttons.append(cancel, go);
+    this.form.append(this.title, labelled("What to do", this.action), this.label, labelled("Write token", this.token), this.error, buttons);
+    this.dialog.append(this.form);
+    this.form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      go.disabled = true;
+      this.error.hidden = true;
+      const { nsqd, topic, channel } = this.target;
+      try {
+        await fetchJson("/api/queue", {
+          method: "POST",
+          headers: { Authorization: `Bearer ${this.token.value}` },
+          body: JSON.stringify({ action: this.action.value, nsqd, topic, channel, confirm: this.confirm.value }),
+        });
+        writeToken.set(this.token.value);
+        this.dialog.close();
+        onDone();
+      } catch (error) {
+        setText(this.error, error.message);
+        this.error.hidden = false;
+      } finally {
+        go.disabled = false;
+      }
+    });
+    this.writeToken = writeToken;
+  }
+
+  open(target) {
+    this.target = target;
+    setText(this.title, `${target.name} at ${target.nsqd}`);
+    setText(this.label.firstElementChild, `Type ${target.name} to confirm`);
+    this.confirm.value = "";
+    this.token.value = this.writeToken.get();
+    this.error.hidden = true;
+    this.dialog.showModal();
+  }
+}
+
+export const mount = (root, { fetchJson, writeToken }) => {
+  const sheet = element("link");
+  sheet.rel = "stylesheet";
+  sheet.href = "/queue.css";
+  document.head.append(sheet);
+
+  const card = (title, ...parts) => {
+    const box = element("section", "card");
+    box.append(element("h3", "", title), ...parts);
+    return box;
+  };
+  const findings = element("ul", "findings");
+  const trouble = element("p", "error");
+  trouble.setAttribute("role", "alert");
+  trouble.hidden = true;
+  const nsqds = element("div", "nsqds");
+  const none = element("p", "empty", "No nsqd is watched: start the dashboard with --nsqd-http-address.");
+  none.hidden = true;
+  const processors = new Grid("Processors", PROCESSOR_COLUMNS);
+  const audit = new Grid("Who touched what", AUDIT_COLUMNS);
+  root.append(trouble, card("Why is nothing moving?", findings), nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), card("Who touched what", audit.box));
+
+  const known = new Map();
+  const showFindings = (list) => {
+    while (findings.children.length > list.length) findings.lastElementChild.remove();
+    list.forEach(({ severity, text, way_out: wayOut }, index) => {
+      const item = findings.children[index] ?? findings.appendChild(element("li"));
+      if (!item.firstElementChild) item.append(element("strong"), " ", element("span"), " ", element("span", "way-out"));
+      if (item.dataset.severity !== severity) item.dataset.severity = severity;
+      setText(item.children[0], { error: "Stopped:", warning: "Look:" }[severity] ?? "Well:");
+      setText(item.children[1], text);
+      setText(item.children[2], wayOut);
+    });
+  };
+  const showNsqds = (list) => {
+    const there = new Set(list.map(({ address }) => address));
+    for (const [address, view] of known) {
+      if (!there.has(address)) {
+        view.box.remove();
+        known.delete(address);
+      }
+    }
+    for (const nsqd of list) {
+      if (!known.has(nsqd.address)) {
+        const view = new Nsqd((target) => dialog.open(target));
+        known.set(nsqd.address, view);
+        nsqds.append(view.box);
+      }
+      known.get(nsqd.address).show(nsqd);
+    }
+    none.hidden = list.length > 0;
+  };
+  const refresh = async () => {
+    try {
+      const [diagnosis, queue, told, touched] = await Promise.all(
+        ["/api/diagnosis", "/api/queue", "/api/processors", "/api/audit"].map((path) => fetchJson(path)),
+      );
+      trouble.hidden = true;
+      showFindings(diagnosis.findings);
+      showNsqds(queue.nsqds);
+      processors.show(told.processors.map((one) => ({
+        key: one.processor,
+        cells: [
+          one.processor, count(one.received), count(one.counted), count(one.duplicates), count(one.rejected), count(one.in_flight),
+          one.adds_up === null ? "–" : one.adds_up ? "yes" : "no", rate(one.per_second), one.silent_ms < 3000 ? "now" : `${duration(one.silent_ms)} ago`,
+        ],
+      })));
+      audit.show(touched.audit.map(({ at, peer, action, target, outcome }) => ({
+        key: `${at} ${peer} ${action} ${outcome}`,
+        cells: [new Date(at).toLocaleString(), peer, action, target, outcome],
+      })));
+    } catch (error) {
+      setText(trouble, error.message);
+      trouble.hidden = false;
+    }
+  };
+  const dialog = new Dialog({ fetchJson, writeToken, onDone: refresh });
+  root.append(dialog.dialog);
+
+  let asking = false;
+  const ask = async () => {
+    if (asking || document.hidden || root.closest("[hidden]")) return;
+    asking = true;
+    await refresh();
+    asking = false;
+  };
+  ask();
+  setInterval(ask, ASK_MS);
+};
