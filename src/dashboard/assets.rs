@@ -50,9 +50,7 @@ pub(super) fn answer(request: &Request) -> Option<Response> {
     let answer = Response::new(status, asset.content_type, asset.bytes)
         .with_header("ETag", etag)
         .with_header("Cache-Control", "no-cache")
-        .with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-        .with_header("X-Frame-Options", "DENY")
-        .with_header("Referrer-Policy", "no-referrer");
+        .with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY);
     Some(answer)
 }
 
