@@ -5,6 +5,7 @@
     reason = "a test may wait for a process, and its threads end with it"
 )]
 
+mod bench;
 mod broker_compat;
 mod broker_hostile;
 mod broker_support;
