@@ -13,6 +13,7 @@ use nsq_protocol::{ConsumerConfig, LookupConfig, NsqdNode, Producer, ProducerCon
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
+use crate::bench::{self, BenchConfig, NsqdAddresses};
 use crate::broker::{Broker, BrokerConfig};
 use crate::cli::{self, Command};
 use crate::config::{self, ConsumerOption, Count, HumanDuration, NSQD_TCP_ADDRESS, ProducerOption};
@@ -22,7 +23,7 @@ use crate::data_dir::{DataDir, PROCESSOR};
 use crate::ledger::{self, DEAD_LETTERS_MAX, LedgerConfig};
 use crate::process::{Processor, ProcessorConfig};
 use crate::produce::{self, DiskOutbox, OutboxConfig, Production, ProductionConfig, RunIdentity};
-use crate::queue::Queue;
+use crate::queue::{self, Queue};
 use crate::report::{ProduceReport, RunReport};
 use crate::signals::SignalWatch;
 use crate::simulation::{self, BrokerChoice, RunConfig};
@@ -46,6 +47,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Reset(options) => reset(options),
         Command::DeadLetters(options) => dead_letters(&options),
         Command::Backup(options) => backup(&options),
+        Command::Bench(options) => bench(options, &stop),
     }
 }
 
@@ -60,6 +62,7 @@ fn init_log(command: &Command) {
         Command::Reset(options) => options.log_level,
         Command::DeadLetters(options) => options.log_level,
         Command::Backup(options) => options.log_level,
+        Command::Bench(options) => options.log_level,
     };
     env_logger::Builder::new().filter_level(level.0).init();
 }
@@ -546,6 +549,47 @@ fn backup(options: &cli::Backup) -> Result<()> {
         );
     }
     print(format_args!("wrote {}", options.output))
+}
+
+fn bench(options: cli::Bench, stop: &StopToken) -> Result<()> {
+    let json = options.json;
+    let report = bench::run(&bench_config(options)?, stop, |work| note(format_args!("{work}")))?;
+    print_report(json, &report)
+}
+
+/// The most rounds: at the default size a week of them.
+const MAX_ROUNDS: u64 = 10_000;
+
+fn bench_config(options: cli::Bench) -> Result<BenchConfig> {
+    let cli::Bench { num_messages, num_videos, rounds, nsqd_tcp_address, .. } = options;
+    if rounds.0 > MAX_ROUNDS {
+        bail!("--rounds {rounds} is over the limit of {MAX_ROUNDS}");
+    }
+    let http: Vec<String> = options.nsqd_http_address.into_iter().collect();
+    let nsqd = match nsqd_tcp_address {
+        None if !http.is_empty() => {
+            bail!("--nsqd-http-address needs the --nsqd-tcp-address that it belongs to")
+        }
+        None => None,
+        Some(tcp) => {
+            let http = queue::http_addresses(std::slice::from_ref(&tcp), &http)?.remove(0);
+            Some(NsqdAddresses { tcp, http })
+        }
+    };
+    // The queue is filled before it is drained, and the embedded broker has no disk.
+    let most = BrokerConfig::default().max_memory as u64 / simulation::QUEUED_PLAY;
+    if nsqd.is_none() && num_messages.0 > most {
+        bail!(
+            "--num-messages {num_messages} is over the {most} that the embedded broker's memory holds; take fewer, or an nsqd with --nsqd-tcp-address"
+        );
+    }
+    Ok(BenchConfig {
+        messages: num_messages.0,
+        videos: num_videos.get(),
+        rounds: rounds.0,
+        nsqd,
+        data_dir: options.data_dir.into(),
+    })
 }
 
 /// Asks on the terminal; without one only `--yes` will do.

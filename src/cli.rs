@@ -40,6 +40,8 @@ pub enum Command {
     DeadLetters(DeadLetters),
     /// Copies the dashboard's database.
     Backup(Backup),
+    /// Measures this machine.
+    Bench(Bench),
 }
 
 /// the whole simulation in one process: queue, producer, processor and dashboard; serves the page until
@@ -371,6 +373,36 @@ pub struct DeadLetters {
     pub log_level: LogLevel,
 }
 
+/// measures this machine: produce, process, run and the time from enqueued to counted, in rounds; checks every count
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "bench", help_triggers("-h", "--help", "help"))]
+pub struct Bench {
+    /// plays in each measurement [default: 1000000]
+    #[argh(option, default = "Count(1_000_000)")]
+    pub num_messages: Count,
+    /// videos that they are plays of [default: 100]
+    #[argh(option, default = "Count(100)")]
+    pub num_videos: Count,
+    /// how often to measure everything; the medians are shown [default: 5]
+    #[argh(option, default = "Count(5)")]
+    pub rounds: Count,
+    /// use the nsqd at this host:port, on topics of its own [default: the embedded broker]
+    #[argh(option)]
+    pub nsqd_tcp_address: Option<String>,
+    /// that nsqd's HTTP host:port [default: same host, TCP port + 1]
+    #[argh(option)]
+    pub nsqd_http_address: Option<String>,
+    /// directory for its files, on the disk to measure; they are removed at the end [default: playcounts-data]
+    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    pub data_dir: String,
+    /// print the report as one JSON object, as the last line
+    #[argh(switch)]
+    pub json: bool,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub log_level: LogLevel,
+}
+
 /// only the embedded broker: an nsqd-compatible server in memory, until Ctrl-C; ready when GET /ping
 /// answers OK
 #[derive(FromArgs, Debug)]
@@ -523,7 +555,7 @@ mod tests {
             Err(EarlyExit::Usage(text)) => {
                 assert!(text.contains(want), "{text}\ndoes not say {want:?}");
                 let command = line.split(' ').next().unwrap();
-                let known = ["run", "process"].contains(&command);
+                let known = ["run", "process", "bench"].contains(&command);
                 let usage =
                     format!("Usage: playcounts {}", if known { command } else { "<command>" });
                 assert!(text.contains(&usage), "{text}\ndoes not say {usage:?}");
@@ -559,6 +591,8 @@ mod tests {
         refuses("process --log-level loud", "loud");
         refuses("process --consumer-opt colour,red", "no consumer option \"colour\"; there are ");
         refuses("run --producer-opt=snappy,maybe", "option snappy is \"maybe\"");
+        refuses("bench --rounds 0", "--rounds");
+        refuses("bench --num-messages many", "--num-messages");
         refuses("nonsense", "nonsense");
         refuses("", "");
     }

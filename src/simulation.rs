@@ -32,7 +32,7 @@ use crate::verify::RunFiles;
 const TICK: Duration = Duration::from_millis(100);
 
 /// What one queued play costs the embedded broker at most, in bytes: its body of about 155 and what is kept with it.
-const QUEUED_PLAY: u64 = 200;
+pub const QUEUED_PLAY: u64 = 200;
 
 /// Which broker a run goes through.
 #[derive(Clone, Debug)]

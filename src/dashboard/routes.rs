@@ -358,9 +358,6 @@ impl App {
     }
 
     fn series(&self, request: &Request) -> Answer {
-        if let Some(answer) = self.stored_series(request) {
-            return answer;
-        }
         let names: Vec<_> = request
             .query
             .iter()
@@ -384,6 +381,9 @@ impl App {
                     bad(format!("since must be ms since the Unix epoch, not {}", quote(text)))
                 })?,
         };
+        if let Some(answer) = self.stored_series(request) {
+            return answer;
+        }
         let names = if names.is_empty() { SERIES.to_vec() } else { names };
         Ok(uncached(Response::json(200, &self.live.lock().series(&names, since))))
     }

@@ -6,6 +6,7 @@
 )]
 
 mod attacks;
+mod bench;
 mod broker_compat;
 mod broker_hostile;
 mod broker_support;

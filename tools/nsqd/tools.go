@@ -1,9 +1,11 @@
 //go:build tools
 
-// Package tools pins the real nsqd and nsqlookupd that the tests run against.
+// Package tools pins the real nsqd and nsqlookupd that the tests run against, and what scripts/bench measures with.
 package tools
 
 import (
 	_ "github.com/nsqio/nsq/apps/nsqd"
 	_ "github.com/nsqio/nsq/apps/nsqlookupd"
+	_ "github.com/nsqio/nsq/bench/bench_reader"
+	_ "github.com/nsqio/nsq/bench/bench_writer"
 )

@@ -1,0 +1,213 @@
+//! One part of the system as a child process: this very binary with other arguments, and what it has used.
+//!
+//! Two threads for each, `bench-out` and `bench-err`, read its pipes and end with them.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use crossbeam_channel::{Receiver, Sender, after, bounded, select};
+use nsq_protocol::thread::{OwnedThread, StopToken};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use serde::de::DeserializeOwned;
+
+/// What a stop is answered with.
+pub(super) const STOPPED: &str = "stopped: nothing is reported";
+
+/// How long a part may take to listen.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest line of a part that is looked at, in bytes.
+const MAX_LINE: u64 = 64 << 10;
+
+/// Lines that say where a part listens: a broker has two.
+const ADDRESSES_MAX: usize = 4;
+
+/// A running part; dropping it kills it, since nothing that it holds is of use.
+pub(super) struct Part {
+    child: Child,
+    what: String,
+    addresses: Receiver<String>,
+    output: Receiver<String>,
+    // End with the child's pipes, which `Drop` sees to before it joins them.
+    stdout: Option<OwnedThread<()>>,
+    stderr: Option<OwnedThread<String>>,
+}
+
+impl Part {
+    /// Starts `playcounts ARGS`.
+    pub(super) fn start(args: &[String]) -> Result<Self> {
+        let what = format!("playcounts {}", args.first().map_or("", String::as_str));
+        let program = std::env::current_exe().context("cannot tell where this binary is")?;
+        let child = Command::new(&program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A Ctrl-C on the terminal is ours to handle.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let (output_tx, output) = bounded(1);
+        let (addresses_tx, addresses) = bounded(ADDRESSES_MAX);
+        let mut part = Self { child, what, addresses, output, stdout: None, stderr: None };
+        let pipes = part.child.stdout.take().zip(part.child.stderr.take());
+        let (stdout, stderr) = pipes.context("a child without its pipes")?;
+        let stdout = OwnedThread::spawn("bench-out", move || {
+            // One slot, and one line: never full.
+            let _ = output_tx.try_send(last_line(stdout, |_| {}));
+        });
+        part.stdout = Some(stdout.context("cannot start a thread for a part's output")?);
+        let stderr = OwnedThread::spawn("bench-err", move || {
+            last_line(stderr, |line| tell_address(line, &addresses_tx))
+        });
+        part.stderr = Some(stderr.context("cannot start a thread for a part's log")?);
+        Ok(part)
+    }
+
+    /// What stands behind `marker` on its stderr, as soon as it does.
+    pub(super) fn address(&self, marker: &str, stop: &StopToken) -> Result<String> {
+        let timeout = after(START_TIMEOUT);
+        loop {
+            select! {
+                recv(self.addresses) -> line => {
+                    let line = line.map_err(|_| anyhow!("{} ended before it listened", self.what))?;
+                    if let Some((_, behind)) = line.split_once(marker) {
+                        let address = behind.trim().split([' ', ';']).next().unwrap_or_default();
+                        return Ok(address.to_owned());
+                    }
+                }
+                recv(stop.channel()) -> _ => bail!(STOPPED),
+                recv(timeout) -> _ => bail!("{} does not listen after {START_TIMEOUT:?}", self.what),
+            }
+        }
+    }
+
+    /// Waits for its end: the last line of its stdout, and what it has used.
+    pub(super) fn finish<T: DeserializeOwned>(mut self, stop: &StopToken) -> Result<(T, Usage)> {
+        let line = select! {
+            recv(self.output) -> line => line.unwrap_or_default(),
+            recv(stop.channel()) -> _ => bail!(STOPPED),
+        };
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("a child without a pid")?;
+        // Ended and not yet reaped, it can still be asked what it has used.
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+            .with_context(|| format!("cannot wait for {}", self.what))?;
+        let usage = Usage::of(&pid.as_raw_nonzero().to_string());
+        let status = self.child.wait().with_context(|| format!("cannot wait for {}", self.what))?;
+        if !status.success() {
+            // The child has ended, so this does, too.
+            let last = self.stderr.take().map(OwnedThread::join).unwrap_or_default();
+            bail!("{} ended with {status}: {last}", self.what);
+        }
+        let told = serde_json::from_str(&line)
+            .with_context(|| format!("{} reports {line:?}", self.what))?;
+        Ok((told, usage))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Either may fail only when it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads to the end; the last line that holds anything.
+fn last_line(pipe: impl Read, mut each: impl FnMut(&str)) -> String {
+    let mut lines = BufReader::new(pipe);
+    let (mut line, mut last) = (Vec::new(), String::new());
+    loop {
+        line.clear();
+        match Read::take(&mut lines, MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return last,
+            Ok(_) => {}
+        }
+        let text = String::from_utf8_lossy(&line);
+        each(&text);
+        if !text.trim().is_empty() {
+            text.trim().clone_into(&mut last);
+        }
+    }
+}
+
+fn tell_address(line: &str, addresses: &Sender<String>) {
+    if line.contains(" listening on ") || line.contains(" live at ") {
+        // Full: nobody has asked for the first four.
+        let _ = addresses.try_send(line.to_owned());
+    }
+}
+
+/// What a process has used so far, with all its threads; unknown where there is no /proc.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Usage {
+    /// In user mode and in the kernel, in steps of 10 ms on most systems.
+    pub(super) cpu_seconds: Option<f64>,
+    /// To the disk.
+    pub(super) written_bytes: Option<u64>,
+}
+
+impl Usage {
+    pub(super) fn of_self() -> Self {
+        Self::of("self")
+    }
+
+    fn of(pid: &str) -> Self {
+        let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        Self {
+            cpu_seconds: read("stat").and_then(|stat| cpu_ticks(&stat)).map(|t| t as f64 / ticks),
+            written_bytes: read("io").and_then(|io| written_bytes(&io)),
+        }
+    }
+
+    /// What was used since `before`.
+    pub(super) fn since(self, before: Self) -> Self {
+        let both = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
+        let cpu = self.cpu_seconds.zip(before.cpu_seconds).map(|(now, then)| now - then);
+        Self { cpu_seconds: cpu, written_bytes: both(self.written_bytes, before.written_bytes) }
+    }
+}
+
+/// utime + stime of /proc/PID/stat. The name before them may hold blanks and brackets.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    // proc(5): state is field 3, utime 14, stime 15.
+    let mut fields = behind_name.split_whitespace().skip(14 - 3);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
+/// write_bytes of /proc/PID/io.
+fn written_bytes(io: &str) -> Option<u64> {
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_files() {
+        let stat = "42 (a ) b (c) R 1 2 3 4 5 6 7 8 9 10 120 34 0 0 20 0 1 0 99";
+        assert_eq!(cpu_ticks(stat), Some(154));
+        assert_eq!(cpu_ticks("42 (a) R 1"), None);
+        assert_eq!(cpu_ticks(""), None);
+        let io = "rchar: 1\nwchar: 2\nread_bytes: 3\nwrite_bytes: 4096\ncancelled_write_bytes: 0\n";
+        assert_eq!(written_bytes(io), Some(4096));
+        assert_eq!(written_bytes(""), None);
+    }
+
+    #[test]
+    fn the_last_line_is_the_last_that_holds_anything() {
+        let mut seen = Vec::new();
+        assert_eq!(last_line(&b"one\ntwo\n\n"[..], |line| seen.push(line.to_owned())), "two");
+        assert_eq!(seen, ["one\n", "two\n", "\n"]);
+        assert_eq!(last_line(&b""[..], |_| {}), "");
+        assert_eq!(last_line(&b"\xff"[..], |_| {}), "\u{fffd}");
+    }
+}
