@@ -505,7 +505,7 @@ fn assert_guarded(what: &str, answer: &str) {
     assert!(!head.to_lowercase().contains("access-control"), "{what}: {head}");
     assert!(!head.to_lowercase().contains("set-cookie"), "{what}: {head}");
     assert!(!head.contains('\u{1b}') && !body.contains('\u{1b}'), "{what}: {answer}");
-    if status(answer) >= "400".to_owned() {
+    if status(answer).as_str() >= "400" {
         assert!(head.contains("Content-Type: application/json"), "{what}: {head}");
         let body: Value = serde_json::from_str(body).unwrap();
         assert!(body["error"].is_string(), "{what}: {body}");
