@@ -33,7 +33,7 @@ class Grid {
       head.append(cell);
     }
     this.body = this.table.createTBody();
-    this.box = element("div", "scroll");
+    this.box = element("div", "wide");
     this.box.tabIndex = 0;
     this.box.setAttribute("role", "region");
     this.box.setAttribute("aria-label", caption);
