@@ -112,9 +112,7 @@ pub(super) fn answer(request: &Request) -> Option<Response> {
         .with_header("ETag", etag)
         .with_header("Vary", "Accept-Encoding")
         .with_header("Cache-Control", "no-cache")
-        .with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-        .with_header("X-Frame-Options", "DENY")
-        .with_header("Referrer-Policy", "no-referrer");
+        .with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY);
     if gzipped.is_some() {
         answer = answer.with_header("Content-Encoding", "gzip");
     }

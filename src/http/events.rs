@@ -15,6 +15,8 @@ use crossbeam_channel::{Receiver, Sender, after, bounded, select};
 use nsq_protocol::thread::{OwnedThread, StopSource, StopToken, stop_pair};
 use parking_lot::Mutex;
 
+use super::Response;
+
 /// How many events a client that comes back can catch up on: at 4 a second, 8 s of a lost connection.
 const RING: usize = 32;
 
@@ -42,10 +44,6 @@ const SEND_BUFFER: usize = 32 * 1024;
 
 /// Bytes read, and thrown away, from each client at a ping: a subscriber has nothing more to say.
 const CHATTER_MAX: usize = 1024;
-
-const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
-    Cache-Control: no-store\r\nX-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n\
-    Server: playcounts\r\nConnection: close\r\n\r\nretry: 2000\n\n";
 
 const PING: &[u8] = b": ping\n\n";
 
@@ -167,12 +165,25 @@ impl Shared {
             Some(number) if number + 1 >= oldest && number <= ring.newest => number,
             _ => ring.newest.saturating_sub(1),
         };
-        let mut bytes = HEAD.to_vec();
+        let mut bytes = head();
         for (_, event) in ring.events.iter().filter(|(number, _)| *number > after) {
             bytes.extend_from_slice(event);
         }
         (bytes, ring.newest)
     }
+}
+
+/// The answer's head and, for the browser, how many ms to wait before it connects again.
+fn head() -> Vec<u8> {
+    let answer = Response::new(200, "text/event-stream; charset=utf-8", "")
+        .with_header("Cache-Control", "no-store")
+        .with_header("X-Accel-Buffering", "no");
+    let mut head = "HTTP/1.1 200 OK\r\n".to_owned();
+    for (name, value) in answer.safe_headers() {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("Server: playcounts\r\nConnection: close\r\n\r\nretry: 2000\n\n");
+    head.into_bytes()
 }
 
 /// One subscriber; dropping it closes the connection and gives its place back.

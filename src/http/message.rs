@@ -4,6 +4,16 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+/// On every answer that does not set them itself, errors and broken requests included: nobody may guess another type
+/// from what a stranger put in the text, run it, frame it, or load it into a page of another site.
+const ALWAYS: [(&str, &str); 5] = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+];
+
 /// One vetted request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
@@ -55,11 +65,7 @@ pub struct Response {
 impl Response {
     /// `body` with its type.
     pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
-        let headers = vec![
-            ("Content-Type", content_type.to_owned()),
-            // Nobody may guess another type from what a stranger put in the text.
-            ("X-Content-Type-Options", "nosniff".to_owned()),
-        ];
+        let headers = vec![("Content-Type", content_type.to_owned())];
         Self { status, headers, body: body.into() }
     }
 
@@ -88,12 +94,16 @@ impl Response {
         self
     }
 
-    /// The headers that are safe to send: a value with a line break would start another header.
+    /// The headers to send: those that are safe, as a value with a line break would start another header, and
+    /// [`ALWAYS`].
     pub(super) fn safe_headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let always: [(&'static str, &str); 5] = ALWAYS;
+        let is_own = |name: &str| self.headers.iter().any(|(own, _)| *own == name);
         self.headers
             .iter()
             .filter(|(_, value)| value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')))
             .map(|(name, value)| (*name, value.as_str()))
+            .chain(always.into_iter().filter(move |(name, _)| !is_own(name)))
     }
 }
 
@@ -107,7 +117,18 @@ mod tests {
             .with_header("X-Bad", "a\r\nSet-Cookie: b")
             .with_header("X-Good", "a b");
         let names: Vec<_> = response.safe_headers().map(|(name, _)| name).collect();
-        assert_eq!(names, ["Content-Type", "X-Content-Type-Options", "X-Good"]);
+        assert_eq!(names[..2], ["Content-Type", "X-Good"]);
+    }
+
+    #[test]
+    fn every_answer_is_guarded_once() {
+        let own = Response::text(200, "x").with_header("Content-Security-Policy", "mine");
+        for response in [own, Response::error(400, "x"), Response::default()] {
+            for (name, _) in ALWAYS {
+                let given = response.safe_headers().filter(|(known, _)| *known == name).count();
+                assert_eq!(given, 1, "{name}");
+            }
+        }
     }
 
     #[test]

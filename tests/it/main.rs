@@ -14,6 +14,7 @@ mod cli;
 mod crash;
 mod dashboard;
 mod dashboard_support;
+mod foreign_pages;
 mod http;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
@@ -22,4 +23,5 @@ mod nsqlookupd;
 mod page;
 mod pipeline;
 mod queue;
+mod streams;
 mod support;

@@ -24,8 +24,13 @@ const MARKUP: &str = "<img src=x onerror=\"document.title='broken in'\">";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Chromium, or `None` where its absence is excused.
-#[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
 fn launch() -> Option<Browser> {
+    launch_with(&[])
+}
+
+/// The same with more arguments.
+#[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
+pub(crate) fn launch_with(more: &[&str]) -> Option<Browser> {
     let path = std::env::var_os("CHROME")
         .map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
     if !path.exists() {
@@ -54,7 +59,7 @@ fn launch() -> Option<Browser> {
         .window_size(Some((1280, 900)))
         // The default of 30 s ends the session while a loaded machine still starts it.
         .idle_browser_timeout(Duration::from_secs(120))
-        .args(quiet.iter().map(OsStr::new).collect())
+        .args(quiet.iter().chain(more).map(OsStr::new).collect())
         .build()
         .unwrap();
     Some(Browser::new(options).unwrap())
@@ -104,7 +109,7 @@ impl Complaints {
     }
 }
 
-fn read(tab: &Tab, expression: &str) -> Value {
+pub(crate) fn read(tab: &Tab, expression: &str) -> Value {
     tab.evaluate(expression, false).unwrap().value.unwrap_or(Value::Null)
 }
 
