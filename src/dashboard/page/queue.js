@@ -24,7 +24,7 @@ class Grid {
   // `columns`: [title, is it a number].
   constructor(caption, columns) {
     this.columns = columns;
-    this.table = element("table", "grid");
+    this.table = element("table", "sheet");
     this.table.append(element("caption", "visually-hidden", caption));
     const head = this.table.createTHead().insertRow();
     for (const [title, isNumber] of columns) {
