@@ -1,4 +1,9 @@
-//! The page's files, compiled in: no path from the network ever names a file (pure).
+//! The page's files, compiled in and gzipped once at the start: no path from the network ever names a file.
+
+use std::io::Write;
+use std::sync::LazyLock;
+
+use flate2::{Compression, write::GzEncoder};
 
 use crate::hash::fnv1a;
 use crate::http::{Request, Response};
@@ -19,27 +24,82 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 13] = [
-    asset!("/api/openapi.json", "../openapi.json", "application/json"),
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+
+macro_rules! script {
+    ($name:literal) => {
+        Asset {
+            path: concat!("/", $name),
+            content_type: SCRIPT,
+            bytes: include_bytes!(concat!("page/", $name)),
+        }
+    };
+}
+
+macro_rules! style {
+    ($name:literal) => {
+        Asset {
+            path: concat!("/", $name),
+            content_type: STYLE,
+            bytes: include_bytes!(concat!("page/", $name)),
+        }
+    };
+}
+
+const ASSETS: [Asset; 17] = [
     asset!("/", "index.html", "text/html; charset=utf-8"),
-    asset!("/style.css", "style.css", "text/css; charset=utf-8"),
+    asset!("/api/openapi.json", "../openapi.json", "application/json"),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
-    asset!("/app.js", "app.js", "text/javascript; charset=utf-8"),
-    asset!("/format.js", "format.js", "text/javascript; charset=utf-8"),
-    asset!("/charts.js", "charts.js", "text/javascript; charset=utf-8"),
-    asset!("/table.js", "table.js", "text/javascript; charset=utf-8"),
-    asset!("/queue.js", "queue.js", "text/javascript; charset=utf-8"),
-    asset!("/queue.css", "queue.css", "text/css; charset=utf-8"),
-    asset!("/uplot/uPlot.iife.min.js", "uplot/uPlot.iife.min.js", "text/javascript; charset=utf-8"),
-    asset!("/uplot/uPlot.min.css", "uplot/uPlot.min.css", "text/css; charset=utf-8"),
+    style!("style.css"),
+    style!("queue.css"),
+    script!("app.js"),
+    script!("charts.js"),
+    script!("format.js"),
+    script!("net.js"),
+    script!("overview.js"),
+    script!("queue.js"),
+    script!("state.js"),
+    script!("video.js"),
+    script!("videos.js"),
+    script!("uplot/uPlot.iife.min.js"),
+    style!("uplot/uPlot.min.css"),
     asset!("/uplot/LICENSE", "uplot/LICENSE", "text/plain; charset=utf-8"),
 ];
 
+/// What [`ASSETS`] are gzipped, in their order: 200 KB become 60.
+static GZIPPED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let gzip = |asset: &Asset| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        // Writing to memory does not fail; if it did, the file would go out as it is.
+        match encoder.write_all(asset.bytes) {
+            Ok(()) => encoder.finish().unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    };
+    ASSETS.iter().map(gzip).collect()
+});
+
+/// Whether an Accept-Encoding takes gzip.
+fn takes_gzip(accepts: &str) -> bool {
+    accepts.split(',').any(|part| {
+        let (name, quality) = part.split_once(';').unwrap_or((part, ""));
+        let refused =
+            quality.trim().strip_prefix("q=").and_then(|q| q.parse().ok()) == Some(0.0f32);
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
 /// The file at the request's path; 304 if the browser has it.
 pub(super) fn answer(request: &Request) -> Option<Response> {
-    let asset = ASSETS.iter().find(|asset| asset.path == request.path)?;
-    // Tells two builds' files apart, which is all an ETag is for.
-    let etag = format!("\"{:016x}\"", fnv1a(asset.bytes));
+    let index = ASSETS.iter().position(|asset| asset.path == request.path)?;
+    let asset = &ASSETS[index];
+    let gzipped = Some(&GZIPPED[index]).filter(|bytes| {
+        !bytes.is_empty() && takes_gzip(request.header("accept-encoding").unwrap_or_default())
+    });
+    // Tells two builds' files apart, which is all an ETag is for; and the two forms of one.
+    let form = if gzipped.is_some() { "-gzip" } else { "" };
+    let etag = format!("\"{:016x}{form}\"", fnv1a(asset.bytes));
     let known = request.header("if-none-match").unwrap_or_default();
     let status = if known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag) {
         304
@@ -47,41 +107,83 @@ pub(super) fn answer(request: &Request) -> Option<Response> {
         200
     };
     // The body of a 304 is not sent; it gives tiny_http the right length.
-    let answer = Response::new(status, asset.content_type, asset.bytes)
+    let body = gzipped.map_or(asset.bytes, |bytes| bytes);
+    let mut answer = Response::new(status, asset.content_type, body)
         .with_header("ETag", etag)
+        .with_header("Vary", "Accept-Encoding")
         .with_header("Cache-Control", "no-cache")
         .with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY);
+    if gzipped.is_some() {
+        answer = answer.with_header("Content-Encoding", "gzip");
+    }
     Some(answer)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
+
+    fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
+        answer.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
 
     #[test]
     fn a_known_file_is_not_sent_again() {
         let mut request = Request { path: "/".to_owned(), ..Request::default() };
         let first = answer(&request).unwrap();
-        let (_, etag) = first.headers.iter().find(|(name, _)| *name == "ETag").unwrap().clone();
+        let etag = header(&first, "ETag").unwrap().to_owned();
         assert_eq!(first.status, 200);
         for known in [etag.clone(), format!("\"other\", W/{etag}")] {
             request.headers = vec![("if-none-match".to_owned(), known)];
             assert_eq!(answer(&request).unwrap().status, 304);
         }
+        // What is known as it is is not known gzipped.
+        request.headers.push(("accept-encoding".to_owned(), "gzip".to_owned()));
+        assert_eq!(answer(&request).unwrap().status, 200);
         request.path = "/Cargo.toml".to_owned();
         assert!(answer(&request).is_none());
     }
 
     #[test]
+    fn who_takes_gzip_gets_it() {
+        for (accepts, gzipped) in [
+            ("gzip, deflate, br", true),
+            ("br;q=1.0, GZIP;q=0.5", true),
+            ("gzip;q=0", false),
+            ("identity", false),
+            ("", false),
+        ] {
+            let request = Request {
+                path: "/app.js".to_owned(),
+                headers: vec![("accept-encoding".to_owned(), accepts.to_owned())],
+                ..Request::default()
+            };
+            let answer = answer(&request).unwrap();
+            assert_eq!(header(&answer, "Content-Encoding") == Some("gzip"), gzipped, "{accepts}");
+            let plain = include_bytes!("page/app.js");
+            if gzipped {
+                let mut text = Vec::new();
+                flate2::read::GzDecoder::new(&answer.body[..]).read_to_end(&mut text).unwrap();
+                assert_eq!(text, plain);
+            } else {
+                assert_eq!(answer.body, plain);
+            }
+        }
+    }
+
+    #[test]
     fn the_page_holds_nothing_inline_and_names_only_its_own_files() {
-        let page = ASSETS.iter().find(|asset| asset.path == "/").unwrap();
-        let page = std::str::from_utf8(page.bytes).unwrap();
+        let page = std::str::from_utf8(ASSETS[0].bytes).unwrap();
         for inline in
             ["style=", "<style", "<script>", "onclick=", "onload=", "onerror=", "javascript:"]
         {
             assert!(!page.contains(inline), "{inline}");
         }
-        let named = page.split('"').filter(|part| part.starts_with('/') && part.contains('.'));
+        let named = page.split('"').filter(|part| {
+            part.starts_with('/') && part.contains('.') && !part.starts_with("/api/")
+        });
         for path in named {
             assert!(ASSETS.iter().any(|asset| asset.path == path), "{path} is not served");
         }

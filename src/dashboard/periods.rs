@@ -197,7 +197,7 @@ fn time(request: &Request, name: &str) -> Result<Option<i64>, Box<Response>> {
 /// `from` and `to`; without them the time up to now, `length` long.
 fn span(request: &Request, length: i64) -> Result<(i64, i64), Box<Response>> {
     let to = time(request, "to")?.unwrap_or_else(now_ms);
-    let from = time(request, "from")?.unwrap_or_else(|| (to - length).max(0));
+    let from = time(request, "from")?.unwrap_or_else(|| (to.saturating_sub(length)).max(0));
     if from >= to {
         return Err(bad(format!("from must be before to: {from} is not before {to}")));
     }
@@ -223,16 +223,14 @@ impl App {
             return Err(Box::new(Response::error(404, &format!("video {id} has no plays"))));
         }
         let scale = scale(request)?.unwrap_or(Scale::Hour);
-        let default = match scale {
-            Scale::Minute => 2 * DAY_MS,
-            Scale::Hour => 90 * DAY_MS,
-            Scale::Day => (BUCKETS_MAX - 1) * DAY_MS,
+        let (from, to) = span(request, i64::MAX)?;
+        let kept = self.store.kept(scale).map_err(|error| broken(&error))?;
+        let Some(period) = Period::of(scale, from, to).within(kept) else {
+            return Ok((scale, Vec::new()));
         };
-        let (from, to) = span(request, default)?;
-        let period = Period::of(scale, from, to);
         if period.buckets() > BUCKETS_MAX {
             return Err(bad(format!(
-                "a series has at most {BUCKETS_MAX} points, not {}; ask for a shorter one, or a larger scale",
+                "a series spans at most {BUCKETS_MAX} points, not {}; ask for a shorter one, or a larger scale",
                 period.buckets()
             )));
         }

@@ -1,81 +1,120 @@
-// The two charts, drawn by uPlot from the columns of /api/series. Nothing of the table is known here.
+// A chart with a legend, drawn by uPlot. What its numbers are and where they come from is not known here.
 
-import { duration, rate, short } from "./format.js";
+import { dateTime, dayUtc, element, setAttribute, setText, tick, time } from "./format.js";
 
-// 30 minutes of one point a second, as the server keeps them.
-const POINTS_MAX = 1800;
-const HEIGHT = 200;
+const DAY_MS = 86_400_000;
 
-const NAMES = ["time", "messages_per_second", "realtime_ms", "average_ms"];
+// Columns with a hole where two points are further apart than their step: no line is drawn over what is not known.
+const withHoles = (columns, step) => {
+  if (!step) return columns;
+  const [times, ...rest] = columns;
+  const made = columns.map(() => []);
+  times.forEach((at, row) => {
+    if (row > 0 && at - times[row - 1] > step * 1.5) {
+      made[0].push(times[row - 1] + step);
+      rest.forEach((_, index) => made[index + 1].push(null));
+    }
+    made[0].push(at);
+    rest.forEach((column, index) => made[index + 1].push(column[row]));
+  });
+  return made;
+};
 
-export class Charts {
-  constructor(rateBox, timeBox) {
-    this.columns = NAMES.map(() => []);
-    this.boxes = [rateBox, timeBox];
+export class Chart {
+  // `lines`: label, format and, for all but the first, dash. `ticks` formats the numbers at the side.
+  constructor(figure, { title, lines, ticks, steps = false, utc = false }) {
+    Object.assign(this, { title, lines, ticks, steps, utc, columns: [[], ...lines.map(() => [])], span: null });
+    this.box = figure.querySelector(".chart");
+    this.box.setAttribute("role", "img");
+    this.legend = element("ul", "legend");
+    this.when = element("li", "when");
+    this.values = lines.map(({ label }, index) => {
+      const item = element("li", "key");
+      item.append(element("span", `swatch swatch-${index}`), element("span", "", label), element("output"));
+      return item;
+    });
+    this.legend.append(this.when, ...this.values);
+    this.legend.setAttribute("aria-label", `${title}: newest values`);
+    figure.append(this.legend);
     this.build();
     // The canvas has no CSS: it is drawn again in the other colours.
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.build());
-    new ResizeObserver(() => this.resize()).observe(rateBox);
+    new ResizeObserver(() => this.resize()).observe(this.box);
   }
 
   build() {
-    this.plots?.forEach((plot) => plot.destroy());
+    this.plot?.destroy();
+    const { uPlot } = window;
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
-    const grid = { stroke: colour("--line"), width: 1 };
-    const font = "12px system-ui, sans-serif";
-    const axis = { stroke: colour("--faint"), grid, ticks: { show: false }, font };
-    const line = (label, name, value, fill) => ({
-      label, stroke: colour(name), width: 2, fill: fill && colour(fill), spanGaps: false,
-      points: { show: false }, value: (_, at) => (at == null ? "–" : value(at)),
-    });
-    const options = (box, ticks, series) => ({
-      width: Math.max(box.clientWidth, 100), height: HEIGHT, series: [{ label: "time", value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString([], { hour12: false })) }, ...series],
+    const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    const label = (at, step) => (this.utc && step >= 86_400 ? dayUtc(at * 1000) : tick(at * 1000, step));
+    this.plot = new uPlot({
+      width: Math.max(this.box.clientWidth, 100),
+      height: Math.max(this.box.clientHeight, 100),
+      tzDate: (at) => (this.utc ? uPlot.tzDate(new Date(at * 1000), "Etc/UTC") : new Date(at * 1000)),
+      series: [{}, ...this.lines.map(({ dash }, index) => ({
+        stroke: colour(`--series-${index}`), width: 2, dash, spanGaps: false, points: { show: false },
+        fill: index === 0 && this.lines.length === 1 ? colour("--accent-soft") : undefined,
+        paths: this.steps ? uPlot.paths.stepped({ align: 1 }) : undefined,
+      }))],
       axes: [
-        { ...axis, space: 80, size: 32, values: (_, splits) => splits.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false })) },
-        { ...axis, size: 58, values: (_, splits) => splits.map(ticks) },
+        { ...axis, space: 76, size: 28, values: (_, splits, __, ___, step) => splits.map((at) => label(at, step)) },
+        { ...axis, size: 62, space: 40, values: (_, splits) => splits.map(this.ticks) },
       ],
-      // A flat line at 0 is drawn on the ground, not in the middle of nothing.
-      scales: { x: { time: true }, y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 0) > 0 ? high * 1.1 : 1] } },
-      cursor: { drag: { x: false, y: false }, points: { size: 6 } },
-      legend: { live: true },
-    });
-    const [rateBox, timeBox] = this.boxes;
-    const { uPlot } = window;
-    this.plots = [
-      new uPlot(options(rateBox, short, [line("messages/s", "--accent", rate, "--accent-soft")]), this.data(0), rateBox),
-      new uPlot(options(timeBox, duration, [line("real time", "--accent", duration), line("mean since start", "--second", duration)]), this.data(1), timeBox),
-    ];
-    this.resize();
-  }
-
-  data(plot) {
-    const [time, perSecond, realtime, average] = this.columns;
-    return plot === 0 ? [time, perSecond] : [time, realtime, average];
+      scales: {
+        x: { time: true, range: (_, low, high) => this.span ?? [low, high] },
+        // A flat line at 0 is drawn on the ground, not in the middle of nothing.
+        y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 0) > 0 ? high * 1.1 : 1] },
+      },
+      cursor: { drag: { x: false, y: false }, points: { size: 6 }, y: false },
+      legend: { show: false },
+      hooks: { setCursor: [() => this.showLegend()] },
+    }, this.columns, this.box);
+    this.showLegend();
   }
 
   resize() {
-    this.plots.forEach((plot, index) => {
-      const box = this.boxes[index];
-      const legend = plot.root.querySelector(".u-legend")?.offsetHeight ?? 0;
-      plot.setSize({ width: Math.max(box.clientWidth, 100), height: Math.max(box.clientHeight - legend, 100) });
+    // Hidden: there is no size to take; it comes with the box.
+    if (this.box.clientWidth > 0) this.plot.setSize({ width: this.box.clientWidth, height: Math.max(this.box.clientHeight, 100) });
+  }
+
+  // Shows columns: times in seconds, then one for each line. `span`: [from, to] in seconds, or what the points cover.
+  set(columns, { span = null, step = 0 } = {}) {
+    this.columns = withHoles(columns, step);
+    this.span = span;
+    this.plot.setData(this.columns);
+    this.showLegend();
+    this.describe();
+  }
+
+  showLegend() {
+    const at = this.plot?.cursor.idx;
+    const rows = this.columns[0].length;
+    const row = at ?? rows - 1;
+    const when = rows > 0 ? this.columns[0][row] * 1000 : null;
+    setText(this.when, when === null ? "no points yet" : at == null ? `newest, ${this.moment(when)}` : this.moment(when));
+    this.values.forEach((item, index) => {
+      const value = this.columns[index + 1][row];
+      setText(item.lastChild, value == null ? "–" : this.lines[index].format(value));
     });
   }
 
-  // The newest time shown, in ms; 0 before the first point.
-  get last() {
-    return Math.round((this.columns[0].at(-1) ?? 0) * 1000);
+  moment(ms) {
+    const times = this.columns[0];
+    const covers = (this.span ? this.span[1] - this.span[0] : times.at(-1) - times[0]) * 1000;
+    if (this.utc) return `${dayUtc(ms)} (UTC)`;
+    return covers < DAY_MS * 0.9 ? time(ms) : dateTime(ms);
   }
 
-  // Appends columns as /api/series gives them; points already there are left out.
-  append(series) {
-    const known = this.last;
-    series.time.forEach((time, row) => {
-      if (time <= known) return;
-      this.columns[0].push(time / 1000);
-      NAMES.slice(1).forEach((name, index) => this.columns[index + 1].push(series[name][row]));
+  // The chart in words, for those who do not see it.
+  describe() {
+    const told = this.lines.map(({ label, format }, index) => {
+      const known = this.columns[index + 1].filter((value) => value != null);
+      if (known.length === 0) return `${label}: nothing`;
+      const [low, high] = known.reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [Infinity, -Infinity]);
+      return `${label}: from ${format(low)} to ${format(high)}`;
     });
-    this.columns.forEach((column) => column.splice(0, column.length - POINTS_MAX));
-    this.plots.forEach((plot, index) => plot.setData(this.data(index)));
+    setAttribute(this.box, "aria-label", `${this.title}. ${told.join("; ")}`);
   }
 }

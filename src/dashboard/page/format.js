@@ -1,10 +1,13 @@
-// Numbers and times as people read them. No element is touched here but through setText.
+// Numbers and times as people read them, and the few ways in which they are put on the page.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
-const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-const day = new Intl.DateTimeFormat([], { year: "numeric", month: "short", day: "numeric" });
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const minute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const date = new Intl.DateTimeFormat("en-GB", { year: "numeric", month: "short", day: "numeric" });
+const shortDate = new Intl.DateTimeFormat("en-GB", { month: "short", day: "numeric" });
+const dateUtc = new Intl.DateTimeFormat("en-GB", { month: "short", day: "numeric", timeZone: "UTC" });
 
 export const NONE = "–";
 
@@ -17,6 +20,23 @@ export const rate = (value) => {
 
 export const short = (value) => compact.format(value);
 
+// A share of 1 in per cent; what is there but small is not told as nothing.
+export const share = (value) => {
+  if (typeof value !== "number") return NONE;
+  if (value > 0 && value < 0.0001) return "<0.01 %";
+  return `${(value * 100).toFixed(value < 0.01 ? 2 : 1)} %`;
+};
+
+// What became of `before`: a sign, so that it is not told by colour alone.
+export const change = (now, before) => {
+  if (typeof before !== "number" || typeof now !== "number") return NONE;
+  if (before === 0) return now === 0 ? "0 %" : "new";
+  const part = now / before - 1;
+  if (part >= 10) return `×${short(now / before)}`;
+  const text = Math.abs(part * 100).toFixed(Math.abs(part) < 0.1 ? 1 : 0);
+  return `${part > 0 ? "+" : part < 0 ? "−" : ""}${text} %`;
+};
+
 // A duration in ms, in the unit that suits it.
 export const duration = (ms) => {
   if (typeof ms !== "number") return NONE;
@@ -28,12 +48,26 @@ export const duration = (ms) => {
   return `${fine.format(ms / 60_000)} min`;
 };
 
+export const time = (ms) => clock.format(ms);
+
 // The time of today, the date of other days.
 export const moment = (ms) => {
   if (typeof ms !== "number") return NONE;
-  const date = new Date(ms);
-  return date.toDateString() === new Date().toDateString() ? clock.format(date) : day.format(date);
+  const at = new Date(ms);
+  return at.toDateString() === new Date().toDateString() ? clock.format(at) : date.format(at);
 };
+
+export const dateTime = (ms) => `${shortDate.format(ms)}, ${minute.format(ms)}`;
+export const dayUtc = (ms) => dateUtc.format(ms);
+
+// The label of a tick at `ms` where ticks are `step` seconds apart.
+export const tick = (ms, step) => {
+  const at = new Date(ms);
+  if (step >= 86_400 || (step >= 60 && at.getHours() === 0 && at.getMinutes() === 0)) return shortDate.format(at);
+  return step >= 60 ? minute.format(at) : clock.format(at);
+};
+
+export const byId = (id) => document.getElementById(id);
 
 // Writes only what differs: an untouched node keeps its selection and paints nothing.
 export const setText = (node, text) => {
@@ -42,10 +76,21 @@ export const setText = (node, text) => {
   return true;
 };
 
+export const setAttribute = (node, name, value) => {
+  if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+};
+
 // An element with text in it; never markup.
 export const element = (name, className = "", text = "") => {
   const made = document.createElement(name);
   if (className) made.className = className;
   if (text) made.textContent = text;
+  return made;
+};
+
+// An SVG element; drawn with attributes, since the page allows no inline style.
+export const svg = (name, attributes) => {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
   return made;
 };

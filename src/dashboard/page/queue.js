@@ -24,7 +24,7 @@ class Grid {
   // `columns`: [title, is it a number].
   constructor(caption, columns) {
     this.columns = columns;
-    this.table = element("table", "grid");
+    this.table = element("table", "sheet");
     this.table.append(element("caption", "visually-hidden", caption));
     const head = this.table.createTHead().insertRow();
     for (const [title, isNumber] of columns) {
@@ -33,7 +33,7 @@ class Grid {
       head.append(cell);
     }
     this.body = this.table.createTBody();
-    this.box = element("div", "scroll");
+    this.box = element("div", "wide");
     this.box.tabIndex = 0;
     this.box.setAttribute("role", "region");
     this.box.setAttribute("aria-label", caption);

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 const MINUTE_MS: i64 = 60_000;
 
-/// The most buckets of one series.
-pub(in super::super) const BUCKETS_MAX: i64 = 3_000;
+/// The most buckets that one series may span, of those that are kept: 50 ms of seeks.
+pub(in super::super) const BUCKETS_MAX: i64 = 20_000;
 
 /// The most points of one [`points`].
 const POINTS_MAX: i64 = 720;
@@ -97,6 +97,12 @@ impl Period {
         Self { first, last: (to - 1).div_euclid(scale.step_ms()).max(first) }
     }
 
+    /// The part of it that is in `other`; `None` if they do not meet.
+    pub(in super::super) fn within(self, other: Self) -> Option<Self> {
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        (first <= last).then_some(Self { first, last })
+    }
+
     pub(in super::super) fn buckets(self) -> i64 {
         self.last - self.first + 1
     }
@@ -165,6 +171,17 @@ pub(super) fn prune(transaction: &Transaction<'_>, keep: Keep, now: i64) -> Resu
     let oldest = Scale::Hour.oldest(keep, now).unwrap_or(0) * 60;
     transaction.prepare_cached("DELETE FROM points WHERE minute < ?1")?.execute([oldest])?;
     Ok(removed as i64 == PRUNE_MAX)
+}
+
+/// The buckets from the oldest that is kept to the present one.
+pub(super) fn kept(connection: &Connection, scale: Scale, now: i64) -> Result<Period> {
+    let sql = format!("SELECT min(bucket), max(bucket) FROM {}", scale.table());
+    let (first, last): (Option<i64>, Option<i64>) =
+        connection.prepare_cached(&sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let now = now.div_euclid(scale.step_ms());
+    // What is not folded yet may be of the minute before.
+    let first = first.map_or(now - 1, |first| first.min(now - 1));
+    Ok(Period { first, last: last.map_or(now, |last| last.max(now)) })
 }
 
 /// A video's plays in each bucket of a period that has any: (start in ms, plays), oldest first.

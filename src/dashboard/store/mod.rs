@@ -251,6 +251,11 @@ impl Store {
         )
     }
 
+    /// The buckets from the oldest that is kept to the present one.
+    pub(super) fn kept(&self, scale: Scale) -> Result<Period> {
+        self.read(|connection| history::kept(connection, scale, now_ms()))
+    }
+
     /// The most played videos of a period.
     pub(super) fn top(&self, scale: Scale, period: Period, limit: usize) -> Result<Top> {
         let flat = |unfolded: &Unfolded| -> Vec<(Uuid, i64, i64)> {

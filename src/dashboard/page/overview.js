@@ -1,0 +1,329 @@
+// The overview: totals, charts over the chosen range and the videos most played in it.
+
+import { Chart } from "./charts.js";
+import { byId, change, count, duration, element, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
+import { fetchJson } from "./net.js";
+
+const MINUTE_MS = 60_000;
+const DAY_MS = 86_400_000;
+// 30 minutes of one point a second, as the server keeps them.
+const POINTS_MAX = 1800;
+// A hole in the points of more than one and a half seconds is filled from /api/series.
+const HOLE_MS = 1500;
+// How often a stored range and the top list are asked for again; the server itself keeps an answer some seconds.
+const RANGE_REFRESH_MS = 30_000;
+const TOP_REFRESH_MS = 10_000;
+// A processor reports once a second.
+const SILENT_MS = 4000;
+
+const SPARK = { width: 96, height: 22 };
+const NAMES = ["messages_per_second", "realtime_ms", "average_ms", "p50_ms", "p99_ms", "queue_depth"];
+const BEFORE = { "30m": "the 30 minutes before", today: "as long a time before", "7d": "the 7 days before", "30d": "the 30 days before", custom: "as long a time before" };
+
+const FIGURES = [
+  ["Received", (told) => count(told.received)],
+  ["Counted", (told) => count(told.counted)],
+  ["Duplicates", (told) => count(told.duplicates)],
+  ["Rejected", (told) => count(told.rejected)],
+  ["Rate", (told) => `${rate(told.per_second)}/s`],
+  ["Consumption p50 / p99 / max", (told) => [told.since_start?.p50, told.since_start?.p99, told.since_start?.max].map(duration).join(" / ")],
+];
+
+// A time as the inputs of the browser take it: local, to the minute.
+const toLocal = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * MINUTE_MS).toISOString().slice(0, 16);
+const toAddress = (text) => `${new Date(text).toISOString().slice(0, 16)}Z`;
+
+// From and to in ms. They end at a full minute, so that many readers ask for the same and share one answer.
+const bounds = ({ range, from, to }) => {
+  const end = (Math.floor(Date.now() / MINUTE_MS) + 1) * MINUTE_MS;
+  switch (range) {
+    case "custom": return [Date.parse(from), Date.parse(to)];
+    case "today": return [Math.floor((end - 1) / DAY_MS) * DAY_MS, end];
+    case "7d": return [end - 7 * DAY_MS, end];
+    case "30d": return [end - 30 * DAY_MS, end];
+    default: return [end - 30 * MINUTE_MS, end];
+  }
+};
+
+export class Overview {
+  constructor(state) {
+    this.state = state;
+    this.live = [[], ...NAMES.map(() => [])];
+    this.shown = false;
+    this.asked = 0;
+    this.rangeLoaded = 0;
+    this.topLoaded = 0;
+    const times = [["real time"], ["average"], ["p50", [8, 4]], ["p99", [2, 3]]].map(([label, dash]) => ({ label, dash, format: duration }));
+    this.charts = [
+      new Chart(byId("figure-rate"), { title: "Plays per second", ticks: short, lines: [{ label: "plays/s", format: rate }] }),
+      new Chart(byId("figure-time"), { title: "Consumption time, from enqueued to counted", ticks: duration, lines: times }),
+      new Chart(byId("figure-depth"), { title: "Queue depth, in messages", ticks: short, lines: [{ label: "messages waiting", format: count }] }),
+    ];
+    this.buttons = [...document.querySelectorAll("#range button[data-range]")];
+    for (const button of this.buttons) button.addEventListener("click", () => this.choose(button.dataset.range));
+    byId("custom").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.chooseCustom();
+    });
+    byId("top-limit").addEventListener("change", (event) => state.set({ top: event.target.value }));
+  }
+
+  choose(range) {
+    if (range !== "custom") return this.state.set({ range, from: "", to: "" });
+    // The inputs start from what is on show.
+    const [from, to] = bounds(this.state.values);
+    byId("custom-from").value = toLocal(from);
+    byId("custom-to").value = toLocal(Math.min(to, Date.now()));
+    byId("custom").hidden = false;
+    byId("custom-from").focus();
+  }
+
+  chooseCustom() {
+    const [from, to] = ["custom-from", "custom-to"].map((id) => byId(id).value);
+    const good = from && to && Date.parse(from) < Date.parse(to);
+    byId("custom-error").hidden = Boolean(good);
+    setText(byId("custom-error"), good ? "" : "The start must be before the end.");
+    if (good) this.state.set({ range: "custom", from: toAddress(from), to: toAddress(to) });
+  }
+
+  show(values, before) {
+    const changed = !this.shown || ["range", "from", "to"].some((name) => values[name] !== before[name]);
+    this.shown = true;
+    this.buttons.forEach((button) => setAttribute(button, "aria-pressed", button.dataset.range === values.range));
+    byId("custom").hidden = values.range !== "custom";
+    if (values.range === "custom") {
+      byId("custom-from").value = toLocal(Date.parse(values.from));
+      byId("custom-to").value = toLocal(Date.parse(values.to));
+    }
+    byId("top-limit").value = values.top;
+    if (changed) this.loadRange();
+    if (changed || values.top !== before.top) this.loadTop();
+  }
+
+  hide() {
+    this.shown = false;
+  }
+
+  // The tab is looked at again: what was missed is asked for.
+  refresh() {
+    if (!this.shown) return;
+    this.loadRange();
+    this.loadTop();
+  }
+
+  stats(stats, point) {
+    this.showStats(stats);
+    if (!this.shown) return;
+    const now = performance.now();
+    if (this.state.values.range === "30m") {
+      this.showPoint(point);
+    } else if (now - this.rangeLoaded > RANGE_REFRESH_MS) {
+      this.loadRange();
+    }
+    if (now - this.topLoaded > TOP_REFRESH_MS) this.loadTop();
+  }
+
+  // Only the newest question is answered on the page.
+  async loadRange() {
+    const mine = ++this.asked;
+    const { values } = this.state;
+    const stored = values.range !== "30m";
+    const [from, to] = bounds(values);
+    this.rangeLoaded = performance.now();
+    try {
+      const series = await fetchJson(stored ? `/api/series?from=${from}&to=${to}` : `/api/series?since=${this.last}`);
+      if (mine !== this.asked) return;
+      byId("range-error").hidden = true;
+      if (stored) {
+        this.showStored(series, [from / 1000, to / 1000]);
+      } else {
+        this.append(series);
+      }
+    } catch (error) {
+      if (mine !== this.asked) return;
+      setText(byId("range-error"), `The charts are not up to date: ${error.message}`);
+      byId("range-error").hidden = false;
+    }
+  }
+
+  showStored(series, span) {
+    const times = series.time.map((at) => at / 1000);
+    const seconds = series.step_ms / 1000;
+    const [perSecond, ...rest] = NAMES.map((name) => series[name] ?? times.map(() => null));
+    // Counted plays are exact where the rate is a mean of reports.
+    const plays = series.plays?.map((value, row) => (value == null ? perSecond[row] : value / seconds)) ?? perSecond;
+    this.draw([times, plays, ...rest], { span, step: seconds });
+  }
+
+  draw([times, perSecond, realtime, average, p50, p99, depth], options) {
+    this.charts[0].set([times, perSecond], options);
+    this.charts[1].set([times, realtime, average, p50, p99], options);
+    this.charts[2].set([times, depth], options);
+  }
+
+  // The newest live point, in ms; 0 before the first.
+  get last() {
+    return Math.round((this.live[0].at(-1) ?? 0) * 1000);
+  }
+
+  showPoint(point) {
+    if (!point) return;
+    if (point.time - this.last > HOLE_MS) {
+      // While the hole is being filled every event brings another point beyond it.
+      if (performance.now() - this.rangeLoaded > HOLE_MS) this.loadRange();
+    } else if (point.time > this.last) {
+      this.append(Object.fromEntries(Object.entries(point).map(([name, value]) => [name, [value]])));
+    }
+  }
+
+  // Appends columns as /api/series gives them; points already there are left out.
+  append(series) {
+    const known = this.last;
+    series.time.forEach((at, row) => {
+      if (at <= known) return;
+      this.live[0].push(at / 1000);
+      NAMES.forEach((name, index) => this.live[index + 1].push(series[name]?.[row] ?? null));
+    });
+    this.live.forEach((column) => column.splice(0, column.length - POINTS_MAX));
+    this.draw(this.live, { step: 2 });
+  }
+
+  async loadTop() {
+    const { values } = this.state;
+    const [from, to] = bounds(values);
+    const mine = (this.topAsked = (this.topAsked ?? 0) + 1);
+    this.topLoaded = performance.now();
+    const query = `from=${from}&to=${to}`;
+    setAttribute(byId("top-csv"), "href", `/api/export/top.csv?${query}`);
+    setAttribute(byId("top-json"), "href", `/api/export/top.json?${query}`);
+    try {
+      const answer = await fetchJson(`/api/top?${query}&limit=${values.top}`);
+      if (mine !== this.topAsked) return;
+      byId("top-error").hidden = true;
+      this.showTop(answer, values);
+    } catch (error) {
+      if (mine !== this.topAsked) return;
+      setText(byId("top-error"), `The list is not up to date: ${error.message}`);
+      byId("top-error").hidden = false;
+    }
+  }
+
+  showTop(answer, values) {
+    const against = typeof answer.total_before === "number" ? `, ${change(answer.total, answer.total_before)} against ${BEFORE[values.range]}` : "";
+    const asOf = typeof answer.as_of === "number" ? `; as of ${time(answer.as_of)}` : "";
+    setText(byId("top-summary"), `${count(answer.total)} plays of ${count(answer.videos)} videos${against}${asOf}`);
+    const body = byId("top-rows");
+    answer.top.forEach((video, index) => showTopRow(body.rows[index] ?? body.appendChild(newTopRow(index)), video, this.state));
+    while (body.rows.length > answer.top.length) body.lastElementChild.remove();
+    byId("top-table").hidden = answer.top.length === 0;
+    byId("top-empty").hidden = answer.top.length > 0;
+  }
+
+  showStats(stats) {
+    setText(byId("total-plays"), count(stats.total_plays));
+    // From 100 plays on a video is published by interval only, so the processors may be ahead.
+    const counted = stats.processors.reduce((sum, { consumption }) => sum + (consumption?.counted ?? 0), 0);
+    setText(byId("total-more"), counted > stats.total_plays ? `published, of ${count(counted)} counted` : "published");
+    setText(byId("total-videos"), count(stats.total_videos));
+    setText(byId("rate"), rate(stats.messages_per_second));
+    const times = stats.consumption;
+    setText(byId("consumption"), duration(times.average_ms));
+    setText(byId("consumption-more"), typeof times.p99_ms === "number" ? `mean; p99 ${duration(times.p99_ms)}` : "mean since start");
+    const queue = stats.queue;
+    setText(byId("depth"), count(queue?.depth));
+    setText(byId("depth-more"), stats.queue_error ?? (queue ? `${count(queue.in_flight)} in flight, ${count(queue.deferred)} deferred` : "not known"));
+    showProcessors(stats.processors);
+  }
+}
+
+const newTopRow = (index) => {
+  const row = element("tr");
+  row.setAttribute("role", "row");
+  const cell = (className, ...children) => {
+    const made = element("td", className);
+    made.setAttribute("role", "cell");
+    made.append(...children);
+    return made;
+  };
+  const link = element("a", "id");
+  link.dataset.inside = "";
+  const bar = svg("svg", { class: "bar", viewBox: "0 0 100 4", preserveAspectRatio: "none", "aria-hidden": "true" });
+  bar.append(svg("rect", { class: "bar-ground", width: 100, height: 4, rx: 1 }), svg("rect", { class: "bar-part", width: 0, height: 4, rx: 1 }));
+  const spark = svg("svg", { class: "spark", viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, width: SPARK.width, height: SPARK.height, role: "img" });
+  spark.append(svg("polygon", { class: "spark-area" }), svg("polyline", { class: "spark-line", fill: "none" }));
+  row.append(
+    cell("place number", String(index + 1)), cell("video", link), cell("number plays"),
+    cell("number part", element("span", "percent"), bar), cell("number change"), cell("trend", spark),
+  );
+  return row;
+};
+
+const showTopRow = (row, video, state) => {
+  const [, id, plays, part, changed, trend] = row.cells;
+  const link = id.firstChild;
+  setText(link, video.video_id);
+  setAttribute(link, "href", state.link({ view: "video", video: video.video_id }));
+  setText(plays, count(video.plays));
+  setText(part.firstChild, share(video.share));
+  setAttribute(part.lastChild.lastChild, "width", (video.share * 100).toFixed(2));
+  setText(changed, change(video.plays, video.before));
+  const direction = typeof video.before !== "number" || video.plays === video.before ? "same" : video.plays > video.before ? "up" : "down";
+  if (changed.dataset.direction !== direction) changed.dataset.direction = direction;
+  drawSpark(trend.firstChild, video.spark ?? []);
+};
+
+const drawSpark = (spark, values) => {
+  const most = Math.max(1, ...values);
+  const step = SPARK.width / Math.max(1, values.length - 1);
+  const points = values.map((value, index) => `${(index * step).toFixed(1)},${(SPARK.height - 2 - (value / most) * (SPARK.height - 4)).toFixed(1)}`).join(" ");
+  setAttribute(spark.lastChild, "points", points);
+  setAttribute(spark.firstChild, "points", points && `0,${SPARK.height} ${points} ${SPARK.width},${SPARK.height}`);
+  setAttribute(spark, "aria-label", `between ${count(Math.min(...values, most))} and ${count(Math.max(0, ...values))} plays in each of ${values.length} parts of the range`);
+};
+
+const newProcessor = (id) => {
+  const box = element("article", "processor");
+  box.dataset.processor = id;
+  const title = element("h3");
+  title.append(element("code", "", id), element("span", "heard"));
+  const pairs = element("dl", "pairs");
+  FIGURES.forEach(([name]) => pairs.append(element("dt", "", name), element("dd")));
+  const rejection = element("p", "rejection");
+  rejection.hidden = true;
+  box.append(title, pairs, rejection);
+  return box;
+};
+
+const showProcessors = (processors) => {
+  const list = byId("processors");
+  byId("no-processors").hidden = processors.length > 0;
+  const known = new Map([...list.children].map((box) => [box.dataset.processor, box]));
+  for (const { processor, consumption, heard_ms_ago: ago } of processors) {
+    const box = known.get(processor) ?? list.appendChild(newProcessor(processor));
+    known.delete(processor);
+    setText(box.querySelector(".heard"), ago < SILENT_MS ? "reporting" : `silent for ${duration(ago)}`);
+    box.querySelectorAll("dd").forEach((cell, index) => setText(cell, consumption ? FIGURES[index][1](consumption) : "–"));
+    const rejection = box.querySelector(".rejection");
+    const trouble = consumption?.failure
+      ? `Counting has stopped: ${consumption.failure}`
+      : consumption?.last_rejection && `Last rejected: ${consumption.last_rejection}`;
+    rejection.hidden = !trouble;
+    setText(rejection, trouble || "");
+  }
+  known.forEach((box) => box.remove());
+};
+
+const configured = (value) => {
+  if (typeof value === "number") return value.toLocaleString("en");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+};
+
+export const showConfiguration = (pairs) => {
+  const list = byId("configuration");
+  byId("no-configuration").hidden = Array.isArray(pairs) && pairs.length > 0;
+  if (!Array.isArray(pairs)) return;
+  list.replaceChildren(...pairs.flatMap(({ name, value }) => [
+    element("dt", "", String(name)),
+    element("dd", "", configured(value)),
+  ]));
+};

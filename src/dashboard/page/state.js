@@ -1,0 +1,78 @@
+// What the reader looks at, kept in the address: a view can be shared, and the back button works.
+
+const oneOf = (...known) => (text) => known.includes(text);
+const isTime = (text) => !Number.isNaN(Date.parse(text));
+
+// Each name with its default and what it may be; anything else in an address is the default.
+const NAMES = {
+  view: ["overview", oneOf("overview", "videos", "video", "queue", "help")],
+  range: ["30m", oneOf("30m", "today", "7d", "30d", "custom")],
+  from: ["", isTime],
+  to: ["", isTime],
+  top: ["10", oneOf("10", "25", "50", "100")],
+  sort: ["-plays", (text) => /^-?(plays|video_id|last_played_at|updated_at)$/.test(text)],
+  search: ["", (text) => text.length <= 36],
+  video: ["", (text) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)],
+  hours: ["7", oneOf("7", "30", "90")],
+};
+
+const parse = (query) => {
+  const given = new URLSearchParams(query);
+  const values = Object.fromEntries(Object.entries(NAMES).map(([name, [fallback, isGood]]) => {
+    const text = given.get(name) ?? "";
+    return [name, isGood(text) ? text : fallback];
+  }));
+  if (values.view === "video" && !values.video) values.view = "videos";
+  if (values.range === "custom" && !(Date.parse(values.from) < Date.parse(values.to))) values.range = "30m";
+  return values;
+};
+
+// The address of `values`; defaults, and what another view keeps for itself, are left out.
+const address = (values) => {
+  const query = new URLSearchParams();
+  for (const [name, [fallback]] of Object.entries(NAMES)) {
+    const kept = (name !== "video" && name !== "hours") || values.view === "video";
+    const timed = (name !== "from" && name !== "to") || values.range === "custom";
+    if (values[name] !== fallback && kept && timed) query.set(name, values[name]);
+  }
+  const text = query.toString();
+  return text ? `/?${text}` : "/";
+};
+
+export class State {
+  constructor(onChange) {
+    this.onChange = onChange;
+    this.values = parse(location.search);
+    addEventListener("popstate", () => this.take(parse(location.search)));
+    // A link inside the page changes what is shown, not the page; with a modifier it is the browser's.
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest?.("a[data-inside]");
+      const plain = event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
+      if (!link || !plain || event.defaultPrevented) return;
+      event.preventDefault();
+      this.go(parse(new URL(link.href).search));
+    });
+  }
+
+  // The address with `changes`, for a link.
+  link(changes) {
+    return address({ ...this.values, ...changes });
+  }
+
+  // Changes what is shown. A new entry of the history, except where `replace` says that it is the same place.
+  set(changes, replace = false) {
+    this.go({ ...this.values, ...changes }, replace);
+  }
+
+  go(values, replace = false) {
+    const there = address(values);
+    if (there !== address(this.values)) history[replace ? "replaceState" : "pushState"](null, "", there);
+    this.take(values);
+  }
+
+  take(values) {
+    const before = this.values;
+    this.values = values;
+    this.onChange(values, before);
+  }
+}

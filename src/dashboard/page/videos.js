@@ -1,0 +1,333 @@
+// The list of all videos. A million rows are a few dozen elements: those in sight, filled from windows of the list.
+
+import { byId, count, element, moment, setAttribute, setText } from "./format.js";
+import { fetchJson } from "./net.js";
+
+const CELLS = ["video_id", "plays", "last_played_at", "updated_at"];
+const TEXT = { plays: count, last_played_at: moment, updated_at: moment };
+// Rows asked for at once, and rows drawn beyond either end of what is in sight.
+const WINDOW = 100;
+const BEYOND = 8;
+// Browsers stop at 17 to 33 million px; beyond this height the scrollbar stands for more than it is high.
+const GROUND_MAX_PX = 8_000_000;
+// Windows kept for scrolling back.
+const KEPT = 40;
+// Events come up to four times a second; rows that change faster than this cannot be read.
+const REFRESH_MS = 900;
+// How long the typing must rest before it is searched for, and the scrolling before the bar is put right.
+const TYPING_MS = 200;
+const REST_MS = 150;
+
+export class Videos {
+  constructor(state) {
+    Object.assign(this, {
+      state, shown: false, matching: 0, known: false, windows: new Map(), question: 0, refused: -1, latest: -1,
+      // `top`: px of the whole list above the sight. `origin`: where row 0 is on the ground; it may lie far above it.
+      top: 0, origin: 0, scrolled: 0, ratio: 1, active: -1, pool: [], busy: false,
+    });
+    this.box = byId("videos");
+    this.head = byId("videos-head");
+    this.ground = byId("videos-rows");
+    this.headers = [...this.head.querySelectorAll("[data-sort]")];
+    for (const header of this.headers) {
+      header.querySelector("button").addEventListener("click", () => this.sortBy(header.dataset.sort));
+    }
+    byId("search").addEventListener("input", (event) => {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => state.set({ search: event.target.value.trim() }, true), TYPING_MS);
+    });
+    this.box.addEventListener("scroll", () => this.onScroll(), { passive: true });
+    this.box.addEventListener("keydown", (event) => this.onKey(event));
+    this.box.addEventListener("focus", () => {
+      // A row to start from, without moving anything.
+      if (!this.isInSight(this.active)) this.active = Math.ceil(this.top / this.row);
+      this.draw();
+    });
+    this.ground.addEventListener("click", (event) => {
+      const row = event.target.closest("[role=row]");
+      const link = row?.querySelector("a");
+      if (!link || event.target.closest("a")) return;
+      // Text that is being selected is not a click.
+      if (getSelection().isCollapsed) link.click();
+    });
+    new ResizeObserver(() => this.measure()).observe(this.box);
+  }
+
+  sortBy(column) {
+    // Numbers are wanted largest first, ids from the start.
+    const first = column === "video_id" ? column : `-${column}`;
+    const { sort } = this.state.values;
+    this.state.set({ sort: sort === first ? (first.startsWith("-") ? column : `-${column}`) : first });
+  }
+
+  show(values, before) {
+    const asked = `${values.sort} ${values.search}`;
+    const returned = !this.shown;
+    this.shown = true;
+    if (document.activeElement !== byId("search")) byId("search").value = values.search;
+    for (const header of this.headers) {
+      const sorted = values.sort.replace("-", "") === header.dataset.sort;
+      setAttribute(header, "aria-sort", !sorted ? "none" : values.sort.startsWith("-") ? "descending" : "ascending");
+    }
+    if (asked !== this.asked) {
+      this.asked = asked;
+      this.question += 1;
+      this.active = -1;
+      this.measure();
+      this.place(0);
+    } else if (returned) {
+      // A hidden box forgets how far it was scrolled.
+      const { top } = this;
+      this.measure();
+      this.place(top);
+    }
+    if (returned && before.view === "video") this.box.focus({ preventScroll: true });
+    this.pump();
+  }
+
+  hide() {
+    this.shown = false;
+  }
+
+  refresh() {
+    this.pump();
+  }
+
+  stats(stats) {
+    this.latest = stats.revision;
+    this.pump();
+  }
+
+  // ---- where things are
+
+  measure() {
+    if (!this.shown || this.box.clientHeight === 0) return;
+    this.row = parseFloat(getComputedStyle(this.box).getPropertyValue("--row"));
+    this.sight = this.box.clientHeight - this.head.offsetHeight;
+    this.layOut();
+  }
+
+  layOut() {
+    const whole = this.matching * this.row;
+    const ground = Math.min(whole, GROUND_MAX_PX);
+    const height = `${ground}px`;
+    if (this.ground.style.height !== height) this.ground.style.height = height;
+    this.topMax = Math.max(0, whole - this.sight);
+    this.scrollMax = Math.max(0, ground - this.sight);
+    this.ratio = whole > GROUND_MAX_PX ? this.topMax / this.scrollMax : 1;
+    this.top = Math.min(this.top, this.topMax);
+    while (this.pool.length < Math.ceil(this.sight / this.row) + 2 * BEYOND + 2) this.pool.push(this.newRow(this.pool.length));
+    setAttribute(this.box, "aria-rowcount", this.matching + 1);
+    // The bar keeps its place unless the list has changed under it.
+    if (this.ratio === 1) {
+      this.origin = 0;
+    } else if (Math.abs(this.box.scrollTop - this.top / this.ratio) > 1) {
+      return this.place(this.top);
+    }
+    this.draw();
+  }
+
+  // Puts the sight at `top` and the scrollbar where it belongs.
+  place(top) {
+    if (this.row === undefined) return;
+    this.top = Math.max(0, Math.min(top, this.topMax));
+    this.box.scrollTop = this.top / this.ratio;
+    this.scrolled = this.box.scrollTop;
+    if (this.ratio === 1) this.top = this.scrolled;
+    this.origin = this.scrolled - this.top;
+    this.draw();
+  }
+
+  onScroll() {
+    const at = this.box.scrollTop;
+    const moved = at - this.scrolled;
+    if (moved === 0 || !this.shown) return;
+    this.scrolled = at;
+    if (this.ratio === 1) {
+      this.top = at;
+    } else if (at <= 0 || at >= this.scrollMax - 1) {
+      this.top = at <= 0 ? 0 : this.topMax;
+      this.origin = at - this.top;
+    } else if (Math.abs(moved) < 2 * this.sight) {
+      // A wheel or a finger: the rows go by as many px as it moved, whatever the bar stands for.
+      this.top = Math.max(0, Math.min(this.top + moved, this.topMax));
+      this.origin = at - this.top;
+    } else {
+      this.top = at * this.ratio;
+      this.origin = at - this.top;
+    }
+    clearTimeout(this.rest);
+    if (this.ratio !== 1) this.rest = setTimeout(() => Math.abs(this.scrolled - this.top / this.ratio) > 1 && this.place(this.top), REST_MS);
+    this.draw();
+    this.pump();
+  }
+
+  isInSight(index) {
+    return index >= 0 && index * this.row >= this.top - 1 && (index + 1) * this.row <= this.top + this.sight + 1;
+  }
+
+  onKey(event) {
+    if (event.target !== this.box || event.ctrlKey || event.metaKey || event.altKey || this.matching === 0) return;
+    const rows = Math.max(1, Math.floor(this.sight / this.row) - 1);
+    const from = this.active < 0 ? Math.ceil(this.top / this.row) : this.active;
+    const to = { ArrowDown: from + 1, ArrowUp: from - 1, PageDown: from + rows, PageUp: from - rows, Home: 0, End: this.matching - 1 }[event.key];
+    if (event.key === "Enter") {
+      const video = this.video(this.active);
+      if (video) this.state.set({ view: "video", video: video.video_id });
+    } else if (to !== undefined) {
+      event.preventDefault();
+      this.active = Math.max(0, Math.min(to, this.matching - 1));
+      const above = this.active * this.row;
+      if (!this.isInSight(this.active)) this.place(above < this.top ? above : above + this.row - this.sight);
+      this.draw();
+      this.pump();
+    }
+  }
+
+  // ---- what is drawn
+
+  newRow(slot) {
+    const row = element("div", "row");
+    row.id = `video-row-${slot}`;
+    row.setAttribute("role", "row");
+    row.hidden = true;
+    CELLS.forEach((name) => {
+      const cell = element("div", `cell ${name}`);
+      cell.setAttribute("role", "gridcell");
+      if (name === "video_id") {
+        const link = element("a", "id");
+        link.dataset.inside = "";
+        // The grid is one stop of the tab key; Enter opens the row.
+        link.tabIndex = -1;
+        cell.append(link);
+      }
+      row.append(cell);
+    });
+    this.ground.append(row);
+    return row;
+  }
+
+  video(index) {
+    return this.windows.get(Math.floor(index / WINDOW))?.counts[index % WINDOW];
+  }
+
+  draw() {
+    if (this.row === undefined) return;
+    const first = Math.max(0, Math.floor(this.top / this.row) - BEYOND);
+    const end = Math.min(this.matching, Math.ceil((this.top + this.sight) / this.row) + BEYOND, first + this.pool.length);
+    // A row keeps its element while it is in sight, so that nothing under the reader's eye or pointer is moved.
+    for (const [slot, row] of this.pool.entries()) {
+      const index = first + ((slot - (first % this.pool.length) + this.pool.length) % this.pool.length);
+      row.hidden = index >= end;
+      if (index < end) this.fill(row, index);
+    }
+    const shown = this.active >= first && this.active < end && document.activeElement === this.box;
+    if (shown) setAttribute(this.box, "aria-activedescendant", this.pool[this.active % this.pool.length].id);
+    else this.box.removeAttribute("aria-activedescendant");
+    this.describe();
+  }
+
+  fill(row, index) {
+    const move = `translateY(${index * this.row + this.origin}px)`;
+    if (row.style.transform !== move) row.style.transform = move;
+    setAttribute(row, "aria-rowindex", index + 2);
+    row.classList.toggle("active", index === this.active);
+    row.classList.toggle("odd", index % 2 === 1);
+    const video = this.video(index);
+    row.classList.toggle("pending", !video);
+    const same = video !== undefined && row.dataset.video === video.video_id;
+    row.dataset.video = video?.video_id ?? "";
+    const [id, ...numbers] = row.children;
+    const link = id.firstChild;
+    if (setText(link, video?.video_id ?? "…") && video) link.setAttribute("href", this.state.link({ view: "video", video: video.video_id }));
+    if (!video) link.removeAttribute("href");
+    numbers.forEach((cell, at) => {
+      const name = CELLS[at + 1];
+      const changed = setText(cell, video ? TEXT[name](video[name]) : "");
+      if (changed && same && name === "plays") flash(cell);
+    });
+  }
+
+  describe() {
+    const first = Math.floor(this.top / this.row) + 1;
+    const last = Math.min(this.matching, Math.ceil((this.top + this.sight) / this.row));
+    const { search } = this.state.values;
+    const empty = this.known && this.matching === 0;
+    byId("videos-empty").hidden = !empty;
+    setText(byId("videos-empty"), search ? "No video's id starts like that." : "No video has been counted yet.");
+    setText(byId("videos-place"), !this.known ? "" : empty ? "0 videos" : `${count(first)}–${count(last)} of ${count(this.matching)}${search ? " found" : ""}`);
+  }
+
+  // ---- what is asked for
+
+  // The next window that is missing in sight, or older than the newest revision.
+  wanted() {
+    if (this.refused === this.question || this.row === undefined) return undefined;
+    const first = Math.floor(this.top / this.row / WINDOW);
+    const last = Math.floor(Math.max(0, Math.min(this.matching * this.row - 1, this.top + this.sight)) / this.row / WINDOW);
+    const now = performance.now();
+    let old;
+    for (let number = first; number <= Math.max(first, last); number += 1) {
+      const known = this.windows.get(number);
+      if (!known || known.question !== this.question) return number;
+      const due = this.latest >= 0 && known.revision !== this.latest && now - known.loaded > REFRESH_MS;
+      if (due) old ??= number;
+    }
+    return old;
+  }
+
+  // One call at a time, always the one wanted now: what was scrolled past is never asked for.
+  async pump() {
+    if (this.busy || !this.shown || document.hidden) return;
+    this.busy = true;
+    try {
+      for (let number; (number = this.wanted()) !== undefined;) {
+        if (!(await this.load(number))) break;
+      }
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  async load(number) {
+    const { question } = this;
+    const { sort, search } = this.state.values;
+    const query = new URLSearchParams({ sort, search, limit: WINDOW, offset: number * WINDOW });
+    if (!search) query.delete("search");
+    try {
+      this.take(number, question, await fetchJson(`/api/counts?${query}`));
+      return true;
+    } catch (error) {
+      if (question !== this.question) return true;
+      // What was refused is not asked again; what failed is, with the next event.
+      if (error.status === 400) this.refused = question;
+      setText(byId("videos-error"), error.message);
+      byId("videos-error").hidden = false;
+      return false;
+    }
+  }
+
+  take(number, question, { matching, revision, counts }) {
+    if (question !== this.question) return;
+    byId("videos-error").hidden = true;
+    const first = [...this.windows.values()].every((known) => known.question !== question);
+    // The answer to the question before stays on show until this one.
+    if (first) this.windows.clear();
+    this.windows.delete(number);
+    this.windows.set(number, { question, revision, counts, loaded: performance.now() });
+    if (this.windows.size > KEPT) this.windows.delete(this.windows.keys().next().value);
+    this.known = true;
+    if (first && this.state.values.search) setText(byId("videos-said"), `${count(matching)} videos found`);
+    if (matching !== this.matching) {
+      this.matching = matching;
+      this.layOut();
+    } else {
+      this.draw();
+    }
+  }
+}
+
+const flash = (cell) => {
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  cell.animate([{ backgroundColor: "var(--flash)" }, { backgroundColor: "transparent" }], { duration: 800, easing: "ease-out" });
+};
