@@ -15,7 +15,8 @@ use headless_chrome::protocol::cdp::Page::CaptureScreenshotFormatOption;
 use headless_chrome::protocol::cdp::types::Event;
 use headless_chrome::{Browser, LaunchOptions, Tab};
 use parking_lot::Mutex;
-use playcounts::dashboard::{Dashboard, QueueDepth};
+use playcounts::broker::{Broker, BrokerConfig};
+use playcounts::dashboard::{Dashboard, QueueDepth, WatchedQueue};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -408,7 +409,22 @@ fn axe() -> Option<String> {
 fn page_is_accessible_in_every_view() {
     let Some(browser) = launch() else { return };
     let Some(axe) = axe() else { return };
-    let running = running();
+    let broker = BrokerConfig {
+        tcp_address: "127.0.0.1:0".to_owned(),
+        http_address: Some("127.0.0.1:0".to_owned()),
+        ..BrokerConfig::default()
+    };
+    let broker = Broker::start(broker).unwrap();
+    let nsqd = broker.http_addr().unwrap().to_string();
+    let (topic, channel) = ("plays".parse().unwrap(), "processor".parse().unwrap());
+    let admin = nsq_protocol::Admin::new(&nsqd);
+    admin.create_topic(&topic).unwrap();
+    admin.create_channel(&topic, &channel).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let mut config = config(&data);
+    config.queue = Some(Box::new(|| Ok(QueueDepth { depth: 1234, in_flight: 5, deferred: 0 })));
+    config.watched = Some(WatchedQueue { nsqds: vec![nsqd], topic, channel });
+    let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
     let counts: Vec<_> =
         (1..=20).map(|first| (video(first), u64::from(first).pow(3) * 17)).collect();
     running.tell(1, &counts);
@@ -433,7 +449,7 @@ fn page_is_accessible_in_every_view() {
         (
             "queue",
             "/?view=queue".to_owned(),
-            "document.querySelectorAll('.findings li').length > 0",
+            "document.querySelectorAll('#queue tbody tr').length >= 3",
         ),
         ("help", "/?view=help".to_owned(), "!document.querySelector('#view-help').hidden"),
     ];
@@ -487,4 +503,70 @@ fn page_is_accessible_in_every_view() {
         }
     }
     assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+/// Pictures of a running dashboard, for `docs/`, and how long its page takes.
+#[test]
+#[ignore = "for a running dashboard: URL=http://127.0.0.1:8000 cargo test --test it -- --ignored --nocapture page::pictures"]
+#[allow(clippy::print_stdout, reason = "it is what it is for")]
+fn pictures() {
+    let Some(browser) = launch() else { return };
+    let url = std::env::var("URL").unwrap();
+    let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let (tab, complaints) = open(&browser, &url);
+    wait_for(&tab, &text("#live-text"), "live");
+    let first = read(
+        &tab,
+        "(() => { const ask = new XMLHttpRequest(); ask.open('GET', '/api/counts?limit=1', false); ask.send(); return JSON.parse(ask.responseText).counts[0].video_id; })()",
+    );
+    let views = [
+        ("overview", "/".to_owned(), "document.querySelectorAll('#top-rows tr').length === 10"),
+        (
+            "videos",
+            "/?view=videos".to_owned(),
+            "document.querySelectorAll('#videos-rows .row:not([hidden]):not(.pending)').length > 5",
+        ),
+        (
+            "video",
+            format!("/?view=video&video={}", first.as_str().unwrap()),
+            "document.querySelector('#heat-text').textContent.startsWith('Most plays: ')",
+        ),
+        (
+            "queue",
+            "/?view=queue".to_owned(),
+            "document.querySelectorAll('#queue tbody tr').length >= 3",
+        ),
+    ];
+    let when = |ready: &str| {
+        let wait = format!(
+            "new Promise((done) => {{ const look = () => requestAnimationFrame(() => ({ready}) ? done(performance.now()) : look()); look(); }})"
+        );
+        tab.evaluate(&wait, true).unwrap().value.unwrap().as_f64().unwrap()
+    };
+    for (view, path, ready) in &views {
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            tab.navigate_to(&format!("{url}{path}")).unwrap().wait_until_navigated().unwrap();
+            times.push(when(ready));
+        }
+        times.sort_unstable_by(f64::total_cmp);
+        println!(
+            "{view}: shown {:.0} ms after the navigation began (median of 5; longest {:.0})",
+            times[2], times[4]
+        );
+        wait_for(&tab, &text("#live-text"), "live");
+        let picture =
+            tab.capture_screenshot(CaptureScreenshotFormatOption::Png, None, None, true).unwrap();
+        std::fs::write(docs.join(format!("{view}.png")), picture).unwrap();
+    }
+    let lags = "new Promise((done) => { const lags = []; const events = new EventSource('/events'); \
+        events.addEventListener('stats', (event) => requestAnimationFrame(() => requestAnimationFrame(() => { \
+            lags.push(Date.now() - JSON.parse(event.data).stats.time); \
+            if (lags.length === 40) { events.close(); done(lags.slice(1).sort((a, b) => a - b).join(' ')); } }))); })";
+    tab.navigate_to(&url).unwrap().wait_until_navigated().unwrap();
+    let found = tab.evaluate(lags, true).unwrap().value.unwrap();
+    println!("event made to two frames later, ms: {}", found.as_str().unwrap());
+    let texts = complaints.texts.lock();
+    // A stream that is left by the next page is no complaint.
+    assert!(texts.iter().all(|text| text.contains("EventSource")), "{texts:?}");
 }

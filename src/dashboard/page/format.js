@@ -57,7 +57,10 @@ export const moment = (ms) => {
   return at.toDateString() === new Date().toDateString() ? clock.format(at) : date.format(at);
 };
 
-export const dateTime = (ms) => `${shortDate.format(ms)}, ${minute.format(ms)}`;
+export const dateTime = (ms) => {
+  const thisYear = new Date(ms).getFullYear() === new Date().getFullYear();
+  return `${(thisYear ? shortDate : date).format(ms)}, ${minute.format(ms)}`;
+};
 export const dayUtc = (ms) => dateUtc.format(ms);
 
 // The label of a tick at `ms` where ticks are `step` seconds apart.

@@ -33,7 +33,7 @@ class Grid {
       head.append(cell);
     }
     this.body = this.table.createTBody();
-    this.box = element("div", "wide");
+    this.box = element("div", "sideways");
     this.box.tabIndex = 0;
     this.box.setAttribute("role", "region");
     this.box.setAttribute("aria-label", caption);
@@ -65,7 +65,7 @@ class Grid {
 
 const CHANNEL_COLUMNS = [
   ["Topic / channel"], ["Waiting", true], ["In flight", true], ["Deferred", true], ["Requeued", true],
-  ["Timed out", true], ["In, a second", true], ["Out, a second", true], ["Consumers", true], ["State"], [""],
+  ["Timed out", true], ["In, a second", true], ["Out, a second", true], ["Consumers", true], ["State"], ["Action"],
 ];
 const CONSUMER_COLUMNS = [
   ["Consumer"], ["Channel"], ["Program"], ["RDY", true], ["In flight", true], ["Finished", true], ["Requeued", true], ["State"],
@@ -100,9 +100,9 @@ class Nsqd {
     for (const topic of nsqd.topics ?? []) {
       const touch = (channel) => () => {
         const name = channel ? `${topic.topic_name}/${channel}` : topic.topic_name;
-        const button = element("button", "", "Actions");
+        const button = element("button", "", "Choose");
         button.type = "button";
-        button.setAttribute("aria-label", `Actions for ${name}`);
+        button.setAttribute("aria-label", `Choose an action for ${name}`);
         button.addEventListener("click", () => this.onTouch({ nsqd: nsqd.address, topic: topic.topic_name, channel, name }));
         return button;
       };
