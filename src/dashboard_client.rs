@@ -1,10 +1,14 @@
 //! Calls to a running dashboard over HTTP. Blocks the calling thread, at most 10 s a call.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use ureq::http::Response;
+use ureq::config::Config;
+use ureq::http::{Response, Uri};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 use uuid::Uuid;
 
@@ -22,6 +26,30 @@ struct Written {
     dashboard: Option<Uuid>,
 }
 
+/// Takes an address for what it is. For a name, ureq's resolver starts a thread, and each call is a new connection.
+#[derive(Debug)]
+struct AddressFirst(DefaultResolver);
+
+impl Resolver for AddressFirst {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let text = uri
+            .scheme()
+            .zip(uri.authority())
+            .and_then(|(scheme, authority)| DefaultResolver::host_and_port(scheme, authority));
+        let Some(address) = text.and_then(|text| text.parse::<SocketAddr>().ok()) else {
+            return self.0.resolve(uri, config, timeout);
+        };
+        let mut found = self.empty();
+        found.push(address);
+        Ok(found)
+    }
+}
+
 /// A dashboard, by its URL.
 #[derive(Debug)]
 pub struct DashboardClient {
@@ -33,13 +61,14 @@ pub struct DashboardClient {
 impl DashboardClient {
     /// The dashboard at `http://host:port`, and its token for writes. Nothing is asked of it yet.
     pub fn new(url: &str, token: Option<String>) -> Self {
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
             // A dashboard on this machine is not behind the proxy that $HTTP_PROXY names.
             .proxy(None)
-            .build()
-            .new_agent();
+            .build();
+        let resolver = AddressFirst(DefaultResolver::default());
+        let agent = Agent::with_parts(config, DefaultConnector::default(), resolver);
         Self { agent, url: url.trim_end_matches('/').to_owned(), token }
     }
 

@@ -230,11 +230,11 @@ export const mount = (root, { fetchJson, writeToken }) => {
   const known = new Map();
   const showFindings = (list) => {
     while (findings.children.length > list.length) findings.lastElementChild.remove();
-    list.forEach(({ severity, text, way_out: wayOut }, index) => {
+    list.forEach(({ code, severity, text, way_out: wayOut }, index) => {
       const item = findings.children[index] ?? findings.appendChild(element("li"));
       if (!item.firstElementChild) item.append(element("strong"), " ", element("span"), " ", element("span", "way-out"));
       if (item.dataset.severity !== severity) item.dataset.severity = severity;
-      setText(item.children[0], { error: "Stopped:", warning: "Look:" }[severity] ?? "Well:");
+      setText(item.children[0], { error: "Stopped:", warning: "Look:" }[severity] ?? (code === "well" ? "Well:" : "Note:"));
       setText(item.children[1], text);
       setText(item.children[2], wayOut);
     });
