@@ -17,6 +17,9 @@ use crate::api::ConfirmedAnswer;
 /// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a connection is kept for the next call.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
 /// The most of the dashboard's error that is quoted, in characters.
 const MAX_QUOTE: usize = 200;
 
@@ -66,6 +69,8 @@ impl DashboardClient {
             .http_status_as_error(false)
             // A dashboard on this machine is not behind the proxy that $HTTP_PROXY names.
             .proxy(None)
+            // Sooner than the dashboard, which waits 15 s for the next request.
+            .max_idle_age(IDLE_MAX)
             .build();
         let resolver = AddressFirst(DefaultResolver::default());
         let agent = Agent::with_parts(config, DefaultConnector::default(), resolver);
@@ -85,7 +90,8 @@ impl DashboardClient {
         let mut request = self
             .agent
             .post(format!("{}{path}", self.url))
-            .header("Content-Type", "application/json");
+            .header("Content-Type", "application/json")
+            .header("Connection", "keep-alive");
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }

@@ -1,5 +1,5 @@
 //! The listening socket: accepts, caps connections, reads one whole vetted request from each, has it
-//! answered, and closes. Says nothing of routes.
+//! answered, and closes; or reads the next, from a client that posts. Says nothing of routes.
 //!
 //! `<name>-accept` accepts and owns one `<name>-conn` thread for each connection; both are joined by
 //! [`Server::shutdown`].
@@ -65,6 +65,8 @@ pub struct Limits {
     pub head_wait: Duration,
     /// For the body, on top of its length at the slowest rate of 16 KiB/s; 5 s.
     pub body_grace: Duration,
+    /// From an answer to the first byte of the next request, where the connection stays open; 15 s.
+    pub next_wait: Duration,
 }
 
 /// How a server is set up.
@@ -87,8 +89,11 @@ pub struct ServerConfig {
 impl ServerConfig {
     /// The defaults for `address`.
     pub fn new(address: impl Into<String>, name: &'static str) -> Self {
-        let limits =
-            Limits { head_wait: Duration::from_secs(5), body_grace: Duration::from_secs(5) };
+        let limits = Limits {
+            head_wait: Duration::from_secs(5),
+            body_grace: Duration::from_secs(5),
+            next_wait: Duration::from_secs(15),
+        };
         Self {
             address: address.into(),
             name,
@@ -122,6 +127,7 @@ struct Shared {
     // Every connection that a thread is at, to wake it when the server stops.
     open: Mutex<HashMap<u64, Arc<TcpStream>>>,
     body_bytes: AtomicUsize,
+    stopped: StopToken,
 }
 
 impl Server {
@@ -135,19 +141,20 @@ impl Server {
         let local_addr = listener.local_addr()?;
         let backend = Backend::start(config.name, config.workers.max(1), Arc::clone(&routes))?;
         let name = config.name;
+        let (stop, stopped) = stop_pair();
         let shared = Arc::new(Shared {
             config,
             routes,
             backend,
             open: Mutex::default(),
             body_bytes: AtomicUsize::new(0),
+            stopped,
         });
-        let (stop, stopped) = stop_pair();
         let (busy, idle) = bounded(0);
         let accept = {
             let (shared, listener) = (Arc::clone(&shared), Arc::clone(&listener));
             OwnedThread::spawn(&format!("{name}-accept"), move || {
-                accept_all(&shared, &listener, &stopped, &busy)
+                accept_all(&shared, &listener, &busy)
             })?
         };
         Ok(Self { local_addr, shared, running: Some(Running { stop, listener, accept, idle }) })
@@ -230,14 +237,13 @@ fn reachable(mut bound: SocketAddr) -> SocketAddr {
 fn accept_all(
     shared: &Arc<Shared>,
     listener: &TcpListener,
-    stop: &StopToken,
     busy: &Sender<Never>,
 ) -> Vec<OwnedThread<()>> {
     let mut threads: Vec<OwnedThread<()>> = Vec::new();
     let mut failing = false;
     for id in 0.. {
         let accepted = listener.accept();
-        if stop.is_stopped() {
+        if shared.stopped.is_stopped() {
             break;
         }
         // Dropping the finished ones joins them.
@@ -250,7 +256,7 @@ fn accept_all(
                     log::warn!("{}: cannot accept a connection: {error}", shared.config.name);
                 }
                 failing = true;
-                if stop.wait(ACCEPT_PAUSE) {
+                if shared.stopped.wait(ACCEPT_PAUSE) {
                     break;
                 }
                 continue;
@@ -318,23 +324,41 @@ fn serve(shared: &Shared, socket: &Arc<TcpStream>, peer: SocketAddr) -> io::Resu
     // Best effort: it only makes answers quicker.
     let _ = socket.set_nodelay(true);
     let mut reader = Reader { socket, bytes: Vec::new() };
-    let (answer, complete) = match take_request(shared, &mut reader, peer)? {
-        Taken::Nothing => return Ok(()),
+    while serve_one(shared, &mut reader, peer)? {
+        let deadline = Instant::now() + shared.config.limits.next_wait;
+        if reader.bytes.is_empty() && !matches!(reader.read(deadline, HEAD_MAX)?, Some(1..)) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a request and answers it; whether the connection stays open for the next.
+fn serve_one(shared: &Shared, reader: &mut Reader<'_>, peer: SocketAddr) -> io::Result<bool> {
+    let socket = reader.socket;
+    let (answer, complete) = match take_request(shared, reader, peer)? {
+        Taken::Nothing => return Ok(false),
         Taken::Request(head, body, _share) => {
             if head.request.method == "GET"
                 && let Some(hub) = shared.routes.stream(&head.request)
             {
                 if hub.join(Arc::clone(socket), head.request.header("last-event-id")) {
-                    return Ok(());
+                    return Ok(false);
                 }
                 let full = shared.routes.refuse(503, "too many event streams; try again");
                 (on_the_wire(&full.with_header("Retry-After", "5")), true)
             } else if head.request.method == "GET"
                 && let Some(download) = shared.routes.download(&head.request)
             {
-                return send_pieces(socket, download, head.takes_chunks);
+                send_pieces(socket, download, head.takes_chunks)?;
+                return Ok(false);
             } else {
-                (answer(shared, &head, &body), true)
+                let (answer, keeps_alive) = answer(shared, &head, &body);
+                if keeps_alive {
+                    write_all(socket, &answer, Instant::now() + WRITE_TOTAL)?;
+                    return Ok(true);
+                }
+                (answer, true)
             }
         }
         Taken::Refused(refusal) => {
@@ -346,7 +370,7 @@ fn serve(shared: &Shared, socket: &Arc<TcpStream>, peer: SocketAddr) -> io::Resu
     if !complete || reader.has_more() {
         reader.linger();
     }
-    Ok(())
+    Ok(false)
 }
 
 enum Taken<'a> {
@@ -466,7 +490,7 @@ fn take_request<'a>(
 
 /// A connection's reading side and what has been read ahead.
 struct Reader<'a> {
-    socket: &'a TcpStream,
+    socket: &'a Arc<TcpStream>,
     bytes: Vec<u8>,
 }
 
@@ -481,7 +505,7 @@ impl Reader<'_> {
                 return Ok(None);
             }
             self.socket.set_read_timeout(Some(left))?;
-            match (&*self.socket).read(&mut chunk[..most]) {
+            match (&**self.socket).read(&mut chunk[..most]) {
                 Ok(count) => {
                     self.bytes.extend_from_slice(&chunk[..count]);
                     return Ok(Some(count));
@@ -519,13 +543,21 @@ impl Reader<'_> {
     }
 }
 
-/// Has the backend answer, and adds what tiny_http cannot be made to send.
-fn answer(shared: &Shared, head: &Head, body: &[u8]) -> Vec<u8> {
+/// Has the backend answer, and adds what tiny_http cannot be made to send; whether it says that the connection stays
+/// open. Only who may write is worth a thread that waits for more.
+fn answer(shared: &Shared, head: &Head, body: &[u8]) -> (Vec<u8>, bool) {
     let failed = match shared.backend.answer(&head::serialise(head, body)) {
         Ok(answer) => match answer.windows(2).position(|pair| pair == b"\r\n") {
             Some(end) => {
                 let (status_line, rest) = answer.split_at(end + 2);
-                return [status_line, b"Connection: close\r\n", rest].concat();
+                let is_success = status_line.starts_with(b"HTTP/1.1 2");
+                let keeps_alive = head.keeps_alive && is_success && !shared.stopped.is_stopped();
+                let connection: &[u8] = if keeps_alive {
+                    b"Connection: keep-alive\r\n"
+                } else {
+                    b"Connection: close\r\n"
+                };
+                return ([status_line, connection, rest].concat(), keeps_alive);
             }
             None => shared.routes.refuse(500, "internal error"),
         },
@@ -535,7 +567,7 @@ fn answer(shared: &Shared, head: &Head, body: &[u8]) -> Vec<u8> {
             shared.routes.refuse(503, "the server is out of resources; try again")
         }
     };
-    on_the_wire(&failed.with_header("Retry-After", "1"))
+    (on_the_wire(&failed.with_header("Retry-After", "1")), false)
 }
 
 /// An answer that the front gives by itself.

@@ -59,6 +59,8 @@ pub(super) struct Head {
     pub(super) expects_continue: bool,
     /// HTTP/1.1: an answer may come in chunks.
     pub(super) takes_chunks: bool,
+    /// A POST that says `Connection: keep-alive`: more of them are to come.
+    pub(super) keeps_alive: bool,
 }
 
 /// Finds the end of the head in `bytes`, of which the first `seen` are known not to hold it.
@@ -120,6 +122,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
     let mut headers = Vec::new();
     let mut content_length = None;
     let mut expects_continue = false;
+    let mut keeps_alive = false;
     let mut hosts = 0;
     for line in parsed.headers.iter() {
         let name = line.name.to_ascii_lowercase();
@@ -150,6 +153,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
                 return Err(Refusal { status: 417, reason: "only Expect: 100-continue is known" });
             }
             "host" => hosts += 1,
+            "connection" => {
+                keeps_alive = method == "POST" && value.eq_ignore_ascii_case("keep-alive")
+            }
             _ => {}
         }
         headers.push((name, value.to_owned()));
@@ -164,6 +170,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         content_length: content_length.unwrap_or(0),
         expects_continue,
         takes_chunks: version == 1,
+        keeps_alive: keeps_alive && version == 1,
     })
 }
 

@@ -1,16 +1,19 @@
-//! The ledger thread: commits what the workers have decoded, and only then counts it in the map and finishes the
-//! messages.
+//! The commit: what the workers have decoded goes into the ledger, and only then is it counted in the map, and only then
+//! are the messages finished.
 //!
-//! All that waits goes into one commit, so that a commit that takes long makes the next one larger, and a single
-//! message is committed at once.
+//! One thread at a time commits: a worker that finds nobody at it, for all whose batches wait. So a single message is
+//! committed at once and without waking another thread, and a commit that takes long makes the next one larger.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Instant;
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nsq_protocol::thread::StopToken;
 use parking_lot::Mutex;
 
+use super::publish::Wake;
 use super::stats::Stats;
 use super::worker::Decoded;
 use crate::counts::ShardedCounts;
@@ -20,60 +23,101 @@ use crate::ledger::{Arrivals, Committed, Ledger};
 /// Messages in one commit, at most; and one batch more.
 const GROUP_MAX: usize = 10_000;
 
+/// Batches that wait for the one who commits. Full: the workers wait, then the consumer's connections, and RDY falls.
+const WAITING_MAX: usize = 64;
+
 /// The ledger, as the threads share it. The lock is held for a commit: what one may see is always durable.
 pub(super) type SharedLedger = Arc<Mutex<Box<dyn Ledger>>>;
 
 pub(super) struct Committer {
-    pub(super) inbox: Receiver<Decoded>,
-    pub(super) ledger: SharedLedger,
-    pub(super) counts: Arc<ShardedCounts>,
-    pub(super) stats: Arc<Stats>,
-    /// Wakes the publisher when something is to be told; has room for one.
-    pub(super) wake: Sender<()>,
+    waiting: (Sender<Decoded>, Receiver<Decoded>),
+    /// Held by who commits: whoever finds it taken leaves the batch to the holder.
+    turn: Mutex<()>,
+    ledger: SharedLedger,
+    counts: Arc<ShardedCounts>,
+    stats: Arc<Stats>,
+    wake: Wake,
+    has_failed: AtomicBool,
     /// Says that nothing is counted any more; has room for one.
-    pub(super) failed: Sender<()>,
+    failed: Sender<()>,
 }
 
 impl Committer {
-    /// Runs until the last worker is gone. After a failure it finishes nothing: every batch goes back to nsqd.
-    pub(super) fn run(mut self) {
-        if let Err(error) = self.commit_all() {
-            let reason = format!("{error:#}");
-            log::error!("nothing is counted any more: {reason}");
-            self.stats.fail(&reason);
-            // Room for one, and this is said once.
-            let _ = self.failed.try_send(());
-            // Each is dropped, which gives its messages back.
-            self.inbox.iter().for_each(drop);
-        }
+    pub(super) fn new(
+        ledger: SharedLedger,
+        counts: Arc<ShardedCounts>,
+        stats: Arc<Stats>,
+        wake: Wake,
+        failed: Sender<()>,
+    ) -> Self {
+        let (waiting, turn) = (bounded(WAITING_MAX), Mutex::new(()));
+        let has_failed = AtomicBool::new(false);
+        Self { waiting, turn, ledger, counts, stats, wake, has_failed, failed }
     }
 
-    fn commit_all(&mut self) -> Result<()> {
-        let mut tidy_at = Instant::now();
+    /// Commits a batch, or leaves it to the thread that is committing. After a failure it finishes nothing: every batch
+    /// goes back to nsqd.
+    pub(super) fn put(&self, decoded: Decoded) {
+        // Cannot fail, both ends are held here; and if it must wait, somebody is taking what waits.
+        let _ = self.waiting.0.send(decoded);
+        self.commit_waiting();
+    }
+
+    fn commit_waiting(&self) {
         loop {
-            let idle = match self.inbox.recv_deadline(tidy_at) {
-                Ok(first) => {
-                    self.commit(first)?;
-                    false
+            // Who has put a batch there and finds the turn taken, and who gives the turn back and finds no batch, must
+            // not both miss the other: each writes, then reads what the other wrote.
+            fence(Ordering::SeqCst);
+            if self.waiting.1.is_empty() {
+                return;
+            }
+            let Some(_turn) = self.turn.try_lock() else { return };
+            while let Ok(first) = self.waiting.1.try_recv() {
+                // Otherwise it is dropped, which gives its messages back.
+                if !self.has_failed.load(Ordering::Relaxed)
+                    && let Err(error) = self.commit(first)
+                {
+                    self.fail(&error);
                 }
-                Err(RecvTimeoutError::Timeout) => true,
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            };
-            let now = Instant::now();
-            if idle || now >= tidy_at {
-                tidy_at = self.ledger.lock().tidy(now, idle)?;
             }
         }
     }
 
+    /// Sweeps the ledger when it is time, until stopped.
+    pub(super) fn tidy(&self, stop: &StopToken) {
+        let mut tidy_at = Instant::now();
+        while !stop.wait_until(tidy_at) {
+            let turn = self.turn.try_lock();
+            let is_idle = turn.is_some() && self.waiting.1.is_empty();
+            let tidied = self.ledger.lock().tidy(Instant::now(), is_idle);
+            drop(turn);
+            match tidied {
+                Ok(next) => tidy_at = next,
+                Err(error) => return self.fail(&error),
+            }
+            self.commit_waiting();
+        }
+    }
+
+    fn fail(&self, error: &anyhow::Error) {
+        if self.has_failed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let reason = format!("{error:#}");
+        log::error!("nothing is counted any more: {reason}");
+        self.stats.fail(&reason);
+        // Room for one, and this is said once.
+        let _ = self.failed.try_send(());
+    }
+
     /// Commits a batch and those that wait behind it.
-    fn commit(&mut self, first: Decoded) -> Result<()> {
+    fn commit(&self, first: Decoded) -> Result<()> {
         let received_at = first.received_at;
         let mut messages = first.batch.len();
         let mut batches = vec![first.batch];
         let mut arrivals = vec![first.arrivals];
         while messages < GROUP_MAX
-            && let Ok(next) = self.inbox.try_recv()
+            && let Ok(next) = self.waiting.1.try_recv()
         {
             messages += next.batch.len();
             batches.push(next.batch);
@@ -94,13 +138,13 @@ impl Committer {
 
     /// Makes what is committed visible.
     fn show(&self, committed: &Committed) {
+        let mut is_due = false;
         for growth in &committed.grown {
             let last_played_at = (growth.last_played_at > 0).then_some(growth.last_played_at);
-            self.counts.add(growth.video_id, growth.plays, last_played_at);
+            is_due |= self.counts.add(growth.video_id, growth.plays, last_played_at);
         }
         if !committed.grown.is_empty() {
-            // A full channel says it already.
-            let _ = self.wake.try_send(());
+            self.wake.counted(is_due);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The processor: consumer → workers → ledger → sharded map → publisher.
 //!
-//! Threads: the consumer's own, `worker-0` … that decode, `ledger` that commits, counts and finishes the messages, and
-//! `publisher`, the timer thread that tells the dashboard what changed. A message is finished once what it brought is
+//! Threads: the consumer's own, `worker-0` … that decode and, one at a time, commit, count and finish the messages,
+//! `ledger` that sweeps the ledger's records into its tables, and `publisher`, the timer thread that tells the dashboard
+//! what changed. A message is finished once what it brought is
 //! durable; the map holds committed counts only, and only they are published.
 
 mod commit;
@@ -26,13 +27,9 @@ use crate::dashboard_client::DashboardClient;
 use crate::data_dir::Lock;
 use crate::ledger::{Counters, Ledger};
 use commit::{Committer, SharedLedger};
-use publish::{PublishReport, Publisher};
+use publish::{PublishReport, Publisher, wake_pair};
 pub use stats::Progress;
 use stats::Stats;
-
-/// Batches that wait for the ledger, beyond those that the workers hold. Full: the workers wait, then the consumer's
-/// connections, and RDY falls.
-const DECODED_MAX: usize = 64;
 
 /// What to process, and where the counts go.
 pub struct ProcessorConfig {
@@ -84,7 +81,8 @@ pub struct Processor {
     // The order of the fields is the order in which a drop ends them; each must end before the next is joined.
     consumer: Consumer,
     workers: Vec<OwnedThread<()>>,
-    committer: OwnedThread<()>,
+    stop_tidier: StopSource,
+    tidier: OwnedThread<()>,
     stop_publisher: StopSource,
     publisher: OwnedThread<PublishReport>,
     ledger: SharedLedger,
@@ -107,8 +105,7 @@ impl Processor {
         let (reached_tx, reached) = bounded(1);
         let (failed_tx, failed) = bounded(1);
         let stats = Arc::new(Stats::new(ledger.counters(), config.target, reached_tx));
-        // One slot is all it takes: "something became due" need not be said twice.
-        let (wake_tx, wake) = bounded(1);
+        let (wake, woken) = wake_pair();
         let (stop_publisher, stop) = stop_pair();
         let (processor, version) = (ledger.processor(), ledger.first_version());
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
@@ -120,28 +117,30 @@ impl Processor {
             ledger: ledger.clone(),
             counts: counts.clone(),
             stats: stats.clone(),
-            wake,
+            woken,
             stop,
         });
-        let (decoded_tx, decoded) = bounded(DECODED_MAX);
-        let committer = Committer {
-            inbox: decoded,
-            ledger: ledger.clone(),
-            counts: counts.clone(),
-            stats: stats.clone(),
-            wake: wake_tx,
-            failed: failed_tx,
-        };
+        let committer = Arc::new(Committer::new(
+            ledger.clone(),
+            counts.clone(),
+            stats.clone(),
+            wake,
+            failed_tx,
+        ));
         let consumer = Consumer::start(config.consumer)?;
         let publisher = OwnedThread::spawn("publisher", move || publisher.run())
             .context("cannot start the publisher thread")?;
-        let committer = OwnedThread::spawn("ledger", move || committer.run())
-            .context("cannot start the ledger thread")?;
+        let (stop_tidier, stop) = stop_pair();
+        let tidier = {
+            let committer = committer.clone();
+            OwnedThread::spawn("ledger", move || committer.tidy(&stop))
+                .context("cannot start the ledger thread")?
+        };
         let mut workers = Vec::new();
         for index in 0..config.threads.get() {
-            let (batches, decoded) = (consumer.batches(), decoded_tx.clone());
+            let (batches, committer) = (consumer.batches(), committer.clone());
             let worker = OwnedThread::spawn(&format!("worker-{index}"), move || {
-                worker::run(&batches, &decoded)
+                worker::run(&batches, &committer)
             })
             .context("cannot start a worker thread")?;
             workers.push(worker);
@@ -149,7 +148,8 @@ impl Processor {
         Ok(Self {
             consumer,
             workers,
-            committer,
+            stop_tidier,
+            tidier,
             stop_publisher,
             publisher,
             ledger,
@@ -187,13 +187,14 @@ impl Processor {
         move |producer| ledger.lock().confirmed(producer)
     }
 
-    /// Stops in order: the consumer takes no more and answers what it holds, the workers decode it, the ledger
-    /// commits it, the publisher sends the last batches. Returns every video's plays with the report.
+    /// Stops in order: the consumer takes no more and answers what it holds, the workers decode and commit it, the
+    /// publisher sends the last batches. Returns every video's plays with the report.
     pub fn stop(self) -> (ProcessorReport, Vec<(Uuid, u64)>) {
         let Self {
             consumer,
             workers,
-            committer,
+            stop_tidier,
+            tidier,
             publisher,
             stop_publisher,
             ledger,
@@ -203,10 +204,11 @@ impl Processor {
             failed: _,
             _lock,
         } = self;
-        // 1. CLS; what is in flight still reaches the workers, which end with the last batch, and then the ledger.
+        // 1. CLS; what is in flight still reaches the workers, which end when the last batch is committed.
         consumer.stop();
         workers.into_iter().for_each(OwnedThread::join);
-        committer.join();
+        drop(stop_tidier);
+        tidier.join();
         drop(consumer);
         // 2. All is counted: the last batches.
         drop(stop_publisher);

@@ -1,10 +1,11 @@
 //! The publisher: the timer thread that tells the dashboard which counts changed, by the rules of `batch`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, at, select};
+use crossbeam_channel::{Receiver, Sender, at, bounded, select};
 use nsq_protocol::thread::StopToken;
 use uuid::Uuid;
 
@@ -31,6 +32,38 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// How long the last batches are tried for at the end, while the dashboard is away.
 const LAST_TRIES: Duration = Duration::from_secs(10);
 
+/// Wakes the publisher, which costs more than a small commit, where it has something to do.
+pub(super) struct Wake {
+    /// Room for one: what is said once is known.
+    sender: Sender<()>,
+    to_confirm: Arc<AtomicBool>,
+}
+
+/// The publisher's end of a [`Wake`].
+pub(super) struct Woken {
+    receiver: Receiver<()>,
+    /// The publisher knows that there are plays to confirm.
+    to_confirm: Arc<AtomicBool>,
+}
+
+/// A [`Wake`] and the publisher's end of it.
+pub(super) fn wake_pair() -> (Wake, Woken) {
+    let (sender, receiver) = bounded(1);
+    let to_confirm = Arc::new(AtomicBool::new(false));
+    (Wake { sender, to_confirm: to_confirm.clone() }, Woken { receiver, to_confirm })
+}
+
+impl Wake {
+    /// Plays are committed; whether a video became due by it.
+    pub(super) fn counted(&self, is_due: bool) {
+        let is_known = self.to_confirm.swap(true, Ordering::SeqCst);
+        if is_due || !is_known {
+            // A full channel says it already.
+            let _ = self.sender.try_send(());
+        }
+    }
+}
+
 pub(super) struct PublisherConfig {
     pub(super) processor: Uuid,
     /// The version of the first message.
@@ -40,8 +73,8 @@ pub(super) struct PublisherConfig {
     pub(super) ledger: SharedLedger,
     pub(super) counts: Arc<ShardedCounts>,
     pub(super) stats: Arc<Stats>,
-    /// Gets a message when something was counted.
-    pub(super) wake: Receiver<()>,
+    /// Says when there is something to tell.
+    pub(super) woken: Woken,
     /// Stops when all is counted: what changed is published then.
     pub(super) stop: StopToken,
 }
@@ -106,7 +139,7 @@ impl Publisher {
                 Some(pause) => self.config.stop.wait(pause),
                 None => select! {
                     recv(self.config.stop.channel()) -> _ => true,
-                    recv(self.config.wake) -> _ => {
+                    recv(self.config.woken.receiver) -> _ => {
                         self.to_confirm = true;
                         false
                     }
@@ -165,6 +198,8 @@ impl Publisher {
     /// Tells which producers' plays are counted.
     fn confirm(&mut self) -> Result<()> {
         self.confirmed_at = Instant::now();
+        // What is committed from here on says so again; what was, is taken below.
+        self.config.woken.to_confirm.store(false, Ordering::SeqCst);
         loop {
             let producers = self.config.ledger.lock().take_untold(CONFIRMED_PRODUCERS_MAX);
             if producers.is_empty() {

@@ -1,10 +1,10 @@
-//! A worker thread: takes batches of messages and decodes the plays, for the ledger thread to count.
+//! A worker thread: takes batches of messages, decodes the plays and has them committed.
 
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
 use nsq_protocol::{Batch, Batches};
 
+use super::commit::Committer;
 use crate::failpoint;
 use crate::hash::fnv1a;
 use crate::ledger::{Arrivals, DeadLetter};
@@ -17,15 +17,13 @@ pub(super) struct Decoded {
     pub(super) received_at: Instant,
 }
 
-/// Decodes until the consumer has stopped, or the ledger thread is gone.
-pub(super) fn run(batches: &Batches, decoded: &Sender<Decoded>) {
+/// Works until the consumer has stopped.
+pub(super) fn run(batches: &Batches, committer: &Committer) {
     while let Some(batch) = batches.recv() {
         let received_at = Instant::now();
         failpoint::hit("worker-after-receive");
         let arrivals = decode(&batch);
-        if decoded.send(Decoded { batch, arrivals, received_at }).is_err() {
-            return;
-        }
+        committer.put(Decoded { batch, arrivals, received_at });
     }
 }
 

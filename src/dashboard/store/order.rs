@@ -1,7 +1,8 @@
 //! Videos in the order of one column, where the n-th place and the place of a video are found at once (pure).
 //!
 //! A list of sorted chunks: places are found by two binary searches, and moved within one chunk. At a million
-//! videos there are some 2,700 chunks, whose lengths are summed for a rank: a few µs.
+//! videos there are some 2,700 chunks, whose lengths are summed for a rank: a few µs. Where each chunk begins stands
+//! beside the others, so that the first search meets no cache miss for each step.
 
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ pub(super) type Place = (i64, Uuid);
 pub(super) struct Order {
     // Ascending, none empty.
     chunks: Vec<Vec<Place>>,
+    // For each chunk a place that is not above its first one, and above all of the chunk before.
+    starts: Vec<Place>,
     len: usize,
 }
 
@@ -25,7 +28,9 @@ impl Order {
         places.sort_unstable();
         let len = places.len();
         // Not full, so that the first inserts do not split every chunk.
-        Self { chunks: places.chunks(CHUNK * 3 / 4).map(<[_]>::to_vec).collect(), len }
+        let chunks: Vec<_> = places.chunks(CHUNK * 3 / 4).map(<[_]>::to_vec).collect();
+        let starts = chunks.iter().map(|chunk| chunk[0]).collect();
+        Self { chunks, starts, len }
     }
 
     /// How many there are.
@@ -35,7 +40,7 @@ impl Order {
 
     /// The chunk where `place` is, or belongs.
     fn chunk(&self, place: &Place) -> usize {
-        self.chunks.partition_point(|chunk| chunk[0] <= *place).saturating_sub(1)
+        self.starts.partition_point(|start| start <= place).saturating_sub(1)
     }
 
     /// Adds a place that is not there.
@@ -44,12 +49,16 @@ impl Order {
         let index = self.chunk(&place);
         let Some(chunk) = self.chunks.get_mut(index) else {
             self.chunks.push(vec![place]);
+            self.starts.push(place);
             return;
         };
+        // Lower than all: only the first chunk has no other before it.
+        self.starts[index] = self.starts[index].min(place);
         let at = chunk.partition_point(|known| *known < place);
         chunk.insert(at, place);
         if chunk.len() > CHUNK {
             let upper = chunk.split_off(CHUNK / 2);
+            self.starts.insert(index + 1, upper[0]);
             self.chunks.insert(index + 1, upper);
         }
     }
@@ -64,11 +73,13 @@ impl Order {
         let left = chunk.len();
         if left == 0 {
             self.chunks.remove(index);
+            self.starts.remove(index);
         } else if left < CHUNK / 4
             && let Some(next) = self.chunks.get(index + 1)
             && left + next.len() < CHUNK / 2
         {
             let next = self.chunks.remove(index + 1);
+            self.starts.remove(index + 1);
             self.chunks[index].extend(next);
         }
     }
@@ -122,6 +133,12 @@ mod tests {
         let all: Vec<_> = model.iter().copied().collect();
         assert_eq!(order.len(), all.len());
         assert!(order.chunks.iter().all(|chunk| !chunk.is_empty() && chunk.len() <= CHUNK));
+        assert_eq!(order.starts.len(), order.chunks.len());
+        let mut before = None;
+        for (start, chunk) in order.starts.iter().zip(&order.chunks) {
+            assert!(*start <= chunk[0] && before < Some(start), "{start:?} for {:?}", chunk[0]);
+            before = chunk.last();
+        }
         for rank in [0, 1, all.len() / 3, all.len().saturating_sub(1), all.len(), all.len() + 7] {
             let (below, above) = all.split_at(rank.min(all.len()));
             assert!(order.upwards(rank).eq(above), "upwards from {rank}");
