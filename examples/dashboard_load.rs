@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use playcounts::api::{CountsUpdate, VideoCount};
+use playcounts::dashboard_client::DashboardClient;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// Counts a second, and for how long.
@@ -73,6 +75,10 @@ impl Dashboard {
         Ok(answer)
     }
 
+    fn client(&self) -> DashboardClient {
+        DashboardClient::new(&format!("http://{}", self.address), None)
+    }
+
     fn memory_mib(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line =
@@ -81,13 +87,22 @@ impl Dashboard {
     }
 }
 
-fn message(version: u64, counts: impl Iterator<Item = (u64, u64)>) -> Vec<u8> {
-    let counts: Vec<_> = counts
-        .map(|(number, plays)| json!({ "video_id": video(number), "plays": plays, "last_played_at": 1_700_000_000_000u64 + plays }))
+/// Tells the dashboard as a processor does.
+fn tell(
+    dashboard: &DashboardClient,
+    version: u64,
+    counts: impl Iterator<Item = (u64, u64)>,
+) -> Result<()> {
+    let counts = counts
+        .map(|(number, plays)| VideoCount {
+            video_id: video(number),
+            plays,
+            last_played_at: Some(1_700_000_000_000 + plays),
+        })
         .collect();
-    json!({ "processor": Uuid::from_u128(1), "version": version, "counts": counts })
-        .to_string()
-        .into_bytes()
+    let processor = Uuid::from_u128(1);
+    let update = CountsUpdate { processor, version, counts, consumption: None };
+    dashboard.post("/api/counts", &update).map(drop)
 }
 
 /// Spread over all ids, as random ones are.
@@ -106,16 +121,17 @@ fn main() -> Result<()> {
     for (round, tellers) in (1..).zip(TELLERS) {
         let began = Instant::now();
         std::thread::scope(|scope| {
-            let tell = |teller: u64| -> Result<()> {
+            let tell_part = |teller: u64| -> Result<()> {
+                let client = dashboard.client();
                 for first in (teller * 20..videos).step_by(20 * tellers as usize) {
                     let counts = (first..(first + 20).min(videos))
                         .map(|number| (number, round * 10 + number % 1000));
-                    dashboard.ask("POST", "/api/counts", &message(first + 1, counts))?;
+                    tell(&client, first + 1, counts)?;
                 }
                 Ok(())
             };
             let threads: Vec<_> =
-                (0..tellers).map(|teller| scope.spawn(move || tell(teller))).collect();
+                (0..tellers).map(|teller| scope.spawn(move || tell_part(teller))).collect();
             threads.into_iter().try_for_each(|thread| match thread.join() {
                 Ok(told) => told,
                 Err(_) => bail!("a teller panicked"),
@@ -143,6 +159,7 @@ fn main() -> Result<()> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let flowing = scope.spawn(|| -> Result<Duration> {
+            let client = dashboard.client();
             let mut rng = StdRng::seed_from_u64(7);
             let began = Instant::now();
             let mut slowest = Duration::ZERO;
@@ -157,11 +174,7 @@ fn main() -> Result<()> {
                 let version = videos + 1 + u64::from(sent);
                 let plays = 2_000 + u64::from(sent);
                 let sent_at = Instant::now();
-                dashboard.ask(
-                    "POST",
-                    "/api/counts",
-                    &message(version, numbers.into_iter().map(|number| (number, plays))),
-                )?;
+                tell(&client, version, numbers.into_iter().map(|number| (number, plays)))?;
                 slowest = slowest.max(sent_at.elapsed());
             }
             Ok(slowest)

@@ -29,6 +29,10 @@ const MIN_FRAME: usize = 64 << 10;
 /// bounds how long the last messages of a burst wait at nsqd.
 const ADAPTIVE_OUTPUT_BUFFER_TIMEOUT: Duration = Duration::from_millis(25);
 
+/// What a consumer has nsqd gather before it writes: the most that nsqd allows by default. Under load a larger write is
+/// fewer wake-ups at both ends; without, nsqd writes at once, however little it is (see `pace`).
+const CONSUMER_OUTPUT_BUFFER_SIZE: i64 = 65_536;
+
 /// The largest message that a client can be set to take: what a frame can hold.
 const MAX_MESSAGE: usize = HARD_MAX_FRAME - MESSAGE_HEAD_LEN - 4;
 
@@ -81,7 +85,8 @@ pub struct ConnectionConfig {
     pub reconnect_min: Duration,
     /// The longest wait before a reconnection (default 15 s).
     pub reconnect_max: Duration,
-    /// Bytes that nsqd gathers before it writes, 64 to 65536; `None`: nsqd's default, 16384.
+    /// Bytes that nsqd gathers before it writes, 64 to 65536; `None`: 65536 for a consumer, where nsqd allows that, and
+    /// otherwise nsqd's default, 16384.
     pub output_buffer_size: Option<u32>,
     /// How long nsqd gathers them, 25 ms to 30 s; `None`: 25 ms for a consumer with [`RdyMode::Adaptive`], where
     /// nsqd allows that, and otherwise nsqd's default, 250 ms.
@@ -344,21 +349,20 @@ impl ConsumerConfig {
         self
     }
 
-    /// Whether [`ConsumerConfig::identify_request`] asks for an output_buffer_timeout of its own accord.
-    pub(crate) fn hurries_nsqd(&self) -> bool {
-        self.rdy == RdyMode::Adaptive && self.connection.output_buffer_timeout.is_none()
-    }
-
+    /// With an output buffer as suits a consumer, where none was asked for.
     pub(crate) fn identify_request(&self) -> IdentifyRequest {
-        let mut request = self.patient_identify_request();
-        if self.hurries_nsqd() {
+        let mut request = self.plain_identify_request();
+        if self.connection.output_buffer_size.is_none() {
+            request.output_buffer_size = CONSUMER_OUTPUT_BUFFER_SIZE;
+        }
+        if self.rdy == RdyMode::Adaptive && self.connection.output_buffer_timeout.is_none() {
             request.output_buffer_timeout = whole_ms(ADAPTIVE_OUTPUT_BUFFER_TIMEOUT);
         }
         request
     }
 
-    /// The same for an nsqd that does not take so short an output_buffer_timeout.
-    pub(crate) fn patient_identify_request(&self) -> IdentifyRequest {
+    /// The same for an nsqd that does not take such an output buffer.
+    pub(crate) fn plain_identify_request(&self) -> IdentifyRequest {
         IdentifyRequest {
             msg_timeout: self.msg_timeout.map_or(0, whole_ms),
             sample_rate: i64::from(self.sample_rate),

@@ -694,11 +694,9 @@ impl Shared {
         let connect =
             || Fresh::connect(&link.addr, &config.connection, &|closer| link.watch(closer));
         let identified = match connect()?.identify(&config.identify_request()) {
-            // An nsqd can be told not to be hurried; it closes over that.
-            Err(Error::Refused { detail, .. })
-                if config.hurries_nsqd() && detail.contains("output buffer timeout") =>
-            {
-                connect()?.identify(&config.patient_identify_request())
+            // An nsqd can be told not to take such an output buffer; it closes over that.
+            Err(Error::Refused { detail, .. }) if detail.contains("output buffer") => {
+                connect()?.identify(&config.plain_identify_request())
             }
             identified => identified,
         };

@@ -976,6 +976,32 @@ fn is_sampled(id: u64, rate: u8) -> bool {
     (mixed ^ (mixed >> 31)) % 100 < u64::from(rate)
 }
 
+/// See [`super::bench_core`].
+pub(super) fn bench(rounds: usize, size: usize) -> Duration {
+    let now = Instant::now();
+    let mut core = Core::new(BrokerConfig::default(), 0);
+    let (topic, channel) = (TopicName::new("t"), ChannelName::new("c"));
+    let (topic, channel) = (topic.expect("a name"), channel.expect("a name"));
+    let mut bodies = nsq_protocol::BodiesBuf::new();
+    (0..size).for_each(|_| bodies.push(&[b'x'; 155]));
+    core.connect(1, "127.0.0.1:1".into(), 0);
+    core.subscribe(1, &topic, &channel, now).expect("nothing is there yet");
+    core.set_ready(1, 2500);
+    let began = Instant::now();
+    let mut runs = Vec::new();
+    for _ in 0..rounds {
+        let batch = NewBatch::many(bodies.as_bodies());
+        core.publish(None, &topic, batch, Duration::ZERO, now, 0).expect("there is room");
+        while core.pull(1, now, 64 << 10, &mut runs) {}
+        for (id, _) in runs.iter().flat_map(Run::messages) {
+            core.finish(1, id).expect("it was just pulled");
+        }
+        runs.clear();
+        core.take_effects();
+    }
+    began.elapsed()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,6 +38,13 @@ const WAKE_WAIT: Duration = Duration::from_secs(1);
 /// HTTP requests handled at one time: each takes the core's lock for most of its work.
 const HTTP_WORKERS: usize = 2;
 
+/// How long the core takes for `rounds` times `size` messages that are published, pulled and finished; for the micro
+/// benches.
+#[doc(hidden)]
+pub fn bench_core(rounds: usize, size: usize) -> Duration {
+    core::bench(rounds, size)
+}
+
 /// A running broker. Dropping it stops it.
 pub struct Broker {
     hub: Arc<Hub>,

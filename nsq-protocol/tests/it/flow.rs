@@ -345,16 +345,18 @@ fn an_adaptive_rdy_starts_at_one_and_grows_with_a_backlog() {
 }
 
 #[test]
-fn an_nsqd_that_will_not_be_hurried_is_asked_again() {
+fn an_nsqd_that_takes_no_other_output_buffer_is_asked_again() {
     let script = Script::listen();
     let mut config = config();
     config.rdy = RdyMode::Adaptive;
     let starting = start(config.nsqd(script.addr()).max_in_flight(10));
     let mut peer = script.accept();
-    assert_eq!(peer.identify().output_buffer_timeout, 25);
+    let asked = peer.identify();
+    assert_eq!((asked.output_buffer_size, asked.output_buffer_timeout), (65536, 25));
     peer.error(b"E_BAD_BODY IDENTIFY output buffer timeout (25) is invalid");
     let mut peer = script.accept();
-    assert_eq!(peer.identify().output_buffer_timeout, 0);
+    let asked = peer.identify();
+    assert_eq!((asked.output_buffer_size, asked.output_buffer_timeout), (0, 0));
     peer.respond(IDENTIFIED);
     peer.expect(b"SUB t c\n");
     peer.respond(b"OK");

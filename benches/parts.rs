@@ -1,0 +1,288 @@
+//! What each part of counting costs, per play, without any socket: `cargo bench --bench parts`.
+//!
+//! The codec's are in `nsq-protocol/benches/codec.rs`. Under `cargo test` each runs once, small, so that it keeps working.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench: it prints, and panics when broken"
+)]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nsq_protocol::MessageId;
+use playcounts::api::MAX_COUNTS;
+use playcounts::batch::PublishRules;
+use playcounts::broker;
+use playcounts::counts::ShardedCounts;
+use playcounts::ledger::{
+    Arrivals, Dedupe, Ledger, LedgerConfig, MemoryLedger, MessageKey, Seen, SqliteLedger,
+};
+use playcounts::play::{Play, PlayIdentity};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use uuid::Uuid;
+
+/// Plays in one round: about what a commit holds under load.
+const PLAYS: usize = 1_000;
+
+/// What runs, and how often: a bench, or a test that it still works.
+struct Scale {
+    runs: usize,
+    rounds: usize,
+    /// Videos where it shall be many.
+    videos: u128,
+}
+
+impl Scale {
+    /// Prints the best of several runs, for each of `count` that a round does: what disturbs a run only makes it slower.
+    /// `setup` makes what a round takes, off the clock.
+    fn bench<T>(
+        &self,
+        name: &str,
+        count: usize,
+        mut setup: impl FnMut() -> T,
+        mut round: impl FnMut(T),
+    ) {
+        let mut best = f64::MAX;
+        for _ in 0..self.runs {
+            let inputs: Vec<T> = (0..self.rounds).map(|_| setup()).collect();
+            let began = Instant::now();
+            inputs.into_iter().for_each(&mut round);
+            best = best.min(began.elapsed().as_nanos() as f64 / (self.rounds * count) as f64);
+        }
+        println!("{name:<46} {best:>8.1} ns each");
+    }
+}
+
+fn video(number: u128) -> Uuid {
+    Uuid::from_u128(number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+}
+
+/// Plays of one producer, their numbers from `first` on.
+fn plays(first: u64, videos: u128) -> Vec<Play> {
+    let mut rng = StdRng::seed_from_u64(first);
+    (first..first + PLAYS as u64)
+        .map(|seq| Play {
+            video_id: video(rng.random_range(0..videos)),
+            enqueued_at_ns: Some(1_790_000_000_000_000_000 + seq),
+            identity: Some(PlayIdentity { producer: Uuid::from_u128(7), seq }),
+            resent: false,
+        })
+        .collect()
+}
+
+/// Gives plays of ever higher numbers.
+fn more_plays(videos: u128) -> impl FnMut() -> Vec<Play> {
+    let mut first = 0;
+    move || {
+        first += PLAYS as u64;
+        plays(first - PLAYS as u64, videos)
+    }
+}
+
+fn main() {
+    let full = std::env::args().any(|arg| arg == "--bench");
+    let scale = if full {
+        Scale { runs: 10, rounds: 100, videos: 1_000_000 }
+    } else {
+        Scale { runs: 1, rounds: 1, videos: 2_000 }
+    };
+    decode(&scale);
+    dedupe(&scale);
+    counts(&scale);
+    publish(&scale);
+    let directory = tempfile::tempdir().unwrap();
+    for (name, synchronous) in
+        [("none", None), ("process", Some("NORMAL")), ("power", Some("FULL"))]
+    {
+        let directory = directory.path().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        commit(&scale, name, synchronous, &directory);
+    }
+    let rounds = if full { 2_000 } else { 1 };
+    let took = (0..scale.runs).map(|_| broker::bench_core(rounds, 100)).min().unwrap();
+    let each = took.as_nanos() as f64 / (rounds * 100) as f64;
+    println!("{:<46} {each:>8.1} ns each", "broker core: publish, pull, finish");
+}
+
+fn decode(scale: &Scale) {
+    let plays = plays(0, 100);
+    let mut body = Vec::new();
+    scale.bench(
+        "play: encode",
+        PLAYS,
+        || (),
+        |()| {
+            for play in &plays {
+                body.clear();
+                play.encode(&mut body);
+                black_box(&body);
+            }
+        },
+    );
+    let encoded = |play: &Play| {
+        let mut body = Vec::new();
+        play.encode(&mut body);
+        body
+    };
+    let ours: Vec<Vec<u8>> = plays.iter().map(encoded).collect();
+    let foreign: Vec<Vec<u8>> = plays
+        .iter()
+        .map(|play| {
+            let identity = play.identity.unwrap();
+            serde_json::to_vec(&serde_json::json!({
+                "producer": identity.producer, "seq": identity.seq, "video_id": play.video_id,
+                "enqueued_at": play.enqueued_at_ns,
+            }))
+            .unwrap()
+        })
+        .collect();
+    for (name, bodies) in
+        [("play: decode, as we write it", &ours), ("play: decode, any JSON", &foreign)]
+    {
+        scale.bench(
+            name,
+            PLAYS,
+            || (),
+            |()| {
+                for body in bodies {
+                    black_box(Play::decode(body).unwrap());
+                }
+            },
+        );
+    }
+    scale.bench(
+        "play: reject what is none",
+        PLAYS,
+        || (),
+        |()| {
+            for body in &ours {
+                assert!(black_box(Play::decode(&body[..body.len() - 1])).is_err());
+            }
+        },
+    );
+}
+
+fn dedupe(scale: &Scale) {
+    let insert = |dedupe: &mut Dedupe, plays: &[Play]| {
+        let new = plays.iter().filter(|play| {
+            let message =
+                MessageKey { nsqd: 1, id: MessageId::from_u64(play.identity.unwrap().seq) };
+            dedupe.insert(play, message) == Seen::New
+        });
+        let new = new.count();
+        black_box(dedupe.take_learned());
+        new
+    };
+    let mut known = Dedupe::new();
+    scale.bench("dedupe: in order", PLAYS, more_plays(100), |plays| {
+        assert_eq!(insert(&mut known, &plays), PLAYS);
+    });
+    scale.bench(
+        "dedupe: repeats",
+        PLAYS,
+        || plays(0, 100),
+        |plays| assert_eq!(insert(&mut known, &plays), 0),
+    );
+    let mut known = Dedupe::new();
+    let mut next = more_plays(100);
+    let mut rng = StdRng::seed_from_u64(1);
+    let shuffled = || {
+        let mut plays = next();
+        plays.shuffle(&mut rng);
+        plays
+    };
+    scale.bench("dedupe: shuffled", PLAYS, shuffled, |plays| {
+        assert_eq!(insert(&mut known, &plays), PLAYS);
+    });
+    let mut known = Dedupe::new();
+    let mut next = more_plays(100);
+    let anonymous = || {
+        let plays = next();
+        let ids = plays.iter().map(|play| MessageId::from_u64(play.identity.unwrap().seq));
+        let ids: Vec<_> = ids.collect();
+        let plays = plays.into_iter().map(|play| Play { identity: None, ..play });
+        plays.zip(ids).collect::<Vec<_>>()
+    };
+    scale.bench("dedupe: by message id", PLAYS, anonymous, |plays| {
+        for (play, id) in plays {
+            black_box(known.insert(&play, MessageKey { nsqd: 1, id }));
+        }
+        black_box(known.take_learned());
+    });
+}
+
+fn counts(scale: &Scale) {
+    for videos in [100, scale.videos] {
+        let map = ShardedCounts::new(100);
+        (0..videos).for_each(|number| {
+            map.add(video(number), 1, None);
+        });
+        while !map.take_due(MAX_COUNTS).is_empty() {}
+        scale.bench(
+            &format!("sharded map: add, {videos} videos"),
+            PLAYS,
+            more_plays(videos),
+            |plays| {
+                for play in plays {
+                    black_box(map.add(play.video_id, 1, None));
+                }
+            },
+        );
+    }
+}
+
+/// What is due is taken 20 at a time, as the publisher does, after each of 1,000 videos was played.
+fn publish(scale: &Scale) {
+    for videos in [PLAYS as u128, scale.videos] {
+        let map = ShardedCounts::new(u64::MAX);
+        (0..videos).for_each(|number| {
+            map.add(video(number), 1, None);
+        });
+        while !map.take_due(MAX_COUNTS).is_empty() {}
+        let now = Instant::now();
+        let mut rules = PublishRules::new(Duration::from_secs(30), now);
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut best = f64::MAX;
+        for _ in 0..scale.runs * scale.rounds {
+            let played =
+                (0..PLAYS).filter(|_| map.add(video(rng.random_range(0..videos)), 1, None));
+            let due = played.count();
+            let began = Instant::now();
+            let mut taken = 0;
+            while taken < due {
+                taken += black_box(rules.next_batch(&map, now)).len();
+            }
+            best = best.min(began.elapsed().as_nanos() as f64 / due as f64);
+        }
+        let name = format!("publish rules: what is due, {videos} videos");
+        println!("{name:<46} {best:>8.1} ns each");
+    }
+}
+
+/// A commit of 1,000 plays, among few videos and of many.
+fn commit(scale: &Scale, name: &str, synchronous: Option<&str>, directory: &Path) {
+    for videos in [100, scale.videos] {
+        let directory = directory.join(videos.to_string());
+        std::fs::create_dir(&directory).unwrap();
+        let config = LedgerConfig { directory, simulation: true, adopt: false };
+        let mut ledger: Box<dyn Ledger> = match synchronous {
+            None => Box::new(MemoryLedger::new()),
+            Some(synchronous) => Box::new(SqliteLedger::open(&config, synchronous).unwrap()),
+        };
+        let mut next = more_plays(videos);
+        let arrivals = || {
+            let id = |play: &Play| MessageId::from_u64(play.identity.unwrap().seq);
+            let plays = next().into_iter().map(|play| (play, id(&play))).collect();
+            Arrivals { nsqd: 1, plays, rejected: Vec::new() }
+        };
+        let name = format!("ledger: commit of {PLAYS}, {name}, {videos} videos");
+        scale.bench(&name, PLAYS, arrivals, |arrivals| {
+            let committed = ledger.commit(&mut [arrivals]).unwrap();
+            assert_eq!(committed.counters.counted, PLAYS as u64);
+        });
+    }
+}
