@@ -1,7 +1,7 @@
 //! The sharded mutex map: how often each video was played, and which of them await publication.
 //! Holds locks, for arithmetic only; no IO, no thread, no clock.
 //!
-//! A video costs 40 bytes and its share of a hash table (about 70 in all), 16 more while it awaits publication.
+//! A video costs 41 bytes and its share of a table, about 50 in all, and 4 more while it awaits publication.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::api::VideoCount;
 use crate::ledger::Standing;
+use crate::numbers::Numbers;
 
 /// Shards of the map: enough that two of a few dozen workers seldom want the same one.
 const SHARDS: usize = 64;
@@ -33,11 +34,15 @@ pub struct ShardedCounts {
 
 #[derive(Default)]
 struct Shard {
-    videos: std::collections::HashMap<Uuid, Video, RandomState>,
+    numbers: Numbers,
+    /// By number.
+    videos: Vec<Video>,
+    /// By number: whether a video stands in `due` or `waiting`, where it must stand once only.
+    listed: Vec<bool>,
     /// To be published as soon as the publisher comes by, oldest first.
-    due: VecDeque<Uuid>,
+    due: VecDeque<u32>,
     /// To be published at the end of the interval.
-    waiting: Vec<Uuid>,
+    waiting: Vec<u32>,
     plays: u64,
 }
 
@@ -48,28 +53,30 @@ struct Video {
     published: u64,
     /// 0: no play said when it was enqueued.
     last_played_at: u64,
-    /// Whether it stands in `due` or `waiting`, where it must stand once only.
-    listed: bool,
 }
 
-impl Video {
+impl Shard {
+    /// The video's number and row, made if missing.
+    fn video(&mut self, id: Uuid) -> (u32, &mut Video) {
+        let (number, is_new) = self.numbers.number(id);
+        if is_new {
+            self.videos.push(Video::default());
+            self.listed.push(false);
+        }
+        (number, &mut self.videos[number as usize])
+    }
+
     /// Lists a video that has changed; true if it just became due.
-    fn list(
-        &mut self,
-        id: Uuid,
-        realtime_below: u64,
-        due: &mut VecDeque<Uuid>,
-        waiting: &mut Vec<Uuid>,
-    ) -> bool {
-        if std::mem::replace(&mut self.listed, true) {
+    fn list(&mut self, number: u32, realtime_below: u64) -> bool {
+        if std::mem::replace(&mut self.listed[number as usize], true) {
             return false;
         }
         // The next count that the dashboard has not seen is `published + 1`.
-        let is_due = self.published + 1 < realtime_below;
+        let is_due = self.videos[number as usize].published + 1 < realtime_below;
         if is_due {
-            due.push_back(id);
+            self.due.push_back(number);
         } else {
-            waiting.push(id);
+            self.waiting.push(number);
         }
         is_due
     }
@@ -95,25 +102,24 @@ impl ShardedCounts {
     ///
     /// True when the video just became due: tell the publisher.
     pub fn add(&self, video_id: Uuid, plays: u64, last_played_at: Option<u64>) -> bool {
-        let mut shard = self.shards[self.shard_of(&video_id)].lock();
-        let shard = &mut *shard;
-        let video = shard.videos.entry(video_id).or_default();
+        let shard = &mut *self.shards[self.shard_of(&video_id)].lock();
+        shard.plays += plays;
+        let (number, video) = shard.video(video_id);
         video.plays += plays;
         video.last_played_at = video.last_played_at.max(last_played_at.unwrap_or(0));
-        shard.plays += plays;
-        plays > 0 && video.list(video_id, self.realtime_below, &mut shard.due, &mut shard.waiting)
+        plays > 0 && shard.list(number, self.realtime_below)
     }
 
     /// Takes over a video as the ledger has it; none of it is counted yet.
     pub fn restore(&self, standing: Standing) {
         let Standing { video_id, plays, published, last_played_at } = standing;
         let shard = &mut *self.shards[self.shard_of(&video_id)].lock();
-        let mut video = Video { plays, published, last_played_at, listed: false };
-        if plays > published {
-            video.list(video_id, self.realtime_below, &mut shard.due, &mut shard.waiting);
-        }
-        shard.videos.insert(video_id, video);
         shard.plays += plays;
+        let (number, video) = shard.video(video_id);
+        *video = Video { plays, published, last_played_at };
+        if plays > published {
+            shard.list(number, self.realtime_below);
+        }
     }
 
     /// Makes every video wait for publication: the dashboard knows of none.
@@ -122,10 +128,9 @@ impl ShardedCounts {
             let shard = &mut *shard.lock();
             shard.due.clear();
             shard.waiting.clear();
-            for (video_id, video) in &mut shard.videos {
-                (video.published, video.listed) = (0, true);
-                shard.due.push_back(*video_id);
-            }
+            shard.videos.iter_mut().for_each(|video| video.published = 0);
+            shard.listed.fill(true);
+            shard.due.extend(0..shard.videos.len() as u32);
         }
     }
 
@@ -146,12 +151,12 @@ impl ShardedCounts {
             let mut shard = self.shards[index].lock();
             let shard = &mut *shard;
             let count = shard.due.len().min(limit - batch.len());
-            for video_id in shard.due.drain(..count) {
-                let video =
-                    shard.videos.get_mut(&video_id).expect("only counted videos are listed");
-                video.listed = false;
+            for number in shard.due.drain(..count) {
+                shard.listed[number as usize] = false;
+                let video = &mut shard.videos[number as usize];
                 video.published = video.plays;
                 let last_played_at = (video.last_played_at > 0).then_some(video.last_played_at);
+                let video_id = shard.numbers.id(number);
                 batch.push(VideoCount { video_id, plays: video.plays, last_played_at });
             }
             if batch.len() == limit {
@@ -166,11 +171,10 @@ impl ShardedCounts {
     /// Makes the videos of a batch that did not reach the dashboard due again.
     pub fn put_back(&self, batch: &[VideoCount]) {
         for VideoCount { video_id, .. } in batch {
-            let mut shard = self.shards[self.shard_of(video_id)].lock();
-            let shard = &mut *shard;
-            let Some(video) = shard.videos.get_mut(video_id) else { continue };
-            if !std::mem::replace(&mut video.listed, true) {
-                shard.due.push_back(*video_id);
+            let shard = &mut *self.shards[self.shard_of(video_id)].lock();
+            let Some(number) = shard.numbers.get(video_id) else { continue };
+            if !std::mem::replace(&mut shard.listed[number as usize], true) {
+                shard.due.push_back(number);
             }
         }
     }
@@ -199,7 +203,9 @@ impl ShardedCounts {
     pub fn all(&self) -> Vec<(Uuid, u64)> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            all.extend(shard.lock().videos.iter().map(|(id, video)| (*id, video.plays)));
+            let shard = shard.lock();
+            let plays = shard.videos.iter().map(|video| video.plays);
+            all.extend(shard.numbers.ids().iter().copied().zip(plays));
         }
         all
     }

@@ -16,6 +16,7 @@ pub mod hash;
 pub mod http;
 pub mod ledger;
 pub mod nsqd;
+pub mod numbers;
 pub mod play;
 pub mod process;
 pub mod produce;

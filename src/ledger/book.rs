@@ -5,18 +5,17 @@
 //! a bounded slice at a time, so that no commit waits long; every row says as of which record it stands. When the last
 //! slice is written, the records from before the sweep are not needed any more.
 //!
-//! A video costs 25 bytes and its share of a hash table, about 60 in all.
+//! A video costs 42 bytes and its share of a table, about 55 in all.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use super::Arrivals;
 use super::dedupe::{Dedupe, MessageKey};
 use super::record::{Counters, Damaged, Delta, Record, encode_runs};
 use crate::api::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed, VideoCount};
+use crate::numbers::Numbers;
 use crate::play::Play;
 
 /// Producers in one slice of a sweep: seldom more than some hundred bytes each.
@@ -104,8 +103,11 @@ pub struct Standing {
 
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    numbers: HashMap<Uuid, u32, RandomState>,
+    numbers: Numbers,
+    /// By number.
     rows: Vec<Row>,
+    /// By number: whether a video has a row in the tables.
+    is_saved: Vec<bool>,
     dedupe: Dedupe,
     counters: Counters,
     /// The newest record.
@@ -115,8 +117,6 @@ pub(super) struct Book {
     is_dirty: Vec<bool>,
     dirty_producers: HashSet<Uuid>,
     messages: Vec<MessageKey>,
-    /// Videos without a row in the tables.
-    unsaved: HashMap<u32, Uuid>,
     sweep: Option<Sweep>,
     /// Producers whose newest state the dashboard has not been told.
     untold: HashSet<Uuid>,
@@ -175,18 +175,14 @@ impl Book {
 
     /// The video's number; a new one stands in `new_videos` from now on.
     fn number(&mut self, video_id: Uuid, new_videos: &mut Vec<Uuid>) -> u32 {
-        match self.numbers.entry(video_id) {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(entry) => {
-                let number = self.rows.len() as u32;
-                entry.insert(number);
-                new_videos.push(video_id);
-                self.rows.push(Row::default());
-                self.is_dirty.push(false);
-                self.unsaved.insert(number, video_id);
-                number
-            }
+        let (number, is_new) = self.numbers.number(video_id);
+        if is_new {
+            new_videos.push(video_id);
+            self.rows.push(Row::default());
+            self.is_dirty.push(false);
+            self.is_saved.push(false);
         }
+        number
     }
 
     fn grow(&mut self, delta: &Delta) {
@@ -238,9 +234,10 @@ impl Book {
         let rest = sweep.videos.len().saturating_sub(limit);
         let saved = |number: u32| {
             let row = &self.rows[number as usize];
+            let was_saved = std::mem::replace(&mut self.is_saved[number as usize], true);
             SavedVideo {
                 number,
-                id: self.unsaved.remove(&number),
+                id: (!was_saved).then(|| self.numbers.id(number)),
                 plays: row.plays,
                 published: row.published(),
                 last_played_at: row.last_played_at,
@@ -274,7 +271,7 @@ impl Book {
     /// The dashboard has taken these counts.
     pub(super) fn published(&mut self, counts: &[VideoCount]) {
         for count in counts {
-            let Some(&number) = self.numbers.get(&count.video_id) else { continue };
+            let Some(number) = self.numbers.get(&count.video_id) else { continue };
             let row = &mut self.rows[number as usize];
             if count.plays > row.published() {
                 row.set_published(count.plays);
@@ -325,14 +322,11 @@ impl Book {
 
     /// Every video.
     pub(super) fn standings(&self) -> impl Iterator<Item = Standing> {
-        self.numbers.iter().map(|(video_id, number)| {
-            let row = &self.rows[*number as usize];
-            Standing {
-                video_id: *video_id,
-                plays: row.plays,
-                published: row.published(),
-                last_played_at: row.last_played_at,
-            }
+        self.numbers.ids().iter().zip(&self.rows).map(|(video_id, row)| Standing {
+            video_id: *video_id,
+            plays: row.plays,
+            published: row.published(),
+            last_played_at: row.last_played_at,
         })
     }
 
@@ -371,7 +365,7 @@ impl Reading {
         (row.plays, row.last_played_at) = (video.plays, video.last_played_at);
         row.set_published(video.published);
         self.rows_as_of[video.number as usize] = as_of;
-        self.book.unsaved.remove(&video.number);
+        self.book.is_saved[video.number as usize] = true;
         Ok(())
     }
 
@@ -433,20 +427,13 @@ impl Reading {
 
     /// The row of a number, made if missing; its id must not change.
     fn place(&mut self, number: u32, id: Uuid) -> Result<&mut Row, Damaged> {
-        if number as usize >= self.videos {
+        if number as usize >= self.videos || !self.book.numbers.place(number, id) {
             return Err(Damaged);
-        }
-        match self.book.numbers.entry(id) {
-            Entry::Occupied(entry) if *entry.get() != number => return Err(Damaged),
-            Entry::Occupied(_) => {}
-            Entry::Vacant(entry) => {
-                entry.insert(number);
-                self.book.unsaved.insert(number, id);
-            }
         }
         let rows = self.book.rows.len().max(number as usize + 1);
         self.book.rows.resize_with(rows, Row::default);
         self.book.is_dirty.resize(rows, false);
+        self.book.is_saved.resize(rows, false);
         self.rows_as_of.resize(rows, 0);
         Ok(&mut self.book.rows[number as usize])
     }

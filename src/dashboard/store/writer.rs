@@ -27,11 +27,20 @@ const PROCESSORS_MAX: i64 = 10_000;
 /// How often changed videos are folded: the more of them at a time, the more share a page.
 const FOLD_EVERY: Duration = Duration::from_secs(30);
 
-/// So many changed videos are folded at once: about 25 MB, and up to 3 s to play again at a start.
+/// So many changed videos are folded as soon as no update has come for [`QUIET`].
 const FOLD_AT: usize = 200_000;
 
+/// How long a burst of updates may pause: what is published at once is taken at once, and folded behind it.
+const QUIET: Duration = Duration::from_millis(5);
+
+/// How long the first change may wait, however many come: the log must not grow for ever.
+const FOLD_LATEST: Duration = Duration::from_secs(120);
+
+/// So many changed videos are folded whatever comes: about 80 MB, and up to 5 s to play again at a start.
+const FOLD_MUST: usize = 1_000_000;
+
 /// The most changed videos, when folding fails.
-const UNFOLDED_MAX: usize = 1_000_000;
+const UNFOLDED_MAX: usize = 2_000_000;
 
 /// The pause behind a fold that failed.
 const FOLD_AGAIN: Duration = Duration::from_secs(5);
@@ -108,7 +117,11 @@ fn apply(
     match minutes.last_mut() {
         _ if delta == 0 => {}
         Some((last, plays)) if *last == minute => *plays = plays.saturating_add(delta),
-        _ => minutes.push((minute, delta)),
+        // Most have one: room for four, as `push` makes, would be most of what a changed video costs.
+        _ => {
+            minutes.reserve_exact(1);
+            minutes.push((minute, delta));
+        }
     }
     true
 }
@@ -155,6 +168,7 @@ pub(super) struct Writer {
     keep: Keep,
     fold: Option<Fold>,
     fold_at: Instant,
+    must_at: Instant,
     to_prune: bool,
     // Since the last checkpoint.
     commits: usize,
@@ -169,18 +183,23 @@ impl Writer {
     ) -> Self {
         // What a killed dashboard has left is folded at once, so that the next start need not play it again.
         let fold_at = Instant::now();
-        Self { connection, state, numbers, keep, fold: None, fold_at, to_prune: true, commits: 0 }
+        let must_at = fold_at + FOLD_LATEST;
+        let (fold, to_prune, commits) = (None, true, 0);
+        Self { connection, state, numbers, keep, fold, fold_at, must_at, to_prune, commits }
     }
 
     /// Takes what waits, commits it together, then answers; folds between.
     pub(super) fn run(mut self, inbox: &Receiver<Posted>) {
         loop {
-            match inbox.recv_timeout(self.pause()) {
-                Ok(first) => self.take(first, inbox),
-                Err(RecvTimeoutError::Timeout) => {}
+            let is_quiet = match inbox.recv_timeout(self.pause()) {
+                Ok(first) => {
+                    self.take(first, inbox);
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => break,
-            }
-            self.tidy();
+            };
+            self.tidy(is_quiet);
         }
         while !self.state.unfolded.read().is_empty() || self.fold.is_some() {
             if !self.fold_some() {
@@ -192,12 +211,13 @@ impl Writer {
     /// How long the next update may be waited for.
     fn pause(&self) -> Duration {
         if self.fold.is_some() || self.to_prune {
-            return Duration::ZERO;
+            return QUIET;
         }
-        if self.state.unfolded.read().is_empty() {
-            return IDLE;
+        match self.state.unfolded.read().len() {
+            0 => IDLE,
+            FOLD_AT.. if self.state.fold_failure.lock().is_none() => QUIET,
+            _ => self.fold_at.saturating_duration_since(Instant::now()).max(QUIET),
         }
-        self.fold_at.saturating_duration_since(Instant::now())
     }
 
     fn take(&mut self, first: Posted, inbox: &Receiver<Posted>) {
@@ -301,6 +321,9 @@ impl Writer {
             self.fold = None;
         } else if !news.is_empty() {
             let (mut index, mut unfolded) = (self.state.index.write(), self.state.unfolded.write());
+            if unfolded.is_empty() {
+                self.must_at = Instant::now() + FOLD_LATEST;
+            }
             for update in news {
                 let Some(number) = self.numbers.get(&update.processor) else { continue };
                 for count in &update.counts {
@@ -320,8 +343,8 @@ impl Writer {
         update.counts.iter().any(|count| index.is_news(*number, count))
     }
 
-    /// Folds, or removes, a little, if it is time; and lets the WAL begin again.
-    fn tidy(&mut self) {
+    /// Folds, or removes, a little, if it is time and either quiet or late; and lets the WAL begin again.
+    fn tidy(&mut self, is_quiet: bool) {
         if self.commits >= CHECKPOINT_AFTER {
             self.commits = 0;
             let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
@@ -329,14 +352,13 @@ impl Writer {
                 log::warn!("the WAL cannot be written back: {error}");
             }
         }
-        let is_due = {
-            let unfolded = self.state.unfolded.read();
-            let is_time = Instant::now() >= self.fold_at;
-            self.fold.is_some()
-                || (!unfolded.is_empty() && is_time)
-                || (unfolded.len() >= FOLD_AT && self.state.fold_failure.lock().is_none())
-        };
-        if is_due {
+        let unfolded = self.state.unfolded.read().len();
+        let now = Instant::now();
+        let is_due = self.fold.is_some()
+            || (unfolded > 0 && now >= self.fold_at)
+            || (unfolded >= FOLD_AT && self.state.fold_failure.lock().is_none());
+        let must_be = unfolded >= FOLD_MUST || now >= self.must_at;
+        if is_due && (is_quiet || must_be) {
             self.fold_some();
         } else if self.to_prune {
             self.to_prune = self.prune().unwrap_or_else(|error| {
@@ -391,6 +413,7 @@ impl Writer {
             transaction.commit()?;
             self.fold = None;
             self.fold_at = Instant::now() + FOLD_EVERY;
+            self.must_at = Instant::now() + FOLD_LATEST;
             self.to_prune = true;
             return Ok(());
         };
