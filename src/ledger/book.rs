@@ -220,9 +220,13 @@ impl Book {
         for number in &self.dirty {
             self.is_dirty[*number as usize] = false;
         }
+        // Rows that lie together are written together: a million of them in no order cost four times as long. The last
+        // first, because slices are cut off the end.
+        let mut videos = std::mem::take(&mut self.dirty);
+        videos.sort_unstable_by(|one, other| other.cmp(one));
         self.sweep = Some(Sweep {
             upto: self.last,
-            videos: std::mem::take(&mut self.dirty),
+            videos,
             producers: self.dirty_producers.drain().collect(),
             messages: std::mem::take(&mut self.messages),
         });
@@ -243,7 +247,7 @@ impl Book {
                 last_played_at: row.last_played_at,
             }
         };
-        let videos = sweep.videos.drain(rest..).map(saved).collect();
+        let videos = sweep.videos.drain(rest..).rev().map(saved).collect();
         let rest = sweep.producers.len().saturating_sub(PRODUCERS_PER_SLICE);
         let encoded = |id: Uuid| {
             let mut bytes = Vec::new();
