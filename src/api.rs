@@ -56,7 +56,7 @@ pub struct ConsumptionReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Consumption {
-    /// Messages received: counted + duplicates + rejected.
+    /// Messages received: counted + duplicates + rejected, and those that are being decoded and committed.
     pub received: u64,
     /// Plays counted.
     pub counted: u64,
@@ -88,6 +88,29 @@ pub struct Consumption {
     /// Of the duplicates, those that told another video than the play that was counted.
     #[serde(default)]
     pub conflicting: u64,
+    /// The version of its program, cut to [`PROGRAM_MAX`] characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// Its ledger, where it is on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerFigures>,
+}
+
+/// The longest [`Consumption::program`], in characters.
+pub const PROGRAM_MAX: usize = 32;
+
+/// How a processor's ledger fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerFigures {
+    /// Commits since the processor's start.
+    pub commits: u64,
+    /// The longest of them since the report before, in ms.
+    pub slowest_ms: f64,
+    /// Records that no sweep has taken into the tables: what a start would read again.
+    pub unswept: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
 }
 
 /// The upper bounds of a [`ConsumptionHistogram`]'s buckets, in ms: what a user feels, and what a queue may hold up.

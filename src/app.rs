@@ -321,7 +321,7 @@ fn open_outbox(
     };
     let dashboard = DashboardClient::new(&options.dashboard_url, None);
     Ok(OutboxConfig {
-        confirmations: Arc::new(move |producer| dashboard.confirmed(producer)),
+        confirmations: Arc::new(move |producer, outbox| dashboard.confirmed(producer, outbox)),
         republish_after: options.republish_after.0,
         max: options.max_outbox.0,
         disk: Some(DiskOutbox::open(dir, &run, options.durability)?),

@@ -99,12 +99,12 @@ impl DashboardClient {
         Ok(serde_json::from_str(&answer).map(|Written { dashboard }| dashboard).unwrap_or_default())
     }
 
-    /// Asks which plays of a producer are counted for good.
+    /// Asks which plays of a producer are counted for good, and says how many are in its outbox.
     ///
     /// # Errors
     /// As [`DashboardClient::post`]; and when the answer is none.
-    pub fn confirmed(&self, producer: &Uuid) -> Result<ConfirmedAnswer> {
-        let path = format!("/api/confirmed?producer={producer}");
+    pub fn confirmed(&self, producer: &Uuid, outbox: u64) -> Result<ConfirmedAnswer> {
+        let path = format!("/api/confirmed?producer={producer}&outbox={outbox}");
         let answer = self.check(&path, self.agent.get(format!("{}{path}", self.url)).call())?;
         serde_json::from_str(&answer)
             .with_context(|| format!("{}{path} answered what is no confirmation", self.url))

@@ -342,7 +342,7 @@ impl<'a> Parts<'a> {
         ProducerOption::apply(&self.config.producer_options, &mut producer)?;
         let producer = Arc::new(Producer::connect(producer)?);
         let ledger = self.ledger.clone();
-        let confirmations: Confirmations = Arc::new(move |producer| {
+        let confirmations: Confirmations = Arc::new(move |producer, _| {
             let confirmed = ledger.get().map(|confirm| confirm(producer));
             let processors = usize::from(confirmed.is_some());
             let told =

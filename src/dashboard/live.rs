@@ -10,13 +10,19 @@ use uuid::Uuid;
 use super::QueueDepth;
 use super::queue::Heartbeat;
 use super::store::MinutePoint;
-use crate::api::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram};
+use crate::api::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, PROGRAM_MAX};
 
 /// Points kept: 30 minutes of one a second.
 const POINTS: usize = 1_800;
 
 /// The most processors shown; a new one takes the place of the one silent for longest.
 const PROCESSORS: usize = 64;
+
+/// The most producers whose outboxes are shown; a new one takes the place of the one silent for longest.
+const PRODUCERS: usize = 1_000;
+
+/// How long a producer is shown after it was last heard.
+const PRODUCER_SHOWN: Duration = Duration::from_secs(600);
 
 /// A report older than this says nothing of the present: processors report once a second.
 const FRESH: Duration = Duration::from_secs(3);
@@ -161,6 +167,8 @@ struct Processor {
 #[derive(Default)]
 pub(super) struct Live {
     processors: BTreeMap<Uuid, Processor>,
+    // Plays in the outbox, and when it was told.
+    producers: BTreeMap<Uuid, (u64, Instant)>,
     points: VecDeque<Point>,
     minute: Option<Minute>,
     queue: Option<QueueDepth>,
@@ -196,9 +204,32 @@ impl Live {
             {
                 *text = text.chars().take(REASON_MAX).collect();
             }
+            if let Some(program) = &mut consumption.program {
+                *program = program.chars().take(PROGRAM_MAX).collect();
+            }
             known.consumption = Some(consumption);
             known.reported = now;
         }
+    }
+
+    /// Takes how many plays a producer has in its outbox.
+    pub(super) fn outbox(&mut self, producer: Uuid, plays: u64, now: Instant) {
+        if !self.producers.contains_key(&producer) && self.producers.len() >= PRODUCERS {
+            let silent = self.producers.iter().min_by_key(|(_, (_, heard))| *heard);
+            let silent = silent.map(|(id, _)| *id);
+            silent.and_then(|id| self.producers.remove(&id));
+        }
+        self.producers.insert(producer, (plays, now));
+    }
+
+    /// The producers of the last 10 minutes that have an outbox.
+    pub(super) fn producers(&self, now: Instant) -> Vec<Value> {
+        let silent = |heard: &Instant| now.saturating_duration_since(*heard);
+        let told = self.producers.iter().filter(|(_, (_, heard))| silent(heard) < PRODUCER_SHOWN);
+        told.map(|(id, (plays, heard))| {
+            json!({ "producer": id, "outbox": plays, "silent_ms": silent(heard).as_millis() as u64 })
+        })
+        .collect()
     }
 
     /// Processors that have reported within [`ALIVE`].
@@ -233,6 +264,9 @@ impl Live {
                 "in_flight": told.zip(answered).map(|(told, answered)| told.received.saturating_sub(answered)),
                 "adds_up": told.zip(answered).map(|(told, answered)| answered <= told.received),
                 "per_second": told.map(|told| told.per_second),
+                "p99_ms": told.and_then(|told| told.since_start).map(|times| times.p99),
+                "program": told.and_then(|told| told.program.as_deref()),
+                "ledger": told.and_then(|told| told.ledger),
                 "failure": told.and_then(|told| told.failure.as_deref()),
                 "last_rejection": told.and_then(|told| told.last_rejection.as_deref()),
             })

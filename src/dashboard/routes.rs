@@ -226,8 +226,18 @@ impl App {
 
     fn confirmed(&self, request: &Request) -> Answer {
         let text = request.get("producer").unwrap_or_default();
-        let producer = Uuid::try_parse(text)
-            .map_err(|_| bad(format!("producer must be a UUID, not {}", quote(text))))?;
+        let producer = parse_id(text)
+            .ok_or_else(|| bad(format!("producer must be a UUID, not {}", quote(text))))?;
+        if let Some(text) = request.get("outbox") {
+            let plays = text.parse().ok().filter(|plays| *plays <= MAX_PLAYS);
+            let plays = plays.ok_or_else(|| {
+                bad(format!("outbox must be a number of plays, not {}", quote(text)))
+            })?;
+            // A browser says whose page asks, and no page has an outbox.
+            if request.header("sec-fetch-site").is_none() && request.header("origin").is_none() {
+                self.live.lock().outbox(producer, plays, Instant::now());
+            }
+        }
         let confirmed = self.store.confirmed(&producer).map_err(|error| broken(&error))?;
         let processors = self.live.lock().alive(Instant::now());
         let answer =
@@ -278,8 +288,9 @@ impl App {
     }
 
     fn processors(&self, _request: &Request) -> Answer {
-        let processors = self.live.lock().processors(Instant::now());
-        Ok(uncached(Response::json(200, &json!({ "processors": processors }))))
+        let (live, now) = (self.live.lock(), Instant::now());
+        let told = json!({ "processors": live.processors(now), "producers": live.producers(now) });
+        Ok(uncached(Response::json(200, &told)))
     }
 
     fn diagnosis(&self, _request: &Request) -> Answer {
@@ -325,8 +336,8 @@ impl App {
 
     fn video(&self, request: &Request) -> Answer {
         let text = request.path.strip_prefix("/api/counts/").unwrap_or_default();
-        let id = Uuid::try_parse(text)
-            .map_err(|_| bad(format!("{} is no video id: a UUID", quote(text))))?;
+        let id =
+            parse_id(text).ok_or_else(|| bad(format!("{} is no video id: a UUID", quote(text))))?;
         let Some((video, rank)) = self.store.video(id) else {
             return Err(Box::new(Response::error(404, &format!("video {id} has no plays"))));
         };
@@ -507,6 +518,11 @@ fn check_update(update: &CountsUpdate) -> Result<(), Box<Response>> {
     update.consumption.as_ref().map_or(Ok(()), check_consumption)
 }
 
+/// A UUID as everybody writes it, in 36 characters; not in braces, as a URN or without hyphens.
+pub(super) fn parse_id(text: &str) -> Option<Uuid> {
+    Uuid::try_parse(text).ok().filter(|_| text.len() == 36)
+}
+
 fn check_consumption(told: &Consumption) -> Result<(), Box<Response>> {
     let times = told.since_start.map(|times| [times.mean, times.p50, times.p99, times.max]);
     let mut numbers = [Some(told.per_second), told.realtime_ms]
@@ -520,7 +536,13 @@ fn check_consumption(told: &Consumption) -> Result<(), Box<Response>> {
     let Consumption { received, counted, duplicates, rejected, recovered, conflicting, .. } = told;
     let counters = [received, counted, duplicates, rejected, recovered, conflicting];
     let in_histogram = told.histogram.as_deref().map(|histogram| &histogram.count);
-    if let Some(most) = counters.into_iter().chain(in_histogram).find(|count| **count > MAX_PLAYS) {
+    let of_ledger =
+        told.ledger.as_ref().map(|ledger| [&ledger.commits, &ledger.unswept, &ledger.bytes]);
+    let counters = counters.into_iter().chain(in_histogram).chain(of_ledger.into_iter().flatten());
+    if told.ledger.is_some_and(|ledger| !ledger.slowest_ms.is_finite() || ledger.slowest_ms < 0.0) {
+        return Err(bad("the slowest commit took less than no time"));
+    }
+    if let Some(most) = counters.into_iter().find(|count| **count > MAX_PLAYS) {
         return Err(bad(format!("{most} messages are over the limit of {MAX_PLAYS}")));
     }
     if let Some(ConsumptionHistogram { buckets, count, sum_ms }) = told.histogram.as_deref() {

@@ -120,6 +120,8 @@ pub(super) struct Book {
     sweep: Option<Sweep>,
     /// Producers whose newest state the dashboard has not been told.
     untold: HashSet<Uuid>,
+    /// The newest record that the tables hold all of.
+    swept: u64,
 }
 
 impl Book {
@@ -258,6 +260,7 @@ impl Book {
         let producers = sweep.producers.drain(rest..).filter_map(encoded).collect();
         let done = sweep.videos.is_empty() && sweep.producers.is_empty();
         let end = if done { self.sweep.take() } else { None };
+        self.swept = end.as_ref().map_or(self.swept, |sweep| sweep.upto);
         Some(Slice {
             as_of: self.last,
             counters: self.counters,
@@ -319,6 +322,11 @@ impl Book {
         self.counters
     }
 
+    /// Records that no sweep has taken into the tables.
+    pub(super) fn unswept(&self) -> u64 {
+        self.last - self.swept
+    }
+
     /// The number of the newest record.
     pub(super) fn last(&self) -> u64 {
         self.last
@@ -354,7 +362,7 @@ pub(super) struct Reading {
 impl Reading {
     /// Starts from the counters as of a record. `videos` is how many videos there are at most.
     pub(super) fn new(counters: Counters, as_of: u64, videos: usize) -> Self {
-        let book = Book { counters, last: as_of, ..Book::default() };
+        let book = Book { counters, last: as_of, swept: as_of, ..Book::default() };
         Self { book, videos, as_of, rows_as_of: Vec::new() }
     }
 

@@ -71,6 +71,10 @@ impl Ledger for MemoryLedger {
         self.book.put_untold(producers.iter().map(|told| told.producer));
     }
 
+    fn size(&self) -> Option<(u64, u64)> {
+        None
+    }
+
     fn close(&mut self) -> Result<()> {
         Ok(())
     }

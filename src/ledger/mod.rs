@@ -126,6 +126,9 @@ pub trait Ledger: Send {
     /// These could not be told: they come again.
     fn put_untold(&mut self, producers: &[ProducerConfirmed]);
 
+    /// Records that no sweep has taken into the tables, and bytes of its files; `None` for one that has no file.
+    fn size(&self) -> Option<(u64, u64)>;
+
     /// Writes down what is only of use to the next start. No commit may follow.
     ///
     /// # Errors

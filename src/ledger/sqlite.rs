@@ -60,6 +60,7 @@ pub struct LedgerConfig {
 
 /// Counts in a file.
 pub struct SqliteLedger {
+    file: PathBuf,
     book: Book,
     connection: Connection,
     processor: Uuid,
@@ -100,6 +101,7 @@ impl SqliteLedger {
         let book = read_book(&connection, &file)?;
         let next_sweep = Instant::now() + SWEEP_EVERY;
         Ok(Self {
+            file,
             book,
             connection,
             processor,
@@ -229,6 +231,13 @@ impl Ledger for SqliteLedger {
 
     fn put_untold(&mut self, producers: &[ProducerConfirmed]) {
         self.book.put_untold(producers.iter().map(|told| told.producer));
+    }
+
+    fn size(&self) -> Option<(u64, u64)> {
+        let size = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
+        let mut wal = self.file.clone().into_os_string();
+        wal.push("-wal");
+        Some((self.book.unswept(), size(&self.file) + size(Path::new(&wal))))
     }
 
     fn close(&mut self) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -58,6 +58,7 @@ impl Committer {
     /// Commits a batch, or leaves it to the thread that is committing. After a failure it finishes nothing: every batch
     /// goes back to nsqd.
     pub(super) fn put(&self, decoded: Decoded) {
+        self.stats.received(decoded.batch.len());
         // Cannot fail, both ends are held here; and if it must wait, somebody is taking what waits.
         let _ = self.waiting.0.send(decoded);
         self.commit_waiting();
@@ -123,7 +124,9 @@ impl Committer {
             batches.push(next.batch);
             arrivals.push(next.arrivals);
         }
+        let began = Instant::now();
         let committed = self.ledger.lock().commit(&mut arrivals)?;
+        let took = began.elapsed();
         self.show(&committed);
         let half = batches.len() / 2;
         for (index, batch) in batches.into_iter().enumerate() {
@@ -132,7 +135,7 @@ impl Committer {
             }
             batch.finish();
         }
-        self.note(&committed, &arrivals, received_at);
+        self.note(&committed, took, &arrivals, received_at);
         Ok(())
     }
 
@@ -149,11 +152,17 @@ impl Committer {
     }
 
     /// `arrivals` holds only what was new.
-    fn note(&self, committed: &Committed, arrivals: &[Arrivals], received_at: Instant) {
+    fn note(
+        &self,
+        committed: &Committed,
+        took: Duration,
+        arrivals: &[Arrivals],
+        received_at: Instant,
+    ) {
         let plays = arrivals.iter().flat_map(|arrivals| &arrivals.plays);
         let enqueued_at_ns = plays.filter_map(|(play, _)| play.enqueued_at_ns);
         let rejection = arrivals.iter().rev().find_map(|arrivals| arrivals.rejected.last());
         let rejection = rejection.map(|letter| &letter.reason);
-        self.stats.committed(&committed.counters, enqueued_at_ns, rejection, received_at);
+        self.stats.committed(took, &committed.counters, enqueued_at_ns, rejection, received_at);
     }
 }

@@ -253,7 +253,8 @@ impl Publisher {
     /// Tells how the processor fares. A report that fails is not repeated: the next is newer.
     fn report_consumption(&mut self) {
         let seconds = self.reported_at.elapsed().as_secs_f64();
-        let consumption = self.config.stats.report(self.reported_count, seconds);
+        let size = self.config.ledger.lock().size();
+        let consumption = self.config.stats.report(self.reported_count, seconds, size);
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
         let report = ConsumptionReport { processor: self.config.processor, consumption };

@@ -1,12 +1,15 @@
 //! What the processor has done since its start: counters and consumption times.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use crate::api::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes};
+use crate::api::{
+    CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, LedgerFigures,
+};
 use crate::ledger::Counters;
 use crate::play::Rejection;
 use crate::produce::unix_time_ns;
@@ -41,6 +44,8 @@ impl Progress {
 /// About 230 KB, nearly all of it the histogram.
 pub(super) struct Stats {
     inner: Mutex<Inner>,
+    /// Messages that workers have taken.
+    received: AtomicU64,
     /// What the ledger held at the start.
     before: Counters,
     target: Option<u64>,
@@ -57,6 +62,9 @@ struct Inner {
     times: Histogram<u64>,
     /// Sum and number of the times since the last report.
     recent: (u64, u64),
+    commits: u64,
+    /// The longest commit since the last report.
+    slowest: Duration,
 }
 
 impl Stats {
@@ -72,15 +80,24 @@ impl Stats {
             last: None,
             times,
             recent: (0, 0),
+            commits: 0,
+            slowest: Duration::ZERO,
         };
-        let stats = Self { inner: Mutex::new(inner), before, target, reached };
+        let received = AtomicU64::new(0);
+        let stats = Self { inner: Mutex::new(inner), received, before, target, reached };
         stats.check_target(&Counters::default());
         stats
     }
 
-    /// Notes a commit: its counters, when its plays were enqueued, why a body was rejected, if one was.
+    /// A worker has taken messages.
+    pub(super) fn received(&self, messages: usize) {
+        self.received.fetch_add(messages as u64, Ordering::Relaxed);
+    }
+
+    /// Notes a commit: how long it took, its counters, when its plays were enqueued, why a body was rejected, if one was.
     pub(super) fn committed(
         &self,
+        took: Duration,
         counters: &Counters,
         enqueued_at_ns: impl Iterator<Item = u64>,
         rejection: Option<&Rejection>,
@@ -89,6 +106,8 @@ impl Stats {
         let counted_at_ns = unix_time_ns();
         let mut inner = self.inner.lock();
         inner.counters.add(counters);
+        inner.commits += 1;
+        inner.slowest = inner.slowest.max(took);
         if rejection.is_some() {
             inner.last_rejection = rejection.cloned();
         }
@@ -137,17 +156,27 @@ impl Stats {
     }
 
     /// How it fares, for the dashboard; starts the next report. `seconds` since the one before, in which
-    /// `counted_before` was reported.
-    pub(super) fn report(&self, counted_before: u64, seconds: f64) -> Consumption {
-        let (counters, last_rejection, failure, (sum, times), all) = {
+    /// `counted_before` was reported; `ledger_size` as the ledger tells it.
+    pub(super) fn report(
+        &self,
+        counted_before: u64,
+        seconds: f64,
+        ledger_size: Option<(u64, u64)>,
+    ) -> Consumption {
+        let (unswept, bytes) = ledger_size.unwrap_or_default();
+        let (counters, last_rejection, failure, (sum, times), all, ledger) = {
             let mut inner = self.inner.lock();
             // A copy, so that no commit waits for the sums over 30,000 buckets.
             let (recent, all) = (std::mem::take(&mut inner.recent), inner.times.clone());
-            (inner.counters, inner.last_rejection.clone(), inner.failure.clone(), recent, all)
+            let slowest_ms = std::mem::take(&mut inner.slowest).as_secs_f64() * 1000.0;
+            let ledger = LedgerFigures { commits: inner.commits, slowest_ms, unswept, bytes };
+            let (last_rejection, failure) = (inner.last_rejection.clone(), inner.failure.clone());
+            (inner.counters, last_rejection, failure, recent, all, ledger)
         };
         let Counters { counted, duplicates, rejected, recovered, conflicting, .. } = counters;
         Consumption {
-            received: counted + duplicates + rejected,
+            // Read behind the counters, so that it is never less than their sum.
+            received: self.received.load(Ordering::Relaxed).max(counted + duplicates + rejected),
             counted,
             duplicates,
             rejected,
@@ -159,6 +188,8 @@ impl Stats {
             histogram: Some(Box::new(consumption_histogram(&all))),
             recovered,
             conflicting,
+            program: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            ledger: ledger_size.map(|_| ledger),
         }
     }
 }

@@ -10,7 +10,7 @@ mod worker;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -34,8 +34,8 @@ pub const OUTBOX_MAX: u64 = 10_000_000;
 /// How often it is asked which plays are counted.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
-/// Answers which plays of a producer are counted for good.
-pub type Confirmations = Arc<dyn Fn(&Uuid) -> Result<ConfirmedAnswer> + Send + Sync>;
+/// Answers which plays of a producer are counted for good; is told how many are in its outbox.
+pub type Confirmations = Arc<dyn Fn(&Uuid, u64) -> Result<ConfirmedAnswer> + Send + Sync>;
 
 /// An answer; `None`: nobody answers.
 type Answer = Option<ConfirmedAnswer>;
@@ -151,7 +151,7 @@ impl Production {
                 let (answer, answers) = bounded(1);
                 let outbox = Outbox::new(republish_after, now);
                 worker.keep(Kept::new(outbox, max, answers, now), disk.take(), now);
-                askers.push((worker.id, answer));
+                askers.push(Asker { producer: worker.id, waiting: worker.waiting(), answer });
             }
             workers.push(worker);
         }
@@ -229,17 +229,25 @@ impl Production {
     }
 }
 
+/// For whom to ask.
+struct Asker {
+    producer: Uuid,
+    /// Plays in its outbox.
+    waiting: Arc<AtomicU64>,
+    answer: Sender<Answer>,
+}
+
 /// Asks for each producer again and again, until all of them are done or `stop`.
 fn ask_all(
     confirmations: &Confirmations,
-    mut producers: Vec<(Uuid, Sender<Answer>)>,
+    mut producers: Vec<Asker>,
     asked: &Receiver<()>,
     stop: &StopToken,
 ) {
     let mut answered = true;
     while !producers.is_empty() {
-        producers.retain(|(producer, answers)| {
-            let answer = confirmations(producer);
+        producers.retain(|asker| {
+            let answer = confirmations(&asker.producer, asker.waiting.load(Ordering::Relaxed));
             if let Err(error) = &answer
                 && std::mem::replace(&mut answered, false)
             {
@@ -247,7 +255,7 @@ fn ask_all(
             }
             answered |= answer.is_ok();
             // One that has not been looked at is as good; without a reader there is nothing more to ask.
-            !matches!(answers.try_send(answer.ok()), Err(TrySendError::Disconnected(_)))
+            !matches!(asker.answer.try_send(answer.ok()), Err(TrySendError::Disconnected(_)))
         });
         select! {
             recv(stop.channel()) -> _ => return,

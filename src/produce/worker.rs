@@ -47,6 +47,8 @@ pub(super) struct Done {
 /// Where plays stay until they are known to be counted.
 pub(super) struct Kept {
     outbox: Outbox,
+    /// How many plays are in it, for others to see.
+    waiting: Arc<AtomicU64>,
     disk: Option<DiskOutbox>,
     /// The most plays in it.
     max: u64,
@@ -107,6 +109,11 @@ pub(super) struct Produced {
 }
 
 impl Worker {
+    /// How many plays are in its outbox, now and later.
+    pub(super) fn waiting(&self) -> Arc<AtomicU64> {
+        self.kept.as_ref().map(|kept| kept.waiting.clone()).unwrap_or_default()
+    }
+
     /// Keeps what it publishes, and goes on where an earlier start has ended.
     pub(super) fn keep(&mut self, mut kept: Kept, disk: Option<DiskOutbox>, now: Instant) {
         if let Some(mut disk) = disk {
@@ -327,6 +334,7 @@ impl Kept {
         let (tended_at, retry_at) = (now, now);
         Self {
             outbox,
+            waiting: Arc::default(),
             disk: None,
             max,
             answers,
@@ -340,6 +348,7 @@ impl Kept {
 
     /// For how many more plays there is room.
     fn room(&mut self) -> u64 {
+        self.tell();
         let room = self.max.saturating_sub(self.outbox.plays());
         if (room == 0) != self.is_full {
             self.is_full = room == 0;
@@ -352,6 +361,10 @@ impl Kept {
             }
         }
         room
+    }
+
+    fn tell(&self) {
+        self.waiting.store(self.outbox.plays(), Ordering::Relaxed);
     }
 
     fn take_answers(&mut self, next: u64) -> Result<()> {
@@ -375,6 +388,7 @@ impl Kept {
             Some(answer) => self.outbox.confirm(&answer.told.confirmed, answer.processors > 0, now),
             None => self.outbox.confirm(&Default::default(), false, now),
         };
+        self.tell();
         match &mut self.disk {
             Some(disk) => disk.forget(&gone),
             None => Ok(()),

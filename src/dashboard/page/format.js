@@ -48,6 +48,12 @@ export const duration = (ms) => {
   return `${fine.format(ms / 60_000)} min`;
 };
 
+export const bytes = (value) => {
+  if (typeof value !== "number") return NONE;
+  const unit = value < 1e3 ? 0 : value < 1e6 ? 1 : value < 1e9 ? 2 : 3;
+  return `${fine.format(value / 1000 ** unit)} ${["B", "kB", "MB", "GB"][unit]}`;
+};
+
 export const time = (ms) => clock.format(ms);
 
 // The time of today, the date of other days.

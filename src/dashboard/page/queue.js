@@ -1,7 +1,7 @@
 // Queue and health: what holds plays up, the nsqds with their channels and consumers, the processors' sums, and the few
 // things that may be done to the queue. Text goes in as text, never as markup.
 
-import { count, duration, element, rate, setText } from "./format.js";
+import { bytes, count, duration, element, rate, setText } from "./format.js";
 
 // nsqds are asked every two seconds; asking the dashboard more often shows nothing new.
 const ASK_MS = 2000;
@@ -72,8 +72,10 @@ const CONSUMER_COLUMNS = [
 ];
 const PROCESSOR_COLUMNS = [
   ["Processor"], ["Received", true], ["= Counted", true], ["+ Duplicates", true], ["+ Rejected", true],
-  ["+ In flight", true], ["Adds up"], ["A second", true], ["Heard"],
+  ["+ In flight", true], ["Adds up"], ["A second", true], ["p99", true], ["Heard"], ["Version"], ["Ledger", true], ["Slowest commit", true],
+  ["To sweep", true],
 ];
+const PRODUCER_COLUMNS = [["Producer"], ["Plays in its outbox", true], ["Heard"]];
 const AUDIT_COLUMNS = [["When"], ["Who"], ["What"], ["On"], ["Outcome"]];
 
 class Nsqd {
@@ -224,8 +226,10 @@ export const mount = (root, { fetchJson, writeToken }) => {
   const none = element("p", "empty", "No nsqd is watched: start the dashboard with --nsqd-http-address.");
   none.hidden = true;
   const processors = new Grid("Processors", PROCESSOR_COLUMNS);
+  const producers = new Grid("Producers", PRODUCER_COLUMNS);
+  const outboxes = card("Published and not yet confirmed", producers.box);
   const audit = new Grid("Who touched what", AUDIT_COLUMNS);
-  root.append(trouble, card("Why is nothing moving?", findings), nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), card("Who touched what", audit.box));
+  root.append(trouble, card("Why is nothing moving?", findings), nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), outboxes, card("Who touched what", audit.box));
 
   const known = new Map();
   const showFindings = (list) => {
@@ -269,8 +273,15 @@ export const mount = (root, { fetchJson, writeToken }) => {
         key: one.processor,
         cells: [
           one.processor, count(one.received), count(one.counted), count(one.duplicates), count(one.rejected), count(one.in_flight),
-          one.adds_up === null ? "–" : one.adds_up ? "yes" : "no", rate(one.per_second), one.silent_ms < 3000 ? "now" : `${duration(one.silent_ms)} ago`,
+          one.adds_up === null ? "–" : one.adds_up ? "yes" : "no", rate(one.per_second), one.p99_ms === null ? "–" : duration(one.p99_ms),
+          one.silent_ms < 3000 ? "now" : `${duration(one.silent_ms)} ago`, one.program ?? "–", one.ledger ? bytes(one.ledger.bytes) : "–",
+          one.ledger ? duration(one.ledger.slowest_ms) : "–", one.ledger ? count(one.ledger.unswept) : "–",
         ],
+      })));
+      outboxes.hidden = told.producers.length === 0;
+      producers.show(told.producers.map((one) => ({
+        key: one.producer,
+        cells: [one.producer, count(one.outbox), one.silent_ms < 3000 ? "now" : `${duration(one.silent_ms)} ago`],
       })));
       audit.show(touched.audit.map(({ at, peer, action, target, outcome }) => ({
         key: `${at} ${peer} ${action} ${outcome}`,

@@ -1,9 +1,9 @@
 // The list of all videos. A million rows are a few dozen elements: those in sight, filled from windows of the list.
 
-import { byId, count, element, moment, setAttribute, setText } from "./format.js";
+import { byId, count, element, moment, setAttribute, setText, share } from "./format.js";
 import { fetchJson } from "./net.js";
 
-const CELLS = ["video_id", "plays", "last_played_at", "updated_at"];
+const CELLS = ["video_id", "plays", "share", "last_played_at", "updated_at"];
 const TEXT = { plays: count, last_played_at: moment, updated_at: moment };
 // Rows asked for at once, and rows drawn beyond either end of what is in sight.
 const WINDOW = 100;
@@ -95,6 +95,7 @@ export class Videos {
 
   stats(stats) {
     this.latest = stats.revision;
+    this.total = stats.total_plays;
     this.pump();
   }
 
@@ -243,7 +244,8 @@ export class Videos {
     if (!video) link.removeAttribute("href");
     numbers.forEach((cell, at) => {
       const name = CELLS[at + 1];
-      const changed = setText(cell, video ? TEXT[name](video[name]) : "");
+      const text = !video ? "" : name === "share" ? share(this.total > 0 ? video.plays / this.total : undefined) : TEXT[name](video[name]);
+      const changed = setText(cell, text);
       if (changed && same && name === "plays") flash(cell);
     });
   }
