@@ -1,7 +1,7 @@
 //! The attacks of cases 45 to 52 of RELIABILITY.md and section 1.1 of ECOSYSTEM.md, over raw sockets, at a dashboard
 //! as it is served. `docs/attacks.md` is written from these tables: `UPDATE=1` rewrites it.
 //!
-//! Where else the rest is: 43 in `pipeline` and in `process::publish`, 44 in `dashboard` and `crash`, the server alone
+//! Where else the rest is: 43 in `pipeline`, 44 in `dashboard` and `crash`, the server alone
 //! in `http`, real browsers in `foreign_pages`, event streams in `streams`.
 
 use std::io::{ErrorKind, Read, Write};

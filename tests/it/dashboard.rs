@@ -64,6 +64,42 @@ fn dashboard_updates_counts() {
 }
 
 #[test]
+fn processors_tell_of_their_ledgers_and_producers_of_their_outboxes() {
+    let running = start();
+    let (processor, producer) = (Uuid::from_u128(1), Uuid::from_u128(7));
+    let ledger = json!({ "commits": 3, "slowest_ms": 0.5, "unswept": 2, "bytes": 4096 });
+    let mut told = consumption(None);
+    told["program"] = json!("1.2.3".repeat(100));
+    told["ledger"] = ledger.clone();
+    let report = json!({ "processor": processor, "consumption": told });
+    running.post("/api/consumption", &report, 200);
+    for (name, value) in
+        [("slowest_ms", json!(-1)), ("bytes", json!(MAX_PLAYS + 1)), ("more", json!(1))]
+    {
+        let mut bad = report.clone();
+        bad["consumption"]["ledger"][name] = value;
+        running.post("/api/consumption", &bad, 400);
+    }
+    let ask = |outbox: &str, extra: &str| {
+        let path = format!("/api/confirmed?producer={producer}&outbox={outbox}");
+        running.ask("GET", &path, extra, b"").status
+    };
+    assert_eq!((ask("12", ""), ask("x", ""), ask("-1", "")), (200, 400, 400));
+    // A page has no outbox: what a browser says is answered, and not shown.
+    assert_eq!(ask("99", "Sec-Fetch-Site: cross-site\r\n"), 200);
+    let shown = running.get("/api/processors").json();
+    let one = &shown["processors"][0];
+    assert_eq!((&one["processor"], &one["ledger"]), (&json!(processor), &ledger));
+    assert_eq!(one["program"].as_str().unwrap().len(), 32);
+    let one = &shown["producers"][0];
+    assert_eq!((&one["producer"], &one["outbox"]), (&json!(producer), &json!(12)));
+    for id in ["{00000000-0000-0000-0000-000000000007}", "00000000000000000000000000000007"] {
+        assert_eq!(running.get(&format!("/api/confirmed?producer={id}")).status, 400);
+        assert_eq!(running.get(&format!("/api/counts/{id}")).status, 400);
+    }
+}
+
+#[test]
 fn producers_learn_what_is_counted_for_good() {
     let running = start();
     let producer = Uuid::from_u128(7);

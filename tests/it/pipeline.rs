@@ -1,7 +1,11 @@
 //! The whole pipeline: what is put on the queue stands on the dashboard.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 
+use nsq_protocol::thread::OwnedThread;
+use playcounts::ledger;
 use rustix::process::Signal;
 use serde_json::Value;
 use uuid::Uuid;
@@ -295,6 +299,71 @@ fn counts_outlive_a_dashboard_that_is_killed() {
     let process = process.wait();
     assert_exit(&process, 0);
     assert_eq!(json(&process)["counted"], 51);
+}
+
+/// Case 43 of RELIABILITY.md: nothing is published, and everything is counted and finished meanwhile.
+#[test]
+fn counting_goes_on_while_the_dashboard_hangs_and_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::ours(dir.path());
+    let bad = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = bad.local_addr().unwrap().to_string();
+    let (fail, failing) = crossbeam_channel::bounded::<()>(0);
+    // Takes calls without a word until told to fail them, and ends with the third that it has failed.
+    let dashboard = OwnedThread::spawn("bad-dashboard", move || {
+        let mut silent = Vec::new();
+        let mut failed = 0;
+        while failed < 3 {
+            let (mut call, _) = bad.accept().unwrap();
+            if failing.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
+                silent.push(call);
+                continue;
+            }
+            silent.clear();
+            let _ = call.read(&mut [0; 4096]);
+            let _ = call
+                .write_all(b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+            failed += 1;
+        }
+    })
+    .unwrap();
+    let (tcp, url) = (broker.tcp(), format!("http://{address}"));
+    let process = Running::start(
+        dir.path(),
+        &[
+            "process",
+            "--nsqd-tcp-address",
+            &tcp,
+            "--dashboard-url",
+            &url,
+            "--data-dir",
+            "here",
+            "--json",
+        ],
+    );
+    let publish = format!("http://{}/pub?topic=plays", broker.http());
+    let play = |video: u128| format!(r#"{{"video_id":"{}"}}"#, Uuid::from_u128(video));
+    (0..100).for_each(|video| post(&publish, &play(video)));
+    let depth = || {
+        let stats = get(&format!("http://{}/stats?format=json&topic=plays", broker.http()));
+        let channel = &stats["topics"][0]["channels"][0];
+        (channel["depth"].clone(), channel["in_flight_count"].clone())
+    };
+    let counted = || {
+        let ledger = ledger::read(&dir.path().join("here")).unwrap();
+        ledger.map_or(0, |ledger| ledger.counters.counted)
+    };
+    wait_until("all is counted", || counted() == 100);
+    wait_until("all is finished", || depth() == (0.into(), 0.into()));
+    drop(fail);
+    (100..150).for_each(|video| post(&publish, &play(video)));
+    wait_until("that is counted, too", || counted() == 150);
+    dashboard.join();
+    let mut dashboard = Running::start(dir.path(), &["dashboard", "--http-address", &address]);
+    dashboard.wait_for("live at ");
+    wait_until("all plays are shown", || get(&format!("{url}/api/counts"))["total_plays"] == 150);
+    process.signal(Signal::TERM);
+    assert_exit(&process.wait(), 0);
 }
 
 #[test]
