@@ -59,19 +59,26 @@ impl Drop for Parts {
     }
 }
 
-fn free_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+/// Three addresses that nothing listens on, and that nothing gets by chance while a part is down: below 32768, where
+/// Linux begins to choose ports for `bind` to port 0 and for outgoing connections. (A proxy that got the broker's own
+/// port would connect to itself for ever, and a client that dials a free port in that range may reach itself.)
+fn free_addrs() -> Result<[SocketAddr; 3]> {
+    let first = 20_000 + (std::process::id() % 12_000) as u16;
+    let mut free = (first..32_000).chain(20_000..first).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let mut next = || free.next().context("a free port from 20000 to 31999");
+    let held = [next()?, next()?, next()?];
+    Ok([held[0].local_addr()?, held[1].local_addr()?, held[2].local_addr()?])
 }
 
 impl Parts {
     pub(crate) fn new(dir: &Path, kind: BrokerKind, seed: u64, plays: u64) -> Result<Self> {
-        let broker = free_port()?;
+        let [broker, broker_http, dashboard] = free_addrs()?;
         Ok(Self {
             dir: dir.to_owned(),
             kind,
             broker,
-            broker_http: free_port()?,
-            dashboard: free_port()?,
+            broker_http,
+            dashboard,
             to_broker: Proxy::start(broker, Toxic::Clean, seed),
             to_processor: Proxy::start(broker, Toxic::Clean, seed),
             children: HashMap::new(),

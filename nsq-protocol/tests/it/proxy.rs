@@ -103,6 +103,7 @@ impl Proxy {
     pub(crate) fn start(target: SocketAddr, toxic: Toxic, seed: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
+        assert_ne!(addr, target, "the proxy would be its own peer");
         let accepted = AtomicU64::new(0);
         let shared = Arc::new(Shared { target, toxic, seed, accepted, pairs: Mutex::default() });
         let (stop, token) = stop_pair();
