@@ -31,9 +31,9 @@ export class Video {
   constructor(state) {
     Object.assign(this, { state, shown: false, video: "", asked: 0, loaded: 0, seriesLoaded: 0, plays: null, latest: -1, revision: -1, totals: null });
     const lines = [{ label: "plays", format: count }];
-    this.minutes = new Chart(byId("figure-minutes"), { title: "Plays by minute, the last 48 hours", ticks: short, lines, steps: true });
-    this.hours = new Chart(byId("figure-hours"), { title: "Plays by hour", ticks: short, lines, steps: true });
-    this.days = new Chart(byId("figure-days"), { title: "Plays by day", ticks: short, lines, steps: true, utc: true });
+    this.minutes = new Chart(byId("figure-minutes"), { title: "Plays by minute, the last 48 hours", ticks: short, lines, bars: true });
+    this.hours = new Chart(byId("figure-hours"), { title: "Plays by hour", ticks: short, lines, bars: true });
+    this.days = new Chart(byId("figure-days"), { title: "Plays by day", ticks: short, lines, bars: true, utc: true });
     byId("hours-days").addEventListener("change", (event) => state.set({ hours: event.target.value }, true));
     this.heat = newHeatMap();
   }

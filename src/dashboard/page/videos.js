@@ -256,6 +256,8 @@ export class Videos {
     const { search } = this.state.values;
     const empty = this.known && this.matching === 0;
     byId("videos-empty").hidden = !empty;
+    // A list of nothing is not as high as one of many.
+    this.box.toggleAttribute("data-empty", empty);
     setText(byId("videos-empty"), search ? "No video's id starts like that." : "No video has been counted yet.");
     setText(byId("videos-place"), !this.known ? "" : empty ? "0 videos" : `${count(first)}–${count(last)} of ${count(this.matching)}${search ? " found" : ""}`);
   }
