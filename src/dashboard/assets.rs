@@ -47,7 +47,7 @@ macro_rules! style {
     };
 }
 
-const ASSETS: [Asset; 17] = [
+const ASSETS: [Asset; 18] = [
     asset!("/", "index.html", "text/html; charset=utf-8"),
     asset!("/api/openapi.json", "../openapi.json", "application/json"),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
@@ -55,6 +55,7 @@ const ASSETS: [Asset; 17] = [
     style!("queue.css"),
     script!("app.js"),
     script!("charts.js"),
+    script!("counter.js"),
     script!("format.js"),
     script!("net.js"),
     script!("overview.js"),

@@ -330,6 +330,45 @@ fn page_changes_the_range_and_shows_the_queue() {
     complaints.assert_none();
 }
 
+/// The number for a wall: it moves, keeps its width, and floods no screen reader.
+#[test]
+fn page_counts_for_a_wall() {
+    let Some(browser) = launch() else { return };
+    let running = running();
+    running.tell(1, &[(video(1), 1_070), (video(2), 30)]);
+    let url = running.dashboard.url();
+    let (tab, complaints) = open(&browser, &url);
+    wait_for(&tab, &text("#live-text"), "live");
+    click(&tab, "nav a[data-view=counter]");
+    wait_for(&tab, "location.search", "?view=counter");
+    wait_for(&tab, &text("#counter-figure"), "1,100");
+    wait_for(&tab, "document.title", "Counter – playcounts");
+    // As wide with ones as with other digits.
+    let width = "(() => { const range = new Range(); range.selectNodeContents(document.getElementById('counter-figure')); \
+        return Math.round(range.getBoundingClientRect().width * 10); })()";
+    let wide = read(&tab, width);
+    running.tell(2, &[(video(2), 41)]);
+    wait_for(&tab, &text("#counter-figure"), "1,111");
+    assert_eq!(read(&tab, width), wide);
+    let live = "document.querySelectorAll('#view-counter [aria-live], #view-counter [role=status]').length";
+    assert_eq!(read(&tab, live), json!(0));
+
+    // One video, by the address; a stranger's first play is waited for.
+    tab.navigate_to(&format!("{url}/?view=counter&video={}", video(2))).unwrap();
+    wait_for(&tab, &text("#counter-video-id"), video(2).to_string());
+    wait_for(&tab, &text("#counter-figure"), "41");
+    wait_for(&tab, &text("#counter-more li:last-child .figure"), "2");
+    running.tell(3, &[(video(2), 2_000)]);
+    wait_for(&tab, &text("#counter-figure"), "2,000");
+    wait_for(&tab, &text("#counter-more li:last-child .figure"), "1");
+    click(&tab, "#counter-video-id");
+    wait_for(&tab, "location.search", format!("?view=video&video={}", video(2)));
+    complaints.assert_none();
+    tab.navigate_to(&format!("{url}/?view=counter&video={}", video(3))).unwrap();
+    wait_for(&tab, &text("#counter-more .unit"), "no plays yet");
+    wait_for(&tab, &text("#counter-figure"), "0");
+}
+
 /// What a browser does that opens a page: six connections at a time, twenty times in a row.
 #[test]
 fn page_loads_twenty_times_and_nothing_is_left_unanswered() {
@@ -445,6 +484,11 @@ fn page_is_accessible_in_every_view() {
             "video",
             format!("/?view=video&video={}", video(20)),
             "document.querySelector('#heat-text').textContent.startsWith('Most plays: ')",
+        ),
+        (
+            "counter",
+            format!("/?view=counter&video={}", video(20)),
+            "document.querySelector('#counter-figure').textContent === '136,000'",
         ),
         (
             "queue",

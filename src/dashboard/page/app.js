@@ -1,5 +1,6 @@
 // Puts the parts together: the address says which view is shown, the stream brings what changes.
 
+import { Counter } from "./counter.js";
 import { byId, setAttribute, setText, time } from "./format.js";
 import { fetchJson, Stream } from "./net.js";
 import { Overview, showConfiguration } from "./overview.js";
@@ -7,7 +8,7 @@ import { State } from "./state.js";
 import { Video } from "./video.js";
 import { Videos } from "./videos.js";
 
-const TITLES = { overview: "", videos: "Videos", video: "Video", queue: "Queue and health", help: "Help" };
+const TITLES = { overview: "", videos: "Videos", video: "Video", counter: "Counter", queue: "Queue and health", help: "Help" };
 const nothing = { show() {}, hide() {}, refresh() {}, stats() {} };
 
 // The queue's view is a module of its own; without it the rest of the page is whole.
@@ -41,8 +42,9 @@ const show = (values, before) => {
     const here = link.dataset.view === values.view || (link.dataset.view === "videos" && values.view === "video");
     if (here) setAttribute(link, "aria-current", "page");
     else link.removeAttribute("aria-current");
-    setAttribute(link, "href", state.link({ view: link.dataset.view }));
+    setAttribute(link, "href", state.link({ view: link.dataset.view, video: "" }));
   }
+  setAttribute(document.body, "data-view", values.view);
   const title = TITLES[values.view];
   document.title = title ? `${title} – playcounts` : "playcounts";
   if (turned) {
@@ -60,12 +62,10 @@ const showBadge = (name, heardAt) => {
 };
 
 const state = new State(show);
-const views = { overview: new Overview(state), videos: new Videos(state), video: new Video(state), queue, help: nothing };
+const views = { overview: new Overview(state), videos: new Videos(state), video: new Video(state), counter: new Counter(state), queue, help: nothing };
 
 const onStats = ({ stats, point }) => {
-  views.overview.stats(stats, point);
-  views.videos.stats(stats);
-  views.video.stats(stats);
+  Object.values(views).forEach((view) => view.stats(stats, point));
 };
 
 const start = async () => {

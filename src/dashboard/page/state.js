@@ -5,7 +5,7 @@ const isTime = (text) => !Number.isNaN(Date.parse(text));
 
 // Each name with its default and what it may be; anything else in an address is the default.
 const NAMES = {
-  view: ["overview", oneOf("overview", "videos", "video", "queue", "help")],
+  view: ["overview", oneOf("overview", "videos", "video", "counter", "queue", "help")],
   range: ["30m", oneOf("30m", "today", "7d", "30d", "custom")],
   from: ["", isTime],
   to: ["", isTime],
@@ -31,7 +31,7 @@ const parse = (query) => {
 const address = (values) => {
   const query = new URLSearchParams();
   for (const [name, [fallback]] of Object.entries(NAMES)) {
-    const kept = (name !== "video" && name !== "hours") || values.view === "video";
+    const kept = name === "video" ? ["video", "counter"].includes(values.view) : name !== "hours" || values.view === "video";
     const timed = (name !== "from" && name !== "to") || values.range === "custom";
     if (values[name] !== fallback && kept && timed) query.set(name, values[name]);
   }

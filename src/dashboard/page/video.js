@@ -2,13 +2,12 @@
 
 import { Chart } from "./charts.js";
 import { byId, count, dateTime, element, setAttribute, setText, share, short } from "./format.js";
-import { fetchJson } from "./net.js";
+import { fetchJson, Followed } from "./net.js";
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
-// How often the total and the charts are asked for again while plays come in.
-const REFRESH_MS = 1000;
+// How often the charts are asked for again while plays come in.
 const SERIES_REFRESH_MS = 10_000;
 const LEVELS = 5;
 
@@ -29,7 +28,8 @@ const dense = ({ step_ms: step, time, plays }, from, to) => {
 
 export class Video {
   constructor(state) {
-    Object.assign(this, { state, shown: false, video: "", asked: 0, loaded: 0, seriesLoaded: 0, plays: null, latest: -1, revision: -1, totals: null });
+    Object.assign(this, { state, shown: false, video: "", seriesLoaded: 0, plays: null, whole: false, totals: null });
+    this.followed = new Followed({ onVideo: (video) => this.take(video), onError: (error) => this.showError(error) });
     const lines = [{ label: "plays", format: count }];
     this.minutes = new Chart(byId("figure-minutes"), { title: "Plays by minute, the last 48 hours", ticks: short, lines, bars: true });
     this.hours = new Chart(byId("figure-hours"), { title: "Plays by hour", ticks: short, lines, bars: true });
@@ -44,15 +44,18 @@ export class Video {
     this.shown = true;
     byId("hours-days").value = values.hours;
     if (fresh) this.begin(values.video);
-    if (fresh || entered || values.hours !== before.hours) this.load(true);
+    if (fresh || entered || values.hours !== before.hours) this.refresh();
   }
 
   hide() {
     this.shown = false;
+    this.followed.follow("");
   }
 
   refresh() {
-    if (this.shown) this.load(true);
+    if (!this.shown) return;
+    this.whole = true;
+    this.followed.follow(this.video);
   }
 
   begin(video) {
@@ -71,29 +74,26 @@ export class Video {
   }
 
   stats(stats) {
-    this.latest = stats.revision;
     this.totals = stats;
-    if (this.shown && this.latest !== this.revision && performance.now() - this.loaded > REFRESH_MS) this.load(false);
+    if (this.shown) this.followed.stats(stats);
   }
 
-  async load(whole) {
-    const mine = ++this.asked;
-    const { video, latest } = this;
-    this.loaded = performance.now();
-    try {
-      const answer = await fetchJson(`/api/counts/${video}`);
-      if (mine !== this.asked) return;
-      this.revision = latest;
-      byId("video-error").hidden = true;
-      const moved = answer.plays !== this.plays;
-      this.plays = answer.plays;
-      this.showTotals(answer);
-      if (whole || (moved && performance.now() - this.seriesLoaded > SERIES_REFRESH_MS)) await this.loadSeries(video);
-    } catch (error) {
-      if (mine !== this.asked) return;
-      setText(byId("video-error"), error.message);
-      byId("video-error").hidden = false;
-    }
+  async take(answer) {
+    byId("video-error").hidden = true;
+    byId("video-known").hidden = false;
+    const moved = answer.plays !== this.plays;
+    this.plays = answer.plays;
+    this.showTotals(answer);
+    if (!this.whole && (!moved || performance.now() - this.seriesLoaded < SERIES_REFRESH_MS)) return;
+    this.whole = false;
+    await this.loadSeries(answer.video_id);
+  }
+
+  showError(error) {
+    // Without plays there is nothing to draw; with the first one there is.
+    if (error.status === 404) byId("video-known").hidden = true;
+    setText(byId("video-error"), error.message);
+    byId("video-error").hidden = false;
   }
 
   showTotals({ plays, rank, last_played_at: last }) {
