@@ -47,7 +47,7 @@ macro_rules! style {
     };
 }
 
-const ASSETS: [Asset; 18] = [
+const ASSETS: [Asset; 19] = [
     asset!("/", "index.html", "text/html; charset=utf-8"),
     asset!("/api/openapi.json", "../openapi.json", "application/json"),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
@@ -57,6 +57,7 @@ const ASSETS: [Asset; 18] = [
     script!("charts.js"),
     script!("counter.js"),
     script!("format.js"),
+    script!("keys.js"),
     script!("net.js"),
     script!("overview.js"),
     script!("queue.js"),

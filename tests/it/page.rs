@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use headless_chrome::browser::tab::ModifierKey;
 use headless_chrome::protocol::cdp::Emulation::{
     MediaFeature, SetDeviceMetricsOverride, SetEmulatedMedia,
 };
@@ -367,6 +368,78 @@ fn page_counts_for_a_wall() {
     tab.navigate_to(&format!("{url}/?view=counter&video={}", video(3))).unwrap();
     wait_for(&tab, &text("#counter-more .unit"), "no plays yet");
     wait_for(&tab, &text("#counter-figure"), "0");
+}
+
+/// Single keys change the view and the range, never while something is typed, and not at all once turned off.
+#[test]
+fn page_takes_single_keys_and_lets_them_be_turned_off() {
+    let Some(browser) = launch() else { return };
+    let running = running();
+    running.tell(1, &[(video(1), 5)]);
+    let (tab, complaints) = open(&browser, &running.dashboard.url());
+    wait_for(&tab, &text("#live-text"), "live");
+    wait_for(&tab, "document.querySelector('nav a[data-view=queue]').hidden", false);
+    for (key, there) in [
+        ("v", "?view=videos"),
+        ("c", "?view=counter"),
+        ("q", "?view=queue"),
+        ("?", "?view=help"),
+        ("o", ""),
+        ("3", "?range=7d"),
+        ("1", ""),
+    ] {
+        tab.press_key(key).unwrap();
+        wait_for(&tab, "location.search", there);
+    }
+    // With a modifier it is the browser's.
+    for modifier in [ModifierKey::Ctrl, ModifierKey::Alt, ModifierKey::Meta] {
+        tab.press_key_with_modifiers("v", Some(&[modifier])).unwrap();
+    }
+    assert_eq!(read(&tab, "location.search"), json!(""));
+    // From here to the search, where every key is a letter.
+    tab.press_key("/").unwrap();
+    wait_for(&tab, "document.activeElement.id", "search");
+    tab.type_str("ovc/?1").unwrap();
+    assert_eq!(read(&tab, "document.getElementById('search').value"), json!("ovc/?1"));
+    assert_eq!(read(&tab, "document.activeElement.id"), json!("search"));
+    wait_for(&tab, "location.search", "?view=videos&search=ovc%2F%3F1");
+    read(&tab, "document.getElementById('search').select()");
+    tab.type_str("01").unwrap();
+    wait_for(&tab, PLAYS, "5");
+    // A choice is made with keys, too.
+    tab.navigate_to(&running.dashboard.url()).unwrap().wait_until_navigated().unwrap();
+    wait_for(&tab, &text("#live-text"), "live");
+    read(&tab, "document.getElementById('top-limit').focus()");
+    tab.press_key("v").unwrap();
+    assert_eq!(read(&tab, "location.search"), json!(""));
+
+    // Off, also after a reload; and on again.
+    read(&tab, "document.activeElement.blur()");
+    let shortcut =
+        "document.querySelector('nav a[data-view=videos]').getAttribute('aria-keyshortcuts')";
+    assert_eq!(read(&tab, shortcut), json!("v"));
+    tab.press_key("h").unwrap();
+    wait_for(&tab, "location.search", "?view=help");
+    click(&tab, "#keys-on");
+    tab.reload(true, None).unwrap().wait_until_navigated().unwrap();
+    wait_for(&tab, "document.getElementById('keys-on').checked", false);
+    wait_for(&tab, shortcut, Value::Null);
+    for key in ["v", "o", "/", "c"] {
+        tab.press_key(key).unwrap();
+    }
+    assert_eq!(read(&tab, "location.search"), json!("?view=help"));
+    click(&tab, "#keys-on");
+    read(&tab, "document.activeElement.blur()");
+    tab.press_key("v").unwrap();
+    wait_for(&tab, "location.search", "?view=videos");
+    let texts = complaints.texts.lock();
+    // The search for what is no id was refused, and streams were left.
+    assert!(
+        texts.iter().all(|text| text.contains("&search=o")
+            || text.contains("EventSource")
+            || text.contains("ABORTED")),
+        "{texts:?}"
+    );
 }
 
 /// What a browser does that opens a page: six connections at a time, twenty times in a row.

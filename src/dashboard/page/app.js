@@ -2,6 +2,7 @@
 
 import { Counter } from "./counter.js";
 import { byId, setAttribute, setText, time } from "./format.js";
+import { Keys } from "./keys.js";
 import { fetchJson, Stream } from "./net.js";
 import { Overview, showConfiguration } from "./overview.js";
 import { State } from "./state.js";
@@ -70,6 +71,7 @@ const onStats = ({ stats, point }) => {
 
 const start = async () => {
   show(state.values, state.values);
+  new Keys(state);
   new Stream({ onStats, onBadge: showBadge, onShown: () => views[state.values.view].refresh() });
   queue.module.then((module) => {
     document.querySelector("nav a[data-view=queue]").hidden = !module;

@@ -36,6 +36,9 @@ export class Videos {
       clearTimeout(this.typing);
       this.typing = setTimeout(() => state.set({ search: event.target.value.trim() }, true), TYPING_MS);
     });
+    byId("search").addEventListener("keydown", (event) => {
+      if (event.key === "ArrowDown") this.box.focus();
+    });
     this.box.addEventListener("scroll", () => this.onScroll(), { passive: true });
     this.box.addEventListener("keydown", (event) => this.onKey(event));
     this.box.addEventListener("focus", () => {
