@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headless_chrome::browser::tab::ModifierKey;
+use headless_chrome::protocol::cdp::Browser::{GrantPermissions, PermissionType};
 use headless_chrome::protocol::cdp::Emulation::{
     MediaFeature, SetDeviceMetricsOverride, SetEmulatedMedia,
 };
@@ -368,6 +369,65 @@ fn page_counts_for_a_wall() {
     tab.navigate_to(&format!("{url}/?view=counter&video={}", video(3))).unwrap();
     wait_for(&tab, &text("#counter-more .unit"), "no plays yet");
     wait_for(&tab, &text("#counter-figure"), "0");
+}
+
+/// What a video's page lets one choose, and where it leads.
+#[test]
+fn page_of_a_video_has_spans_a_way_back_and_its_id_to_copy() {
+    let Some(browser) = launch() else { return };
+    let running = running();
+    let counts: Vec<_> = (1..=15).map(|first| (video(first), u64::from(first) * 1000)).collect();
+    running.tell(1, &counts);
+    let (tab, complaints) =
+        open(&browser, &format!("{}/?view=videos&sort=plays&search=0", running.dashboard.url()));
+    wait_for(&tab, &format!("({PLAYS}).startsWith('1,000 2,000')"), true);
+    click(&tab, "#videos-rows .row:not([hidden]) a");
+    let told = |name: &str| text(&format!("#figure-{name} .told"));
+    wait_for(&tab, &told("minutes"), "1,000 in the last hour, none in the hour before");
+    wait_for(&tab, &text("#video-rank-more"), "of 15 videos, by plays");
+    wait_for(&tab, &told("hours"), "1,000 in the last 7 days, none in the 7 days before");
+    wait_for(&tab, &told("days"), "1,000 in the last 30 days, none in the 30 days before");
+    let pressed = "[...document.querySelectorAll('[data-span] [aria-pressed=true]')].map((one) => one.textContent).join(' ')";
+    assert_eq!(read(&tab, pressed), json!("1 h 7 d 30 d"));
+    let label = "document.querySelector('#figure-minutes .chart').ariaLabel";
+    assert_eq!(read(&tab, label), json!("Plays by minute, the last hour. plays: from 0 to 1,000"));
+    // By minute no more than 48 hours are kept: there is nothing to compare with.
+    click(&tab, "[data-span=minutes] [data-value='48']");
+    wait_for(&tab, &told("minutes"), "1,000 in the last 48 hours");
+    click(&tab, "[data-span=days] [data-value=all]");
+    wait_for(&tab, &told("days"), "1,000 in all of them");
+    wait_for(&tab, pressed, "48 h 7 d All");
+    let at = format!("?view=video&sort=plays&search=0&video={}&minutes=48&days=all", video(1));
+    assert_eq!(read(&tab, "location.search"), json!(at));
+
+    // The id, by keyboard.
+    tab.call_method(GrantPermissions {
+        permissions: vec![
+            PermissionType::ClipboardReadWrite,
+            PermissionType::ClipboardSanitizedWrite,
+        ],
+        origin: None,
+        browser_context_id: None,
+    })
+    .unwrap();
+    read(&tab, "document.getElementById('video-copy').focus()");
+    tab.press_key("Enter").unwrap();
+    wait_for(&tab, &text("#video-said"), "The id is copied.");
+    assert_eq!(read(&tab, &text("#video-copy")), json!("Copied"));
+    let copied = tab.evaluate("navigator.clipboard.readText()", true).unwrap().value;
+    assert_eq!(copied, Some(json!(video(1).to_string())));
+
+    // Each download says what it is.
+    let names =
+        "[...document.querySelectorAll('#video-exports a')].map((one) => one.ariaLabel).join('; ')";
+    let wanted = ["minute", "hour", "day"]
+        .map(|scale| format!("CSV of the plays by {scale}; JSON of the plays by {scale}"));
+    assert_eq!(read(&tab, names), json!(wanted.join("; ")));
+    click(&tab, "#video-back");
+    wait_for(&tab, "location.search", "?view=videos&sort=plays&search=0");
+    wait_for(&tab, &format!("({PLAYS}).startsWith('1,000 2,000')"), true);
+    assert_eq!(read(&tab, "document.activeElement.id"), json!("videos"));
+    complaints.assert_none();
 }
 
 /// Single keys change the view and the range, never while something is typed, and not at all once turned off.

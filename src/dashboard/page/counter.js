@@ -6,8 +6,8 @@ import { Followed } from "./net.js";
 
 export class Counter {
   constructor(state) {
-    Object.assign(this, { state, shown: false, video: "", totals: null });
-    this.followed = new Followed({ onVideo: (video) => this.showVideo(video), onError: (error) => this.showError(error) });
+    Object.assign(this, { state, shown: false, video: "", totals: null, answer: null });
+    this.followed = new Followed({ onVideo: (video) => this.take(video), onError: (error) => this.showError(error) });
     const full = byId("counter-full");
     full.hidden = !document.fullscreenEnabled;
     full.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
@@ -22,6 +22,7 @@ export class Counter {
     setAttribute(byId("counter-video-id"), "href", this.state.link({ view: "video", video }));
     byId("counter-error").hidden = true;
     if (!fresh) return;
+    this.answer = null;
     this.showFigures("–", []);
     this.followed.follow(video);
     if (this.totals) this.stats(this.totals);
@@ -41,13 +42,21 @@ export class Counter {
     this.totals = stats;
     if (!this.shown) return;
     this.followed.stats(stats);
-    if (!this.video) {
+    if (this.answer) {
+      this.showVideo();
+    } else if (!this.video) {
       this.showFigures(count(stats.total_plays), [[rate(stats.messages_per_second), "plays a second"], [count(stats.total_videos), "videos"]]);
     }
   }
 
-  showVideo({ plays, rank }) {
+  take(answer) {
+    this.answer = answer;
     byId("counter-error").hidden = true;
+    this.showVideo();
+  }
+
+  showVideo() {
+    const { plays, rank } = this.answer;
     const { total_plays: all, total_videos: videos } = this.totals ?? {};
     this.showFigures(count(plays), [
       [all > 0 ? share(plays / all) : "–", "of all plays"],

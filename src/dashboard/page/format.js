@@ -37,6 +37,12 @@ export const change = (now, before) => {
   return `${part > 0 ? "+" : part < 0 ? "−" : ""}${text} %`;
 };
 
+// The same as the end of a sentence; nothing where `before` is not known.
+export const against = (now, before, period) => {
+  if (typeof before !== "number") return "";
+  return before === 0 ? `, none in ${period}` : `, ${change(now, before)} against ${period}`;
+};
+
 // A duration in ms, in the unit that suits it.
 export const duration = (ms) => {
   if (typeof ms !== "number") return NONE;

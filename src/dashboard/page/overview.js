@@ -1,7 +1,7 @@
 // The overview: totals, charts over the chosen range and the videos most played in it.
 
 import { Chart } from "./charts.js";
-import { byId, change, count, duration, element, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
+import { against, byId, change, count, duration, element, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
 import { fetchJson } from "./net.js";
 
 const MINUTE_MS = 60_000;
@@ -223,9 +223,8 @@ export class Overview {
 
   showTop(answer, values) {
     const { total, total_before: before } = answer;
-    const against = typeof before !== "number" ? "" : before === 0 ? `, none in ${BEFORE[values.range]}` : `, ${change(total, before)} against ${BEFORE[values.range]}`;
     const asOf = typeof answer.as_of === "number" ? `; as of ${time(answer.as_of)}` : "";
-    setText(byId("top-summary"), `${count(total)} plays of ${count(answer.videos)} videos${against}${asOf}`);
+    setText(byId("top-summary"), `${count(total)} plays of ${count(answer.videos)} videos${against(total, before, BEFORE[values.range])}${asOf}`);
     const body = byId("top-rows");
     const most = answer.top[0]?.plays;
     answer.top.forEach((video, index) => showTopRow(body.rows[index] ?? body.appendChild(newTopRow(index)), video, most, this.state));
