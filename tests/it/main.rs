@@ -14,6 +14,7 @@ mod cli;
 mod crash;
 mod dashboard;
 mod dashboard_support;
+mod disk;
 mod foreign_pages;
 mod http;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
