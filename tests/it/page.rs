@@ -22,10 +22,15 @@ use playcounts::dashboard::{Dashboard, QueueDepth, WatchedQueue};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::dashboard_support::{DEADLINE, Running, config, consumption, update, video};
+use crate::dashboard_support::{DEADLINE, Running, ask, config, consumption, update, video};
+use crate::streams::ChildDashboard;
+use crate::support::wait_until;
 
 /// Runs wherever it is shown as markup.
 const MARKUP: &str = "<img src=x onerror=\"document.title='broken in'\">";
+
+/// The metric of the pages that listen.
+const STREAMS: &str = "playcounts_dashboard_event_streams";
 
 /// How often the page is asked whether it has come so far. What it shows has no event to wait for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -532,25 +537,175 @@ fn page_loads_twenty_times_and_nothing_is_left_unanswered() {
     assert_eq!(texts, Vec::<String>::new());
 }
 
+/// The dashboard is killed and started again, at another time of its own: the page comes back without a reload.
 #[test]
 fn page_says_that_it_is_stale_and_comes_back() {
     let Some(browser) = launch() else { return };
-    let Running { dashboard, data } = running();
-    let url = dashboard.url();
-    let address = dashboard.local_addr().to_string();
-    let tab = browser.new_tab().unwrap();
-    tab.set_default_timeout(DEADLINE);
-    tab.navigate_to(&url).unwrap().wait_until_navigated().unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let dashboard = ChildDashboard::start(data.path(), "");
+    let address = dashboard.address;
+    let tell = |version: u64, plays: u64| {
+        let body = update(version, &[(video(1), plays), (video(2), 7)]).to_string();
+        assert_eq!(ask(address, "POST", "/api/counts", "", body.as_bytes()).status, 200);
+    };
+    tell(1, 3);
+    let (tab, complaints) = open(&browser, &format!("http://{address}"));
     wait_for(&tab, &text("#live-text"), "live");
-    dashboard.shutdown().unwrap();
+    wait_for(&tab, &text("#total-plays"), "10");
+    wait_for(&tab, &format!("/; as of \\d\\d:\\d\\d:\\d\\d/.test({})", text("#top-age")), true);
+    complaints.assert_none();
+    read(&tab, "window.mark = true");
+    drop(dashboard);
     wait_for(&tab, "document.getElementById('live').dataset.state", "stale");
     wait_for(&tab, &format!("{}.startsWith('stale since ')", text("#live-text")), true);
-    let mut again = config(&data);
-    again.http_address = address;
-    let running = Running { dashboard: Dashboard::start(again).unwrap(), data };
-    running.post("/api/counts", &update(1, &[(video(1), 3)]), 200);
+    wait_for(&tab, &format!("parseInt({}) >= 4", text("#live-age")), true);
+    assert_eq!(read(&tab, &text("#total-plays")), json!("10"));
+    let _again = ChildDashboard::start_at(data.path(), "", &address.to_string());
+    tell(2, 93);
     wait_for(&tab, "document.getElementById('live').dataset.state", "live");
+    wait_for(&tab, &text("#total-plays"), "100");
+    wait_for(&tab, &text("#live-age"), "");
+    wait_for(&tab, &text("#top-rows .plays"), "93");
+    assert_eq!(read(&tab, "window.mark"), json!(true));
+    // Nothing but what could not be reached.
+    let texts = complaints.texts.lock();
+    let is_cut = |text: &String| text.contains("net::ERR_") || text.contains("EventSource");
+    assert!(texts.iter().all(is_cut), "{texts:?}");
+}
+
+/// A tab that nobody sees does not listen, and has caught up when it is seen again.
+#[test]
+fn page_in_the_background_does_not_listen_and_catches_up() {
+    let Some(browser) = launch() else { return };
+    let running = running();
+    running.tell(1, &[(video(1), 3)]);
+    let (tab, complaints) = open(&browser, &running.dashboard.url());
     wait_for(&tab, &text("#total-plays"), "3");
+    let streams = || {
+        let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(STREAMS));
+        line.expect("it is told").trim().parse::<f64>().unwrap()
+    };
+    assert_eq!(streams(), 1.0);
+    let other = browser.new_tab().unwrap();
+    other.bring_to_front().unwrap();
+    wait_for(&tab, "document.visibilityState", "hidden");
+    wait_until("nobody listens", || streams() == 0.0);
+    running.tell(2, &[(video(1), 1_003)]);
+    assert_eq!(read(&tab, &text("#total-plays")), json!("3"));
+    tab.bring_to_front().unwrap();
+    wait_for(&tab, &text("#total-plays"), "1,003");
+    wait_for(&tab, &text("#top-rows .plays"), "1,003");
+    wait_for(&tab, &text("#live-text"), "live");
+    wait_until("it listens", || streams() == 1.0);
+    // But that it stopped listening.
+    let texts = complaints.texts.lock();
+    assert!(texts.iter().all(|text| text.contains("EventSource")), "{texts:?}");
+}
+
+/// A list that nobody reads from end to end: the bar, the keys, every order, and the way back to a row that moved.
+#[test]
+fn page_scrolls_through_200_000_videos() {
+    let Some(browser) = launch() else { return };
+    let running = running();
+    running.tell(1, &[(video(1), 1)]);
+    let Running { dashboard, data } = running;
+    dashboard.shutdown().unwrap();
+    // Told over HTTP they would take longer than all else here: plays of video n are 10 n.
+    let database = rusqlite::Connection::open(data.path().join("dashboard.sqlite3")).unwrap();
+    let many = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 200000)
+        INSERT INTO counts (video_id, processor, plays, updated_at, last_played_at)
+        SELECT unhex(printf('%032x', n)), (SELECT number FROM processors), 10 * n, 1700000000000 + n, 1700000000000 - n FROM numbers";
+    database.execute_batch(many).unwrap();
+    drop(database);
+    let running = Running { dashboard: Dashboard::start(config(&data)).unwrap(), data };
+    let (tab, complaints) =
+        open(&browser, &format!("{}/?view=videos&sort=plays", running.dashboard.url()));
+    wait_for(&tab, "document.querySelector('#videos').ariaRowCount", "200002");
+    // Row n + 2 has video n, which has 10 n plays; all in sight are there, with nothing between.
+    let right = "(() => { const head = document.querySelector('#videos-head').getBoundingClientRect().bottom; \
+        const end = document.querySelector('#videos').getBoundingClientRect().bottom; \
+        const rows = [...document.querySelectorAll('#videos-rows .row:not([hidden])')].filter((row) => { \
+            const box = row.getBoundingClientRect(); return box.bottom > head + 1 && box.top < end - 1; }) \
+            .map((row) => [Number(row.ariaRowIndex) - 2, row.querySelector('.plays').textContent.replaceAll(',', '')]) \
+            .sort(([one], [other]) => one - other); \
+        return rows.length > 10 && rows.every(([index, plays], at) => index === rows[0][0] + at && Number(plays) === Math.max(1, 10 * index)); })()";
+    let place = text("#videos-place");
+    wait_for(&tab, right, true);
+    // Rows that are known are never shown as unknown while counts flow.
+    read(
+        &tab,
+        "window.pending = 0; new MutationObserver((changes) => changes.forEach(({ target }) => { \
+            if (target.classList.contains('pending') && !target.hidden) window.pending += 1; \
+        })).observe(document.querySelector('#videos-rows'), { attributes: true, subtree: true, attributeFilter: ['class'] })",
+    );
+    for version in 2..6u64 {
+        running.tell(version, &[(video(1), version)]);
+        wait_for(&tab, &format!("({PLAYS}).split(' ')[0]"), version.to_string());
+    }
+    assert_eq!(read(&tab, "window.pending"), json!(0));
+    running.tell(6, &[(video(1), 9)]);
+
+    let bar = |part: &str| {
+        format!(
+            "(() => {{ const box = document.querySelector('#videos'); box.scrollTop = box.scrollHeight {part}; }})()"
+        )
+    };
+    read(&tab, &bar("/ 2"));
+    wait_for(&tab, &format!("/^(99,9|100,0)\\d\\d–/.test({place})"), true);
+    wait_for(&tab, right, true);
+    read(&tab, &bar("* 0.9"));
+    wait_for(&tab, &format!("{place}.startsWith('180,0')"), true);
+    wait_for(&tab, right, true);
+    read(&tab, "document.querySelector('#videos').focus()");
+    let active = "document.getElementById(document.querySelector('#videos').getAttribute('aria-activedescendant')).ariaRowIndex";
+    tab.press_key("End").unwrap();
+    wait_for(&tab, &format!("{place}.endsWith('–200,001 of 200,001')"), true);
+    wait_for(&tab, right, true);
+    assert_eq!(read(&tab, active), json!("200002"));
+    tab.press_key("PageUp").unwrap();
+    tab.press_key("PageUp").unwrap();
+    wait_for(&tab, right, true);
+    tab.press_key("Home").unwrap();
+    wait_for(&tab, &format!("{place}.startsWith('1–')"), true);
+    wait_for(&tab, &format!("({PLAYS}).startsWith('9 10 20 ')"), true);
+    assert_eq!(read(&tab, active), json!("2"));
+    tab.press_key("PageDown").unwrap();
+    tab.press_key("PageDown").unwrap();
+    wait_for(&tab, right, true);
+
+    // To a video far down and back, while another one has come in before it: the row is that of the video.
+    read(&tab, &bar("/ 2"));
+    wait_for(&tab, right, true);
+    tab.press_key("ArrowDown").unwrap();
+    let row = "document.getElementById(document.querySelector('#videos').getAttribute('aria-activedescendant'))";
+    wait_for(&tab, &format!("{row}?.classList.contains('pending')"), false);
+    let id = read(&tab, &format!("{row}.querySelector('a').textContent"));
+    let index: u64 = read(&tab, active).as_str().unwrap().parse().unwrap();
+    tab.press_key("Enter").unwrap();
+    wait_for(&tab, &text("#video-id"), id.clone());
+    running.tell(7, &[(video(2), 5)]);
+    read(&tab, "history.back()");
+    wait_for(&tab, "document.querySelector('#videos').ariaRowCount", "200003");
+    wait_for(&tab, &format!("{row}?.querySelector('a').textContent"), id);
+    assert_eq!(read(&tab, active), json!((index + 1).to_string()));
+    assert_eq!(read(&tab, "document.activeElement.id"), json!("videos"));
+
+    // Every order begins with another video.
+    for (column, first) in [
+        ("plays", "2,000,000"),
+        ("video_id", "10"),
+        ("video_id", "5"),
+        ("last_played_at", "5"),
+        ("last_played_at", "2,000,000"),
+        ("updated_at", "5"),
+        ("updated_at", "10"),
+    ] {
+        click(&tab, &format!("[data-sort={column}] button"));
+        wait_for(&tab, &format!("({PLAYS}).split(' ')[0]"), first);
+        wait_for(&tab, &format!("{place}.startsWith('1–')"), true);
+    }
+    complaints.assert_none();
 }
 
 /// axe-core (npm), where `scripts/test` has put it, or where `$AXE` says.

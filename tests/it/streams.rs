@@ -24,10 +24,15 @@ pub(crate) struct ChildDashboard {
 impl ChildDashboard {
     /// `$PLAYCOUNTS`, or this build's binary, after `limits`, lines of the shell such as `ulimit -n 96`.
     pub(crate) fn start(data: &Path, limits: &str) -> Self {
+        Self::start_at(data, limits, "127.0.0.1:0")
+    }
+
+    /// The same where one was before.
+    pub(crate) fn start_at(data: &Path, limits: &str, address: &str) -> Self {
         let binary = std::env::var_os("PLAYCOUNTS")
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_playcounts").into());
         let script = format!(
-            "{limits}\nexec \"$0\" dashboard --http-address 127.0.0.1:0 --log-level off --data-dir \"$1\""
+            "{limits}\nexec \"$0\" dashboard --http-address {address} --log-level off --data-dir \"$1\""
         );
         let mut child = Command::new("bash")
             .arg("-c")

@@ -1,7 +1,7 @@
 // Puts the parts together: the address says which view is shown, the stream brings what changes.
 
 import { Counter } from "./counter.js";
-import { byId, setAttribute, setText, time } from "./format.js";
+import { age, byId, setAttribute, setText, time } from "./format.js";
 import { Keys } from "./keys.js";
 import { fetchJson, Stream } from "./net.js";
 import { Overview, showConfiguration } from "./overview.js";
@@ -56,10 +56,16 @@ const show = (values, before) => {
   views[values.view].show(values, before);
 };
 
-const showBadge = (name, heardAt) => {
+// Numbers are told to be old before they are called stale.
+const AGED_MS = 2000;
+
+// `old`: how many ms ago the newest event came.
+const showBadge = (name, heardAt, old) => {
   const badge = byId("live");
   if (badge.dataset.state !== name) badge.dataset.state = name;
   setText(byId("live-text"), name === "stale" ? `stale since ${time(heardAt)}` : name);
+  setText(byId("live-age"), heardAt > 0 && old >= AGED_MS ? age(old) : "");
+  if (heardAt > 0) setAttribute(badge, "title", `The newest numbers came at ${time(heardAt)}`);
 };
 
 const state = new State(show);

@@ -54,6 +54,9 @@ export const duration = (ms) => {
   return `${fine.format(ms / 60_000)} min`;
 };
 
+// How long something has been so, in whole seconds, and from 2 minutes on in minutes.
+export const age = (ms) => (ms < 120_000 ? `${Math.max(0, Math.floor(ms / 1000))} s` : `${Math.floor(ms / 60_000)} min`);
+
 export const bytes = (value) => {
   if (typeof value !== "number") return NONE;
   const unit = value < 1e3 ? 0 : value < 1e6 ? 1 : value < 1e9 ? 2 : 3;

@@ -88,7 +88,7 @@ export class Stream {
       this.heard = performance.now();
       this.heardAt = Date.now();
       this.onStats(JSON.parse(event.data));
-      this.onBadge(this.state, this.heardAt);
+      this.onBadge(this.state, this.heardAt, 0);
     });
   }
 
@@ -100,7 +100,7 @@ export class Stream {
   check() {
     const refused = this.source?.readyState === EventSource.CLOSED;
     if (refused && performance.now() - this.tried > AGAIN_MS) this.connect();
-    if (!document.hidden) this.onBadge(this.state, this.heardAt);
+    if (!document.hidden) this.onBadge(this.state, this.heardAt, performance.now() - this.heard);
   }
 
   get state() {

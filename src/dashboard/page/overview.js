@@ -1,7 +1,7 @@
 // The overview: totals, charts over the chosen range and the videos most played in it.
 
 import { Chart } from "./charts.js";
-import { against, byId, change, count, duration, element, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
+import { against, age, byId, change, count, duration, element, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
 import { fetchJson } from "./net.js";
 
 const MINUTE_MS = 60_000;
@@ -124,6 +124,8 @@ export class Overview {
   stats(stats, point) {
     this.showStats(stats);
     if (!this.shown) return;
+    this.now = stats.time;
+    this.showTopAge();
     const now = performance.now();
     if (this.state.values.range === "30m") {
       this.showPoint(point);
@@ -223,14 +225,22 @@ export class Overview {
 
   showTop(answer, values) {
     const { total, total_before: before } = answer;
-    const asOf = typeof answer.as_of === "number" ? `; as of ${time(answer.as_of)}` : "";
-    setText(byId("top-summary"), `${count(total)} plays of ${count(answer.videos)} videos${against(total, before, BEFORE[values.range])}${asOf}`);
+    setText(byId("top-summary"), `${count(total)} plays of ${count(answer.videos)} videos${against(total, before, BEFORE[values.range])}`);
+    this.topAsOf = answer.as_of;
+    this.showTopAge();
     const body = byId("top-rows");
     const most = answer.top[0]?.plays;
     answer.top.forEach((video, index) => showTopRow(body.rows[index] ?? body.appendChild(newTopRow(index)), video, most, this.state));
     while (body.rows.length > answer.top.length) body.lastElementChild.remove();
     byId("top-table").hidden = answer.top.length === 0;
     byId("top-empty").hidden = answer.top.length > 0;
+  }
+
+  // Both times are the dashboard's: the clock of the browser may be wrong.
+  showTopAge() {
+    const known = typeof this.topAsOf === "number";
+    const old = known && this.now > this.topAsOf ? ` (${age(this.now - this.topAsOf)} ago)` : "";
+    setText(byId("top-age"), known ? `; as of ${time(this.topAsOf)}${old}` : "");
   }
 
   showStats(stats) {
