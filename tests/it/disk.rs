@@ -22,11 +22,11 @@ pub(crate) struct SmallDisk {
 
 impl SmallDisk {
     /// Mounts `size` of memory, such as "400k". `None`, said loudly, where nothing may be mounted.
+    #[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
     pub(crate) fn mount(at: &Path, size: &str) -> Option<Self> {
         let options = format!("size={size}");
         if !run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs"], at) {
-            let skipped = "SKIPPED: no tmpfs may be mounted here; a full disk is not tried";
-            writeln!(std::io::stderr(), "{skipped}").unwrap();
+            eprintln!("SKIPPED: no tmpfs may be mounted here; a full disk is not tried");
             return None;
         }
         Some(Self { at: at.to_owned() })
