@@ -22,6 +22,7 @@ mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
 mod nsqlookupd;
 mod page;
+mod page_views;
 mod pipeline;
 mod queue;
 mod streams;
