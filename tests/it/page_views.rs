@@ -112,6 +112,49 @@ fn page_of_a_video_has_spans_a_way_back_and_its_id_to_copy() {
     complaints.assert_none();
 }
 
+/// A range of one's own: its form opens and closes, says what is wrong, and ends up in the address.
+#[test]
+fn page_takes_a_range_from_and_to() {
+    let Some(browser) = launch() else { return };
+    let running = running();
+    running.tell(1, &[(video(1), 5)]);
+    let (tab, complaints) = open(&browser, &running.dashboard.url());
+    wait_for(&tab, &text("#live-text"), "live");
+    let open = "document.querySelector('#custom-button').ariaExpanded + document.querySelector('#custom').hidden";
+    for wanted in ["truefalse", "falsetrue", "truefalse"] {
+        click(&tab, "#custom-button");
+        assert_eq!(read(&tab, open), json!(wanted));
+    }
+    assert_eq!(read(&tab, "document.activeElement.id"), json!("custom-from"));
+    let submit = |from: &str| {
+        let script = format!(
+            "document.querySelector('#custom-from').value = {from:?}; document.querySelector('#custom').requestSubmit()"
+        );
+        read(&tab, &script);
+    };
+    submit("2999-01-01T00:00");
+    wait_for(&tab, &text("#custom-error"), "The start must be before the end.");
+    assert_eq!(read(&tab, "location.search"), json!(""));
+    submit("2020-01-01T00:00");
+    wait_for(
+        &tab,
+        "/^.range=custom&from=20(19|20)-.*&to=20.*Z$/.test(decodeURIComponent(location.search))",
+        true,
+    );
+    wait_for(&tab, "document.querySelector('#custom-button').ariaPressed", "true");
+    wait_for(&tab, "document.querySelector('#custom-error').hidden", true);
+    wait_for(&tab, &format!("{}.startsWith('5 plays of 1 video,')", text("#top-summary")), true);
+    // It is whole when it is opened by its address, too.
+    tab.reload(true, None).unwrap().wait_until_navigated().unwrap();
+    wait_for(&tab, "document.querySelector('#custom-from').value", "2020-01-01T00:00");
+    wait_for(&tab, &text("#live-text"), "live");
+    let texts = complaints.texts.lock();
+    assert!(
+        texts.iter().all(|text| text.contains("EventSource") || text.contains("ABORTED")),
+        "{texts:?}"
+    );
+}
+
 /// Single keys change the view and the range, never while something is typed, and not at all once turned off.
 #[test]
 fn page_takes_single_keys_and_lets_them_be_turned_off() {

@@ -1,7 +1,7 @@
 // One number for a screen on the wall: all plays, or those of one video. It is no live region: a screen reader
 // reads it when asked to, not four times a second.
 
-import { byId, count, rate, setAttribute, setText, share } from "./format.js";
+import { byId, count, many, rate, setAttribute, setText, share } from "./format.js";
 import { Followed } from "./net.js";
 
 export class Counter {
@@ -60,7 +60,7 @@ export class Counter {
     const { total_plays: all, total_videos: videos } = this.totals ?? {};
     this.showFigures(count(plays), [
       [all > 0 ? share(plays / all) : "–", "of all plays"],
-      [count(rank), videos ? `place, of ${count(videos)} videos` : "place"],
+      [count(rank), videos ? `place, of ${many(videos, "video")}` : "place"],
     ]);
   }
 

@@ -13,6 +13,9 @@ export const NONE = "–";
 
 export const count = (value) => (typeof value === "number" ? whole.format(value) : NONE);
 
+// "1 video", "2 videos".
+export const many = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
+
 export const rate = (value) => {
   if (typeof value !== "number") return NONE;
   return value >= 100 || value === 0 ? whole.format(value) : fine.format(value);

@@ -1,7 +1,7 @@
 // The overview: totals, charts over the chosen range and the videos most played in it.
 
 import { Chart } from "./charts.js";
-import { against, age, byId, change, count, duration, element, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
+import { against, age, byId, change, count, duration, element, many, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
 import { fetchJson } from "./net.js";
 
 const MINUTE_MS = 60_000;
@@ -225,7 +225,7 @@ export class Overview {
 
   showTop(answer, values) {
     const { total, total_before: before } = answer;
-    setText(byId("top-summary"), `${count(total)} plays of ${count(answer.videos)} videos${against(total, before, BEFORE[values.range])}`);
+    setText(byId("top-summary"), `${many(total, "play")} of ${many(answer.videos, "video")}${against(total, before, BEFORE[values.range])}`);
     this.topAsOf = answer.as_of;
     this.showTopAge();
     const body = byId("top-rows");

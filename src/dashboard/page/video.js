@@ -1,7 +1,7 @@
 // The page of one video: its total and place, its plays by minute, hour and day, and its week.
 
 import { Chart } from "./charts.js";
-import { against, byId, count, element, moment, setAttribute, setText, share, short, time } from "./format.js";
+import { against, byId, count, element, many, moment, setAttribute, setText, share, short, time } from "./format.js";
 import { fetchJson, Followed } from "./net.js";
 
 const MINUTE_MS = 60_000;
@@ -37,7 +37,7 @@ const dense = ({ step_ms: step, time, plays }, from, to) => {
 
 const sumOf = ({ time, plays }, from, to) => plays.reduce((sum, value, row) => (time[row] >= from && time[row] < to ? sum + value : sum), 0);
 
-const lasts = (number, name) => (number === 1 ? name : `${number} ${name}s`);
+const lasts = (number, name) => (number === 1 ? name : many(number, name));
 
 // On a page without TLS there is no clipboard to write to, but a selection can be copied.
 const copyText = async (node) => {
@@ -157,7 +157,7 @@ export class Video {
     setText(byId("video-share"), all > 0 ? `${share(plays / all)} of all plays` : "in all");
     setText(byId("video-rank"), count(rank));
     const videos = this.totals?.total_videos;
-    setText(byId("video-rank-more"), videos ? `of ${count(videos)} videos, by plays` : "by plays");
+    setText(byId("video-rank-more"), videos ? `of ${many(videos, "video")}, by plays` : "by plays");
     setText(byId("video-last"), moment(last));
     const day = typeof last === "number" && new Date(last).toDateString() !== new Date().toDateString();
     setText(byId("video-last-more"), day ? `${time(last)}, in your time zone` : "in your time zone");
@@ -171,26 +171,26 @@ export class Video {
   async loadSpan(name, video) {
     const { scale, step, unit, name: word } = SPANS[name];
     const value = this.state.values[name];
-    const many = value === "all" ? Infinity : Number(value);
+    const number = value === "all" ? Infinity : Number(value);
     // The end of a whole bucket: the one that is being filled is shown too.
     const end = Math.ceil(Date.now() / step) * step;
-    const length = many * unit;
+    const length = number * unit;
     // As much again, to compare with, and one bucket more since the one being filled is not compared.
     const first = Math.max(0, end - 2 * length - step);
     const series = await fetchJson(`/api/counts/${video}/series?scale=${scale}&from=${first}&to=${end}`);
     if (video !== this.video || value !== this.state.values[name]) return;
     // Of all days a month at least, so that one day is no wall.
-    const from = many === Infinity ? Math.min(series.time[0] ?? Infinity, end - 30 * unit) : end - length;
+    const from = number === Infinity ? Math.min(series.time[0] ?? Infinity, end - 30 * unit) : end - length;
     const columns = dense(series, from, end);
     const chart = this.charts[name];
-    const span = many === Infinity ? "all of them" : `the last ${lasts(many, word)}`;
+    const span = number === Infinity ? "all of them" : `the last ${lasts(number, word)}`;
     chart.title = `Plays by ${scale}, ${span}`;
     chart.set(columns, { span: [columns[0][0], end / 1000] });
     if (name === "hours") this.showHeat(columns, span);
     const sum = count(sumOf(series, from, end));
     const [now, middle, old] = [end - step, end - step - length, end - step - 2 * length];
     const before = old >= series.kept_from ? sumOf(series, old, middle) : undefined;
-    this.tell(name, `${sum} in ${span}${against(sumOf(series, middle, now), before, `the ${lasts(many, word)} before`)}`);
+    this.tell(name, `${sum} in ${span}${against(sumOf(series, middle, now), before, `the ${lasts(number, word)} before`)}`);
   }
 
   showHeat([times, plays], span) {
@@ -208,7 +208,7 @@ export class Video {
       const level = sum === 0 ? 0 : Math.max(1, Math.ceil((sum / most.plays) * LEVELS));
       setAttribute(cell, "data-level", level);
       setText(cell.firstChild, count(sum));
-      setAttribute(cell, "title", `${DAYS[day]} ${hour}:00 to ${hour + 1}:00: ${count(sum)} plays`);
+      setAttribute(cell, "title", `${DAYS[day]} ${hour}:00 to ${hour + 1}:00: ${many(sum, "play")}`);
     }));
     const total = plays.reduce((sum, value) => sum + value, 0);
     setText(byId("heat-text"), total === 0

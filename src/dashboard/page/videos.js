@@ -1,6 +1,6 @@
 // The list of all videos. A million rows are a few dozen elements: those in sight, filled from windows of the list.
 
-import { byId, count, element, moment, setAttribute, setText, share } from "./format.js";
+import { byId, count, element, many, moment, setAttribute, setText, share } from "./format.js";
 import { fetchJson } from "./net.js";
 
 const CELLS = ["video_id", "plays", "share", "last_played_at", "updated_at"];
@@ -345,7 +345,7 @@ export class Videos {
     this.windows.set(number, { question, revision, counts, loaded: performance.now() });
     if (this.windows.size > KEPT) this.windows.delete(this.windows.keys().next().value);
     this.known = true;
-    if (first && this.state.values.search) setText(byId("videos-said"), `${count(matching)} videos found`);
+    if (first && this.state.values.search) setText(byId("videos-said"), `${many(matching, "video")} found`);
     if (matching !== this.matching) {
       this.matching = matching;
       this.layOut();
