@@ -26,6 +26,15 @@ const alone = (values) => values.flatMap((value, row) => (value != null && value
 // Between ticks of what is counted in whole numbers; up to 5 * 10^15, beyond which no number here goes.
 const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
+// Seconds between ticks of time. None is below one: labels tell whole seconds, and would say the same twice.
+const MINUTE = 60;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const TIMES = [
+  ...[1, 2, 5, 10, 15, 30], ...[1, 2, 5, 10, 15, 30].map((n) => n * MINUTE), ...[1, 2, 3, 4, 6, 8, 12].map((n) => n * HOUR),
+  ...[1, 2, 3, 5, 7, 14, 30, 60, 90, 180, 365, 730, 1825].map((n) => n * DAY),
+];
+
 export class Chart {
   // `lines`: label, format and, for all but the first, dash. `ticks` formats the numbers at the side. `bars`: each value
   // is that of the time from its row to the next, not of a moment. `whole`: no half of it exists.
@@ -70,7 +79,7 @@ export class Chart {
         };
       })],
       axes: [
-        { ...axis, space: 76, size: 28, values: (_, splits, __, ___, step) => splits.map((at) => label(at, step)) },
+        { ...axis, incrs: TIMES, space: 76, size: 28, values: (_, splits, __, ___, step) => splits.map((at) => label(at, step)) },
         { ...axis, ...(this.whole && { incrs: WHOLE }), size: 62, space: 40, values: (_, splits) => splits.map(this.ticks) },
       ],
       scales: {
