@@ -270,9 +270,13 @@ pub struct Dashboard {
     /// token that writes need; a must beyond loopback [default: none]
     #[argh(option)]
     pub write_token: Option<String>,
-    /// nsqd's HTTP host:port, to show how deep the queue is; repeatable [default: none]
+    /// HTTP host:port of an nsqd whose queue to show; repeatable [default: none]
     #[argh(option)]
     pub nsqd_http_address: Vec<String>,
+    /// show the nsqds that the nsqlookupd at this HTTP host:port knows, as they come and go; repeatable
+    /// [default: none]
+    #[argh(option)]
+    pub lookupd_http_address: Vec<String>,
     /// topic whose depth to show [default: plays]
     #[argh(option, default = "\"plays\".into()")]
     pub topic: String,

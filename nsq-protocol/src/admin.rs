@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{ChannelName, TopicName};
 
-/// One whole call, name resolution to the answer's last byte.
+/// One whole call, unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest answer that is read, bytes: statistics of about 20,000 clients.
@@ -276,13 +276,19 @@ impl Admin {
     /// The API at `address`: `host:port` or `http://host:port` of nsqd's HTTP port, 4151 by default.
     /// Nothing is sent yet.
     pub fn new(address: &str) -> Self {
+        Self::with_timeout(address, TIMEOUT)
+    }
+
+    /// The same, where one whole call, name resolution to the answer's last byte, takes at most `timeout`, 10 s
+    /// otherwise.
+    pub fn with_timeout(address: &str, timeout: Duration) -> Self {
         let address = address.trim_end_matches('/');
         let base = match address.contains("://") {
             true => address.to_owned(),
             false => format!("http://{address}"),
         };
         let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(timeout))
             .http_status_as_error(false)
             // nsqd is inside; a proxy of the environment is for what is outside.
             .proxy(None)

@@ -84,7 +84,11 @@ impl Default for LookupConfig {
 }
 
 impl LookupConfig {
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Whether every setting is in its range; whoever uses them checks so first.
+    ///
+    /// # Errors
+    /// [`Error::Config`] says which is not.
+    pub fn check(&self) -> Result<(), Error> {
         let refuse = |what: String| Err(Error::Config { what });
         for address in &self.addresses {
             if base_url(address).is_none() {

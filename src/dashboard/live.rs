@@ -7,8 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::QueueDepth;
-use super::queue::Heartbeat;
+use super::queue::{Depth, Heartbeat};
 use super::store::MinutePoint;
 use crate::api::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, PROGRAM_MAX};
 
@@ -171,8 +170,7 @@ pub(super) struct Live {
     producers: BTreeMap<Uuid, (u64, Instant)>,
     points: VecDeque<Point>,
     minute: Option<Minute>,
-    queue: Option<QueueDepth>,
-    queue_error: Option<String>,
+    queue: Depth,
 }
 
 impl Live {
@@ -285,12 +283,9 @@ impl Live {
         self.processors.iter().map(heartbeat).collect()
     }
 
-    /// Takes what the queue's probe found.
-    pub(super) fn set_queue(&mut self, found: Result<QueueDepth, String>) {
-        match found {
-            Ok(queue) => (self.queue, self.queue_error) = (Some(queue), None),
-            Err(reason) => (self.queue, self.queue_error) = (None, Some(reason)),
-        }
+    /// Takes what is known of the queue.
+    pub(super) fn set_queue(&mut self, found: Depth) {
+        self.queue = found;
     }
 
     /// Adds the point of this second; returns that of the minute that has ended, if one has. `plays` are all
@@ -310,7 +305,7 @@ impl Live {
             average_ms: self.average_ms(),
             p50_ms: times.percentile(0.5),
             p99_ms: times.percentile(0.99),
-            queue_depth: self.queue.map(|queue| queue.depth),
+            queue_depth: self.queue.queue.map(|queue| queue.depth),
         };
         let number = time.div_euclid(60_000);
         let ended = self.minute.take_if(|minute| minute.number != number);
@@ -387,8 +382,8 @@ impl Live {
                 "p99_ms": times().map(|times| times.p99).reduce(f64::max),
                 "max_ms": times().map(|times| times.max).reduce(f64::max),
             },
-            "queue": self.queue,
-            "queue_error": self.queue_error,
+            "queue": self.queue.queue,
+            "queue_error": self.queue.error,
             "processors": processors,
         });
         match stats {
@@ -435,6 +430,7 @@ fn mean(pairs: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::QueueDepth;
     use super::*;
     use crate::api::ConsumptionTimes;
 
@@ -454,11 +450,12 @@ mod tests {
         let start = Instant::now();
         live.report(Uuid::from_u128(1), Some(1), told(30.0, 10.0, 100, 4.0), start);
         live.report(Uuid::from_u128(2), None, told(10.0, 50.0, 300, 8.0), start);
-        live.set_queue(Ok(QueueDepth { depth: 7, in_flight: 1, deferred: 0 }));
+        let queue = Some(QueueDepth { depth: 7, in_flight: 1, deferred: 0 });
+        live.set_queue(Depth { queue, error: None });
         live.sample(1_000, start, 0);
         // Counts alone do not make a rate fresh.
         live.report(Uuid::from_u128(2), Some(9), None, start + FRESH);
-        live.set_queue(Err("nsqd is gone".to_owned()));
+        live.set_queue(Depth { queue: None, error: Some("nsqd is gone".to_owned()) });
         live.sample(2_000, start + FRESH, 0);
         assert_eq!(
             live.series(&SERIES, 0),

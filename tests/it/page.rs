@@ -423,7 +423,7 @@ fn page_is_accessible_in_every_view() {
     let data = tempfile::tempdir().unwrap();
     let mut config = config(&data);
     config.queue = Some(Box::new(|| Ok(QueueDepth { depth: 1234, in_flight: 5, deferred: 0 })));
-    config.watched = Some(WatchedQueue { nsqds: vec![nsqd], topic, channel });
+    config.watched = Some(WatchedQueue { nsqds: vec![nsqd], lookupds: Vec::new(), topic, channel });
     let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
     let counts: Vec<_> =
         (1..=20).map(|first| (video(first), u64::from(first).pow(3) * 17)).collect();

@@ -1,24 +1,49 @@
 //! The dashboard's view of the queue, and what may be done to it, on our broker and on a real nsqd.
 
+use std::net::TcpListener;
+
 use nsq_protocol::{Admin, Producer, ProducerConfig, TopicName};
 use playcounts::dashboard::{Dashboard, WatchedQueue};
 use serde_json::{Value, json};
 
 use crate::dashboard_support::{Running, config};
+use crate::nsqd::{self, Nsqd};
+use crate::nsqlookupd::Nsqlookupd;
 use crate::support::{on_both_brokers, wait_until};
 
 const TOKEN: &str = "the-secret";
 
-fn watching(http: &str) -> Running {
+fn watching(nsqds: &[&str], lookupds: &[&str]) -> Running {
     let data = tempfile::tempdir().unwrap();
     let mut config = config(&data);
     config.write_token = Some(TOKEN.to_owned());
+    let list = |addresses: &[&str]| addresses.iter().map(|one| (*one).to_owned()).collect();
     config.watched = Some(WatchedQueue {
-        nsqds: vec![http.to_owned()],
+        nsqds: list(nsqds),
+        lookupds: list(lookupds),
         topic: "plays".parse().unwrap(),
         channel: "processor".parse().unwrap(),
     });
     Running { dashboard: Dashboard::start(config).unwrap(), data }
+}
+
+/// Makes the queue at an nsqd, with that many messages in it.
+fn fill(tcp: &str, http: &str, messages: usize) -> Admin {
+    let topic: TopicName = "plays".parse().unwrap();
+    let admin = Admin::new(http);
+    admin.create_topic(&topic).unwrap();
+    admin.create_channel(&topic, &"processor".parse().unwrap()).unwrap();
+    let producer = Producer::connect(ProducerConfig::default().nsqd(tcp)).unwrap();
+    (0..messages).for_each(|_| producer.publish(&topic, b"{}").unwrap());
+    admin
+}
+
+/// Code and severity of each finding.
+fn findings(running: &Running) -> Vec<(String, String)> {
+    let told = running.get("/api/diagnosis").json();
+    let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
+    let findings = told["findings"].as_array().unwrap().iter();
+    findings.map(|finding| (text(finding, "code"), text(finding, "severity"))).collect()
 }
 
 fn order(
@@ -38,20 +63,13 @@ fn order(
 fn the_queue_is_shown_paused_emptied_and_deleted() {
     on_both_brokers(|_, broker| {
         let http = broker.http();
-        let topic: TopicName = "plays".parse().unwrap();
-        let admin = Admin::new(&http);
-        admin.create_topic(&topic).unwrap();
-        admin.create_channel(&topic, &"processor".parse().unwrap()).unwrap();
-        let producer = Producer::connect(ProducerConfig::default().nsqd(broker.tcp())).unwrap();
-        (0..5).for_each(|_| producer.publish(&topic, b"{}").unwrap());
-        let running = watching(&http);
+        fill(&broker.tcp(), &http, 5);
+        let running = watching(&[&http], &[]);
         let channel = |running: &Running| {
             running.get("/api/queue").json()["nsqds"][0]["topics"][0]["channels"][0].clone()
         };
         let codes = |running: &Running| -> Vec<String> {
-            let findings = running.get("/api/diagnosis").json();
-            let findings = findings["findings"].as_array().unwrap().iter();
-            findings.map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
+            findings(running).into_iter().map(|(code, _)| code).collect()
         };
         wait_until("the depth is seen", || channel(&running)["depth"] == 5);
         let shown = running.get("/api/queue").json();
@@ -118,7 +136,7 @@ fn the_queue_is_shown_paused_emptied_and_deleted() {
 
 #[test]
 fn an_nsqd_that_is_away_is_told() {
-    let running = watching("127.0.0.1:1");
+    let running = watching(&["127.0.0.1:1"], &[]);
     wait_until("it is told", || {
         let nsqd = &running.get("/api/queue").json()["nsqds"][0];
         nsqd["error"].as_str().is_some_and(|error| error.starts_with("cannot reach"))
@@ -129,4 +147,74 @@ fn an_nsqd_that_is_away_is_told() {
         (&json!("error"), &json!("no-processor"))
     );
     assert_eq!(findings["findings"][1]["code"], "nsqd-away");
+}
+
+#[test]
+fn an_nsqd_that_hangs_holds_up_no_other() {
+    on_both_brokers(|_, broker| {
+        // Takes connections and says nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let hangs = silent.local_addr().unwrap().to_string();
+        let http = broker.http();
+        fill(&broker.tcp(), &http, 4);
+        let running = watching(&[&hangs, &http], &[]);
+        let error =
+            |running: &Running| running.get("/api/queue").json()["nsqds"][0]["error"].clone();
+        let depth = |running: &Running| running.get("/api/stats").json()["queue"]["depth"].clone();
+        wait_until("the depth of the other is there", || depth(&running) == 4);
+        assert_eq!(error(&running), Value::Null, "it has not even been given up");
+        wait_until("it is told", || error(&running).is_string());
+        assert_eq!(depth(&running), 4);
+        let missing = format!("nsqd {hangs}: ");
+        wait_until("the sum says what it misses", || {
+            let told = running.get("/api/stats").json()["queue_error"].clone();
+            told.as_str().is_some_and(|told| told.starts_with(&missing))
+        });
+    });
+}
+
+#[test]
+fn nsqds_are_followed_through_nsqlookupd() {
+    let Some(mut lookupd) = Nsqlookupd::start() else { return };
+    let program = nsqd::find().unwrap();
+    let register = format!("--lookupd-tcp-address={}", lookupd.tcp);
+    let first = Nsqd::start(&program, &[&register]);
+    fill(&first.addr(), &first.http_addr(), 3);
+    let at = lookupd.http.to_string();
+    let running = watching(&[], &[&at]);
+    let shown = || running.get("/api/queue").json();
+    let addresses = || -> Vec<String> {
+        let shown = shown();
+        let nsqds = shown["nsqds"].as_array().unwrap().iter();
+        nsqds.map(|nsqd| nsqd["address"].as_str().unwrap().to_owned()).collect()
+    };
+    let depth = || running.get("/api/stats").json()["queue"]["depth"].clone();
+    wait_until("the first one is found", || depth() == 3);
+    assert_eq!(addresses(), [first.http_addr()]);
+    assert_eq!(shown()["nsqds"][0]["found_by"], json!([at]));
+
+    // Another one comes, and what it has is added.
+    let mut second = Nsqd::start(&program, &[&register]);
+    fill(&second.addr(), &second.http_addr(), 4);
+    wait_until("both are summed", || depth() == 7);
+    let told = &shown()["lookupds"][0];
+    assert_eq!(
+        (&told["address"], &told["answering"], &told["nsqds"]),
+        (&json!(at), &json!(true), &json!(2))
+    );
+    let totals = shown()["totals"].clone();
+    assert_eq!((&totals[0]["topic_name"], &totals[0]["nsqds"]), (&json!("plays"), &json!(2)));
+    assert_eq!((&totals[1]["channel_name"], &totals[1]["depth"]), (&json!("processor"), &json!(7)));
+
+    // It goes, and is forgotten.
+    second.kill();
+    wait_until("it is gone", || addresses() == [first.http_addr()] && depth() == 3);
+
+    // Without the nsqlookupd what is known stays, and it is told.
+    lookupd.kill();
+    let away = ("lookupd-away".to_owned(), "warning".to_owned());
+    wait_until("it is told", || findings(&running).contains(&away));
+    let told = &shown()["lookupds"][0];
+    assert!(told["error"].as_str().unwrap().starts_with("cannot ask nsqlookupd"), "{told}");
+    assert_eq!((addresses(), depth()), (vec![first.http_addr()], json!(3)));
 }

@@ -3,8 +3,10 @@
 
 import { bytes, count, duration, element, rate, setText } from "./format.js";
 
-// nsqds are asked every two seconds; asking the dashboard more often shows nothing new.
+// How often the dashboard is asked. It asks the nsqds every second, but nobody reads so many numbers so fast.
 const ASK_MS = 2000;
+// How often the dashboard asks an nsqlookupd.
+const LOOKUPD_MS = 5000;
 
 const ACTIONS = [
   ["pause", "Pause: consumers get nothing until it is unpaused"],
@@ -12,6 +14,9 @@ const ACTIONS = [
   ["empty", "Empty: throw its messages away"],
   ["delete", "Delete it with its messages"],
 ];
+
+// How long ago; processors and nsqds are heard every second or two.
+const ago = (ms) => (ms < 3000 ? "now" : `${duration(ms)} ago`);
 
 const labelled = (text, control) => {
   const label = element("label", "field");
@@ -76,6 +81,7 @@ const PROCESSOR_COLUMNS = [
   ["To sweep", true],
 ];
 const PRODUCER_COLUMNS = [["Producer"], ["Plays in its outbox", true], ["Heard"]];
+const LOOKUPD_COLUMNS = [["nsqlookupd"], ["State"], ["nsqds that it names", true], ["Heard"]];
 const AUDIT_COLUMNS = [["When"], ["Who"], ["What"], ["On"], ["Outcome"]];
 
 class Nsqd {
@@ -223,13 +229,16 @@ export const mount = (root, { fetchJson, writeToken }) => {
   trouble.setAttribute("role", "alert");
   trouble.hidden = true;
   const nsqds = element("div", "nsqds");
-  const none = element("p", "empty", "No nsqd is watched: start the dashboard with --nsqd-http-address.");
+  const none = element("p", "empty", "No nsqd is watched: start the dashboard with --nsqd-http-address or --lookupd-http-address.");
   none.hidden = true;
+  const lookupds = new Grid("nsqlookupds", LOOKUPD_COLUMNS);
+  const leftOut = element("p", "note");
+  const discovery = card("Where the nsqds are found", lookupds.box, leftOut);
   const processors = new Grid("Processors", PROCESSOR_COLUMNS);
   const producers = new Grid("Producers", PRODUCER_COLUMNS);
   const outboxes = card("Published and not yet confirmed", producers.box);
   const audit = new Grid("Who touched what", AUDIT_COLUMNS);
-  root.append(trouble, card("Why is nothing moving?", findings), nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), outboxes, card("Who touched what", audit.box));
+  root.append(trouble, card("Why is nothing moving?", findings), discovery, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), outboxes, card("Who touched what", audit.box));
 
   const known = new Map();
   const showFindings = (list) => {
@@ -261,6 +270,18 @@ export const mount = (root, { fetchJson, writeToken }) => {
     }
     none.hidden = list.length > 0;
   };
+  const showLookupds = (queue) => {
+    discovery.hidden = queue.lookupds.length === 0;
+    lookupds.show(queue.lookupds.map((one) => ({
+      key: one.address,
+      cells: [
+        one.address, one.answering ? "answers" : one.error ? `does not answer: ${one.error}` : "not asked yet", count(one.nsqds),
+        one.heard_at === null ? "never" : ago(Math.max(0, Date.now() - one.heard_at - LOOKUPD_MS)),
+      ],
+    })));
+    leftOut.hidden = queue.left_out === 0;
+    setText(leftOut, `${count(queue.left_out)} nsqds more are named than are watched.`);
+  };
   const refresh = async () => {
     try {
       const [diagnosis, queue, told, touched] = await Promise.all(
@@ -268,20 +289,21 @@ export const mount = (root, { fetchJson, writeToken }) => {
       );
       trouble.hidden = true;
       showFindings(diagnosis.findings);
+      showLookupds(queue);
       showNsqds(queue.nsqds);
       processors.show(told.processors.map((one) => ({
         key: one.processor,
         cells: [
           one.processor, count(one.received), count(one.counted), count(one.duplicates), count(one.rejected), count(one.in_flight),
           one.adds_up === null ? "–" : one.adds_up ? "yes" : "no", rate(one.per_second), one.p99_ms === null ? "–" : duration(one.p99_ms),
-          one.silent_ms < 3000 ? "now" : `${duration(one.silent_ms)} ago`, one.program ?? "–", one.ledger ? bytes(one.ledger.bytes) : "–",
+          ago(one.silent_ms), one.program ?? "–", one.ledger ? bytes(one.ledger.bytes) : "–",
           one.ledger ? duration(one.ledger.slowest_ms) : "–", one.ledger ? count(one.ledger.unswept) : "–",
         ],
       })));
       outboxes.hidden = told.producers.length === 0;
       producers.show(told.producers.map((one) => ({
         key: one.producer,
-        cells: [one.producer, count(one.outbox), one.silent_ms < 3000 ? "now" : `${duration(one.silent_ms)} ago`],
+        cells: [one.producer, count(one.outbox), ago(one.silent_ms)],
       })));
       audit.show(touched.audit.map(({ at, peer, action, target, outcome }) => ({
         key: `${at} ${peer} ${action} ${outcome}`,

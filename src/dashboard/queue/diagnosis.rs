@@ -1,0 +1,296 @@
+//! Why nothing is moving: what each part told, put into sentences with a way out (pure).
+
+use serde::Serialize;
+
+use super::{Lookupd, Nsqd, State, Watch, WatchedQueue};
+
+/// A processor that has not been heard for so long does not count.
+const SILENT_MS: u64 = 10_000;
+
+/// One thing that may keep plays from moving, or that all is well.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(in super::super) struct Finding {
+    pub(in super::super) code: &'static str,
+    /// `error`: nothing moves; `warning`: it may soon not; `info`.
+    pub(in super::super) severity: &'static str,
+    pub(in super::super) text: String,
+    pub(in super::super) way_out: &'static str,
+}
+
+/// A processor, as the diagnosis sees it.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Heartbeat {
+    pub(in super::super) id: String,
+    pub(in super::super) silent_ms: u64,
+    pub(in super::super) failure: Option<String>,
+    pub(in super::super) per_second: f64,
+}
+
+impl Watch {
+    /// Why nothing is moving, the worst first.
+    pub(in super::super) fn diagnose(
+        &self,
+        processors: &[Heartbeat],
+        store: Option<&str>,
+    ) -> Vec<Finding> {
+        let mut found = Vec::new();
+        if let Some(reason) = store {
+            found.push(Finding {
+                code: "store",
+                severity: "error",
+                text: format!("The dashboard cannot store counts: {reason}"),
+                way_out: "Make room on its disk, or mend what is named; processors send everything again.",
+            });
+        }
+        diagnose_processors(processors, &mut found);
+        if let Some(queue) = &self.queue {
+            diagnose_queue(&self.state.lock(), queue, processors, &mut found);
+        }
+        found.sort_by_key(|finding| match finding.severity {
+            "error" => 0,
+            "warning" => 1,
+            _ => 2,
+        });
+        if found.is_empty() {
+            found.push(Finding {
+                code: "well",
+                severity: "info",
+                text: "Nothing is found that holds plays up.".to_owned(),
+                way_out: "",
+            });
+        }
+        found
+    }
+}
+
+fn diagnose_queue(
+    state: &State,
+    queue: &WatchedQueue,
+    processors: &[Heartbeat],
+    found: &mut Vec<Finding>,
+) {
+    let answering: Vec<_> = state.nsqds().filter_map(Nsqd::answering).collect();
+    let has_topic = answering.iter().any(|heard| heard.stats.topic(&queue.topic).is_some());
+    let is_known = !answering.is_empty();
+    let mut depth = 0i64;
+    for nsqd in state.nsqds() {
+        diagnose_nsqd(nsqd, queue, has_topic, &mut depth, found);
+    }
+    for lookupd in &state.lookupds {
+        diagnose_lookupd(lookupd, is_known, found);
+    }
+    let moving = processors.iter().any(|known| known.per_second > 0.0);
+    if is_known && depth == 0 && !moving {
+        found.push(Finding {
+            code: "idle",
+            severity: "info",
+            text: "The queue is empty and nothing is being counted.".to_owned(),
+            way_out: "If plays are made: look whether their producers reach these nsqds and this topic.",
+        });
+    }
+}
+
+/// While nsqds are known, an nsqlookupd that is away keeps new ones from being found, and no more.
+fn diagnose_lookupd(lookupd: &Lookupd, is_nsqd_known: bool, found: &mut Vec<Finding>) {
+    let at = &lookupd.peer.address;
+    let severity = if is_nsqd_known { "warning" } else { "error" };
+    if let Some(error) = &lookupd.peer.error {
+        found.push(Finding {
+            code: "lookupd-away",
+            severity,
+            text: format!("nsqlookupd {at} does not answer: {error}"),
+            way_out: "Start it, or give --lookupd-http-address its HTTP address; new nsqds are not found meanwhile.",
+        });
+    } else if lookupd.heard.is_some() && lookupd.named == 0 {
+        found.push(Finding {
+            code: "no-nsqd",
+            severity,
+            text: format!("nsqlookupd {at} knows no nsqd."),
+            way_out: "Start nsqd with --lookupd-tcp-address of this nsqlookupd.",
+        });
+    }
+}
+
+fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
+    for processor in processors {
+        if let Some(failure) = &processor.failure {
+            found.push(Finding {
+                code: "processor-failed",
+                severity: "error",
+                text: format!("Processor {} has stopped counting: {failure}", processor.id),
+                way_out: "Mend what is named and start it again; nothing is lost, nsqd has the messages.",
+            });
+        }
+    }
+    let Some(quietest) = processors.iter().map(|known| known.silent_ms).min() else {
+        found.push(Finding {
+            code: "no-processor",
+            severity: "error",
+            text: "No processor has reported since this dashboard started.".to_owned(),
+            way_out: "Start `playcounts process` with --dashboard-url of this dashboard.",
+        });
+        return;
+    };
+    if quietest > SILENT_MS {
+        found.push(Finding {
+            code: "processor-silent",
+            severity: "error",
+            text: format!("No processor has reported for {} s.", quietest / 1000),
+            way_out: "Look whether it runs, and whether it reaches this dashboard: its log says so.",
+        });
+    }
+}
+
+/// Adds what it finds at one nsqd to `found`, and what waits there to `depth`. Where another one has the topic, this
+/// one needs it not.
+fn diagnose_nsqd(
+    nsqd: &Nsqd,
+    queue: &WatchedQueue,
+    has_topic: bool,
+    depth: &mut i64,
+    found: &mut Vec<Finding>,
+) {
+    let at = &nsqd.peer.address;
+    let mut find = |code, severity, text: String, way_out| {
+        found.push(Finding { code, severity, text, way_out });
+    };
+    if let Some(error) = &nsqd.peer.error {
+        let text = format!("nsqd {at} does not answer: {error}");
+        find("nsqd-away", "error", text, "Start it, or give --nsqd-http-address its HTTP address.");
+        return;
+    }
+    let Some(heard) = &nsqd.heard else { return };
+    let (topic_name, channel_name) = (queue.topic.as_str(), queue.channel.as_str());
+    let Some(topic) = heard.stats.topic(&queue.topic) else {
+        if has_topic {
+            return;
+        }
+        let text = format!("nsqd {at} has no topic {topic_name}: nobody has published to it.");
+        find("no-topic", "warning", text, "Look at the producers' topic and nsqd address.");
+        return;
+    };
+    *depth = depth.saturating_add(topic.depth);
+    if topic.paused {
+        let text = format!("Topic {topic_name} at {at} is paused; {} messages wait.", topic.depth);
+        find("topic-paused", "error", text, "Unpause it.");
+    }
+    let channel = topic.channels.iter().find(|channel| channel.channel_name == channel_name);
+    let Some(channel) = channel else {
+        let text = format!("Topic {topic_name} at {at} has no channel {channel_name}.");
+        find("no-channel", "error", text, "Start the processor, or give it this --channel.");
+        return;
+    };
+    let waiting = channel.depth.saturating_add(channel.deferred_count);
+    *depth = depth.saturating_add(waiting);
+    let name = format!("Channel {topic_name}/{channel_name} at {at}");
+    if channel.paused {
+        find(
+            "channel-paused",
+            "error",
+            format!("{name} is paused; {waiting} messages wait."),
+            "Unpause it.",
+        );
+    }
+    let rdy: i64 = channel.clients.iter().map(|client| client.ready_count).sum();
+    if channel.client_count == 0 && waiting > 0 {
+        let text = format!("{name} has {waiting} messages and no consumer.");
+        find("no-consumer", "error", text, "Start `playcounts process`.");
+    } else if channel.client_count > 0 && rdy == 0 && waiting > 0 {
+        let text = format!(
+            "{name} has {waiting} messages, and its consumers ask for none (RDY 0): they back off."
+        );
+        find("backoff", "error", text, "The processor's log says what it could not handle.");
+    } else if channel.depth > 0 && rdy > 0 && channel.in_flight_count >= rdy {
+        let text = format!(
+            "{name}: {} messages wait while {} are in flight, as many as its consumers ask for.",
+            channel.depth, channel.in_flight_count
+        );
+        find(
+            "behind",
+            "warning",
+            text,
+            "It works at its limit: more --num-threads, or a larger --max-in-flight.",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nsq_protocol::TopicStats;
+
+    use super::super::tests::{stats, watch};
+    use super::*;
+
+    fn processor() -> Heartbeat {
+        Heartbeat { id: "p".to_owned(), silent_ms: 100, failure: None, per_second: 5.0 }
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut TopicStats), want: &[&str]) {
+        let watch = watch(&["a:1"], &[]);
+        watch.hear("a:1", stats(change));
+        let found = watch.diagnose(&[processor()], None);
+        let codes: Vec<_> = found.iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, want, "{found:?}");
+    }
+
+    #[test]
+    fn each_cause_is_found() {
+        check(|_| {}, &["well"]);
+        check(|topic| topic.topic_name = "other".to_owned(), &["no-topic"]);
+        check(|topic| topic.channels.clear(), &["no-channel"]);
+        check(|topic| topic.paused = true, &["topic-paused"]);
+        check(|topic| topic.channels[0].paused = true, &["channel-paused"]);
+        check(
+            |topic| {
+                (topic.channels[0].depth, topic.channels[0].client_count) = (5, 0);
+                topic.channels[0].clients.clear();
+            },
+            &["no-consumer"],
+        );
+        check(
+            |topic| {
+                topic.channels[0].deferred_count = 5;
+                topic.channels[0].clients[0].ready_count = 0;
+            },
+            &["backoff"],
+        );
+        check(
+            |topic| (topic.channels[0].depth, topic.channels[0].in_flight_count) = (5, 10),
+            &["behind"],
+        );
+        let watch = watch(&["a:1"], &[]);
+        let codes = |processors: &[Heartbeat], store| {
+            let found = watch.diagnose(processors, store);
+            found.iter().map(|finding| finding.code).collect::<Vec<_>>()
+        };
+        watch.hear("a:1", stats(|_| {}));
+        let quiet = Heartbeat { per_second: 0.0, ..processor() };
+        assert_eq!(codes(&[quiet], None), ["idle"]);
+        assert_eq!(codes(&[], Some("full")), ["store", "no-processor", "idle"]);
+        let gone = Heartbeat { silent_ms: 60_000, failure: Some("x".to_owned()), ..processor() };
+        assert_eq!(codes(&[gone], None), ["processor-failed", "processor-silent"]);
+    }
+
+    #[test]
+    fn an_nsqlookupd_that_is_away_is_told() {
+        let watch = watch(&["a:1"], &["l:1", "l:2"]);
+        let codes = || {
+            let found = watch.diagnose(&[processor()], None);
+            found.iter().map(|finding| (finding.code, finding.severity)).collect::<Vec<_>>()
+        };
+        watch.hear_lookupd(0, Err("gone"));
+        watch.hear_lookupd(1, Ok(&[]));
+        assert_eq!(codes(), [("lookupd-away", "error"), ("no-nsqd", "error")]);
+        watch.hear("a:1", stats(|_| {}));
+        assert_eq!(codes(), [("lookupd-away", "warning"), ("no-nsqd", "warning")]);
+        watch.hear_lookupd(0, Ok(&["a:1", "b:1"]));
+        watch.hear_lookupd(1, Ok(&["a:1"]));
+        assert_eq!(codes(), [("well", "info")]);
+        // Another nsqd need not have the topic.
+        watch.hear("b:1", stats(|topic| topic.topic_name = "other".to_owned()));
+        assert_eq!(codes(), [("well", "info")]);
+        watch.hear("a:1", stats(|topic| topic.topic_name = "other".to_owned()));
+        assert_eq!(codes(), [("no-topic", "warning"), ("no-topic", "warning")]);
+    }
+}
