@@ -18,6 +18,23 @@ const ACTIONS = [
 // How long ago; processors and nsqds are heard every second or two.
 const ago = (ms) => (ms < 3000 ? "now" : `${duration(ms)} ago`);
 
+// How long something is there, in the two largest units.
+const span = (seconds) => {
+  const units = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const first = Math.max(0, units.findIndex(([size]) => seconds >= size));
+  let rest = Math.max(0, Math.floor(seconds));
+  const parts = units.slice(seconds < 1 ? 3 : first).map(([size, unit]) => {
+    const number = Math.floor(rest / size);
+    rest -= number * size;
+    return [number, unit];
+  });
+  return parts.slice(0, 2).filter(([number], place) => place === 0 || number > 0).map(([number, unit]) => `${number} ${unit}`).join(" ");
+};
+
+// What a consumer's bytes go through; nsqd takes them in this order.
+const transport = ({ tls, snappy, deflate }) =>
+  [tls && "TLS", snappy && "snappy", deflate && "deflate"].filter(Boolean).join(", ") || "plain";
+
 const labelled = (text, control) => {
   const label = element("label", "field");
   label.append(element("span", "", text), control);
@@ -69,11 +86,12 @@ class Grid {
 }
 
 const CHANNEL_COLUMNS = [
-  ["Topic / channel"], ["Waiting", true], ["In flight", true], ["Deferred", true], ["Requeued", true],
-  ["Timed out", true], ["In, a second", true], ["Out, a second", true], ["Consumers", true], ["State"], ["Action"],
+  ["Topic / channel"], ["Waiting", true], ["Of these on disk", true], ["In flight", true], ["Deferred", true], ["Requeued", true],
+  ["Timed out", true], ["In, a second", true], ["Out, a second", true], ["Consumers", true], ["State"],
 ];
 const CONSUMER_COLUMNS = [
-  ["Consumer"], ["Channel"], ["Program"], ["RDY", true], ["In flight", true], ["Finished", true], ["Requeued", true], ["State"],
+  ["Consumer"], ["Channel"], ["Program"], ["RDY", true], ["In flight", true], ["Finished", true], ["Requeued", true],
+  ["Connected for", true], ["Transport"], ["State"],
 ];
 const PROCESSOR_COLUMNS = [
   ["Processor"], ["Received", true], ["= Counted", true], ["+ Duplicates", true], ["+ Rejected", true],
@@ -82,7 +100,20 @@ const PROCESSOR_COLUMNS = [
 ];
 const PRODUCER_COLUMNS = [["Producer"], ["Plays in its outbox", true], ["Heard"]];
 const LOOKUPD_COLUMNS = [["nsqlookupd"], ["State"], ["nsqds that it names", true], ["Heard"]];
+const TOTAL_COLUMNS = [CHANNEL_COLUMNS[0], ["nsqds", true], ...CHANNEL_COLUMNS.slice(1)];
 const AUDIT_COLUMNS = [["When"], ["Who"], ["What"], ["On"], ["Outcome"]];
+
+const nameOf = ({ topic_name: topic, channel_name: channel }) => (channel ? `${topic}/${channel}` : topic);
+
+// What is shown of a topic, or of a channel, at one nsqd or over all.
+const figures = (one, state) => {
+  const ofChannel = (text) => (one.channel_name ? text : "");
+  return [
+    count(one.depth), count(one.backend_depth), ofChannel(count(one.in_flight_count)), ofChannel(count(one.deferred_count)),
+    ofChannel(count(one.requeue_count)), ofChannel(count(one.timeout_count)), rate(one.rate_in), ofChannel(rate(one.rate_out)),
+    ofChannel(count(one.client_count)), state,
+  ];
+};
 
 class Nsqd {
   constructor(onTouch) {
@@ -91,7 +122,7 @@ class Nsqd {
     this.title = element("h3");
     this.error = element("p", "error");
     this.error.hidden = true;
-    this.channels = new Grid("Topics and channels", CHANNEL_COLUMNS);
+    this.channels = new Grid("Topics and channels", [...CHANNEL_COLUMNS, ["Action"]]);
     this.consumers = new Grid("Consumers", CONSUMER_COLUMNS);
     this.details = element("details");
     this.details.append(element("summary", "", "Consumers"), this.consumers.box);
@@ -105,38 +136,31 @@ class Nsqd {
     setText(this.error, nsqd.error ? `It does not answer: ${nsqd.error}${heard}` : "");
     const rows = [];
     const consumers = [];
-    for (const topic of nsqd.topics ?? []) {
-      const touch = (channel) => () => {
-        const name = channel ? `${topic.topic_name}/${channel}` : topic.topic_name;
-        const button = element("button", "", "Choose");
-        button.type = "button";
-        button.setAttribute("aria-label", `Choose an action for ${name}`);
-        button.addEventListener("click", () => this.onTouch({ nsqd: nsqd.address, topic: topic.topic_name, channel, name }));
-        return button;
+    const add = (one, topic) => {
+      const name = nameOf(one);
+      const target = { nsqd: nsqd.address, topic, channel: one.channel_name ?? null, name };
+      const button = () => {
+        const made = element("button", "", "Choose");
+        made.type = "button";
+        made.setAttribute("aria-label", `Choose an action for ${name}`);
+        made.addEventListener("click", () => this.onTouch(target));
+        return made;
       };
-      const state = (paused) => (paused ? "paused" : "open");
-      rows.push({
-        key: topic.topic_name,
-        cells: [topic.topic_name, count(topic.depth), "", "", "", "", rate(topic.rate_in), "", "", state(topic.paused)],
-        button: touch(null),
-      });
+      rows.push({ key: name, cells: [name, ...figures(one, one.paused ? "paused" : "open")], button });
+    };
+    for (const topic of nsqd.topics ?? []) {
+      add(topic, topic.topic_name);
       for (const channel of topic.channels) {
-        const name = `${topic.topic_name}/${channel.channel_name}`;
-        rows.push({
-          key: name,
-          cells: [
-            name, count(channel.depth), count(channel.in_flight_count), count(channel.deferred_count), count(channel.requeue_count),
-            count(channel.timeout_count), rate(channel.rate_in), rate(channel.rate_out), count(channel.client_count), state(channel.paused),
-          ],
-          button: touch(channel.channel_name),
-        });
+        const whole = { ...channel, topic_name: topic.topic_name };
+        add(whole, topic.topic_name);
         for (const client of channel.clients ?? []) {
           consumers.push({
-            key: `${name} ${client.remote_address}`,
+            key: `${nameOf(whole)} ${client.remote_address}`,
             cells: [
-              `${client.hostname || client.client_id} ${client.remote_address}`, name, client.user_agent, count(client.ready_count),
+              `${client.hostname || client.client_id} ${client.remote_address}`, nameOf(whole), client.user_agent, count(client.ready_count),
               count(client.in_flight_count), count(client.finish_count), count(client.requeue_count),
-              client.ready_count === 0 ? "asks for nothing" : "ready",
+              span(Date.now() / 1000 - client.connect_ts), transport(client),
+              client.state === 4 ? "closing" : client.ready_count === 0 ? "asks for nothing" : "ready",
             ],
           });
         }
@@ -234,11 +258,13 @@ export const mount = (root, { fetchJson, writeToken }) => {
   const lookupds = new Grid("nsqlookupds", LOOKUPD_COLUMNS);
   const leftOut = element("p", "note");
   const discovery = card("Where the nsqds are found", lookupds.box, leftOut);
+  const totals = new Grid("Over all nsqds", TOTAL_COLUMNS);
+  const sums = card("Over all nsqds that answer", totals.box);
   const processors = new Grid("Processors", PROCESSOR_COLUMNS);
   const producers = new Grid("Producers", PRODUCER_COLUMNS);
   const outboxes = card("Published and not yet confirmed", producers.box);
   const audit = new Grid("Who touched what", AUDIT_COLUMNS);
-  root.append(trouble, card("Why is nothing moving?", findings), discovery, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), outboxes, card("Who touched what", audit.box));
+  root.append(trouble, card("Why is nothing moving?", findings), discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), outboxes, card("Who touched what", audit.box));
 
   const known = new Map();
   const showFindings = (list) => {
@@ -282,6 +308,13 @@ export const mount = (root, { fetchJson, writeToken }) => {
     leftOut.hidden = queue.left_out === 0;
     setText(leftOut, `${count(queue.left_out)} nsqds more are named than are watched.`);
   };
+  const showTotals = (queue) => {
+    sums.hidden = queue.nsqds.length < 2;
+    totals.show(sums.hidden ? [] : queue.totals.map((one) => {
+      const state = one.paused === 0 ? "open" : `paused at ${one.paused} of ${one.nsqds}`;
+      return { key: nameOf(one), cells: [nameOf(one), count(one.nsqds), ...figures(one, state)] };
+    }));
+  };
   const refresh = async () => {
     try {
       const [diagnosis, queue, told, touched] = await Promise.all(
@@ -290,6 +323,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
       trouble.hidden = true;
       showFindings(diagnosis.findings);
       showLookupds(queue);
+      showTotals(queue);
       showNsqds(queue.nsqds);
       processors.show(told.processors.map((one) => ({
         key: one.processor,

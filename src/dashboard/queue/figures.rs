@@ -13,6 +13,9 @@ const CHANNELS_IN_ALL: usize = 1_000;
 pub(super) const CLIENTS_MAX: usize = 100;
 pub(super) const CLIENTS_IN_ALL: usize = 1_000;
 
+/// The most percentiles of one channel: nsqd keeps as many as it was told to.
+const PERCENTILES_MAX: usize = 8;
+
 /// The longest text that is kept of a consumer or of an nsqd itself, in characters. A consumer names itself.
 const TEXT_MAX: usize = 100;
 
@@ -74,11 +77,13 @@ pub(super) fn cut(stats: &mut NodeStats, topic: &TopicName, channel: &ChannelNam
     stats.topics.truncate(TOPICS_MAX);
     let (mut channels, mut clients) = (CHANNELS_IN_ALL, CLIENTS_IN_ALL);
     for topic in &mut stats.topics {
+        topic.e2e_processing_latency.percentiles.truncate(PERCENTILES_MAX);
         topic.channels.retain(|known| ChannelName::new(&known.channel_name).is_ok());
         topic.channels.sort_by_key(|known| known.channel_name != channel.as_str());
         topic.channels.truncate(CHANNELS_MAX.min(channels));
         channels -= topic.channels.len();
         for channel in &mut topic.channels {
+            channel.e2e_processing_latency.percentiles.truncate(PERCENTILES_MAX);
             channel.clients.truncate(CLIENTS_MAX.min(clients));
             clients -= channel.clients.len();
             for client in &mut channel.clients {
@@ -201,4 +206,51 @@ pub(super) fn totals<'a>(nsqds: impl Iterator<Item = Told<'a>>) -> Vec<Total> {
         }
     }
     sums.into_iter().flat_map(|(_, totals)| totals).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::stats;
+    use super::*;
+
+    #[test]
+    fn totals_are_sums_over_the_nsqds_that_have_it() {
+        let first = stats(|topic| {
+            (topic.depth, topic.backend_depth, topic.paused) = (5, 4, true);
+            (topic.channels[0].depth, topic.channels[0].requeue_count) = (7, u64::MAX);
+        });
+        let second = stats(|topic| {
+            topic.depth = 1;
+            (topic.channels[0].depth, topic.channels[0].backend_depth) = (i64::MAX, 2);
+            (topic.channels[0].requeue_count, topic.channels[0].timeout_count) = (3, 1);
+            let mut other = topic.channels[0].clone();
+            (other.channel_name, other.paused) = ("other".to_owned(), true);
+            topic.channels.push(other);
+        });
+        let third = stats(|topic| topic.topic_name = "more".to_owned());
+        let rate = Rate { rate_in: 2.0, rate_out: 1.0 };
+        let place = ("plays".to_owned(), Some("processor".to_owned()));
+        let (moving, still) = (BTreeMap::from([(place, rate)]), BTreeMap::new());
+        let told = [(&first, &moving), (&second, &moving), (&third, &still)];
+        let totals = totals(told.into_iter().map(|(stats, rates)| Told { stats, rates }));
+        let names: Vec<_> = totals
+            .iter()
+            .map(|total| (&*total.topic_name, total.channel_name.as_deref(), total.nsqds))
+            .collect();
+        let wanted = [
+            ("plays", None, 2),
+            ("plays", Some("processor"), 2),
+            ("plays", Some("other"), 1),
+            ("more", None, 1),
+            ("more", Some("processor"), 1),
+        ];
+        assert_eq!(names, wanted);
+        let topic = &totals[0];
+        assert_eq!((topic.depth, topic.backend_depth, topic.paused), (6, 4, 1));
+        let channel = &totals[1];
+        // What no nsqd would tell must not overflow.
+        assert_eq!((channel.depth, channel.requeue_count), (i64::MAX, u64::MAX));
+        assert_eq!((channel.backend_depth, channel.timeout_count, channel.client_count), (2, 1, 2));
+        assert_eq!((channel.rate_in, channel.rate_out, channel.paused), (4.0, 2.0, 0));
+    }
 }
