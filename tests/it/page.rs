@@ -420,7 +420,10 @@ fn page_sums_over_the_nsqds_of_an_nsqlookupd() {
     let Some(lookupd) = Nsqlookupd::start() else { return };
     let program = nsqd::find().unwrap();
     let register = format!("--lookupd-tcp-address={}", lookupd.tcp);
-    let nsqds = [0, 1].map(|_| Nsqd::start(&program, &[&register, "--mem-queue-size=1"]));
+    // The second one measures how long messages take.
+    let measure = "--e2e-processing-latency-percentile=0.5,0.99";
+    let nsqds = ["--mem-queue-size=1", measure]
+        .map(|more| Nsqd::start(&program, &[&register, "--mem-queue-size=1", more]));
     let (topic, channel) = ("plays".parse().unwrap(), "processor".parse().unwrap());
     for nsqd in &nsqds {
         let admin = nsq_protocol::Admin::new(&nsqd.http_addr());
@@ -429,6 +432,12 @@ fn page_sums_over_the_nsqds_of_an_nsqlookupd() {
         let producer = Producer::connect(ProducerConfig::new().nsqd(nsqd.addr())).unwrap();
         (0..10).for_each(|_| producer.publish(&topic, b"{}").unwrap());
     }
+    let consumer = ConsumerConfig::new(topic, "other".parse().unwrap()).nsqd(nsqds[1].addr());
+    let consumer = Consumer::start(consumer).unwrap();
+    let producer = Producer::connect(ProducerConfig::new().nsqd(nsqds[1].addr())).unwrap();
+    producer.publish(&topic, b"{}").unwrap();
+    consumer.batches().recv().unwrap().finish();
+    consumer.stop();
     nsq_protocol::Admin::new(&nsqds[0].http_addr()).pause_channel(&topic, &channel).unwrap();
     let data = tempfile::tempdir().unwrap();
     let mut config = config(&data);
@@ -442,9 +451,20 @@ fn page_sums_over_the_nsqds_of_an_nsqlookupd() {
     wait_for(&tab, "document.querySelectorAll('.nsqds > section').length", 2);
     // The first table with that row is the one of the sums.
     wait_for(&tab, &cell("plays/processor", "nsqds"), "2");
-    wait_for(&tab, &cell("plays/processor", "Waiting"), "20");
+    wait_for(&tab, &cell("plays/processor", "Waiting"), "21");
     wait_for(&tab, &cell("plays/processor", "State"), "paused at 1 of 2");
     wait_for(&tab, &format!("Number({}) > 10", cell("plays/processor", "Of these on disk")), true);
+    // Its columns are there where an nsqd measures, and only there.
+    let head = |text: &str| {
+        format!(
+            "[...document.querySelectorAll('.nsqds > section')].map((box) => box.textContent.includes('{text}')).sort().join()"
+        )
+    };
+    wait_for(&tab, &head("End to end p50"), "false,true");
+    wait_for(&tab, &head("End to end p99"), "false,true");
+    let measured = "[...document.querySelectorAll('.nsqds tbody tr')].some((row) => \
+        row.dataset.key === 'plays/other' && /[0-9] (µs|ms|s)/.test(row.cells[11].textContent))";
+    wait_for(&tab, measured, true);
     complaints.assert_none();
 }
 

@@ -115,6 +115,13 @@ const figures = (one, state) => {
   ];
 };
 
+// The quantiles that an nsqd measures from published to finished: with --e2e-processing-latency-percentile.
+const latencies = (one) => one.e2e_processing_latency?.percentiles ?? [];
+const quantiles = (topics) => {
+  const measured = topics.flatMap((topic) => [topic, ...topic.channels]).flatMap(latencies);
+  return [...new Set(measured.map(({ quantile }) => quantile))].sort((one, other) => one - other);
+};
+
 class Nsqd {
   constructor(onTouch) {
     this.onTouch = onTouch;
@@ -122,14 +129,26 @@ class Nsqd {
     this.title = element("h3");
     this.error = element("p", "error");
     this.error.hidden = true;
-    this.channels = new Grid("Topics and channels", [...CHANNEL_COLUMNS, ["Action"]]);
+    this.channels = this.grid([]);
     this.consumers = new Grid("Consumers", CONSUMER_COLUMNS);
     this.details = element("details");
     this.details.append(element("summary", "", "Consumers"), this.consumers.box);
     this.box.append(this.title, this.error, this.channels.box, this.details);
   }
 
+  grid(measured) {
+    this.measured = measured;
+    const more = measured.map((quantile) => [`End to end p${Number((quantile * 100).toFixed(3))}`, true]);
+    return new Grid("Topics and channels", [...CHANNEL_COLUMNS, ...more, ["Action"]]);
+  }
+
   show(nsqd) {
+    const measured = quantiles(nsqd.topics ?? []);
+    if (String(measured) !== String(this.measured)) {
+      const before = this.channels.box;
+      this.channels = this.grid(measured);
+      before.replaceWith(this.channels.box);
+    }
     setText(this.title, `nsqd ${nsqd.address}${nsqd.version ? `, version ${nsqd.version}` : ""}`);
     this.error.hidden = !nsqd.error;
     const heard = nsqd.heard_at ? `; the numbers are ${duration(Math.max(0, Date.now() - nsqd.heard_at))} old` : "";
@@ -146,7 +165,9 @@ class Nsqd {
         made.addEventListener("click", () => this.onTouch(target));
         return made;
       };
-      rows.push({ key: name, cells: [name, ...figures(one, one.paused ? "paused" : "open")], button });
+      const times = measured.map((quantile) => latencies(one).find((known) => known.quantile === quantile)?.value / 1e6);
+      const shown = times.map((ms) => (ms >= 0 ? duration(ms) : "–"));
+      rows.push({ key: name, cells: [name, ...figures(one, one.paused ? "paused" : "open"), ...shown], button });
     };
     for (const topic of nsqd.topics ?? []) {
       add(topic, topic.topic_name);
