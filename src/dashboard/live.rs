@@ -9,7 +9,10 @@ use uuid::Uuid;
 
 use super::queue::{Depth, Heartbeat};
 use super::store::MinutePoint;
-use crate::api::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, PROGRAM_MAX};
+use crate::api::{
+    CONNECTION_TEXT_MAX, CONSUMPTION_BOUNDS_MS, ConsumerFigures, Consumption, ConsumptionHistogram,
+    PROGRAM_MAX,
+};
 
 /// Points kept: 30 minutes of one a second.
 const POINTS: usize = 1_800;
@@ -155,6 +158,8 @@ impl Minute {
 struct Processor {
     version: Option<u64>,
     consumption: Option<Consumption>,
+    // Taken out of it, so that no event carries it.
+    consumer: Option<Box<ConsumerFigures>>,
     // What its histogram held at the point before.
     times: Times,
     // Of the newest consumption; messages with counts alone say nothing of the rate.
@@ -190,6 +195,7 @@ impl Live {
         let known = self.processors.entry(id).or_insert(Processor {
             version: None,
             consumption: None,
+            consumer: None,
             times: Times::default(),
             reported: now,
             heard: now,
@@ -205,6 +211,7 @@ impl Live {
             if let Some(program) = &mut consumption.program {
                 *program = program.chars().take(PROGRAM_MAX).collect();
             }
+            known.consumer = consumption.consumer.take().map(cut_consumer);
             known.consumption = Some(consumption);
             known.reported = now;
         }
@@ -265,6 +272,7 @@ impl Live {
                 "p99_ms": told.and_then(|told| told.since_start).map(|times| times.p99),
                 "program": told.and_then(|told| told.program.as_deref()),
                 "ledger": told.and_then(|told| told.ledger),
+                "consumer": known.consumer,
                 "failure": told.and_then(|told| told.failure.as_deref()),
                 "last_rejection": told.and_then(|told| told.last_rejection.as_deref()),
             })
@@ -279,6 +287,7 @@ impl Live {
             silent_ms: silent_ms(known, now),
             failure: known.consumption.as_ref().and_then(|told| told.failure.clone()),
             per_second: known.consumption.as_ref().map_or(0.0, |told| told.per_second),
+            consumer: known.consumer.as_deref().cloned(),
         };
         self.processors.iter().map(heartbeat).collect()
     }
@@ -413,6 +422,20 @@ impl Live {
     pub(super) fn consumptions(&self) -> impl Iterator<Item = (&Uuid, &Consumption)> {
         self.processors.iter().filter_map(|(id, known)| Some((id, known.consumption.as_ref()?)))
     }
+}
+
+/// What a stranger could send that a processor would not.
+fn cut_consumer(mut consumer: Box<ConsumerFigures>) -> Box<ConsumerFigures> {
+    let cut = |text: &mut String| *text = text.chars().take(CONNECTION_TEXT_MAX).collect();
+    for connection in &mut consumer.connections {
+        cut(&mut connection.nsqd);
+        connection.last_error.iter_mut().for_each(cut);
+    }
+    for lookupd in &mut consumer.lookupds {
+        cut(&mut lookupd.lookupd);
+        lookupd.last_error.iter_mut().for_each(cut);
+    }
+    consumer
 }
 
 fn silent_ms(known: &Processor, now: Instant) -> u64 {

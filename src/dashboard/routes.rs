@@ -19,8 +19,9 @@ use super::periods::Tops;
 use super::queue::{Heartbeat, Order, Watch, WatchedQueue};
 use super::store::{AuditLine, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, now_ms};
 use crate::api::{
-    ConfirmedAnswer, ConfirmedUpdate, Consumption, ConsumptionHistogram, ConsumptionReport,
-    CountsUpdate, MAX_COUNTS, MAX_PLAYS, ProducerConfirmed,
+    CONNECTIONS_MAX, ConfirmedAnswer, ConfirmedUpdate, ConsumerFigures, Consumption,
+    ConsumptionHistogram, ConsumptionReport, CountsUpdate, MAX_COUNTS, MAX_PLAYS,
+    ProducerConfirmed,
 };
 use crate::http::{Download, EventStream, Handler, Request, Response};
 
@@ -545,6 +546,9 @@ fn check_consumption(told: &Consumption) -> Result<(), Box<Response>> {
     if let Some(most) = counters.into_iter().find(|count| **count > MAX_PLAYS) {
         return Err(bad(format!("{most} messages are over the limit of {MAX_PLAYS}")));
     }
+    if let Some(consumer) = told.consumer.as_deref() {
+        check_consumer(consumer)?;
+    }
     if let Some(ConsumptionHistogram { buckets, count, sum_ms }) = told.histogram.as_deref() {
         // A consumption time below zero is possible, and so is such a sum.
         if !buckets.is_sorted()
@@ -555,6 +559,23 @@ fn check_consumption(told: &Consumption) -> Result<(), Box<Response>> {
         }
     }
     Ok(())
+}
+
+fn check_consumer(told: &ConsumerFigures) -> Result<(), Box<Response>> {
+    let (connections, lookupds) = (&told.connections, &told.lookupds);
+    if connections.len().max(lookupds.len()) > CONNECTIONS_MAX {
+        return Err(bad(format!(
+            "a report tells of at most {CONNECTIONS_MAX} connections and as many nsqlookupds"
+        )));
+    }
+    let numbers = [Some(told.left_out), told.backoff_ms, Some(told.in_flight)];
+    let of_nsqds = connections.iter().flat_map(|of| [of.rdy, of.in_flight, of.reconnects]);
+    let of_lookupds = lookupds.iter().map(|of| of.nsqds);
+    let mut numbers = numbers.into_iter().flatten().chain(of_nsqds).chain(of_lookupds);
+    match numbers.find(|number| *number > MAX_PLAYS) {
+        Some(most) => Err(bad(format!("{most} of a consumer is over the limit of {MAX_PLAYS}"))),
+        None => Ok(()),
+    }
 }
 
 fn parse_list(request: &Request) -> Result<ListQuery, Box<Response>> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::dashboard_support::{Running, config};
 use crate::nsqd::{self, Nsqd};
 use crate::nsqlookupd::Nsqlookupd;
-use crate::support::{on_both_brokers, wait_until};
+use crate::support::{self, on_both_brokers, wait_until};
 
 const TOKEN: &str = "the-secret";
 
@@ -210,6 +210,18 @@ fn nsqds_are_followed_through_nsqlookupd() {
     second.kill();
     wait_until("it is gone", || addresses() == [first.http_addr()] && depth() == 3);
 
+    // A processor tells of it, too.
+    let dir = tempfile::tempdir().unwrap();
+    let url = running.dashboard.url();
+    let args = ["process", "--lookupd-http-address", &at, "--channel", "other"];
+    let more = ["--dashboard-url", &url, "--write-token", TOKEN];
+    let often = ["--consumer-opt", "lookupd_poll_interval,100ms"];
+    let processor = support::Running::start(dir.path(), &[&args[..], &more, &often].concat());
+    let asked = || connections(&running, "lookupds", "lookupd").pop().map(|(_, told)| told);
+    wait_until("it answers the processor", || {
+        asked().is_some_and(|told| told["answering"] == true && told["nsqds"] == 1)
+    });
+
     // Without the nsqlookupd what is known stays, and it is told.
     lookupd.kill();
     let away = ("lookupd-away".to_owned(), "warning".to_owned());
@@ -217,4 +229,47 @@ fn nsqds_are_followed_through_nsqlookupd() {
     let told = &shown()["lookupds"][0];
     assert!(told["error"].as_str().unwrap().starts_with("cannot ask nsqlookupd"), "{told}");
     assert_eq!((addresses(), depth()), (vec![first.http_addr()], json!(3)));
+    let away = ("processor-lookupd".to_owned(), "warning".to_owned());
+    wait_until("the processor tells so", || findings(&running).contains(&away));
+    drop(processor);
+}
+
+/// The connections that the one processor tells of, by the name of the other end.
+fn connections(running: &Running, list: &str, name: &str) -> Vec<(String, Value)> {
+    let told = running.get("/api/processors").json();
+    let list = told["processors"][0]["consumer"][list].as_array().cloned().unwrap_or_default();
+    list.into_iter().map(|one| (one[name].as_str().unwrap().to_owned(), one)).collect()
+}
+
+#[test]
+fn processors_tell_of_their_connections() {
+    on_both_brokers(|dir, broker| {
+        let (tcp, http) = (broker.tcp(), broker.http());
+        fill(&tcp, &http, 1);
+        let running = watching(&[&http], &[]);
+        let url = running.dashboard.url();
+        let away = "127.0.0.1:1";
+        let args = ["process", "--nsqd-tcp-address", &tcp, "--nsqd-tcp-address", away];
+        let more = ["--dashboard-url", &url, "--write-token", TOKEN];
+        let processor = support::Running::start(dir, &[&args[..], &more].concat());
+        let told = || connections(&running, "connections", "nsqd");
+        wait_until("both are told of", || {
+            told().len() == 2 && told()[0].1["last_error"].is_string()
+        });
+        let [(first, lost), (second, there)] = &told()[..] else { panic!("two") };
+        assert_eq!((&first[..], &second[..]), (away, &tcp[..]));
+        assert_eq!((&lost["connected"], &lost["pause"]), (&json!(false), &json!("not_connected")));
+        assert_eq!((&there["connected"], &there["pause"]), (&json!(true), &Value::Null));
+        assert!(there["rdy"].as_u64() >= Some(1), "{there}");
+        let warned = ("processor-nsqd".to_owned(), "warning".to_owned());
+        assert!(findings(&running).contains(&warned), "{:?}", findings(&running));
+        // Events go to every page, four times a second: they do without.
+        let stats = running.get("/api/stats").json();
+        assert_eq!(stats["processors"][0]["consumption"].get("consumer"), None);
+        // Once it has stopped it has no connections, and that is no trouble.
+        processor.signal(rustix::process::Signal::TERM);
+        support::assert_exit(&processor.wait(), 0);
+        assert_eq!(told(), []);
+        assert!(!findings(&running).contains(&warned));
+    });
 }

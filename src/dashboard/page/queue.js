@@ -18,6 +18,12 @@ const ACTIONS = [
 // How long ago; processors and nsqds are heard every second or two.
 const ago = (ms) => (ms < 3000 ? "now" : `${duration(ms)} ago`);
 
+// Why a processor asks an nsqd for nothing.
+const PAUSES = {
+  backoff: "in backoff", others_turn: "waits for its turn", max_in_flight: "holds as much as it may", timed_out: "messages timed out",
+  stopping: "stops", other: "asks for nothing",
+};
+
 // How long something is there, in the two largest units.
 const span = (seconds) => {
   const units = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
@@ -99,6 +105,9 @@ const PROCESSOR_COLUMNS = [
   ["To sweep", true],
 ];
 const PRODUCER_COLUMNS = [["Producer"], ["Plays in its outbox", true], ["Heard"]];
+const CONNECTION_COLUMNS = [
+  ["From"], ["Processor"], ["State"], ["RDY", true], ["In flight", true], ["Reconnects", true], ["Last error"],
+];
 const LOOKUPD_COLUMNS = [["nsqlookupd"], ["State"], ["nsqds that it names", true], ["Heard"]];
 const TOTAL_COLUMNS = [CHANNEL_COLUMNS[0], ["nsqds", true], ...CHANNEL_COLUMNS.slice(1)];
 const AUDIT_COLUMNS = [["When"], ["Who"], ["What"], ["On"], ["Outcome"]];
@@ -282,10 +291,12 @@ export const mount = (root, { fetchJson, writeToken }) => {
   const totals = new Grid("Over all nsqds", TOTAL_COLUMNS);
   const sums = card("Over all nsqds that answer", totals.box);
   const processors = new Grid("Processors", PROCESSOR_COLUMNS);
+  const connections = new Grid("Processors' connections", CONNECTION_COLUMNS);
+  const reached = card("What the processors are connected to", connections.box);
   const producers = new Grid("Producers", PRODUCER_COLUMNS);
   const outboxes = card("Published and not yet confirmed", producers.box);
   const audit = new Grid("Who touched what", AUDIT_COLUMNS);
-  root.append(trouble, card("Why is nothing moving?", findings), discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), outboxes, card("Who touched what", audit.box));
+  root.append(trouble, card("Why is nothing moving?", findings), discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), reached, outboxes, card("Who touched what", audit.box));
 
   const known = new Map();
   const showFindings = (list) => {
@@ -336,6 +347,24 @@ export const mount = (root, { fetchJson, writeToken }) => {
       return { key: nameOf(one), cells: [nameOf(one), count(one.nsqds), ...figures(one, state)] };
     }));
   };
+  const showConnections = (list) => {
+    const rows = list.flatMap(({ processor, consumer }) => {
+      if (!consumer) return [];
+      const wait = typeof consumer.backoff_ms === "number" ? ` for ${duration(consumer.backoff_ms)}` : "";
+      const nsqds = consumer.connections.map((one) => {
+        const why = one.pause === "backoff" ? PAUSES.backoff + wait : PAUSES[one.pause];
+        const state = one.connected ? ["connected", why].filter(Boolean).join(", ") : "not connected";
+        return [`nsqd ${one.nsqd}`, processor, state, count(one.rdy), count(one.in_flight), count(one.reconnects), one.last_error ?? ""];
+      });
+      const asked = consumer.lookupds.map((one) => [
+        `nsqlookupd ${one.lookupd}`, processor, one.answering ? `answers, names ${count(one.nsqds)}` : "does not answer", "", "", "", one.last_error ?? "",
+      ]);
+      const more = consumer.left_out > 0 ? [[`${count(consumer.left_out)} more`, processor, "", "", "", "", ""]] : [];
+      return [...nsqds, ...asked, ...more];
+    });
+    reached.hidden = rows.length === 0;
+    connections.show(rows.map((cells) => ({ key: `${cells[1]} ${cells[0]}`, cells })));
+  };
   const refresh = async () => {
     try {
       const [diagnosis, queue, told, touched] = await Promise.all(
@@ -355,6 +384,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
           one.ledger ? duration(one.ledger.slowest_ms) : "–", one.ledger ? count(one.ledger.unswept) : "–",
         ],
       })));
+      showConnections(told.processors);
       outboxes.hidden = told.producers.length === 0;
       producers.show(told.producers.map((one) => ({
         key: one.producer,

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::api::{ConnectionFigures, ConsumerFigures, RdyPause};
+
 use super::{Lookupd, Nsqd, State, Watch, WatchedQueue};
 
 /// A processor that has not been heard for so long does not count.
@@ -24,6 +26,7 @@ pub(in super::super) struct Heartbeat {
     pub(in super::super) silent_ms: u64,
     pub(in super::super) failure: Option<String>,
     pub(in super::super) per_second: f64,
+    pub(in super::super) consumer: Option<ConsumerFigures>,
 }
 
 impl Watch {
@@ -121,6 +124,11 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
                 way_out: "Mend what is named and start it again; nothing is lost, nsqd has the messages.",
             });
         }
+        // What is old is told by its silence.
+        let fresh = processor.consumer.as_ref().filter(|_| processor.silent_ms <= SILENT_MS);
+        if let Some(consumer) = fresh {
+            diagnose_consumer(&processor.id, consumer, found);
+        }
     }
     let Some(quietest) = processors.iter().map(|known| known.silent_ms).min() else {
         found.push(Finding {
@@ -138,6 +146,52 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
             text: format!("No processor has reported for {} s.", quietest / 1000),
             way_out: "Look whether it runs, and whether it reaches this dashboard: its log says so.",
         });
+    }
+}
+
+/// What keeps a processor from getting messages, as it says itself.
+fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Finding>) {
+    let mut find = |code, severity, text: String, way_out| {
+        found.push(Finding { code, severity, text, way_out });
+    };
+    if let Some(ms) = consumer.backoff_ms {
+        let level = consumer.backoff_level;
+        let text = format!(
+            "Processor {id} is in backoff for {:.1} s: messages failed, {level} in a row.",
+            ms as f64 / 1000.0
+        );
+        find("processor-backoff", "error", text, "Its log says what it could not handle.");
+    }
+    let is_connected = consumer.connections.iter().any(|nsqd| nsqd.connected);
+    let severity = if is_connected { "warning" } else { "error" };
+    for ConnectionFigures { nsqd, connected, pause, last_error, .. } in &consumer.connections {
+        match (connected, pause, last_error) {
+            (_, Some(RdyPause::Stopping), _) => {}
+            (false, _, Some(error)) => find(
+                "processor-nsqd",
+                severity,
+                format!("Processor {id} cannot connect to nsqd {nsqd}: {error}"),
+                "Start that nsqd, or look whether its TCP address can be reached from the processor.",
+            ),
+            (true, Some(RdyPause::TimedOut), _) => find(
+                "processor-timed-out",
+                "warning",
+                format!("Messages of nsqd {nsqd} timed out while processor {id} held them."),
+                "It is too slow for what it holds: a smaller --max-in-flight, or a longer msg_timeout.",
+            ),
+            _ => {}
+        }
+    }
+    for lookupd in consumer.lookupds.iter().filter(|lookupd| !lookupd.answering) {
+        if let Some(error) = &lookupd.last_error {
+            let at = &lookupd.lookupd;
+            find(
+                "processor-lookupd",
+                severity,
+                format!("nsqlookupd {at} does not answer processor {id}: {error}"),
+                "Start it; what is connected stays, new nsqds are not found meanwhile.",
+            );
+        }
     }
 }
 
@@ -220,9 +274,11 @@ mod tests {
 
     use super::super::tests::{stats, watch};
     use super::*;
+    use crate::api::LookupdFigures;
 
     fn processor() -> Heartbeat {
-        Heartbeat { id: "p".to_owned(), silent_ms: 100, failure: None, per_second: 5.0 }
+        let id = "p".to_owned();
+        Heartbeat { id, silent_ms: 100, failure: None, per_second: 5.0, consumer: None }
     }
 
     #[track_caller]
@@ -292,5 +348,54 @@ mod tests {
         assert_eq!(codes(), [("well", "info")]);
         watch.hear("a:1", stats(|topic| topic.topic_name = "other".to_owned()));
         assert_eq!(codes(), [("no-topic", "warning"), ("no-topic", "warning")]);
+    }
+
+    #[test]
+    fn what_a_processor_says_of_its_connections_is_told() {
+        let watch = watch(&["a:1"], &[]);
+        watch.hear("a:1", stats(|_| {}));
+        let nsqd = |name: &str, connected, pause| ConnectionFigures {
+            nsqd: name.to_owned(),
+            connected,
+            rdy: 0,
+            pause,
+            in_flight: 0,
+            reconnects: 0,
+            last_error: Some("refused".to_owned()),
+        };
+        let lookupd = LookupdFigures {
+            lookupd: "l:1".to_owned(),
+            answering: false,
+            nsqds: 0,
+            last_error: Some("gone".to_owned()),
+        };
+        let away = Some(RdyPause::NotConnected);
+        let check = |consumer: ConsumerFigures, silent_ms, want: &[(&str, &str)]| {
+            let heartbeat = Heartbeat { consumer: Some(consumer), silent_ms, ..processor() };
+            let found = watch.diagnose(&[heartbeat], None);
+            let codes: Vec<_> = found.iter().map(|one| (one.code, one.severity)).collect();
+            assert_eq!(codes, want, "{found:?}");
+            found[0].text.clone()
+        };
+        let with = |connections| ConsumerFigures { connections, ..ConsumerFigures::default() };
+        // An error that is over is none.
+        check(with(vec![nsqd("a:1", true, None)]), 0, &[("well", "info")]);
+        let text = check(with(vec![nsqd("a:1", false, away)]), 0, &[("processor-nsqd", "error")]);
+        assert_eq!(text, "Processor p cannot connect to nsqd a:1: refused");
+        let both = vec![nsqd("a:1", true, None), nsqd("b:1", false, away)];
+        check(with(both.clone()), 0, &[("processor-nsqd", "warning")]);
+        check(with(both.clone()), SILENT_MS + 1, &[("processor-silent", "error")]);
+        check(with(vec![nsqd("a:1", false, Some(RdyPause::Stopping))]), 0, &[("well", "info")]);
+        let held = with(vec![nsqd("a:1", true, Some(RdyPause::TimedOut))]);
+        check(held, 0, &[("processor-timed-out", "warning")]);
+        let backoff = ConsumerFigures {
+            backoff_ms: Some(3_040),
+            backoff_level: 2,
+            lookupds: vec![lookupd],
+            ..with(vec![nsqd("a:1", true, Some(RdyPause::Backoff))])
+        };
+        let want = [("processor-backoff", "error"), ("processor-lookupd", "warning")];
+        let text = check(backoff, 0, &want);
+        assert_eq!(text, "Processor p is in backoff for 3.0 s: messages failed, 2 in a row.");
     }
 }
