@@ -16,7 +16,7 @@ use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
 use super::metrics::{self, Counters, Format};
 use super::periods::Tops;
-use super::queue::{Heartbeat, Order, Watch, WatchedQueue};
+use super::queue::{Heartbeat, Order, Peek, Refusal, Watch, WatchedQueue};
 use super::store::{AuditLine, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, now_ms};
 use crate::api::{
     CONNECTIONS_MAX, ConfirmedAnswer, ConfirmedUpdate, ConsumerFigures, Consumption,
@@ -127,6 +127,8 @@ impl App {
                 ("/api/queue", "GET") => ("", Self::queue),
                 ("/api/queue", "POST") => ("", Self::touch_queue),
                 ("/api/queue", _) => ("GET, HEAD, POST", Self::nothing),
+                ("/api/queue/peek", "POST") => ("", Self::peek),
+                ("/api/queue/peek", _) => ("POST", Self::nothing),
                 ("/api/processors", "GET") => ("", Self::processors),
                 ("/api/diagnosis", "GET") => ("", Self::diagnosis),
                 ("/api/audit", "GET") => ("", Self::audit),
@@ -250,37 +252,40 @@ impl App {
         Ok(uncached(Response::json(200, &self.watch.show())))
     }
 
-    /// Pauses, unpauses, empties or deletes a topic or channel. With a line before, so that nothing is done that
-    /// could not be written down, and one behind it.
+    /// Does something to a topic or channel. With a line before, so that nothing is done that could not be written down,
+    /// and one behind it.
     fn touch_queue(&self, request: &Request) -> Answer {
         self.guard.check_token_is_set()?;
         let order: Order = parse(&request.body)?;
-        let action = json!(order.action).as_str().unwrap_or_default().to_owned();
-        let mut line = AuditLine {
-            at: now_ms(),
-            peer: request.peer.map_or_else(String::new, |peer| peer.to_string()),
-            action,
-            target: order.target().chars().take(REASON_MAX).collect(),
-            outcome: "asked".to_owned(),
-        };
+        let action = json!(order.action);
+        let mut line =
+            audit_line(request, action.as_str().unwrap_or_default(), &order.target(), "asked");
         self.store.add_audit(line.clone()).map_err(|reason| unavailable(&reason))?;
         let done = self.watch.obey(&order);
         line.at = now_ms();
         line.outcome =
             done.as_ref().map_or_else(|(_, reason)| reason.clone(), |()| "done".to_owned());
-        log::info!(
-            "{} asked to {} {}: {}",
-            line.peer,
-            line.action,
-            line.target,
-            quote(&line.outcome)
-        );
-        self.store.add_audit(line).map_err(|reason| unavailable(&reason))?;
-        match done {
-            Ok(()) => Ok(Response::json(200, &json!({ "done": true }))),
-            Err((400, reason)) => Err(bad(reason)),
-            Err((status, reason)) => Err(Box::new(Response::error(status, &reason))),
-        }
+        self.log_audit(line)?;
+        done.map_err(refused)?;
+        Ok(Response::json(200, &json!({ "done": true })))
+    }
+
+    /// Shows messages that pass by. One line behind it: it changes nothing, and what could not be written down is not
+    /// shown.
+    fn peek(&self, request: &Request) -> Answer {
+        let order: Peek = parse(&request.body)?;
+        let found = self.watch.peek(&order);
+        let outcome =
+            found.as_ref().map_or_else(|(_, reason)| reason.clone(), |_| "done".to_owned());
+        self.log_audit(audit_line(request, "peek", &order.target(), &outcome))?;
+        Ok(uncached(Response::json(200, &found.map_err(refused)?)))
+    }
+
+    /// Keeps a line, and logs it.
+    fn log_audit(&self, line: AuditLine) -> Result<(), Box<Response>> {
+        let AuditLine { peer, action, target, outcome, .. } = &line;
+        log::info!("{peer} asked to {action} {}: {}", quote(target), quote(outcome));
+        self.store.add_audit(line).map_err(|reason| unavailable(&reason))
     }
 
     fn audit(&self, _request: &Request) -> Answer {
@@ -306,15 +311,7 @@ impl App {
         self.store.clear().map_err(|reason| unavailable(&reason))?;
         self.live.lock().clear();
         let _ = self.changed.try_send(());
-        let line = AuditLine {
-            at: now_ms(),
-            peer: request.peer.map_or_else(String::new, |peer| peer.to_string()),
-            action: "reset".to_owned(),
-            target: "counts".to_owned(),
-            outcome: "done".to_owned(),
-        };
-        self.store.add_audit(line).map_err(|reason| unavailable(&reason))?;
-        log::info!("the counts were reset");
+        self.log_audit(audit_line(request, "reset", "counts", "done"))?;
         Ok(Response::json(200, &json!({ "cleared": true })))
     }
 
@@ -418,6 +415,24 @@ impl App {
             return Err(unavailable(&format!("a processor has stopped counting: {reason}")));
         }
         Ok(uncached(Response::json(200, &json!({ "status": "ok" }))))
+    }
+}
+
+fn audit_line(request: &Request, action: &str, target: &str, outcome: &str) -> AuditLine {
+    AuditLine {
+        at: now_ms(),
+        peer: request.peer.map_or_else(String::new, |peer| peer.to_string()),
+        action: action.to_owned(),
+        target: target.chars().take(REASON_MAX).collect(),
+        outcome: outcome.to_owned(),
+    }
+}
+
+fn refused((status, reason): Refusal) -> Box<Response> {
+    match status {
+        400 => bad(reason),
+        503 => unavailable(&reason),
+        status => Box::new(Response::error(status, &reason)),
     }
 }
 

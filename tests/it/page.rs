@@ -378,9 +378,9 @@ fn page_pauses_a_channel_when_its_name_is_typed() {
         let field = |number: usize| {
             format!("document.querySelectorAll('dialog[open] input')[{number}].focus()")
         };
-        read(&tab, &field(1));
+        read(&tab, &field(3));
         tab.type_str("the-secret").unwrap();
-        read(&tab, &field(0));
+        read(&tab, &field(2));
         tab.type_str("plays").unwrap();
         tab.press_key("Enter").unwrap();
         wait_for(
@@ -392,7 +392,7 @@ fn page_pauses_a_channel_when_its_name_is_typed() {
             admin.stats(&StatsFilter::default()).unwrap().channel(&topic, &channel).unwrap().paused
         };
         assert!(!is_paused());
-        read(&tab, &field(0));
+        read(&tab, &field(2));
         tab.type_str("/processor").unwrap();
         complaints.texts.lock().clear();
         click(&tab, "dialog[open] button.danger");
@@ -404,6 +404,57 @@ fn page_pauses_a_channel_when_its_name_is_typed() {
             "document.querySelector('.findings').textContent.includes('is paused')",
             true,
         );
+        complaints.assert_none();
+        // Something new.
+        click(&tab, "button[aria-label^='Create a topic or channel']");
+        for (number, typed) in [(0, "made"), (1, "c"), (2, "made/c")] {
+            read(&tab, &field(number));
+            tab.type_str(typed).unwrap();
+        }
+        // Its topic comes first, says nsqd.
+        click(&tab, "dialog[open] button.danger");
+        wait_for(
+            &tab,
+            "document.querySelector('dialog[open] .error').textContent.startsWith('there is no topic made')",
+            true,
+        );
+        for number in [1, 2] {
+            read(
+                &tab,
+                &format!("document.querySelectorAll('dialog[open] input')[{number}].value = ''"),
+            );
+        }
+        read(&tab, &field(2));
+        tab.type_str("made").unwrap();
+        complaints.texts.lock().clear();
+        click(&tab, "dialog[open] button.danger");
+        wait_for(&tab, "document.querySelector('dialog[open]') === null", true);
+        wait_for(&tab, &cell("made", "State"), "open");
+
+        // What passes by is shown as text, and the channel has it all the same.
+        click(&tab, "button[aria-label='Peek at the messages of plays']");
+        read(&tab, "document.querySelector('dialog[open] select').value = '1'");
+        read(&tab, "document.querySelector('dialog[open] form').requestSubmit()");
+        wait_for(
+            &tab,
+            "document.querySelector('dialog[open] [role=status]').textContent",
+            "Waiting for messages…",
+        );
+        let producer = Producer::connect(ProducerConfig::new().nsqd(broker.tcp())).unwrap();
+        let mut published = 0;
+        let body =
+            "document.querySelector('dialog[open] tbody tr')?.lastElementChild.textContent ?? ''";
+        let deadline = Instant::now() + DEADLINE;
+        while read(&tab, body) != json!(MARKUP) {
+            assert!(Instant::now() < deadline, "nothing is shown");
+            producer.publish(&topic, MARKUP.as_bytes()).unwrap();
+            published += 1;
+        }
+        assert_eq!(read(&tab, "document.querySelectorAll('dialog img').length"), json!(0));
+        tab.press_key("Escape").unwrap();
+        wait_for(&tab, "document.querySelector('dialog[open]') === null", true);
+        let told = admin.stats(&StatsFilter::default()).unwrap();
+        assert_eq!(told.channel(&topic, &channel).unwrap().message_count, published);
         complaints.assert_none();
         // Escape leaves it alone.
         click(&tab, "button[aria-label='Choose an action for plays']");

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use nsq_protocol::{Admin, Producer, ProducerConfig, TopicName};
+use nsq_protocol::{Admin, Producer, ProducerConfig, StatsFilter, TopicName};
 use playcounts::dashboard::{Dashboard, WatchedQueue};
 use serde_json::{Value, json};
 
@@ -44,6 +44,12 @@ fn findings(running: &Running) -> Vec<(String, String)> {
     let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
     let findings = told["findings"].as_array().unwrap().iter();
     findings.map(|finding| (text(finding, "code"), text(finding, "severity"))).collect()
+}
+
+fn peek(running: &Running, body: &Value) -> (u16, Value) {
+    let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    let answer = running.ask("POST", "/api/queue/peek", &token, body.to_string().as_bytes());
+    (answer.status, answer.json())
 }
 
 fn order(
@@ -111,15 +117,29 @@ fn the_queue_is_shown_paused_emptied_and_deleted() {
         wait_until("the topic is paused", || codes(&running).contains(&"topic-paused".to_owned()));
         assert_eq!(order(&running, &http, "delete", None, "plays").0, 200);
         wait_until("it is gone", || codes(&running).contains(&"no-topic".to_owned()));
+        // And made anew, the topic before its channel.
+        let whole = "plays/processor";
+        let (status, answer) = order(&running, &http, "create", Some("processor"), whole);
+        let reason = answer["error"].as_str().unwrap();
+        assert!(status == 404 && reason.starts_with("there is no topic plays at"), "{answer}");
+        assert_eq!(order(&running, &http, "create", None, whole).0, 400);
+        assert_eq!(order(&running, &http, "create", None, "plays").0, 200);
+        assert_eq!(order(&running, &http, "create", Some("processor"), whole).0, 200);
+        wait_until("it is there", || channel(&running)["channel_name"] == "processor");
+        assert_eq!(order(&running, &http, "tombstone", Some("processor"), whole).0, 400);
+        let (status, answer) = order(&running, &http, "tombstone", None, "plays");
+        let reason = answer["error"].as_str().unwrap();
+        assert!(status == 404 && reason.starts_with("no nsqlookupd names"), "{answer}");
 
         let audit = running.get("/api/audit").json();
         let lines: Vec<_> = audit["audit"].as_array().unwrap().iter().collect();
         // Asked and done; the refused ones, too.
-        assert_eq!(lines.len(), 2 * 8);
-        assert_eq!((&lines[0]["action"], &lines[0]["outcome"]), (&json!("delete"), &json!("done")));
-        assert_eq!(lines[0]["target"], json!(format!("{http} plays")));
-        assert_eq!(lines[1]["outcome"], "asked");
-        assert!(lines[15]["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+        assert_eq!(lines.len(), 2 * 14);
+        let deleted = &lines[12];
+        assert_eq!((&deleted["action"], &deleted["outcome"]), (&json!("delete"), &json!("done")));
+        assert_eq!(deleted["target"], json!(format!("{http} plays")));
+        assert_eq!(lines[13]["outcome"], "asked");
+        assert!(lines[27]["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
         // It is there after a restart, and after a reset.
         let Running { dashboard, data } = running;
         dashboard.shutdown().unwrap();
@@ -128,7 +148,7 @@ fn the_queue_is_shown_paused_emptied_and_deleted() {
         let audit = running.get("/api/audit").json();
         assert_eq!(
             (audit["audit"].as_array().unwrap().len(), &audit["audit"][0]["action"]),
-            (17, &json!("reset"))
+            (29, &json!("reset"))
         );
         assert_eq!(running.get("/api/queue").json()["nsqds"], json!([]));
     });
@@ -222,6 +242,16 @@ fn nsqds_are_followed_through_nsqlookupd() {
         asked().is_some_and(|told| told["answering"] == true && told["nsqds"] == 1)
     });
 
+    // Tombstoned, it is named to nobody who asks for the topic.
+    let named = || {
+        let told = support::get(&format!("http://{at}/lookup?topic=plays"));
+        told["producers"].as_array().unwrap().len()
+    };
+    assert_eq!(named(), 1);
+    let (status, answer) = order(&running, &first.http_addr(), "tombstone", None, "plays");
+    assert_eq!((status, answer), (200, json!({ "done": true })));
+    assert_eq!(named(), 0);
+
     // Without the nsqlookupd what is known stays, and it is told.
     lookupd.kill();
     let away = ("lookupd-away".to_owned(), "warning".to_owned());
@@ -271,5 +301,68 @@ fn processors_tell_of_their_connections() {
         support::assert_exit(&processor.wait(), 0);
         assert_eq!(told(), []);
         assert!(!findings(&running).contains(&warned));
+    });
+}
+
+#[test]
+fn a_peek_shows_what_passes_by_and_takes_nothing() {
+    on_both_brokers(|_, broker| {
+        let (tcp, http) = (broker.tcp(), broker.http());
+        let admin = fill(&tcp, &http, 3);
+        let other: TopicName = "other".parse().unwrap();
+        admin.create_topic(&other).unwrap();
+        let running = watching(&[&http], &[]);
+        for (body, status, reason) in [
+            (json!({ "nsqd": "127.0.0.1:1", "topic": "plays" }), 400, "nsqd must be one that"),
+            (json!({ "nsqd": http, "topic": "no such" }), 400, "name"),
+            (json!({ "nsqd": http, "topic": "plays", "limit": 21 }), 400, "from 1 to 20"),
+            (json!({ "nsqd": http, "topic": "plays", "limit": 0 }), 400, "from 1 to 20"),
+            (json!({ "nsqd": http, "topic": "plays", "channel": "x" }), 400, "unknown field"),
+            (json!({ "nsqd": http, "topic": "nowhere" }), 404, "there is no nowhere"),
+            (json!({ "nsqd": http, "topic": "other" }), 409, "has no channel"),
+        ] {
+            let (got, answer) = peek(&running, &body);
+            let error = answer["error"].as_str().unwrap_or_default();
+            assert!(got == status && error.contains(reason), "{body}: {got} {answer}");
+        }
+        let whole = json!({ "nsqd": http, "topic": "plays", "limit": 4 }).to_string();
+        assert_eq!(running.ask("POST", "/api/queue/peek", "", whole.as_bytes()).status, 401);
+        // It waits for what is published from now on: what waits is the channel's.
+        let (status, answer) = peek(&running, &json!({ "nsqd": http, "topic": "plays" }));
+        assert_eq!((status, &answer["messages"]), (200, &json!([])));
+
+        let producer = Producer::connect(ProducerConfig::default().nsqd(tcp)).unwrap();
+        let topic: TopicName = "plays".parse().unwrap();
+        let (mut published, mut found) = (0, Value::Null);
+        std::thread::scope(|scope| {
+            let peeks = scope
+                .spawn(|| peek(&running, &json!({ "nsqd": http, "topic": "plays", "limit": 4 })));
+            while !peeks.is_finished() {
+                let body = [&b"<b>\xff"[..], &[b'x'; 10_000]].concat();
+                producer.publish(&topic, &body).unwrap();
+                published += 1;
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            found = peeks.join().unwrap().1;
+        });
+        let messages = found["messages"].as_array().unwrap();
+        assert_eq!(messages.len(), 4, "{published} were published");
+        let first = &messages[0];
+        assert_eq!((&first["attempts"], &first["bytes"]), (&json!(1), &json!(10_004)));
+        assert_eq!(first["id"].as_str().unwrap().len(), 16);
+        let body = first["body"].as_str().unwrap();
+        assert!(body.starts_with("<b>\u{fffd}x") && body.chars().count() == 4096, "{body}");
+        // The channel has every message, and the other one is gone.
+        let channel = "processor".parse().unwrap();
+        let stats = || admin.stats(&StatsFilter::default()).unwrap();
+        wait_until("its channel is gone", || stats().topic(&topic).unwrap().channels.len() == 1);
+        assert_eq!(stats().channel(&topic, &channel).unwrap().depth, 3 + published);
+        assert!(stats().topic(&other).unwrap().channels.is_empty());
+        let audit = running.get("/api/audit").json();
+        let lines = audit["audit"].as_array().unwrap();
+        // What was no order, or had no token, is not written down.
+        assert_eq!(lines.len(), 8, "{lines:?}");
+        assert_eq!((&lines[0]["action"], &lines[0]["outcome"]), (&json!("peek"), &json!("done")));
+        assert_eq!(lines[0]["target"], json!(format!("{http} plays")));
     });
 }

@@ -1,7 +1,7 @@
 // Queue and health: what holds plays up, the nsqds with their channels and consumers, the processors' sums, and the few
 // things that may be done to the queue. Text goes in as text, never as markup.
 
-import { bytes, count, duration, element, rate, setText } from "./format.js";
+import { bytes, count, duration, element, rate, setAttribute, setText } from "./format.js";
 
 // How often the dashboard is asked. It asks the nsqds every second, but nobody reads so many numbers so fast.
 const ASK_MS = 2000;
@@ -14,6 +14,8 @@ const ACTIONS = [
   ["empty", "Empty: throw its messages away"],
   ["delete", "Delete it with its messages"],
 ];
+const TOMBSTONE = ["tombstone", "Tombstone: for a while nsqlookupd names this nsqd to nobody who asks for the topic"];
+const CREATE = ["create", "Create a topic, or a channel of a topic"];
 
 // How long ago; processors and nsqds are heard every second or two.
 const ago = (ms) => (ms < 3000 ? "now" : `${duration(ms)} ago`);
@@ -40,6 +42,29 @@ const span = (seconds) => {
 // What a consumer's bytes go through; nsqd takes them in this order.
 const transport = ({ tls, snappy, deflate }) =>
   [tls && "TLS", snappy && "snappy", deflate && "deflate"].filter(Boolean).join(", ") || "plain";
+
+const pushButton = (text, label, onClick) => {
+  const button = element("button", "", text);
+  button.type = "button";
+  if (label) button.setAttribute("aria-label", label);
+  button.addEventListener("click", onClick);
+  return button;
+};
+
+const newTokenField = (required) => {
+  const field = element("input");
+  field.type = "password";
+  field.autocomplete = "off";
+  field.required = required;
+  return field;
+};
+
+const newError = () => {
+  const error = element("p", "error");
+  error.setAttribute("role", "alert");
+  error.hidden = true;
+  return error;
+};
 
 const labelled = (text, control) => {
   const label = element("label", "field");
@@ -132,8 +157,8 @@ const quantiles = (topics) => {
 };
 
 class Nsqd {
-  constructor(onTouch) {
-    this.onTouch = onTouch;
+  constructor({ onTouch, onPeek }) {
+    Object.assign(this, { onTouch, onPeek });
     this.box = element("section", "card");
     this.title = element("h3");
     this.error = element("p", "error");
@@ -142,7 +167,10 @@ class Nsqd {
     this.consumers = new Grid("Consumers", CONSUMER_COLUMNS);
     this.details = element("details");
     this.details.append(element("summary", "", "Consumers"), this.consumers.box);
-    this.box.append(this.title, this.error, this.channels.box, this.details);
+    this.create = pushButton("Create…", "", () => this.onTouch({ nsqd: this.address }));
+    const head = element("div", "card-head");
+    head.append(this.title, this.create);
+    this.box.append(head, this.error, this.channels.box, this.details);
   }
 
   grid(measured) {
@@ -158,6 +186,8 @@ class Nsqd {
       this.channels = this.grid(measured);
       before.replaceWith(this.channels.box);
     }
+    this.address = nsqd.address;
+    setAttribute(this.create, "aria-label", `Create a topic or channel at ${nsqd.address}`);
     setText(this.title, `nsqd ${nsqd.address}${nsqd.version ? `, version ${nsqd.version}` : ""}`);
     this.error.hidden = !nsqd.error;
     const heard = nsqd.heard_at ? `; the numbers are ${duration(Math.max(0, Date.now() - nsqd.heard_at))} old` : "";
@@ -168,11 +198,10 @@ class Nsqd {
       const name = nameOf(one);
       const target = { nsqd: nsqd.address, topic, channel: one.channel_name ?? null, name };
       const button = () => {
-        const made = element("button", "", "Choose");
-        made.type = "button";
-        made.setAttribute("aria-label", `Choose an action for ${name}`);
-        made.addEventListener("click", () => this.onTouch(target));
-        return made;
+        const buttons = element("span", "tools");
+        buttons.append(pushButton("Choose", `Choose an action for ${name}`, () => this.onTouch(target)));
+        if (!one.channel_name) buttons.append(pushButton("Peek", `Peek at the messages of ${name}`, () => this.onPeek(target)));
+        return buttons;
       };
       const times = measured.map((quantile) => latencies(one).find((known) => known.quantile === quantile)?.value / 1e6);
       const shown = times.map((ms) => (ms >= 0 ? duration(ms) : "–"));
@@ -211,32 +240,34 @@ class Dialog {
     this.title.id = "touch-title";
     this.dialog.setAttribute("aria-labelledby", this.title.id);
     this.action = element("select");
-    ACTIONS.forEach(([name, text]) => this.action.append(new Option(text, name)));
+    this.topic = element("input");
+    this.channel = element("input");
+    for (const field of [this.topic, this.channel]) {
+      field.autocomplete = "off";
+      field.spellcheck = false;
+      field.maxLength = 64;
+      field.addEventListener("input", () => this.name());
+    }
+    this.made = element("div");
+    this.made.append(labelled("Topic", this.topic), labelled("Channel; empty: only the topic", this.channel));
     this.confirm = element("input");
     this.confirm.autocomplete = "off";
     this.confirm.spellcheck = false;
     this.confirm.required = true;
-    this.token = element("input");
-    this.token.type = "password";
-    this.token.autocomplete = "off";
-    this.token.required = true;
-    this.error = element("p", "error");
-    this.error.setAttribute("role", "alert");
-    this.error.hidden = true;
+    this.token = newTokenField(true);
+    this.error = newError();
     this.label = labelled("", this.confirm);
     const buttons = element("p", "tools");
-    const cancel = element("button", "", "Cancel");
-    cancel.type = "button";
-    cancel.addEventListener("click", () => this.dialog.close());
+    const cancel = pushButton("Cancel", "", () => this.dialog.close());
     const go = element("button", "danger", "Do it");
     buttons.append(cancel, go);
-    this.form.append(this.title, labelled("What to do", this.action), this.label, labelled("Write token", this.token), this.error, buttons);
+    this.form.append(this.title, labelled("What to do", this.action), this.made, this.label, labelled("Write token", this.token), this.error, buttons);
     this.dialog.append(this.form);
     this.form.addEventListener("submit", async (event) => {
       event.preventDefault();
       go.disabled = true;
       this.error.hidden = true;
-      const { nsqd, topic, channel } = this.target;
+      const { nsqd, topic, channel } = this.named();
       try {
         await fetchJson("/api/queue", {
           method: "POST",
@@ -256,13 +287,103 @@ class Dialog {
     this.writeToken = writeToken;
   }
 
-  open(target) {
+  // What it is done to; of something new, what is typed.
+  named() {
+    if (this.target.name) return this.target;
+    const [topic, channel] = [this.topic.value.trim(), this.channel.value.trim() || null];
+    return { ...this.target, topic, channel, name: channel ? `${topic}/${channel}` : topic };
+  }
+
+  name() {
+    setText(this.label.firstElementChild, `Type ${this.named().name || "its name"} to confirm`);
+  }
+
+  // Without a name: something new is to be created.
+  open(target, tombstones) {
     this.target = target;
-    setText(this.title, `${target.name} at ${target.nsqd}`);
-    setText(this.label.firstElementChild, `Type ${target.name} to confirm`);
+    const isNew = !target.name;
+    setText(this.title, isNew ? `Create at ${target.nsqd}` : `${target.name} at ${target.nsqd}`);
+    const actions = isNew ? [CREATE] : tombstones && !target.channel ? [...ACTIONS, TOMBSTONE] : ACTIONS;
+    this.action.replaceChildren(...actions.map(([name, text]) => new Option(text, name)));
+    this.made.hidden = !isNew;
+    this.topic.required = isNew;
+    [this.topic.value, this.channel.value] = ["", ""];
+    this.name();
     this.confirm.value = "";
     this.token.value = this.writeToken.get();
     this.error.hidden = true;
+    this.dialog.showModal();
+  }
+}
+
+const MESSAGE_COLUMNS = [["Published"], ["Attempts", true], ["Id"], ["Bytes", true], ["Body"]];
+
+// Shows the messages of a topic that pass by while it asks.
+class PeekDialog {
+  constructor({ fetchJson, writeToken }) {
+    this.dialog = element("dialog", "card wide");
+    const form = element("form");
+    this.title = element("h3");
+    this.title.id = "peek-title";
+    this.dialog.setAttribute("aria-labelledby", this.title.id);
+    const note = element("p", "note", "Shows what is published from now on, for up to three seconds. Every channel gets the messages all the same, and the attempts are those of this peek.");
+    this.limit = element("select");
+    ["1", "5", "10", "20"].forEach((number) => this.limit.append(new Option(number, number)));
+    this.limit.value = "10";
+    this.token = newTokenField(false);
+    this.error = newError();
+    this.said = element("p", "note");
+    this.said.setAttribute("role", "status");
+    this.messages = new Grid("Messages", MESSAGE_COLUMNS);
+    const buttons = element("p", "tools");
+    const go = element("button", "", "Peek");
+    buttons.append(pushButton("Close", "", () => this.dialog.close()), go);
+    form.append(this.title, note, labelled("At most", this.limit), labelled("Write token, where there is one", this.token), this.error, this.said, this.messages.box, buttons);
+    this.dialog.append(form);
+    this.writeToken = writeToken;
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const { nsqd, topic } = this.target;
+      go.disabled = true;
+      this.error.hidden = true;
+      this.messages.show([]);
+      setText(this.said, "Waiting for messages…");
+      const token = this.token.value;
+      try {
+        const answer = await fetchJson("/api/queue/peek", {
+          method: "POST",
+          headers: token ? { Authorization: `Bearer ${token}` } : {},
+          body: JSON.stringify({ nsqd, topic, limit: Number(this.limit.value) }),
+        });
+        if (token) writeToken.set(token);
+        this.show(answer);
+      } catch (error) {
+        setText(this.said, "");
+        setText(this.error, error.message);
+        this.error.hidden = false;
+      } finally {
+        go.disabled = false;
+      }
+    });
+  }
+
+  show({ messages, waited_ms: waited }) {
+    this.messages.box.hidden = messages.length === 0;
+    const number = messages.length === 0 ? "No message" : messages.length === 1 ? "1 message" : `${messages.length} messages`;
+    setText(this.said, `${number} in ${duration(waited)}.`);
+    this.messages.show(messages.map(({ id, published_at: at, attempts, body, bytes: size }) => ({
+      key: id,
+      cells: [new Date(at).toLocaleTimeString(), count(attempts), id, count(size), body],
+    })));
+  }
+
+  open(target) {
+    this.target = target;
+    setText(this.title, `Peek at ${target.name} at ${target.nsqd}`);
+    this.token.value = this.writeToken.get();
+    this.error.hidden = true;
+    this.messages.box.hidden = true;
+    setText(this.said, "");
     this.dialog.showModal();
   }
 }
@@ -279,9 +400,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
     return box;
   };
   const findings = element("ul", "findings");
-  const trouble = element("p", "error");
-  trouble.setAttribute("role", "alert");
-  trouble.hidden = true;
+  const trouble = newError();
   const nsqds = element("div", "nsqds");
   const none = element("p", "empty", "No nsqd is watched: start the dashboard with --nsqd-http-address or --lookupd-http-address.");
   none.hidden = true;
@@ -299,6 +418,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
   root.append(trouble, card("Why is nothing moving?", findings), discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), reached, outboxes, card("Who touched what", audit.box));
 
   const known = new Map();
+  let lookupdsKnown = false;
   const showFindings = (list) => {
     while (findings.children.length > list.length) findings.lastElementChild.remove();
     list.forEach(({ code, severity, text, way_out: wayOut }, index) => {
@@ -320,7 +440,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
     }
     for (const nsqd of list) {
       if (!known.has(nsqd.address)) {
-        const view = new Nsqd((target) => dialog.open(target));
+        const view = new Nsqd({ onTouch: (target) => dialog.open(target, lookupdsKnown), onPeek: (target) => peek.open(target) });
         known.set(nsqd.address, view);
         nsqds.append(view.box);
       }
@@ -329,7 +449,8 @@ export const mount = (root, { fetchJson, writeToken }) => {
     none.hidden = list.length > 0;
   };
   const showLookupds = (queue) => {
-    discovery.hidden = queue.lookupds.length === 0;
+    lookupdsKnown = queue.lookupds.length > 0;
+    discovery.hidden = !lookupdsKnown;
     lookupds.show(queue.lookupds.map((one) => ({
       key: one.address,
       cells: [
@@ -400,7 +521,8 @@ export const mount = (root, { fetchJson, writeToken }) => {
     }
   };
   const dialog = new Dialog({ fetchJson, writeToken, onDone: refresh });
-  root.append(dialog.dialog);
+  const peek = new PeekDialog({ fetchJson, writeToken });
+  root.append(dialog.dialog, peek.dialog);
 
   let asking = false;
   const ask = async () => {

@@ -2,11 +2,12 @@
 //!
 //! Here is who is asked, and when: threads `dash-queue-N` ask each nsqd's HTTP API every second and each nsqlookupd's
 //! every five; calls are answered from what they heard last. `figures` makes that fit to be shown, `diagnosis` says why
-//! nothing moves, `orders` does what is asked.
+//! nothing moves, `orders` does what is asked, `peek` shows messages that pass by.
 
 mod diagnosis;
 mod figures;
 mod orders;
+mod peek;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,7 +24,8 @@ use super::QueueDepth;
 use super::store::now_ms;
 pub(super) use diagnosis::Heartbeat;
 use figures::{Place, Rate, Told};
-pub(super) use orders::Order;
+pub(super) use orders::{Order, Refusal};
+pub(super) use peek::Peek;
 
 /// How often an nsqd is asked: the queue's depth has a point in the charts each second.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -146,12 +148,17 @@ struct Lookupd {
     heard: Option<(Instant, i64)>,
 }
 
+/// How nsqlookupds are asked.
+fn lookupd_config() -> LookupConfig {
+    let mut config = LookupConfig::default();
+    (config.connect_timeout, config.request_timeout) = (CONNECT_WAIT, ANSWER_WAIT);
+    config
+}
+
 impl Lookupd {
     fn new(address: &str, now: Instant) -> Self {
-        let mut config = LookupConfig::default();
+        let mut config = lookupd_config();
         config.addresses = vec![address.to_owned()];
-        config.connect_timeout = CONNECT_WAIT;
-        config.request_timeout = ANSWER_WAIT;
         let names = BTreeSet::new();
         Self { peer: Peer::new(address, now), config, names, named: 0, heard: None }
     }
@@ -252,9 +259,30 @@ pub(super) struct Depth {
     pub(super) error: Option<String>,
 }
 
+/// How many more may do something at one time.
+struct Permits(Mutex<usize>);
+
+/// Leave to do it, given back when dropped.
+struct Permit<'a>(&'a Permits);
+
+impl Permits {
+    fn try_acquire(&self) -> Option<Permit<'_>> {
+        let mut free = self.0.lock();
+        *free = free.checked_sub(1)?;
+        Some(Permit(self))
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        *self.0.0.lock() += 1;
+    }
+}
+
 /// The nsqds and nsqlookupds, and what they said.
 pub(super) struct Watch {
     state: Mutex<State>,
+    peeks: Permits,
     queue: Option<WatchedQueue>,
 }
 
@@ -265,7 +293,7 @@ impl Watch {
             nsqds: queue.nsqds.iter().map(|address| Nsqd::new(address, true, now)).collect(),
             lookupds: queue.lookupds.iter().map(|address| Lookupd::new(address, now)).collect(),
         });
-        Self { state: Mutex::new(state), queue }
+        Self { state: Mutex::new(state), peeks: Permits(Mutex::new(peek::AT_ONCE)), queue }
     }
 
     /// Starts the threads that ask until stopped: as many as there can be to ask, but [`ASKERS`] at most.
