@@ -171,6 +171,7 @@ fn run_config(mut options: cli::Run) -> Result<RunConfig> {
         allowed_hosts: options.allowed_host,
         keep: Keep { minutes: options.keep_by_minute.0, hours: options.keep_by_hour.0 },
         lookupds: options.lookupd_http_address,
+        depth_alert: options.depth_alert.map(|count| count.0),
         broker,
         production,
         channel,
@@ -423,6 +424,7 @@ fn serve_dashboard(options: cli::Dashboard, stop: &StopToken) -> Result<()> {
             lookupds: lookup.addresses,
             topic,
             channel,
+            depth_alert: options.depth_alert.map(|count| count.0),
         }),
         allowed_hosts: options.allowed_host,
     })?;

@@ -119,6 +119,9 @@ pub struct Run {
     /// token that writes to the dashboard need; a must beyond loopback [default: none]
     #[argh(option)]
     pub write_token: Option<String>,
+    /// mark the queue's depth, in the page, the diagnosis and the metrics, while more messages wait [default: never]
+    #[argh(option)]
+    pub depth_alert: Option<Count>,
     /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
     #[argh(option)]
     pub allowed_host: Vec<String>,
@@ -283,6 +286,9 @@ pub struct Dashboard {
     /// channel whose depth to show [default: processor]
     #[argh(option, default = "\"processor\".into()")]
     pub channel: String,
+    /// mark the queue's depth, in the page, the diagnosis and the metrics, while more messages wait [default: never]
+    #[argh(option)]
+    pub depth_alert: Option<Count>,
     /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
     #[argh(option)]
     pub allowed_host: Vec<String>,

@@ -67,6 +67,8 @@ pub struct RunConfig {
     pub max_in_flight: u32,
     /// nsqlookupds that the dashboard shows, with the nsqds that they know.
     pub lookupds: Vec<String>,
+    /// With more messages waiting than these the dashboard says so.
+    pub depth_alert: Option<u64>,
     /// How long the dashboard keeps history.
     pub keep: Keep,
     /// More names that the dashboard is served under.
@@ -178,6 +180,7 @@ fn start_dashboard(config: &RunConfig, broker: &RunningBroker) -> Result<Dashboa
             lookupds: config.lookupds.clone(),
             topic: config.production.topic,
             channel: config.channel,
+            depth_alert: config.depth_alert,
         }),
         allowed_hosts: config.allowed_hosts.clone(),
     })

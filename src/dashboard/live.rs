@@ -393,6 +393,8 @@ impl Live {
             },
             "queue": self.queue.queue,
             "queue_error": self.queue.error,
+            "queue_paused": self.queue.paused,
+            "depth_alert": self.queue.alert,
             "processors": processors,
         });
         match stats {
@@ -416,6 +418,11 @@ impl Live {
                 .insert((*name).to_owned(), points.iter().map(|point| point.value(name)).collect());
         }
         Value::Object(columns)
+    }
+
+    /// Whether more messages wait than the limit; `None` without one, or while nobody knows.
+    pub(super) fn depth_alert(&self) -> Option<bool> {
+        self.queue.alert.and_then(|alert| alert.on)
     }
 
     /// What each processor said last, for the metrics.
@@ -474,11 +481,11 @@ mod tests {
         live.report(Uuid::from_u128(1), Some(1), told(30.0, 10.0, 100, 4.0), start);
         live.report(Uuid::from_u128(2), None, told(10.0, 50.0, 300, 8.0), start);
         let queue = Some(QueueDepth { depth: 7, in_flight: 1, deferred: 0 });
-        live.set_queue(Depth { queue, error: None });
+        live.set_queue(Depth { queue, ..Depth::default() });
         live.sample(1_000, start, 0);
         // Counts alone do not make a rate fresh.
         live.report(Uuid::from_u128(2), Some(9), None, start + FRESH);
-        live.set_queue(Depth { queue: None, error: Some("nsqd is gone".to_owned()) });
+        live.set_queue(Depth { error: Some("nsqd is gone".to_owned()), ..Depth::default() });
         live.sample(2_000, start + FRESH, 0);
         assert_eq!(
             live.series(&SERIES, 0),

@@ -372,7 +372,7 @@ fn probed(found: Result<QueueDepth>) -> Depth {
         Ok(queue) => (Some(queue), None),
         Err(error) => (None, Some(format!("{error:#}").chars().take(PROBE_ERROR_MAX).collect())),
     };
-    Depth { queue, error }
+    Depth { queue, error, ..Depth::default() }
 }
 
 /// Keeps a minute of the charts. One that cannot be kept is missing from them; health tells why.

@@ -359,7 +359,8 @@ fn page_pauses_a_channel_when_its_name_is_typed() {
         let mut config = config(&data);
         config.write_token = Some("the-secret".to_owned());
         let (nsqds, lookupds) = (vec![broker.http()], Vec::new());
-        config.watched = Some(WatchedQueue { nsqds, lookupds, topic, channel });
+        config.watched =
+            Some(WatchedQueue { nsqds, lookupds, topic, channel, depth_alert: Some(20) });
         let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
         let (tab, complaints) = open(&browser, &format!("{}/?view=queue", running.dashboard.url()));
         wait_for(&tab, &cell("plays/processor", "State"), "open");
@@ -494,7 +495,8 @@ fn page_sums_over_the_nsqds_of_an_nsqlookupd() {
     let mut config = config(&data);
     let at = lookupd.http.to_string();
     let (watched, lookupds) = (Vec::new(), vec![at.clone()]);
-    config.watched = Some(WatchedQueue { nsqds: watched, lookupds, topic, channel });
+    config.watched =
+        Some(WatchedQueue { nsqds: watched, lookupds, topic, channel, depth_alert: Some(20) });
     let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
     let (tab, complaints) = open(&browser, &format!("{}/?view=queue", running.dashboard.url()));
     wait_for(&tab, &cell(&at, "State"), "answers");
@@ -516,6 +518,14 @@ fn page_sums_over_the_nsqds_of_an_nsqlookupd() {
     let measured = "[...document.querySelectorAll('.nsqds tbody tr')].some((row) => \
         row.dataset.key === 'plays/other' && /[0-9] (µs|ms|s)/.test(row.cells[11].textContent))";
     wait_for(&tab, measured, true);
+    // At a glance, in words and not by colour alone.
+    click(&tab, "nav a[data-view=overview]");
+    wait_for(
+        &tab,
+        &format!("{}.startsWith('⚠ more than 20; paused; ')", text("#depth-more")),
+        true,
+    );
+    assert_eq!(read(&tab, "document.querySelector('#depth-tile').dataset.alert"), json!("true"));
     complaints.assert_none();
 }
 
@@ -612,7 +622,13 @@ fn page_is_accessible_in_every_view() {
     let data = tempfile::tempdir().unwrap();
     let mut config = config(&data);
     config.queue = Some(Box::new(|| Ok(QueueDepth { depth: 1234, in_flight: 5, deferred: 0 })));
-    config.watched = Some(WatchedQueue { nsqds: vec![nsqd], lookupds: Vec::new(), topic, channel });
+    config.watched = Some(WatchedQueue {
+        nsqds: vec![nsqd],
+        lookupds: Vec::new(),
+        topic,
+        channel,
+        depth_alert: None,
+    });
     let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
     let counts: Vec<_> =
         (1..=20).map(|first| (video(first), u64::from(first).pow(3) * 17)).collect();

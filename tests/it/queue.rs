@@ -23,6 +23,7 @@ fn watching(nsqds: &[&str], lookupds: &[&str]) -> Running {
         lookupds: list(lookupds),
         topic: "plays".parse().unwrap(),
         channel: "processor".parse().unwrap(),
+        depth_alert: Some(4),
     });
     Running { dashboard: Dashboard::start(config).unwrap(), data }
 }
@@ -90,6 +91,15 @@ fn the_queue_is_shown_paused_emptied_and_deleted() {
             "{found:?}"
         );
 
+        // More than the alert of 4.
+        assert!(found.contains(&"depth-alert".to_owned()), "{found:?}");
+        let stats = |running: &Running| running.get("/api/stats").json();
+        wait_until("it is in the present", || {
+            stats(&running)["depth_alert"] == json!({ "above": 4, "on": true })
+        });
+        let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
+        assert!(metrics.contains("\nplaycounts_queue_depth_alert 1\n"), "{metrics}");
+
         // What is typed must be the name.
         let (status, answer) = order(&running, &http, "empty", Some("processor"), "plays");
         assert_eq!(status, 400);
@@ -109,10 +119,13 @@ fn the_queue_is_shown_paused_emptied_and_deleted() {
         assert_eq!(order(&running, &http, "pause", Some("processor"), "plays/processor").0, 200);
         wait_until("it is paused", || channel(&running)["paused"] == true);
         assert!(codes(&running).contains(&"channel-paused".to_owned()));
+        let paused = json!([format!("channel at {http}")]);
+        wait_until("it is in the present", || stats(&running)["queue_paused"] == paused);
         assert_eq!(order(&running, &http, "unpause", Some("processor"), "plays/processor").0, 200);
         wait_until("it goes on", || channel(&running)["paused"] == false);
         assert_eq!(order(&running, &http, "empty", Some("processor"), "plays/processor").0, 200);
         wait_until("it is empty", || channel(&running)["depth"] == 0);
+        wait_until("the alert ends", || stats(&running)["depth_alert"]["on"] == false);
         assert_eq!(order(&running, &http, "pause", None, "plays").0, 200);
         wait_until("the topic is paused", || codes(&running).contains(&"topic-paused".to_owned()));
         assert_eq!(order(&running, &http, "delete", None, "plays").0, 200);

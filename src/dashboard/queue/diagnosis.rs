@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::api::{ConnectionFigures, ConsumerFigures, RdyPause};
 
-use super::{Lookupd, Nsqd, State, Watch, WatchedQueue};
+use super::{Alert, Lookupd, Nsqd, State, Watch, WatchedQueue};
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
@@ -81,6 +81,15 @@ fn diagnose_queue(
     }
     for lookupd in &state.lookupds {
         diagnose_lookupd(lookupd, is_known, found);
+    }
+    let sum = state.depth(queue);
+    if let (Some(Alert { above, on: Some(true) }), Some(sum)) = (sum.alert, sum.queue) {
+        found.push(Finding {
+            code: "depth-alert",
+            severity: "warning",
+            text: format!("{} messages wait, more than the {above} of --depth-alert.", sum.depth),
+            way_out: "Look whether it grows: then more is published than the processors count.",
+        });
     }
     let moving = processors.iter().any(|known| known.per_second > 0.0);
     if is_known && depth == 0 && !moving {

@@ -18,6 +18,7 @@ use anyhow::Result;
 use nsq_protocol::thread::{OwnedThread, StopToken};
 use nsq_protocol::{Admin, ChannelName, LookupConfig, NodeInfo, NodeStats, StatsFilter, TopicName};
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::QueueDepth;
@@ -65,6 +66,8 @@ pub struct WatchedQueue {
     pub topic: TopicName,
     /// The processor's channel.
     pub channel: ChannelName,
+    /// With more messages waiting than these, somebody should look; `None`: never.
+    pub depth_alert: Option<u64>,
 }
 
 /// Who is asked.
@@ -240,6 +243,32 @@ impl State {
         });
     }
 
+    fn depth(&self, queue: &WatchedQueue) -> Depth {
+        let mut depth = Depth::default();
+        for nsqd in self.nsqds() {
+            let at = &nsqd.peer.address;
+            if let Some(heard) = nsqd.answering() {
+                let sum = depth.queue.get_or_insert_default();
+                let Some(topic) = heard.stats.topic(&queue.topic) else { continue };
+                *sum += QueueDepth::of(topic, &queue.channel);
+                if topic.paused {
+                    depth.paused.push(format!("topic at {at}"));
+                }
+                let channel = heard.stats.channel(&queue.topic, &queue.channel);
+                if channel.is_some_and(|channel| channel.paused) {
+                    depth.paused.push(format!("channel at {at}"));
+                }
+            } else if let Some(error) = &nsqd.peer.error {
+                depth.error.get_or_insert_with(|| format!("nsqd {at}: {error}"));
+            }
+        }
+        depth.alert = queue.depth_alert.map(|above| {
+            let on = depth.queue.map(|queue| queue.depth > above);
+            Alert { above, on }
+        });
+        depth
+    }
+
     /// nsqds that are named and not watched, for want of room.
     fn left_out(&self) -> usize {
         let most = |lookupd: &Lookupd| {
@@ -257,6 +286,18 @@ pub(super) struct Depth {
     pub(super) queue: Option<QueueDepth>,
     /// Why some is missing.
     pub(super) error: Option<String>,
+    /// Where the topic or the channel is paused, as `topic at host:port`.
+    pub(super) paused: Vec<String>,
+    /// Where one is set.
+    pub(super) alert: Option<Alert>,
+}
+
+/// The limit of [`WatchedQueue::depth_alert`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Alert {
+    pub(super) above: u64,
+    /// Whether more messages wait; `None` while nobody knows.
+    pub(super) on: Option<bool>,
 }
 
 /// How many more may do something at one time.
@@ -394,20 +435,7 @@ impl Watch {
     pub(super) fn depth(&self) -> Option<Depth> {
         let queue = self.queue.as_ref()?;
         let state = self.state.lock();
-        if state.nsqds.is_empty() && state.lookupds.is_empty() {
-            return None;
-        }
-        let mut depth = Depth::default();
-        for nsqd in state.nsqds() {
-            if let Some(heard) = nsqd.answering() {
-                let topic = heard.stats.topic(&queue.topic);
-                let here = topic.map(|topic| QueueDepth::of(topic, &queue.channel));
-                *depth.queue.get_or_insert_default() += here.unwrap_or_default();
-            } else if let Some(error) = &nsqd.peer.error {
-                depth.error.get_or_insert_with(|| format!("nsqd {}: {error}", nsqd.peer.address));
-            }
-        }
-        Some(depth)
+        (!state.nsqds.is_empty() || !state.lookupds.is_empty()).then(|| state.depth(queue))
     }
 
     /// The answer of `GET /api/queue`: nsqd's own fields, with rates, and the sums over all nsqds.
@@ -505,6 +533,7 @@ mod tests {
             lookupds: list(lookupds),
             topic: "plays".parse().unwrap(),
             channel: "processor".parse().unwrap(),
+            depth_alert: Some(100),
         }))
     }
 
@@ -600,6 +629,26 @@ mod tests {
         let depth = watch.depth().unwrap();
         assert_eq!(depth.error.as_deref(), Some("nsqd 127.0.0.1:1: gone"));
         assert_eq!(depth.queue.unwrap().depth, 3);
+    }
+
+    #[test]
+    fn the_depth_tells_of_pauses_and_of_the_alert() {
+        let watch = watch(&["a:1", "b:1"], &[]);
+        let depth = || watch.depth().unwrap();
+        assert_eq!(depth().alert, Some(Alert { above: 100, on: None }));
+        watch.hear("a:1", stats(|topic| topic.channels[0].depth = 60));
+        watch.hear(
+            "b:1",
+            stats(|topic| (topic.depth, topic.paused, topic.channels[0].paused) = (40, true, true)),
+        );
+        assert_eq!(depth().alert, Some(Alert { above: 100, on: Some(false) }));
+        assert_eq!(depth().paused, ["topic at b:1", "channel at b:1"]);
+        watch.hear("a:1", stats(|topic| topic.channels[0].depth = 61));
+        assert_eq!(depth().alert, Some(Alert { above: 100, on: Some(true) }));
+        let found = watch.diagnose(&[], None);
+        let alert = found.iter().find(|finding| finding.code == "depth-alert").unwrap();
+        assert_eq!(alert.severity, "warning");
+        assert_eq!(alert.text, "101 messages wait, more than the 100 of --depth-alert.");
     }
 
     #[test]
