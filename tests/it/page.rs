@@ -506,15 +506,15 @@ fn page_sums_over_the_nsqds_of_an_nsqlookupd() {
     wait_for(&tab, &cell("plays/processor", "nsqds"), "2");
     wait_for(&tab, &cell("plays/processor", "Waiting"), "21");
     wait_for(&tab, &cell("plays/processor", "State"), "paused at 1 of 2");
-    wait_for(&tab, &format!("Number({}) > 10", cell("plays/processor", "Of these on disk")), true);
+    wait_for(&tab, &format!("Number({}) > 10", cell("plays/processor", "On disk")), true);
     // Its columns are there where an nsqd measures, and only there.
     let head = |text: &str| {
         format!(
             "[...document.querySelectorAll('.nsqds > section')].map((box) => box.textContent.includes('{text}')).sort().join()"
         )
     };
-    wait_for(&tab, &head("End to end p50"), "false,true");
-    wait_for(&tab, &head("End to end p99"), "false,true");
+    wait_for(&tab, &head("p50"), "false,true");
+    wait_for(&tab, &head("p99"), "false,true");
     let measured = "[...document.querySelectorAll('.nsqds tbody tr')].some((row) => \
         row.dataset.key === 'plays/other' && /[0-9] (µs|ms|s)/.test(row.cells[11].textContent))";
     wait_for(&tab, measured, true);

@@ -117,8 +117,8 @@ class Grid {
 }
 
 const CHANNEL_COLUMNS = [
-  ["Topic / channel"], ["Waiting", true], ["Of these on disk", true], ["In flight", true], ["Deferred", true], ["Requeued", true],
-  ["Timed out", true], ["In, a second", true], ["Out, a second", true], ["Consumers", true], ["State"],
+  ["Topic / channel"], ["Waiting", true], ["On disk", true], ["In flight", true], ["Deferred", true], ["Requeued", true],
+  ["Timed out", true], ["In/s", true], ["Out/s", true], ["Consumers", true], ["State"],
 ];
 const CONSUMER_COLUMNS = [
   ["Consumer"], ["Channel"], ["Program"], ["RDY", true], ["In flight", true], ["Finished", true], ["Requeued", true],
@@ -175,8 +175,10 @@ class Nsqd {
 
   grid(measured) {
     this.measured = measured;
-    const more = measured.map((quantile) => [`End to end p${Number((quantile * 100).toFixed(3))}`, true]);
-    return new Grid("Topics and channels", [...CHANNEL_COLUMNS, ...more, ["Action"]]);
+    const more = measured.map((quantile) => [`p${Number((quantile * 100).toFixed(3))}`, true]);
+    const grid = new Grid("Topics and channels", [...CHANNEL_COLUMNS, ...more, ["Action"]]);
+    grid.table.classList.add("touched");
+    return grid;
   }
 
   show(nsqd) {
@@ -204,7 +206,8 @@ class Nsqd {
         return buttons;
       };
       const times = measured.map((quantile) => latencies(one).find((known) => known.quantile === quantile)?.value / 1e6);
-      const shown = times.map((ms) => (ms >= 0 ? duration(ms) : "–"));
+      // nsqd tells 0 of what it has not measured.
+      const shown = times.map((ms) => (ms > 0 ? duration(ms) : "–"));
       rows.push({ key: name, cells: [name, ...figures(one, one.paused ? "paused" : "open"), ...shown], button });
     };
     for (const topic of nsqd.topics ?? []) {
@@ -415,6 +418,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
   const producers = new Grid("Producers", PRODUCER_COLUMNS);
   const outboxes = card("Published and not yet confirmed", producers.box);
   const audit = new Grid("Who touched what", AUDIT_COLUMNS);
+  for (const later of [discovery, sums, reached, outboxes]) later.hidden = true;
   root.append(trouble, card("Why is nothing moving?", findings), discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), reached, outboxes, card("Who touched what", audit.box));
 
   const known = new Map();

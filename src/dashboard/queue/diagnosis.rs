@@ -104,20 +104,20 @@ fn diagnose_queue(
 
 /// While nsqds are known, an nsqlookupd that is away keeps new ones from being found, and no more.
 fn diagnose_lookupd(lookupd: &Lookupd, is_nsqd_known: bool, found: &mut Vec<Finding>) {
-    let at = &lookupd.peer.address;
     let severity = if is_nsqd_known { "warning" } else { "error" };
     if let Some(error) = &lookupd.peer.error {
         found.push(Finding {
             code: "lookupd-away",
             severity,
-            text: format!("nsqlookupd {at} does not answer: {error}"),
+            // The error names it.
+            text: format!("An nsqlookupd does not answer: {error}"),
             way_out: "Start it, or give --lookupd-http-address its HTTP address; new nsqds are not found meanwhile.",
         });
     } else if lookupd.heard.is_some() && lookupd.named == 0 {
         found.push(Finding {
             code: "no-nsqd",
             severity,
-            text: format!("nsqlookupd {at} knows no nsqd."),
+            text: format!("nsqlookupd {} knows no nsqd.", lookupd.peer.address),
             way_out: "Start nsqd with --lookupd-tcp-address of this nsqlookupd.",
         });
     }
@@ -193,11 +193,10 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
     }
     for lookupd in consumer.lookupds.iter().filter(|lookupd| !lookupd.answering) {
         if let Some(error) = &lookupd.last_error {
-            let at = &lookupd.lookupd;
             find(
                 "processor-lookupd",
                 severity,
-                format!("nsqlookupd {at} does not answer processor {id}: {error}"),
+                format!("An nsqlookupd does not answer processor {id}: {error}"),
                 "Start it; what is connected stays, new nsqds are not found meanwhile.",
             );
         }
