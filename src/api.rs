@@ -1,6 +1,7 @@
 //! What the processor tells the dashboard over HTTP: the JSON of `POST /api/counts` and
 //! `POST /api/consumption`, shared by both ends. Types only (pure).
 
+use nsq_protocol::Pause;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -139,7 +140,7 @@ pub struct ConnectionFigures {
     pub rdy: u64,
     /// Why that is 0; absent while messages are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pause: Option<RdyPause>,
+    pub pause: Option<Pause>,
     /// Messages received and not answered.
     pub in_flight: u64,
     /// Connections made after the first one.
@@ -147,26 +148,6 @@ pub struct ConnectionFigures {
     /// Why the last connection, or attempt, ended; kept when a later one works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-}
-
-/// Why nothing is asked of an nsqd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RdyPause {
-    /// There is no connection.
-    NotConnected,
-    /// Messages failed.
-    Backoff,
-    /// It is the turn of other nsqds.
-    OthersTurn,
-    /// As much is held as may be.
-    MaxInFlight,
-    /// Messages timed out at nsqd while they were held.
-    TimedOut,
-    /// The processor stops.
-    Stopping,
-    /// Another reason.
-    Other,
 }
 
 /// A processor and one nsqlookupd.

@@ -6,7 +6,6 @@ use nsq_protocol::{ConnectionStats, ConsumerStats, LookupdStats, Pause, Unreacha
 
 use crate::api::{
     CONNECTION_TEXT_MAX, CONNECTIONS_MAX, ConnectionFigures, ConsumerFigures, LookupdFigures,
-    RdyPause,
 };
 
 /// The figures of a report.
@@ -39,7 +38,7 @@ fn connection(of: &ConnectionStats) -> ConnectionFigures {
         nsqd: cut(&of.address),
         connected: of.connected,
         rdy: of.rdy,
-        pause: of.pause.map(pause),
+        pause: of.pause,
         in_flight: of.in_flight,
         reconnects: of.reconnects,
         last_error: of.last_error.as_deref().map(cut),
@@ -51,7 +50,7 @@ fn unreachable(nsqd: &Unreachable) -> ConnectionFigures {
         nsqd: cut(&nsqd.address),
         connected: false,
         rdy: 0,
-        pause: Some(RdyPause::NotConnected),
+        pause: Some(Pause::NotConnected),
         in_flight: 0,
         reconnects: 0,
         last_error: Some(cut(&nsqd.last_error)),
@@ -64,17 +63,5 @@ fn lookupd(of: &LookupdStats) -> LookupdFigures {
         answering: of.answering,
         nsqds: of.nsqds as u64,
         last_error: of.last_error.as_deref().map(cut),
-    }
-}
-
-fn pause(of: Pause) -> RdyPause {
-    match of {
-        Pause::NotConnected => RdyPause::NotConnected,
-        Pause::Backoff => RdyPause::Backoff,
-        Pause::OthersTurn => RdyPause::OthersTurn,
-        Pause::MaxInFlight => RdyPause::MaxInFlight,
-        Pause::TimedOut => RdyPause::TimedOut,
-        Pause::Stopping => RdyPause::Stopping,
-        _ => RdyPause::Other,
     }
 }

@@ -23,7 +23,7 @@ const ago = (ms) => (ms < 3000 ? "now" : `${duration(ms)} ago`);
 // Why a processor asks an nsqd for nothing.
 const PAUSES = {
   backoff: "in backoff", others_turn: "waits for its turn", max_in_flight: "holds as much as it may", timed_out: "messages timed out",
-  stopping: "stops", other: "asks for nothing",
+  stopping: "stops",
 };
 
 // How long something is there, in the two largest units.

@@ -1,10 +1,10 @@
 //! Why nothing is moving: what each part told, put into sentences with a way out (pure).
 
+use nsq_protocol::Pause;
 use serde::Serialize;
 
-use crate::api::{ConnectionFigures, ConsumerFigures, RdyPause};
-
 use super::{Alert, Lookupd, Nsqd, State, Watch, WatchedQueue};
+use crate::api::{ConnectionFigures, ConsumerFigures};
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
@@ -175,14 +175,14 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
     let severity = if is_connected { "warning" } else { "error" };
     for ConnectionFigures { nsqd, connected, pause, last_error, .. } in &consumer.connections {
         match (connected, pause, last_error) {
-            (_, Some(RdyPause::Stopping), _) => {}
+            (_, Some(Pause::Stopping), _) => {}
             (false, _, Some(error)) => find(
                 "processor-nsqd",
                 severity,
                 format!("Processor {id} cannot connect to nsqd {nsqd}: {error}"),
                 "Start that nsqd, or look whether its TCP address can be reached from the processor.",
             ),
-            (true, Some(RdyPause::TimedOut), _) => find(
+            (true, Some(Pause::TimedOut), _) => find(
                 "processor-timed-out",
                 "warning",
                 format!("Messages of nsqd {nsqd} timed out while processor {id} held them."),
@@ -377,7 +377,7 @@ mod tests {
             nsqds: 0,
             last_error: Some("gone".to_owned()),
         };
-        let away = Some(RdyPause::NotConnected);
+        let away = Some(Pause::NotConnected);
         let check = |consumer: ConsumerFigures, silent_ms, want: &[(&str, &str)]| {
             let heartbeat = Heartbeat { consumer: Some(consumer), silent_ms, ..processor() };
             let found = watch.diagnose(&[heartbeat], None);
@@ -393,14 +393,14 @@ mod tests {
         let both = vec![nsqd("a:1", true, None), nsqd("b:1", false, away)];
         check(with(both.clone()), 0, &[("processor-nsqd", "warning")]);
         check(with(both.clone()), SILENT_MS + 1, &[("processor-silent", "error")]);
-        check(with(vec![nsqd("a:1", false, Some(RdyPause::Stopping))]), 0, &[("well", "info")]);
-        let held = with(vec![nsqd("a:1", true, Some(RdyPause::TimedOut))]);
+        check(with(vec![nsqd("a:1", false, Some(Pause::Stopping))]), 0, &[("well", "info")]);
+        let held = with(vec![nsqd("a:1", true, Some(Pause::TimedOut))]);
         check(held, 0, &[("processor-timed-out", "warning")]);
         let backoff = ConsumerFigures {
             backoff_ms: Some(3_040),
             backoff_level: 2,
             lookupds: vec![lookupd],
-            ..with(vec![nsqd("a:1", true, Some(RdyPause::Backoff))])
+            ..with(vec![nsqd("a:1", true, Some(Pause::Backoff))])
         };
         let want = [("processor-backoff", "error"), ("processor-lookupd", "warning")];
         let text = check(backoff, 0, &want);
