@@ -166,9 +166,12 @@ impl Lookupd {
         Self { peer: Peer::new(address, now), config, names, named: 0, heard: None }
     }
 
+    fn is_believed(&self, now: Instant) -> bool {
+        self.heard.is_some_and(|(at, _)| now.saturating_duration_since(at) < BELIEVED)
+    }
+
     fn names(&self, nsqd: &str, now: Instant) -> bool {
-        let is_believed = self.heard.is_some_and(|(at, _)| now.duration_since(at) < BELIEVED);
-        is_believed && self.names.contains(nsqd)
+        self.is_believed(now) && self.names.contains(nsqd)
     }
 }
 
@@ -231,7 +234,8 @@ impl State {
     /// Takes in what is named, and forgets what nobody names and what does not answer.
     fn follow(&mut self, now: Instant) {
         let Self { nsqds, lookupds } = self;
-        for name in lookupds.iter().flat_map(|lookupd| &lookupd.names) {
+        let believed = lookupds.iter().filter(|lookupd| lookupd.is_believed(now));
+        for name in believed.flat_map(|lookupd| &lookupd.names) {
             let is_known = nsqds.iter().any(|nsqd| nsqd.peer.address == *name);
             if !is_known && nsqds.len() < NSQDS_MAX {
                 nsqds.push(Nsqd::new(name, false, now));
