@@ -24,7 +24,7 @@ use crate::ledger::{self, DEAD_LETTERS_MAX, LedgerConfig};
 use crate::process::{Processor, ProcessorConfig};
 use crate::produce::{self, DiskOutbox, OutboxConfig, Production, ProductionConfig, RunIdentity};
 use crate::queue::{self, Queue};
-use crate::report::{ProduceReport, RunReport};
+use crate::report::{ProduceReport, RunReport, grouped};
 use crate::signals::SignalWatch;
 use crate::simulation::{self, BrokerChoice, RunConfig};
 use crate::verify::RunFiles;
@@ -156,14 +156,14 @@ fn run_config(mut options: cli::Run) -> Result<RunConfig> {
     let shown = [
         ("broker", broker_shown),
         ("topic, channel", format!("{topic}, {channel}")),
-        ("plays", options.num_messages.to_string()),
-        ("videos", format!("{}, {}", options.num_videos, options.popularity)),
+        ("plays", grouped(options.num_messages.0)),
+        ("videos", format!("{}, {}", grouped(options.num_videos.0), options.popularity)),
         ("order", order.into()),
         ("rate", rate),
         ("producers", producers.to_string()),
         ("workers", threads.to_string()),
-        ("max in flight", options.max_in_flight.to_string()),
-        ("realtime below", format!("{} plays", options.realtime_below)),
+        ("max in flight", grouped(options.max_in_flight.0)),
+        ("realtime below", format!("{} plays", grouped(options.realtime_below.0))),
         ("update interval", options.update_interval.to_string()),
         ("durability", options.durability.to_string()),
     ];

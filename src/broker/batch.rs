@@ -119,9 +119,19 @@ impl Run {
         self.left -= 1;
     }
 
-    /// The first message alone.
-    pub(super) fn first(&self) -> Run {
-        Run { left: 1, ..self.clone() }
+    /// `len` messages from the n-th on; it must have as many.
+    pub(super) fn part(&self, n: u32, len: u32) -> Run {
+        let mut part = self.clone();
+        (0..n).for_each(|_| part.advance());
+        part.left = len;
+        part
+    }
+
+    /// Takes the first `max` messages, or all if there are fewer, off the front.
+    pub(super) fn split_front(&mut self, max: u32) -> Run {
+        let front = Run { left: self.left.min(max), ..self.clone() };
+        (0..front.left).for_each(|_| self.advance());
+        front
     }
 
     /// IDs and bodies in order.
@@ -149,8 +159,7 @@ mod tests {
         let batch = NewBatch::many(bodies.as_bodies());
         assert_eq!((batch.len(), batch.body_bytes()), (2, 4));
         let mut run = batch.number(7, 1, &used);
-        let first = run.first();
-        run.advance();
+        let first = run.split_front(1);
         assert_eq!(first.messages().collect::<Vec<_>>(), [(7, &b"a"[..])]);
         assert_eq!(run.messages().collect::<Vec<_>>(), [(8, &b"bcd"[..])]);
         drop(run);

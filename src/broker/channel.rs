@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use nsq_protocol::{ChannelName, TopicName};
 
 use super::batch::Run;
+use super::flight::Flight;
 
 /// A map whose keys are the broker's own numbers, so that nobody can choose them to collide.
 pub(super) type NumberMap<V> = HashMap<u64, V, RandomState>;
@@ -15,8 +16,8 @@ pub(super) type NumberMap<V> = HashMap<u64, V, RandomState>;
 /// What one run costs in a queue: 32 bytes, doubled when the queue has just grown.
 const RUN_OVERHEAD: usize = 64;
 
-/// What one message costs in flight or deferred: its place in a map that has just grown, and in the heap of
-/// deadlines with its stale companions.
+/// What one run in flight or one deferred message costs: its place in a map that has just grown, and in the heap
+/// of deadlines with its stale companions.
 const HELD_OVERHEAD: usize = 256;
 
 /// An empty queue or map with more room than this gives it back.
@@ -26,7 +27,7 @@ const KEEP_ROOM: usize = 4096;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cost {
     pub(super) bytes: usize,
-    /// Messages with a deadline.
+    /// Runs in flight and deferred messages: what has a deadline.
     pub(super) live: usize,
 }
 
@@ -73,30 +74,11 @@ impl Queue {
     }
 }
 
-/// A message that a consumer holds.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    /// The message alone, its attempts counting this delivery.
-    pub(super) run: Run,
-    pub(super) owner: u64,
-    pub(super) delivered: Instant,
-    pub(super) deadline: Instant,
-}
-
 /// A message whose time has not come.
 #[derive(Debug)]
 pub(super) struct Deferred {
     pub(super) run: Run,
     pub(super) due: Instant,
-}
-
-/// Why FIN, REQ or TOUCH did nothing; the texts are nsqd's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotYours {
-    #[error("ID not in flight")]
-    NotInFlight,
-    #[error("client does not own message")]
-    OtherOwner,
 }
 
 /// One channel.
@@ -105,7 +87,7 @@ pub(super) struct Channel {
     pub(super) topic: TopicName,
     pub(super) name: ChannelName,
     pub(super) queue: Queue,
-    pub(super) in_flight: NumberMap<InFlight>,
+    pub(super) in_flight: Flight,
     pub(super) deferred: NumberMap<Deferred>,
     pub(super) paused: bool,
     pub(super) message_count: u64,
@@ -124,7 +106,7 @@ impl Channel {
             topic,
             name,
             queue: Queue::default(),
-            in_flight: NumberMap::default(),
+            in_flight: Flight::default(),
             deferred: NumberMap::default(),
             paused: false,
             message_count: 0,
@@ -136,52 +118,18 @@ impl Channel {
     }
 
     pub(super) fn cost(&self) -> Cost {
-        let live = self.in_flight.len() + self.deferred.len();
+        let live = self.in_flight.runs() + self.deferred.len();
         Cost { bytes: self.queue.cost() + live * HELD_OVERHEAD, live }
     }
 
-    /// The message `id`, if `owner` holds it.
-    pub(super) fn held(&mut self, owner: u64, id: u64) -> Result<&mut InFlight, NotYours> {
-        let held = self.in_flight.get_mut(&id).ok_or(NotYours::NotInFlight)?;
-        if held.owner == owner { Ok(held) } else { Err(NotYours::OtherOwner) }
-    }
-
-    /// Takes the message `id` out of flight, if `owner` holds it.
-    pub(super) fn take_held(&mut self, owner: u64, id: u64) -> Result<InFlight, NotYours> {
-        self.held(owner, id)?;
-        self.in_flight.remove(&id).ok_or(NotYours::NotInFlight)
-    }
-
-    /// Puts all that `owner` holds back into the queue, in the order of publication; returns how many.
-    pub(super) fn release(&mut self, owner: u64) -> usize {
-        let mut ids: Vec<u64> = self
-            .in_flight
-            .iter()
-            .filter(|(_, held)| held.owner == owner)
-            .map(|(id, _)| *id)
-            .collect();
-        ids.sort_unstable();
-        for id in &ids {
-            if let Some(held) = self.in_flight.remove(id) {
-                self.queue.push(held.run);
-            }
-        }
-        self.shrink();
-        ids.len()
-    }
-
-    /// Gives back the room that a burst took.
-    pub(super) fn shrink(&mut self) {
-        if self.in_flight.is_empty() && self.in_flight.capacity() > KEEP_ROOM {
-            self.in_flight = NumberMap::default();
-        }
-        if self.deferred.is_empty() && self.deferred.capacity() > KEEP_ROOM {
-            self.deferred = NumberMap::default();
-        }
+    /// Puts all that `owner` holds back into the queue, in the order of publication.
+    pub(super) fn release(&mut self, owner: u64) {
+        let Self { in_flight, queue, .. } = self;
+        in_flight.release(owner, |run| queue.push(run));
     }
 
     /// Takes out all that the channel holds, for the caller to drop.
-    pub(super) fn empty(&mut self) -> (Queue, NumberMap<InFlight>, NumberMap<Deferred>) {
+    pub(super) fn empty(&mut self) -> (Queue, Flight, NumberMap<Deferred>) {
         (
             std::mem::take(&mut self.queue),
             std::mem::take(&mut self.in_flight),

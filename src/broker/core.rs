@@ -17,12 +17,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
-use nsq_protocol::{ChannelName, MESSAGE_HEAD_LEN, TopicName};
+use nsq_protocol::{ChannelName, MESSAGE_HEAD_LEN, MessageId, TopicName};
 
 use super::batch::{NewBatch, Run};
-use super::channel::{Channel, Cost, Deferred, InFlight, NotYours, NumberMap, Queue};
+use super::channel::{Channel, Cost, Deferred, NumberMap, Queue};
 use super::config::{BrokerConfig, NSQD_VERSION};
 use super::deadlines::{Deadline, Deadlines};
+use super::flight::NotYours;
 use super::stats::{
     ChannelStats, ClientStats, Latency, MemoryStats, PubCount, Stats, StatsFilter, TopicStats,
 };
@@ -393,20 +394,19 @@ impl Core {
                     // A run has no holes: what was pulled so far goes out as it is.
                     break;
                 }
-                let one = Run { attempts: pulled.attempts, ..run.first() };
                 budget = budget.saturating_sub(FRAME_OVERHEAD + run.first_len());
                 room -= 1;
-                let message = run.next_id;
                 run.advance();
                 pulled.left += 1;
-                let held = InFlight { run: one, owner: id, delivered: now, deadline };
-                channel.in_flight.insert(message, held);
-                self.deadlines.push(Deadline { at: deadline, channel: key, id: message });
             }
             channel.queue.taken(taken);
-            subscription.in_flight += pulled.left;
-            subscription.message_count += u64::from(pulled.left);
             if pulled.left > 0 {
+                let deadlines = &mut self.deadlines;
+                channel.in_flight.hold(&pulled, id, now, deadline, |first| {
+                    deadlines.push(Deadline { at: deadline, channel: key, id: first });
+                });
+                subscription.in_flight += pulled.left;
+                subscription.message_count += u64::from(pulled.left);
                 out.push(pulled);
             }
         }
@@ -423,24 +423,35 @@ impl Core {
         more
     }
 
-    /// FIN: the message is done.
-    pub(super) fn finish(&mut self, id: ClientId, message: u64) -> Result<(), NotYours> {
-        let (subscription, channel) =
-            subscribed(&mut self.clients, &mut self.channels, id).ok_or(NotYours::NotInFlight)?;
+    /// FINs: the messages are done. Calls `failed` with each that the client did not hold.
+    pub(super) fn finish(
+        &mut self,
+        id: ClientId,
+        mut messages: impl Iterator<Item = MessageId>,
+        mut failed: impl FnMut(MessageId, NotYours),
+    ) {
+        let Some((subscription, channel)) = subscribed(&mut self.clients, &mut self.channels, id)
+        else {
+            return messages.for_each(|message| failed(message, NotYours::NotInFlight));
+        };
         let before = channel.cost();
-        channel.take_held(id, message)?;
+        let in_flight = channel.in_flight.len();
+        for message in &mut messages {
+            let done = number(message).and_then(|number| channel.in_flight.finish(id, number));
+            done.unwrap_or_else(|why| failed(message, why));
+        }
         settle(&mut self.cost, before, channel.cost());
-        subscription.finish_count += 1;
-        subscription.in_flight = subscription.in_flight.saturating_sub(1);
+        let done = (in_flight - channel.in_flight.len()) as u32;
+        subscription.finish_count += u64::from(done);
+        subscription.in_flight = subscription.in_flight.saturating_sub(done);
         notice(id, subscription, channel, &mut self.effects);
-        Ok(())
     }
 
     /// REQ: deliver the message again after `delay`.
     pub(super) fn requeue(
         &mut self,
         id: ClientId,
-        message: u64,
+        message: MessageId,
         delay: Duration,
         now: Instant,
     ) -> Result<(), NotYours> {
@@ -448,14 +459,14 @@ impl Core {
             subscribed(&mut self.clients, &mut self.channels, id).ok_or(NotYours::NotInFlight)?;
         let key = subscription.channel;
         let before = channel.cost();
-        let held = channel.take_held(id, message)?;
+        let run = channel.in_flight.take(id, number(message)?)?;
         channel.requeue_count += 1;
         subscription.requeue_count += 1;
         subscription.in_flight = subscription.in_flight.saturating_sub(1);
         if delay.is_zero() {
-            channel.queue.push(held.run);
+            channel.queue.push(run);
         } else {
-            let deferred = Deferred { run: held.run, due: now + delay };
+            let deferred = Deferred { run, due: now + delay };
             defer(&mut self.deadlines, key, channel, deferred);
         }
         settle(&mut self.cost, before, channel.cost());
@@ -468,17 +479,20 @@ impl Core {
     pub(super) fn touch(
         &mut self,
         id: ClientId,
-        message: u64,
+        message: MessageId,
         now: Instant,
     ) -> Result<(), NotYours> {
+        let message = number(message)?;
         let timeout =
             self.clients.get(&id).map_or(Duration::ZERO, |client| client.identity.msg_timeout);
         let (subscription, channel) =
             subscribed(&mut self.clients, &mut self.channels, id).ok_or(NotYours::NotInFlight)?;
-        let held = channel.held(id, message)?;
-        held.deadline = (now + timeout).min(held.delivered + self.config.max_msg_timeout);
-        let deadline = Deadline { at: held.deadline, channel: subscription.channel, id: message };
-        self.deadlines.push(deadline);
+        let before = channel.cost();
+        let longest = self.config.max_msg_timeout;
+        let touch = |delivered| (now + timeout).min(delivered + longest);
+        let at = channel.in_flight.touch(id, message, touch)?;
+        settle(&mut self.cost, before, channel.cost());
+        self.deadlines.push(Deadline { at, channel: subscription.channel, id: message });
         self.sweep();
         Ok(())
     }
@@ -500,20 +514,24 @@ impl Core {
                 continue;
             }
             let before = channel.cost();
-            let mut owner = None;
-            if let Some(held) = channel.in_flight.remove(&deadline.id) {
-                channel.timeout_count += 1;
-                channel.queue.push(held.run);
-                owner = Some(held.owner);
-            } else if let Some(deferred) = channel.deferred.remove(&deadline.id) {
+            let mut owners = Vec::new();
+            let Channel { in_flight, queue, timeout_count, .. } = channel;
+            in_flight.expire(deadline.id, deadline.at, |owner, run| {
+                *timeout_count += u64::from(run.left);
+                owners.push((owner, run.left));
+                queue.push(run);
+            });
+            if is_deferred(channel, &deadline)
+                && let Some(deferred) = channel.deferred.remove(&deadline.id)
+            {
                 channel.queue.push(deferred.run);
             }
             settle(&mut self.cost, before, channel.cost());
-            let owner = owner.and_then(|id| Some((id, self.clients.get_mut(&id)?)));
-            if let Some((id, client)) = owner
-                && let Some(subscription) = client.subscription.as_mut()
-            {
-                subscription.in_flight = subscription.in_flight.saturating_sub(1);
+            for (id, count) in owners {
+                let client = self.clients.get_mut(&id);
+                let subscription = client.and_then(|client| client.subscription.as_mut());
+                let Some(subscription) = subscription else { continue };
+                subscription.in_flight = subscription.in_flight.saturating_sub(count);
                 notice(id, subscription, channel, &mut self.effects);
             }
             rouse(channel, &mut self.clients, &mut self.effects);
@@ -763,15 +781,18 @@ impl Core {
         producers.sort_unstable_by_key(|(id, _)| **id);
         let producers: Vec<ClientStats> =
             producers.into_iter().map(|(_, client)| client.stats(filter.topic)).collect();
-        let queued: usize = self.topics.values().map(|topic| topic.queue.depth()).sum::<usize>()
-            + self.channels.values().map(|channel| channel.queue.depth()).sum::<usize>();
+        let held = |channel: &Channel| {
+            channel.queue.depth() + channel.in_flight.len() + channel.deferred.len()
+        };
+        let messages: usize = self.topics.values().map(|topic| topic.queue.depth()).sum::<usize>()
+            + self.channels.values().map(held).sum::<usize>();
         Stats {
             version: NSQD_VERSION.into(),
             health: "OK".into(),
             start_time: self.start_s,
             topics: found.then_some(topics),
             memory: filter.include_memory.then(|| MemoryStats {
-                heap_objects: (queued + self.cost.live) as u64,
+                heap_objects: messages as u64,
                 heap_in_use_bytes: self.used() as u64,
                 next_gc_bytes: self.config.max_memory as u64,
                 ..MemoryStats::default()
@@ -867,6 +888,11 @@ impl Client {
     }
 }
 
+/// The number of a message. An ID that is no number is none of ours.
+fn number(message: MessageId) -> Result<u64, NotYours> {
+    message.to_u64().ok_or(NotYours::NotInFlight)
+}
+
 /// The subscription of a client, and its channel; both are there unless the channel was deleted.
 fn subscribed<'a>(
     clients: &'a mut NumberMap<Client>,
@@ -931,8 +957,11 @@ fn defer(deadlines: &mut Deadlines, key: u64, channel: &mut Channel, deferred: D
 }
 
 fn is_valid(channel: &Channel, deadline: &Deadline) -> bool {
-    channel.in_flight.get(&deadline.id).is_some_and(|held| held.deadline == deadline.at)
-        || channel.deferred.get(&deadline.id).is_some_and(|deferred| deferred.due == deadline.at)
+    channel.in_flight.is_due(deadline.id, deadline.at) || is_deferred(channel, deadline)
+}
+
+fn is_deferred(channel: &Channel, deadline: &Deadline) -> bool {
+    channel.deferred.get(&deadline.id).is_some_and(|deferred| deferred.due == deadline.at)
 }
 
 /// As nsqd: what an ephemeral channel cannot hold is dropped for that channel.
@@ -993,9 +1022,8 @@ pub(super) fn bench(rounds: usize, size: usize) -> Duration {
         let batch = NewBatch::many(bodies.as_bodies());
         core.publish(None, &topic, batch, Duration::ZERO, now, 0).expect("there is room");
         while core.pull(1, now, 64 << 10, &mut runs) {}
-        for (id, _) in runs.iter().flat_map(Run::messages) {
-            core.finish(1, id).expect("it was just pulled");
-        }
+        let ids = runs.iter().flat_map(Run::messages).map(|(id, _)| MessageId::from_u64(id));
+        core.finish(1, ids, |id, why| unreachable!("{id} was just pulled: {why}"));
         runs.clear();
         core.take_effects();
     }
@@ -1048,6 +1076,12 @@ mod tests {
         core.pull(id, now, usize::MAX, &mut runs);
         let messages = |run: &Run| run.messages().map(|(id, _)| id).collect::<Vec<_>>();
         runs.iter().flat_map(|run| messages(run).into_iter().map(|id| (id, run.attempts))).collect()
+    }
+
+    fn finish(core: &mut Core, id: ClientId, message: u64) -> Result<(), NotYours> {
+        let mut done = Ok(());
+        core.finish(id, [MessageId::from_u64(message)].into_iter(), |_, why| done = Err(why));
+        done
     }
 
     fn woken(core: &mut Core) -> Vec<ClientId> {
@@ -1119,7 +1153,7 @@ mod tests {
         assert_eq!(got.len(), sent);
         // What is in flight still counts, more than before; but it is never refused.
         assert!(core.used() > used);
-        got.iter().for_each(|(id, _)| core.finish(1, *id).unwrap());
+        got.iter().for_each(|(id, _)| finish(&mut core, 1, *id).unwrap());
         assert_eq!(core.used(), 0);
         publish(&mut core, 10, now);
     }
@@ -1131,7 +1165,7 @@ mod tests {
         core.create_channel(&topic("t"), &channel("other"), now).unwrap();
         publish(&mut core, 3, now);
         for (id, _) in pull(&mut core, 1, now) {
-            core.finish(1, id).unwrap();
+            finish(&mut core, 1, id).unwrap();
         }
         assert!(core.used() > 0);
         core.empty_channel(&topic("t"), &channel("other")).unwrap();
@@ -1193,11 +1227,11 @@ mod tests {
         consumer(&mut core, 1, 1, start);
         publish(&mut core, 1, start);
         let id = pull(&mut core, 1, start)[0].0;
-        core.touch(1, id, start + Duration::from_secs(50)).unwrap();
+        core.touch(1, MessageId::from_u64(id), start + Duration::from_secs(50)).unwrap();
         core.tick(start + Duration::from_secs(99), 10);
-        assert_eq!(core.finish(1, id + 1), Err(NotYours::NotInFlight));
+        assert_eq!(finish(&mut core, 1, id + 1), Err(NotYours::NotInFlight));
         core.tick(start + max, 10);
-        assert_eq!(core.finish(1, id), Err(NotYours::NotInFlight));
+        assert_eq!(finish(&mut core, 1, id), Err(NotYours::NotInFlight));
         assert_eq!(pull(&mut core, 1, start + max), [(id, 2)]);
         core.disconnect(1);
         consumer(&mut core, 2, 1, start);
@@ -1212,7 +1246,7 @@ mod tests {
         for attempts in (1..=u16::MAX).chain([0, 1]) {
             let got = pull(&mut core, 1, now);
             assert_eq!(got[0].1, attempts);
-            core.requeue(1, got[0].0, Duration::ZERO, now).unwrap();
+            core.requeue(1, MessageId::from_u64(got[0].0), Duration::ZERO, now).unwrap();
         }
     }
 
@@ -1280,10 +1314,10 @@ mod tests {
         use Step::*;
         let who = 1u64..=4;
         prop_oneof![
-            6 => (1usize..20, prop_oneof![3 => Just(0), 1 => 1u64..50])
+            6 => (prop_oneof![1usize..20, 20usize..150], prop_oneof![3 => Just(0), 1 => 1u64..50])
                 .prop_map(|(count, delay)| Publish(if delay == 0 { count } else { 1 }, delay)),
-            4 => (who.clone(), 0u32..12).prop_map(|(id, rdy)| Ready(id, rdy)),
-            12 => (who.clone(), 1usize..2000).prop_map(|(id, budget)| Pull(id, budget)),
+            4 => (who.clone(), prop_oneof![0u32..12, 30u32..120]).prop_map(|(id, rdy)| Ready(id, rdy)),
+            12 => (who.clone(), prop_oneof![1usize..2000, 2000usize..20_000]).prop_map(|(id, budget)| Pull(id, budget)),
             12 => (who.clone(), any::<usize>()).prop_map(|(id, nth)| Finish(id, nth)),
             3 => (who.clone(), any::<usize>(), prop_oneof![Just(0), 1u64..50])
                 .prop_map(|(id, nth, delay)| Requeue(id, nth, delay)),
@@ -1394,15 +1428,18 @@ mod tests {
                     let Some(message) = self.nth_held(id, nth) else { return };
                     // Its neighbour on the same channel does not own it.
                     let other = if id > 2 { id - 2 } else { id + 2 };
-                    assert_eq!(self.core.finish(other, message), Err(NotYours::OtherOwner));
-                    assert_eq!(self.core.finish(id, message), Ok(()));
-                    assert_eq!(self.core.finish(id, message), Err(NotYours::NotInFlight));
+                    assert_eq!(finish(&mut self.core, other, message), Err(NotYours::OtherOwner));
+                    assert_eq!(finish(&mut self.core, id, message), Ok(()));
+                    assert_eq!(finish(&mut self.core, id, message), Err(NotYours::NotInFlight));
                     self.channels[index_of(id)].held.remove(&message);
                 }
                 Step::Requeue(id, nth, delay) => {
                     let Some(message) = self.nth_held(id, nth) else { return };
                     let delay = Duration::from_secs(delay);
-                    assert_eq!(self.core.requeue(id, message, delay, now), Ok(()));
+                    assert_eq!(
+                        self.core.requeue(id, MessageId::from_u64(message), delay, now),
+                        Ok(())
+                    );
                     let model = &mut self.channels[index_of(id)];
                     model.held.remove(&message);
                     if delay.is_zero() {
@@ -1413,7 +1450,7 @@ mod tests {
                 }
                 Step::Touch(id, nth) => {
                     let Some(message) = self.nth_held(id, nth) else { return };
-                    assert_eq!(self.core.touch(id, message, now), Ok(()));
+                    assert_eq!(self.core.touch(id, MessageId::from_u64(message), now), Ok(()));
                     self.channels[index_of(id)].held.insert(message, (id, now + TIMEOUT));
                 }
                 Step::Reconnect(id) => {

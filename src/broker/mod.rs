@@ -13,6 +13,7 @@ mod channel;
 mod config;
 mod core;
 mod deadlines;
+mod flight;
 mod http;
 mod server;
 mod session;

@@ -446,12 +446,9 @@ impl Reader {
             if any {
                 self.rearm(now);
             }
-            let (applied, effects) = self.hub.locked(|core| {
-                let wall = wall_ns();
-                requests
-                    .drain(..)
-                    .try_for_each(|request| self.session.apply(request, core, now, wall, &mut out))
-            });
+            let (applied, effects) = self
+                .hub
+                .locked(|core| self.session.apply(&mut requests, core, now, wall_ns(), &mut out));
             // The answers first: a message must not overtake the OK of the SUB.
             let sent = self.answer(&out);
             self.hub.carry_out(effects);

@@ -47,7 +47,7 @@ macro_rules! style {
     };
 }
 
-const ASSETS: [Asset; 17] = [
+const ASSETS: [Asset; 19] = [
     asset!("/", "index.html", "text/html; charset=utf-8"),
     asset!("/api/openapi.json", "../openapi.json", "application/json"),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
@@ -55,7 +55,9 @@ const ASSETS: [Asset; 17] = [
     style!("queue.css"),
     script!("app.js"),
     script!("charts.js"),
+    script!("counter.js"),
     script!("format.js"),
+    script!("keys.js"),
     script!("net.js"),
     script!("overview.js"),
     script!("queue.js"),

@@ -243,8 +243,13 @@ impl App {
         let id = video_id(text.strip_suffix("/series").unwrap_or_default())?;
         let (scale, series) = self.buckets(request, id)?;
         let (time, plays): (Vec<i64>, Vec<i64>) = series.into_iter().unzip();
-        let answer =
-            json!({ "scale": scale, "step_ms": scale.step_ms(), "time": time, "plays": plays });
+        let answer = json!({
+            "scale": scale,
+            "step_ms": scale.step_ms(),
+            "kept_from": self.store.kept_from(scale),
+            "time": time,
+            "plays": plays,
+        });
         Ok(uncached(Response::json(200, &answer)))
     }
 

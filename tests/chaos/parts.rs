@@ -64,7 +64,9 @@ impl Drop for Parts {
 /// port would connect to itself for ever, and a client that dials a free port in that range may reach itself.)
 fn free_addrs() -> Result<[SocketAddr; 3]> {
     let first = 20_000 + (std::process::id() % 12_000) as u16;
-    let mut free = (first..32_000).chain(20_000..first).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let mut free = (first..32_000)
+        .chain(20_000..first)
+        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
     let mut next = || free.next().context("a free port from 20000 to 31999");
     let held = [next()?, next()?, next()?];
     Ok([held[0].local_addr()?, held[1].local_addr()?, held[2].local_addr()?])

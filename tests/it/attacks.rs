@@ -712,7 +712,7 @@ fn connections_that_are_reset_harm_nothing() {
 #[test]
 fn without_descriptors_it_goes_on_later() {
     let data = tempfile::tempdir().unwrap();
-    let child = ChildDashboard::start(data.path(), Some(96));
+    let child = ChildDashboard::start(data.path(), "ulimit -n 96");
     let sockets: Vec<_> = (0..200).map(|_| connect(child.address)).collect();
     for mut socket in &sockets {
         // Some are accepted and wait for more; the rest wait to be accepted.

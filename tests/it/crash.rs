@@ -1,7 +1,6 @@
 //! What must be exact whatever dies: the points 34 to 42 of the failure analysis, each with real processes.
 //! Kills without number and order are in tests/chaos.
 
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::disk::{SmallDisk, limit_files};
 use crate::support::{
     self, Broker, Running, assert_exit, command, get, json, on_both_brokers, output, post,
     wait_until,
@@ -215,9 +215,8 @@ fn a_ledger_that_cannot_grow_ends_the_processor_and_loses_nothing() {
         let producer = Uuid::new_v4();
         publish(broker, producer, 0..10);
         assert_exit(&start(dir, &with(&args, &["--num-messages", "10"])).wait(), 0);
-        let mut limited = std::process::Command::new("sh");
-        // 128 blocks of 512 bytes, or of 1,024.
-        limited.args(["-c", r#"trap "" XFSZ; ulimit -f 128; exec "$0" "$@""#]);
+        let mut limited = std::process::Command::new("bash");
+        limited.args(["-c", &format!(r#"{} exec "$0" "$@""#, limit_files(128))]);
         limited.arg(env!("CARGO_BIN_EXE_playcounts")).args(&args).current_dir(dir);
         limited.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
         let mut child = limited.spawn().unwrap();
@@ -243,18 +242,7 @@ fn a_full_disk_ends_the_processor_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     std::fs::create_dir(dir.join("ledger")).unwrap();
-    let mount = |args: &[&str]| {
-        let done = std::process::Command::new(args[0]).args(&args[1..]).current_dir(dir).output();
-        done.is_ok_and(|done| done.status.success())
-    };
-    if !mount(&["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", "ledger"]) {
-        writeln!(
-            std::io::stderr(),
-            "SKIPPED: no tmpfs may be mounted here; a full disk is not tried"
-        )
-        .unwrap();
-        return;
-    }
+    let Some(disk) = SmallDisk::mount(&dir.join("ledger"), "400k") else { return };
     let broker = Broker::ours(dir);
     let (_dashboard, url) = support::dashboard(dir);
     let producer = Uuid::new_v4();
@@ -271,9 +259,8 @@ fn a_full_disk_ends_the_processor_and_loses_nothing() {
     let error = String::from_utf8_lossy(&full.stderr).into_owned();
     assert!(error.contains("the ledger cannot be written: database or disk is full"), "{error}");
     assert_red(&url, "disk is full");
-    assert!(mount(&["mount", "-o", "remount,size=10m", "ledger"]));
+    disk.resize("10m");
     assert_goes_on(dir, &broker, &url, producer, seq);
-    assert!(mount(&["umount", "ledger"]));
 }
 
 /// 38 and 41: a ledger that is damaged, of another version or from elsewhere is refused, never taken for empty.

@@ -661,6 +661,9 @@ fn periods_tell_the_most_played_and_every_video_s_series() {
         let plays: u64 =
             series["plays"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
         assert_eq!((plays, &series["scale"]), (510, &json!(scale)), "{series}");
+        let kept_from = series["kept_from"].as_i64().unwrap();
+        assert_eq!(kept_from == 0, scale == "day", "{series}");
+        assert!(kept_from < series["time"][0].as_i64().unwrap(), "{series}");
     }
     // A long ago there was nothing; and what is asked for wrongly is told.
     assert_eq!(running.get("/api/top?from=1000&to=2000").json()["top"], json!([]));

@@ -1,7 +1,7 @@
 //! A dashboard on a free port and a directory of its own, and a client that speaks to it.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use playcounts::dashboard::{Dashboard, DashboardConfig, Keep};
@@ -60,26 +60,34 @@ impl Answer {
     }
 }
 
+/// Sends one request; `extra` holds whole header lines.
+#[track_caller]
+pub(crate) fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    extra: &str,
+    body: &[u8],
+) -> Answer {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let host = if extra.contains("Host:") { String::new() } else { format!("Host: {address}\r\n") };
+    let head =
+        format!("{method} {path} HTTP/1.1\r\n{host}{extra}Content-Length: {}\r\n\r\n", body.len());
+    socket.write_all(&[head.as_bytes(), body].concat()).unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head, body: answer[end + 4..].to_vec() }
+}
+
 impl Running {
     /// Sends one request; `extra` holds whole header lines.
     #[track_caller]
     pub(crate) fn ask(&self, method: &str, path: &str, extra: &str, body: &[u8]) -> Answer {
-        let address = self.dashboard.local_addr();
-        let mut socket = TcpStream::connect(address).unwrap();
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        let host =
-            if extra.contains("Host:") { String::new() } else { format!("Host: {address}\r\n") };
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\n{host}{extra}Content-Length: {}\r\n\r\n",
-            body.len()
-        );
-        socket.write_all(&[head.as_bytes(), body].concat()).unwrap();
-        let mut answer = Vec::new();
-        socket.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head, body: answer[end + 4..].to_vec() }
+        ask(self.dashboard.local_addr(), method, path, extra, body)
     }
 
     #[track_caller]

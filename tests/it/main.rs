@@ -14,6 +14,7 @@ mod cli;
 mod crash;
 mod dashboard;
 mod dashboard_support;
+mod disk;
 mod foreign_pages;
 mod http;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
@@ -21,6 +22,7 @@ mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
 mod nsqlookupd;
 mod page;
+mod page_views;
 mod pipeline;
 mod queue;
 mod streams;

@@ -21,7 +21,7 @@ use playcounts::dashboard::{Dashboard, QueueDepth, WatchedQueue};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::dashboard_support::{DEADLINE, Running, config, consumption, update, video};
+use crate::dashboard_support::{DEADLINE, Running, config, consumption, video};
 use crate::nsqd::{self, Nsqd};
 use crate::nsqlookupd::Nsqlookupd;
 use crate::support::{Broker, on_both_brokers};
@@ -33,7 +33,7 @@ const MARKUP: &str = "<img src=x onerror=\"document.title='broken in'\">";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Chromium, or `None` where its absence is excused.
-fn launch() -> Option<Browser> {
+pub(crate) fn launch() -> Option<Browser> {
     launch_with(&[])
 }
 
@@ -76,8 +76,8 @@ pub(crate) fn launch_with(more: &[&str]) -> Option<Browser> {
 
 /// What went wrong in the page: failed loads, refusals, errors on the console.
 #[derive(Clone, Default)]
-struct Complaints {
-    texts: Arc<Mutex<Vec<String>>>,
+pub(crate) struct Complaints {
+    pub(crate) texts: Arc<Mutex<Vec<String>>>,
     loaded: Arc<Mutex<Vec<String>>>,
 }
 
@@ -113,7 +113,7 @@ impl Complaints {
     }
 
     #[track_caller]
-    fn assert_none(&self) {
+    pub(crate) fn assert_none(&self) {
         assert_eq!(*self.texts.lock(), Vec::<String>::new());
     }
 }
@@ -124,7 +124,7 @@ pub(crate) fn read(tab: &Tab, expression: &str) -> Value {
 
 /// Waits until `expression` is `wanted` in the page.
 #[track_caller]
-fn wait_for(tab: &Tab, expression: &str, wanted: impl Into<Value>) {
+pub(crate) fn wait_for(tab: &Tab, expression: &str, wanted: impl Into<Value>) {
     let wanted = wanted.into();
     let deadline = Instant::now() + DEADLINE;
     let (_source, never) = nsq_protocol::thread::stop_pair();
@@ -138,26 +138,26 @@ fn wait_for(tab: &Tab, expression: &str, wanted: impl Into<Value>) {
     }
 }
 
-fn text(selector: &str) -> String {
+pub(crate) fn text(selector: &str) -> String {
     format!("document.querySelector({selector:?}).textContent")
 }
 
 /// The plays of the rows on show in the list of videos, from the top.
-const PLAYS: &str = "[...document.querySelectorAll('#videos-rows .row:not([hidden])')]\
+pub(crate) const PLAYS: &str = "[...document.querySelectorAll('#videos-rows .row:not([hidden])')]\
     .sort((a, b) => a.ariaRowIndex - b.ariaRowIndex).map((row) => row.querySelector('.plays').textContent).join(' ')";
 
-fn click(tab: &Tab, selector: &str) {
+pub(crate) fn click(tab: &Tab, selector: &str) {
     tab.evaluate(&format!("document.querySelector({selector:?}).click()"), false).unwrap();
 }
 
-fn running() -> Running {
+pub(crate) fn running() -> Running {
     let data = tempfile::tempdir().unwrap();
     let mut config = config(&data);
     config.queue = Some(Box::new(|| Ok(QueueDepth { depth: 1234, in_flight: 5, deferred: 0 })));
     Running { dashboard: Dashboard::start(config).unwrap(), data }
 }
 
-fn open(browser: &Browser, url: &str) -> (Arc<Tab>, Complaints) {
+pub(crate) fn open(browser: &Browser, url: &str) -> (Arc<Tab>, Complaints) {
     let tab = browser.new_tab().unwrap();
     tab.set_default_timeout(DEADLINE);
     let complaints = Complaints::listen(&tab);
@@ -559,27 +559,6 @@ fn page_loads_twenty_times_and_nothing_is_left_unanswered() {
     assert_eq!(texts, Vec::<String>::new());
 }
 
-#[test]
-fn page_says_that_it_is_stale_and_comes_back() {
-    let Some(browser) = launch() else { return };
-    let Running { dashboard, data } = running();
-    let url = dashboard.url();
-    let address = dashboard.local_addr().to_string();
-    let tab = browser.new_tab().unwrap();
-    tab.set_default_timeout(DEADLINE);
-    tab.navigate_to(&url).unwrap().wait_until_navigated().unwrap();
-    wait_for(&tab, &text("#live-text"), "live");
-    dashboard.shutdown().unwrap();
-    wait_for(&tab, "document.getElementById('live').dataset.state", "stale");
-    wait_for(&tab, &format!("{}.startsWith('stale since ')", text("#live-text")), true);
-    let mut again = config(&data);
-    again.http_address = address;
-    let running = Running { dashboard: Dashboard::start(again).unwrap(), data };
-    running.post("/api/counts", &update(1, &[(video(1), 3)]), 200);
-    wait_for(&tab, "document.getElementById('live').dataset.state", "live");
-    wait_for(&tab, &text("#total-plays"), "3");
-}
-
 /// axe-core (npm), where `scripts/test` has put it, or where `$AXE` says.
 #[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
 fn axe() -> Option<String> {
@@ -650,6 +629,11 @@ fn page_is_accessible_in_every_view() {
             "video",
             format!("/?view=video&video={}", video(20)),
             "document.querySelector('#heat-text').textContent.startsWith('Most plays: ')",
+        ),
+        (
+            "counter",
+            format!("/?view=counter&video={}", video(20)),
+            "document.querySelector('#counter-figure').textContent === '136,000'",
         ),
         (
             "queue",

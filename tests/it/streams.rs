@@ -22,13 +22,17 @@ pub(crate) struct ChildDashboard {
 }
 
 impl ChildDashboard {
-    /// `$PLAYCOUNTS`, or this build's binary, with so many descriptors.
-    pub(crate) fn start(data: &Path, descriptors: Option<u32>) -> Self {
+    /// `$PLAYCOUNTS`, or this build's binary, after `limits`, lines of the shell such as `ulimit -n 96`.
+    pub(crate) fn start(data: &Path, limits: &str) -> Self {
+        Self::start_at(data, limits, "127.0.0.1:0")
+    }
+
+    /// The same where one was before.
+    pub(crate) fn start_at(data: &Path, limits: &str, address: &str) -> Self {
         let binary = std::env::var_os("PLAYCOUNTS")
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_playcounts").into());
-        let limit = descriptors.map_or_else(String::new, |most| format!("ulimit -n {most}; "));
         let script = format!(
-            "{limit}exec \"$0\" dashboard --http-address 127.0.0.1:0 --log-level off --data-dir \"$1\""
+            "{limits}\nexec \"$0\" dashboard --http-address {address} --log-level off --data-dir \"$1\""
         );
         let mut child = Command::new("bash")
             .arg("-c")
@@ -50,6 +54,10 @@ impl ChildDashboard {
         Self { child, address }
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Its resident memory in KiB.
     fn resident(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
@@ -66,7 +74,7 @@ impl Drop for ChildDashboard {
     }
 }
 
-fn subscribe(address: SocketAddr, lines: &str) -> TcpStream {
+pub(crate) fn subscribe(address: SocketAddr, lines: &str) -> TcpStream {
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let wire = format!("GET /events HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
@@ -89,7 +97,7 @@ fn open(address: SocketAddr, count: usize) -> Vec<TcpStream> {
 }
 
 #[track_caller]
-fn read_until(socket: &mut TcpStream, seen: &mut String, wanted: &str) {
+pub(crate) fn read_until(socket: &mut TcpStream, seen: &mut String, wanted: &str) {
     let mut chunk = [0; 8192];
     while !seen.contains(wanted) {
         let count = socket.read(&mut chunk).unwrap();
@@ -305,7 +313,7 @@ fn measure() {
     let (all, silent) = (setting("STREAMS", 1_000), setting("SILENT", 50));
     let seconds = setting("SECONDS", 30) as u64;
     let data = tempfile::tempdir().unwrap();
-    let dashboard = ChildDashboard::start(data.path(), None);
+    let dashboard = ChildDashboard::start(data.path(), "");
     let address = dashboard.address;
     let alone = dashboard.resident();
     let mut streams = open(address, all);

@@ -1,13 +1,15 @@
 // Puts the parts together: the address says which view is shown, the stream brings what changes.
 
-import { byId, setAttribute, setText, time } from "./format.js";
+import { Counter } from "./counter.js";
+import { age, byId, setAttribute, setText, time } from "./format.js";
+import { Keys } from "./keys.js";
 import { fetchJson, Stream } from "./net.js";
 import { Overview, showConfiguration } from "./overview.js";
 import { State } from "./state.js";
 import { Video } from "./video.js";
 import { Videos } from "./videos.js";
 
-const TITLES = { overview: "", videos: "Videos", video: "Video", queue: "Queue and health", help: "Help" };
+const TITLES = { overview: "", videos: "Videos", video: "Video", counter: "Counter", queue: "Queue and health", help: "Help" };
 const nothing = { show() {}, hide() {}, refresh() {}, stats() {} };
 
 // The queue's view is a module of its own; without it the rest of the page is whole.
@@ -41,8 +43,9 @@ const show = (values, before) => {
     const here = link.dataset.view === values.view || (link.dataset.view === "videos" && values.view === "video");
     if (here) setAttribute(link, "aria-current", "page");
     else link.removeAttribute("aria-current");
-    setAttribute(link, "href", state.link({ view: link.dataset.view }));
+    setAttribute(link, "href", state.link({ view: link.dataset.view, video: "" }));
   }
+  setAttribute(document.body, "data-view", values.view);
   const title = TITLES[values.view];
   document.title = title ? `${title} – playcounts` : "playcounts";
   if (turned) {
@@ -53,23 +56,28 @@ const show = (values, before) => {
   views[values.view].show(values, before);
 };
 
-const showBadge = (name, heardAt) => {
+// Numbers are told to be old before they are called stale.
+const AGED_MS = 2000;
+
+// `old`: how many ms ago the newest event came.
+const showBadge = (name, heardAt, old) => {
   const badge = byId("live");
   if (badge.dataset.state !== name) badge.dataset.state = name;
   setText(byId("live-text"), name === "stale" ? `stale since ${time(heardAt)}` : name);
+  setText(byId("live-age"), heardAt > 0 && old >= AGED_MS ? age(old) : "");
+  if (heardAt > 0) setAttribute(badge, "title", `The newest numbers came at ${time(heardAt)}`);
 };
 
 const state = new State(show);
-const views = { overview: new Overview(state), videos: new Videos(state), video: new Video(state), queue, help: nothing };
+const views = { overview: new Overview(state), videos: new Videos(state), video: new Video(state), counter: new Counter(state), queue, help: nothing };
 
 const onStats = ({ stats, point }) => {
-  views.overview.stats(stats, point);
-  views.videos.stats(stats);
-  views.video.stats(stats);
+  Object.values(views).forEach((view) => view.stats(stats, point));
 };
 
 const start = async () => {
   show(state.values, state.values);
+  new Keys(state);
   new Stream({ onStats, onBadge: showBadge, onShown: () => views[state.values.view].refresh() });
   queue.module.then((module) => {
     document.querySelector("nav a[data-view=queue]").hidden = !module;

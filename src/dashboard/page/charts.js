@@ -20,10 +20,17 @@ const withHoles = (columns, step) => {
   return made;
 };
 
+// Rows whose neighbours are not known: a line cannot show them, so they are drawn as dots.
+const alone = (values) => values.flatMap((value, row) => (value != null && values[row - 1] == null && values[row + 1] == null ? [row] : []));
+
+// Between ticks of what is counted in whole numbers; up to 5 * 10^15, beyond which no number here goes.
+const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+
 export class Chart {
-  // `lines`: label, format and, for all but the first, dash. `ticks` formats the numbers at the side.
-  constructor(figure, { title, lines, ticks, steps = false, utc = false }) {
-    Object.assign(this, { title, lines, ticks, steps, utc, columns: [[], ...lines.map(() => [])], span: null });
+  // `lines`: label, format and, for all but the first, dash. `ticks` formats the numbers at the side. `bars`: each value
+  // is that of the time from its row to the next, not of a moment. `whole`: no half of it exists.
+  constructor(figure, { title, lines, ticks, bars = false, whole = bars, utc = false }) {
+    Object.assign(this, { title, lines, ticks, bars, whole, utc, columns: [[], ...lines.map(() => [])], span: null });
     this.box = figure.querySelector(".chart");
     this.box.setAttribute("role", "img");
     this.legend = element("ul", "legend");
@@ -53,21 +60,25 @@ export class Chart {
       width: Math.max(this.box.clientWidth, 100),
       height: Math.max(this.box.clientHeight, 100),
       tzDate: (at) => (this.utc ? uPlot.tzDate(new Date(at * 1000), "Etc/UTC") : new Date(at * 1000)),
-      series: [{}, ...this.lines.map(({ dash }, index) => ({
-        stroke: colour(`--series-${index}`), width: 2, dash, spanGaps: false, points: { show: false },
-        fill: index === 0 && this.lines.length === 1 ? colour("--accent-soft") : undefined,
-        paths: this.steps ? uPlot.paths.stepped({ align: 1 }) : undefined,
-      }))],
+      series: [{}, ...this.lines.map(({ dash }, index) => {
+        const stroke = colour(`--series-${index}`);
+        if (this.bars) return { stroke, fill: stroke, width: 0, points: { show: false }, paths: uPlot.paths.bars({ align: 1, size: [0.8, 60] }) };
+        return {
+          stroke, width: 2, dash, spanGaps: false,
+          points: { show: false, size: 5, width: 0, fill: stroke, filter: (_, row) => alone(this.columns[row]) },
+          fill: index === 0 && this.lines.length === 1 ? colour("--accent-soft") : undefined,
+        };
+      })],
       axes: [
         { ...axis, space: 76, size: 28, values: (_, splits, __, ___, step) => splits.map((at) => label(at, step)) },
-        { ...axis, size: 62, space: 40, values: (_, splits) => splits.map(this.ticks) },
+        { ...axis, ...(this.whole && { incrs: WHOLE }), size: 62, space: 40, values: (_, splits) => splits.map(this.ticks) },
       ],
       scales: {
         x: { time: true, range: (_, low, high) => this.span ?? [low, high] },
         // A flat line at 0 is drawn on the ground, not in the middle of nothing.
         y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 0) > 0 ? high * 1.1 : 1] },
       },
-      cursor: { drag: { x: false, y: false }, points: { size: 6 }, y: false },
+      cursor: { drag: { x: false, y: false }, points: { show: !this.bars, size: 6 }, y: false },
       legend: { show: false },
       hooks: { setCursor: [() => this.showLegend()] },
     }, this.columns, this.box);
@@ -89,10 +100,13 @@ export class Chart {
   }
 
   showLegend() {
-    const at = this.plot?.cursor.idx;
-    const rows = this.columns[0].length;
+    const [times] = this.columns;
+    const rows = times.length;
+    let at = this.plot?.cursor.idx;
+    // The nearest row may be that of the bar to the right.
+    if (this.bars && at > 0 && this.plot.posToVal(this.plot.cursor.left, "x") < times[at]) at -= 1;
     const row = at ?? rows - 1;
-    const when = rows > 0 ? this.columns[0][row] * 1000 : null;
+    const when = rows > 0 ? times[row] * 1000 : null;
     setText(this.when, when === null ? "no points yet" : at == null ? `newest, ${this.moment(when)}` : this.moment(when));
     this.values.forEach((item, index) => {
       const value = this.columns[index + 1][row];

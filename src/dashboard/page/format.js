@@ -13,6 +13,9 @@ export const NONE = "–";
 
 export const count = (value) => (typeof value === "number" ? whole.format(value) : NONE);
 
+// "1 video", "2 videos".
+export const many = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
+
 export const rate = (value) => {
   if (typeof value !== "number") return NONE;
   return value >= 100 || value === 0 ? whole.format(value) : fine.format(value);
@@ -37,6 +40,12 @@ export const change = (now, before) => {
   return `${part > 0 ? "+" : part < 0 ? "−" : ""}${text} %`;
 };
 
+// The same as the end of a sentence; nothing where `before` is not known.
+export const against = (now, before, period) => {
+  if (typeof before !== "number") return "";
+  return before === 0 ? `, none in ${period}` : `, ${change(now, before)} against ${period}`;
+};
+
 // A duration in ms, in the unit that suits it.
 export const duration = (ms) => {
   if (typeof ms !== "number") return NONE;
@@ -47,6 +56,9 @@ export const duration = (ms) => {
   if (size < 120_000) return `${fine.format(ms / 1000)} s`;
   return `${fine.format(ms / 60_000)} min`;
 };
+
+// How long something has been so, in whole seconds, and from 2 minutes on in minutes.
+export const age = (ms) => (ms < 120_000 ? `${Math.max(0, Math.floor(ms / 1000))} s` : `${Math.floor(ms / 60_000)} min`);
 
 export const bytes = (value) => {
   if (typeof value !== "number") return NONE;

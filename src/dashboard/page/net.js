@@ -13,6 +13,50 @@ export const fetchJson = async (path, options) => {
   throw Object.assign(new Error(answer.error ?? `the dashboard answered ${response.status}`), { status: response.status });
 };
 
+// How often a video is asked for again while counts change, and one that has no plays yet.
+const VIDEO_MS = 1000;
+const UNKNOWN_MS = 10_000;
+
+// One video, asked for again when an event tells of changed counts. One call at a time; only the newest is told.
+export class Followed {
+  constructor({ onVideo, onError }) {
+    Object.assign(this, { onVideo, onError, video: "", revision: -1, latest: -1, asked: 0, askedAt: 0, rest: 0, busy: false });
+  }
+
+  // Another video, or none.
+  follow(video) {
+    this.video = video;
+    this.asked += 1;
+    this.busy = false;
+    if (video) this.ask();
+  }
+
+  stats({ revision }) {
+    this.latest = revision;
+    const due = this.video && revision !== this.revision && performance.now() - this.askedAt > this.rest;
+    if (due && !this.busy) this.ask();
+  }
+
+  async ask() {
+    const mine = ++this.asked;
+    const { latest } = this;
+    this.busy = true;
+    this.askedAt = performance.now();
+    try {
+      const video = await fetchJson(`/api/counts/${this.video}`);
+      if (mine !== this.asked) return;
+      Object.assign(this, { revision: latest, rest: VIDEO_MS });
+      await this.onVideo(video);
+    } catch (error) {
+      if (mine !== this.asked) return;
+      this.rest = error.status === 404 ? UNKNOWN_MS : VIDEO_MS;
+      this.onError(error);
+    } finally {
+      if (mine === this.asked) this.busy = false;
+    }
+  }
+}
+
 // One EventSource, closed while nobody looks at the tab and opened again when somebody does.
 export class Stream {
   constructor({ onStats, onShown, onBadge }) {
@@ -44,7 +88,7 @@ export class Stream {
       this.heard = performance.now();
       this.heardAt = Date.now();
       this.onStats(JSON.parse(event.data));
-      this.onBadge(this.state, this.heardAt);
+      this.onBadge(this.state, this.heardAt, 0);
     });
   }
 
@@ -56,7 +100,7 @@ export class Stream {
   check() {
     const refused = this.source?.readyState === EventSource.CLOSED;
     if (refused && performance.now() - this.tried > AGAIN_MS) this.connect();
-    if (!document.hidden) this.onBadge(this.state, this.heardAt);
+    if (!document.hidden) this.onBadge(this.state, this.heardAt, performance.now() - this.heard);
   }
 
   get state() {

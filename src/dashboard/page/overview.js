@@ -1,7 +1,7 @@
 // The overview: totals, charts over the chosen range and the videos most played in it.
 
 import { Chart } from "./charts.js";
-import { byId, change, count, duration, element, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
+import { against, age, byId, change, count, duration, element, many, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
 import { fetchJson } from "./net.js";
 
 const MINUTE_MS = 60_000;
@@ -20,13 +20,16 @@ const SPARK = { width: 96, height: 22 };
 const NAMES = ["messages_per_second", "realtime_ms", "average_ms", "p50_ms", "p99_ms", "queue_depth"];
 const BEFORE = { "30m": "the 30 minutes before", today: "as long a time before", "7d": "the 7 days before", "30d": "the 30 days before", custom: "as long a time before" };
 
+// A number and its unit stay on one line.
+const unbroken = (text) => text.replace(" ", "\u00a0");
+
 const FIGURES = [
   ["Received", (told) => count(told.received)],
   ["Counted", (told) => count(told.counted)],
   ["Duplicates", (told) => count(told.duplicates)],
   ["Rejected", (told) => count(told.rejected)],
   ["Rate", (told) => `${rate(told.per_second)}/s`],
-  ["Consumption p50 / p99 / max", (told) => [told.since_start?.p50, told.since_start?.p99, told.since_start?.max].map(duration).join(" / ")],
+  ["Consumption p50 / p99 / max", (told) => [told.since_start?.p50, told.since_start?.p99, told.since_start?.max].map(duration).map(unbroken).join(" / ")],
 ];
 
 // A time as the inputs of the browser take it: local, to the minute.
@@ -57,7 +60,7 @@ export class Overview {
     this.charts = [
       new Chart(byId("figure-rate"), { title: "Plays per second", ticks: short, lines: [{ label: "plays/s", format: rate }] }),
       new Chart(byId("figure-time"), { title: "Consumption time, from enqueued to counted", ticks: duration, lines: times }),
-      new Chart(byId("figure-depth"), { title: "Queue depth, in messages", ticks: short, lines: [{ label: "messages waiting", format: count }] }),
+      new Chart(byId("figure-depth"), { title: "Queue depth, in messages", ticks: short, lines: [{ label: "messages waiting", format: count }], whole: true }),
     ];
     this.buttons = [...document.querySelectorAll("#range button[data-range]")];
     for (const button of this.buttons) button.addEventListener("click", () => this.choose(button.dataset.range));
@@ -70,12 +73,19 @@ export class Overview {
 
   choose(range) {
     if (range !== "custom") return this.state.set({ range, from: "", to: "" });
+    const open = byId("custom").hidden;
+    this.openCustom(open || this.state.values.range === "custom");
+    if (byId("custom").hidden) return;
     // The inputs start from what is on show.
     const [from, to] = bounds(this.state.values);
     byId("custom-from").value = toLocal(from);
     byId("custom-to").value = toLocal(Math.min(to, Date.now()));
-    byId("custom").hidden = false;
     byId("custom-from").focus();
+  }
+
+  openCustom(open) {
+    byId("custom").hidden = !open;
+    setAttribute(byId("custom-button"), "aria-expanded", open);
   }
 
   chooseCustom() {
@@ -90,7 +100,7 @@ export class Overview {
     const changed = !this.shown || ["range", "from", "to"].some((name) => values[name] !== before[name]);
     this.shown = true;
     this.buttons.forEach((button) => setAttribute(button, "aria-pressed", button.dataset.range === values.range));
-    byId("custom").hidden = values.range !== "custom";
+    this.openCustom(values.range === "custom");
     if (values.range === "custom") {
       byId("custom-from").value = toLocal(Date.parse(values.from));
       byId("custom-to").value = toLocal(Date.parse(values.to));
@@ -114,6 +124,8 @@ export class Overview {
   stats(stats, point) {
     this.showStats(stats);
     if (!this.shown) return;
+    this.now = stats.time;
+    this.showTopAge();
     const now = performance.now();
     if (this.state.values.range === "30m") {
       this.showPoint(point);
@@ -150,8 +162,11 @@ export class Overview {
     const times = series.time.map((at) => at / 1000);
     const seconds = series.step_ms / 1000;
     const [perSecond, ...rest] = NAMES.map((name) => series[name] ?? times.map(() => null));
+    // The newest step is not over: it holds the minutes that are.
+    const known = Math.floor(Date.now() / MINUTE_MS) * MINUTE_MS;
+    const covers = (at) => Math.min(series.step_ms, Math.max(MINUTE_MS, known - at)) / 1000;
     // Counted plays are exact where the rate is a mean of reports.
-    const plays = series.plays?.map((value, row) => (value == null ? perSecond[row] : value / seconds)) ?? perSecond;
+    const plays = series.plays?.map((value, row) => (value == null ? perSecond[row] : value / covers(series.time[row]))) ?? perSecond;
     this.draw([times, plays, ...rest], { span, step: seconds });
   }
 
@@ -209,14 +224,23 @@ export class Overview {
   }
 
   showTop(answer, values) {
-    const against = typeof answer.total_before === "number" ? `, ${change(answer.total, answer.total_before)} against ${BEFORE[values.range]}` : "";
-    const asOf = typeof answer.as_of === "number" ? `; as of ${time(answer.as_of)}` : "";
-    setText(byId("top-summary"), `${count(answer.total)} plays of ${count(answer.videos)} videos${against}${asOf}`);
+    const { total, total_before: before } = answer;
+    setText(byId("top-summary"), `${many(total, "play")} of ${many(answer.videos, "video")}${against(total, before, BEFORE[values.range])}`);
+    this.topAsOf = answer.as_of;
+    this.showTopAge();
     const body = byId("top-rows");
-    answer.top.forEach((video, index) => showTopRow(body.rows[index] ?? body.appendChild(newTopRow(index)), video, this.state));
+    const most = answer.top[0]?.plays;
+    answer.top.forEach((video, index) => showTopRow(body.rows[index] ?? body.appendChild(newTopRow(index)), video, most, this.state));
     while (body.rows.length > answer.top.length) body.lastElementChild.remove();
     byId("top-table").hidden = answer.top.length === 0;
     byId("top-empty").hidden = answer.top.length > 0;
+  }
+
+  // Both times are the dashboard's: the clock of the browser may be wrong.
+  showTopAge() {
+    const known = typeof this.topAsOf === "number";
+    const old = known && this.now > this.topAsOf ? ` (${age(this.now - this.topAsOf)} ago)` : "";
+    setText(byId("top-age"), known ? `; as of ${time(this.topAsOf)}${old}` : "");
   }
 
   showStats(stats) {
@@ -262,14 +286,15 @@ const newTopRow = (index) => {
   return row;
 };
 
-const showTopRow = (row, video, state) => {
+// The bar is as long as the plays are to `most`; shares of a million videos would all be empty.
+const showTopRow = (row, video, most, state) => {
   const [, id, plays, part, changed, trend] = row.cells;
   const link = id.firstChild;
   setText(link, video.video_id);
   setAttribute(link, "href", state.link({ view: "video", video: video.video_id }));
   setText(plays, count(video.plays));
   setText(part.firstChild, share(video.share));
-  setAttribute(part.lastChild.lastChild, "width", (video.share * 100).toFixed(2));
+  setAttribute(part.lastChild.lastChild, "width", ((video.plays / most) * 100).toFixed(2));
   setText(changed, change(video.plays, video.before));
   const direction = typeof video.before !== "number" || video.plays === video.before ? "same" : video.plays > video.before ? "up" : "down";
   if (changed.dataset.direction !== direction) changed.dataset.direction = direction;

@@ -5,7 +5,7 @@ const isTime = (text) => !Number.isNaN(Date.parse(text));
 
 // Each name with its default and what it may be; anything else in an address is the default.
 const NAMES = {
-  view: ["overview", oneOf("overview", "videos", "video", "queue", "help")],
+  view: ["overview", oneOf("overview", "videos", "video", "counter", "queue", "help")],
   range: ["30m", oneOf("30m", "today", "7d", "30d", "custom")],
   from: ["", isTime],
   to: ["", isTime],
@@ -13,8 +13,13 @@ const NAMES = {
   sort: ["-plays", (text) => /^-?(plays|video_id|last_played_at|updated_at)$/.test(text)],
   search: ["", (text) => text.length <= 36],
   video: ["", (text) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)],
+  minutes: ["1", oneOf("1", "6", "48")],
   hours: ["7", oneOf("7", "30", "90")],
+  days: ["30", oneOf("30", "90", "365", "all")],
 };
+
+// Where those are looked at that not every view knows.
+const ONLY = { video: ["video", "counter"], minutes: ["video"], hours: ["video"], days: ["video"] };
 
 const parse = (query) => {
   const given = new URLSearchParams(query);
@@ -31,7 +36,7 @@ const parse = (query) => {
 const address = (values) => {
   const query = new URLSearchParams();
   for (const [name, [fallback]] of Object.entries(NAMES)) {
-    const kept = (name !== "video" && name !== "hours") || values.view === "video";
+    const kept = ONLY[name]?.includes(values.view) ?? true;
     const timed = (name !== "from" && name !== "to") || values.range === "custom";
     if (values[name] !== fallback && kept && timed) query.set(name, values[name]);
   }

@@ -1,16 +1,24 @@
 // The page of one video: its total and place, its plays by minute, hour and day, and its week.
 
 import { Chart } from "./charts.js";
-import { byId, count, dateTime, element, setAttribute, setText, share, short } from "./format.js";
-import { fetchJson } from "./net.js";
+import { against, byId, count, element, many, moment, setAttribute, setText, share, short, time } from "./format.js";
+import { fetchJson, Followed } from "./net.js";
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
-// How often the total and the charts are asked for again while plays come in.
-const REFRESH_MS = 1000;
+// How often the charts are asked for again while plays come in.
 const SERIES_REFRESH_MS = 10_000;
 const LEVELS = 5;
+// How long it is said that something was copied.
+const SAID_MS = 4000;
+
+// What can be looked at: plays by `scale`, over as many of `unit` as the address says. The server sends what it keeps.
+const SPANS = {
+  minutes: { scale: "minute", step: MINUTE_MS, unit: HOUR_MS, name: "hour" },
+  hours: { scale: "hour", step: HOUR_MS, unit: DAY_MS, name: "day" },
+  days: { scale: "day", step: DAY_MS, unit: DAY_MS, name: "day", utc: true },
+};
 
 const DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
@@ -27,14 +35,34 @@ const dense = ({ step_ms: step, time, plays }, from, to) => {
   return [times, values];
 };
 
+const sumOf = ({ time, plays }, from, to) => plays.reduce((sum, value, row) => (time[row] >= from && time[row] < to ? sum + value : sum), 0);
+
+const lasts = (number, name) => (number === 1 ? name : many(number, name));
+
+// On a page without TLS there is no clipboard to write to, but a selection can be copied.
+const copyText = async (node) => {
+  try {
+    await navigator.clipboard.writeText(node.textContent);
+    return true;
+  } catch {
+    getSelection().selectAllChildren(node);
+    return document.execCommand("copy");
+  }
+};
+
 export class Video {
   constructor(state) {
-    Object.assign(this, { state, shown: false, video: "", asked: 0, loaded: 0, seriesLoaded: 0, plays: null, latest: -1, revision: -1, totals: null });
+    Object.assign(this, { state, shown: false, video: "", seriesLoaded: 0, answer: null, whole: false, totals: null });
+    this.followed = new Followed({ onVideo: (video) => this.take(video), onError: (error) => this.showError(error) });
     const lines = [{ label: "plays", format: count }];
-    this.minutes = new Chart(byId("figure-minutes"), { title: "Plays by minute, the last 48 hours", ticks: short, lines, steps: true });
-    this.hours = new Chart(byId("figure-hours"), { title: "Plays by hour", ticks: short, lines, steps: true });
-    this.days = new Chart(byId("figure-days"), { title: "Plays by day", ticks: short, lines, steps: true, utc: true });
-    byId("hours-days").addEventListener("change", (event) => state.set({ hours: event.target.value }, true));
+    this.charts = Object.fromEntries(Object.entries(SPANS).map(([name, { scale, utc }]) => (
+      [name, new Chart(byId(`figure-${name}`), { title: `Plays by ${scale}`, ticks: short, lines, bars: true, utc })]
+    )));
+    this.buttons = [...document.querySelectorAll("[data-span] button")];
+    for (const button of this.buttons) {
+      button.addEventListener("click", () => state.set({ [button.parentElement.dataset.span]: button.dataset.value }, true));
+    }
+    byId("video-copy").addEventListener("click", () => this.copy());
     this.heat = newHeatMap();
   }
 
@@ -42,58 +70,85 @@ export class Video {
     const fresh = values.video !== this.video;
     const entered = !this.shown;
     this.shown = true;
-    byId("hours-days").value = values.hours;
+    for (const button of this.buttons) setAttribute(button, "aria-pressed", values[button.parentElement.dataset.span] === button.dataset.value);
+    setAttribute(byId("video-back"), "href", this.state.link({ view: "videos", video: "" }));
+    setAttribute(byId("video-counter"), "href", this.state.link({ view: "counter" }));
     if (fresh) this.begin(values.video);
-    if (fresh || entered || values.hours !== before.hours) this.load(true);
+    if (fresh || entered || Object.keys(SPANS).some((name) => values[name] !== before[name])) this.refresh();
   }
 
   hide() {
     this.shown = false;
+    this.followed.follow("");
   }
 
   refresh() {
-    if (this.shown) this.load(true);
+    if (!this.shown) return;
+    this.whole = true;
+    this.followed.follow(this.video);
   }
 
   begin(video) {
     this.video = video;
-    this.plays = null;
+    this.answer = null;
     setText(byId("video-id"), video);
     // Another video's numbers must not stand under this one's name.
     for (const id of ["video-plays", "video-rank", "video-last"]) setText(byId(id), "–");
     setText(byId("video-share"), "");
     setText(byId("video-rank-more"), "by plays");
-    for (const chart of [this.minutes, this.hours, this.days]) chart.set([[], []]);
-    this.showHeat([[], []]);
+    for (const name of Object.keys(SPANS)) {
+      this.charts[name].set([[], []]);
+      this.tell(name, "");
+    }
+    this.say("Copy id", "");
+    this.showHeat([[], []], "these days");
     for (const link of document.querySelectorAll("#video-exports a")) {
       link.href = `/api/export/series.${link.dataset.kind}?video=${video}&scale=${link.dataset.scale}`;
     }
   }
 
-  stats(stats) {
-    this.latest = stats.revision;
-    this.totals = stats;
-    if (this.shown && this.latest !== this.revision && performance.now() - this.loaded > REFRESH_MS) this.load(false);
+  async copy() {
+    const done = await copyText(byId("video-id"));
+    if (done) this.say("Copied", "The id is copied.");
+    else this.say("Press Ctrl+C", "The browser does not let the page copy. The id is selected.");
+    clearTimeout(this.said);
+    this.said = setTimeout(() => this.say("Copy id", ""), SAID_MS);
   }
 
-  async load(whole) {
-    const mine = ++this.asked;
-    const { video, latest } = this;
-    this.loaded = performance.now();
-    try {
-      const answer = await fetchJson(`/api/counts/${video}`);
-      if (mine !== this.asked) return;
-      this.revision = latest;
-      byId("video-error").hidden = true;
-      const moved = answer.plays !== this.plays;
-      this.plays = answer.plays;
-      this.showTotals(answer);
-      if (whole || (moved && performance.now() - this.seriesLoaded > SERIES_REFRESH_MS)) await this.loadSeries(video);
-    } catch (error) {
-      if (mine !== this.asked) return;
-      setText(byId("video-error"), error.message);
-      byId("video-error").hidden = false;
-    }
+  // On the button for the eye, beside it for a screen reader.
+  say(button, text) {
+    setText(byId("video-copy"), button);
+    setText(byId("video-said"), text);
+  }
+
+  tell(name, text) {
+    setText(byId(`figure-${name}`).querySelector(".told"), text);
+  }
+
+  stats(stats) {
+    this.totals = stats;
+    if (!this.shown) return;
+    // Its share of all plays changes with theirs.
+    if (this.answer) this.showTotals(this.answer);
+    this.followed.stats(stats);
+  }
+
+  async take(answer) {
+    byId("video-error").hidden = true;
+    byId("video-known").hidden = false;
+    const moved = answer.plays !== this.answer?.plays;
+    this.answer = answer;
+    this.showTotals(answer);
+    if (!this.whole && (!moved || performance.now() - this.seriesLoaded < SERIES_REFRESH_MS)) return;
+    this.whole = false;
+    await this.loadSeries(answer.video_id);
+  }
+
+  showError(error) {
+    // Without plays there is nothing to draw; with the first one there is.
+    if (error.status === 404) byId("video-known").hidden = true;
+    setText(byId("video-error"), error.message);
+    byId("video-error").hidden = false;
   }
 
   showTotals({ plays, rank, last_played_at: last }) {
@@ -102,31 +157,43 @@ export class Video {
     setText(byId("video-share"), all > 0 ? `${share(plays / all)} of all plays` : "in all");
     setText(byId("video-rank"), count(rank));
     const videos = this.totals?.total_videos;
-    setText(byId("video-rank-more"), videos ? `of ${count(videos)} videos, by plays` : "by plays");
-    setText(byId("video-last"), typeof last === "number" ? dateTime(last) : "–");
+    setText(byId("video-rank-more"), videos ? `of ${many(videos, "video")}, by plays` : "by plays");
+    setText(byId("video-last"), moment(last));
+    const day = typeof last === "number" && new Date(last).toDateString() !== new Date().toDateString();
+    setText(byId("video-last-more"), day ? `${time(last)}, in your time zone` : "in your time zone");
   }
 
   async loadSeries(video) {
     this.seriesLoaded = performance.now();
-    const hours = Number(this.state.values.hours);
-    const now = Date.now();
-    // Ends of whole buckets: the one that is being filled is shown too.
-    const ends = { minute: Math.ceil(now / MINUTE_MS) * MINUTE_MS, hour: Math.ceil(now / HOUR_MS) * HOUR_MS, day: Math.ceil(now / DAY_MS) * DAY_MS };
-    const ask = (scale, from) => fetchJson(`/api/counts/${video}/series?scale=${scale}&from=${Math.max(0, from)}&to=${ends[scale]}`);
-    const from = { minute: ends.minute - 2 * DAY_MS, hour: ends.hour - hours * DAY_MS };
-    const [byMinute, byHour, byDay] = await Promise.all([ask("minute", from.minute), ask("hour", from.hour), ask("day", 0)]);
-    if (video !== this.video || hours !== Number(this.state.values.hours)) return;
-    const draw = (chart, columns, end) => chart.set(columns, { span: [columns[0][0], end / 1000] });
-    draw(this.minutes, dense(byMinute, from.minute, ends.minute), ends.minute);
-    const columns = dense(byHour, from.hour, ends.hour);
-    draw(this.hours, columns, ends.hour);
-    this.showHeat(columns);
-    // A month at least, so that one day is no wall.
-    const first = Math.min(byDay.time[0] ?? Infinity, ends.day - 30 * DAY_MS);
-    draw(this.days, dense(byDay, first, ends.day), ends.day);
+    await Promise.all(Object.keys(SPANS).map((name) => this.loadSpan(name, video)));
   }
 
-  showHeat([times, plays]) {
+  async loadSpan(name, video) {
+    const { scale, step, unit, name: word } = SPANS[name];
+    const value = this.state.values[name];
+    const number = value === "all" ? Infinity : Number(value);
+    // The end of a whole bucket: the one that is being filled is shown too.
+    const end = Math.ceil(Date.now() / step) * step;
+    const length = number * unit;
+    // As much again, to compare with, and one bucket more since the one being filled is not compared.
+    const first = Math.max(0, end - 2 * length - step);
+    const series = await fetchJson(`/api/counts/${video}/series?scale=${scale}&from=${first}&to=${end}`);
+    if (video !== this.video || value !== this.state.values[name]) return;
+    // Of all days a month at least, so that one day is no wall.
+    const from = number === Infinity ? Math.min(series.time[0] ?? Infinity, end - 30 * unit) : end - length;
+    const columns = dense(series, from, end);
+    const chart = this.charts[name];
+    const span = number === Infinity ? "all of them" : `the last ${lasts(number, word)}`;
+    chart.title = `Plays by ${scale}, ${span}`;
+    chart.set(columns, { span: [columns[0][0], end / 1000] });
+    if (name === "hours") this.showHeat(columns, span);
+    const sum = count(sumOf(series, from, end));
+    const [now, middle, old] = [end - step, end - step - length, end - step - 2 * length];
+    const before = old >= series.kept_from ? sumOf(series, old, middle) : undefined;
+    this.tell(name, `${sum} in ${span}${against(sumOf(series, middle, now), before, `the ${lasts(number, word)} before`)}`);
+  }
+
+  showHeat([times, plays], span) {
     const sums = DAYS.map(() => new Array(24).fill(0));
     times.forEach((at, row) => {
       const date = new Date(at * 1000);
@@ -141,12 +208,12 @@ export class Video {
       const level = sum === 0 ? 0 : Math.max(1, Math.ceil((sum / most.plays) * LEVELS));
       setAttribute(cell, "data-level", level);
       setText(cell.firstChild, count(sum));
-      setAttribute(cell, "title", `${DAYS[day]} ${hour}:00 to ${hour + 1}:00: ${count(sum)} plays`);
+      setAttribute(cell, "title", `${DAYS[day]} ${hour}:00 to ${hour + 1}:00: ${many(sum, "play")}`);
     }));
     const total = plays.reduce((sum, value) => sum + value, 0);
     setText(byId("heat-text"), total === 0
-      ? "No plays in these days."
-      : `Most plays: ${DAYS[most.day]}s from ${most.hour}:00 to ${most.hour + 1}:00, ${count(most.plays)} of ${count(total)}.`);
+      ? `No plays in ${span}.`
+      : `Most plays: ${DAYS[most.day]}s from ${most.hour}:00 to ${most.hour + 1}:00, ${count(most.plays)} of ${count(total)} in ${span}.`);
     setText(byId("heat-zone"), Intl.DateTimeFormat().resolvedOptions().timeZone ?? "your time zone");
   }
 }

@@ -1,6 +1,6 @@
 // The list of all videos. A million rows are a few dozen elements: those in sight, filled from windows of the list.
 
-import { byId, count, element, moment, setAttribute, setText, share } from "./format.js";
+import { byId, count, element, many, moment, setAttribute, setText, share } from "./format.js";
 import { fetchJson } from "./net.js";
 
 const CELLS = ["video_id", "plays", "share", "last_played_at", "updated_at"];
@@ -24,6 +24,8 @@ export class Videos {
       state, shown: false, matching: 0, known: false, windows: new Map(), question: 0, refused: -1, latest: -1,
       // `top`: px of the whole list above the sight. `origin`: where row 0 is on the ground; it may lie far above it.
       top: 0, origin: 0, scrolled: 0, ratio: 1, active: -1, pool: [], busy: false,
+      // The video whose page was shown: the list may have moved meanwhile.
+      sought: "",
     });
     this.box = byId("videos");
     this.head = byId("videos-head");
@@ -35,6 +37,9 @@ export class Videos {
     byId("search").addEventListener("input", (event) => {
       clearTimeout(this.typing);
       this.typing = setTimeout(() => state.set({ search: event.target.value.trim() }, true), TYPING_MS);
+    });
+    byId("search").addEventListener("keydown", (event) => {
+      if (event.key === "ArrowDown") this.box.focus();
     });
     this.box.addEventListener("scroll", () => this.onScroll(), { passive: true });
     this.box.addEventListener("keydown", (event) => this.onKey(event));
@@ -81,7 +86,10 @@ export class Videos {
       this.measure();
       this.place(top);
     }
-    if (returned && before.view === "video") this.box.focus({ preventScroll: true });
+    if (returned && before.view === "video") {
+      this.sought = before.video;
+      this.box.focus({ preventScroll: true });
+    }
     this.pump();
   }
 
@@ -144,6 +152,7 @@ export class Videos {
     const moved = at - this.scrolled;
     if (moved === 0 || !this.shown) return;
     this.scrolled = at;
+    this.sought = "";
     if (this.ratio === 1) {
       this.top = at;
     } else if (at <= 0 || at >= this.scrollMax - 1) {
@@ -177,12 +186,26 @@ export class Videos {
       if (video) this.state.set({ view: "video", video: video.video_id });
     } else if (to !== undefined) {
       event.preventDefault();
+      this.sought = "";
       this.active = Math.max(0, Math.min(to, this.matching - 1));
-      const above = this.active * this.row;
-      if (!this.isInSight(this.active)) this.place(above < this.top ? above : above + this.row - this.sight);
+      this.reveal(this.active);
       this.draw();
       this.pump();
     }
+  }
+
+  reveal(index) {
+    const above = index * this.row;
+    if (!this.isInSight(index)) this.place(above < this.top ? above : above + this.row - this.sight);
+  }
+
+  // Puts the active row where the video is that was looked at, if it is near enough to be in these rows.
+  seek(number, counts) {
+    const at = counts.findIndex((video) => video.video_id === this.sought);
+    if (at < 0) return;
+    this.sought = "";
+    this.active = number * WINDOW + at;
+    this.reveal(this.active);
   }
 
   // ---- what is drawn
@@ -256,6 +279,8 @@ export class Videos {
     const { search } = this.state.values;
     const empty = this.known && this.matching === 0;
     byId("videos-empty").hidden = !empty;
+    // A list of nothing is not as high as one of many.
+    this.box.toggleAttribute("data-empty", empty);
     setText(byId("videos-empty"), search ? "No video's id starts like that." : "No video has been counted yet.");
     setText(byId("videos-place"), !this.known ? "" : empty ? "0 videos" : `${count(first)}–${count(last)} of ${count(this.matching)}${search ? " found" : ""}`);
   }
@@ -309,8 +334,9 @@ export class Videos {
     }
   }
 
-  take(number, question, { matching, revision, counts }) {
+  take(number, question, { matching, revision, counts, total_plays: total }) {
     if (question !== this.question) return;
+    this.total = total;
     byId("videos-error").hidden = true;
     const first = [...this.windows.values()].every((known) => known.question !== question);
     // The answer to the question before stays on show until this one.
@@ -319,13 +345,13 @@ export class Videos {
     this.windows.set(number, { question, revision, counts, loaded: performance.now() });
     if (this.windows.size > KEPT) this.windows.delete(this.windows.keys().next().value);
     this.known = true;
-    if (first && this.state.values.search) setText(byId("videos-said"), `${count(matching)} videos found`);
+    if (first && this.state.values.search) setText(byId("videos-said"), `${many(matching, "video")} found`);
     if (matching !== this.matching) {
       this.matching = matching;
       this.layOut();
-    } else {
-      this.draw();
     }
+    if (this.sought) this.seek(number, counts);
+    this.draw();
   }
 }
 

@@ -72,7 +72,7 @@ impl Scale {
     }
 
     /// The first bucket that is still kept; `None`: all are.
-    fn oldest(self, keep: Keep, now: i64) -> Option<i64> {
+    pub(super) fn oldest(self, keep: Keep, now: i64) -> Option<i64> {
         let kept = match self {
             Self::Minute => keep.minutes,
             Self::Hour => keep.hours,

@@ -256,6 +256,11 @@ impl Store {
         self.read(|connection| history::kept(connection, scale, now_ms()))
     }
 
+    /// Since when plays by `scale` are all kept, in ms; 0: for ever.
+    pub(super) fn kept_from(&self, scale: Scale) -> i64 {
+        scale.oldest(self.keep, now_ms()).map_or(0, |oldest| oldest * scale.step_ms())
+    }
+
     /// The most played videos of a period.
     pub(super) fn top(&self, scale: Scale, period: Period, limit: usize) -> Result<Top> {
         let flat = |unfolded: &Unfolded| -> Vec<(Uuid, i64, i64)> {

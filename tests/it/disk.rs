@@ -1,0 +1,164 @@
+//! A disk that takes no more: the dashboard says so, goes on reading, and loses nothing that it accepted. What becomes of
+//! a processor is in `crash.rs`.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::dashboard_support::{Answer, ask, update, video};
+use crate::streams::{ChildDashboard, read_until, subscribe};
+
+/// Posts after which the disk must be full: each adds two pages or more to a log of less than 4 MiB.
+const POSTS_MAX: u64 = 2_000;
+
+/// A small file system of its own on a directory; dropping it unmounts it.
+pub(crate) struct SmallDisk {
+    at: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts `size` of memory, such as "400k". `None`, said loudly, where nothing may be mounted.
+    #[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
+    pub(crate) fn mount(at: &Path, size: &str) -> Option<Self> {
+        let options = format!("size={size}");
+        if !run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs"], at) {
+            eprintln!("SKIPPED: no tmpfs may be mounted here; a full disk is not tried");
+            return None;
+        }
+        Some(Self { at: at.to_owned() })
+    }
+
+    pub(crate) fn resize(&self, size: &str) {
+        assert!(run("mount", &["-o", &format!("remount,size={size}")], &self.at));
+    }
+
+    /// A file that takes what is left.
+    fn fill(&self) -> PathBuf {
+        let path = self.at.join("filler");
+        let mut file = File::create(&path).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Also while a process that a failed test has left still writes there.
+        run("umount", &["-l"], &self.at);
+    }
+}
+
+fn run(program: &str, args: &[&str], at: &Path) -> bool {
+    Command::new(program).args(args).arg(at).output().is_ok_and(|done| done.status.success())
+}
+
+/// A line for bash, after which no file grows beyond so many KiB (EFBIG, as with a quota), and nobody dies of it.
+pub(crate) fn limit_files(kib: u32) -> String {
+    format!("trap '' XFSZ; ulimit -f {kib};")
+}
+
+/// The counts of 20 videos as of a version; each changes with it.
+fn counts(version: u64) -> Value {
+    let counts: Vec<_> = (1..=20).map(|n| (video(n), version * 100 + u64::from(n))).collect();
+    update(version, &counts)
+}
+
+fn tell(address: SocketAddr, version: u64) -> Answer {
+    ask(address, "POST", "/api/counts", "", counts(version).to_string().as_bytes())
+}
+
+/// That every video stands as of `version`.
+#[track_caller]
+fn assert_counts(address: SocketAddr, version: u64) {
+    let list = ask(address, "GET", "/api/counts?sort=video_id", "", b"").json();
+    let sum: u64 = (1..=20).map(|n| version * 100 + n).sum();
+    assert_eq!((&list["total_plays"], &list["total_videos"]), (&json!(sum), &json!(20)));
+    let plays: Vec<_> =
+        list["counts"].as_array().unwrap().iter().map(|one| &one["plays"]).collect();
+    let wanted: Vec<_> = (1..=20).map(|n| json!(version * 100 + n)).collect();
+    assert_eq!(plays, wanted.iter().collect::<Vec<_>>());
+}
+
+/// Tells counts until they are refused, and that then all else goes on; the last version that was accepted.
+#[track_caller]
+fn assert_says_that_it_is_full(dashboard: &mut ChildDashboard, first: u64, reason: &str) -> u64 {
+    let address = dashboard.address;
+    let mut events = subscribe(address, "");
+    let wanted = format!("the counts cannot be stored: {reason}");
+    let mut accepted = first - 1;
+    // Health asks by writing one page where a message may need four: the last room goes with its first answers.
+    let is_full = (0..POSTS_MAX).any(|_| {
+        let answer = tell(address, accepted + 1);
+        if answer.status == 200 {
+            accepted += 1;
+            return false;
+        }
+        assert_eq!(answer.status, 503, "{}", answer.error());
+        assert!(answer.head.contains("\r\nRetry-After: 1\r\n"), "{}", answer.head);
+        assert!(answer.error().starts_with(&wanted), "{}", answer.error());
+        ask(address, "GET", "/healthz", "", b"").status == 503
+    });
+    assert!(is_full, "it is never full");
+    let health = ask(address, "GET", "/healthz", "", b"");
+    assert!(health.error().starts_with(&wanted), "{}", health.error());
+    // Who only reads sees the counts of before, and that they are the newest.
+    assert_counts(address, accepted);
+    let sum: u64 = (1..=20).map(|n| accepted * 100 + n).sum();
+    read_until(&mut events, &mut String::new(), &format!("\"total_plays\":{sum},"));
+    let one = format!("/api/counts/{}", video(7));
+    let series = format!("{one}/series?scale=minute");
+    for path in ["/", "/api/top", "/api/stats", "/api/diagnosis", "/metrics", &one, &series] {
+        assert_eq!(ask(address, "GET", path, "", b"").status, 200, "{path}");
+    }
+    // Asked again it refuses again, and is there.
+    assert_eq!(tell(address, accepted + 1).status, 503);
+    assert!(!dashboard.has_ended());
+    accepted
+}
+
+/// A full disk, where a small one may be mounted.
+#[test]
+fn a_full_disk_refuses_counts_and_loses_none() {
+    let data = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(data.path(), "4m") else { return };
+    let mut dashboard = ChildDashboard::start(data.path(), "");
+    assert_eq!(tell(dashboard.address, 1).status, 200);
+    let filler = disk.fill();
+    let accepted = assert_says_that_it_is_full(&mut dashboard, 2, "database or disk is full");
+    // Room is made: nobody has to start anything.
+    std::fs::remove_file(filler).unwrap();
+    let address = dashboard.address;
+    assert_eq!(ask(address, "GET", "/healthz", "", b"").status, 200);
+    assert_counts(address, accepted);
+    assert_eq!(tell(address, accepted + 1).status, 200);
+    assert_counts(address, accepted + 1);
+    // Killed, since an end in good order has more time to put things right.
+    drop(dashboard);
+    let again = ChildDashboard::start(data.path(), "");
+    assert_counts(again.address, accepted + 1);
+    assert_eq!(tell(again.address, accepted + 2).status, 200);
+    assert_counts(again.address, accepted + 2);
+}
+
+/// The same where nobody may mount anything: its files may not grow.
+#[test]
+fn a_failing_disk_refuses_counts_and_loses_none() {
+    let data = tempfile::tempdir().unwrap();
+    // The file is made without the limit, so that it is hit by a commit.
+    let first = ChildDashboard::start(data.path(), "");
+    assert_eq!(tell(first.address, 1).status, 200);
+    drop(first);
+    let mut limited = ChildDashboard::start(data.path(), &limit_files(512));
+    assert_counts(limited.address, 1);
+    let accepted = assert_says_that_it_is_full(&mut limited, 2, "disk I/O error");
+    drop(limited);
+    let again = ChildDashboard::start(data.path(), "");
+    assert_counts(again.address, accepted);
+    assert_eq!(tell(again.address, accepted + 1).status, 200);
+    assert_counts(again.address, accepted + 1);
+    assert_eq!(ask(again.address, "GET", "/healthz", "", b"").status, 200);
+}
