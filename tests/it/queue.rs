@@ -98,7 +98,9 @@ fn the_queue_is_shown_paused_emptied_and_deleted() {
             stats(&running)["depth_alert"] == json!({ "above": 4, "on": true })
         });
         let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
-        assert!(metrics.contains("\nplaycounts_queue_depth_alert 1\n"), "{metrics}");
+        for line in ["playcounts_queue_depth 5", "playcounts_queue_depth_alert 1"] {
+            assert!(metrics.contains(&format!("\n{line}\n")), "{line} is not in {metrics}");
+        }
 
         // What is typed must be the name.
         let (status, answer) = order(&running, &http, "empty", Some("processor"), "plays");
