@@ -1,6 +1,7 @@
 //! What the processor tells the dashboard over HTTP: the JSON of `POST /api/counts` and
 //! `POST /api/consumption`, shared by both ends. Types only (pure).
 
+use nsq_protocol::Pause;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -94,6 +95,74 @@ pub struct Consumption {
     /// Its ledger, where it is on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<LedgerFigures>,
+    /// Its connections to the queue, while it has not stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<Box<ConsumerFigures>>,
+}
+
+/// The most connections, and the most nsqlookupds, that one report tells of.
+pub const CONNECTIONS_MAX: usize = 50;
+
+/// The longest text of a [`ConsumerFigures`], in characters.
+pub const CONNECTION_TEXT_MAX: usize = 200;
+
+/// How a processor's consumer fares.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumerFigures {
+    /// One for each nsqd, those that are not connected first; at most [`CONNECTIONS_MAX`].
+    pub connections: Vec<ConnectionFigures>,
+    /// One for each nsqlookupd, at most as many.
+    #[serde(default)]
+    pub lookupds: Vec<LookupdFigures>,
+    /// Connections that are left out.
+    #[serde(default)]
+    pub left_out: u64,
+    /// For how long no message is asked for, because messages failed, in ms; absent without a backoff.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_ms: Option<u64>,
+    /// Failures in a row that led to it.
+    #[serde(default)]
+    pub backoff_level: u32,
+    /// Messages received and not answered, over all connections.
+    pub in_flight: u64,
+}
+
+/// A processor and one nsqd.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionFigures {
+    /// Where it is connected to, `host:port`.
+    pub nsqd: String,
+    /// Whether it is.
+    pub connected: bool,
+    /// What nsqd was told last.
+    pub rdy: u64,
+    /// Why that is 0; absent while messages are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// Messages received and not answered.
+    pub in_flight: u64,
+    /// Connections made after the first one.
+    pub reconnects: u64,
+    /// Why the last connection, or attempt, ended; kept when a later one works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// A processor and one nsqlookupd.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookupdFigures {
+    /// As configured.
+    pub lookupd: String,
+    /// Whether it answered when it was asked last.
+    pub answering: bool,
+    /// nsqds that it named last.
+    pub nsqds: u64,
+    /// Why the last request that failed did; kept when a later one works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// The longest [`Consumption::program`], in characters.

@@ -17,7 +17,7 @@ use crate::bench::{self, BenchConfig, NsqdAddresses};
 use crate::broker::{Broker, BrokerConfig};
 use crate::cli::{self, Command};
 use crate::config::{self, ConsumerOption, Count, HumanDuration, NSQD_TCP_ADDRESS, ProducerOption};
-use crate::dashboard::{self, Dashboard, DashboardConfig, Keep, QueueProbe, WatchedQueue};
+use crate::dashboard::{self, Dashboard, DashboardConfig, Keep, WatchedQueue};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::{DataDir, PROCESSOR};
 use crate::ledger::{self, DEAD_LETTERS_MAX, LedgerConfig};
@@ -170,6 +170,8 @@ fn run_config(mut options: cli::Run) -> Result<RunConfig> {
     Ok(RunConfig {
         allowed_hosts: options.allowed_host,
         keep: Keep { minutes: options.keep_by_minute.0, hours: options.keep_by_hour.0 },
+        lookupds: options.lookupd_http_address,
+        depth_alert: options.depth_alert.map(|count| count.0),
         broker,
         production,
         channel,
@@ -401,10 +403,9 @@ fn process(options: cli::Process, stop: &StopToken) -> Result<()> {
 
 fn serve_dashboard(options: cli::Dashboard, stop: &StopToken) -> Result<()> {
     let (topic, channel) = config::names(&options.topic, &options.channel)?;
-    let queue: Option<QueueProbe> = (!options.nsqd_http_address.is_empty()).then(|| {
-        let queue = Queue::new(&options.nsqd_http_address, topic, channel);
-        Box::new(move || queue.depth()) as QueueProbe
-    });
+    let mut lookup = LookupConfig::default();
+    lookup.addresses = options.lookupd_http_address;
+    lookup.check()?;
     let shown = [
         ("topic, channel", format!("{topic}, {channel}")),
         ("data directory", options.data_dir.clone()),
@@ -415,10 +416,16 @@ fn serve_dashboard(options: cli::Dashboard, stop: &StopToken) -> Result<()> {
         data_dir: options.data_dir.into(),
         write_token: options.write_token,
         configuration: simulation::shown_as_json(&shown),
-        queue,
+        queue: None,
         clean: false,
         keep: Keep { minutes: options.keep_by_minute.0, hours: options.keep_by_hour.0 },
-        watched: Some(WatchedQueue { nsqds: options.nsqd_http_address, topic, channel }),
+        watched: Some(WatchedQueue {
+            nsqds: options.nsqd_http_address,
+            lookupds: lookup.addresses,
+            topic,
+            channel,
+            depth_alert: options.depth_alert.map(|count| count.0),
+        }),
         allowed_hosts: options.allowed_host,
     })?;
     note(format_args!("the page is live at {}; Ctrl-C ends it", dashboard.url()));

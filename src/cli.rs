@@ -119,6 +119,9 @@ pub struct Run {
     /// token that writes to the dashboard need; a must beyond loopback [default: none]
     #[argh(option)]
     pub write_token: Option<String>,
+    /// mark the queue's depth, in the page, the diagnosis and the metrics, while more messages wait [default: never]
+    #[argh(option)]
+    pub depth_alert: Option<Count>,
     /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
     #[argh(option)]
     pub allowed_host: Vec<String>,
@@ -270,15 +273,22 @@ pub struct Dashboard {
     /// token that writes need; a must beyond loopback [default: none]
     #[argh(option)]
     pub write_token: Option<String>,
-    /// nsqd's HTTP host:port, to show how deep the queue is; repeatable [default: none]
+    /// HTTP host:port of an nsqd whose queue to show; repeatable [default: none]
     #[argh(option)]
     pub nsqd_http_address: Vec<String>,
+    /// show the nsqds that the nsqlookupd at this HTTP host:port knows, as they come and go; repeatable
+    /// [default: none]
+    #[argh(option)]
+    pub lookupd_http_address: Vec<String>,
     /// topic whose depth to show [default: plays]
     #[argh(option, default = "\"plays\".into()")]
     pub topic: String,
     /// channel whose depth to show [default: processor]
     #[argh(option, default = "\"processor\".into()")]
     pub channel: String,
+    /// mark the queue's depth, in the page, the diagnosis and the metrics, while more messages wait [default: never]
+    #[argh(option)]
+    pub depth_alert: Option<Count>,
     /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
     #[argh(option)]
     pub allowed_host: Vec<String>,

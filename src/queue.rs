@@ -27,18 +27,9 @@ impl Queue {
     /// The first nsqd that does not answer.
     pub fn depth(&self) -> Result<QueueDepth> {
         let mut sum = QueueDepth::default();
-        // nsqd's counters are signed; a negative one is a moment between two of its updates.
-        let count = |number: i64| u64::try_from(number).unwrap_or(0);
         for nsqd in &self.nsqds {
             let Some(topic) = self.stats(nsqd)? else { continue };
-            sum.depth += count(topic.depth);
-            if let Some(channel) =
-                topic.channels.iter().find(|channel| channel.channel_name == self.channel.as_str())
-            {
-                sum.depth += count(channel.depth);
-                sum.in_flight += count(channel.in_flight_count);
-                sum.deferred += count(channel.deferred_count);
-            }
+            sum += QueueDepth::of(&topic, &self.channel);
         }
         Ok(sum)
     }

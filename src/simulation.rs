@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::api::{Confirmed, ConfirmedAnswer, ProducerConfirmed};
 use crate::broker::{Broker, BrokerConfig};
 use crate::config::{ConsumerOption, Durability, ProducerOption};
-use crate::dashboard::{Dashboard, DashboardConfig, Keep, QueueDepth, WatchedQueue};
+use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
 use crate::dashboard_client::DashboardClient;
 use crate::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::ledger::{self, LedgerConfig};
@@ -65,6 +65,10 @@ pub struct RunConfig {
     pub threads: NonZeroUsize,
     /// Messages in flight for each nsqd.
     pub max_in_flight: u32,
+    /// nsqlookupds that the dashboard shows, with the nsqds that they know.
+    pub lookupds: Vec<String>,
+    /// With more messages waiting than these the dashboard says so.
+    pub depth_alert: Option<u64>,
     /// How long the dashboard keeps history.
     pub keep: Keep,
     /// More names that the dashboard is served under.
@@ -163,19 +167,20 @@ pub fn run(
 }
 
 fn start_dashboard(config: &RunConfig, broker: &RunningBroker) -> Result<Dashboard> {
-    let queue = broker.queue(config.production.topic, config.channel)?;
     Dashboard::start(DashboardConfig {
         http_address: config.http_address.clone(),
         data_dir: config.data_dir.clone(),
         write_token: config.write_token.clone(),
         configuration: shown_as_json(&config.shown),
-        queue: Some(Box::new(move || -> Result<QueueDepth> { queue.depth() })),
+        queue: None,
         clean: true,
         keep: config.keep,
         watched: Some(WatchedQueue {
             nsqds: broker.http_addresses(),
+            lookupds: config.lookupds.clone(),
             topic: config.production.topic,
             channel: config.channel,
+            depth_alert: config.depth_alert,
         }),
         allowed_hosts: config.allowed_hosts.clone(),
     })

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{ChannelName, TopicName};
 
-/// One whole call, name resolution to the answer's last byte.
+/// One whole call, unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest answer that is read, bytes: statistics of about 20,000 clients.
@@ -143,6 +143,9 @@ pub struct TopicStats {
     pub message_bytes: u64,
     /// Whether messages are kept from the channels.
     pub paused: bool,
+    /// From published to finished, over its channels.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub e2e_processing_latency: Latency,
 }
 
 /// One channel.
@@ -173,6 +176,32 @@ pub struct ChannelStats {
     pub clients: Vec<ClientStats>,
     /// Whether messages are kept from the consumers.
     pub paused: bool,
+    /// From published to finished.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub e2e_processing_latency: Latency,
+}
+
+/// How long messages took, of an nsqd that measures it: `--e2e-processing-latency-percentile`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Latency {
+    /// Messages measured, within nsqd's window.
+    pub count: u64,
+    /// As many as nsqd was told to keep; empty where it measures nothing.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub percentiles: Vec<Percentile>,
+}
+
+/// One percentile.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Percentile {
+    /// 0 to 1.
+    pub quantile: f64,
+    /// In ns.
+    pub value: f64,
 }
 
 /// One connection.
@@ -224,11 +253,11 @@ pub struct PubCount {
     pub count: u64,
 }
 
-/// Go writes an empty list as `null`.
-fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+/// Go writes an empty list, and a value that is not there, as `null`.
+fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
+    T: Deserialize<'de> + Default,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -276,13 +305,19 @@ impl Admin {
     /// The API at `address`: `host:port` or `http://host:port` of nsqd's HTTP port, 4151 by default.
     /// Nothing is sent yet.
     pub fn new(address: &str) -> Self {
+        Self::with_timeout(address, TIMEOUT)
+    }
+
+    /// The same, where one whole call, name resolution to the answer's last byte, takes at most `timeout`, 10 s
+    /// otherwise.
+    pub fn with_timeout(address: &str, timeout: Duration) -> Self {
         let address = address.trim_end_matches('/');
         let base = match address.contains("://") {
             true => address.to_owned(),
             false => format!("http://{address}"),
         };
         let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(timeout))
             .http_status_as_error(false)
             // nsqd is inside; a proxy of the environment is for what is outside.
             .proxy(None)

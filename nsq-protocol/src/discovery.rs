@@ -44,6 +44,8 @@ impl From<Polled> for Event {
 pub struct LookupdStats {
     /// As configured.
     pub address: String,
+    /// Whether it gave a proper answer when it was asked last.
+    pub answering: bool,
     /// nsqds that it named last.
     pub nsqds: usize,
     /// Answers so far.
@@ -286,6 +288,7 @@ impl Dialer {
             let mut told = self.told.lock();
             let stats = &mut told.lookupds[lookupd];
             stats.nsqds = self.directory.named_by(lookupd);
+            stats.answering = true;
             stats.answers += 1;
         }
         self.forget(&gone);
@@ -299,6 +302,7 @@ impl Dialer {
             let mut told = self.told.lock();
             let stats = &mut told.lookupds[lookupd];
             stats.failures += 1;
+            stats.answering = false;
             stats.last_error = Some(error.to_line());
         }
         let gone = self.directory.on_failure(lookupd);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
+use serde::{Deserialize, Serialize};
 
 use crate::backoff::FailureBackoff;
 use crate::config::ConsumerConfig;
@@ -34,7 +35,8 @@ pub enum RdyMode {
 }
 
 /// Why a connection is given no messages at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Pause {
     /// There is no connection; `last_error` says why.

@@ -101,8 +101,8 @@ mod touch;
 mod transport;
 
 pub use admin::{
-    Admin, AdminError, ChannelStats, ClientStats, NodeInfo, NodeStats, PubCount, StatsFilter,
-    TopicStats,
+    Admin, AdminError, ChannelStats, ClientStats, Latency, NodeInfo, NodeStats, Percentile,
+    PubCount, StatsFilter, TopicStats,
 };
 pub use auth::AuthSecret;
 pub use command::{

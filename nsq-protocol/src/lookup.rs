@@ -26,6 +26,9 @@ const EXCERPT: usize = 100;
 /// Reasons kept of entries that were left out of one answer; the others are only counted.
 const MAX_REASONS: usize = 3;
 
+/// Of requests that no consumer makes.
+const USER_AGENT: &str = concat!("nsq-protocol/", env!("CARGO_PKG_VERSION"));
+
 /// The longest host name that DNS knows.
 const MAX_HOST: usize = 253;
 
@@ -84,7 +87,11 @@ impl Default for LookupConfig {
 }
 
 impl LookupConfig {
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Whether every setting is in its range; whoever uses them checks so first.
+    ///
+    /// # Errors
+    /// [`Error::Config`] says which is not.
+    pub fn check(&self) -> Result<(), Error> {
         let refuse = |what: String| Err(Error::Config { what });
         for address in &self.addresses {
             if base_url(address).is_none() {
@@ -334,7 +341,8 @@ impl Lookup {
     }
 
     fn ask(&self, address: &str) -> Result<Answer, Error> {
-        let (status, body) = get(&self.agent, address, "/lookup", Some(self.topic.as_str()))?;
+        let query = [("topic", self.topic.as_str())];
+        let (status, body) = get(&self.agent, address, "/lookup", &query)?;
         let answer = read_answer(status, &body, &self.config.broadcast_map)
             .map_err(|reason| no_answer(address, &reason))?;
         if answer.left_out > 0 {
@@ -359,13 +367,34 @@ fn get(
     agent: &ureq::Agent,
     address: &str,
     path: &str,
-    topic: Option<&str>,
+    query: &[(&str, &str)],
 ) -> Result<(u16, Vec<u8>), Error> {
+    let request =
+        agent.get(url(address, path)?).header("Accept", "application/vnd.nsq; version=1.0");
+    read(address, request.query_pairs(query.iter().copied()).call())
+}
+
+/// The same, for what changes something.
+fn post(
+    agent: &ureq::Agent,
+    address: &str,
+    path: &str,
+    query: &[(&str, &str)],
+) -> Result<(u16, Vec<u8>), Error> {
+    let request = agent.post(url(address, path)?);
+    read(address, request.query_pairs(query.iter().copied()).send_empty())
+}
+
+fn url(address: &str, path: &str) -> Result<String, Error> {
     let no_address = || io::Error::new(io::ErrorKind::InvalidInput, "it is no host:port");
     let base = base_url(address).ok_or_else(|| failed(address, no_address()))?;
-    let request =
-        agent.get(format!("{base}{path}")).header("Accept", "application/vnd.nsq; version=1.0");
-    let sent = request.query_pairs(topic.map(|topic| ("topic", topic))).call();
+    Ok(format!("{base}{path}"))
+}
+
+fn read(
+    address: &str,
+    sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<(u16, Vec<u8>), Error> {
     let mut response = sent.map_err(|error| failed(address, error.into_io()))?;
     let status = response.status().as_u16();
     match response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec() {
@@ -396,11 +425,11 @@ impl LookupConfig {
     /// [`Error::Config`] for a setting out of range; [`Error::Lookup`], the first one's, when none answers.
     pub fn nodes(&self) -> Result<Vec<NsqdNode>, Error> {
         self.check()?;
-        let agent = self.agent(concat!("nsq-protocol/", env!("CARGO_PKG_VERSION")));
+        let agent = self.agent(USER_AGENT);
         let mut nodes = std::collections::BTreeSet::new();
         let (mut answered, mut errors) = (false, Vec::new());
         for address in &self.addresses {
-            let found = get(&agent, address, "/nodes", None).and_then(|(status, body)| {
+            let found = get(&agent, address, "/nodes", &[]).and_then(|(status, body)| {
                 let read = read_answer(status, &body, &self.broadcast_map);
                 read.map_err(|reason| no_answer(address, &reason))
             });
@@ -423,6 +452,29 @@ impl LookupConfig {
         }
         errors.iter().for_each(|error| log::warn!("{}", error.to_line()));
         Ok(nodes.into_iter().collect())
+    }
+
+    /// Has every nsqlookupd keep silent about one nsqd when it is asked for a topic, for its
+    /// `--tombstone-lifetime`, 45 s: whoever looks for the topic finds the others meanwhile. `node` is the nsqd as
+    /// nsqlookupd knows it: its broadcast address and HTTP port. One that none knows is no error. Runs on the
+    /// caller's thread, up to `request_timeout` for each nsqlookupd; all are asked, whether or not one fails.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting out of range; [`Error::Lookup`], the first one's that refuses or is away.
+    pub fn tombstone(&self, topic: &TopicName, node: &str) -> Result<(), Error> {
+        self.check()?;
+        let agent = self.agent(USER_AGENT);
+        let query = [("topic", topic.as_str()), ("node", node)];
+        let mut outcome = Ok(());
+        for address in &self.addresses {
+            let done = match post(&agent, address, "/topic/tombstone", &query) {
+                Ok((200, _)) => Ok(()),
+                Ok((status, _)) => Err(no_answer(address, &format!("status {status}"))),
+                Err(error) => Err(error),
+            };
+            outcome = outcome.and(done);
+        }
+        outcome
     }
 
     fn agent(&self, user_agent: &str) -> ureq::Agent {

@@ -7,10 +7,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::QueueDepth;
-use super::queue::Heartbeat;
+use super::queue::{Depth, Heartbeat};
 use super::store::MinutePoint;
-use crate::api::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, PROGRAM_MAX};
+use crate::api::{
+    CONNECTION_TEXT_MAX, CONSUMPTION_BOUNDS_MS, ConsumerFigures, Consumption, ConsumptionHistogram,
+    PROGRAM_MAX,
+};
 
 /// Points kept: 30 minutes of one a second.
 const POINTS: usize = 1_800;
@@ -156,6 +158,8 @@ impl Minute {
 struct Processor {
     version: Option<u64>,
     consumption: Option<Consumption>,
+    // Taken out of it, so that no event carries it.
+    consumer: Option<Box<ConsumerFigures>>,
     // What its histogram held at the point before.
     times: Times,
     // Of the newest consumption; messages with counts alone say nothing of the rate.
@@ -171,8 +175,7 @@ pub(super) struct Live {
     producers: BTreeMap<Uuid, (u64, Instant)>,
     points: VecDeque<Point>,
     minute: Option<Minute>,
-    queue: Option<QueueDepth>,
-    queue_error: Option<String>,
+    queue: Depth,
 }
 
 impl Live {
@@ -192,6 +195,7 @@ impl Live {
         let known = self.processors.entry(id).or_insert(Processor {
             version: None,
             consumption: None,
+            consumer: None,
             times: Times::default(),
             reported: now,
             heard: now,
@@ -207,6 +211,7 @@ impl Live {
             if let Some(program) = &mut consumption.program {
                 *program = program.chars().take(PROGRAM_MAX).collect();
             }
+            known.consumer = consumption.consumer.take().map(cut_consumer);
             known.consumption = Some(consumption);
             known.reported = now;
         }
@@ -267,6 +272,7 @@ impl Live {
                 "p99_ms": told.and_then(|told| told.since_start).map(|times| times.p99),
                 "program": told.and_then(|told| told.program.as_deref()),
                 "ledger": told.and_then(|told| told.ledger),
+                "consumer": known.consumer,
                 "failure": told.and_then(|told| told.failure.as_deref()),
                 "last_rejection": told.and_then(|told| told.last_rejection.as_deref()),
             })
@@ -281,16 +287,14 @@ impl Live {
             silent_ms: silent_ms(known, now),
             failure: known.consumption.as_ref().and_then(|told| told.failure.clone()),
             per_second: known.consumption.as_ref().map_or(0.0, |told| told.per_second),
+            consumer: known.consumer.as_deref().cloned(),
         };
         self.processors.iter().map(heartbeat).collect()
     }
 
-    /// Takes what the queue's probe found.
-    pub(super) fn set_queue(&mut self, found: Result<QueueDepth, String>) {
-        match found {
-            Ok(queue) => (self.queue, self.queue_error) = (Some(queue), None),
-            Err(reason) => (self.queue, self.queue_error) = (None, Some(reason)),
-        }
+    /// Takes what is known of the queue.
+    pub(super) fn set_queue(&mut self, found: Depth) {
+        self.queue = found;
     }
 
     /// Adds the point of this second; returns that of the minute that has ended, if one has. `plays` are all
@@ -310,7 +314,7 @@ impl Live {
             average_ms: self.average_ms(),
             p50_ms: times.percentile(0.5),
             p99_ms: times.percentile(0.99),
-            queue_depth: self.queue.map(|queue| queue.depth),
+            queue_depth: self.queue.queue.map(|queue| queue.depth),
         };
         let number = time.div_euclid(60_000);
         let ended = self.minute.take_if(|minute| minute.number != number);
@@ -387,8 +391,10 @@ impl Live {
                 "p99_ms": times().map(|times| times.p99).reduce(f64::max),
                 "max_ms": times().map(|times| times.max).reduce(f64::max),
             },
-            "queue": self.queue,
-            "queue_error": self.queue_error,
+            "queue": self.queue.queue,
+            "queue_error": self.queue.error,
+            "queue_paused": self.queue.paused,
+            "depth_alert": self.queue.alert,
             "processors": processors,
         });
         match stats {
@@ -414,10 +420,29 @@ impl Live {
         Value::Object(columns)
     }
 
+    /// Whether more messages wait than the limit; `None` without one, or while nobody knows.
+    pub(super) fn depth_alert(&self) -> Option<bool> {
+        self.queue.alert.and_then(|alert| alert.on)
+    }
+
     /// What each processor said last, for the metrics.
     pub(super) fn consumptions(&self) -> impl Iterator<Item = (&Uuid, &Consumption)> {
         self.processors.iter().filter_map(|(id, known)| Some((id, known.consumption.as_ref()?)))
     }
+}
+
+/// What a stranger could send that a processor would not.
+fn cut_consumer(mut consumer: Box<ConsumerFigures>) -> Box<ConsumerFigures> {
+    let cut = |text: &mut String| *text = text.chars().take(CONNECTION_TEXT_MAX).collect();
+    for connection in &mut consumer.connections {
+        cut(&mut connection.nsqd);
+        connection.last_error.iter_mut().for_each(cut);
+    }
+    for lookupd in &mut consumer.lookupds {
+        cut(&mut lookupd.lookupd);
+        lookupd.last_error.iter_mut().for_each(cut);
+    }
+    consumer
 }
 
 fn silent_ms(known: &Processor, now: Instant) -> u64 {
@@ -435,6 +460,7 @@ fn mean(pairs: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::QueueDepth;
     use super::*;
     use crate::api::ConsumptionTimes;
 
@@ -454,11 +480,12 @@ mod tests {
         let start = Instant::now();
         live.report(Uuid::from_u128(1), Some(1), told(30.0, 10.0, 100, 4.0), start);
         live.report(Uuid::from_u128(2), None, told(10.0, 50.0, 300, 8.0), start);
-        live.set_queue(Ok(QueueDepth { depth: 7, in_flight: 1, deferred: 0 }));
+        let queue = Some(QueueDepth { depth: 7, in_flight: 1, deferred: 0 });
+        live.set_queue(Depth { queue, ..Depth::default() });
         live.sample(1_000, start, 0);
         // Counts alone do not make a rate fresh.
         live.report(Uuid::from_u128(2), Some(9), None, start + FRESH);
-        live.set_queue(Err("nsqd is gone".to_owned()));
+        live.set_queue(Depth { error: Some("nsqd is gone".to_owned()), ..Depth::default() });
         live.sample(2_000, start + FRESH, 0);
         assert_eq!(
             live.series(&SERIES, 0),

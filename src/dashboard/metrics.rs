@@ -128,6 +128,12 @@ pub(super) fn render(format: Format, totals: Totals, live: &Live, counters: &Cou
         ("dashboard_refused", "counter", "Writes refused.", Some(counters.refused as f64)),
         ("dashboard_event_streams", "gauge", "Pages that listen.", Some(counters.streams as f64)),
         ("queue_depth", "gauge", "Messages in the queue.", depth.map(|depth| depth as f64)),
+        (
+            "queue_depth_alert",
+            "gauge",
+            "1 while more messages are in the queue than --depth-alert says.",
+            live.depth_alert().map(|on| f64::from(u8::from(on))),
+        ),
     ] {
         text.single(name, kind, help, value);
     }

@@ -2,7 +2,7 @@
 //!
 //! `store` holds the counts and their history, `live` what processors report and the charts' points, `routes` and
 //! `periods` say what each call answers, `guard` who may call, `assets` the page. Threads: the HTTP server's (`dash-…`), `dash-store`
-//! which writes, `dash-events` which feeds the pages, `dash-queue` which asks the nsqds, and `dash-sampler` here.
+//! which writes, `dash-events` which feeds the pages, `dash-queue-N` which ask the nsqds, and `dash-sampler` here.
 
 mod assets;
 mod confirmed;
@@ -15,6 +15,7 @@ mod routes;
 mod store;
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{after, select};
 use nsq_protocol::thread::{OwnedThread, StopSource, StopToken, stop_pair};
+use nsq_protocol::{ChannelName, TopicStats};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -30,6 +32,7 @@ use crate::http::{EventStream, Handler, Server, ServerConfig};
 use routes::App;
 use store::Store;
 
+use queue::Depth;
 pub use queue::WatchedQueue;
 pub use store::{Keep, Totals};
 
@@ -46,7 +49,7 @@ const BODY_MAX: usize = 1024 * 1024;
 /// Event streams open at one time: a thousand pages and some that are just closing.
 const STREAMS_MAX: usize = 1_100;
 
-/// How often a point is recorded and the queue's depth asked for.
+/// How often a point is recorded, with the queue's depth.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// The least time between two events: four a second look live, more would only cost.
@@ -58,7 +61,7 @@ const PROBE_ERROR_MAX: usize = 200;
 /// Asks for the queue's depth. Called once a second on the sampler's thread, so it should answer within one.
 pub type QueueProbe = Box<dyn Fn() -> Result<QueueDepth> + Send>;
 
-/// Where the messages of the channel are.
+/// Where the messages of the channel are, or, before there is one, those of the topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct QueueDepth {
     /// Queued now, in-flight and deferred not included.
@@ -67,6 +70,32 @@ pub struct QueueDepth {
     pub in_flight: u64,
     /// Waiting for a delay to pass.
     pub deferred: u64,
+}
+
+impl QueueDepth {
+    /// Of one nsqd's topic.
+    pub fn of(topic: &TopicStats, channel: &ChannelName) -> Self {
+        // nsqd's counters are signed; a negative one is a moment between two of its updates.
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        let mut depth = Self { depth: count(topic.depth), ..Self::default() };
+        let mut channels = topic.channels.iter();
+        if let Some(channel) = channels.find(|known| known.channel_name == channel.as_str()) {
+            depth += Self {
+                depth: count(channel.depth),
+                in_flight: count(channel.in_flight_count),
+                deferred: count(channel.deferred_count),
+            };
+        }
+        depth
+    }
+}
+
+impl AddAssign for QueueDepth {
+    fn add_assign(&mut self, more: Self) {
+        self.depth = self.depth.saturating_add(more.depth);
+        self.in_flight = self.in_flight.saturating_add(more.in_flight);
+        self.deferred = self.deferred.saturating_add(more.deferred);
+    }
 }
 
 /// How a dashboard is set up.
@@ -79,7 +108,7 @@ pub struct DashboardConfig {
     pub write_token: Option<String>,
     /// Shown on the page as the run's configuration: an array of `{"name":…,"value":…}`.
     pub configuration: serde_json::Value,
-    /// Where the queue's depth comes from, where somebody knows.
+    /// Where the queue's depth comes from, if not from those that are `watched`.
     pub queue: Option<QueueProbe>,
     /// Start from an empty database.
     pub clean: bool,
@@ -94,7 +123,7 @@ pub struct DashboardConfig {
 /// A running dashboard; dropping it stops it.
 pub struct Dashboard {
     // Stopped in this order: see `stop`.
-    watch: Option<(StopSource, OwnedThread<()>)>,
+    watch: Option<(StopSource, Vec<OwnedThread<()>>)>,
     sampler: Option<(StopSource, OwnedThread<()>)>,
     server: Option<Server>,
     app: Arc<App>,
@@ -144,10 +173,7 @@ impl Dashboard {
             })?
         };
         let (stop_watch, watch_stopped) = stop_pair();
-        let watch = {
-            let app = Arc::clone(&app);
-            OwnedThread::spawn("dash-queue", move || app.watch.run(&watch_stopped))?
-        };
+        let watch = app.watch.start(&watch_stopped)?;
         Ok(Self {
             watch: Some((stop_watch, watch)),
             sampler: Some((stop, sampler)),
@@ -199,9 +225,13 @@ impl Dashboard {
 
     fn stop(&mut self) {
         // 1. No more events.
-        for (stop, thread) in [self.watch.take(), self.sampler.take()].into_iter().flatten() {
+        if let Some((stop, sampler)) = self.sampler.take() {
             drop(stop);
-            thread.join();
+            sampler.join();
+        }
+        if let Some((stop, askers)) = self.watch.take() {
+            drop(stop);
+            askers.into_iter().for_each(OwnedThread::join);
         }
         self.app.events.shutdown();
         // 2. No more requests; those in progress still have the store.
@@ -308,9 +338,11 @@ fn sample(
     loop {
         let now = Instant::now();
         if now >= next_point {
-            if let Some(probe) = queue {
-                let found = probe()
-                    .map_err(|error| format!("{error:#}").chars().take(PROBE_ERROR_MAX).collect());
+            let found = match queue {
+                Some(probe) => Some(probed(probe())),
+                None => app.watch.depth(),
+            };
+            if let Some(found) = found {
                 app.live.lock().set_queue(found);
             }
             let plays = app.store.totals().plays;
@@ -333,6 +365,14 @@ fn sample(
     }
     let last = app.live.lock().last_minute(app.store.totals().plays);
     keep_minute(app, last);
+}
+
+fn probed(found: Result<QueueDepth>) -> Depth {
+    let (queue, error) = match found {
+        Ok(queue) => (Some(queue), None),
+        Err(error) => (None, Some(format!("{error:#}").chars().take(PROBE_ERROR_MAX).collect())),
+    };
+    Depth { queue, error, ..Depth::default() }
 }
 
 /// Keeps a minute of the charts. One that cannot be kept is missing from them; health tells why.

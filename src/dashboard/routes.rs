@@ -16,11 +16,12 @@ use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
 use super::metrics::{self, Counters, Format};
 use super::periods::Tops;
-use super::queue::{Heartbeat, Order, Watch, WatchedQueue};
+use super::queue::{Heartbeat, Order, Peek, Refusal, Watch, WatchedQueue};
 use super::store::{AuditLine, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, now_ms};
 use crate::api::{
-    ConfirmedAnswer, ConfirmedUpdate, Consumption, ConsumptionHistogram, ConsumptionReport,
-    CountsUpdate, MAX_COUNTS, MAX_PLAYS, ProducerConfirmed,
+    CONNECTIONS_MAX, ConfirmedAnswer, ConfirmedUpdate, ConsumerFigures, Consumption,
+    ConsumptionHistogram, ConsumptionReport, CountsUpdate, MAX_COUNTS, MAX_PLAYS,
+    ProducerConfirmed,
 };
 use crate::http::{Download, EventStream, Handler, Request, Response};
 
@@ -36,7 +37,7 @@ pub(super) struct App {
     pub(super) events: EventStream,
     pub(super) live: Mutex<Live>,
     pub(super) tops: Tops,
-    pub(super) watch: Watch,
+    pub(super) watch: Arc<Watch>,
     pub(super) downloads: Arc<AtomicUsize>,
     guard: Guard,
     configuration: Value,
@@ -76,7 +77,7 @@ impl App {
             events,
             live: Mutex::default(),
             tops: Tops::default(),
-            watch: Watch::new(watched),
+            watch: Arc::new(Watch::new(watched)),
             downloads: Arc::default(),
             guard,
             configuration,
@@ -126,6 +127,8 @@ impl App {
                 ("/api/queue", "GET") => ("", Self::queue),
                 ("/api/queue", "POST") => ("", Self::touch_queue),
                 ("/api/queue", _) => ("GET, HEAD, POST", Self::nothing),
+                ("/api/queue/peek", "POST") => ("", Self::peek),
+                ("/api/queue/peek", _) => ("POST", Self::nothing),
                 ("/api/processors", "GET") => ("", Self::processors),
                 ("/api/diagnosis", "GET") => ("", Self::diagnosis),
                 ("/api/audit", "GET") => ("", Self::audit),
@@ -249,37 +252,40 @@ impl App {
         Ok(uncached(Response::json(200, &self.watch.show())))
     }
 
-    /// Pauses, unpauses, empties or deletes a topic or channel. With a line before, so that nothing is done that
-    /// could not be written down, and one behind it.
+    /// Does something to a topic or channel. With a line before, so that nothing is done that could not be written down,
+    /// and one behind it.
     fn touch_queue(&self, request: &Request) -> Answer {
         self.guard.check_token_is_set()?;
         let order: Order = parse(&request.body)?;
-        let action = json!(order.action).as_str().unwrap_or_default().to_owned();
-        let mut line = AuditLine {
-            at: now_ms(),
-            peer: request.peer.map_or_else(String::new, |peer| peer.to_string()),
-            action,
-            target: order.target().chars().take(REASON_MAX).collect(),
-            outcome: "asked".to_owned(),
-        };
+        let action = json!(order.action);
+        let mut line =
+            audit_line(request, action.as_str().unwrap_or_default(), &order.target(), "asked");
         self.store.add_audit(line.clone()).map_err(|reason| unavailable(&reason))?;
         let done = self.watch.obey(&order);
         line.at = now_ms();
         line.outcome =
             done.as_ref().map_or_else(|(_, reason)| reason.clone(), |()| "done".to_owned());
-        log::info!(
-            "{} asked to {} {}: {}",
-            line.peer,
-            line.action,
-            line.target,
-            quote(&line.outcome)
-        );
-        self.store.add_audit(line).map_err(|reason| unavailable(&reason))?;
-        match done {
-            Ok(()) => Ok(Response::json(200, &json!({ "done": true }))),
-            Err((400, reason)) => Err(bad(reason)),
-            Err((status, reason)) => Err(Box::new(Response::error(status, &reason))),
-        }
+        self.log_audit(line)?;
+        done.map_err(refused)?;
+        Ok(Response::json(200, &json!({ "done": true })))
+    }
+
+    /// Shows messages that pass by. One line behind it: it changes nothing, and what could not be written down is not
+    /// shown.
+    fn peek(&self, request: &Request) -> Answer {
+        let order: Peek = parse(&request.body)?;
+        let found = self.watch.peek(&order);
+        let outcome =
+            found.as_ref().map_or_else(|(_, reason)| reason.clone(), |_| "done".to_owned());
+        self.log_audit(audit_line(request, "peek", &order.target(), &outcome))?;
+        Ok(uncached(Response::json(200, &found.map_err(refused)?)))
+    }
+
+    /// Keeps a line, and logs it.
+    fn log_audit(&self, line: AuditLine) -> Result<(), Box<Response>> {
+        let AuditLine { peer, action, target, outcome, .. } = &line;
+        log::info!("{peer} asked to {action} {}: {}", quote(target), quote(outcome));
+        self.store.add_audit(line).map_err(|reason| unavailable(&reason))
     }
 
     fn audit(&self, _request: &Request) -> Answer {
@@ -305,15 +311,7 @@ impl App {
         self.store.clear().map_err(|reason| unavailable(&reason))?;
         self.live.lock().clear();
         let _ = self.changed.try_send(());
-        let line = AuditLine {
-            at: now_ms(),
-            peer: request.peer.map_or_else(String::new, |peer| peer.to_string()),
-            action: "reset".to_owned(),
-            target: "counts".to_owned(),
-            outcome: "done".to_owned(),
-        };
-        self.store.add_audit(line).map_err(|reason| unavailable(&reason))?;
-        log::info!("the counts were reset");
+        self.log_audit(audit_line(request, "reset", "counts", "done"))?;
         Ok(Response::json(200, &json!({ "cleared": true })))
     }
 
@@ -417,6 +415,24 @@ impl App {
             return Err(unavailable(&format!("a processor has stopped counting: {reason}")));
         }
         Ok(uncached(Response::json(200, &json!({ "status": "ok" }))))
+    }
+}
+
+fn audit_line(request: &Request, action: &str, target: &str, outcome: &str) -> AuditLine {
+    AuditLine {
+        at: now_ms(),
+        peer: request.peer.map_or_else(String::new, |peer| peer.to_string()),
+        action: action.to_owned(),
+        target: target.chars().take(REASON_MAX).collect(),
+        outcome: outcome.to_owned(),
+    }
+}
+
+fn refused((status, reason): Refusal) -> Box<Response> {
+    match status {
+        400 => bad(reason),
+        503 => unavailable(&reason),
+        status => Box::new(Response::error(status, &reason)),
     }
 }
 
@@ -545,6 +561,9 @@ fn check_consumption(told: &Consumption) -> Result<(), Box<Response>> {
     if let Some(most) = counters.into_iter().find(|count| **count > MAX_PLAYS) {
         return Err(bad(format!("{most} messages are over the limit of {MAX_PLAYS}")));
     }
+    if let Some(consumer) = told.consumer.as_deref() {
+        check_consumer(consumer)?;
+    }
     if let Some(ConsumptionHistogram { buckets, count, sum_ms }) = told.histogram.as_deref() {
         // A consumption time below zero is possible, and so is such a sum.
         if !buckets.is_sorted()
@@ -555,6 +574,23 @@ fn check_consumption(told: &Consumption) -> Result<(), Box<Response>> {
         }
     }
     Ok(())
+}
+
+fn check_consumer(told: &ConsumerFigures) -> Result<(), Box<Response>> {
+    let (connections, lookupds) = (&told.connections, &told.lookupds);
+    if connections.len().max(lookupds.len()) > CONNECTIONS_MAX {
+        return Err(bad(format!(
+            "a report tells of at most {CONNECTIONS_MAX} connections and as many nsqlookupds"
+        )));
+    }
+    let numbers = [Some(told.left_out), told.backoff_ms, Some(told.in_flight)];
+    let of_nsqds = connections.iter().flat_map(|of| [of.rdy, of.in_flight, of.reconnects]);
+    let of_lookupds = lookupds.iter().map(|of| of.nsqds);
+    let mut numbers = numbers.into_iter().flatten().chain(of_nsqds).chain(of_lookupds);
+    match numbers.find(|number| *number > MAX_PLAYS) {
+        Some(most) => Err(bad(format!("{most} of a consumer is over the limit of {MAX_PLAYS}"))),
+        None => Ok(()),
+    }
 }
 
 fn parse_list(request: &Request) -> Result<ListQuery, Box<Response>> {

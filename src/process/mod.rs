@@ -6,6 +6,7 @@
 //! durable; the map holds committed counts only, and only they are published.
 
 mod commit;
+mod connections;
 mod publish;
 mod stats;
 mod worker;
@@ -79,7 +80,7 @@ pub struct ProcessorReport {
 /// A processor at work. Dropped without [`Processor::stop`], it ends the same way and reports nothing.
 pub struct Processor {
     // The order of the fields is the order in which a drop ends them; each must end before the next is joined.
-    consumer: Consumer,
+    consumer: Arc<Consumer>,
     workers: Vec<OwnedThread<()>>,
     stop_tidier: StopSource,
     tidier: OwnedThread<()>,
@@ -109,6 +110,14 @@ impl Processor {
         let (stop_publisher, stop) = stop_pair();
         let (processor, version) = (ledger.processor(), ledger.first_version());
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
+        let committer = Arc::new(Committer::new(
+            ledger.clone(),
+            counts.clone(),
+            stats.clone(),
+            wake,
+            failed_tx,
+        ));
+        let consumer = Arc::new(Consumer::start(config.consumer)?);
         let publisher = Publisher::new(publish::PublisherConfig {
             processor,
             first_version: version,
@@ -117,17 +126,10 @@ impl Processor {
             ledger: ledger.clone(),
             counts: counts.clone(),
             stats: stats.clone(),
+            consumer: Arc::downgrade(&consumer),
             woken,
             stop,
         });
-        let committer = Arc::new(Committer::new(
-            ledger.clone(),
-            counts.clone(),
-            stats.clone(),
-            wake,
-            failed_tx,
-        ));
-        let consumer = Consumer::start(config.consumer)?;
         let publisher = OwnedThread::spawn("publisher", move || publisher.run())
             .context("cannot start the publisher thread")?;
         let (stop_tidier, stop) = stop_pair();

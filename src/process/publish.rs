@@ -1,15 +1,17 @@
 //! The publisher: the timer thread that tells the dashboard which counts changed, by the rules of `batch`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, at, bounded, select};
+use nsq_protocol::Consumer;
 use nsq_protocol::thread::StopToken;
 use uuid::Uuid;
 
 use super::commit::SharedLedger;
+use super::connections;
 use super::stats::Stats;
 use crate::api::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, CountsUpdate};
 use crate::batch::PublishRules;
@@ -73,6 +75,8 @@ pub(super) struct PublisherConfig {
     pub(super) ledger: SharedLedger,
     pub(super) counts: Arc<ShardedCounts>,
     pub(super) stats: Arc<Stats>,
+    /// Whose connections a report tells of; its owner ends it, and with it what can be told.
+    pub(super) consumer: Weak<Consumer>,
     /// Says when there is something to tell.
     pub(super) woken: Woken,
     /// Stops when all is counted: what changed is published then.
@@ -254,7 +258,9 @@ impl Publisher {
     fn report_consumption(&mut self) {
         let seconds = self.reported_at.elapsed().as_secs_f64();
         let size = self.config.ledger.lock().size();
-        let consumption = self.config.stats.report(self.reported_count, seconds, size);
+        let mut consumption = self.config.stats.report(self.reported_count, seconds, size);
+        let consumer = self.config.consumer.upgrade().map(|consumer| consumer.stats());
+        consumption.consumer = consumer.map(|stats| Box::new(connections::figures(&stats)));
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
         let report = ConsumptionReport { processor: self.config.processor, consumption };

@@ -190,6 +190,7 @@ impl Stats {
             conflicting,
             program: Some(env!("CARGO_PKG_VERSION").to_owned()),
             ledger: ledger_size.map(|_| ledger),
+            consumer: None,
         }
     }
 }

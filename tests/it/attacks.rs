@@ -380,18 +380,38 @@ fn quick() -> Vec<Attack> {
         "200",
     ));
 
-    let queue = |lines: &str| {
-        let body = json!({"action": "empty", "nsqd": "169.254.169.254:80", "topic": "plays", "channel": null, "confirm": "plays"}).to_string();
+    let to = |path: &str, lines: &str, body: Value| {
+        let body = body.to_string();
         let length = body.len();
         format!(
-            "POST /api/queue HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
         )
     };
+    let queue = |lines: &str| {
+        let body = json!({"action": "empty", "nsqd": "169.254.169.254:80", "topic": "plays", "channel": null, "confirm": "plays"});
+        to("/api/queue", lines, body)
+    };
+    let peek = |lines: &str| {
+        to("/api/queue/peek", lines, json!({"nsqd": "169.254.169.254:80", "topic": "plays"}))
+    };
+    list.push(attack(
+        FORGERY,
+        "`POST /api/queue/peek`",
+        peek("Origin: http://evil.example\r\n"),
+        "403",
+    ));
+    list.push(attack(
+        FORGERY,
+        "`POST /api/queue/peek` for a server that is none of the nsqds",
+        peek(""),
+        "400",
+    ));
     list.push(attack(TOKENS, "there is none: `POST /api/queue`", queue(""), "403"));
     let with = format!("Authorization: Bearer {SECRET}\r\n");
     list.extend(
         [
             ("`POST /api/queue` without it", queue(""), "401"),
+            ("`POST /api/queue/peek` without it", peek(""), "401"),
             (
                 "`POST /api/queue` with it, for a server that is none of its nsqds",
                 queue(&with),

@@ -56,7 +56,7 @@ fn an_unknown_topic_is_normal_and_found_within_a_poll() {
     assert_eq!(stats.connections[0].address, script.addr());
     assert_eq!(stats.connections[0].lookupd, Some(lookupd.addr()));
     assert_eq!(stats.lookupds[0].nsqds, 1);
-    assert!(stats.lookupds[0].answers >= 4);
+    assert!(stats.lookupds[0].answers >= 4 && stats.lookupds[0].answering);
     let stopping = beside(move || consumer.shutdown());
     peer.close_in_order();
     stopping.join();
@@ -394,6 +394,7 @@ fn a_real_nsqlookupd_leads_to_a_real_nsqd_and_may_go() {
     batches.recv_timeout(DEADLINE).unwrap().finish();
     lookupd.kill();
     wait_until("polls fail", || consumer.stats().lookupds[0].failures > 3);
+    assert!(!consumer.stats().lookupds[0].answering);
     producer.publish(&topic(), b"two").unwrap();
     batches.recv_timeout(DEADLINE).unwrap().finish();
     assert_eq!(consumer.shutdown().connections[0].finished, 2);

@@ -255,7 +255,11 @@ export class Overview {
     setText(byId("consumption-more"), typeof times.p99_ms === "number" ? `mean; p99 ${duration(times.p99_ms)}` : "mean since start");
     const queue = stats.queue;
     setText(byId("depth"), count(queue?.depth));
-    setText(byId("depth-more"), stats.queue_error ?? (queue ? `${count(queue.in_flight)} in flight, ${count(queue.deferred)} deferred` : "not known"));
+    const { above, on } = stats.depth_alert ?? {};
+    const marks = [on && `⚠ more than ${count(above)}`, stats.queue_paused?.length > 0 && "paused"];
+    const depth = stats.queue_error ?? (queue ? `${count(queue.in_flight)} in flight, ${count(queue.deferred)} deferred` : "not known");
+    setText(byId("depth-more"), [...marks, depth].filter(Boolean).join("; "));
+    setAttribute(byId("depth-tile"), "data-alert", Boolean(on));
     showProcessors(stats.processors);
   }
 }

@@ -1,0 +1,137 @@
+//! What may be done to a topic or a channel, by whom knows the write token and types its name once more.
+
+use std::time::Instant;
+
+use nsq_protocol::{Admin, ChannelName, LookupConfig, TopicName};
+use serde::{Deserialize, Serialize};
+
+use super::{ERROR_MAX, Watch, lookupd_config};
+
+/// What may be done to a topic or a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(in super::super) enum Action {
+    Pause,
+    Unpause,
+    Empty,
+    Delete,
+    Create,
+    /// Of a topic: who asks the nsqlookupds for it is not told of this nsqd, for a while.
+    Tombstone,
+}
+
+/// The body of `POST /api/queue`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct Order {
+    pub(in super::super) action: Action,
+    nsqd: String,
+    topic: String,
+    #[serde(default)]
+    channel: Option<String>,
+    /// `topic`, or `topic/channel`, typed once more.
+    confirm: String,
+}
+
+impl Order {
+    /// What it is done to, for the audit: `host:port topic/channel`.
+    pub(in super::super) fn target(&self) -> String {
+        format!("{} {}", self.nsqd, self.name())
+    }
+
+    fn name(&self) -> String {
+        match &self.channel {
+            Some(channel) => format!("{}/{channel}", self.topic),
+            None => self.topic.clone(),
+        }
+    }
+}
+
+/// Status and reason of an order that is not followed.
+pub(in super::super) type Refusal = (u16, String);
+
+impl Watch {
+    /// Does what was ordered.
+    ///
+    /// # Errors
+    /// (status, reason): the order is not whole, or nsqd refused.
+    pub(in super::super) fn obey(&self, order: &Order) -> Result<(), Refusal> {
+        let bad = |reason: String| (400, reason);
+        let name = order.name();
+        if order.confirm != name {
+            return Err(bad(format!("confirm must be {name:?}, the name of what is touched")));
+        }
+        let admin = self.admin(&order.nsqd)?;
+        let topic = TopicName::new(&order.topic).map_err(|error| bad(error.to_string()))?;
+        let done = match &order.channel {
+            _ if order.action == Action::Tombstone => return self.tombstone(order, topic),
+            None => match order.action {
+                Action::Create | Action::Tombstone => admin.create_topic(&topic),
+                Action::Pause => admin.pause_topic(&topic),
+                Action::Unpause => admin.unpause_topic(&topic),
+                Action::Empty => admin.empty_topic(&topic),
+                Action::Delete => admin.delete_topic(&topic),
+            },
+            Some(channel) => {
+                let channel = ChannelName::new(channel).map_err(|error| bad(error.to_string()))?;
+                match order.action {
+                    Action::Create | Action::Tombstone => admin.create_channel(&topic, &channel),
+                    Action::Pause => admin.pause_channel(&topic, &channel),
+                    Action::Unpause => admin.unpause_channel(&topic, &channel),
+                    Action::Empty => admin.empty_channel(&topic, &channel),
+                    Action::Delete => admin.delete_channel(&topic, &channel),
+                }
+            }
+        };
+        done.map_err(|error| match error {
+            error if error.is_not_found() && order.action == Action::Create => {
+                (404, format!("there is no topic {topic} at {}", order.nsqd))
+            }
+            error if error.is_not_found() => (404, format!("there is no {name} at {}", order.nsqd)),
+            error => (502, error.to_string().chars().take(ERROR_MAX).collect()),
+        })
+    }
+
+    fn tombstone(&self, order: &Order, topic: TopicName) -> Result<(), Refusal> {
+        if order.channel.is_some() {
+            return Err((400, "a topic is tombstoned, not a channel".to_owned()));
+        }
+        let (node, lookup) = self.node(&order.nsqd)?;
+        if lookup.addresses.is_empty() {
+            return Err((404, format!("no nsqlookupd names {node}")));
+        }
+        lookup.tombstone(&topic, &node).map_err(|error| {
+            let text = format!("{:#}", anyhow::Error::from(error));
+            (502, text.chars().take(ERROR_MAX).collect())
+        })
+    }
+
+    /// The name that an nsqd has with nsqlookupds, and those that know it.
+    fn node(&self, address: &str) -> Result<(String, LookupConfig), Refusal> {
+        let state = self.state.lock();
+        let nsqd = state.nsqds.iter().find(|nsqd| nsqd.peer.address == address);
+        let told = nsqd.and_then(|nsqd| nsqd.info.as_ref());
+        // One that they have found has their name already.
+        let names = told
+            .map(|(info, _)| format!("{}:{}", info.broadcast_address, info.http_port))
+            .into_iter()
+            .chain([address.to_owned()]);
+        let now = Instant::now();
+        let mut lookup = lookupd_config();
+        for name in names {
+            let knowing = state.lookupds.iter().filter(|lookupd| lookupd.names(&name, now));
+            lookup.addresses = knowing.map(|lookupd| lookupd.peer.address.clone()).collect();
+            if !lookup.addresses.is_empty() {
+                return Ok((name, lookup));
+            }
+        }
+        Ok((address.to_owned(), lookup))
+    }
+
+    pub(super) fn admin(&self, address: &str) -> Result<Admin, Refusal> {
+        let state = self.state.lock();
+        let nsqd = state.nsqds.iter().find(|nsqd| nsqd.peer.address == address);
+        nsqd.map(|nsqd| nsqd.admin.clone())
+            .ok_or_else(|| (400, "nsqd must be one that GET /api/queue shows".to_owned()))
+    }
+}

@@ -1,0 +1,180 @@
+//! Shows the next messages of a topic, taking none from anybody: through a channel of its own, which nsqd makes for it
+//! and throws away with the connection. Runs on the thread of the call, with the consumer's own threads beside it.
+
+use std::time::{Duration, Instant};
+
+use nsq_protocol::{
+    ChannelName, Consumer, ConsumerConfig, MessageRef, NodeInfo, RdyMode, StatsFilter, TopicName,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::orders::Refusal;
+use super::{ERROR_MAX, Watch};
+
+/// The most messages of one peek: what a reader looks through.
+const MESSAGES_MAX: u32 = 20;
+
+/// Messages, where the call does not say.
+const MESSAGES_DEFAULT: u32 = 10;
+
+/// The most of one body that is shown, in bytes.
+const BODY_MAX: usize = 4096;
+
+/// How long messages are waited for: a reader waits with it.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// How long a connection, and each step of its handshake, may take.
+const CONNECT_WAIT: Duration = Duration::from_secs(1);
+
+/// How long nsqd may take to let go.
+const STOP_WAIT: Duration = Duration::from_millis(500);
+
+/// Peeks at one time: each holds one of the server's workers.
+pub(super) const AT_ONCE: usize = 2;
+
+/// The body of `POST /api/queue/peek`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct Peek {
+    nsqd: String,
+    topic: String,
+    #[serde(default = "messages_default")]
+    limit: u32,
+}
+
+fn messages_default() -> u32 {
+    MESSAGES_DEFAULT
+}
+
+impl Peek {
+    /// What is looked at, for the audit.
+    pub(in super::super) fn target(&self) -> String {
+        format!("{} {}", self.nsqd, self.topic)
+    }
+}
+
+impl Watch {
+    /// Waits for messages that are published from now on.
+    ///
+    /// # Errors
+    /// Status and reason: the order is not whole, the topic is not there or has no channel, nsqd refused.
+    pub(in super::super) fn peek(&self, order: &Peek) -> Result<Value, Refusal> {
+        if !(1..=MESSAGES_MAX).contains(&order.limit) {
+            let reason =
+                format!("limit must be a number from 1 to {MESSAGES_MAX}, not {}", order.limit);
+            return Err((400, reason));
+        }
+        let topic = TopicName::new(&order.topic).map_err(|error| (400, error.to_string()))?;
+        let admin = self.admin(&order.nsqd)?;
+        let _permit = self.peeks.try_acquire().ok_or_else(|| {
+            (503, format!("{AT_ONCE} peeks are under way; try again in some seconds"))
+        })?;
+        let mut filter = StatsFilter::default();
+        (filter.topic, filter.clients) = (Some(topic), false);
+        let stats = admin.stats(&filter).map_err(|error| failed(error.into()))?;
+        let Some(told) = stats.topic(&topic) else {
+            return Err((404, format!("there is no {topic} at {}", order.nsqd)));
+        };
+        // nsqd gives what waits in a topic to its first channel, whichever that is.
+        if told.channels.is_empty() {
+            let reason = format!(
+                "topic {topic} at {} has no channel: the first one gets the messages that wait, and a peek must not",
+                order.nsqd
+            );
+            return Err((409, reason));
+        }
+        let info = admin.info().map_err(|error| failed(error.into()))?;
+        let consumer = connect(&order.nsqd, &info, topic, order.limit)?;
+        let (batches, started) = (consumer.batches(), Instant::now());
+        let mut messages = Vec::new();
+        let wanted = order.limit as usize;
+        while messages.len() < wanted {
+            let left = WAIT.saturating_sub(started.elapsed());
+            let Ok(batch) = batches.recv_timeout(left) else { break };
+            messages.extend(batch.iter().take(wanted - messages.len()).map(show));
+            batch.finish();
+        }
+        consumer.stop_within(STOP_WAIT);
+        Ok(json!({
+            "messages": messages,
+            "waited_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }))
+    }
+}
+
+fn failed(error: anyhow::Error) -> Refusal {
+    (502, format!("{error:#}").chars().take(ERROR_MAX).collect())
+}
+
+fn connect(http: &str, info: &NodeInfo, topic: TopicName, limit: u32) -> Result<Consumer, Refusal> {
+    let name = format!("playcounts-peek-{:08x}#ephemeral", rand::random::<u32>());
+    let channel = ChannelName::new(&name).map_err(|error| failed(error.into()))?;
+    let mut error = (502, format!("{http} tells no TCP address"));
+    for address in tcp_addresses(http, info) {
+        let mut config = ConsumerConfig::new(topic, channel).nsqd(address).max_in_flight(limit);
+        config.rdy = RdyMode::Fixed;
+        config.connection.connect_timeout = CONNECT_WAIT;
+        config.connection.handshake_timeout = CONNECT_WAIT;
+        config.connection.user_agent =
+            concat!("playcounts-peek/", env!("CARGO_PKG_VERSION")).to_owned();
+        match Consumer::start(config) {
+            Ok(consumer) => return Ok(consumer),
+            Err(failure) => error = failed(failure.into()),
+        }
+    }
+    Err(error)
+}
+
+/// Where an nsqd's TCP port may be, by what it tells: at its broadcast address, or where its HTTP port is found, as with
+/// a tunnel or a container. On this machine only there: another address would not be the same nsqd for sure.
+fn tcp_addresses(http: &str, info: &NodeInfo) -> Vec<String> {
+    let authority = http.trim_start_matches("http://").trim_end_matches('/');
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = bare.eq_ignore_ascii_case("localhost")
+        || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    let port = info.tcp_port;
+    let watched = format!("{host}:{port}");
+    let broadcast = match info.broadcast_address.as_str() {
+        "" => None,
+        name if name.contains(':') && !name.starts_with('[') => Some(format!("[{name}]:{port}")),
+        name => Some(format!("{name}:{port}")),
+    };
+    match broadcast.filter(|broadcast| !is_here && *broadcast != watched) {
+        Some(broadcast) => vec![broadcast, watched],
+        None => vec![watched],
+    }
+}
+
+fn show(message: MessageRef<'_>) -> Value {
+    let shown = &message.body[..message.body.len().min(BODY_MAX)];
+    json!({
+        "id": message.id.to_string(),
+        "published_at": message.timestamp_ns / 1_000_000,
+        "attempts": message.attempts,
+        "body": String::from_utf8_lossy(shown),
+        "bytes": message.body.len(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tcp_port_is_looked_for_where_it_can_be() {
+        let check = |http: &str, broadcast: &str, want: &[&str]| {
+            let mut info = NodeInfo::default();
+            (info.broadcast_address, info.tcp_port) = (broadcast.to_owned(), 4150);
+            assert_eq!(tcp_addresses(http, &info), want, "{http}");
+        };
+        check("127.0.0.1:4151", "elsewhere", &["127.0.0.1:4150"]);
+        check("http://localhost:1/", "elsewhere", &["localhost:4150"]);
+        check("[::1]:4151", "x", &["[::1]:4150"]);
+        check("a:4151", "b", &["b:4150", "a:4150"]);
+        check("a:4151", "a", &["a:4150"]);
+        check("a:4151", "", &["a:4150"]);
+        check("a:4151", "::2", &["[::2]:4150", "a:4150"]);
+    }
+}
