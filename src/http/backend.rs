@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -36,6 +36,12 @@ const SOCKET_PATH_MAX: usize = 100;
 /// What the private directories' names start with.
 const DIRECTORY_PREFIX: &str = "playcounts-http-";
 
+/// The socket's name in its directory.
+const SOCKET: &str = "sock";
+
+/// How old a directory must be to be taken for one that was left behind: a start takes milliseconds.
+const SWEPT_AFTER: Duration = Duration::from_secs(60);
+
 /// What becomes of a request that got no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -50,7 +56,6 @@ pub(super) struct Backend {
     name: &'static str,
     workers: usize,
     routes: Arc<dyn Handler>,
-    directory: PathBuf,
     // One permit for each worker: nothing queues inside tiny_http, where a queue has no limit, and the
     // descriptors that requests in progress take are bounded.
     permits: (Sender<()>, Receiver<()>),
@@ -60,6 +65,7 @@ pub(super) struct Backend {
 
 struct Generation {
     number: u64,
+    /// Its socket, in a directory of its own.
     path: PathBuf,
     server: Arc<tiny_http::Server>,
     threads: Vec<OwnedThread<()>>,
@@ -75,16 +81,15 @@ impl Backend {
         for _ in 0..workers {
             permits.0.send(()).expect("both ends are held here");
         }
-        sweep(&std::env::temp_dir());
-        let directory = private_directory()?;
-        let backend = Self { name, workers, routes, directory, permits, current: Mutex::new(None) };
+        sweep(&std::env::temp_dir(), SystemTime::now());
+        let backend = Self { name, workers, routes, permits, current: Mutex::new(None) };
         let first = backend.generation(0)?;
         *backend.current.lock() = Some(first);
         Ok(backend)
     }
 
     fn generation(&self, number: u64) -> Result<Generation> {
-        let path = self.directory.join(format!("{number}.sock"));
+        let path = private_directory()?.join(SOCKET);
         let server = tiny_http::Server::http_unix(&path)
             .map_err(|error| anyhow!("cannot listen on {}: {error}", path.display()))?;
         let server = Arc::new(server);
@@ -117,10 +122,8 @@ impl Backend {
         let mut stream = match UnixStream::connect(&path) {
             Ok(stream) => stream,
             // Its accept thread ends at the first error, such as a moment without descriptors, and closes
-            // the socket: start another.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                UnixStream::connect(self.replace(number)?)?
-            }
+            // the socket; or somebody has tidied up the directory of temporary files. Start another.
+            Err(error) if is_gone(&error) => UnixStream::connect(self.replace(number)?)?,
             Err(error) => return Err(error),
         };
         stream.set_read_timeout(Some(ANSWER_WAIT))?;
@@ -142,7 +145,7 @@ impl Backend {
             Some(_) => {}
             None => return Err(io::Error::other("the server stops")),
         }
-        log::error!("{}: tiny_http stopped accepting; starting it again", self.name);
+        log::error!("{}: tiny_http is not to be reached any more; starting it again", self.name);
         let next = self.generation(dead + 1).map_err(io::Error::other)?;
         let path = next.path.clone();
         let old = current.replace(next);
@@ -158,11 +161,6 @@ impl Backend {
         let last = self.current.lock().take();
         if let Some(last) = last {
             last.stop();
-        }
-        if let Err(error) = std::fs::remove_dir(&self.directory)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!("cannot remove {}: {error}", self.directory.display());
         }
     }
 }
@@ -182,16 +180,28 @@ impl Generation {
         for thread in self.threads {
             thread.join();
         }
-        // The last handle: its drop ends tiny_http's accept thread and removes the socket.
+        // The last handle: its drop ends tiny_http's accept thread, by a connection, and removes the socket. Where the
+        // socket has been taken away nothing reaches that thread any more: it stays, one for each time.
         drop(self.server);
+        if let Some(directory) = self.path.parent()
+            && let Err(error) = std::fs::remove_dir(directory)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warn!("cannot remove {}: {error}", directory.display());
+        }
     }
+}
+
+/// Nobody listens at a socket, or it is not there.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 /// A new directory that only this user may enter, so that nobody else reaches tiny_http.
 fn private_directory() -> Result<PathBuf> {
     let name = format!("{DIRECTORY_PREFIX}{}", uuid::Uuid::new_v4().simple());
     let mut path = std::env::temp_dir().join(&name);
-    if path.as_os_str().len() > SOCKET_PATH_MAX - "/0000000.sock".len() {
+    if path.join(SOCKET).as_os_str().len() > SOCKET_PATH_MAX {
         path = Path::new("/tmp").join(&name);
     }
     DirBuilder::new().mode(0o700).create(&path).with_context(|| {
@@ -200,11 +210,15 @@ fn private_directory() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Removes what processes that were killed have left: directories with a socket that nobody listens on.
-fn sweep(temp: &Path) {
+/// Removes what processes that were killed have left: directories with a socket that nobody listens on. Young ones are
+/// left alone: between its `bind` and its `listen` a server that starts looks dead.
+fn sweep(temp: &Path, now: SystemTime) {
     let directories = std::fs::read_dir(temp).into_iter().flatten().flatten();
     for directory in directories {
-        if !directory.file_name().to_string_lossy().starts_with(DIRECTORY_PREFIX) {
+        let is_ours = directory.file_name().to_string_lossy().starts_with(DIRECTORY_PREFIX);
+        let changed = directory.metadata().and_then(|metadata| metadata.modified());
+        let age = changed.ok().and_then(|changed| now.duration_since(changed).ok());
+        if !is_ours || age.is_none_or(|age| age < SWEPT_AFTER) {
             continue;
         }
         let mut dead = false;
@@ -288,6 +302,11 @@ mod tests {
         String::from_utf8(backend.answer(wire.as_bytes()).unwrap()).unwrap()
     }
 
+    fn directory(backend: &Backend) -> PathBuf {
+        let path = backend.current.lock().as_ref().unwrap().path.clone();
+        path.parent().unwrap().to_owned()
+    }
+
     #[test]
     fn it_answers_again_after_tiny_http_has_died() {
         let backend = Backend::start("test", 2, Arc::new(Echo)).unwrap();
@@ -298,6 +317,15 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&first).unwrap());
         assert!(answered(&backend, "/b").ends_with("GET /b"));
         assert_eq!(backend.current.lock().as_ref().unwrap().number, 1);
+    }
+
+    /// systemd-tmpfiles removes what lies in /tmp for ten days.
+    #[test]
+    fn it_answers_again_after_its_directory_was_tidied_away() {
+        let backend = Backend::start("test", 2, Arc::new(Echo)).unwrap();
+        std::fs::remove_dir_all(directory(&backend)).unwrap();
+        assert!(answered(&backend, "/b").ends_with("GET /b"));
+        backend.shutdown();
     }
 
     #[test]
@@ -318,19 +346,23 @@ mod tests {
             path
         };
         let (dead, live, starting) = (make("dead"), make("live"), make("starting"));
-        drop(std::os::unix::net::UnixListener::bind(dead.join("0.sock")).unwrap());
-        let _listener = std::os::unix::net::UnixListener::bind(live.join("0.sock")).unwrap();
-        sweep(temp.path());
-        assert!(!dead.exists() && live.join("0.sock").exists() && starting.exists());
+        drop(std::os::unix::net::UnixListener::bind(dead.join(SOCKET)).unwrap());
+        let _listener = std::os::unix::net::UnixListener::bind(live.join(SOCKET)).unwrap();
+        // One that has bound its socket and does not listen yet looks just like a dead one.
+        sweep(temp.path(), SystemTime::now());
+        assert!(dead.join(SOCKET).exists());
+        sweep(temp.path(), SystemTime::now() + SWEPT_AFTER + Duration::from_secs(1));
+        assert!(!dead.exists() && live.join(SOCKET).exists() && starting.exists());
     }
 
     #[test]
     fn nobody_else_may_enter_and_nothing_is_left() {
         use std::os::unix::fs::PermissionsExt;
         let backend = Backend::start("test", 1, Arc::new(Echo)).unwrap();
-        let mode = std::fs::metadata(&backend.directory).unwrap().permissions().mode();
+        let directory = directory(&backend);
+        let mode = std::fs::metadata(&directory).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         backend.shutdown();
-        assert!(!backend.directory.exists());
+        assert!(!directory.exists());
     }
 }
