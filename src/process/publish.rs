@@ -177,8 +177,10 @@ impl Publisher {
             }
             self.failures = 0;
             self.report.messages += 1;
-            // A long row of batches must not hide how the processor fares.
+            // A long row of batches must not hide how the processor fares, nor keep producers from forgetting what is
+            // counted: they would publish it again.
             self.report_when_due();
+            self.confirm_when_due()?;
         }
     }
 
@@ -193,6 +195,7 @@ impl Publisher {
     }
 
     fn confirm_when_due(&mut self) -> Result<()> {
+        self.to_confirm |= self.config.woken.to_confirm.load(Ordering::SeqCst);
         if !self.to_confirm || self.confirmed_at.elapsed() < CONFIRM_EVERY {
             return Ok(());
         }

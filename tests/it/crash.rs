@@ -37,8 +37,13 @@ fn start(dir: &Path, args: &[String]) -> Running {
 
 /// Puts plays of one new producer on the queue, `seqs` of three videos.
 fn publish(broker: &Broker, producer: Uuid, seqs: std::ops::Range<u64>) {
+    publish_of(3, broker, producer, seqs);
+}
+
+/// The same of so many videos.
+fn publish_of(videos: u64, broker: &Broker, producer: Uuid, seqs: std::ops::Range<u64>) {
     let play = |seq: u64| {
-        let video = Uuid::from_u128(u128::from(seq % 3));
+        let video = Uuid::from_u128(u128::from(seq % videos));
         format!(r#"{{"video_id":"{video}","producer":"{producer}","seq":{seq}}}"#)
     };
     let plays: Vec<String> = seqs.map(play).collect();
@@ -581,6 +586,29 @@ fn a_restart_publishes_only_what_has_changed() {
     let args = with(&process(&broker, &url), &["--num-messages", "301"]);
     assert_exit(&start(dir, &args).wait(), 0);
     assert_eq!(total(&url), 301);
+}
+
+/// A producer must not wait for the counts of many videos to be published before it hears that its plays are counted:
+/// it would publish them again meanwhile.
+#[test]
+fn plays_are_confirmed_while_counts_are_published() {
+    const PLAYS: u64 = 40_000;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let broker = Broker::ours(dir);
+    let (_dashboard, url) = support::dashboard(dir);
+    let producer = Uuid::new_v4();
+    publish_of(PLAYS, &broker, producer, 0..PLAYS);
+    let _process = start(dir, &process(&broker, &url));
+    let mut shown = 0;
+    wait_until("all is confirmed", || {
+        let confirmed = get(&format!("{url}/api/confirmed?producer={producer}"));
+        // Asked behind it: it was not more when all was confirmed.
+        shown = total(&url);
+        confirmed["watermark"] == PLAYS
+    });
+    assert!(shown < PLAYS, "all counts were published first");
+    wait_until("all is published", || total(&url) == PLAYS);
 }
 
 /// A producer's outbox that is older than what it has published would use numbers twice: it is refused. One that is
