@@ -27,13 +27,16 @@ use crate::identify::{IdentifyRequest, IdentifyResponse};
 use crate::message::MessageRef;
 use crate::names::{ChannelName, TopicName};
 use crate::thread::OwnedThread;
-use crate::transport::{Closer, ReadHalf, Transport, WriteHalf};
+use crate::transport::{Closer, Direct, ReadHalf, Transport, WriteHalf};
 
 /// Bytes of a frame's size field.
 const SIZE_LEN: usize = 4;
 
 /// What an emptied outbox keeps allocated: a window of answers, not the odd 5 MiB MPUB.
 const OUTBOX_AT_REST: usize = 256 << 10;
+
+/// With more to send, bytes, it is the writer's: who has so much to say goes on with it while that is copied.
+const DIRECT_MAX: usize = 64 << 10;
 
 /// Touches that may wait to be written, bytes. Everything else is bounded by what is in flight or by the
 /// producer's window; touches alone can be repeated at will. About 30,000 of them.
@@ -244,8 +247,10 @@ impl<'a> Identified<'a> {
     pub(crate) fn start(self, thread_number: usize) -> Result<Running, Error> {
         let Fresh { transport, decoder, config } = self.fresh;
         let addr = transport.addr().clone();
+        let direct = transport.direct();
         let (read, write, closer) = transport.split(config.read_timeout(), config.write_timeout)?;
-        let connection = Arc::new(Connection { addr, outbox: Outbox::default(), closer });
+        let outbox = Outbox { direct, ..Outbox::default() };
+        let connection = Arc::new(Connection { addr, outbox, closer });
         let name = format!("nsq-write-{}", thread_number % 10_000);
         let writer = OwnedThread::spawn(&name, {
             let connection = connection.clone();
@@ -303,12 +308,16 @@ impl Connection {
     }
 }
 
-/// Commands that wait for the writer thread. All that gather while it writes go out with its next write.
+/// Commands on their way out. Who appends some sends them, as far as the socket takes them at once: that costs less than
+/// waking another thread, and they leave sooner. What is left, and all that gathers while somebody sends, is the writer
+/// thread's.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     state: Mutex<OutboxState>,
     /// Wakes the writer.
     work: Condvar,
+    /// Where commands may be sent by who appends them.
+    direct: Option<Direct>,
 }
 
 #[derive(Debug, Default)]
@@ -323,20 +332,62 @@ struct OutboxState {
     ended: bool,
     /// What is left is not to be written any more.
     aborted: bool,
+    /// Who appended commands is sending them.
+    sending: bool,
+    /// The writer is writing.
+    writing: bool,
     failure: Option<Error>,
 }
 
 impl Outbox {
-    /// Lets `encode` append commands; false, without calling it, when the connection is gone.
+    /// Lets `encode` append commands and sends them; false, without calling it, when the connection is gone.
     pub(crate) fn append(&self, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let is_open = self.put(encode);
+        self.push();
+        is_open
+    }
+
+    /// As [`Outbox::append`], under a lock: they are sent by the next [`Outbox::push`], which must follow.
+    pub(crate) fn put(&self, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut state = self.state.lock();
-        if state.ended {
-            return false;
+        if !state.ended {
+            encode(&mut state.bytes);
         }
-        encode(&mut state.bytes);
+        !state.ended
+    }
+
+    /// Sends what was put here, or has it sent. Never waits for the socket.
+    pub(crate) fn push(&self) {
+        let mut state = self.state.lock();
+        if state.sending || state.writing {
+            // They look again when they are done.
+            return;
+        }
+        let direct = match &self.direct {
+            Some(direct) if !state.ended && state.bytes.len() <= DIRECT_MAX => direct,
+            _ => {
+                drop(state);
+                self.work.notify_one();
+                return;
+            }
+        };
+        state.sending = true;
+        let mut bytes = std::mem::take(&mut state.bytes);
         drop(state);
-        self.work.notify_one();
-        true
+        let sent = direct.send(&bytes);
+        bytes.drain(..sent);
+        let mut state = self.state.lock();
+        state.sending = false;
+        if !state.aborted {
+            // In front of what has gathered meanwhile; and the buffer is used again.
+            bytes.append(&mut state.bytes);
+            state.bytes = bytes;
+        }
+        let is_done = state.bytes.is_empty() && !state.nop && !state.flush && !state.ended;
+        drop(state);
+        if !is_done {
+            self.work.notify_one();
+        }
     }
 
     /// As [`Outbox::append`], but refuses while too much waits: for commands that the caller may repeat at will.
@@ -391,7 +442,11 @@ impl Outbox {
             *bytes = Vec::new();
         }
         let mut state = self.state.lock();
-        while state.bytes.is_empty() && !state.nop && !state.flush && !state.ended {
+        state.writing = false;
+        while !state.aborted
+            && (state.sending
+                || (state.bytes.is_empty() && !state.nop && !state.flush && !state.ended))
+        {
             self.work.wait(&mut state);
         }
         if state.aborted {
@@ -403,7 +458,8 @@ impl Outbox {
         }
         std::mem::swap(&mut state.bytes, bytes);
         // Every write flushes.
-        std::mem::take(&mut state.flush) || !bytes.is_empty()
+        state.writing = std::mem::take(&mut state.flush) || !bytes.is_empty();
+        state.writing
     }
 }
 
@@ -485,6 +541,8 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{ErrorKind, Read};
+    use std::net::{TcpListener, TcpStream};
 
     fn push(outbox: &Outbox, command: Command<'_>) -> bool {
         outbox.append(|out| command.encode(out))
@@ -531,6 +589,62 @@ mod tests {
         outbox.close(None);
         assert!(!outbox.take(&mut bytes));
         assert!(!outbox.is_open());
+    }
+
+    /// Two ends of a connection, the first as commands are sent through it.
+    fn connected() -> (Direct, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Direct::new(Arc::new(near.into())), listener.accept().unwrap().0)
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_the_socket_takes_is_sent_at_once_and_the_rest_in_its_order() {
+        let (direct, mut far) = connected();
+        let outbox = Outbox { direct: Some(direct), ..Outbox::default() };
+        assert!(push(&outbox, Command::Rdy(1)));
+        let mut got = [0; 6];
+        far.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"RDY 1\n");
+        // Until the socket is full, and something is left for the writer.
+        let mut sent = 0;
+        while outbox.state.lock().bytes.is_empty() {
+            assert!(outbox.append(|out| out.extend((0..DIRECT_MAX).map(|n| (n % 251) as u8))));
+            sent += 1;
+        }
+        assert!(push(&outbox, Command::Cls));
+        outbox.finish();
+        let mut left = Vec::new();
+        assert!(outbox.take(&mut left));
+        let whole = sent * DIRECT_MAX;
+        let mut all = vec![0; whole + 4 - left.len()];
+        far.read_exact(&mut all).unwrap();
+        all.extend(left);
+        let is_whole = (0..whole).all(|n| all[n] == (n % DIRECT_MAX % 251) as u8);
+        assert!(is_whole && all.ends_with(b"CLS\n"));
+        assert!(!outbox.take(&mut Vec::new()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn nothing_is_sent_past_the_writer_and_much_is_left_to_it() {
+        let (direct, far) = connected();
+        far.set_nonblocking(true).unwrap();
+        let nothing_came = || (&far).read(&mut [0; 1]).unwrap_err().kind() == ErrorKind::WouldBlock;
+        let outbox = Outbox { direct: Some(direct), ..Outbox::default() };
+        assert!(outbox.append(|out| out.resize(DIRECT_MAX + 1, b'x')));
+        let mut bytes = Vec::new();
+        assert!(outbox.take(&mut bytes));
+        assert_eq!(bytes.len(), DIRECT_MAX + 1);
+        // The writer has them, and has not said that it is done.
+        assert!(push(&outbox, Command::Cls));
+        assert!(nothing_came());
+        assert!(outbox.take(&mut bytes));
+        assert_eq!(bytes, b"CLS\n");
+        outbox.close(None);
+        assert!(!push(&outbox, Command::Cls) && !outbox.take(&mut bytes));
+        assert!(nothing_came());
     }
 
     #[test]

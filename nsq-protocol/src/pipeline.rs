@@ -196,13 +196,15 @@ impl Session {
             }
         }
         // Under the window's lock, so that answers are awaited in the order in which commands are written.
-        if !self.connection.outbox.append(|out| command.encode(out)) {
+        if !self.connection.outbox.put(|out| command.encode(out)) {
             let addr = self.connection.addr.to_string();
             return Err(Rejected::Ended(Error::Closed { addr }));
         }
         let sent = Instant::now();
         window.pending.push_back(Pending { command: command.name(), bytes, sent, answer });
         window.bytes += bytes;
+        drop(window);
+        self.connection.outbox.push();
         Ok(answers)
     }
 

@@ -39,6 +39,25 @@ impl Closer {
     }
 }
 
+/// Sends commands without waiting, where nothing lies between them and the socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Direct(Arc<Socket>);
+
+impl Direct {
+    pub(crate) fn new(socket: Arc<Socket>) -> Self {
+        Self(socket)
+    }
+
+    /// Sends what the socket takes at once; how many bytes that is. An error is left for the writer to meet.
+    pub(crate) fn send(&self, bytes: &[u8]) -> usize {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return self.0.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).unwrap_or(0);
+        // There is no such flag everywhere; the writer sends all of it.
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        return 0;
+    }
+}
+
 /// A connected socket before its halves go to their threads.
 pub(crate) struct Transport {
     addr: Arc<str>,
@@ -265,6 +284,12 @@ impl Transport {
     /// What follows is compressed, each way.
     pub(crate) fn start_compression(&mut self, out: Compressor, r#in: Decompressor) {
         (self.outbound.compressor, self.inbound.decompressor) = (Some(out), Some(r#in));
+    }
+
+    /// A way past the writer's thread; `None` where what is sent is encrypted or compressed.
+    pub(crate) fn direct(&self) -> Option<Direct> {
+        let Outbound { tls, compressor } = &self.outbound;
+        (tls.is_none() && compressor.is_none()).then(|| Direct::new(self.socket.clone()))
     }
 
     /// The two halves, each with its limit on one wait, and what ends their waits.
