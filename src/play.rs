@@ -85,15 +85,12 @@ impl Play {
     /// [`Rejection`] when it is no JSON object with a UUID as `video_id`, or when `enqueued_at`, `producer` or
     /// `seq` is there and of the wrong type.
     pub fn decode(body: &[u8]) -> Result<Self, Rejection> {
-        match Self::decode_own(body) {
-            Some(play) => Ok(play),
-            None => Self::decode_any(body),
-        }
+        PlayDecoder::default().decode(body)
     }
 
     /// Reads exactly what [`Play::encode`] writes, byte for byte: half of a processor's work would else be the parsing of
     /// JSON in general. `None` is anything else, play or not.
-    fn decode_own(body: &[u8]) -> Option<Self> {
+    fn decode_own(body: &[u8], known: &mut Option<KnownProducer>) -> Option<Self> {
         let mut rest = body.strip_prefix(br#"{"video_id":""#)?;
         let video_id = take_uuid(&mut rest)?;
         rest = rest.strip_prefix(b"\"")?;
@@ -104,7 +101,7 @@ impl Play {
         }
         if let Some(after) = rest.strip_prefix(br#","producer":""#) {
             rest = after;
-            let producer = take_uuid(&mut rest)?;
+            let producer = take_producer(&mut rest, known)?;
             rest = rest.strip_prefix(br#"","seq":"#)?;
             let seq = take_decimal(&mut rest).filter(|seq| *seq <= PlayIdentity::MAX_SEQ)?;
             play.identity = Some(PlayIdentity { producer, seq });
@@ -156,6 +153,44 @@ impl Play {
             out.extend_from_slice(br#","resent":true"#);
         }
         out.push(b'}');
+    }
+}
+
+/// Reads message bodies one after the other. Mostly they are of the same producer as those before, whose id is then not
+/// parsed again.
+#[derive(Debug, Default)]
+pub struct PlayDecoder {
+    known: Option<KnownProducer>,
+}
+
+/// A producer's id, as text and as it is.
+type KnownProducer = ([u8; 36], Uuid);
+
+impl PlayDecoder {
+    /// Reads a message body as [`Play::decode`] does.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn decode(&mut self, body: &[u8]) -> Result<Play, Rejection> {
+        match Play::decode_own(body, &mut self.known) {
+            Some(play) => Ok(play),
+            None => Play::decode_any(body),
+        }
+    }
+}
+
+fn take_producer(rest: &mut &[u8], known: &mut Option<KnownProducer>) -> Option<Uuid> {
+    let text = rest.first_chunk()?;
+    match known {
+        Some((same, producer)) if same == text => {
+            *rest = &rest[text.len()..];
+            Some(*producer)
+        }
+        _ => {
+            let producer = take_uuid(rest)?;
+            *known = Some((*text, producer));
+            Some(producer)
+        }
     }
 }
 
@@ -297,7 +332,7 @@ mod tests {
             };
             let mut body = Vec::new();
             play.encode(&mut body);
-            prop_assert_eq!(Play::decode_own(&body), Some(play));
+            prop_assert_eq!(Play::decode_own(&body, &mut None), Some(play));
             prop_assert_eq!(Play::decode_any(&body), Ok(play));
         }
 
@@ -316,6 +351,8 @@ mod tests {
             };
             let mut body = Vec::new();
             play.encode(&mut body);
+            let mut decoder = PlayDecoder::default();
+            let _ = decoder.decode(&body);
             match what {
                 0 => {
                     let at = at % body.len();
@@ -327,9 +364,11 @@ mod tests {
                     body.drain(at..(at + cut % 8).min(body.len()));
                 }
             }
-            if let Some(play) = Play::decode_own(&body) {
+            if let Some(play) = Play::decode_own(&body, &mut None) {
                 prop_assert_eq!(Play::decode_any(&body), Ok(play));
             }
+            // What it knows of the one before changes nothing.
+            prop_assert_eq!(decoder.decode(&body), Play::decode(&body));
         }
 
         #[test]

@@ -8,7 +8,7 @@ use super::commit::Committer;
 use crate::failpoint;
 use crate::hash::fnv1a;
 use crate::ledger::{Arrivals, DeadLetter};
-use crate::play::Play;
+use crate::play::PlayDecoder;
 
 /// A batch with what its messages hold. Dropped, it gives the messages back to nsqd.
 pub(super) struct Decoded {
@@ -33,8 +33,9 @@ fn decode(batch: &Batch) -> Arrivals {
         plays: Vec::with_capacity(batch.len()),
         rejected: Vec::new(),
     };
+    let mut decoder = PlayDecoder::default();
     for message in batch.iter() {
-        match Play::decode(message.body) {
+        match decoder.decode(message.body) {
             Ok(play) => arrivals.plays.push((play, message.id)),
             Err(reason) => {
                 log::info!("a message body is no play: {reason}");
