@@ -19,6 +19,7 @@ use super::worker::Decoded;
 use crate::counts::ShardedCounts;
 use crate::failpoint;
 use crate::ledger::{Arrivals, Committed, Ledger};
+use crate::produce::unix_time_ns;
 
 /// Messages in one commit, at most; and one batch more.
 const GROUP_MAX: usize = 10_000;
@@ -128,6 +129,8 @@ impl Committer {
         let committed = self.ledger.lock().commit(&mut arrivals)?;
         let took = began.elapsed();
         self.show(&committed);
+        // Not behind the FINs: sending them wakes nsqd.
+        let counted_at_ns = unix_time_ns();
         let half = batches.len() / 2;
         for (index, batch) in batches.into_iter().enumerate() {
             if index == half {
@@ -135,7 +138,7 @@ impl Committer {
             }
             batch.finish();
         }
-        self.note(&committed, took, &arrivals, received_at);
+        self.note(&committed, took, &arrivals, received_at, counted_at_ns);
         Ok(())
     }
 
@@ -158,11 +161,14 @@ impl Committer {
         took: Duration,
         arrivals: &[Arrivals],
         received_at: Instant,
+        counted_at_ns: u64,
     ) {
         let plays = arrivals.iter().flat_map(|arrivals| &arrivals.plays);
         let enqueued_at_ns = plays.filter_map(|(play, _)| play.enqueued_at_ns);
         let rejection = arrivals.iter().rev().find_map(|arrivals| arrivals.rejected.last());
         let rejection = rejection.map(|letter| &letter.reason);
-        self.stats.committed(took, &committed.counters, enqueued_at_ns, rejection, received_at);
+        // A producer's clock may run ahead of ours.
+        let times_ns = enqueued_at_ns.map(|enqueued| counted_at_ns.saturating_sub(enqueued));
+        self.stats.committed(took, &committed.counters, times_ns, rejection, received_at);
     }
 }

@@ -12,7 +12,6 @@ use crate::api::{
 };
 use crate::ledger::Counters;
 use crate::play::Rejection;
-use crate::produce::unix_time_ns;
 
 /// The longest consumption time told apart, in µs: a day. Longer ones count as that.
 const MAX_TIME_US: u64 = 24 * 3600 * 1_000_000;
@@ -94,16 +93,16 @@ impl Stats {
         self.received.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
-    /// Notes a commit: how long it took, its counters, when its plays were enqueued, why a body was rejected, if one was.
+    /// Notes a commit: how long it took, its counters, how long each play took from enqueued to counted, why a body was
+    /// rejected, if one was.
     pub(super) fn committed(
         &self,
         took: Duration,
         counters: &Counters,
-        enqueued_at_ns: impl Iterator<Item = u64>,
+        times_ns: impl Iterator<Item = u64>,
         rejection: Option<&Rejection>,
         received_at: Instant,
     ) {
-        let counted_at_ns = unix_time_ns();
         let mut inner = self.inner.lock();
         inner.counters.add(counters);
         inner.commits += 1;
@@ -113,9 +112,7 @@ impl Stats {
         }
         inner.first.get_or_insert(received_at);
         inner.last = Some(Instant::now());
-        for enqueued_at_ns in enqueued_at_ns {
-            // A producer's clock may run ahead of ours.
-            let us = counted_at_ns.saturating_sub(enqueued_at_ns) / 1000;
+        for us in times_ns.map(|ns| ns / 1000) {
             inner.times.saturating_record(us);
             inner.recent.0 = inner.recent.0.saturating_add(us);
             inner.recent.1 += 1;
