@@ -128,9 +128,12 @@ impl Committer {
         let began = Instant::now();
         let committed = self.ledger.lock().commit(&mut arrivals)?;
         let took = began.elapsed();
-        self.show(&committed);
-        // Not behind the FINs: sending them wakes nsqd.
+        let is_due = self.show(&committed);
+        // Not behind what follows, which wakes others: the publisher, and by the FINs nsqd.
         let counted_at_ns = unix_time_ns();
+        if !committed.grown.is_empty() {
+            self.wake.counted(is_due);
+        }
         let half = batches.len() / 2;
         for (index, batch) in batches.into_iter().enumerate() {
             if index == half {
@@ -142,16 +145,14 @@ impl Committer {
         Ok(())
     }
 
-    /// Makes what is committed visible.
-    fn show(&self, committed: &Committed) {
+    /// Makes what is committed visible; whether a video is due to be published by it.
+    fn show(&self, committed: &Committed) -> bool {
         let mut is_due = false;
         for growth in &committed.grown {
             let last_played_at = (growth.last_played_at > 0).then_some(growth.last_played_at);
             is_due |= self.counts.add(growth.video_id, growth.plays, last_played_at);
         }
-        if !committed.grown.is_empty() {
-            self.wake.counted(is_due);
-        }
+        is_due
     }
 
     /// `arrivals` holds only what was new.
