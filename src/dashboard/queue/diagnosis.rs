@@ -72,17 +72,16 @@ fn diagnose_queue(
     processors: &[Heartbeat],
     found: &mut Vec<Finding>,
 ) {
-    let answering: Vec<_> = state.nsqds().filter_map(Nsqd::answering).collect();
-    let has_topic = answering.iter().any(|heard| heard.stats.topic(&queue.topic).is_some());
-    let is_known = !answering.is_empty();
-    let mut depth = 0i64;
+    let mut answering = state.nsqds().filter_map(Nsqd::answering);
+    let has_topic = answering.any(|heard| heard.stats.topic(&queue.topic).is_some());
+    let sum = state.depth(queue);
+    let is_known = sum.queue.is_some();
     for nsqd in state.nsqds() {
-        diagnose_nsqd(nsqd, queue, has_topic, &mut depth, found);
+        diagnose_nsqd(nsqd, queue, has_topic, found);
     }
     for lookupd in &state.lookupds {
         diagnose_lookupd(lookupd, is_known, found);
     }
-    let sum = state.depth(queue);
     if let (Some(Alert { above, on: Some(true) }), Some(sum)) = (sum.alert, sum.queue) {
         found.push(Finding {
             code: "depth-alert",
@@ -92,7 +91,8 @@ fn diagnose_queue(
         });
     }
     let moving = processors.iter().any(|known| known.per_second > 0.0);
-    if is_known && depth == 0 && !moving {
+    let is_empty = sum.queue.is_some_and(|queue| queue.depth == 0 && queue.deferred == 0);
+    if is_empty && !moving {
         found.push(Finding {
             code: "idle",
             severity: "info",
@@ -203,15 +203,8 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
     }
 }
 
-/// Adds what it finds at one nsqd to `found`, and what waits there to `depth`. Where another one has the topic, this
-/// one needs it not.
-fn diagnose_nsqd(
-    nsqd: &Nsqd,
-    queue: &WatchedQueue,
-    has_topic: bool,
-    depth: &mut i64,
-    found: &mut Vec<Finding>,
-) {
+/// Adds what it finds at one nsqd. Where another one has the topic, this one needs it not.
+fn diagnose_nsqd(nsqd: &Nsqd, queue: &WatchedQueue, has_topic: bool, found: &mut Vec<Finding>) {
     let at = &nsqd.peer.address;
     let mut find = |code, severity, text: String, way_out| {
         found.push(Finding { code, severity, text, way_out });
@@ -231,19 +224,16 @@ fn diagnose_nsqd(
         find("no-topic", "warning", text, "Look at the producers' topic and nsqd address.");
         return;
     };
-    *depth = depth.saturating_add(topic.depth);
     if topic.paused {
         let text = format!("Topic {topic_name} at {at} is paused; {} messages wait.", topic.depth);
         find("topic-paused", "error", text, "Unpause it.");
     }
-    let channel = topic.channels.iter().find(|channel| channel.channel_name == channel_name);
-    let Some(channel) = channel else {
+    let Some(channel) = heard.stats.channel(&queue.topic, &queue.channel) else {
         let text = format!("Topic {topic_name} at {at} has no channel {channel_name}.");
         find("no-channel", "error", text, "Start the processor, or give it this --channel.");
         return;
     };
     let waiting = channel.depth.saturating_add(channel.deferred_count);
-    *depth = depth.saturating_add(waiting);
     let name = format!("Channel {topic_name}/{channel_name} at {at}");
     if channel.paused {
         find(

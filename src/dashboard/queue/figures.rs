@@ -20,7 +20,7 @@ const PERCENTILES_MAX: usize = 8;
 const TEXT_MAX: usize = 100;
 
 /// A topic, or one of its channels.
-pub(super) type Place = (String, Option<String>);
+type Place = (String, Option<String>);
 
 /// Messages a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -47,8 +47,20 @@ fn counters(stats: &NodeStats) -> BTreeMap<Place, (u64, i64)> {
     counters
 }
 
+/// How fast each topic and channel of an nsqd moves.
+#[derive(Debug, Default)]
+pub(super) struct Rates(BTreeMap<Place, Rate>);
+
+impl Rates {
+    /// Of a topic, or of its channel; nothing is known of what is new.
+    pub(super) fn of(&self, topic: &str, channel: Option<&str>) -> Rate {
+        let place = (topic.to_owned(), channel.map(str::to_owned));
+        self.0.get(&place).copied().unwrap_or_default()
+    }
+}
+
 /// How fast each place moved in those seconds.
-pub(super) fn rates(before: &NodeStats, now: &NodeStats, seconds: f64) -> BTreeMap<Place, Rate> {
+pub(super) fn rates(before: &NodeStats, now: &NodeStats, seconds: f64) -> Rates {
     let before = counters(before);
     let rate = |(place, (put, held)): (Place, (u64, i64))| {
         // What was made, or made anew, since: nothing to compare with.
@@ -58,7 +70,7 @@ pub(super) fn rates(before: &NodeStats, now: &NodeStats, seconds: f64) -> BTreeM
         let gone = (put - (held as f64 - held_before as f64)).max(0.0);
         Some((place, Rate { rate_in: put / seconds, rate_out: gone / seconds }))
     };
-    counters(now).into_iter().filter_map(rate).collect()
+    Rates(counters(now).into_iter().filter_map(rate).collect())
 }
 
 pub(super) fn shorten(text: &mut String) {
@@ -98,7 +110,7 @@ pub(super) fn cut(stats: &mut NodeStats, topic: &TopicName, channel: &ChannelNam
 /// One nsqd's figures, to be summed.
 pub(super) struct Told<'a> {
     pub(super) stats: &'a NodeStats,
-    pub(super) rates: &'a BTreeMap<Place, Rate>,
+    pub(super) rates: &'a Rates,
 }
 
 /// A topic, or a channel of it, over all nsqds that have it.
@@ -184,10 +196,7 @@ pub(super) fn totals<'a>(nsqds: impl Iterator<Item = Told<'a>>) -> Vec<Total> {
     let mut sums: Vec<(String, Vec<Total>)> = Vec::new();
     for Told { stats, rates } in nsqds {
         for topic in &stats.topics {
-            let rate = |channel: Option<&str>| {
-                let place = (topic.topic_name.clone(), channel.map(str::to_owned));
-                rates.get(&place).copied().unwrap_or_default()
-            };
+            let rate = |channel: Option<&str>| rates.of(&topic.topic_name, channel);
             let of = sums.iter().position(|(name, _)| *name == topic.topic_name);
             let of = of.unwrap_or_else(|| {
                 sums.push((topic.topic_name.clone(), Vec::new()));
@@ -230,7 +239,7 @@ mod tests {
         let third = stats(|topic| topic.topic_name = "more".to_owned());
         let rate = Rate { rate_in: 2.0, rate_out: 1.0 };
         let place = ("plays".to_owned(), Some("processor".to_owned()));
-        let (moving, still) = (BTreeMap::from([(place, rate)]), BTreeMap::new());
+        let (moving, still) = (Rates(BTreeMap::from([(place, rate)])), Rates::default());
         let told = [(&first, &moving), (&second, &moving), (&third, &still)];
         let totals = totals(told.into_iter().map(|(stats, rates)| Told { stats, rates }));
         let names: Vec<_> = totals

@@ -9,7 +9,7 @@ mod figures;
 mod orders;
 mod peek;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use super::QueueDepth;
 use super::store::now_ms;
 pub(super) use diagnosis::Heartbeat;
-use figures::{Place, Rate, Told};
+use figures::{Rates, Told};
 pub(super) use orders::{Order, Refusal};
 pub(super) use peek::Peek;
 
@@ -139,7 +139,7 @@ struct Heard {
     at: Instant,
     at_ms: i64,
     stats: NodeStats,
-    rates: BTreeMap<Place, Rate>,
+    rates: Rates,
 }
 
 struct Lookupd {
@@ -474,7 +474,7 @@ impl Watch {
 
 impl Nsqd {
     fn hear(&mut self, stats: NodeStats, at: Instant, at_ms: i64) {
-        let rates = self.heard.as_ref().map_or_else(BTreeMap::new, |before| {
+        let rates = self.heard.as_ref().map_or_else(Rates::default, |before| {
             let seconds = at.saturating_duration_since(before.at).as_secs_f64();
             figures::rates(&before.stats, &stats, seconds.max(0.001))
         });
@@ -484,19 +484,15 @@ impl Nsqd {
     fn show(&self) -> Value {
         let mut shown = json!({ "address": self.peer.address, "error": self.peer.error });
         let Some(heard) = &self.heard else { return shown };
-        let rate = |topic: &str, channel: Option<&str>| {
-            let place = (topic.to_owned(), channel.map(str::to_owned));
-            heard.rates.get(&place).copied().unwrap_or_default()
-        };
         let topics: Vec<_> = heard
             .stats
             .topics
             .iter()
             .map(|topic| {
                 let mut value = json!(topic);
-                value["rate_in"] = rate(&topic.topic_name, None).rate_in.into();
+                value["rate_in"] = heard.rates.of(&topic.topic_name, None).rate_in.into();
                 for (index, channel) in topic.channels.iter().enumerate() {
-                    let rate = rate(&topic.topic_name, Some(&channel.channel_name));
+                    let rate = heard.rates.of(&topic.topic_name, Some(&channel.channel_name));
                     value["channels"][index]["rate_in"] = rate.rate_in.into();
                     value["channels"][index]["rate_out"] = rate.rate_out.into();
                 }

@@ -50,6 +50,11 @@ impl Order {
 /// Status and reason of an order that is not followed.
 pub(in super::super) type Refusal = (u16, String);
 
+/// Somebody else refused it, or is away.
+pub(super) fn failed(error: anyhow::Error) -> Refusal {
+    (502, format!("{error:#}").chars().take(ERROR_MAX).collect())
+}
+
 impl Watch {
     /// Does what was ordered.
     ///
@@ -100,10 +105,7 @@ impl Watch {
         if lookup.addresses.is_empty() {
             return Err((404, format!("no nsqlookupd names {node}")));
         }
-        lookup.tombstone(&topic, &node).map_err(|error| {
-            let text = format!("{:#}", anyhow::Error::from(error));
-            (502, text.chars().take(ERROR_MAX).collect())
-        })
+        lookup.tombstone(&topic, &node).map_err(|error| failed(error.into()))
     }
 
     /// The name that an nsqd has with nsqlookupds, and those that know it.

@@ -9,8 +9,8 @@ use nsq_protocol::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::orders::Refusal;
-use super::{ERROR_MAX, Watch};
+use super::Watch;
+use super::orders::{Refusal, failed};
 
 /// The most messages of one peek: what a reader looks through.
 const MESSAGES_MAX: u32 = 20;
@@ -101,10 +101,6 @@ impl Watch {
             "waited_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }))
     }
-}
-
-fn failed(error: anyhow::Error) -> Refusal {
-    (502, format!("{error:#}").chars().take(ERROR_MAX).collect())
 }
 
 fn connect(http: &str, info: &NodeInfo, topic: TopicName, limit: u32) -> Result<Consumer, Refusal> {
