@@ -359,8 +359,8 @@ impl Outbox {
     /// Sends what was put here, or has it sent. Never waits for the socket.
     pub(crate) fn push(&self) {
         let mut state = self.state.lock();
-        if state.sending || state.writing {
-            // They look again when they are done.
+        // Who sends or writes looks again when done. Nothing is there when somebody has sent ours with their own.
+        if state.sending || state.writing || state.bytes.is_empty() {
             return;
         }
         let direct = match &self.direct {
