@@ -416,7 +416,6 @@ fn serve_dashboard(options: cli::Dashboard, stop: &StopToken) -> Result<()> {
         data_dir: options.data_dir.into(),
         write_token: options.write_token,
         configuration: simulation::shown_as_json(&shown),
-        queue: None,
         clean: false,
         keep: Keep { minutes: options.keep_by_minute.0, hours: options.keep_by_hour.0 },
         watched: Some(WatchedQueue {

@@ -172,7 +172,6 @@ fn start_dashboard(config: &RunConfig, broker: &RunningBroker) -> Result<Dashboa
         data_dir: config.data_dir.clone(),
         write_token: config.write_token.clone(),
         configuration: shown_as_json(&config.shown),
-        queue: None,
         clean: true,
         keep: config.keep,
         watched: Some(WatchedQueue {

@@ -32,7 +32,6 @@ use crate::http::{EventStream, Handler, Server, ServerConfig};
 use routes::App;
 use store::Store;
 
-use queue::Depth;
 pub use queue::WatchedQueue;
 pub use store::{Keep, Totals};
 
@@ -54,12 +53,6 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// The least time between two events: four a second look live, more would only cost.
 const EVENT_EVERY: Duration = Duration::from_millis(250);
-
-/// The longest reason of a failed probe that is shown, in characters.
-const PROBE_ERROR_MAX: usize = 200;
-
-/// Asks for the queue's depth. Called once a second on the sampler's thread, so it should answer within one.
-pub type QueueProbe = Box<dyn Fn() -> Result<QueueDepth> + Send>;
 
 /// Where the messages of the channel are, or, before there is one, those of the topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -108,8 +101,6 @@ pub struct DashboardConfig {
     pub write_token: Option<String>,
     /// Shown on the page as the run's configuration: an array of `{"name":…,"value":…}`.
     pub configuration: serde_json::Value,
-    /// Where the queue's depth comes from, if not from those that are `watched`.
-    pub queue: Option<QueueProbe>,
     /// Start from an empty database.
     pub clean: bool,
     /// How long history is kept.
@@ -143,7 +134,6 @@ impl Dashboard {
             data_dir,
             write_token,
             configuration,
-            queue,
             clean,
             keep,
             watched,
@@ -168,9 +158,7 @@ impl Dashboard {
         let (stop, stopped) = stop_pair();
         let sampler = {
             let app = Arc::clone(&app);
-            OwnedThread::spawn("dash-sampler", move || {
-                sample(&app, queue.as_ref(), &woken, &stopped)
-            })?
+            OwnedThread::spawn("dash-sampler", move || sample(&app, &woken, &stopped))?
         };
         let (stop_watch, watch_stopped) = stop_pair();
         let watch = app.watch.start(&watch_stopped)?;
@@ -328,27 +316,18 @@ fn soft_limit(limits: &str) -> Option<usize> {
 }
 
 /// Once a second a point; an event with each, and between them when counts have changed.
-fn sample(
-    app: &App,
-    queue: Option<&QueueProbe>,
-    changed: &crossbeam_channel::Receiver<()>,
-    stop: &StopToken,
-) {
+fn sample(app: &App, changed: &crossbeam_channel::Receiver<()>, stop: &StopToken) {
     let mut next_point = Instant::now();
     loop {
         let now = Instant::now();
         if now >= next_point {
-            let found = match queue {
-                Some(probe) => Some(probed(probe())),
-                None => app.watch.depth(),
-            };
-            if let Some(found) = found {
+            if let Some(found) = app.watch.depth() {
                 app.live.lock().set_queue(found);
             }
             let plays = app.store.totals().plays;
             let ended = app.live.lock().sample(store::now_ms(), Instant::now(), plays);
             keep_minute(app, ended);
-            // A probe that took long shifts the points; it does not make them come in a rush.
+            // A write that took long shifts the points; it does not make them come in a rush.
             next_point = (next_point + SAMPLE_EVERY).max(Instant::now());
         }
         app.publish();
@@ -365,14 +344,6 @@ fn sample(
     }
     let last = app.live.lock().last_minute(app.store.totals().plays);
     keep_minute(app, last);
-}
-
-fn probed(found: Result<QueueDepth>) -> Depth {
-    let (queue, error) = match found {
-        Ok(queue) => (Some(queue), None),
-        Err(error) => (None, Some(format!("{error:#}").chars().take(PROBE_ERROR_MAX).collect())),
-    };
-    Depth { queue, error, ..Depth::default() }
 }
 
 /// Keeps a minute of the charts. One that cannot be kept is missing from them; health tells why.

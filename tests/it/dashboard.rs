@@ -11,7 +11,10 @@ use playcounts::dashboard::{self, Dashboard, QueueDepth, Totals};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::dashboard_support::{DEADLINE, Running, config, consumption, start, update, video};
+use crate::dashboard_support::{
+    DEADLINE, Queue, Running, config, consumption, start, update, video,
+};
+use crate::support::wait_until;
 
 #[test]
 fn dashboard_updates_counts() {
@@ -351,8 +354,10 @@ fn dashboard_says_what_a_path_takes() {
 fn dashboard_shows_processors_queue_and_series() {
     let data = tempfile::tempdir().unwrap();
     let mut with_queue = config(&data);
-    with_queue.queue = Some(Box::new(|| Ok(QueueDepth { depth: 42, in_flight: 3, deferred: 1 })));
+    let queue = Queue::start(QueueDepth { depth: 42, in_flight: 3, deferred: 1 });
+    with_queue.watched = Some(queue.watched.clone());
     let running = Running { dashboard: Dashboard::start(with_queue).unwrap(), data };
+    wait_until("the queue was asked", || !running.get("/api/stats").json()["queue"].is_null());
     let report = json!({"processor": Uuid::from_u128(1), "consumption": consumption(Some("<b>no JSON</b>"))});
     running.post("/api/consumption", &report, 200);
     let deadline = Instant::now() + DEADLINE;

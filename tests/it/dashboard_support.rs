@@ -4,7 +4,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use playcounts::dashboard::{Dashboard, DashboardConfig, Keep};
+use nsq_protocol::{
+    Admin, Batch, BodiesBuf, Consumer, ConsumerConfig, Producer, ProducerConfig, RdyMode,
+};
+use playcounts::broker::{Broker, BrokerConfig};
+use playcounts::dashboard::{Dashboard, DashboardConfig, Keep, QueueDepth, WatchedQueue};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -25,11 +29,65 @@ pub(crate) fn config(data: &TempDir) -> DashboardConfig {
         data_dir: data.path().to_owned(),
         write_token: None,
         configuration: json!([{"name": "messages", "value": 100_000}, {"name": "threads", "value": 2}]),
-        queue: None,
         clean: false,
         keep: Keep::default(),
         watched: None,
         allowed_hosts: Vec::new(),
+    }
+}
+
+/// A broker that holds plays, and a consumer that holds some of them.
+pub(crate) struct Queue {
+    // Given back before the consumer ends, which waits for them.
+    _held: Vec<Batch>,
+    _consumer: Option<Consumer>,
+    _broker: Broker,
+    /// What a dashboard watches of it.
+    pub(crate) watched: WatchedQueue,
+}
+
+impl Queue {
+    /// With so many messages waiting, in flight and deferred.
+    pub(crate) fn start(wanted: QueueDepth) -> Self {
+        let broker = Broker::start(BrokerConfig {
+            tcp_address: "127.0.0.1:0".to_owned(),
+            http_address: Some("127.0.0.1:0".to_owned()),
+            ..BrokerConfig::default()
+        })
+        .unwrap();
+        let nsqd = broker.tcp_addr().to_string();
+        let watched = WatchedQueue {
+            nsqds: vec![broker.http_addr().unwrap().to_string()],
+            lookupds: Vec::new(),
+            topic: "plays".parse().unwrap(),
+            channel: "processor".parse().unwrap(),
+            depth_alert: None,
+        };
+        let (topic, channel) = (watched.topic, watched.channel);
+        let admin = Admin::new(&watched.nsqds[0]);
+        admin.create_topic(&topic).unwrap();
+        admin.create_channel(&topic, &channel).unwrap();
+        let producer = Producer::connect(ProducerConfig::default().nsqd(&nsqd)).unwrap();
+        let QueueDepth { depth, in_flight, deferred } = wanted;
+        let mut bodies = BodiesBuf::new();
+        (0..depth + in_flight).for_each(|_| bodies.push(b"{}"));
+        producer.publish_many(&topic, &bodies).unwrap();
+        for _ in 0..deferred {
+            producer.publish_deferred(&topic, Duration::from_secs(3600), b"{}").unwrap();
+        }
+        let mut held = Vec::new();
+        let consumer = (in_flight > 0).then(|| {
+            let mut config =
+                ConsumerConfig::new(topic, channel).nsqd(&nsqd).max_in_flight(in_flight as u32);
+            config.rdy = RdyMode::Fixed;
+            let consumer = Consumer::start(config).unwrap();
+            let batches = consumer.batches();
+            while held.iter().map(Batch::len).sum::<usize>() < in_flight as usize {
+                held.push(batches.recv_timeout(DEADLINE).unwrap());
+            }
+            consumer
+        });
+        Self { _held: held, _consumer: consumer, _broker: broker, watched }
     }
 }
 

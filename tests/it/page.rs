@@ -16,12 +16,12 @@ use headless_chrome::protocol::cdp::types::Event;
 use headless_chrome::{Browser, LaunchOptions, Tab};
 use nsq_protocol::{Compression, Consumer, ConsumerConfig, Producer, ProducerConfig, StatsFilter};
 use parking_lot::Mutex;
-use playcounts::broker::BrokerConfig;
+
 use playcounts::dashboard::{Dashboard, QueueDepth, WatchedQueue};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::dashboard_support::{DEADLINE, Running, config, consumption, video};
+use crate::dashboard_support::{DEADLINE, Queue, Running, config, consumption, start, video};
 use crate::nsqd::{self, Nsqd};
 use crate::nsqlookupd::Nsqlookupd;
 use crate::support::{Broker, on_both_brokers};
@@ -150,13 +150,6 @@ pub(crate) fn click(tab: &Tab, selector: &str) {
     tab.evaluate(&format!("document.querySelector({selector:?}).click()"), false).unwrap();
 }
 
-pub(crate) fn running() -> Running {
-    let data = tempfile::tempdir().unwrap();
-    let mut config = config(&data);
-    config.queue = Some(Box::new(|| Ok(QueueDepth { depth: 1234, in_flight: 5, deferred: 0 })));
-    Running { dashboard: Dashboard::start(config).unwrap(), data }
-}
-
 pub(crate) fn open(browser: &Browser, url: &str) -> (Arc<Tab>, Complaints) {
     let tab = browser.new_tab().unwrap();
     tab.set_default_timeout(DEADLINE);
@@ -168,7 +161,11 @@ pub(crate) fn open(browser: &Browser, url: &str) -> (Arc<Tab>, Complaints) {
 #[test]
 fn page_is_whole_and_moves_without_a_reload() {
     let Some(browser) = launch() else { return };
-    let running = running();
+    let queue = Queue::start(QueueDepth { depth: 1234, in_flight: 5, deferred: 0 });
+    let data = tempfile::tempdir().unwrap();
+    let mut config = config(&data);
+    config.watched = Some(queue.watched.clone());
+    let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
     let counts: Vec<_> = (1..=15).map(|first| (video(first), u64::from(first) * 1000)).collect();
     running.tell(1, &counts);
     let (tab, complaints) = open(&browser, &running.dashboard.url());
@@ -220,7 +217,7 @@ fn page_is_whole_and_moves_without_a_reload() {
 #[test]
 fn page_lists_sorts_searches_scrolls_and_opens_a_video() {
     let Some(browser) = launch() else { return };
-    let running = running();
+    let running = start();
     let counts: Vec<_> = (1..=15).map(|first| (video(first), u64::from(first) * 1000)).collect();
     running.tell(1, &counts);
     let (tab, complaints) = open(&browser, &running.dashboard.url());
@@ -301,7 +298,7 @@ fn page_lists_sorts_searches_scrolls_and_opens_a_video() {
 #[test]
 fn page_changes_the_range_and_shows_the_queue() {
     let Some(browser) = launch() else { return };
-    let running = running();
+    let running = start();
     running.tell(1, &[(video(1), 70), (video(2), 30)]);
     let (tab, complaints) = open(&browser, &running.dashboard.url());
     wait_for(&tab, &format!("{}.startsWith('100 plays of 2 videos')", text("#top-summary")), true);
@@ -533,7 +530,7 @@ fn page_sums_over_the_nsqds_of_an_nsqlookupd() {
 #[test]
 fn page_loads_twenty_times_and_nothing_is_left_unanswered() {
     let Some(browser) = launch() else { return };
-    let running = running();
+    let running = start();
     running.tell(1, &[(video(1), 3)]);
     let (tab, complaints) = open(&browser, &running.dashboard.url());
     for round in 0..20 {
@@ -587,27 +584,10 @@ fn axe() -> Option<String> {
 fn page_is_accessible_in_every_view() {
     let Some(browser) = launch() else { return };
     let Some(axe) = axe() else { return };
-    let broker = BrokerConfig {
-        tcp_address: "127.0.0.1:0".to_owned(),
-        http_address: Some("127.0.0.1:0".to_owned()),
-        ..BrokerConfig::default()
-    };
-    let broker = playcounts::broker::Broker::start(broker).unwrap();
-    let nsqd = broker.http_addr().unwrap().to_string();
-    let (topic, channel) = ("plays".parse().unwrap(), "processor".parse().unwrap());
-    let admin = nsq_protocol::Admin::new(&nsqd);
-    admin.create_topic(&topic).unwrap();
-    admin.create_channel(&topic, &channel).unwrap();
+    let queue = Queue::start(QueueDepth { depth: 1234, in_flight: 5, deferred: 0 });
     let data = tempfile::tempdir().unwrap();
     let mut config = config(&data);
-    config.queue = Some(Box::new(|| Ok(QueueDepth { depth: 1234, in_flight: 5, deferred: 0 })));
-    config.watched = Some(WatchedQueue {
-        nsqds: vec![nsqd],
-        lookupds: Vec::new(),
-        topic,
-        channel,
-        depth_alert: None,
-    });
+    config.watched = Some(queue.watched.clone());
     let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
     let counts: Vec<_> =
         (1..=20).map(|first| (video(first), u64::from(first).pow(3) * 17)).collect();

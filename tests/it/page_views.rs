@@ -6,8 +6,8 @@ use headless_chrome::protocol::cdp::Browser::{GrantPermissions, PermissionType};
 use playcounts::dashboard::Dashboard;
 use serde_json::{Value, json};
 
-use crate::dashboard_support::{Running, ask, config, update, video};
-use crate::page::{PLAYS, click, launch, open, read, running, text, wait_for};
+use crate::dashboard_support::{Running, ask, config, start, update, video};
+use crate::page::{PLAYS, click, launch, open, read, text, wait_for};
 use crate::streams::ChildDashboard;
 use crate::support::wait_until;
 
@@ -18,7 +18,7 @@ const STREAMS: &str = "playcounts_dashboard_event_streams";
 #[test]
 fn page_counts_for_a_wall() {
     let Some(browser) = launch() else { return };
-    let running = running();
+    let running = start();
     running.tell(1, &[(video(1), 1_070), (video(2), 30)]);
     let url = running.dashboard.url();
     let (tab, complaints) = open(&browser, &url);
@@ -57,7 +57,7 @@ fn page_counts_for_a_wall() {
 #[test]
 fn page_of_a_video_has_spans_a_way_back_and_its_id_to_copy() {
     let Some(browser) = launch() else { return };
-    let running = running();
+    let running = start();
     let counts: Vec<_> = (1..=15).map(|first| (video(first), u64::from(first) * 1000)).collect();
     running.tell(1, &counts);
     let (tab, complaints) =
@@ -124,7 +124,7 @@ fn page_of_a_video_has_spans_a_way_back_and_its_id_to_copy() {
 #[test]
 fn page_takes_a_range_from_and_to() {
     let Some(browser) = launch() else { return };
-    let running = running();
+    let running = start();
     running.tell(1, &[(video(1), 5)]);
     let (tab, complaints) = open(&browser, &running.dashboard.url());
     wait_for(&tab, &text("#live-text"), "live");
@@ -167,7 +167,7 @@ fn page_takes_a_range_from_and_to() {
 #[test]
 fn page_takes_single_keys_and_lets_them_be_turned_off() {
     let Some(browser) = launch() else { return };
-    let running = running();
+    let running = start();
     running.tell(1, &[(video(1), 5)]);
     let (tab, complaints) = open(&browser, &running.dashboard.url());
     wait_for(&tab, &text("#live-text"), "live");
@@ -275,7 +275,7 @@ fn page_says_that_it_is_stale_and_comes_back() {
 #[test]
 fn page_in_the_background_does_not_listen_and_catches_up() {
     let Some(browser) = launch() else { return };
-    let running = running();
+    let running = start();
     running.tell(1, &[(video(1), 3)]);
     let (tab, complaints) = open(&browser, &running.dashboard.url());
     wait_for(&tab, &text("#total-plays"), "3");
@@ -305,7 +305,7 @@ fn page_in_the_background_does_not_listen_and_catches_up() {
 #[test]
 fn page_scrolls_through_200_000_videos() {
     let Some(browser) = launch() else { return };
-    let running = running();
+    let running = start();
     running.tell(1, &[(video(1), 1)]);
     let Running { dashboard, data } = running;
     dashboard.shutdown().unwrap();
