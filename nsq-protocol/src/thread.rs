@@ -25,7 +25,7 @@ impl<T: Send + 'static> OwnedThread<T> {
     /// Starts `body` on a thread called `name`, at most [`NAME_MAX`] bytes.
     ///
     /// # Errors
-    /// The operating system's, when it refuses another thread.
+    /// The operating system's, when it refuses another thread; names the thread.
     pub fn spawn(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
         Self::start(thread::Builder::new(), name, body)
     }
@@ -33,7 +33,7 @@ impl<T: Send + 'static> OwnedThread<T> {
     /// As [`spawn`](Self::spawn), with a stack of `bytes`: for threads that come by the hundred and call little.
     ///
     /// # Errors
-    /// The operating system's, when it refuses another thread.
+    /// The operating system's, when it refuses another thread; names the thread.
     pub fn spawn_with_stack(
         name: &str,
         bytes: usize,
@@ -49,7 +49,9 @@ impl<T: Send + 'static> OwnedThread<T> {
         body: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<Self> {
         debug_assert!(name.len() <= NAME_MAX, "Linux cuts the thread name {name}");
-        let handle = builder.name(name.to_owned()).spawn(body)?;
+        let handle = builder.name(name.to_owned()).spawn(body).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot start the thread {name}: {error}"))
+        })?;
         Ok(Self { name: name.to_owned(), handle: Some(handle) })
     }
 }
@@ -80,6 +82,78 @@ impl<T> Drop for OwnedThread<T> {
             // A second panic while the owner unwinds would abort the process.
             log::error!("thread {} panicked", self.name);
         }
+    }
+}
+
+/// Threads that end together.
+///
+/// A crew owns the one act that makes all its threads end, and does it before it joins any of them: when it is
+/// stopped, when it is dropped, and so also when the system refuses one of its threads and a `?` drops the others.
+pub struct Crew<T> {
+    // Taken by the first to end the crew.
+    end: Option<Box<dyn FnOnce() + Send + Sync>>,
+    threads: Vec<OwnedThread<T>>,
+}
+
+impl<T: Send + 'static> Crew<T> {
+    /// A crew without threads yet, all of which end after `end` was called.
+    pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { end: Some(Box::new(end)), threads: Vec::new() }
+    }
+
+    /// A crew whose threads hold a token of `stop`.
+    pub fn stopped_by(stop: StopSource) -> Self {
+        Self::new(move || drop(stop))
+    }
+
+    /// Starts one more thread.
+    ///
+    /// # Errors
+    /// As [`OwnedThread::spawn`]. The others go on until the crew ends.
+    pub fn spawn(
+        &mut self,
+        name: &str,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<()> {
+        self.threads.push(OwnedThread::spawn(name, body)?);
+        Ok(())
+    }
+}
+
+impl<T> Crew<T> {
+    /// Ends the threads, joins them, and returns what they returned, in the order of their start. A panic of one goes
+    /// on in the caller, after all have ended.
+    pub fn stop(mut self) -> Vec<T> {
+        self.end();
+        self.join_all()
+    }
+
+    /// Waits for threads that end by themselves, without ending them first.
+    pub fn join(mut self) -> Vec<T> {
+        self.join_all()
+    }
+
+    fn end(&mut self) {
+        if let Some(end) = self.end.take() {
+            end();
+        }
+    }
+
+    fn join_all(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.threads).into_iter().map(OwnedThread::join).collect()
+    }
+}
+
+impl<T> Drop for Crew<T> {
+    fn drop(&mut self) {
+        self.end();
+        // The threads are joined as they are dropped.
+    }
+}
+
+impl<T> std::fmt::Debug for Crew<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Crew").field("threads", &self.threads.len()).finish_non_exhaustive()
     }
 }
 
@@ -161,5 +235,38 @@ mod tests {
         let thread = OwnedThread::spawn("panics", || panic!("on purpose")).unwrap();
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread.join()));
         assert!(caught.is_err());
+    }
+
+    /// What an early `?` does to a crew: nobody else holds what makes its threads end.
+    #[test]
+    fn a_dropped_crew_ends_its_threads_before_it_joins_them() {
+        let (source, token) = stop_pair();
+        let (done, finished) = bounded(2);
+        let mut crew = Crew::stopped_by(source);
+        for name in ["crew-0", "crew-1"] {
+            let (token, done) = (token.clone(), done.clone());
+            crew.spawn(name, move || done.send(token.wait(Duration::from_secs(60)))).unwrap();
+        }
+        drop(crew);
+        assert_eq!((finished.try_recv(), finished.try_recv()), (Ok(true), Ok(true)));
+    }
+
+    #[test]
+    fn a_crew_returns_what_its_threads_did_in_order() {
+        let (source, token) = stop_pair();
+        let mut crew = Crew::stopped_by(source);
+        for number in 0..3 {
+            let token = token.clone();
+            crew.spawn("crew", move || (number, token.wait(Duration::from_secs(60)))).unwrap();
+        }
+        assert_eq!(crew.stop(), [(0, true), (1, true), (2, true)]);
+    }
+
+    #[test]
+    fn a_crew_is_waited_for_without_being_ended() {
+        let (source, token) = stop_pair();
+        let mut crew = Crew::stopped_by(source);
+        crew.spawn("crew", move || token.is_stopped()).unwrap();
+        assert_eq!(crew.join(), [false]);
     }
 }
