@@ -12,14 +12,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nsq_protocol::MessageId;
-use playcounts::api::MAX_COUNTS;
-use playcounts::batch::PublishRules;
 use playcounts::broker;
-use playcounts::counts::ShardedCounts;
 use playcounts::ledger::{
     Arrivals, Dedupe, Ledger, LedgerConfig, MemoryLedger, MessageKey, Seen, SqliteLedger,
 };
-use playcounts::play::{Play, PlayDecoder, PlayIdentity};
+use playcounts::model::counts::ShardedCounts;
+use playcounts::model::play::{Play, PlayDecoder, PlayIdentity};
+use playcounts::model::publish_rules::PublishRules;
+use playcounts::wire::MAX_COUNTS;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use playcounts::api::{CountsUpdate, VideoCount};
-use playcounts::dashboard_client::DashboardClient;
+use playcounts::wire::client::DashboardClient;
+use playcounts::wire::{CountsUpdate, VideoCount};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;

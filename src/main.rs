@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use playcounts::cli::{self, EarlyExit};
+use playcounts::command::cli::{self, EarlyExit};
 
 fn main() -> ExitCode {
     // Bytes that are no UTF-8 are no option, and show as such in the refusal.
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match playcounts::app::run(command) {
+    match playcounts::command::run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "playcounts: {error:#}");

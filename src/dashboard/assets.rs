@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use flate2::{Compression, write::GzEncoder};
 
-use crate::hash::fnv1a;
 use crate::http::{Request, Response};
+use crate::model::hash::fnv1a;
 
 /// Scripts, styles and data from here alone, nothing inline, in nobody's frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \

@@ -4,10 +4,10 @@ use anyhow::Result;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
-use crate::api::{
+use crate::model::play::PlayIdentity;
+use crate::wire::{
     CONFIRMED_PRODUCERS_MAX, CONFIRMED_RUNS_MAX, Confirmed, ConfirmedUpdate, ProducerConfirmed,
 };
-use crate::play::PlayIdentity;
 
 /// The most producers that are remembered; those longest unchanged go first.
 const PRODUCERS_MAX: i64 = 100_000;

@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::queue::{Depth, Heartbeat};
+use super::nsqds::{Depth, Heartbeat};
 use super::store::MinutePoint;
-use crate::api::{
+use crate::wire::{
     CONNECTION_TEXT_MAX, CONSUMPTION_BOUNDS_MS, ConsumerFigures, Consumption, ConsumptionHistogram,
     PROGRAM_MAX,
 };
@@ -35,7 +35,7 @@ const ALIVE: Duration = Duration::from_secs(10);
 /// How long the failure of a processor that is gone keeps the dashboard's health red.
 const FAILURE_SHOWN: Duration = Duration::from_secs(3600);
 
-/// The longest `last_rejection` and `failure` kept, in characters, as src/api.rs promises.
+/// The longest `last_rejection` and `failure` kept, in characters, as `wire` promises.
 const REASON_MAX: usize = 200;
 
 /// The names of `GET /api/series`, in the order of the columns.
@@ -462,7 +462,7 @@ fn mean(pairs: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
 mod tests {
     use super::super::QueueDepth;
     use super::*;
-    use crate::api::ConsumptionTimes;
+    use crate::wire::ConsumptionTimes;
 
     fn told(per_second: f64, realtime_ms: f64, counted: u64, mean: f64) -> Option<Consumption> {
         Some(Consumption {

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use super::live::Live;
 use super::store::Totals;
-use crate::api::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram};
+use crate::wire::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram};
 
 /// How the text is written.
 #[derive(Clone, Copy, Debug, PartialEq)]

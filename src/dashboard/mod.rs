@@ -9,8 +9,8 @@ mod confirmed;
 mod guard;
 mod live;
 mod metrics;
+mod nsqds;
 mod periods;
-mod queue;
 mod routes;
 mod store;
 
@@ -27,12 +27,12 @@ use nsq_protocol::{ChannelName, TopicStats};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::data_dir::{DataDir, Lock};
 use crate::http::{EventStream, Handler, Server, ServerConfig};
+use crate::storage::data_dir::{DataDir, Lock};
 use routes::App;
 use store::Store;
 
-pub use queue::WatchedQueue;
+pub use nsqds::WatchedQueue;
 pub use store::{Keep, Totals};
 
 /// The lock that a running dashboard holds on its data directory.

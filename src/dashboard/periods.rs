@@ -15,8 +15,8 @@ use super::routes::{Answer, App, bad, broken, number, unavailable, uncached};
 use super::store::{
     BUCKETS_MAX, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, Top, Video, now_ms,
 };
-use crate::api::MAX_PLAYS;
 use crate::http::{Download, Request, Response};
+use crate::wire::MAX_PLAYS;
 
 const DAY_MS: i64 = 86_400_000;
 

@@ -15,15 +15,15 @@ use super::confirmed;
 use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
 use super::metrics::{self, Counters, Format};
+use super::nsqds::{Heartbeat, Order, Peek, Refusal, Watch, WatchedQueue};
 use super::periods::Tops;
-use super::queue::{Heartbeat, Order, Peek, Refusal, Watch, WatchedQueue};
 use super::store::{AuditLine, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, now_ms};
-use crate::api::{
+use crate::http::{Download, EventStream, Handler, Request, Response};
+use crate::wire::{
     CONNECTIONS_MAX, ConfirmedAnswer, ConfirmedUpdate, ConsumerFigures, Consumption,
     ConsumptionHistogram, ConsumptionReport, CountsUpdate, MAX_COUNTS, MAX_PLAYS,
     ProducerConfirmed,
 };
-use crate::http::{Download, EventStream, Handler, Request, Response};
 
 /// Rows of a list when the call does not say.
 const LIMIT_DEFAULT: u32 = 50;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use super::Snapshot;
-use crate::produce::Attempted;
+use crate::producer::Attempted;
 
 /// How a ledger and its producers compare. Plays without an identity are not looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,7 +104,8 @@ fn excess(ledger: &Snapshot, producers: &[Attempted], counted: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Counters, SeqSet, Standing};
+    use crate::ledger::{Counters, Standing};
+    use crate::model::seq_set::SeqSet;
 
     /// A ledger with the plays `[start, end)` of producer 1, and these counts of the videos 1, 2, …
     fn ledger(runs: &[[u64; 2]], plays: &[u64]) -> Snapshot {

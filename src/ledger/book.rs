@@ -14,9 +14,9 @@ use uuid::Uuid;
 use super::Arrivals;
 use super::dedupe::{Dedupe, MessageKey};
 use super::record::{Counters, Damaged, Delta, Record, encode_runs};
-use crate::api::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed, VideoCount};
-use crate::numbers::Numbers;
-use crate::play::Play;
+use crate::model::play::Play;
+use crate::model::video_ids::Numbers;
+use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed, VideoCount};
 
 /// Producers in one slice of a sweep: seldom more than some hundred bytes each.
 const PRODUCERS_PER_SLICE: usize = 64;

@@ -8,8 +8,8 @@ use foldhash::fast::RandomState;
 use nsq_protocol::MessageId;
 use uuid::Uuid;
 
-use super::seq_set::SeqSet;
-use crate::play::{Play, PlayIdentity};
+use crate::model::play::{Play, PlayIdentity};
+use crate::model::seq_set::SeqSet;
 
 /// Producers whose plays are told apart by their identity. Each start of a producer is one; a stranger who draws a new
 /// id for every play must not fill the memory.
@@ -26,7 +26,7 @@ const VIDEO_WINDOW: usize = 1 << 16;
 /// A message as one nsqd knows it: two nsqds may use the same ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageKey {
-    /// Which nsqd: [`fnv1a`](crate::hash::fnv1a) of its address.
+    /// Which nsqd: [`fnv1a`](crate::model::hash::fnv1a) of its address.
     pub nsqd: u64,
     /// Its ID there.
     pub id: MessageId,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::book::{Book, Standing};
 use super::{Arrivals, Committed, Counters, Ledger};
-use crate::api::{Confirmed, ProducerConfirmed, VideoCount};
+use crate::wire::{Confirmed, ProducerConfirmed, VideoCount};
 
 /// Counts in memory. All is lost with the process.
 #[derive(Debug, Default)]

@@ -12,7 +12,6 @@ mod memory;
 #[cfg(test)]
 mod model;
 mod record;
-mod seq_set;
 mod sqlite;
 
 use std::time::Instant;
@@ -21,9 +20,9 @@ use anyhow::Result;
 use nsq_protocol::MessageId;
 use uuid::Uuid;
 
-use crate::api::{Confirmed, ProducerConfirmed, VideoCount};
-use crate::config::Durability;
-use crate::play::{Play, Rejection};
+use crate::model::config::Durability;
+use crate::model::play::{Play, Rejection};
+use crate::wire::{Confirmed, ProducerConfirmed, VideoCount};
 
 pub use audit::Audit;
 pub use book::{Growth, Standing};
@@ -31,13 +30,12 @@ pub use dead_letters::{DEAD_LETTERS_MAX, SavedLetter, dead_letters};
 pub use dedupe::{Dedupe, Learned, MessageKey, Seen};
 pub use memory::MemoryLedger;
 pub use record::{Counters, Damaged, Delta, Record};
-pub use seq_set::SeqSet;
 pub use sqlite::{LedgerConfig, Snapshot, SqliteLedger, exists, read, remove};
 
 /// What one batch of messages brought.
 #[derive(Debug, Default)]
 pub struct Arrivals {
-    /// The nsqd it came from: [`fnv1a`](crate::hash::fnv1a) of its address.
+    /// The nsqd it came from: [`fnv1a`](crate::model::hash::fnv1a) of its address.
     pub nsqd: u64,
     /// The plays, each with its message's ID.
     pub plays: Vec<(Play, MessageId)>,

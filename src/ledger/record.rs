@@ -12,7 +12,7 @@ use nsq_protocol::{MESSAGE_ID_LEN, MessageId};
 use uuid::Uuid;
 
 use super::dedupe::{Learned, MessageKey, Seen};
-use crate::play::PlayIdentity;
+use crate::model::play::PlayIdentity;
 
 /// The first byte of a record of this kind.
 const VERSION: u8 = 1;

@@ -14,10 +14,11 @@ use uuid::Uuid;
 use super::book::{Book, Reading, SavedVideo, Slice, Standing};
 use super::dedupe::MESSAGE_WINDOW;
 use super::record::{Counters, Record, decode_messages, decode_runs, encode_messages};
-use super::{Arrivals, Committed, Ledger, SeqSet, dead_letters};
-use crate::api::{Confirmed, ProducerConfirmed, VideoCount};
-use crate::failpoint;
-use crate::sqlite::Schema;
+use super::{Arrivals, Committed, Ledger, dead_letters};
+use crate::model::seq_set::SeqSet;
+use crate::storage::failpoint;
+use crate::storage::sqlite::Schema;
+use crate::wire::{Confirmed, ProducerConfirmed, VideoCount};
 
 /// The file in the data directory.
 pub(super) const FILE: &str = "ledger.sqlite3";
@@ -491,7 +492,7 @@ pub fn remove(directory: &Path, simulation: bool) -> Result<()> {
             );
         }
     }
-    crate::sqlite::remove(&file)
+    crate::storage::sqlite::remove(&file)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use argh::FromArgs;
 use parts::{BrokerKind, Parts};
 use playcounts::ledger::{self, Audit, Standing};
-use playcounts::produce;
+use playcounts::producer;
 use rustix::process::Signal;
 use schedule::{Fault, Part, schedule};
 
@@ -267,10 +267,10 @@ fn recovered(parts: &mut Parts, part: Part, started: Instant) -> Result<Duration
     Ok(started.elapsed())
 }
 
-fn attempted(parts: &Parts) -> Result<Vec<produce::Attempted>> {
+fn attempted(parts: &Parts) -> Result<Vec<producer::Attempted>> {
     let mut all = Vec::new();
     for dir in parts.outboxes() {
-        all.extend(produce::read_outbox(&dir)?);
+        all.extend(producer::read_outbox(&dir)?);
     }
     Ok(all)
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use playcounts::produce::read_outbox;
+use playcounts::producer::read_outbox;
 use rustix::process::{Pid, Signal, kill_process};
 use uuid::Uuid;
 

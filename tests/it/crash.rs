@@ -503,7 +503,7 @@ fn a_killed_producer_goes_on_where_it_was() {
         wait_until("the dashboard shows all", || total(&url) == 4000);
         process.signal(Signal::TERM);
         assert_exit(&process.wait(), 0);
-        let attempted = playcounts::produce::read_outbox(&dir.join("outbox")).unwrap().unwrap();
+        let attempted = playcounts::producer::read_outbox(&dir.join("outbox")).unwrap().unwrap();
         let ledger = ledger::read(&dir.join("ledger")).unwrap().unwrap();
         let audit = ledger::Audit::new(&ledger, std::slice::from_ref(&attempted));
         assert!(audit.is_exact() && audit.counted == 4000, "{audit}");
@@ -543,7 +543,7 @@ fn a_full_outbox_slows_its_producer_down() {
     );
     produce.wait_for("the outbox is full with 1000 plays");
     let attempted =
-        || playcounts::produce::read_outbox(&dir.join("outbox")).unwrap().unwrap().plays;
+        || playcounts::producer::read_outbox(&dir.join("outbox")).unwrap().unwrap().plays;
     assert_eq!(attempted(), 1000);
     let process = start(dir, &process(&broker, &url));
     produce.wait_for("the outbox has room again");

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nsq_protocol::thread::OwnedThread;
-use playcounts::api::MAX_PLAYS;
 use playcounts::dashboard::{self, Dashboard, QueueDepth, Totals};
+use playcounts::wire::MAX_PLAYS;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

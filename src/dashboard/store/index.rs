@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashMapExt};
 use uuid::Uuid;
 
 use super::order::{Order, Place};
-use crate::api::VideoCount;
+use crate::wire::VideoCount;
 
 /// The most rows of one [`Index::list`].
 pub(in super::super) const LIST_MAX: u32 = 500;

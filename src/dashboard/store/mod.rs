@@ -31,8 +31,8 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use super::confirmed;
-use crate::api::{Confirmed, ConfirmedUpdate, CountsUpdate};
-use crate::sqlite::{self, Schema};
+use crate::storage::sqlite::{self, Schema};
+use crate::wire::{Confirmed, ConfirmedUpdate, CountsUpdate};
 use index::{Index, Unfolded};
 use writer::{Loaded, Writer};
 
@@ -368,7 +368,7 @@ pub(super) fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::VideoCount;
+    use crate::wire::VideoCount;
 
     fn store() -> (tempfile::TempDir, Store) {
         let temp = tempfile::tempdir().unwrap();
@@ -600,7 +600,7 @@ mod tests {
     #[test]
     fn sums_past_every_integer_stay_integers() {
         let (_temp, store) = store();
-        let most = crate::api::MAX_PLAYS;
+        let most = crate::wire::MAX_PLAYS;
         for processor in 1..=3 {
             store.merge(update(processor, 1, &[(7, most)])).unwrap();
         }

@@ -15,8 +15,8 @@ use super::audit;
 use super::history::{self, Keep};
 use super::index::{Index, Told, Unfolded};
 use super::{Job, Posted, State, confirmed, now_ms};
-use crate::api::{CountsUpdate, VideoCount};
-use crate::failpoint;
+use crate::storage::failpoint;
+use crate::wire::{CountsUpdate, VideoCount};
 
 /// The most updates in one transaction.
 const GROUP_MAX: usize = 64;
@@ -490,7 +490,7 @@ mod tests {
             plays,
             last_played_at,
         };
-        let counts = [count(1, 0, None), count(u128::MAX, crate::api::MAX_PLAYS, Some(7))];
+        let counts = [count(1, 0, None), count(u128::MAX, crate::wire::MAX_PLAYS, Some(7))];
         assert!(decode(&encode(&counts)).eq(counts));
     }
 }

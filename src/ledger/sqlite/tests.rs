@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ledger::DeadLetter;
-use crate::play::{Play, PlayIdentity, Rejection};
+use crate::model::play::{Play, PlayIdentity, Rejection};
 
 fn config(directory: &Path) -> LedgerConfig {
     LedgerConfig { directory: directory.to_owned(), simulation: false, adopt: false }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use libfuzzer_sys::fuzz_target;
 use nsq_protocol::MessageId;
 use playcounts::ledger::{Counters, Dedupe, MessageKey, Record, Seen};
-use playcounts::play::{Play, PlayIdentity};
+use playcounts::model::play::{Play, PlayIdentity};
 use uuid::Uuid;
 
 fuzz_target!(|data: &[u8]| {

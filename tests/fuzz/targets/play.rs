@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use playcounts::play::{Play, Rejection};
+use playcounts::model::play::{Play, Rejection};
 
 fuzz_target!(|data: &[u8]| match Play::decode(data) {
     Ok(play) => {

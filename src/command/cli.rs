@@ -2,7 +2,7 @@
 
 use argh::FromArgs;
 
-use crate::config::{
+use crate::model::config::{
     ConsumerOption, Count, Durability, HumanDuration, LogLevel, Popularity, ProducerOption, Ratio,
 };
 
@@ -114,7 +114,7 @@ pub struct Run {
     #[argh(option, default = "Count(2500)")]
     pub max_in_flight: Count,
     /// host:port of the page; port 0 takes a free one [default: 127.0.0.1:8000]
-    #[argh(option, default = "crate::config::HTTP_ADDRESS.into()")]
+    #[argh(option, default = "crate::model::config::HTTP_ADDRESS.into()")]
     pub http_address: String,
     /// token that writes to the dashboard need; a must beyond loopback [default: none]
     #[argh(option)]
@@ -132,7 +132,7 @@ pub struct Run {
     #[argh(option, default = "HumanDuration::from_secs(90 * 86_400)")]
     pub keep_by_hour: HumanDuration,
     /// directory for the run's files [default: playcounts-data]
-    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    #[argh(option, default = "crate::model::config::DATA_DIR.into()")]
     pub data_dir: String,
     /// end when all is counted and published, instead of serving the page on
     #[argh(switch)]
@@ -179,7 +179,7 @@ pub struct Produce {
     #[argh(option)]
     pub data_dir: Option<String>,
     /// the dashboard to ask which plays are counted, with --data-dir [default: http://127.0.0.1:8000]
-    #[argh(option, default = "crate::config::DASHBOARD_URL.into()")]
+    #[argh(option, default = "crate::model::config::DASHBOARD_URL.into()")]
     pub dashboard_url: String,
     /// publish a play again when no processor has counted it for that long [default: 30s]
     #[argh(option, default = "HumanDuration::from_secs(30)")]
@@ -189,7 +189,7 @@ pub struct Produce {
     #[argh(option, default = "Durability::default()")]
     pub durability: Durability,
     /// plays that may wait to be counted; then the producer waits, too [default: 10000000]
-    #[argh(option, default = "Count(crate::produce::OUTBOX_MAX)")]
+    #[argh(option, default = "Count(crate::producer::OUTBOX_MAX)")]
     pub max_outbox: Count,
     /// print the report as one JSON object, as the last line
     #[argh(switch)]
@@ -237,7 +237,7 @@ pub struct Process {
     #[argh(option, default = "Count(2500)")]
     pub max_in_flight: Count,
     /// where the dashboard is [default: http://127.0.0.1:8000]
-    #[argh(option, default = "crate::config::DASHBOARD_URL.into()")]
+    #[argh(option, default = "crate::model::config::DASHBOARD_URL.into()")]
     pub dashboard_url: String,
     /// the dashboard's token for writes [default: none]
     #[argh(option)]
@@ -253,7 +253,7 @@ pub struct Process {
     #[argh(switch)]
     pub adopt_ledger: bool,
     /// directory for the ledger and the processor's other files [default: playcounts-data]
-    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    #[argh(option, default = "crate::model::config::DATA_DIR.into()")]
     pub data_dir: String,
     /// print the report as one JSON object, as the last line
     #[argh(switch)]
@@ -268,7 +268,7 @@ pub struct Process {
 #[argh(subcommand, name = "dashboard", help_triggers("-h", "--help", "help"))]
 pub struct Dashboard {
     /// host:port of the page; port 0 takes a free one [default: 127.0.0.1:8000]
-    #[argh(option, default = "crate::config::HTTP_ADDRESS.into()")]
+    #[argh(option, default = "crate::model::config::HTTP_ADDRESS.into()")]
     pub http_address: String,
     /// token that writes need; a must beyond loopback [default: none]
     #[argh(option)]
@@ -299,7 +299,7 @@ pub struct Dashboard {
     #[argh(option, default = "HumanDuration::from_secs(90 * 86_400)")]
     pub keep_by_hour: HumanDuration,
     /// directory for the counts [default: playcounts-data]
-    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    #[argh(option, default = "crate::model::config::DATA_DIR.into()")]
     pub data_dir: String,
     /// what to log: off, error, warn, info, debug or trace [default: warn]
     #[argh(option, default = "LogLevel::default()")]
@@ -312,7 +312,7 @@ pub struct Dashboard {
 #[argh(subcommand, name = "verify", help_triggers("-h", "--help", "help"))]
 pub struct Verify {
     /// directory of the run's files [default: playcounts-data]
-    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    #[argh(option, default = "crate::model::config::DATA_DIR.into()")]
     pub data_dir: String,
     /// print the result as one JSON object, as the last line
     #[argh(switch)]
@@ -331,7 +331,7 @@ pub struct Backup {
     #[argh(option)]
     pub output: String,
     /// directory of the counts [default: playcounts-data]
-    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    #[argh(option, default = "crate::model::config::DATA_DIR.into()")]
     pub data_dir: String,
     /// what to log: off, error, warn, info, debug or trace [default: warn]
     #[argh(option, default = "LogLevel::default()")]
@@ -358,7 +358,7 @@ pub struct Reset {
     #[argh(option)]
     pub write_token: Option<String>,
     /// directory whose dashboard database and ledger to empty [default: playcounts-data]
-    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    #[argh(option, default = "crate::model::config::DATA_DIR.into()")]
     pub data_dir: String,
     /// do not ask
     #[argh(switch)]
@@ -373,7 +373,7 @@ pub struct Reset {
 #[argh(subcommand, name = "dead-letters", help_triggers("-h", "--help", "help"))]
 pub struct DeadLetters {
     /// directory of the ledger [default: playcounts-data]
-    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    #[argh(option, default = "crate::model::config::DATA_DIR.into()")]
     pub data_dir: String,
     /// print each with its body as one JSON object a line: "body" as text, or "body_base64"
     #[argh(switch)]
@@ -403,7 +403,7 @@ pub struct Bench {
     #[argh(option)]
     pub nsqd_http_address: Option<String>,
     /// directory for its files, on the disk to measure; they are removed at the end [default: playcounts-data]
-    #[argh(option, default = "crate::config::DATA_DIR.into()")]
+    #[argh(option, default = "crate::model::config::DATA_DIR.into()")]
     pub data_dir: String,
     /// print the report as one JSON object, as the last line
     #[argh(switch)]

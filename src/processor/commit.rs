@@ -13,13 +13,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use nsq_protocol::thread::StopToken;
 use parking_lot::Mutex;
 
+use super::decode::Decoded;
 use super::publish::Wake;
 use super::stats::Stats;
-use super::worker::Decoded;
-use crate::counts::ShardedCounts;
-use crate::failpoint;
 use crate::ledger::{Arrivals, Committed, Ledger};
-use crate::produce::unix_time_ns;
+use crate::model::counts::ShardedCounts;
+use crate::producer::unix_time_ns;
+use crate::storage::failpoint;
 
 /// Messages in one commit, at most; and one batch more.
 const GROUP_MAX: usize = 10_000;

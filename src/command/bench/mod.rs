@@ -18,12 +18,12 @@ use nsq_protocol::{Admin, ChannelName, Producer, ProducerConfig, TopicName};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::api::ConsumptionTimes;
-use crate::config::{Durability, Popularity};
-use crate::data_dir::DataDir;
-use crate::produce::{Production, ProductionConfig};
-use crate::queue::Queue;
-use crate::verify::RunFiles;
+use crate::command::verify::RunFiles;
+use crate::model::config::{Durability, Popularity};
+use crate::nsqd::queue::Queue;
+use crate::producer::{Production, ProductionConfig};
+use crate::storage::data_dir::DataDir;
+use crate::wire::ConsumptionTimes;
 use part::{Part, STOPPED, Usage};
 pub use report::{BenchReport, Row, Spread};
 use report::{Machine, Samples};

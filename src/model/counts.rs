@@ -11,9 +11,9 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::api::VideoCount;
 use crate::ledger::Standing;
-use crate::numbers::Numbers;
+use crate::model::video_ids::Numbers;
+use crate::wire::VideoCount;
 
 /// Shards of the map: enough that two of a few dozen workers seldom want the same one.
 const SHARDS: usize = 64;

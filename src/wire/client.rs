@@ -12,7 +12,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 use uuid::Uuid;
 
-use crate::api::ConfirmedAnswer;
+use crate::wire::ConfirmedAnswer;
 
 /// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows.
 const TIMEOUT: Duration = Duration::from_secs(10);

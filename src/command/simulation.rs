@@ -12,21 +12,21 @@ use nsq_protocol::thread::StopToken;
 use nsq_protocol::{ChannelName, ConsumerConfig, Producer, ProducerConfig, TopicName};
 use uuid::Uuid;
 
-use crate::api::{Confirmed, ConfirmedAnswer, ProducerConfirmed};
 use crate::broker::{Broker, BrokerConfig};
-use crate::config::{ConsumerOption, Durability, ProducerOption};
+use crate::command::report::RunReport;
+use crate::command::verify::RunFiles;
 use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
-use crate::dashboard_client::DashboardClient;
-use crate::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::ledger::{self, LedgerConfig};
-use crate::nsqd::Nsqd;
-use crate::process::{Processor, ProcessorConfig, ProcessorReport};
-use crate::produce::{
+use crate::model::config::{ConsumerOption, Durability, ProducerOption};
+use crate::nsqd::child::Nsqd;
+use crate::nsqd::queue::{Queue, http_addresses};
+use crate::processor::{Processor, ProcessorConfig, ProcessorReport};
+use crate::producer::{
     Confirmations, OUTBOX_MAX, OutboxConfig, Production, ProductionConfig, ProductionReport,
 };
-use crate::queue::{Queue, http_addresses};
-use crate::report::RunReport;
-use crate::verify::RunFiles;
+use crate::storage::data_dir::{DataDir, Lock, PROCESSOR};
+use crate::wire::client::DashboardClient;
+use crate::wire::{Confirmed, ConfirmedAnswer, ProducerConfirmed};
 
 /// How often the progress bars move.
 const TICK: Duration = Duration::from_millis(100);

@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::api::ConsumptionTimes;
-use crate::config::Durability;
-use crate::process::ProcessorReport;
-use crate::produce::ProductionReport;
+use crate::model::config::Durability;
+use crate::processor::ProcessorReport;
+use crate::producer::ProductionReport;
+use crate::wire::ConsumptionTimes;
 
 /// The report of `run` and `process`.
 #[derive(Clone, Debug, Serialize)]

@@ -4,7 +4,7 @@ use nsq_protocol::Pause;
 use serde::Serialize;
 
 use super::{Alert, Lookupd, Nsqd, State, Watch, WatchedQueue};
-use crate::api::{ConnectionFigures, ConsumerFigures};
+use crate::wire::{ConnectionFigures, ConsumerFigures};
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
@@ -272,7 +272,7 @@ mod tests {
 
     use super::super::tests::{stats, watch};
     use super::*;
-    use crate::api::LookupdFigures;
+    use crate::wire::LookupdFigures;
 
     fn processor() -> Heartbeat {
         let id = "p".to_owned();

@@ -11,12 +11,12 @@ use nsq_protocol::thread::StopToken;
 use uuid::Uuid;
 
 use super::commit::SharedLedger;
-use super::connections;
+use super::report;
 use super::stats::Stats;
-use crate::api::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, CountsUpdate};
-use crate::batch::PublishRules;
-use crate::counts::ShardedCounts;
-use crate::dashboard_client::DashboardClient;
+use crate::model::counts::ShardedCounts;
+use crate::model::publish_rules::PublishRules;
+use crate::wire::client::DashboardClient;
+use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, CountsUpdate};
 
 /// How often the dashboard hears how the processor fares.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -263,7 +263,7 @@ impl Publisher {
         let size = self.config.ledger.lock().size();
         let mut consumption = self.config.stats.report(self.reported_count, seconds, size);
         let consumer = self.config.consumer.upgrade().map(|consumer| consumer.stats());
-        consumption.consumer = consumer.map(|stats| Box::new(connections::figures(&stats)));
+        consumption.consumer = consumer.map(|stats| Box::new(report::figures(&stats)));
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
         let report = ConsumptionReport { processor: self.config.processor, consumption };

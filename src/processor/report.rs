@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use nsq_protocol::{ConnectionStats, ConsumerStats, LookupdStats, Pause, Unreachable};
 
-use crate::api::{
+use crate::wire::{
     CONNECTION_TEXT_MAX, CONNECTIONS_MAX, ConnectionFigures, ConsumerFigures, LookupdFigures,
 };
 

@@ -1,6 +1,8 @@
 //! What the processor tells the dashboard over HTTP: the JSON of `POST /api/counts` and
 //! `POST /api/consumption`, shared by both ends. Types only (pure).
 
+pub mod client;
+
 use nsq_protocol::Pause;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -17,8 +17,8 @@ use super::outbox::{Batch, Outbox};
 use super::pace::Pace;
 use super::popularity::Picker;
 use super::{Answer, unix_time_ns};
-use crate::failpoint;
-use crate::play::{Play, PlayIdentity};
+use crate::model::play::{Play, PlayIdentity};
+use crate::storage::failpoint;
 
 /// Plays in one MPUB: about 80 KB, far below nsqd's limit of 5 MiB and enough to make a command's cost small.
 const BATCH: u64 = 500;

@@ -7,11 +7,11 @@ use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use crate::api::{
+use crate::ledger::Counters;
+use crate::model::play::Rejection;
+use crate::wire::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, LedgerFigures,
 };
-use crate::ledger::Counters;
-use crate::play::Rejection;
 
 /// The longest consumption time told apart, in µs: a day. Longer ones count as that.
 const MAX_TIME_US: u64 = 24 * 3600 * 1_000_000;

@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Zipf};
 
-use crate::config::Popularity;
+use crate::model::config::Popularity;
 
 /// Draws videos, by their index.
 pub(super) struct Picker {

@@ -6,10 +6,10 @@
 //! durable; the map holds committed counts only, and only they are published.
 
 mod commit;
-mod connections;
+mod decode;
 mod publish;
+mod report;
 mod stats;
-mod worker;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use nsq_protocol::{Consumer, ConsumerConfig};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::api::{Confirmed, ConsumptionTimes};
-use crate::counts::{ShardedCounts, Totals};
-use crate::dashboard_client::DashboardClient;
-use crate::data_dir::Lock;
 use crate::ledger::{Counters, Ledger};
+use crate::model::counts::{ShardedCounts, Totals};
+use crate::storage::data_dir::Lock;
+use crate::wire::client::DashboardClient;
+use crate::wire::{Confirmed, ConsumptionTimes};
 use commit::{Committer, SharedLedger};
 use publish::{PublishReport, Publisher, wake_pair};
 pub use stats::Progress;
@@ -142,7 +142,7 @@ impl Processor {
         for index in 0..config.threads.get() {
             let (batches, committer) = (consumer.batches(), committer.clone());
             let worker = OwnedThread::spawn(&format!("worker-{index}"), move || {
-                worker::run(&batches, &committer)
+                decode::run(&batches, &committer)
             })
             .context("cannot start a worker thread")?;
             workers.push(worker);

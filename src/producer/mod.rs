@@ -19,8 +19,8 @@ use nsq_protocol::thread::{OwnedThread, StopSource, StopToken, stop_pair};
 use nsq_protocol::{BodiesBuf, Producer, TopicName};
 use uuid::Uuid;
 
-use crate::api::ConfirmedAnswer;
-use crate::config::Popularity;
+use crate::model::config::Popularity;
+use crate::wire::ConfirmedAnswer;
 use outbox::Outbox;
 pub use outbox::disk::{Attempted, DiskOutbox, RunIdentity};
 pub use outbox::disk::{exists as outbox_exists, read as read_outbox, remove as remove_outbox};

@@ -10,8 +10,8 @@ pub(super) mod disk;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::api::Confirmed;
-use crate::ledger::SeqSet;
+use crate::model::seq_set::SeqSet;
+use crate::wire::Confirmed;
 
 /// Each time a play was published again in vain the wait doubles, this often at most: the copies of a play that only
 /// waits in a long queue stay few.

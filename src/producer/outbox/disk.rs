@@ -8,9 +8,9 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::Batch;
-use crate::config::Durability;
-use crate::data_dir::{DataDir, Lock};
-use crate::sqlite::{self, Schema};
+use crate::model::config::Durability;
+use crate::storage::data_dir::{DataDir, Lock};
+use crate::storage::sqlite::{self, Schema};
 
 /// The file in the data directory.
 const FILE: &str = "outbox.sqlite3";
@@ -48,16 +48,16 @@ pub struct RunIdentity {
 pub struct DiskOutbox {
     connection: Connection,
     /// Whose plays these are.
-    pub(in crate::produce) producer: Uuid,
-    pub(in crate::produce) videos: Vec<Uuid>,
+    pub(in crate::producer) producer: Uuid,
+    pub(in crate::producer) videos: Vec<Uuid>,
     /// Plays of each video so far.
-    pub(in crate::produce) counts: Vec<u64>,
+    pub(in crate::producer) counts: Vec<u64>,
     /// The number of the next play.
-    pub(in crate::produce) next: u64,
+    pub(in crate::producer) next: u64,
     /// nsqd has acknowledged every play with a number below.
-    pub(in crate::produce) acknowledged: u64,
+    pub(in crate::producer) acknowledged: u64,
     /// What is held.
-    pub(in crate::produce) batches: Vec<Batch>,
+    pub(in crate::producer) batches: Vec<Batch>,
     _lock: Lock,
 }
 
@@ -84,7 +84,7 @@ impl DiskOutbox {
     }
 
     /// Keeps a batch: to be called before it is published. nsqd has acknowledged all plays below `acknowledged`.
-    pub(in crate::produce) fn keep(&mut self, batch: &Batch, acknowledged: u64) -> Result<()> {
+    pub(in crate::producer) fn keep(&mut self, batch: &Batch, acknowledged: u64) -> Result<()> {
         let numbers: Vec<u8> =
             batch.videos.iter().flat_map(|number| number.to_le_bytes()).collect();
         let transaction =
@@ -101,7 +101,7 @@ impl DiskOutbox {
     }
 
     /// Forgets batches that are counted for good.
-    pub(in crate::produce) fn forget(&mut self, gone: &[Batch]) -> Result<()> {
+    pub(in crate::producer) fn forget(&mut self, gone: &[Batch]) -> Result<()> {
         let Some(last) = gone.last() else { return Ok(()) };
         let mut plays: HashMap<u32, i64> = HashMap::new();
         for video in gone.iter().flat_map(|batch| &batch.videos) {

@@ -1,5 +1,11 @@
 //! What each command does: builds the parts from its options, waits, prints the result. Runs on the main thread.
 
+pub mod bench;
+pub mod cli;
+pub mod report;
+pub mod simulation;
+pub mod verify;
+
 use std::io::{BufRead, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -13,21 +19,23 @@ use nsq_protocol::{ConsumerConfig, LookupConfig, NsqdNode, Producer, ProducerCon
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
-use crate::bench::{self, BenchConfig, NsqdAddresses};
 use crate::broker::{Broker, BrokerConfig};
-use crate::cli::{self, Command};
-use crate::config::{self, ConsumerOption, Count, HumanDuration, NSQD_TCP_ADDRESS, ProducerOption};
+use crate::command::bench::{BenchConfig, NsqdAddresses};
+use crate::command::cli::Command;
+use crate::command::report::{ProduceReport, RunReport, grouped};
+use crate::command::simulation::{BrokerChoice, RunConfig};
+use crate::command::verify::RunFiles;
 use crate::dashboard::{self, Dashboard, DashboardConfig, Keep, WatchedQueue};
-use crate::dashboard_client::DashboardClient;
-use crate::data_dir::{DataDir, PROCESSOR};
 use crate::ledger::{self, DEAD_LETTERS_MAX, LedgerConfig};
-use crate::process::{Processor, ProcessorConfig};
-use crate::produce::{self, DiskOutbox, OutboxConfig, Production, ProductionConfig, RunIdentity};
-use crate::queue::{self, Queue};
-use crate::report::{ProduceReport, RunReport, grouped};
-use crate::signals::SignalWatch;
-use crate::simulation::{self, BrokerChoice, RunConfig};
-use crate::verify::RunFiles;
+use crate::model::config::{
+    self, ConsumerOption, Count, HumanDuration, NSQD_TCP_ADDRESS, ProducerOption,
+};
+use crate::nsqd::queue::{self, Queue};
+use crate::processor::{Processor, ProcessorConfig};
+use crate::producer::{self, DiskOutbox, OutboxConfig, Production, ProductionConfig, RunIdentity};
+use crate::runtime::signals::SignalWatch;
+use crate::storage::data_dir::{DataDir, PROCESSOR};
+use crate::wire::client::DashboardClient;
 
 /// Runs a command to its end.
 ///
@@ -507,7 +515,7 @@ fn reset(mut options: cli::Reset) -> Result<()> {
     if with_ledger {
         targets.push(format!("the processor's ledger in {}", options.data_dir));
     }
-    let with_outbox = produce::outbox_exists(data_dir);
+    let with_outbox = producer::outbox_exists(data_dir);
     if with_outbox {
         targets.push(format!("the producer's outbox in {}", options.data_dir));
     }
@@ -527,7 +535,7 @@ fn reset(mut options: cli::Reset) -> Result<()> {
         ledger::remove(data_dir, false)?;
     }
     if with_outbox {
-        produce::remove_outbox(&DataDir::open(data_dir)?)?;
+        producer::remove_outbox(&DataDir::open(data_dir)?)?;
     }
     RunFiles::new(&options.data_dir).clear()?;
     targets.iter().try_for_each(|target| print(format_args!("emptied {target}")))

@@ -5,10 +5,10 @@ use std::time::Instant;
 use nsq_protocol::{Batch, Batches};
 
 use super::commit::Committer;
-use crate::failpoint;
-use crate::hash::fnv1a;
 use crate::ledger::{Arrivals, DeadLetter};
-use crate::play::PlayDecoder;
+use crate::model::hash::fnv1a;
+use crate::model::play::PlayDecoder;
+use crate::storage::failpoint;
 
 /// A batch with what its messages hold. Dropped, it gives the messages back to nsqd.
 pub(super) struct Decoded {

@@ -1,0 +1,10 @@
+//! What the program is about, without files, sockets, threads or clocks (pure): plays, videos, counts, the rules of
+//! publication, and what the options' values mean.
+
+pub mod config;
+pub mod counts;
+pub mod hash;
+pub mod play;
+pub mod publish_rules;
+pub mod seq_set;
+pub mod video_ids;

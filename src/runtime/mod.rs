@@ -1,0 +1,3 @@
+//! What the operating system gives: signals.
+
+pub mod signals;

@@ -1,0 +1,6 @@
+//! How files are kept: the data directory and its locks, how each SQLite database is opened, and where a test build
+//! kills itself.
+
+pub mod data_dir;
+pub mod failpoint;
+pub mod sqlite;
