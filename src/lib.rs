@@ -15,5 +15,6 @@ pub mod http;
 pub mod storage;
 pub mod wire;
 
-pub mod model;
 pub mod runtime;
+
+pub mod model;

@@ -7,4 +7,5 @@ pub mod hash;
 pub mod play;
 pub mod publish_rules;
 pub mod seq_set;
+pub mod unix_time;
 pub mod video_ids;

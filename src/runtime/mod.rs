@@ -1,3 +1,4 @@
-//! What the operating system gives: signals.
+//! What the operating system gives: the time of day, signals.
 
+pub mod clock;
 pub mod signals;
