@@ -2,20 +2,22 @@
 //!
 //! Sockets do not block here, and for a client that does not take an event only the newest one waits. So an
 //! event must be a whole state, not a step from the one before. A stream costs one descriptor and no thread.
-//! Runs on one thread, named by the owner; connections arrive from the front's threads.
+//! Runs on one thread, named by the owner; connections arrive from their own threads.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, select};
-use nsq_protocol::thread::{OwnedThread, StopSource, StopToken, stop_pair};
+use nsq_protocol::thread::{Crew, StopToken, stop_pair};
 use parking_lot::Mutex;
 
-use super::Response;
+use super::response::Response;
+use crate::model::unix_time::UnixMs;
+use crate::runtime::clock;
 
 /// How many events a client that comes back can catch up on: at 4 a second, 8 s of a lost connection.
 const RING: usize = 32;
@@ -53,14 +55,14 @@ pub struct EventStream {
     joining: Sender<Client>,
     // Holds one token at most: "look at the ring".
     wake: Sender<()>,
-    running: Mutex<Option<(StopSource, OwnedThread<()>)>>,
+    broadcaster: Mutex<Option<Crew<()>>>,
 }
 
 struct Shared {
     max_clients: usize,
     clients: AtomicUsize,
-    // The start in ms: an id of an earlier run must not be taken for one of this run.
-    epoch: u64,
+    // The start: an id of an earlier run must not be taken for one of this run.
+    epoch: UnixMs,
     ring: Mutex<Ring>,
 }
 
@@ -77,21 +79,19 @@ impl EventStream {
     /// # Errors
     /// The operating system's, when it refuses another thread.
     pub fn start(name: &str, max_clients: usize) -> io::Result<Self> {
-        let epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64);
         let shared = Arc::new(Shared {
             max_clients,
             clients: AtomicUsize::new(0),
-            epoch,
+            epoch: clock::unix_ms(),
             ring: Mutex::default(),
         });
         let (joining, joined) = bounded(JOINING);
         let (wake, woken) = bounded(1);
         let (source, stop) = stop_pair();
         let broadcaster = Broadcaster { shared: Arc::clone(&shared), clients: Vec::new(), sent: 0 };
-        let thread = OwnedThread::spawn(name, move || broadcaster.run(&stop, &joined, &woken))?;
-        Ok(Self { shared, joining, wake, running: Mutex::new(Some((source, thread))) })
+        let mut crew = Crew::stopped_by(source);
+        crew.spawn(name, move || broadcaster.run(&stop, &joined, &woken))?;
+        Ok(Self { shared, joining, wake, broadcaster: Mutex::new(Some(crew)) })
     }
 
     /// Sends `data` to every subscriber as an event called `name`. Never waits; an event that overtakes one
@@ -107,7 +107,7 @@ impl EventStream {
         let mut ring = self.shared.ring.lock();
         ring.newest += 1;
         let number = ring.newest;
-        let mut event = format!("id: {}-{number}\nevent: {name}\n", self.shared.epoch);
+        let mut event = format!("id: {}-{number}\nevent: {name}\n", self.shared.epoch.0);
         for line in data.lines() {
             event.push_str(&format!("data: {line}\n"));
         }
@@ -128,9 +128,8 @@ impl EventStream {
 
     /// Closes every stream and joins the broadcaster. Later calls do nothing.
     pub fn shutdown(&self) {
-        if let Some((source, thread)) = self.running.lock().take() {
-            drop(source);
-            thread.join();
+        if let Some(crew) = self.broadcaster.lock().take() {
+            crew.stop();
         }
     }
 
@@ -157,7 +156,7 @@ impl Shared {
     fn greeting(&self, last_id: Option<&str>) -> (Vec<u8>, u64) {
         let known = last_id.and_then(|id| {
             let (epoch, number) = id.split_once('-')?;
-            (epoch.parse() == Ok(self.epoch)).then(|| number.parse::<u64>().ok())?
+            (epoch.parse() == Ok(self.epoch.0)).then(|| number.parse::<u64>().ok())?
         });
         let ring = self.ring.lock();
         let oldest = ring.events.front().map_or(0, |(number, _)| *number);
@@ -178,12 +177,7 @@ fn head() -> Vec<u8> {
     let answer = Response::new(200, "text/event-stream; charset=utf-8", "")
         .with_header("Cache-Control", "no-store")
         .with_header("X-Accel-Buffering", "no");
-    let mut head = "HTTP/1.1 200 OK\r\n".to_owned();
-    for (name, value) in answer.safe_headers() {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str("Server: playcounts\r\nConnection: close\r\n\r\nretry: 2000\n\n");
-    head.into_bytes()
+    (answer.head_to_wire() + "Connection: close\r\n\r\nretry: 2000\n\n").into_bytes()
 }
 
 /// One subscriber; dropping it closes the connection and gives its place back.
@@ -268,7 +262,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // The front's thread may still hold the socket for a moment: close it for both.
+        // The connection's thread may still hold the socket for a moment: close it for both.
         let _ = self.socket.shutdown(Shutdown::Both);
         self.shared.clients.fetch_sub(1, Ordering::Relaxed);
     }

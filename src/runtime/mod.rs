@@ -1,4 +1,6 @@
-//! What the operating system gives: the time of day, signals.
+//! What the operating system gives: the time of day, signals, listening sockets and who accepts from them.
 
+pub mod accept;
 pub mod clock;
+pub mod listen;
 pub mod signals;

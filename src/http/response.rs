@@ -1,6 +1,4 @@
-//! The request and the answer as handlers see them; nothing of sockets or of tiny_http (pure).
-
-use std::net::SocketAddr;
+//! An answer as handlers make it, and its bytes on the wire where tiny_http does not write it (pure).
 
 use serde::Serialize;
 
@@ -13,35 +11,6 @@ const ALWAYS: [(&str, &str); 5] = [
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
 ];
-
-/// One vetted request.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Request {
-    /// In upper case: `GET`.
-    pub method: String,
-    /// Decoded, starts with `/`, holds no `.` or `..` segment, no control character, `%` or backslash.
-    pub path: String,
-    /// Decoded pairs in the order they came.
-    pub query: Vec<(String, String)>,
-    /// Names in lower case; values are printable ASCII.
-    pub headers: Vec<(String, String)>,
-    /// The whole body, at most the server's `max_body`.
-    pub body: Vec<u8>,
-    /// Who asks; absent in tests that build a request by hand.
-    pub peer: Option<SocketAddr>,
-}
-
-impl Request {
-    /// The first value of `name` in the query.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    /// The first value of the header `name`, given in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-}
 
 /// An answer too large to be held in memory.
 pub struct Download {
@@ -104,6 +73,34 @@ impl Response {
             .filter(|(_, value)| value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')))
             .map(|(name, value)| (*name, value.as_str()))
             .chain(always.into_iter().filter(move |(name, _)| !is_own(name)))
+    }
+
+    /// The whole answer as it is sent; the connection closes behind it.
+    pub(super) fn to_wire(&self) -> Vec<u8> {
+        let end = format!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len());
+        let mut wire = (self.head_to_wire() + &end).into_bytes();
+        wire.extend_from_slice(&self.body);
+        wire
+    }
+
+    /// The status line and the headers of this answer; what says how its body ends, and the empty line, follow.
+    pub(super) fn head_to_wire(&self) -> String {
+        let reason = match self.status {
+            200 => "OK",
+            400 => "Bad Request",
+            408 => "Request Timeout",
+            413 => "Content Too Large",
+            417 => "Expectation Failed",
+            431 => "Request Header Fields Too Large",
+            500 => "Internal Server Error",
+            503 => "Service Unavailable",
+            _ => "Error",
+        };
+        let mut head = format!("HTTP/1.1 {} {reason}\r\nServer: playcounts\r\n", self.status);
+        for (name, value) in self.safe_headers() {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head
     }
 }
 

@@ -1,0 +1,267 @@
+//! One connection: reads a whole vetted request, has it answered, and closes; or reads the next, from a client that
+//! posts. Runs on the connection's own thread.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nsq_protocol::thread::StopToken;
+
+use super::handler::Handler;
+use super::head::{self, HEAD_MAX, Head};
+use super::pool::{Failure, Pool};
+use super::response::Download;
+use super::stream::{Reader, write_all};
+use super::target::{Refusal, bad};
+
+/// Bytes of request bodies held in memory at one time, over all connections.
+const BODIES_MAX: usize = 64 * 1024 * 1024;
+
+/// The slowest rate at which a body may arrive, once [`Limits::body_grace`] is over: a phone on a bad line.
+const BODY_FLOOR: u64 = 16 * 1024;
+
+/// How long a client may take for its whole answer.
+const WRITE_TOTAL: Duration = Duration::from_secs(60);
+
+/// How long a client may take for a whole download: a million rows on a line of 1 Mbit/s.
+const DOWNLOAD_TOTAL: Duration = Duration::from_secs(600);
+
+/// Deadlines for reading a request. The defaults suit every client known; tests shorten them.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From accepted to the end of the head; 5 s.
+    pub head_wait: Duration,
+    /// For the body, on top of its length at the slowest rate of 16 KiB/s; 5 s.
+    pub body_grace: Duration,
+    /// From an answer to the first byte of the next request, where the connection stays open; 15 s.
+    pub next_wait: Duration,
+}
+
+/// What the connections of one server share.
+pub(super) struct Service {
+    /// The server's name, for what is logged.
+    pub(super) name: &'static str,
+    pub(super) limits: Limits,
+    /// The largest body, in bytes.
+    pub(super) max_body: usize,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) pool: Pool,
+    /// Bytes of [`BODIES_MAX`] that are in use.
+    pub(super) body_bytes: AtomicUsize,
+    pub(super) stopped: StopToken,
+}
+
+impl Service {
+    /// Serves one connection, from its first byte to its close.
+    pub(super) fn serve(&self, socket: &Arc<TcpStream>, peer: SocketAddr) -> io::Result<()> {
+        // Best effort: it only makes answers quicker.
+        let _ = socket.set_nodelay(true);
+        let mut reader = Reader { socket, bytes: Vec::new() };
+        while self.serve_one(&mut reader, peer)? {
+            let deadline = Instant::now() + self.limits.next_wait;
+            if reader.bytes.is_empty() && !matches!(reader.read(deadline, HEAD_MAX)?, Some(1..)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a request and answers it; whether the connection stays open for the next.
+    fn serve_one(&self, reader: &mut Reader<'_>, peer: SocketAddr) -> io::Result<bool> {
+        let socket = reader.socket;
+        let (head, body) = match self.take_request(reader, peer)? {
+            Taken::Nothing => return Ok(false),
+            Taken::Refused(refusal) => {
+                let answer = self.handler.refuse(refusal.status, refusal.reason).to_wire();
+                close_behind(socket, &answer)?;
+                // The request has not been read to its end.
+                reader.linger();
+                return Ok(false);
+            }
+            Taken::Request(head, body) => (head, body),
+        };
+        let is_get = head.request.method == "GET";
+        if is_get && let Some(events) = self.handler.stream(&head.request) {
+            if events.join(Arc::clone(socket), head.request.header("last-event-id")) {
+                return Ok(false);
+            }
+            let full = self.handler.refuse(503, "too many event streams; try again");
+            close_behind(socket, &full.with_header("Retry-After", "5").to_wire())?;
+        } else if is_get && let Some(download) = self.handler.download(&head.request) {
+            send_pieces(socket, download, head.takes_chunks)?;
+            return Ok(false);
+        } else {
+            let (answer, keeps_alive) = self.answer(&head, &body.bytes);
+            if keeps_alive {
+                write_all(socket, &answer, Instant::now() + WRITE_TOTAL)?;
+                return Ok(true);
+            }
+            close_behind(socket, &answer)?;
+        }
+        if reader.has_more() {
+            reader.linger();
+        }
+        Ok(false)
+    }
+
+    /// Reads one request. An `Err` is the socket's: there is nobody to answer.
+    fn take_request(&self, reader: &mut Reader<'_>, peer: SocketAddr) -> io::Result<Taken<'_>> {
+        let mut head = match self.take_head(reader)? {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(Taken::Nothing),
+            Err(refusal) => return Ok(Taken::Refused(refusal)),
+        };
+        head.request.peer = Some(peer);
+        Ok(match self.take_body(reader, &head)? {
+            Ok(body) => Taken::Request(Box::new(head), body),
+            Err(refusal) => Taken::Refused(refusal),
+        })
+    }
+
+    /// Reads a head; `None` of a client that sent nothing at all.
+    fn take_head(&self, reader: &mut Reader<'_>) -> io::Result<Result<Option<Head>, Refusal>> {
+        let deadline = Instant::now() + self.limits.head_wait;
+        let mut seen = 0;
+        let end = loop {
+            match head::find_end(&reader.bytes, seen) {
+                Ok(Some(end)) => break end,
+                Ok(None) => seen = reader.bytes.len(),
+                Err(refusal) => return Ok(Err(refusal)),
+            }
+            match reader.read(deadline, HEAD_MAX - seen)? {
+                Some(1..) => {}
+                // A browser opens connections ahead of need; one that stays unused is closed without a word.
+                Some(0) | None if seen == 0 => return Ok(Ok(None)),
+                Some(0) => return Ok(Err(bad("the request head ends half-way"))),
+                None => return Ok(Err(Refusal::new(408, "the request head took too long"))),
+            }
+        };
+        Ok(head::parse(&reader.bytes[..end]).map(|head| {
+            reader.bytes.drain(..end);
+            Some(head)
+        }))
+    }
+
+    fn take_body(
+        &self,
+        reader: &mut Reader<'_>,
+        head: &Head,
+    ) -> io::Result<Result<Body<'_>, Refusal>> {
+        let length = usize::try_from(head.content_length).ok();
+        let Some(length) = length.filter(|length| *length <= self.max_body) else {
+            return Ok(Err(Refusal::new(413, "the body is over the limit")));
+        };
+        let most = BODIES_MAX.max(4 * self.max_body);
+        let Some(share) = Share::take(&self.body_bytes, length, most) else {
+            return Ok(Err(Refusal::new(503, "too many large requests at one time")));
+        };
+        if head.expects_continue && reader.bytes.len() < length {
+            let deadline = Instant::now() + WRITE_TOTAL;
+            write_all(reader.socket, b"HTTP/1.1 100 Continue\r\n\r\n", deadline)?;
+        }
+        let began = Instant::now();
+        while reader.bytes.len() < length {
+            let have = reader.bytes.len();
+            // The floor is on the average, so a short pause on a good line costs nothing.
+            let earned = Duration::from_millis(have as u64 * 1000 / BODY_FLOOR);
+            match reader.read(began + self.limits.body_grace + earned, length - have)? {
+                Some(1..) => {}
+                Some(0) => return Ok(Err(bad("the body ends half-way"))),
+                None => return Ok(Err(Refusal::new(408, "the body came too slowly"))),
+            }
+        }
+        let rest = reader.bytes.split_off(length);
+        Ok(Ok(Body { bytes: std::mem::replace(&mut reader.bytes, rest), _share: share }))
+    }
+
+    /// Has a worker answer, and adds what tiny_http cannot be made to send; whether it says that the connection stays
+    /// open. Only who may write is worth a thread that waits for more.
+    fn answer(&self, head: &Head, body: &[u8]) -> (Vec<u8>, bool) {
+        let failed = match self.pool.answer(&head::serialise(head, body)) {
+            Ok(answer) => match answer.windows(2).position(|pair| pair == b"\r\n") {
+                Some(end) => {
+                    let (status_line, rest) = answer.split_at(end + 2);
+                    let is_success = status_line.starts_with(b"HTTP/1.1 2");
+                    let keeps_alive = head.keeps_alive && is_success && !self.stopped.is_stopped();
+                    let connection: &[u8] = if keeps_alive {
+                        b"Connection: keep-alive\r\n"
+                    } else {
+                        b"Connection: close\r\n"
+                    };
+                    return ([status_line, connection, rest].concat(), keeps_alive);
+                }
+                None => self.handler.refuse(500, "internal error"),
+            },
+            Err(Failure::Busy) => self.handler.refuse(503, "too many requests wait; try again"),
+            Err(Failure::Broken(error)) => {
+                log::error!("{}: a request got no answer: {error}", self.name);
+                self.handler.refuse(503, "the server is out of resources; try again")
+            }
+        };
+        (failed.with_header("Retry-After", "1").to_wire(), false)
+    }
+}
+
+enum Taken<'a> {
+    /// The client sent nothing at all.
+    Nothing,
+    Request(Box<Head>, Body<'a>),
+    Refused(Refusal),
+}
+
+/// A whole body; its share of [`BODIES_MAX`] is given back when it is dropped.
+struct Body<'a> {
+    bytes: Vec<u8>,
+    _share: Share<'a>,
+}
+
+/// A part of [`BODIES_MAX`].
+struct Share<'a> {
+    total: &'a AtomicUsize,
+    bytes: usize,
+}
+
+impl<'a> Share<'a> {
+    fn take(total: &'a AtomicUsize, bytes: usize, max: usize) -> Option<Self> {
+        let fits = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= max);
+        total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Self { total, bytes })
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Sends the last answer of a connection.
+fn close_behind(socket: &TcpStream, answer: &[u8]) -> io::Result<()> {
+    write_all(socket, answer, Instant::now() + WRITE_TOTAL)?;
+    socket.shutdown(Shutdown::Write)
+}
+
+/// Sends a download: in chunks, whose end tells that it is whole; to HTTP/1.0 up to the close.
+fn send_pieces(socket: &TcpStream, download: Download, chunked: bool) -> io::Result<()> {
+    let deadline = Instant::now() + DOWNLOAD_TOTAL;
+    let mut head = download.head.head_to_wire();
+    if chunked {
+        head.push_str("Transfer-Encoding: chunked\r\n");
+    }
+    head.push_str("Connection: close\r\n\r\n");
+    write_all(socket, head.as_bytes(), deadline)?;
+    for piece in download.pieces.filter(|piece| !piece.is_empty()) {
+        if chunked {
+            let size = format!("{:x}\r\n", piece.len());
+            write_all(socket, &[size.as_bytes(), &piece, b"\r\n"].concat(), deadline)?;
+        } else {
+            write_all(socket, &piece, deadline)?;
+        }
+    }
+    if chunked {
+        write_all(socket, b"0\r\n\r\n", deadline)?;
+    }
+    socket.shutdown(Shutdown::Write)
+}

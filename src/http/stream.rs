@@ -1,0 +1,90 @@
+//! Reading and writing a socket by a deadline. Runs on the thread of the connection.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes read at once.
+pub(super) const CHUNK: usize = 16 * 1024;
+
+/// How long a client may take nothing of its answer.
+const WRITE_STALL: Duration = Duration::from_secs(10);
+
+/// How long, and how much, is read from a client after its answer: closing a socket with unread bytes
+/// resets it, and the answer may be lost with it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
+
+/// A connection's reading side and what has been read ahead.
+pub(super) struct Reader<'a> {
+    pub(super) socket: &'a Arc<TcpStream>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Reader<'_> {
+    /// Appends what comes next, at most `most` bytes. `Some(0)` is the end, `None` the deadline.
+    pub(super) fn read(&mut self, deadline: Instant, most: usize) -> io::Result<Option<usize>> {
+        let mut chunk = [0; CHUNK];
+        let most = most.min(CHUNK);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.socket.set_read_timeout(Some(left))?;
+            match (&**self.socket).read(&mut chunk[..most]) {
+                Ok(count) => {
+                    self.bytes.extend_from_slice(&chunk[..count]);
+                    return Ok(Some(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether the client sent more than its one request.
+    pub(super) fn has_more(&self) -> bool {
+        !self.bytes.is_empty()
+            || (self.socket.set_nonblocking(true).is_ok()
+                && matches!(self.socket.peek(&mut [0]), Ok(1))
+                && self.socket.set_nonblocking(false).is_ok())
+    }
+
+    /// Reads on and throws away until the client closes or a limit is reached.
+    pub(super) fn linger(&mut self) {
+        let deadline = Instant::now() + LINGER;
+        let mut taken = 0;
+        while taken < LINGER_BYTES {
+            self.bytes.clear();
+            match self.read(deadline, CHUNK) {
+                Ok(Some(count)) if count > 0 => taken += count,
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Writes all of `bytes` before `deadline`, and never stalled for [`WRITE_STALL`].
+pub(super) fn write_all(socket: &TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now()).min(WRITE_STALL);
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        socket.set_write_timeout(Some(left))?;
+        match (&*socket).write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
