@@ -185,15 +185,17 @@ impl Generation {
 /// tiny_http on the socket `path`, with one request through it: it panics where the system refuses it a thread, in part on
 /// a thread of its own, and then it would look alive and accept nothing.
 fn start_tiny_http(path: &Path) -> Result<tiny_http::Server> {
+    let refused = || anyhow!("the system refuses tiny_http its threads; raise `ulimit -u`");
     let server = catch_unwind(|| tiny_http::Server::http_unix(path))
-        .map_err(|_| anyhow!("tiny_http cannot start its threads"))?
+        .map_err(|_| refused())?
         .map_err(|error| anyhow!("cannot listen on {}: {error}", path.display()))?;
-    let mut probe = UnixStream::connect(path)?;
-    probe.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
-    let request = server.recv_timeout(PROBE_WAIT)?;
-    request
-        .ok_or_else(|| anyhow!("tiny_http cannot start its threads"))?
-        .respond(tiny_http::Response::empty(200))?;
+    let answered = || {
+        let mut probe = UnixStream::connect(path)?;
+        probe.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
+        let request = server.recv_timeout(PROBE_WAIT)?.ok_or(io::ErrorKind::TimedOut)?;
+        request.respond(tiny_http::Response::empty(200))
+    };
+    answered().map_err(|_| refused())?;
     Ok(server)
 }
 

@@ -22,7 +22,7 @@ const SOCKET: &str = "sock";
 /// How old a directory must be to be taken for one that was left behind: a start takes milliseconds.
 const DEAD_AFTER: Duration = Duration::from_secs(60);
 
-/// A directory for one socket. Dropped, it is removed; the socket in it must be gone by then.
+/// A directory for one socket. Dropped, it is removed with what is left of the socket.
 pub(super) struct SocketDir(PathBuf);
 
 impl SocketDir {
@@ -50,6 +50,8 @@ impl SocketDir {
 
 impl Drop for SocketDir {
     fn drop(&mut self) {
+        // tiny_http has removed it, unless it never came so far.
+        let _ = std::fs::remove_file(self.socket());
         if let Err(error) = std::fs::remove_dir(&self.0)
             && error.kind() != io::ErrorKind::NotFound
         {

@@ -25,5 +25,6 @@ mod page;
 mod page_views;
 mod pipeline;
 mod queue;
+mod refused_threads;
 mod streams;
 mod support;

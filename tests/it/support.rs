@@ -42,14 +42,19 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(dir: &Path, args: &[&str]) -> Self {
-        let mut child = command(dir, args).spawn().expect("the binary starts");
+        Self::spawn(command(dir, args), &args.join(" "))
+    }
+
+    /// Starts a command whose stdout and stderr are piped; `what` names it where it fails.
+    pub(crate) fn spawn(mut command: Command, what: &str) -> Self {
+        let mut child = command.spawn().expect("the binary starts");
         let pipe = BufReader::new(child.stderr.take().expect("piped"));
         let (lines, stderr) = channel();
         // Ends with the child, which `Drop` kills.
         std::thread::spawn(move || {
             pipe.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
         });
-        Self { child: Some(child), stderr, seen: Vec::new(), what: args.join(" ") }
+        Self { child: Some(child), stderr, seen: Vec::new(), what: what.to_owned() }
     }
 
     /// Waits for a line on stderr that holds `text`; what stands behind it, up to the next blank or semicolon.
