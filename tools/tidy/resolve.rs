@@ -75,7 +75,9 @@ fn resolve(
         target = match part.as_str() {
             "super" => Target::Module(krate.modules[module].parent?),
             "self" => Target::Module(module),
-            name => look_up(krate, module, name, false, asked)?,
+            // What a macro makes in a module is not seen, but it is there.
+            name => look_up(krate, module, name, false, asked)
+                .unwrap_or(Target::Item(krate.modules[module].file)),
         };
         rest = after;
     }

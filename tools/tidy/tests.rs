@@ -82,6 +82,7 @@ fn imports_in_a_circle_are_refused() {
         ("in a macro", "pub struct B;\nfn f() { println!(\"{}\", crate::a::f()) }\n"),
         ("in a function", "pub struct B;\nfn f() { use crate::a::A; }\n"),
         ("an implementation", "pub struct B;\nimpl crate::a::A { fn g() {} }\n"),
+        ("what a macro makes", "pub struct B(crate::a::Made);\n"),
         ("an attribute", "#[derive(crate::a::A)]\npub struct B;\n"),
         ("serde", "pub struct B(#[serde(with = \"crate::a::f\")] u8);\n"),
     ];
@@ -324,7 +325,7 @@ fn what_is_named_is_there() {
         ("README.md", "See README.md; a page.md may be anywhere.", vec![]),
         ("scripts/run", "#!/bin/sh\nscripts/gone", gone("scripts/gone")),
         ("scripts/run", "#!/bin/sh\nscripts/run scripts/THING \"scripts/$x\"", vec![]),
-        ("nsq-protocol/README.md", "See src/in.rs and src/lib.rs.", vec![]),
+        ("nsq-protocol/README.md", "See src/other.rs and src/lib.rs.", vec![]),
         ("src/room/b.rs", "// see src/gone.rs", gone("src/gone.rs")),
         ("src/room/b.rs", "const A: &str = \"src/gone.rs\";", vec![]),
         ("src/room/b.rs", "/* see\n src/gone.rs */", gone("src/gone.rs")),
@@ -343,8 +344,8 @@ fn what_is_named_is_there() {
             ("src/lib.rs", "mod room { mod a; mod b; }\n"),
             ("src/room/a.rs", ""),
             ("src/room/b.rs", ""),
-            ("nsq-protocol/src/in.rs", ""),
-            ("nsq-protocol/src/lib.rs", "mod r#in;\n"),
+            ("nsq-protocol/src/other.rs", ""),
+            ("nsq-protocol/src/lib.rs", "mod other;\n"),
             ("README.md", ""),
         ];
         files.push((path, text));
