@@ -114,12 +114,18 @@ fn show_rooms(krate: &Crate, imports: &Imports, out: &mut String) {
             arrows.entry(from).or_default().insert(to);
         }
     }
-    let (count, height) = (
-        arrows.values().map(|to| to.len()).sum::<usize>(),
-        graph::height(&arrows, rooms.values().copied()),
+    let count: usize = arrows.values().map(|to| to.len()).sum();
+    let floors = graph::floors(&arrows, rooms.values().copied());
+    let _ = writeln!(
+        out,
+        "  rooms: {}, floors: {}, arrows between rooms: {count}",
+        rooms.len(),
+        floors.len()
     );
-    let _ =
-        writeln!(out, "  rooms: {}, floors: {height}, arrows between rooms: {count}", rooms.len());
+    for floor in floors {
+        let names = rooms.iter().filter(|(_, id)| floor.contains(id)).map(|(name, _)| *name);
+        let _ = writeln!(out, "    {}", names.collect::<Vec<_>>().join(" "));
+    }
     for knot in graph::knots(&arrows) {
         let names = rooms.iter().filter(|(_, id)| knot.contains(id)).map(|(name, _)| *name);
         let _ = writeln!(out, "    in a circle: {}", names.collect::<Vec<_>>().join(" "));

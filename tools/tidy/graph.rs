@@ -60,8 +60,8 @@ fn circle(arrows: &Arrows, start: usize) -> Option<Vec<usize>> {
     None
 }
 
-/// How many floors it takes to let each arrow point downwards; what is in one knot shares a floor.
-pub(crate) fn height(arrows: &Arrows, nodes: impl Iterator<Item = usize>) -> usize {
+/// The fewest floors on which each arrow points downwards, the highest first; what is in one knot shares a floor.
+pub(crate) fn floors(arrows: &Arrows, nodes: impl Iterator<Item = usize>) -> Vec<Vec<usize>> {
     let knots = knots(arrows);
     let place =
         |node: usize| knots.iter().find(|knot| knot.contains(&node)).map_or(node, |knot| knot[0]);
@@ -71,7 +71,11 @@ pub(crate) fn height(arrows: &Arrows, nodes: impl Iterator<Item = usize>) -> usi
         merged.entry(place(from)).or_default().extend(to);
     }
     let mut heights = BTreeMap::new();
-    nodes.map(|node| depth(&merged, place(node), &mut heights)).max().unwrap_or(0)
+    let mut floors: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for node in nodes {
+        floors.entry(depth(&merged, place(node), &mut heights)).or_default().push(node);
+    }
+    floors.into_values().rev().collect()
 }
 
 fn depth(arrows: &Arrows, node: usize, heights: &mut BTreeMap<usize, usize>) -> usize {

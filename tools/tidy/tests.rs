@@ -407,6 +407,7 @@ fn figures_count_without_tests() {
   type names used for several things: 1
     A 2
   rooms: 2, floors: 1, arrows between rooms: 2
+    a b
     in a circle: a b
 ";
     assert_eq!(src, expected);
