@@ -5,7 +5,7 @@ import { dateTime, dayUtc, element, setAttribute, setText, tick, time } from "./
 const DAY_MS = 86_400_000;
 
 // Columns with a hole where two points are further apart than their step: no line is drawn over what is not known.
-const withHoles = (columns, step) => {
+export const withHoles = (columns, step) => {
   if (!step) return columns;
   const [times, ...rest] = columns;
   const made = columns.map(() => []);
@@ -21,7 +21,7 @@ const withHoles = (columns, step) => {
 };
 
 // Rows whose neighbours are not known: a line cannot show them, so they are drawn as dots.
-const alone = (values) => values.flatMap((value, row) => (value != null && values[row - 1] == null && values[row + 1] == null ? [row] : []));
+export const alone = (values) => values.flatMap((value, row) => (value != null && values[row - 1] == null && values[row + 1] == null ? [row] : []));
 
 // Between ticks of what is counted in whole numbers; up to 5 * 10^15, beyond which no number here goes.
 const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();

@@ -21,7 +21,7 @@ const NAMES = ["messages_per_second", "realtime_ms", "average_ms", "p50_ms", "p9
 const BEFORE = { "30m": "the 30 minutes before", today: "as long a time before", "7d": "the 7 days before", "30d": "the 30 days before", custom: "as long a time before" };
 
 // A number and its unit stay on one line.
-const unbroken = (text) => text.replace(" ", "\u00a0");
+export const unbroken = (text) => text.replace(" ", "\u00a0");
 
 const FIGURES = [
   ["Received", (told) => count(told.received)],
@@ -33,11 +33,11 @@ const FIGURES = [
 ];
 
 // A time as the inputs of the browser take it: local, to the minute.
-const toLocal = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * MINUTE_MS).toISOString().slice(0, 16);
-const toAddress = (text) => `${new Date(text).toISOString().slice(0, 16)}Z`;
+export const toLocal = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * MINUTE_MS).toISOString().slice(0, 16);
+export const toAddress = (text) => `${new Date(text).toISOString().slice(0, 16)}Z`;
 
 // From and to in ms. They end at a full minute, so that many readers ask for the same and share one answer.
-const bounds = ({ range, from, to }) => {
+export const bounds = ({ range, from, to }) => {
   const end = (Math.floor(Date.now() / MINUTE_MS) + 1) * MINUTE_MS;
   switch (range) {
     case "custom": return [Date.parse(from), Date.parse(to)];

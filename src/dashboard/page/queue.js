@@ -18,7 +18,7 @@ const TOMBSTONE = ["tombstone", "Tombstone: for a while nsqlookupd names this ns
 const CREATE = ["create", "Create a topic, or a channel of a topic"];
 
 // How long ago; processors and nsqds are heard every second or two.
-const ago = (ms) => (ms < 3000 ? "now" : `${duration(ms)} ago`);
+export const ago = (ms) => (ms < 3000 ? "now" : `${duration(ms)} ago`);
 
 // Why a processor asks an nsqd for nothing.
 const PAUSES = {
@@ -27,7 +27,7 @@ const PAUSES = {
 };
 
 // How long something is there, in the two largest units.
-const span = (seconds) => {
+export const span = (seconds) => {
   const units = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
   const first = Math.max(0, units.findIndex(([size]) => seconds >= size));
   let rest = Math.max(0, Math.floor(seconds));
@@ -40,7 +40,7 @@ const span = (seconds) => {
 };
 
 // What a consumer's bytes go through; nsqd takes them in this order.
-const transport = ({ tls, snappy, deflate }) =>
+export const transport = ({ tls, snappy, deflate }) =>
   [tls && "TLS", snappy && "snappy", deflate && "deflate"].filter(Boolean).join(", ") || "plain";
 
 const pushButton = (text, label, onClick) => {
@@ -137,7 +137,7 @@ const LOOKUPD_COLUMNS = [["nsqlookupd"], ["State"], ["nsqds that it names", true
 const TOTAL_COLUMNS = [CHANNEL_COLUMNS[0], ["nsqds", true], ...CHANNEL_COLUMNS.slice(1)];
 const AUDIT_COLUMNS = [["When"], ["Who"], ["What"], ["On"], ["Outcome"]];
 
-const nameOf = ({ topic_name: topic, channel_name: channel }) => (channel ? `${topic}/${channel}` : topic);
+export const nameOf = ({ topic_name: topic, channel_name: channel }) => (channel ? `${topic}/${channel}` : topic);
 
 // What is shown of a topic, or of a channel, at one nsqd or over all.
 const figures = (one, state) => {
@@ -151,7 +151,7 @@ const figures = (one, state) => {
 
 // The quantiles that an nsqd measures from published to finished: with --e2e-processing-latency-percentile.
 const latencies = (one) => one.e2e_processing_latency?.percentiles ?? [];
-const quantiles = (topics) => {
+export const quantiles = (topics) => {
   const measured = topics.flatMap((topic) => [topic, ...topic.channels]).flatMap(latencies);
   return [...new Set(measured.map(({ quantile }) => quantile))].sort((one, other) => one - other);
 };

@@ -21,7 +21,7 @@ const NAMES = {
 // Where those are looked at that not every view knows.
 const ONLY = { video: ["video", "counter"], minutes: ["video"], hours: ["video"], days: ["video"] };
 
-const parse = (query) => {
+export const parse = (query) => {
   const given = new URLSearchParams(query);
   const values = Object.fromEntries(Object.entries(NAMES).map(([name, [fallback, isGood]]) => {
     const text = given.get(name) ?? "";
@@ -33,7 +33,7 @@ const parse = (query) => {
 };
 
 // The address of `values`; defaults, and what another view keeps for itself, are left out.
-const address = (values) => {
+export const address = (values) => {
   const query = new URLSearchParams();
   for (const [name, [fallback]] of Object.entries(NAMES)) {
     const kept = ONLY[name]?.includes(values.view) ?? true;

@@ -23,7 +23,7 @@ const SPANS = {
 const DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 // All buckets from `from` to `to` as columns; the server sends those with plays only.
-const dense = ({ step_ms: step, time, plays }, from, to) => {
+export const dense = ({ step_ms: step, time, plays }, from, to) => {
   const first = Math.floor(from / step) * step;
   const buckets = Math.max(1, Math.ceil((to - first) / step));
   const times = Array.from({ length: buckets }, (_, index) => (first + index * step) / 1000);
@@ -35,9 +35,9 @@ const dense = ({ step_ms: step, time, plays }, from, to) => {
   return [times, values];
 };
 
-const sumOf = ({ time, plays }, from, to) => plays.reduce((sum, value, row) => (time[row] >= from && time[row] < to ? sum + value : sum), 0);
+export const sumOf = ({ time, plays }, from, to) => plays.reduce((sum, value, row) => (time[row] >= from && time[row] < to ? sum + value : sum), 0);
 
-const lasts = (number, name) => (number === 1 ? name : many(number, name));
+export const lasts = (number, name) => (number === 1 ? name : many(number, name));
 
 // On a page without TLS there is no clipboard to write to, but a selection can be copied.
 const copyText = async (node) => {

@@ -1,0 +1,167 @@
+// Numbers and times as the page shows them: src/dashboard/page/format.js.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { test } from "node:test";
+
+// The formats take the zone of the moment they are made in.
+process.env.TZ = "UTC";
+const format = await import("../../src/dashboard/page/format.js");
+
+// One column of arguments, one of what is shown. The name of a case is its arguments.
+const table = (name, show, cases) => test(name, () => {
+  for (const [args, shown] of cases) {
+    const given = Array.isArray(args) ? args : [args];
+    assert.equal(show(...given), shown, `${name}(${given.map(String).join(", ")})`);
+  }
+});
+
+const MISSING = [undefined, null, "5", "1,5", {}].map((value) => [value, "–"]);
+
+table("count", format.count, [
+  ...MISSING, [0, "0"], [1, "1"], [999, "999"], [1000, "1,000"], [1_234_567, "1,234,567"], [-5, "-5"], [-1234, "-1,234"],
+  [2 ** 53 - 1, "9,007,199,254,740,991"], [1e21, "1,000,000,000,000,000,000,000"], [1.4, "1"], [1.6, "2"],
+  [NaN, "NaN"], [Infinity, "∞"],
+]);
+
+table("many", format.many, [
+  [[0, "video"], "0 videos"], [[1, "video"], "1 video"], [[2, "video"], "2 videos"], [[1_000_000, "video"], "1,000,000 videos"],
+  [[undefined, "video"], "– videos"], [[-1, "play"], "-1 plays"],
+]);
+
+table("rate", format.rate, [
+  ...MISSING, [0, "0"], [0.00012345, "0.000123"], [0.5, "0.5"], [1, "1"], [12.345, "12.3"], [99.94, "99.9"], [100, "100"],
+  [100.4, "100"], [12_345.6, "12,346"], [-12.345, "-12.3"], [NaN, "NaN"],
+]);
+
+table("short", format.short, [
+  [0, "0"], [1, "1"], [999, "999"], [1000, "1K"], [1234, "1.23K"], [999_999, "1M"], [1e6, "1M"], [2_500_000_000, "2.5B"],
+  [1e12, "1T"], [-1500, "-1.5K"], [NaN, "NaN"],
+]);
+
+table("share", format.share, [
+  ...MISSING, [0, "0.00 %"], [1e-9, "<0.01 %"], [0.000099, "<0.01 %"], [0.0001, "0.01 %"], [0.005, "0.50 %"], [0.01, "1.0 %"],
+  [0.123456, "12.3 %"], [1, "100.0 %"], [12, "1200.0 %"],
+]);
+
+table("change", format.change, [
+  [[1, undefined], "–"], [[undefined, 1], "–"], [["2", 1], "–"], [[1, null], "–"],
+  [[0, 0], "0 %"], [[1, 0], "new"], [[5, 5], "0.0 %"], [[0, 5], "−100 %"],
+  [[105, 100], "+5.0 %"], [[95, 100], "−5.0 %"], [[120, 100], "+20 %"], [[50, 100], "−50 %"],
+  [[1099, 100], "+999 %"], [[1100, 100], "×11"], [[1e9, 1], "×1B"],
+]);
+
+table("against", format.against, [
+  [[1, undefined, "last week"], ""], [[1, null, "last week"], ""], [[1, 0, "last week"], ", none in last week"],
+  [[0, 0, "last week"], ", none in last week"], [[2, 1, "last week"], ", +100 % against last week"],
+  [[undefined, 1, "last week"], ", – against last week"],
+]);
+
+table("duration", format.duration, [
+  ...MISSING, [0, "0 ms"], [0.0005, "0.5 µs"], [0.9, "900 µs"], [1, "1 ms"], [1.2345, "1.23 ms"], [999, "999 ms"], [1000, "1 s"],
+  [1500, "1.5 s"], [119_000, "119 s"], [120_000, "2 min"], [3_600_000, "60 min"], [86_400_000_000, "1,440,000 min"],
+  [-0.5, "-500 µs"], [-1500, "-1.5 s"], [-120_000, "-2 min"],
+]);
+
+table("age", format.age, [
+  [0, "0 s"], [999, "0 s"], [1000, "1 s"], [119_999, "119 s"], [120_000, "2 min"], [179_999, "2 min"], [3_600_000, "60 min"],
+  // A clock that was put back.
+  [-1, "0 s"], [-120_000, "0 s"],
+]);
+
+table("bytes", format.bytes, [
+  ...MISSING, [0, "0 B"], [1, "1 B"], [999, "999 B"], [1000, "1 kB"], [1536, "1.54 kB"], [1e6, "1 MB"], [1e9, "1 GB"],
+  [1.5e12, "1,500 GB"],
+]);
+
+// ---- times
+
+// Runs at a time of its own.
+const at = (time, run) => {
+  const Real = globalThis.Date;
+  globalThis.Date = class extends Real {
+    constructor(...args) {
+      super(...(args.length === 0 ? [time] : args));
+    }
+  };
+  try {
+    run();
+  } finally {
+    globalThis.Date = Real;
+  }
+};
+
+test("a moment is a time today and a date on other days", () => at("2026-03-10T12:00:00Z", () => {
+  const cases = [
+    ["2026-03-10T00:00:00Z", "00:00:00"], ["2026-03-10T23:59:59Z", "23:59:59"],
+    ["2026-03-09T23:59:59Z", "9 Mar 2026"], ["2026-03-11T00:00:00Z", "11 Mar 2026"], ["1970-01-01T00:00:00Z", "1 Jan 1970"],
+  ];
+  for (const [time, shown] of cases) assert.equal(format.moment(Date.parse(time)), shown, time);
+  for (const missing of [undefined, null, "2026-03-10"]) assert.equal(format.moment(missing), "–");
+}));
+
+test("a date has its year in other years only", () => at("2026-03-10T12:00:00Z", () => {
+  const cases = [
+    ["2026-01-01T00:00:00Z", "1 Jan, 00:00"], ["2025-12-31T23:59:00Z", "31 Dec 2025, 23:59"], ["2027-01-01T00:00:00Z", "1 Jan 2027, 00:00"],
+  ];
+  for (const [time, shown] of cases) assert.equal(format.dateTime(Date.parse(time)), shown, time);
+}));
+
+test("the label of a tick tells what changes from one to the next", () => at("2026-03-10T12:00:00Z", () => {
+  const cases = [
+    ["2026-03-10T10:20:30Z", 1, "10:20:30"], ["2026-03-10T10:20:30Z", 59, "10:20:30"], ["2026-03-10T10:20:00Z", 60, "10:20"],
+    ["2026-03-10T00:00:00Z", 60, "10 Mar"], ["2026-03-10T00:00:00Z", 59, "00:00:00"], ["2026-03-10T10:00:00Z", 86_400, "10 Mar"],
+  ];
+  for (const [time, step, shown] of cases) assert.equal(format.tick(Date.parse(time), step), shown, `${time}, ${step} s`);
+}));
+
+test("a day is that of UTC, wherever the reader is", () => {
+  const code = `
+    import { dayUtc, time } from "./src/dashboard/page/format.js";
+    const ms = Date.parse("2026-03-10T23:30:00Z");
+    console.log(dayUtc(ms), time(ms));`;
+  const run = (zone) => node(code, { TZ: zone });
+  assert.equal(run("Pacific/Kiritimati"), "10 Mar 13:30:00");
+  assert.equal(run("America/Los_Angeles"), "10 Mar 16:30:00");
+});
+
+test("numbers look the same in every language", () => {
+  const code = `
+    import { bytes, count, duration, rate, short } from "./src/dashboard/page/format.js";
+    console.log(count(1234567), rate(1.5), short(1234), duration(1500), bytes(1536), (1.5).toLocaleString());`;
+  assert.equal(node(code, { LC_ALL: "de_DE.UTF-8" }), "1,234,567 1.5 1.23K 1.5 s 1.54 kB 1,5");
+  assert.equal(node(code, { LC_ALL: "en_US.UTF-8" }), "1,234,567 1.5 1.23K 1.5 s 1.54 kB 1.5");
+});
+
+// What a program prints in an environment of its own.
+const node = (code, environment) => {
+  const cwd = new URL("../..", import.meta.url);
+  const args = ["--input-type=module", "--eval", code];
+  return execFileSync(process.execPath, args, { cwd, env: { ...process.env, ...environment }, encoding: "utf8" }).trim();
+};
+
+// ---- what is written to the page
+
+test("only what differs is written", () => {
+  const writes = [];
+  const node = {
+    text: "a", attributes: { open: "1" },
+    get textContent() { return this.text; },
+    set textContent(text) { writes.push(text); this.text = text; },
+    getAttribute(name) { return this.attributes[name] ?? null; },
+    setAttribute(name, value) { writes.push([name, value]); this.attributes[name] = String(value); },
+  };
+  assert.equal(format.setText(node, "a"), false);
+  assert.equal(format.setText(node, "b"), true);
+  format.setAttribute(node, "open", 1);
+  format.setAttribute(node, "open", 2);
+  format.setAttribute(node, "new", "");
+  assert.deepEqual(writes, ["b", ["open", 2], ["new", ""]]);
+});
+
+test("text is never markup", (t) => {
+  globalThis.document = { createElement: (name) => ({ name }) };
+  t.after(() => delete globalThis.document);
+  assert.deepEqual(format.element("p", "error", "<b>"), { name: "p", className: "error", textContent: "<b>" });
+  assert.deepEqual(format.element("p"), { name: "p" });
+});

@@ -1,0 +1,100 @@
+// What views compute before they draw: spans and buckets of time, holes in lines, words for what the queue tells.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+process.env.TZ = "Asia/Kolkata";
+const { alone, withHoles } = await import("../../src/dashboard/page/charts.js");
+const { bounds, toAddress, toLocal, unbroken } = await import("../../src/dashboard/page/overview.js");
+const { ago, nameOf, quantiles, span, transport } = await import("../../src/dashboard/page/queue.js");
+const { dense, lasts, sumOf } = await import("../../src/dashboard/page/video.js");
+
+const table = (name, compute, cases) => test(name, () => {
+  for (const [args, expected] of cases) assert.deepEqual(compute(...args), expected, `${name}(${JSON.stringify(args)})`);
+});
+
+table("withHoles", withHoles, [
+  [[[[], []], 1], [[], []]],
+  [[[[1, 2, 9], [5, 6, 7]], 0], [[1, 2, 9], [5, 6, 7]]],
+  [[[[1, 2, 3], [5, 6, 7]], 1], [[1, 2, 3], [5, 6, 7]]],
+  // One and a half steps are no hole yet.
+  [[[[1, 2.5], [5, 6]], 1], [[1, 2.5], [5, 6]]],
+  [[[[1, 2.6], [5, 6]], 1], [[1, 2, 2.6], [5, null, 6]]],
+  [[[[0, 60, 600], [1, 2, 3], [4, null, 6]], 60], [[0, 60, 120, 600], [1, 2, null, 3], [4, null, null, 6]]],
+]);
+
+table("alone", alone, [
+  [[[]], []], [[[1]], [0]], [[[1, 2]], []], [[[1, null, 2, 3, null, 4]], [0, 5]], [[[null, 0, null]], [1]],
+  [[[undefined, 5, undefined, 6, 6]], [1]], [[[null, null]], []],
+]);
+
+table("dense", dense, [
+  [[{ step_ms: 1000, time: [], plays: [] }, 0, 3000], [[0, 1, 2], [0, 0, 0]]],
+  [[{ step_ms: 1000, time: [1000, 2000], plays: [5, 7] }, 500, 3000], [[0, 1, 2], [0, 5, 7]]],
+  // One bucket at least; what is outside of the span is left out.
+  [[{ step_ms: 1000, time: [0], plays: [5] }, 0, 0], [[0], [5]]],
+  [[{ step_ms: 1000, time: [-1000, 0, 2000], plays: [1, 2, 3] }, 0, 2000], [[0, 1], [2, 0]]],
+  [[{ step_ms: 86_400_000, time: [86_400_000], plays: [2 ** 53 - 1] }, 90_000_000, 172_800_000], [[86_400], [2 ** 53 - 1]]],
+]);
+
+table("sumOf", sumOf, [
+  [[{ time: [], plays: [] }, 0, 10], 0],
+  [[{ time: [0, 5, 10], plays: [1, 2, 4] }, 0, 10], 3],
+  [[{ time: [0, 5, 10], plays: [1, 2, 4] }, 5, 11], 6],
+  [[{ time: [0, 5, 10], plays: [1, 2, 4] }, 10, 0], 0],
+]);
+
+table("lasts", lasts, [[[1, "day"], "day"], [[2, "day"], "2 days"], [[0, "day"], "0 days"], [[1000, "hour"], "1,000 hours"]]);
+
+test("a range ends at the next full minute", (t) => {
+  const now = Date.parse("2026-03-10T10:20:30Z");
+  t.mock.method(Date, "now", () => now);
+  const end = "2026-03-10T10:21:00.000Z";
+  const cases = [
+    [{ range: "30m" }, "2026-03-10T09:51:00.000Z", end], [{ range: "today" }, "2026-03-10T00:00:00.000Z", end],
+    [{ range: "7d" }, "2026-03-03T10:21:00.000Z", end], [{ range: "30d" }, "2026-02-08T10:21:00.000Z", end],
+    [{ range: "custom", from: "2026-01-01T00:00Z", to: "2026-01-02T00:00Z" }, "2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z"],
+  ];
+  for (const [values, ...expected] of cases) {
+    assert.deepEqual(bounds(values).map((ms) => new Date(ms).toISOString()), expected, values.range);
+  }
+});
+
+test("today is the day that has begun, in its last minute, too", (t) => {
+  t.mock.method(Date, "now", () => Date.parse("2026-03-10T23:59:59.999Z"));
+  assert.deepEqual(bounds({ range: "today" }), [Date.parse("2026-03-10T00:00Z"), Date.parse("2026-03-11T00:00Z")]);
+});
+
+test("times are typed where the reader is, and kept in the address as of UTC", () => {
+  assert.equal(toLocal(Date.parse("2026-03-10T20:00:59Z")), "2026-03-11T01:30");
+  assert.equal(toAddress("2026-03-11T01:30"), "2026-03-10T20:00Z");
+  assert.throws(() => toAddress("11.3.2026 01h"), RangeError);
+});
+
+table("unbroken", unbroken, [[["1 ms"], "1\u00a0ms"], [["–"], "–"], [[""], ""]]);
+
+table("ago", ago, [[[0], "now"], [[2999], "now"], [[-5000], "now"], [[3000], "3 s ago"], [[120_000], "2 min ago"]]);
+
+table("span", span, [
+  [[0], "0 s"], [[0.5], "0 s"], [[1], "1 s"], [[59.9], "59 s"], [[60], "1 min"], [[61], "1 min 1 s"], [[3600], "1 h"],
+  [[3601], "1 h"], [[3660], "1 h 1 min"], [[86_399], "23 h 59 min"], [[86_400], "1 d"], [[90_000], "1 d 1 h"],
+  [[400 * 86_400], "400 d"], [[-5], "0 s"],
+]);
+
+table("transport", transport, [
+  [[{}], "plain"], [[{ tls: false, snappy: false, deflate: false }], "plain"], [[{ tls: true }], "TLS"],
+  [[{ tls: true, snappy: true }], "TLS, snappy"], [[{ deflate: true }], "deflate"],
+]);
+
+table("nameOf", nameOf, [
+  [[{ topic_name: "plays" }], "plays"], [[{ topic_name: "plays", channel_name: "" }], "plays"],
+  [[{ topic_name: "plays", channel_name: "count#ephemeral" }], "plays/count#ephemeral"],
+]);
+
+const measured = (...list) => ({ e2e_processing_latency: { percentiles: list.map((quantile) => ({ quantile })) } });
+table("quantiles", quantiles, [
+  [[[]], []],
+  [[[{ channels: [] }]], []],
+  [[[{ e2e_processing_latency: null, channels: [{}] }]], []],
+  [[[{ ...measured(0.99, 0.5), channels: [measured(0.5, 0.999)] }]], [0.5, 0.99, 0.999]],
+]);
