@@ -52,10 +52,16 @@ fn main() -> ExitCode {
         match arg.as_str() {
             "--figures" => figures = true,
             "--home" => home = args.next().unwrap_or_default().into(),
+            _ if arg.starts_with('-') => {
+                return refuse(&format!("{arg} is no option; there is --figures"));
+            }
             _ => root = Some(PathBuf::from(arg)),
         }
     }
     let root = root.unwrap_or(home);
+    if !root.join("src/lib.rs").is_file() {
+        return refuse(&format!("{} has no src/lib.rs", root.display()));
+    }
     if figures {
         print!("{}", figures::figures(&Repository::open(&root)));
         return ExitCode::SUCCESS;
@@ -69,6 +75,11 @@ fn main() -> ExitCode {
         if found.is_empty() { "all well".into() } else { format!("{} findings", found.len()) }
     );
     if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn refuse(why: &str) -> ExitCode {
+    println!("tidy: {why}");
+    ExitCode::from(2)
 }
 
 /// All that is wrong with the tree at `root`, in the order of files and lines.
