@@ -96,11 +96,11 @@ impl Response {
             503 => "Service Unavailable",
             _ => "Error",
         };
-        let mut head = format!("HTTP/1.1 {} {reason}\r\nServer: playcounts\r\n", self.status);
+        let mut head = format!("HTTP/1.1 {} {reason}\r\n", self.status);
         for (name, value) in self.safe_headers() {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        head
+        head + "Server: playcounts\r\n"
     }
 }
 
