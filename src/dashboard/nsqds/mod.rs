@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::QueueDepth;
 use super::store::now_ms;
+use crate::nsqd::depth::QueueDepth;
 pub(super) use diagnosis::Heartbeat;
 use figures::{Rates, Told};
 pub(super) use orders::{Order, Refusal};
