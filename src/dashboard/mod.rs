@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{after, select};
-use nsq_protocol::thread::{OwnedThread, StopSource, StopToken, stop_pair};
+use nsq_protocol::thread::{Crew, OwnedThread, StopSource, StopToken, stop_pair};
 use uuid::Uuid;
 
 use crate::http::{EventStream, Handler, Server, ServerConfig};
@@ -74,7 +74,7 @@ pub struct DashboardConfig {
 /// A running dashboard; dropping it stops it.
 pub struct Dashboard {
     // Stopped in this order: see `stop`.
-    watch: Option<(StopSource, Vec<OwnedThread<()>>)>,
+    watch: Option<Crew<()>>,
     sampler: Option<(StopSource, OwnedThread<()>)>,
     server: Option<Server>,
     app: Arc<App>,
@@ -115,15 +115,14 @@ impl Dashboard {
         server.max_body = BODY_MAX;
         let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
         let local_addr = server.local_addr();
+        let watch = app.watch.start()?;
         let (stop, stopped) = stop_pair();
         let sampler = {
             let app = Arc::clone(&app);
             OwnedThread::spawn("dash-sampler", move || sample(&app, &woken, &stopped))?
         };
-        let (stop_watch, watch_stopped) = stop_pair();
-        let watch = app.watch.start(&watch_stopped)?;
         Ok(Self {
-            watch: Some((stop_watch, watch)),
+            watch: Some(watch),
             sampler: Some((stop, sampler)),
             server: Some(server),
             app,
@@ -177,9 +176,8 @@ impl Dashboard {
             drop(stop);
             sampler.join();
         }
-        if let Some((stop, askers)) = self.watch.take() {
-            drop(stop);
-            askers.into_iter().for_each(OwnedThread::join);
+        if let Some(askers) = self.watch.take() {
+            askers.stop();
         }
         self.app.events.shutdown();
         // 2. No more requests; those in progress still have the store.

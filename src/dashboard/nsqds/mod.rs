@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nsq_protocol::thread::{OwnedThread, StopToken};
+use nsq_protocol::thread::{Crew, StopToken, stop_pair};
 use nsq_protocol::{Admin, ChannelName, LookupConfig, NodeInfo, NodeStats, StatsFilter, TopicName};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -341,20 +341,22 @@ impl Watch {
         Self { state: Mutex::new(state), peeks: Permits(Mutex::new(peek::AT_ONCE)), queue }
     }
 
-    /// Starts the threads that ask until stopped: as many as there can be to ask, but [`ASKERS`] at most.
+    /// Starts the threads that ask until the crew ends: as many as there can be to ask, but [`ASKERS`] at most.
     ///
     /// # Errors
-    /// The operating system's, when it refuses a thread.
-    pub(super) fn start(self: &Arc<Self>, stop: &StopToken) -> io::Result<Vec<OwnedThread<()>>> {
+    /// The operating system's, when it refuses a thread; those that started have ended then.
+    pub(super) fn start(self: &Arc<Self>) -> io::Result<Crew<()>> {
         let askers = {
             let state = self.state.lock();
             if state.lookupds.is_empty() { state.nsqds.len().min(ASKERS) } else { ASKERS }
         };
-        let start = |number: usize| {
-            let (watch, stop) = (Arc::clone(self), stop.clone());
-            OwnedThread::spawn(&format!("dash-queue-{number}"), move || watch.run(&stop))
-        };
-        (0..askers).map(start).collect()
+        let (stop, stopped) = stop_pair();
+        let mut crew = Crew::stopped_by(stop);
+        for number in 0..askers {
+            let (watch, stopped) = (Arc::clone(self), stopped.clone());
+            crew.spawn(&format!("dash-queue-{number}"), move || watch.run(&stopped))?;
+        }
+        Ok(crew)
     }
 
     fn run(&self, stop: &StopToken) {
