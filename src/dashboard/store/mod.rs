@@ -330,11 +330,13 @@ pub(super) fn remove(directory: &Path) -> Result<()> {
 }
 
 fn open_writer(file: &Path) -> Result<Connection> {
+    // Where it cannot be read it is empty: see `open_in`.
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     open_in(file, boot.trim())
 }
 
-/// Opens the database in this start of the machine.
+/// Opens the database in the start of the machine called `boot`. One whose name is empty is not known, and so never the
+/// one of before: then the database takes another id, which costs some messages where the old id could cost counts.
 fn open_in(file: &Path, boot: &str) -> Result<Connection> {
     // SQLite removes it when the last connection closes in order.
     let was_closed = !file.with_extension("sqlite3-wal").exists();
@@ -346,7 +348,8 @@ fn open_in(file: &Path, boot: &str) -> Result<Connection> {
     )?;
     connection.execute(
         "INSERT INTO identity VALUES (1, ?1, ?2) ON CONFLICT DO UPDATE SET
-           dashboard = iif(?3 OR boot = excluded.boot, dashboard, excluded.dashboard), boot = excluded.boot",
+           dashboard = iif(?3 OR (boot = excluded.boot AND boot <> ''), dashboard, excluded.dashboard),
+           boot = excluded.boot",
         params![Uuid::new_v4(), boot, was_closed],
     )?;
     Ok(connection)
@@ -578,6 +581,12 @@ mod tests {
         assert_ne!(other, id, "the machine has");
         drop(open);
         assert_eq!(opened("a.sqlite3", "second").0, id, "it was closed before");
+        let (id, open) = opened("d.sqlite3", "");
+        copied("d.sqlite3", "e.sqlite3");
+        let (other, _open) = opened("e.sqlite3", "");
+        assert_ne!(other, id, "nobody knows whether it was the same start of the machine");
+        drop(open);
+        assert_eq!(opened("d.sqlite3", "").0, id, "it was closed before");
     }
 
     #[test]
