@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::guard::quote;
 use super::routes::{Answer, App, bad, broken, number, unavailable, uncached};
 use super::store::{
-    BUCKETS_MAX, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, Top, Video, now_ms,
+    BUCKETS_MAX, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, Top, VideoRow, now_ms,
 };
 use crate::http::{Download, Request, Response};
 use crate::wire::MAX_PLAYS;
@@ -121,7 +121,7 @@ trait Row: Serialize {
     fn csv(&self) -> String;
 }
 
-impl Row for Video {
+impl Row for VideoRow {
     const COLUMNS: &'static str = "video_id,plays,updated_at,last_played_at";
     fn csv(&self) -> String {
         let played = self.last_played_at.map_or(String::new(), rfc3339);

@@ -17,7 +17,9 @@ use super::live::{Live, SERIES};
 use super::metrics::{self, Counters, Format};
 use super::nsqds::{Heartbeat, Order, Peek, Refusal, Watch, WatchedQueue};
 use super::periods::Tops;
-use super::store::{AuditLine, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, now_ms};
+use super::store::{
+    Column, Cursor, LIST_MAX, ListQuery, LoggedAction, Period, Scale, Store, now_ms,
+};
 use crate::http::{Download, EventStream, Handler, Request, Response};
 use crate::wire::{
     CONNECTIONS_MAX, ConfirmedAnswer, ConfirmedUpdate, ConsumerFigures, Consumption,
@@ -260,7 +262,7 @@ impl App {
         let action = json!(order.action);
         let mut line =
             audit_line(request, action.as_str().unwrap_or_default(), &order.target(), "asked");
-        self.store.add_audit(line.clone()).map_err(|reason| unavailable(&reason))?;
+        self.store.log_action(line.clone()).map_err(|reason| unavailable(&reason))?;
         let done = self.watch.obey(&order);
         line.at = now_ms();
         line.outcome =
@@ -282,14 +284,14 @@ impl App {
     }
 
     /// Keeps a line, and logs it.
-    fn log_audit(&self, line: AuditLine) -> Result<(), Box<Response>> {
-        let AuditLine { peer, action, target, outcome, .. } = &line;
+    fn log_audit(&self, line: LoggedAction) -> Result<(), Box<Response>> {
+        let LoggedAction { peer, action, target, outcome, .. } = &line;
         log::info!("{peer} asked to {action} {}: {}", quote(target), quote(outcome));
-        self.store.add_audit(line).map_err(|reason| unavailable(&reason))
+        self.store.log_action(line).map_err(|reason| unavailable(&reason))
     }
 
     fn audit(&self, _request: &Request) -> Answer {
-        let lines = self.store.audit().map_err(|error| broken(&error))?;
+        let lines = self.store.actions().map_err(|error| broken(&error))?;
         Ok(uncached(Response::json(200, &json!({ "audit": lines }))))
     }
 
@@ -418,8 +420,8 @@ impl App {
     }
 }
 
-fn audit_line(request: &Request, action: &str, target: &str, outcome: &str) -> AuditLine {
-    AuditLine {
+fn audit_line(request: &Request, action: &str, target: &str, outcome: &str) -> LoggedAction {
+    LoggedAction {
         at: now_ms(),
         peer: request.peer.map_or_else(String::new, |peer| peer.to_string()),
         action: action.to_owned(),

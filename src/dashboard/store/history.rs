@@ -191,7 +191,7 @@ pub(super) fn kept(connection: &Connection, scale: Scale, now: i64) -> Result<Pe
 /// A video's plays in each bucket of a period that has any: (start in ms, plays), oldest first.
 pub(super) fn series(
     connection: &Connection,
-    unfolded: &[(i64, i64)],
+    pending: &[(i64, i64)],
     id: &Uuid,
     scale: Scale,
     period: Period,
@@ -210,7 +210,7 @@ pub(super) fn series(
         .prepare_cached(&sql)?
         .query_map(params![id, period.first, period.last], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    for (minute, more) in unfolded {
+    for (minute, more) in pending {
         let bucket = minute.div_euclid(scale.minutes());
         if period.contains(bucket) {
             *plays.entry(bucket).or_default() += more;
@@ -251,10 +251,10 @@ pub(in super::super) struct Top {
 /// Parts of a [`TopVideo::spark`].
 const SPARK: i64 = 24;
 
-/// The most played videos of a period; `unfolded` are (video, minute, plays) that the tables do not have. Scans the period and the one before: about 0.3 s for a million rows.
+/// The most played videos of a period; `pending` are (video, minute, plays) that the tables do not have. Scans the period and the one before: about 0.3 s for a million rows.
 pub(super) fn top(
     connection: &Connection,
-    unfolded: &[(Uuid, i64, i64)],
+    pending: &[(Uuid, i64, i64)],
     keep: Keep,
     now: i64,
     scale: Scale,
@@ -280,7 +280,7 @@ pub(super) fn top(
     while let Some(row) = rows.next()? {
         add(row.get(0)?, row.get(1)?, row.get(2)?);
     }
-    for (id, minute, more) in unfolded {
+    for (id, minute, more) in pending {
         add(minute.div_euclid(scale.minutes()), *id, *more);
     }
     let total: i64 = plays.values().map(|(now, _)| now).sum();
@@ -298,7 +298,7 @@ pub(super) fn top(
     ranked.sort_unstable_by(most_first);
     let mut own: HashMap<Uuid, Vec<(i64, i64)>> =
         ranked.iter().map(|(_, id)| (*id, Vec::new())).collect();
-    for (id, minute, plays) in unfolded {
+    for (id, minute, plays) in pending {
         if let Some(own) = own.get_mut(id) {
             own.push((*minute, *plays));
         }

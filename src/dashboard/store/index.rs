@@ -9,7 +9,7 @@ use std::str::FromStr;
 use foldhash::{HashMap, HashMapExt};
 use uuid::Uuid;
 
-use super::order::{Order, Place};
+use super::rank::{Place, Ranking};
 use crate::wire::VideoCount;
 
 /// The most rows of one [`Index::list`].
@@ -33,7 +33,7 @@ pub struct Totals {
 
 /// One video's row.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub(in super::super) struct Video {
+pub(in super::super) struct VideoRow {
     pub(in super::super) video_id: Uuid,
     pub(in super::super) plays: i64,
     pub(in super::super) updated_at: i64,
@@ -112,7 +112,7 @@ pub(in super::super) struct ListQuery {
 /// What a list is answered with.
 #[derive(Debug, PartialEq)]
 pub(in super::super) struct Page {
-    pub(in super::super) rows: Vec<Video>,
+    pub(in super::super) rows: Vec<VideoRow>,
     /// How many videos are in the range.
     pub(in super::super) matching: u64,
     /// Where the next page begins; `None` behind the last row.
@@ -120,7 +120,7 @@ pub(in super::super) struct Page {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct Entry {
     plays: i64,
     updated_at: i64,
     last_played_at: i64,
@@ -130,7 +130,7 @@ struct Row {
 
 /// One processor's count of a video, as it lies on disk.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Told {
+pub(super) struct ProcessorCount {
     pub(super) processor: u32,
     pub(super) plays: i64,
 }
@@ -138,13 +138,13 @@ pub(super) struct Told {
 /// Every video.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    videos: HashMap<Uuid, Row>,
+    videos: HashMap<Uuid, Entry>,
     // Of the videos that several processors have told of.
-    several: HashMap<Uuid, Vec<Told>>,
-    by_plays: Order,
-    by_id: Order,
-    by_updated_at: Order,
-    by_last_played_at: Order,
+    several: HashMap<Uuid, Vec<ProcessorCount>>,
+    by_plays: Ranking,
+    by_id: Ranking,
+    by_updated_at: Ranking,
+    by_last_played_at: Ranking,
     totals: Totals,
 }
 
@@ -154,10 +154,10 @@ fn signed(count: u64) -> i64 {
 
 impl Index {
     /// Makes it from rows of the disk: (video, who told what, updated_at, last_played_at), in any order.
-    pub(super) fn load(rows: impl Iterator<Item = (Uuid, Told, i64, i64)>) -> Self {
+    pub(super) fn load(rows: impl Iterator<Item = (Uuid, ProcessorCount, i64, i64)>) -> Self {
         let mut index = Self { videos: HashMap::new(), ..Self::default() };
         for (id, told, updated_at, last_played_at) in rows {
-            let row = index.videos.entry(id).or_insert(Row {
+            let row = index.videos.entry(id).or_insert(Entry {
                 plays: 0,
                 updated_at,
                 last_played_at,
@@ -166,7 +166,7 @@ impl Index {
             if row.processor != told.processor {
                 let several = index.several.entry(id).or_default();
                 if row.processor != SEVERAL {
-                    several.push(Told { processor: row.processor, plays: row.plays });
+                    several.push(ProcessorCount { processor: row.processor, plays: row.plays });
                     row.processor = SEVERAL;
                 }
                 several.push(told);
@@ -176,8 +176,8 @@ impl Index {
             row.last_played_at = row.last_played_at.max(last_played_at);
             index.totals.plays = index.totals.plays.saturating_add(told.plays.unsigned_abs());
         }
-        let order = |value: fn(&Row) -> i64| {
-            Order::of(index.videos.iter().map(|(id, row)| (value(row), *id)).collect())
+        let order = |value: fn(&Entry) -> i64| {
+            Ranking::of(index.videos.iter().map(|(id, row)| (value(row), *id)).collect())
         };
         (index.by_plays, index.by_id) = (order(|row| row.plays), order(|_| 0));
         index.by_updated_at = order(|row| row.updated_at);
@@ -192,14 +192,14 @@ impl Index {
     }
 
     /// What each processor has told of a video.
-    pub(super) fn told(&self, id: &Uuid) -> Vec<Told> {
+    pub(super) fn told(&self, id: &Uuid) -> Vec<ProcessorCount> {
         match self.videos.get(id) {
             None => Vec::new(),
             Some(row) if row.processor == SEVERAL => {
                 self.several.get(id).cloned().unwrap_or_default()
             }
-            Some(Row { processor, plays, .. }) => {
-                vec![Told { processor: *processor, plays: *plays }]
+            Some(Entry { processor, plays, .. }) => {
+                vec![ProcessorCount { processor: *processor, plays: *plays }]
             }
         }
     }
@@ -227,23 +227,24 @@ impl Index {
         }
         let delta = plays - known.unwrap_or(0);
         let old = self.videos.get(&id).copied();
-        let mut row = old.unwrap_or(Row { plays: 0, updated_at: 0, last_played_at: 0, processor });
+        let mut row =
+            old.unwrap_or(Entry { plays: 0, updated_at: 0, last_played_at: 0, processor });
         if row.processor != processor {
             let several = self.several.entry(id).or_default();
             if row.processor != SEVERAL {
-                several.push(Told { processor: row.processor, plays: row.plays });
+                several.push(ProcessorCount { processor: row.processor, plays: row.plays });
                 row.processor = SEVERAL;
             }
             match several.iter_mut().find(|told| told.processor == processor) {
                 Some(told) => told.plays = plays,
-                None => several.push(Told { processor, plays }),
+                None => several.push(ProcessorCount { processor, plays }),
             }
         }
         row.plays = row.plays.saturating_add(delta);
         row.updated_at = row.updated_at.max(now);
         row.last_played_at = row.last_played_at.max(signed(count.last_played_at.unwrap_or(0)));
         self.videos.insert(id, row);
-        let mut shift = |order: fn(&mut Self) -> &mut Order, value: fn(&Row) -> i64| {
+        let mut shift = |order: fn(&mut Self) -> &mut Ranking, value: fn(&Entry) -> i64| {
             let from = old.as_ref().map(value);
             if from != Some(value(&row)) {
                 from.into_iter().for_each(|from| order(self).remove(&(from, id)));
@@ -260,9 +261,9 @@ impl Index {
     }
 
     /// One video.
-    pub(super) fn video(&self, id: &Uuid) -> Option<Video> {
+    pub(super) fn video(&self, id: &Uuid) -> Option<VideoRow> {
         let row = self.videos.get(id)?;
-        Some(Video {
+        Some(VideoRow {
             video_id: *id,
             plays: row.plays,
             updated_at: row.updated_at,
@@ -271,7 +272,7 @@ impl Index {
     }
 
     /// A video's place by plays: 1 for the most.
-    pub(super) fn rank(&self, video: &Video) -> u64 {
+    pub(super) fn rank(&self, video: &VideoRow) -> u64 {
         (self.by_plays.len() - self.by_plays.rank(&(video.plays, video.video_id))) as u64
     }
 
@@ -281,7 +282,7 @@ impl Index {
         self.by_id.upwards(0).map(|(_, id)| (*id, plays(id))).collect()
     }
 
-    fn order(&self, column: Column) -> &Order {
+    fn order(&self, column: Column) -> &Ranking {
         match column {
             Column::Plays => &self.by_plays,
             Column::VideoId => &self.by_id,
@@ -376,7 +377,7 @@ impl Index {
 }
 
 /// Plays of videos by minute that are not in the history's tables yet: (minute, plays), oldest first.
-pub(super) type Unfolded = BTreeMap<Uuid, Vec<(i64, i64)>>;
+pub(super) type PendingHistory = BTreeMap<Uuid, Vec<(i64, i64)>>;
 
 #[cfg(test)]
 mod tests {

@@ -12,10 +12,10 @@
 //! `synchronous=NORMAL`: what was accepted survives a kill -9. After a power loss the newest commits may be
 //! missing; then the database takes another id, and every processor tells its whole counts again.
 
-mod audit;
+mod actions;
 mod history;
 mod index;
-mod order;
+mod rank;
 mod writer;
 
 use std::path::Path;
@@ -33,16 +33,16 @@ use uuid::Uuid;
 use super::confirmed;
 use crate::storage::sqlite::{self, Schema};
 use crate::wire::{Confirmed, ConfirmedUpdate, CountsUpdate};
-use index::{Index, Unfolded};
+use index::{Index, PendingHistory};
 use writer::{Loaded, Writer};
 
-pub(super) use audit::AuditLine;
+pub(super) use actions::LoggedAction;
 pub use history::Keep;
 pub(super) use history::{
     BUCKETS_MAX, MinutePoint, Period, Points, Scale, Top, TopVideo, scale_for,
 };
 pub use index::Totals;
-pub(super) use index::{Column, Cursor, LIST_MAX, ListQuery, Page, Video};
+pub(super) use index::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
 
 /// The file in the data directory.
 pub(super) const FILE: &str = "dashboard.sqlite3";
@@ -67,7 +67,7 @@ enum Job {
     Counts(CountsUpdate),
     Confirmed(ConfirmedUpdate),
     Point(MinutePoint),
-    Audit(AuditLine),
+    Action(LoggedAction),
     Clear,
     /// Writes without changing anything, and folds if that has failed: is the store well again?
     Probe,
@@ -95,13 +95,13 @@ struct State {
     index: RwLock<Index>,
     // Locked by the writer while it commits what it takes out, and by a reader while its snapshot begins: so that
     // no play is in both, or in neither.
-    unfolded: RwLock<Unfolded>,
+    pending: RwLock<PendingHistory>,
     // Grows with each commit that changed something.
     revision: AtomicU64,
     // Why the newest transaction failed, until one succeeds.
     failure: Mutex<Option<Arc<str>>>,
-    // The same of the newest fold.
-    fold_failure: Mutex<Option<Arc<str>>>,
+    // The same of the newest checkpoint.
+    checkpoint_failure: Mutex<Option<Arc<str>>>,
 }
 
 impl Store {
@@ -109,11 +109,11 @@ impl Store {
     pub(super) fn open(directory: &Path, readers: usize, keep: Keep) -> Result<Self> {
         let file = directory.join(FILE);
         let connection = open_writer(&file)?;
-        let Loaded { index, unfolded, numbers } = writer::load(&connection)?;
+        let Loaded { index, pending, numbers } = writer::load(&connection)?;
         let state = Arc::new(State {
             id: Mutex::new(read_id(&connection)?),
             index: RwLock::new(index),
-            unfolded: RwLock::new(unfolded),
+            pending: RwLock::new(pending),
             ..State::default()
         });
         let pool = bounded(readers);
@@ -151,13 +151,13 @@ impl Store {
     }
 
     /// Keeps a line of who touched what.
-    pub(super) fn add_audit(&self, line: AuditLine) -> Reply {
-        self.write(Job::Audit(line))
+    pub(super) fn log_action(&self, line: LoggedAction) -> Reply {
+        self.write(Job::Action(line))
     }
 
     /// The newest lines of who touched what, newest first.
-    pub(super) fn audit(&self) -> Result<Vec<AuditLine>> {
-        self.read(audit::newest)
+    pub(super) fn actions(&self) -> Result<Vec<LoggedAction>> {
+        self.read(actions::newest)
     }
 
     /// Which plays of a producer are counted for good; none of one that nobody has told of.
@@ -185,11 +185,11 @@ impl Store {
     /// Whether counts can be stored and read; if not, why.
     pub(super) fn health(&self) -> Reply {
         let has_failed =
-            self.state.failure.lock().is_some() || self.state.fold_failure.lock().is_some();
+            self.state.failure.lock().is_some() || self.state.checkpoint_failure.lock().is_some();
         if has_failed {
             self.write(Job::Probe)?;
         }
-        if let Some(reason) = &*self.state.fold_failure.lock() {
+        if let Some(reason) = &*self.state.checkpoint_failure.lock() {
             return Err(Arc::clone(reason));
         }
         self.read(read_id).map(|_| ()).map_err(|error| format!("{error:#}").into())
@@ -216,16 +216,16 @@ impl Store {
     /// Reads history: what `pick` takes of what is not folded, and a snapshot of the tables of the same moment.
     fn read_history<P, T>(
         &self,
-        pick: impl FnOnce(&Unfolded) -> P,
+        pick: impl FnOnce(&PendingHistory) -> P,
         query: impl FnOnce(&Connection, P) -> Result<T>,
     ) -> Result<T> {
         self.read(|connection| {
-            let unfolded = self.state.unfolded.read();
+            let pending = self.state.pending.read();
             let snapshot = connection.unchecked_transaction()?;
             // A transaction begins with its first read.
             read_id(&snapshot)?;
-            let picked = pick(&unfolded);
-            drop(unfolded);
+            let picked = pick(&pending);
+            drop(pending);
             query(&snapshot, picked)
         })
     }
@@ -236,7 +236,7 @@ impl Store {
     }
 
     /// One video, and its place by plays: 1 for the most.
-    pub(super) fn video(&self, id: Uuid) -> Option<(Video, u64)> {
+    pub(super) fn video(&self, id: Uuid) -> Option<(VideoRow, u64)> {
         let index = self.state.index.read();
         let video = index.video(&id)?;
         let rank = index.rank(&video);
@@ -246,7 +246,7 @@ impl Store {
     /// A video's plays in each bucket of a period that has any: (start in ms, plays), oldest first.
     pub(super) fn series(&self, id: Uuid, scale: Scale, period: Period) -> Result<Vec<(i64, i64)>> {
         self.read_history(
-            |unfolded| unfolded.get(&id).cloned().unwrap_or_default(),
+            |pending| pending.get(&id).cloned().unwrap_or_default(),
             |snapshot, own| history::series(snapshot, &own, &id, scale, period),
         )
     }
@@ -263,15 +263,15 @@ impl Store {
 
     /// The most played videos of a period.
     pub(super) fn top(&self, scale: Scale, period: Period, limit: usize) -> Result<Top> {
-        let flat = |unfolded: &Unfolded| -> Vec<(Uuid, i64, i64)> {
+        let flat = |pending: &PendingHistory| -> Vec<(Uuid, i64, i64)> {
             let minutes = |(id, minutes): (&Uuid, &Vec<(i64, i64)>)| {
                 let id = *id;
                 minutes.clone().into_iter().map(move |(minute, plays)| (id, minute, plays))
             };
-            unfolded.iter().flat_map(minutes).collect()
+            pending.iter().flat_map(minutes).collect()
         };
-        self.read_history(flat, |snapshot, unfolded| {
-            history::top(snapshot, &unfolded, self.keep, now_ms(), scale, period, limit)
+        self.read_history(flat, |snapshot, pending| {
+            history::top(snapshot, &pending, self.keep, now_ms(), scale, period, limit)
         })
     }
 
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn history_is_whole_before_while_and_after_it_is_folded() {
+    fn history_is_whole_before_while_and_after_it_is_checkpointed() {
         let (temp, store) = store();
         let minute = now_ms() / 60_000;
         let period = Period { first: minute - 10, last: minute + 10 };

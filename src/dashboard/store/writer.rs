@@ -11,9 +11,9 @@ use foldhash::HashMap;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::audit;
+use super::actions;
 use super::history::{self, Keep};
-use super::index::{Index, Told, Unfolded};
+use super::index::{Index, PendingHistory, ProcessorCount};
 use super::{Job, Posted, State, confirmed, now_ms};
 use crate::storage::failpoint;
 use crate::wire::{CountsUpdate, VideoCount};
@@ -25,37 +25,37 @@ const GROUP_MAX: usize = 64;
 const PROCESSORS_MAX: i64 = 10_000;
 
 /// How often changed videos are folded: the more of them at a time, the more share a page.
-const FOLD_EVERY: Duration = Duration::from_secs(30);
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
 /// So many changed videos are folded as soon as no update has come for [`QUIET`].
-const FOLD_AT: usize = 200_000;
+const CHECKPOINT_AT: usize = 200_000;
 
 /// How long a burst of updates may pause: what is published at once is taken at once, and folded behind it.
 const QUIET: Duration = Duration::from_millis(5);
 
 /// How long the first change may wait, however many come: the log must not grow for ever.
-const FOLD_LATEST: Duration = Duration::from_secs(120);
+const CHECKPOINT_LATEST: Duration = Duration::from_secs(120);
 
 /// So many changed videos are folded whatever comes: about 80 MB, and up to 5 s to play again at a start.
-const FOLD_MUST: usize = 1_000_000;
+const CHECKPOINT_MUST: usize = 1_000_000;
 
 /// The most changed videos, when folding fails.
-const UNFOLDED_MAX: usize = 2_000_000;
+const PENDING_MAX: usize = 2_000_000;
 
-/// The pause behind a fold that failed.
-const FOLD_AGAIN: Duration = Duration::from_secs(5);
+/// The pause behind a checkpoint that failed.
+const CHECKPOINT_AGAIN: Duration = Duration::from_secs(5);
 
 /// Videos that one transaction folds: how long an update may wait, some 10 ms.
 const SLICE: usize = 1_000;
 
-/// A checkpoint after so many commits, of which a fold's counts as [`SLICE_COMMITS`]: at about 16 MB of WAL, which it
+/// A checkpoint after so many commits, of which a checkpoint's counts as [`SLICE_COMMITS`]: at about 16 MB of WAL, which it
 /// lets begin again. A snapshot that is read for long, such as a backup's, holds it up: then the WAL grows meanwhile.
-const CHECKPOINT_AFTER: usize = 2_000;
+const WAL_CHECKPOINT_AFTER: usize = 2_000;
 
 /// A slice touches up to 3,000 pages, an update two.
 const SLICE_COMMITS: usize = 400;
 
-/// While there is nothing to fold, nothing is waited for but updates.
+/// While there is nothing to checkpoint, nothing is waited for but updates.
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// A video in the log: id, plays, last_played_at (0: none), little-endian.
@@ -64,13 +64,13 @@ const ENTRY: usize = 32;
 /// What is in the database.
 pub(super) struct Loaded {
     pub(super) index: Index,
-    pub(super) unfolded: Unfolded,
+    pub(super) pending: PendingHistory,
     pub(super) numbers: HashMap<Uuid, u32>,
 }
 
 /// Reads everything; the log is played over the table of counts.
 pub(super) fn load(connection: &Connection) -> Result<Loaded> {
-    // One snapshot: between two, a fold could move rows from the log to the table.
+    // One snapshot: between two, a checkpoint could move rows from the log to the table.
     let snapshot = connection.unchecked_transaction()?;
     let numbers = snapshot
         .prepare("SELECT processor, number FROM processors")?
@@ -81,7 +81,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
         .prepare("SELECT video_id, processor, plays, updated_at, last_played_at FROM counts")?;
     let rows = statement
         .query_map([], |row| {
-            let told = Told { processor: row.get(1)?, plays: row.get(2)? };
+            let told = ProcessorCount { processor: row.get(1)?, plays: row.get(2)? };
             Ok((row.get(0)?, told, row.get(3)?, row.get(4)?))
         })?
         .map_while(|row| row.map_err(|error| failed = Some(error)).ok());
@@ -89,30 +89,30 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded> {
     if let Some(error) = failed {
         return Err(error).context("the counts cannot be read");
     }
-    let mut unfolded = Unfolded::new();
+    let mut pending = PendingHistory::new();
     let mut statement =
         snapshot.prepare("SELECT at, processor, counts FROM log ORDER BY number")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (at, processor, counts): (i64, u32, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
         for count in decode(&counts) {
-            apply(&mut index, &mut unfolded, processor, &count, at);
+            apply(&mut index, &mut pending, processor, &count, at);
         }
     }
     drop(rows);
     drop(statement);
-    Ok(Loaded { index, unfolded, numbers })
+    Ok(Loaded { index, pending, numbers })
 }
 
 fn apply(
     index: &mut Index,
-    unfolded: &mut Unfolded,
+    pending: &mut PendingHistory,
     number: u32,
     count: &VideoCount,
     at: i64,
 ) -> bool {
     let Some(delta) = index.apply(number, count, at) else { return false };
-    let minutes = unfolded.entry(count.video_id).or_default();
+    let minutes = pending.entry(count.video_id).or_default();
     let minute = at.div_euclid(60_000);
     match minutes.last_mut() {
         _ if delta == 0 => {}
@@ -153,8 +153,8 @@ fn decode(bytes: &[u8]) -> impl Iterator<Item = VideoCount> {
     })
 }
 
-/// A fold in progress.
-struct Fold {
+/// A checkpoint in progress.
+struct Checkpoint {
     // The log up to here is not needed behind it.
     up_to: i64,
     // The last video folded.
@@ -166,8 +166,8 @@ pub(super) struct Writer {
     state: Arc<State>,
     numbers: HashMap<Uuid, u32>,
     keep: Keep,
-    fold: Option<Fold>,
-    fold_at: Instant,
+    checkpoint: Option<Checkpoint>,
+    checkpoint_at: Instant,
     must_at: Instant,
     to_prune: bool,
     // Since the last checkpoint.
@@ -182,10 +182,20 @@ impl Writer {
         keep: Keep,
     ) -> Self {
         // What a killed dashboard has left is folded at once, so that the next start need not play it again.
-        let fold_at = Instant::now();
-        let must_at = fold_at + FOLD_LATEST;
-        let (fold, to_prune, commits) = (None, true, 0);
-        Self { connection, state, numbers, keep, fold, fold_at, must_at, to_prune, commits }
+        let checkpoint_at = Instant::now();
+        let must_at = checkpoint_at + CHECKPOINT_LATEST;
+        let (checkpoint, to_prune, commits) = (None, true, 0);
+        Self {
+            connection,
+            state,
+            numbers,
+            keep,
+            checkpoint,
+            checkpoint_at,
+            must_at,
+            to_prune,
+            commits,
+        }
     }
 
     /// Takes what waits, commits it together, then answers; folds between.
@@ -201,8 +211,8 @@ impl Writer {
             };
             self.tidy(is_quiet);
         }
-        while !self.state.unfolded.read().is_empty() || self.fold.is_some() {
-            if !self.fold_some() {
+        while !self.state.pending.read().is_empty() || self.checkpoint.is_some() {
+            if !self.checkpoint_some() {
                 break;
             }
         }
@@ -210,13 +220,13 @@ impl Writer {
 
     /// How long the next update may be waited for.
     fn pause(&self) -> Duration {
-        if self.fold.is_some() || self.to_prune {
+        if self.checkpoint.is_some() || self.to_prune {
             return QUIET;
         }
-        match self.state.unfolded.read().len() {
+        match self.state.pending.read().len() {
             0 => IDLE,
-            FOLD_AT.. if self.state.fold_failure.lock().is_none() => QUIET,
-            _ => self.fold_at.saturating_duration_since(Instant::now()).max(QUIET),
+            CHECKPOINT_AT.. if self.state.checkpoint_failure.lock().is_none() => QUIET,
+            _ => self.checkpoint_at.saturating_duration_since(Instant::now()).max(QUIET),
         }
     }
 
@@ -233,8 +243,8 @@ impl Writer {
             Ok(()) => {
                 *self.state.failure.lock() = None;
                 let is_probe = group.iter().any(|(job, _)| matches!(job, Job::Probe));
-                if is_probe && self.state.fold_failure.lock().is_some() {
-                    self.fold_some();
+                if is_probe && self.state.checkpoint_failure.lock().is_some() {
+                    self.checkpoint_some();
                 }
                 Ok(())
             }
@@ -252,8 +262,8 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &[Posted]) -> Result<()> {
-        if let Some(reason) = &*self.state.fold_failure.lock()
-            && self.state.unfolded.read().len() > UNFOLDED_MAX
+        if let Some(reason) = &*self.state.checkpoint_failure.lock()
+            && self.state.pending.read().len() > PENDING_MAX
         {
             bail!("{reason}");
         }
@@ -296,7 +306,7 @@ impl Writer {
                     confirmed::merge_all(&transaction, &update.producers, now)?
                 }
                 Job::Point(point) => history::add_point(&transaction, point)?,
-                Job::Audit(line) => audit::add(&transaction, line)?,
+                Job::Action(line) => actions::add(&transaction, line)?,
                 Job::Clear => {
                     let id = Uuid::new_v4();
                     clear(&transaction, id)?;
@@ -316,18 +326,18 @@ impl Writer {
         if let Some(id) = cleared {
             *self.state.id.lock() = id;
             *self.state.index.write() = Index::default();
-            self.state.unfolded.write().clear();
+            self.state.pending.write().clear();
             self.numbers.clear();
-            self.fold = None;
+            self.checkpoint = None;
         } else if !news.is_empty() {
-            let (mut index, mut unfolded) = (self.state.index.write(), self.state.unfolded.write());
-            if unfolded.is_empty() {
-                self.must_at = Instant::now() + FOLD_LATEST;
+            let (mut index, mut pending) = (self.state.index.write(), self.state.pending.write());
+            if pending.is_empty() {
+                self.must_at = Instant::now() + CHECKPOINT_LATEST;
             }
             for update in news {
                 let Some(number) = self.numbers.get(&update.processor) else { continue };
                 for count in &update.counts {
-                    changed |= apply(&mut index, &mut unfolded, *number, count, now);
+                    changed |= apply(&mut index, &mut pending, *number, count, now);
                 }
             }
         }
@@ -345,21 +355,21 @@ impl Writer {
 
     /// Folds, or removes, a little, if it is time and either quiet or late; and lets the WAL begin again.
     fn tidy(&mut self, is_quiet: bool) {
-        if self.commits >= CHECKPOINT_AFTER {
+        if self.commits >= WAL_CHECKPOINT_AFTER {
             self.commits = 0;
             let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
             if let Err(error) = done {
                 log::warn!("the WAL cannot be written back: {error}");
             }
         }
-        let unfolded = self.state.unfolded.read().len();
+        let pending = self.state.pending.read().len();
         let now = Instant::now();
-        let is_due = self.fold.is_some()
-            || (unfolded > 0 && now >= self.fold_at)
-            || (unfolded >= FOLD_AT && self.state.fold_failure.lock().is_none());
-        let must_be = unfolded >= FOLD_MUST || now >= self.must_at;
+        let is_due = self.checkpoint.is_some()
+            || (pending > 0 && now >= self.checkpoint_at)
+            || (pending >= CHECKPOINT_AT && self.state.checkpoint_failure.lock().is_none());
+        let must_be = pending >= CHECKPOINT_MUST || now >= self.must_at;
         if is_due && (is_quiet || must_be) {
-            self.fold_some();
+            self.checkpoint_some();
         } else if self.to_prune {
             self.to_prune = self.prune().unwrap_or_else(|error| {
                 log::warn!("old history cannot be removed: {error:#}");
@@ -369,51 +379,51 @@ impl Writer {
     }
 
     /// Folds one slice; whether it could.
-    fn fold_some(&mut self) -> bool {
-        match self.fold_slice() {
+    fn checkpoint_some(&mut self) -> bool {
+        match self.checkpoint_slice() {
             Ok(()) => {
-                *self.state.fold_failure.lock() = None;
+                *self.state.checkpoint_failure.lock() = None;
                 true
             }
             Err(error) => {
                 let reason: Arc<str> =
                     format!("the counts cannot be put in order: {error:#}").into();
                 log::error!("{reason}");
-                *self.state.fold_failure.lock() = Some(reason);
-                self.fold = None;
-                self.fold_at = Instant::now() + FOLD_AGAIN;
+                *self.state.checkpoint_failure.lock() = Some(reason);
+                self.checkpoint = None;
+                self.checkpoint_at = Instant::now() + CHECKPOINT_AGAIN;
                 false
             }
         }
     }
 
-    fn fold_slice(&mut self) -> Result<()> {
-        let fold = match &mut self.fold {
-            Some(fold) => fold,
+    fn checkpoint_slice(&mut self) -> Result<()> {
+        let checkpoint = match &mut self.checkpoint {
+            Some(checkpoint) => checkpoint,
             none => {
                 let up_to = self.connection.query_row(
                     "SELECT coalesce(max(number), 0) FROM log",
                     [],
                     |row| row.get(0),
                 )?;
-                none.insert(Fold { up_to, at: None })
+                none.insert(Checkpoint { up_to, at: None })
             }
         };
-        let from = fold.at.map_or(Bound::Unbounded, Bound::Excluded);
+        let from = checkpoint.at.map_or(Bound::Unbounded, Bound::Excluded);
         let slice: Vec<(Uuid, Vec<(i64, i64)>)> = {
-            let unfolded = self.state.unfolded.read();
-            let next = unfolded.range((from, Bound::Unbounded)).take(SLICE);
+            let pending = self.state.pending.read();
+            let next = pending.range((from, Bound::Unbounded)).take(SLICE);
             next.map(|(id, minutes)| (*id, minutes.clone())).collect()
         };
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let Some((last, _)) = slice.last() else {
             // Every video of these rows has been folded since.
-            transaction.execute("DELETE FROM log WHERE number <= ?1", [fold.up_to])?;
+            transaction.execute("DELETE FROM log WHERE number <= ?1", [checkpoint.up_to])?;
             transaction.commit()?;
-            self.fold = None;
-            self.fold_at = Instant::now() + FOLD_EVERY;
-            self.must_at = Instant::now() + FOLD_LATEST;
+            self.checkpoint = None;
+            self.checkpoint_at = Instant::now() + CHECKPOINT_EVERY;
+            self.must_at = Instant::now() + CHECKPOINT_LATEST;
             self.to_prune = true;
             return Ok(());
         };
@@ -422,7 +432,7 @@ impl Writer {
                 let index = self.state.index.read();
                 (index.video(id).context("a changed video is not known")?, index.told(id))
             };
-            for Told { processor, plays } in told {
+            for ProcessorCount { processor, plays } in told {
                 transaction
                     .prepare_cached("INSERT OR REPLACE INTO counts VALUES (?1, ?2, ?3, ?4, ?5)")?
                     .execute(params![
@@ -437,14 +447,14 @@ impl Writer {
                 history::add(&transaction, id, *minute, *plays)?;
             }
         }
-        failpoint::hit("dashboard-before-fold-commit");
-        let mut unfolded = self.state.unfolded.write();
+        failpoint::hit("dashboard-before-checkpoint-commit");
+        let mut pending = self.state.pending.write();
         transaction.commit()?;
-        failpoint::hit("dashboard-after-fold-commit");
+        failpoint::hit("dashboard-after-checkpoint-commit");
         for (id, _) in &slice {
-            unfolded.remove(id);
+            pending.remove(id);
         }
-        fold.at = Some(*last);
+        checkpoint.at = Some(*last);
         self.commits += SLICE_COMMITS;
         Ok(())
     }

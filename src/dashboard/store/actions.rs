@@ -10,7 +10,7 @@ const SHOWN: i64 = 100;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(in super::super) struct AuditLine {
+pub(in super::super) struct LoggedAction {
     /// Ms since the Unix epoch.
     pub(in super::super) at: i64,
     /// `host:port` of who asked.
@@ -21,7 +21,7 @@ pub(in super::super) struct AuditLine {
     pub(in super::super) outcome: String,
 }
 
-pub(super) fn add(transaction: &Transaction<'_>, line: &AuditLine) -> Result<()> {
+pub(super) fn add(transaction: &Transaction<'_>, line: &LoggedAction) -> Result<()> {
     transaction.execute(
         "INSERT INTO audit (at, peer, action, target, outcome) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![line.at, line.peer, line.action, line.target, line.outcome],
@@ -34,12 +34,12 @@ pub(super) fn add(transaction: &Transaction<'_>, line: &AuditLine) -> Result<()>
 }
 
 /// The newest lines, newest first.
-pub(super) fn newest(connection: &Connection) -> Result<Vec<AuditLine>> {
+pub(super) fn newest(connection: &Connection) -> Result<Vec<LoggedAction>> {
     let mut statement = connection.prepare_cached(
         "SELECT at, peer, action, target, outcome FROM audit ORDER BY number DESC LIMIT ?1",
     )?;
     let lines = statement.query_map([SHOWN], |row| {
-        Ok(AuditLine {
+        Ok(LoggedAction {
             at: row.get(0)?,
             peer: row.get(1)?,
             action: row.get(2)?,
