@@ -21,6 +21,7 @@ use super::store::{
     Column, Cursor, LIST_MAX, ListQuery, LoggedAction, Period, Scale, Store, now_ms,
 };
 use crate::http::{Download, EventStream, Handler, Request, Response};
+use crate::runtime::clock::unix_ms;
 use crate::wire::{
     CONNECTIONS_MAX, ConfirmedAnswer, ConfirmedUpdate, ConsumerFigures, Consumption,
     ConsumptionHistogram, ConsumptionReport, CountsUpdate, MAX_COUNTS, MAX_PLAYS,
@@ -264,7 +265,7 @@ impl App {
             audit_line(request, action.as_str().unwrap_or_default(), &order.target(), "asked");
         self.store.log_action(line.clone()).map_err(|reason| unavailable(&reason))?;
         let done = self.watch.obey(&order);
-        line.at = now_ms();
+        line.at = unix_ms();
         line.outcome =
             done.as_ref().map_or_else(|(_, reason)| reason.clone(), |()| "done".to_owned());
         self.log_audit(line)?;
@@ -422,7 +423,7 @@ impl App {
 
 fn audit_line(request: &Request, action: &str, target: &str, outcome: &str) -> LoggedAction {
     LoggedAction {
-        at: now_ms(),
+        at: unix_ms(),
         peer: request.peer.map_or_else(String::new, |peer| peer.to_string()),
         action: action.to_owned(),
         target: target.chars().take(REASON_MAX).collect(),
