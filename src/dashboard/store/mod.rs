@@ -67,9 +67,10 @@ pub(super) use top::{Top, TopVideo};
 /// Updates that wait for the writer. Each HTTP worker waits with one, so this is never full.
 const JOBS: usize = 256;
 
-/// How long a call here waits in all: for the writer, for a connection, for a lock. Less than the 10 s that a processor
-/// waits for its answer.
-pub(super) const WAIT: Duration = Duration::from_secs(20);
+/// How long a call here waits in all: for the writer, for a connection, for a lock. No HTTP call makes more than two
+/// of them, so that its client hears the reason before the server gives up on the answer; and a processor, whose client
+/// waits 10 s, hears it too.
+pub(super) const WAIT: Duration = Duration::from_secs(8);
 
 /// A reset waits so many times as long: it empties every table.
 const CLEAR_WAITS: u32 = 2;

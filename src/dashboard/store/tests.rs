@@ -236,6 +236,50 @@ fn a_failing_store_says_so_and_recovers() {
     assert_eq!(all(&store), [(7, 6)]);
 }
 
+/// A writer that hangs keeps nobody from an answer: each call ends at its deadline, and tells why.
+#[test]
+fn a_call_that_waits_in_vain_tells_why() {
+    let (_temp, mut store) = store();
+    store.merge(update(1, 1, &[(7, 5)])).unwrap();
+    store.wait = Duration::from_millis(50);
+    let (id, period) = (Uuid::from_u128(7), Period { first: 0, last: 1 });
+    {
+        let _commit = store.state.pending.write();
+        let reason = store.series(id, Scale::Day, period).unwrap_err().to_string();
+        assert_eq!(reason, "the store is busy writing");
+        let reason = store.top(Scale::Day, period, 1).unwrap_err().to_string();
+        assert_eq!(reason, "the store is busy writing");
+        // The writer commits this one, and hangs before it answers.
+        let reason = store.merge(update(1, 2, &[(7, 6)])).unwrap_err();
+        assert_eq!(&*reason, "the store did not answer in time");
+        let jobs = store.jobs.lock().clone().unwrap();
+        while jobs.try_send((Job::Probe, bounded(1).0)).is_ok() {}
+        let reason = store.merge(update(1, 3, &[(7, 7)])).unwrap_err();
+        assert_eq!(&*reason, "the store takes no more updates");
+        let reason = store.clear().unwrap_err();
+        assert_eq!(&*reason, "the store takes no more updates");
+        *store.state.commit_failure.lock() = Some("the disk is full".into());
+        let reason = store.health().unwrap_err();
+        assert_eq!(&*reason, "the store takes no more updates");
+    }
+    let one = store.readers.read(Instant::now(), |_| {
+        let other = store.readers.read(Instant::now(), |_| Ok(store.kept(Scale::Day).is_err()));
+        Ok(other.unwrap())
+    });
+    assert!(one.unwrap(), "both connections are lent out");
+    store.wait = WAIT;
+    store.health().unwrap();
+    store.merge(update(1, 3, &[(7, 7)])).unwrap();
+    assert_eq!(all(&store), [(7, 7)]);
+}
+
+#[test]
+fn what_an_http_call_waits_for_in_all_leaves_time_for_its_answer() {
+    // A reset clears, and adds a line to the action log; nothing else waits so long for the store.
+    let longest = WAIT * CLEAR_WAITS + WAIT;
+    assert!(longest + Duration::from_secs(5) < crate::http::ANSWER_WAIT);
+}
+
 #[test]
 fn sums_past_every_integer_stay_integers() {
     let (_temp, store) = store();
