@@ -15,7 +15,7 @@ use super::confirmed;
 use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
 use super::metrics::{self, Counters, Format};
-use super::nsqds::{Heartbeat, Order, Peek, Refusal, Watch, WatchedQueue};
+use super::nsqds::{ActionRequest, Heartbeat, PeekRequest, Refusal, Watch, WatchedQueue};
 use super::periods::Tops;
 use super::store::{
     Column, Cursor, LIST_MAX, ListQuery, LoggedAction, Period, Scale, Store, now_ms,
@@ -259,12 +259,12 @@ impl App {
     /// and one behind it.
     fn touch_queue(&self, request: &Request) -> Answer {
         self.guard.check_token_is_set()?;
-        let order: Order = parse(&request.body)?;
+        let order: ActionRequest = parse(&request.body)?;
         let action = json!(order.action);
         let mut line =
             audit_line(request, action.as_str().unwrap_or_default(), &order.target(), "asked");
         self.store.log_action(line.clone()).map_err(|reason| unavailable(&reason))?;
-        let done = self.watch.obey(&order);
+        let done = self.watch.execute(&order);
         line.at = unix_ms();
         line.outcome =
             done.as_ref().map_or_else(|(_, reason)| reason.clone(), |()| "done".to_owned());
@@ -276,7 +276,7 @@ impl App {
     /// Shows messages that pass by. One line behind it: it changes nothing, and what could not be written down is not
     /// shown.
     fn peek(&self, request: &Request) -> Answer {
-        let order: Peek = parse(&request.body)?;
+        let order: PeekRequest = parse(&request.body)?;
         let found = self.watch.peek(&order);
         let outcome =
             found.as_ref().map_or_else(|(_, reason)| reason.clone(), |_| "done".to_owned());

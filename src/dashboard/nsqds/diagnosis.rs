@@ -3,7 +3,7 @@
 use nsq_protocol::Pause;
 use serde::Serialize;
 
-use super::{Alert, Lookupd, Nsqd, State, Watch, WatchedQueue};
+use super::{Alert, Watch, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use crate::wire::{ConnectionFigures, ConsumerFigures};
 
 /// A processor that has not been heard for so long does not count.
@@ -67,12 +67,12 @@ impl Watch {
 }
 
 fn diagnose_queue(
-    state: &State,
+    state: &WatchState,
     queue: &WatchedQueue,
     processors: &[Heartbeat],
     found: &mut Vec<Finding>,
 ) {
-    let mut answering = state.nsqds().filter_map(Nsqd::answering);
+    let mut answering = state.nsqds().filter_map(WatchedNsqd::answering);
     let has_topic = answering.any(|heard| heard.stats.topic(&queue.topic).is_some());
     let sum = state.depth(queue);
     let is_known = sum.queue.is_some();
@@ -103,7 +103,7 @@ fn diagnose_queue(
 }
 
 /// While nsqds are known, an nsqlookupd that is away keeps new ones from being found, and no more.
-fn diagnose_lookupd(lookupd: &Lookupd, is_nsqd_known: bool, found: &mut Vec<Finding>) {
+fn diagnose_lookupd(lookupd: &WatchedLookupd, is_nsqd_known: bool, found: &mut Vec<Finding>) {
     let severity = if is_nsqd_known { "warning" } else { "error" };
     if let Some(error) = &lookupd.peer.error {
         found.push(Finding {
@@ -204,7 +204,12 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
 }
 
 /// Adds what it finds at one nsqd. Where another one has the topic, this one needs it not.
-fn diagnose_nsqd(nsqd: &Nsqd, queue: &WatchedQueue, has_topic: bool, found: &mut Vec<Finding>) {
+fn diagnose_nsqd(
+    nsqd: &WatchedNsqd,
+    queue: &WatchedQueue,
+    has_topic: bool,
+    found: &mut Vec<Finding>,
+) {
     let at = &nsqd.peer.address;
     let mut find = |code, severity, text: String, way_out| {
         found.push(Finding { code, severity, text, way_out });

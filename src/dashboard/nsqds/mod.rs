@@ -2,11 +2,11 @@
 //!
 //! Here is who is asked, and when: threads `dash-queue-N` ask each nsqd's HTTP API every second and each nsqlookupd's
 //! every five; calls are answered from what they heard last. `figures` makes that fit to be shown, `diagnosis` says why
-//! nothing moves, `orders` does what is asked, `peek` shows messages that pass by.
+//! nothing moves, `actions` does what is asked, `peek` shows messages that pass by.
 
+mod actions;
 mod diagnosis;
 mod figures;
-mod orders;
 mod peek;
 
 use std::collections::BTreeSet;
@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 
 use super::store::now_ms;
 use crate::nsqd::depth::QueueDepth;
+pub(super) use actions::{ActionRequest, Refusal};
 pub(super) use diagnosis::Heartbeat;
-use figures::{Rates, Told};
-pub(super) use orders::{Order, Refusal};
-pub(super) use peek::Peek;
+use figures::Rates;
+pub(super) use peek::PeekRequest;
 
 /// How often an nsqd is asked: the queue's depth has a point in the charts each second.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -71,7 +71,7 @@ pub struct WatchedQueue {
 }
 
 /// Who is asked.
-struct Peer {
+struct WatchedPeer {
     address: String,
     /// When next.
     due: Instant,
@@ -81,7 +81,7 @@ struct Peer {
     error: Option<String>,
 }
 
-impl Peer {
+impl WatchedPeer {
     fn new(address: &str, now: Instant) -> Self {
         Self { address: address.to_owned(), due: now, is_asked: false, error: None }
     }
@@ -103,8 +103,8 @@ impl Peer {
     }
 }
 
-struct Nsqd {
-    peer: Peer,
+struct WatchedNsqd {
+    peer: WatchedPeer,
     admin: Admin,
     /// On the command line: it stays, whatever becomes of it.
     is_named: bool,
@@ -113,10 +113,10 @@ struct Nsqd {
     heard: Option<Heard>,
 }
 
-impl Nsqd {
+impl WatchedNsqd {
     fn new(address: &str, is_named: bool, now: Instant) -> Self {
         Self {
-            peer: Peer::new(address, now),
+            peer: WatchedPeer::new(address, now),
             admin: Admin::with_timeout(address, ANSWER_WAIT),
             is_named,
             info: None,
@@ -142,8 +142,8 @@ struct Heard {
     rates: Rates,
 }
 
-struct Lookupd {
-    peer: Peer,
+struct WatchedLookupd {
+    peer: WatchedPeer,
     config: LookupConfig,
     /// HTTP addresses that it named last, at most [`NSQDS_MAX`], and how many there were.
     names: BTreeSet<String>,
@@ -158,12 +158,12 @@ fn lookupd_config() -> LookupConfig {
     config
 }
 
-impl Lookupd {
+impl WatchedLookupd {
     fn new(address: &str, now: Instant) -> Self {
         let mut config = lookupd_config();
         config.addresses = vec![address.to_owned()];
         let names = BTreeSet::new();
-        Self { peer: Peer::new(address, now), config, names, named: 0, heard: None }
+        Self { peer: WatchedPeer::new(address, now), config, names, named: 0, heard: None }
     }
 
     fn is_believed(&self, now: Instant) -> bool {
@@ -176,20 +176,20 @@ impl Lookupd {
 }
 
 /// Whom to ask what.
-enum Question {
+enum Poll {
     /// With the start that its [`NodeInfo`] is known of.
     Nsqd(String, Admin, Option<i64>),
     Lookupd(usize, Box<LookupConfig>),
 }
 
-/// What came of a [`Question`].
-enum Answer {
+/// What came of a [`Poll`].
+enum PollResult {
     Nsqd(String, Result<(NodeStats, Option<NodeInfo>)>),
     Lookupd(usize, Result<Vec<String>>),
 }
 
-impl Question {
-    fn ask(self) -> Answer {
+impl Poll {
+    fn ask(self) -> PollResult {
         match self {
             Self::Nsqd(address, admin, known) => {
                 let answer = admin.stats(&StatsFilter::default()).map(|stats| {
@@ -198,7 +198,7 @@ impl Question {
                     let info = if is_known { None } else { admin.info().ok() };
                     (stats, info)
                 });
-                Answer::Nsqd(address, answer.map_err(Into::into))
+                PollResult::Nsqd(address, answer.map_err(Into::into))
             }
             Self::Lookupd(index, config) => {
                 let has_port = |address: &String| {
@@ -208,22 +208,22 @@ impl Question {
                 let nodes = config.nodes().map(|nodes| {
                     nodes.into_iter().map(|node| node.http_address).filter(has_port).collect()
                 });
-                Answer::Lookupd(index, nodes.map_err(Into::into))
+                PollResult::Lookupd(index, nodes.map_err(Into::into))
             }
         }
     }
 }
 
 #[derive(Default)]
-struct State {
+struct WatchState {
     /// Those of the command line first.
-    nsqds: Vec<Nsqd>,
-    lookupds: Vec<Lookupd>,
+    nsqds: Vec<WatchedNsqd>,
+    lookupds: Vec<WatchedLookupd>,
 }
 
-impl State {
+impl WatchState {
     /// Without those that are another one under a second name.
-    fn nsqds(&self) -> impl Iterator<Item = &Nsqd> {
+    fn nsqds(&self) -> impl Iterator<Item = &WatchedNsqd> {
         self.nsqds.iter().enumerate().filter_map(|(index, nsqd)| {
             let mut before = self.nsqds[..index].iter();
             let is_twin = before.any(|other| other.answering().is_some() && other.is_same_as(nsqd));
@@ -238,7 +238,7 @@ impl State {
         for name in believed.flat_map(|lookupd| &lookupd.names) {
             let is_known = nsqds.iter().any(|nsqd| nsqd.peer.address == *name);
             if !is_known && nsqds.len() < NSQDS_MAX {
-                nsqds.push(Nsqd::new(name, false, now));
+                nsqds.push(WatchedNsqd::new(name, false, now));
             }
         }
         nsqds.retain(|nsqd| {
@@ -275,7 +275,7 @@ impl State {
 
     /// nsqds that are named and not watched, for want of room.
     fn left_out(&self) -> usize {
-        let most = |lookupd: &Lookupd| {
+        let most = |lookupd: &WatchedLookupd| {
             let known = self.nsqds.iter().filter(|nsqd| lookupd.names.contains(&nsqd.peer.address));
             lookupd.named.saturating_sub(known.count())
         };
@@ -326,7 +326,7 @@ impl Drop for Permit<'_> {
 
 /// The nsqds and nsqlookupds, and what they said.
 pub(super) struct Watch {
-    state: Mutex<State>,
+    state: Mutex<WatchState>,
     peeks: Permits,
     queue: Option<WatchedQueue>,
 }
@@ -334,9 +334,13 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(queue: Option<WatchedQueue>) -> Self {
         let now = Instant::now();
-        let state = queue.as_ref().map_or_else(State::default, |queue| State {
-            nsqds: queue.nsqds.iter().map(|address| Nsqd::new(address, true, now)).collect(),
-            lookupds: queue.lookupds.iter().map(|address| Lookupd::new(address, now)).collect(),
+        let state = queue.as_ref().map_or_else(WatchState::default, |queue| WatchState {
+            nsqds: queue.nsqds.iter().map(|address| WatchedNsqd::new(address, true, now)).collect(),
+            lookupds: queue
+                .lookupds
+                .iter()
+                .map(|address| WatchedLookupd::new(address, now))
+                .collect(),
         });
         Self { state: Mutex::new(state), peeks: Permits(Mutex::new(peek::AT_ONCE)), queue }
     }
@@ -377,12 +381,12 @@ impl Watch {
     }
 
     /// Whom to ask now, those that answer first; else when somebody is due.
-    fn next(&self, now: Instant) -> Result<Question, Instant> {
+    fn next(&self, now: Instant) -> Result<Poll, Instant> {
         let mut state = self.state.lock();
-        let State { nsqds, lookupds } = &mut *state;
+        let WatchState { nsqds, lookupds } = &mut *state;
         let peers = nsqds.iter().map(|nsqd| &nsqd.peer);
         let peers = peers.chain(lookupds.iter().map(|lookupd| &lookupd.peer)).enumerate();
-        let order = |(_, peer): &(usize, &Peer)| {
+        let order = |(_, peer): &(usize, &WatchedPeer)| {
             let is_due = peer.due <= now;
             (!is_due, is_due && peer.error.is_some(), peer.due)
         };
@@ -397,24 +401,24 @@ impl Watch {
             Some(nsqd) => {
                 nsqd.peer.is_asked = true;
                 let known = nsqd.info.as_ref().map(|(_, start)| *start);
-                Question::Nsqd(nsqd.peer.address.clone(), nsqd.admin.clone(), known)
+                Poll::Nsqd(nsqd.peer.address.clone(), nsqd.admin.clone(), known)
             }
             None => {
                 let index = index - nsqds.len();
                 lookupds[index].peer.is_asked = true;
-                Question::Lookupd(index, Box::new(lookupds[index].config.clone()))
+                Poll::Lookupd(index, Box::new(lookupds[index].config.clone()))
             }
         })
     }
 
     /// Takes what came of a question of that time.
-    fn take(&self, answer: Answer, asked: Instant, now_ms: i64) {
+    fn take(&self, answer: PollResult, asked: Instant, now_ms: i64) {
         let now = Instant::now();
         let took = now.saturating_duration_since(asked);
         let Some(queue) = &self.queue else { return };
         let mut state = self.state.lock();
         match answer {
-            Answer::Nsqd(address, answer) => {
+            PollResult::Nsqd(address, answer) => {
                 let mut nsqds = state.nsqds.iter_mut();
                 let Some(nsqd) = nsqds.find(|nsqd| nsqd.peer.address == address) else { return };
                 if let Some((mut stats, info)) = nsqd.peer.answered(answer, ASK_EVERY, took) {
@@ -425,7 +429,7 @@ impl Watch {
                     nsqd.hear(stats, asked, now_ms);
                 }
             }
-            Answer::Lookupd(index, answer) => {
+            PollResult::Lookupd(index, answer) => {
                 let Some(lookupd) = state.lookupds.get_mut(index) else { return };
                 if let Some(names) = lookupd.peer.answered(answer, LOOK_EVERY, took) {
                     lookupd.named = names.len();
@@ -451,17 +455,16 @@ impl Watch {
         let nsqds: Vec<_> = state
             .nsqds()
             .map(|nsqd| {
-                let names = |lookupd: &&Lookupd| lookupd.names(&nsqd.peer.address, now);
+                let names = |lookupd: &&WatchedLookupd| lookupd.names(&nsqd.peer.address, now);
                 let found_by = state.lookupds.iter().filter(names);
                 let mut shown = nsqd.show();
                 shown["found_by"] = found_by.map(|lookupd| lookupd.peer.address.as_str()).collect();
                 shown
             })
             .collect();
-        let told = state.nsqds().filter_map(Nsqd::answering);
-        let totals =
-            figures::totals(told.map(|heard| Told { stats: &heard.stats, rates: &heard.rates }));
-        let lookupds: Vec<_> = state.lookupds.iter().map(Lookupd::show).collect();
+        let told = state.nsqds().filter_map(WatchedNsqd::answering);
+        let totals = figures::totals(told.map(|heard| (&heard.stats, &heard.rates)));
+        let lookupds: Vec<_> = state.lookupds.iter().map(WatchedLookupd::show).collect();
         let names = self.queue.as_ref().map(|queue| (queue.topic.as_str(), queue.channel.as_str()));
         json!({
             "topic": names.map(|(topic, _)| topic),
@@ -474,7 +477,7 @@ impl Watch {
     }
 }
 
-impl Nsqd {
+impl WatchedNsqd {
     fn hear(&mut self, stats: NodeStats, at: Instant, at_ms: i64) {
         let rates = self.heard.as_ref().map_or_else(Rates::default, |before| {
             let seconds = at.saturating_duration_since(before.at).as_secs_f64();
@@ -510,7 +513,7 @@ impl Nsqd {
     }
 }
 
-impl Lookupd {
+impl WatchedLookupd {
     fn show(&self) -> Value {
         json!({
             "address": self.peer.address,
@@ -556,19 +559,19 @@ mod tests {
 
     impl Watch {
         pub(super) fn hear(&self, nsqd: &str, stats: NodeStats) {
-            let answer = Answer::Nsqd(nsqd.to_owned(), Ok((stats, None)));
+            let answer = PollResult::Nsqd(nsqd.to_owned(), Ok((stats, None)));
             self.take(answer, Instant::now(), 0);
         }
 
         fn miss(&self, nsqd: &str) {
-            let answer = Answer::Nsqd(nsqd.to_owned(), Err(anyhow::anyhow!("gone")));
+            let answer = PollResult::Nsqd(nsqd.to_owned(), Err(anyhow::anyhow!("gone")));
             self.take(answer, Instant::now(), 0);
         }
 
         pub(super) fn hear_lookupd(&self, index: usize, names: Result<&[&str], &str>) {
             let names = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
             let answer = names.map_err(|reason| anyhow::anyhow!("{reason}"));
-            self.take(Answer::Lookupd(index, answer), Instant::now(), 0);
+            self.take(PollResult::Lookupd(index, answer), Instant::now(), 0);
         }
 
         fn shown(&self) -> Vec<String> {
@@ -618,7 +621,7 @@ mod tests {
             let mut info = NodeInfo::default();
             info.tcp_port = port;
             let stats = stats(|topic| topic.channels[0].depth = 3);
-            let answer = Answer::Nsqd(address.to_owned(), Ok((stats, Some(info))));
+            let answer = PollResult::Nsqd(address.to_owned(), Ok((stats, Some(info))));
             watch.take(answer, Instant::now(), 0);
         };
         hear("127.0.0.1:1", 7);
@@ -658,15 +661,15 @@ mod tests {
         let watch = watch(&["hangs:1", "well:1"], &["l:1"]);
         let start = Instant::now();
         let asked = |now| match watch.next(now) {
-            Ok(Question::Nsqd(address, ..)) => address,
-            Ok(Question::Lookupd(..)) => "lookupd".to_owned(),
+            Ok(Poll::Nsqd(address, ..)) => address,
+            Ok(Poll::Lookupd(..)) => "lookupd".to_owned(),
             Err(_) => "nobody".to_owned(),
         };
         // Each is asked by one thread at a time.
         let mut first: Vec<_> = (0..4).map(|_| asked(start)).collect();
         first.sort();
         assert_eq!(first, ["hangs:1", "lookupd", "nobody", "well:1"]);
-        let hung = Answer::Nsqd("hangs:1".to_owned(), Err(anyhow::anyhow!("no answer")));
+        let hung = PollResult::Nsqd("hangs:1".to_owned(), Err(anyhow::anyhow!("no answer")));
         watch.take(hung, start.checked_sub(ANSWER_WAIT).unwrap_or(start), 0);
         watch.hear("well:1", stats(|_| {}));
         assert_eq!(asked(start), "nobody");
@@ -720,7 +723,7 @@ mod tests {
                 topic.channels[0].message_count = put;
                 topic.channels[0].depth = depth;
             });
-            let answer = Answer::Nsqd("a:1".to_owned(), Ok((stats, None)));
+            let answer = PollResult::Nsqd("a:1".to_owned(), Ok((stats, None)));
             watch.take(answer, start + Duration::from_secs(seconds), 0);
         };
         hear(100, 10, 0);

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Watch;
-use super::orders::{Refusal, failed};
+use super::actions::{Refusal, failed};
 
 /// The most messages of one peek: what a reader looks through.
 const MESSAGES_MAX: u32 = 20;
@@ -36,7 +36,7 @@ pub(super) const AT_ONCE: usize = 2;
 /// The body of `POST /api/queue/peek`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct Peek {
+pub(in super::super) struct PeekRequest {
     nsqd: String,
     topic: String,
     #[serde(default = "messages_default")]
@@ -47,8 +47,8 @@ fn messages_default() -> u32 {
     MESSAGES_DEFAULT
 }
 
-impl Peek {
-    /// What is looked at, for the audit.
+impl PeekRequest {
+    /// What is looked at, for the action log.
     pub(in super::super) fn target(&self) -> String {
         format!("{} {}", self.nsqd, self.topic)
     }
@@ -58,15 +58,15 @@ impl Watch {
     /// Waits for messages that are published from now on.
     ///
     /// # Errors
-    /// Status and reason: the order is not whole, the topic is not there or has no channel, nsqd refused.
-    pub(in super::super) fn peek(&self, order: &Peek) -> Result<Value, Refusal> {
-        if !(1..=MESSAGES_MAX).contains(&order.limit) {
+    /// Status and reason: the request is not whole, the topic is not there or has no channel, nsqd refused.
+    pub(in super::super) fn peek(&self, request: &PeekRequest) -> Result<Value, Refusal> {
+        if !(1..=MESSAGES_MAX).contains(&request.limit) {
             let reason =
-                format!("limit must be a number from 1 to {MESSAGES_MAX}, not {}", order.limit);
+                format!("limit must be a number from 1 to {MESSAGES_MAX}, not {}", request.limit);
             return Err((400, reason));
         }
-        let topic = TopicName::new(&order.topic).map_err(|error| (400, error.to_string()))?;
-        let admin = self.admin(&order.nsqd)?;
+        let topic = TopicName::new(&request.topic).map_err(|error| (400, error.to_string()))?;
+        let admin = self.admin(&request.nsqd)?;
         let _permit = self.peeks.try_acquire().ok_or_else(|| {
             (503, format!("{AT_ONCE} peeks are under way; try again in some seconds"))
         })?;
@@ -74,21 +74,21 @@ impl Watch {
         (filter.topic, filter.clients) = (Some(topic), false);
         let stats = admin.stats(&filter).map_err(|error| failed(error.into()))?;
         let Some(told) = stats.topic(&topic) else {
-            return Err((404, format!("there is no {topic} at {}", order.nsqd)));
+            return Err((404, format!("there is no {topic} at {}", request.nsqd)));
         };
         // nsqd gives what waits in a topic to its first channel, whichever that is.
         if told.channels.is_empty() {
             let reason = format!(
                 "topic {topic} at {} has no channel: the first one gets the messages that wait, and a peek must not",
-                order.nsqd
+                request.nsqd
             );
             return Err((409, reason));
         }
         let info = admin.info().map_err(|error| failed(error.into()))?;
-        let consumer = connect(&order.nsqd, &info, topic, order.limit)?;
+        let consumer = connect(&request.nsqd, &info, topic, request.limit)?;
         let (batches, started) = (consumer.batches(), Instant::now());
         let mut messages = Vec::new();
-        let wanted = order.limit as usize;
+        let wanted = request.limit as usize;
         while messages.len() < wanted {
             let left = WAIT.saturating_sub(started.elapsed());
             let Ok(batch) = batches.recv_timeout(left) else { break };

@@ -23,7 +23,7 @@ pub(in super::super) enum Action {
 /// The body of `POST /api/queue`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct Order {
+pub(in super::super) struct ActionRequest {
     pub(in super::super) action: Action,
     nsqd: String,
     topic: String,
@@ -33,8 +33,8 @@ pub(in super::super) struct Order {
     confirm: String,
 }
 
-impl Order {
-    /// What it is done to, for the audit: `host:port topic/channel`.
+impl ActionRequest {
+    /// What it is done to, for the action log: `host:port topic/channel`.
     pub(in super::super) fn target(&self) -> String {
         format!("{} {}", self.nsqd, self.name())
     }
@@ -47,7 +47,7 @@ impl Order {
     }
 }
 
-/// Status and reason of an order that is not followed.
+/// Status and reason of a request that is refused.
 pub(in super::super) type Refusal = (u16, String);
 
 /// Somebody else refused it, or is away.
@@ -56,21 +56,21 @@ pub(super) fn failed(error: anyhow::Error) -> Refusal {
 }
 
 impl Watch {
-    /// Does what was ordered.
+    /// Does what is asked for.
     ///
     /// # Errors
-    /// (status, reason): the order is not whole, or nsqd refused.
-    pub(in super::super) fn obey(&self, order: &Order) -> Result<(), Refusal> {
+    /// (status, reason): the request is not whole, or nsqd refused.
+    pub(in super::super) fn execute(&self, request: &ActionRequest) -> Result<(), Refusal> {
         let bad = |reason: String| (400, reason);
-        let name = order.name();
-        if order.confirm != name {
+        let name = request.name();
+        if request.confirm != name {
             return Err(bad(format!("confirm must be {name:?}, the name of what is touched")));
         }
-        let admin = self.admin(&order.nsqd)?;
-        let topic = TopicName::new(&order.topic).map_err(|error| bad(error.to_string()))?;
-        let done = match &order.channel {
-            _ if order.action == Action::Tombstone => return self.tombstone(order, topic),
-            None => match order.action {
+        let admin = self.admin(&request.nsqd)?;
+        let topic = TopicName::new(&request.topic).map_err(|error| bad(error.to_string()))?;
+        let done = match &request.channel {
+            _ if request.action == Action::Tombstone => return self.tombstone(request, topic),
+            None => match request.action {
                 Action::Create | Action::Tombstone => admin.create_topic(&topic),
                 Action::Pause => admin.pause_topic(&topic),
                 Action::Unpause => admin.unpause_topic(&topic),
@@ -79,7 +79,7 @@ impl Watch {
             },
             Some(channel) => {
                 let channel = ChannelName::new(channel).map_err(|error| bad(error.to_string()))?;
-                match order.action {
+                match request.action {
                     Action::Create | Action::Tombstone => admin.create_channel(&topic, &channel),
                     Action::Pause => admin.pause_channel(&topic, &channel),
                     Action::Unpause => admin.unpause_channel(&topic, &channel),
@@ -89,19 +89,21 @@ impl Watch {
             }
         };
         done.map_err(|error| match error {
-            error if error.is_not_found() && order.action == Action::Create => {
-                (404, format!("there is no topic {topic} at {}", order.nsqd))
+            error if error.is_not_found() && request.action == Action::Create => {
+                (404, format!("there is no topic {topic} at {}", request.nsqd))
             }
-            error if error.is_not_found() => (404, format!("there is no {name} at {}", order.nsqd)),
+            error if error.is_not_found() => {
+                (404, format!("there is no {name} at {}", request.nsqd))
+            }
             error => (502, error.to_string().chars().take(ERROR_MAX).collect()),
         })
     }
 
-    fn tombstone(&self, order: &Order, topic: TopicName) -> Result<(), Refusal> {
-        if order.channel.is_some() {
+    fn tombstone(&self, request: &ActionRequest, topic: TopicName) -> Result<(), Refusal> {
+        if request.channel.is_some() {
             return Err((400, "a topic is tombstoned, not a channel".to_owned()));
         }
-        let (node, lookup) = self.node(&order.nsqd)?;
+        let (node, lookup) = self.node(&request.nsqd)?;
         if lookup.addresses.is_empty() {
             return Err((404, format!("no nsqlookupd names {node}")));
         }
