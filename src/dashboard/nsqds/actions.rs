@@ -5,12 +5,13 @@ use std::time::Instant;
 use nsq_protocol::{Admin, ChannelName, LookupConfig, TopicName};
 use serde::{Deserialize, Serialize};
 
-use super::{ERROR_MAX, Watch, lookupd_config};
+use super::state::{ERROR_MAX, lookupd_config};
+use super::watch::Watch;
 
 /// What may be done to a topic or a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(in super::super) enum Action {
+pub(crate) enum Action {
     Pause,
     Unpause,
     Empty,
@@ -23,8 +24,8 @@ pub(in super::super) enum Action {
 /// The body of `POST /api/queue`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct ActionRequest {
-    pub(in super::super) action: Action,
+pub(crate) struct ActionRequest {
+    pub(crate) action: Action,
     nsqd: String,
     topic: String,
     #[serde(default)]
@@ -35,7 +36,7 @@ pub(in super::super) struct ActionRequest {
 
 impl ActionRequest {
     /// What it is done to, for the action log: `host:port topic/channel`.
-    pub(in super::super) fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         format!("{} {}", self.nsqd, self.name())
     }
 
@@ -48,7 +49,7 @@ impl ActionRequest {
 }
 
 /// Status and reason of a request that is refused.
-pub(in super::super) type Refusal = (u16, String);
+pub(crate) type Refusal = (u16, String);
 
 /// Somebody else refused it, or is away.
 pub(super) fn failed(error: anyhow::Error) -> Refusal {
@@ -60,7 +61,7 @@ impl Watch {
     ///
     /// # Errors
     /// (status, reason): the request is not whole, or nsqd refused.
-    pub(in super::super) fn execute(&self, request: &ActionRequest) -> Result<(), Refusal> {
+    pub(crate) fn execute(&self, request: &ActionRequest) -> Result<(), Refusal> {
         let bad = |reason: String| (400, reason);
         let name = request.name();
         if request.confirm != name {

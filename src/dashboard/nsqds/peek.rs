@@ -9,8 +9,8 @@ use nsq_protocol::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Watch;
 use super::actions::{Refusal, failed};
+use super::watch::{PEEKS, Watch};
 
 /// The most messages of one peek: what a reader looks through.
 const MESSAGES_MAX: u32 = 20;
@@ -30,13 +30,10 @@ const CONNECT_WAIT: Duration = Duration::from_secs(1);
 /// How long nsqd may take to let go.
 const STOP_WAIT: Duration = Duration::from_millis(500);
 
-/// Peeks at one time: each holds one of the server's workers.
-pub(super) const AT_ONCE: usize = 2;
-
 /// The body of `POST /api/queue/peek`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct PeekRequest {
+pub(crate) struct PeekRequest {
     nsqd: String,
     topic: String,
     #[serde(default = "messages_default")]
@@ -49,7 +46,7 @@ fn messages_default() -> u32 {
 
 impl PeekRequest {
     /// What is looked at, for the action log.
-    pub(in super::super) fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         format!("{} {}", self.nsqd, self.topic)
     }
 }
@@ -59,7 +56,7 @@ impl Watch {
     ///
     /// # Errors
     /// Status and reason: the request is not whole, the topic is not there or has no channel, nsqd refused.
-    pub(in super::super) fn peek(&self, request: &PeekRequest) -> Result<Value, Refusal> {
+    pub(crate) fn peek(&self, request: &PeekRequest) -> Result<Value, Refusal> {
         if !(1..=MESSAGES_MAX).contains(&request.limit) {
             let reason =
                 format!("limit must be a number from 1 to {MESSAGES_MAX}, not {}", request.limit);
@@ -68,7 +65,7 @@ impl Watch {
         let topic = TopicName::new(&request.topic).map_err(|error| (400, error.to_string()))?;
         let admin = self.admin(&request.nsqd)?;
         let _permit = self.peeks.try_acquire().ok_or_else(|| {
-            (503, format!("{AT_ONCE} peeks are under way; try again in some seconds"))
+            (503, format!("{PEEKS} peeks are under way; try again in some seconds"))
         })?;
         let mut filter = StatsFilter::default();
         (filter.topic, filter.clients) = (Some(topic), false);
