@@ -15,7 +15,7 @@ use super::confirmed;
 use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
 use super::metrics::{self, Counters, Format};
-use super::nsqds::{ActionRequest, Heartbeat, PeekRequest, Refusal, Watch, WatchedQueue};
+use super::nsqds::{ActionError, ActionRequest, Heartbeat, PeekRequest, Watch, WatchedQueue};
 use super::periods::Tops;
 use super::store::{
     Column, Cursor, LIST_MAX, ListQuery, LoggedAction, Period, Scale, Store, now_ms,
@@ -266,8 +266,7 @@ impl App {
         self.store.log_action(line.clone()).map_err(|reason| unavailable(&reason))?;
         let done = self.watch.execute(&order);
         line.at = unix_ms();
-        line.outcome =
-            done.as_ref().map_or_else(|(_, reason)| reason.clone(), |()| "done".to_owned());
+        line.outcome = done.as_ref().map_or_else(ActionError::to_string, |()| "done".to_owned());
         self.log_audit(line)?;
         done.map_err(refused)?;
         Ok(Response::json(200, &json!({ "done": true })))
@@ -278,8 +277,7 @@ impl App {
     fn peek(&self, request: &Request) -> Answer {
         let order: PeekRequest = parse(&request.body)?;
         let found = self.watch.peek(&order);
-        let outcome =
-            found.as_ref().map_or_else(|(_, reason)| reason.clone(), |_| "done".to_owned());
+        let outcome = found.as_ref().map_or_else(ActionError::to_string, |_| "done".to_owned());
         self.log_audit(audit_line(request, "peek", &order.target(), &outcome))?;
         Ok(uncached(Response::json(200, &found.map_err(refused)?)))
     }
@@ -431,11 +429,13 @@ fn audit_line(request: &Request, action: &str, target: &str, outcome: &str) -> L
     }
 }
 
-fn refused((status, reason): Refusal) -> Box<Response> {
-    match status {
-        400 => bad(reason),
-        503 => unavailable(&reason),
-        status => Box::new(Response::error(status, &reason)),
+fn refused(error: ActionError) -> Box<Response> {
+    match error {
+        ActionError::Invalid(reason) => bad(reason),
+        ActionError::NotFound(reason) => Box::new(Response::error(404, &reason)),
+        ActionError::Conflict(reason) => Box::new(Response::error(409, &reason)),
+        ActionError::Upstream(reason) => Box::new(Response::error(502, &reason)),
+        ActionError::Busy(reason) => unavailable(&reason),
     }
 }
 

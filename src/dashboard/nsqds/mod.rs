@@ -16,7 +16,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub(super) use actions::{ActionRequest, Refusal};
+pub(super) use actions::{ActionError, ActionRequest};
 pub(super) use diagnosis::Heartbeat;
 pub(super) use peek::PeekRequest;
 pub(super) use state::Depth;

@@ -7,9 +7,9 @@ use nsq_protocol::{ChannelStats, ClientStats, NodeInfo, NodeStats, TopicStats};
 use serde_json::{Value, json};
 
 use super::asker::{ASK_EVERY, Poll, PollResult};
-use super::figures;
 use super::state::{ANSWER_WAIT, Alert, NSQDS_MAX, REST, WatchedQueue};
 use super::watch::Watch;
+use super::{actions, figures, peek};
 use crate::model::unix_time::UnixMs;
 
 pub(super) fn watch(nsqds: &[&str], lookupds: &[&str]) -> Watch {
@@ -219,4 +219,14 @@ fn rates_are_those_between_two_answers() {
     // nsqd was started again.
     hear(5, 0, 4);
     assert_eq!(rates(), [0.0; 3]);
+}
+
+#[test]
+fn what_an_action_waits_for_in_all_leaves_time_for_its_answer() {
+    // A line in the action log before it and one behind it; see `execute`, `tombstone` and `peek`.
+    let log = crate::dashboard::store::WAIT;
+    let action = log + ANSWER_WAIT.max(actions::TOMBSTONE_WAIT) + log;
+    // The statistics and who it is; two addresses, each with a connection and two steps of its handshake.
+    let peek = ANSWER_WAIT * 2 + peek::CONNECT_WAIT * 6 + peek::WAIT + peek::STOP_WAIT + log;
+    assert!(action.max(peek) + Duration::from_secs(5) < crate::http::ANSWER_WAIT);
 }
