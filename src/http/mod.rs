@@ -19,6 +19,8 @@ mod socket_dir;
 mod stream;
 mod target;
 
+#[cfg(test)]
+pub(crate) use pool::ANSWER_WAIT;
 pub use events::EventStream;
 pub use handler::Handler;
 pub use request::Request;
