@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::compression::DecompressError;
-use crate::error_code::ErrorCode;
-use crate::frame::DecodeError;
+use crate::codec::compression::DecompressError;
+use crate::codec::error_code::ErrorCode;
+use crate::codec::frame::DecodeError;
 
 /// What can go wrong between this process and one nsqd.
 ///

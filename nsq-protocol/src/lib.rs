@@ -65,72 +65,47 @@
 //! Two for each connection, `nsq-read-N` and `nsq-write-N`, one for each consumer that keeps time, `nsq-flow`, and
 //! those of [`Consumer::run`], `nsq-work-N`. Each is joined by the [`Consumer`] or [`Producer`] that it belongs to.
 
-mod admin;
-mod auth;
-mod backoff;
-mod command;
-mod compression;
-mod config;
-mod connection;
-mod consumer;
-mod delivery;
-mod directory;
-mod discovery;
+mod client;
+mod codec;
 mod error;
-mod error_code;
 mod flow;
-mod frame;
-mod identify;
-mod lookup;
-mod message;
-mod names;
-mod options;
-mod pace;
-mod pipeline;
-mod producer;
-mod queue;
-mod rdy;
-mod resolve;
-mod retry;
-mod session;
-mod stream_buffer;
+mod io;
 #[doc(hidden)]
 pub mod thread;
-mod tls;
-mod touch;
-mod transport;
 
-pub use admin::{
+pub use client::admin::{
     Admin, AdminError, ChannelStats, ClientStats, Latency, NodeInfo, NodeStats, Percentile,
     PubCount, StatsFilter, TopicStats,
 };
-pub use auth::AuthSecret;
-pub use command::{
-    Bodies, BodiesBuf, Command, CommandDecoder, CommandError, CommandLimits, MAGIC, MAX_LINE,
-};
-pub use compression::{Compression, DecompressError};
-#[doc(hidden)]
-pub use compression::{fuzz_deflate, fuzz_snappy};
-pub use config::{ConnectionConfig, ConsumerConfig, ProducerConfig};
-pub use consumer::{
+pub use client::config::{ConnectionConfig, ConsumerConfig, ProducerConfig};
+pub use client::consumer::delivery::{Batch, Delivery, Messages};
+pub use client::consumer::discovery::{LookupdStats, Unreachable};
+pub use client::consumer::lifecycle::{
     Batches, ConnectionStats, Consumer, ConsumerStats, RecvTimeoutError, RunningConsumer,
     Unanswered,
 };
-pub use delivery::{Batch, Delivery, Messages};
-pub use discovery::{LookupdStats, Unreachable};
-pub use error::{Error, NotByAll, PublishError, Unpublished};
-pub use error_code::ErrorCode;
-pub use flow::{BackoffStats, GiveUp, Pause, RdyMode};
-pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};
-pub use identify::{IdentifyRequest, IdentifyResponse};
+pub use client::consumer::session::Departed;
 #[doc(hidden)]
-pub use lookup::fuzz_lookup;
-pub use lookup::{LookupConfig, NsqdNode};
-pub use message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
-pub use names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
-pub use producer::{Producer, ProducerConnectionStats, ProducerStats, Receipt};
-pub use session::Departed;
-pub use tls::{ClientCertificate, TlsConfig, TlsVersion};
+pub use client::lookup::poll::fuzz_lookup;
+pub use client::lookup::poll::{LookupConfig, NsqdNode};
+pub use client::producer::publish::{Producer, ProducerConnectionStats, ProducerStats, Receipt};
+pub use codec::auth::AuthSecret;
+pub use codec::command::{
+    Bodies, BodiesBuf, Command, CommandDecoder, CommandError, CommandLimits, MAGIC, MAX_LINE,
+};
+pub use codec::compression::{Compression, DecompressError};
+#[doc(hidden)]
+pub use codec::compression::{fuzz_deflate, fuzz_snappy};
+pub use codec::error_code::ErrorCode;
+pub use codec::frame::{
+    CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK,
+};
+pub use codec::identify::{IdentifyRequest, IdentifyResponse};
+pub use codec::message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
+pub use codec::names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
+pub use error::{Error, NotByAll, PublishError, Unpublished};
+pub use flow::policy::{BackoffStats, GiveUp, Pause, RdyMode};
+pub use io::tls::{ClientCertificate, TlsConfig, TlsVersion};
 
 /// The README's example, compiled.
 #[cfg(doctest)]

@@ -1,7 +1,7 @@
 //! One connection of a producer: a window of commands that wait for their answers, in the order of the wire.
 //!
 //! Callers put publishes in, the reader thread gives the answers out. Which connection is used, and what is tried
-//! again, is [`crate::producer`]'s.
+//! again, is [`crate::client::producer::publish`]'s.
 //!
 //! Lock order: a session's window, then its outbox.
 
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
-use crate::command::{Bodies, Command};
-use crate::config::ProducerConfig;
-use crate::connection::{Connection, FrameSink};
+use crate::client::config::ProducerConfig;
+use crate::codec::command::{Bodies, Command};
+use crate::codec::error_code::ErrorCode;
+use crate::codec::frame::OK;
+use crate::codec::message::MessageRef;
+use crate::codec::names::TopicName;
 use crate::error::{Error, PublishError};
-use crate::error_code::ErrorCode;
-use crate::frame::OK;
-use crate::message::MessageRef;
-use crate::names::TopicName;
+use crate::io::connection::{Connection, FrameSink};
 
 /// Room for a command's name, topic, delay and sizes, when its bytes are counted against the window.
 const COMMAND_HEAD: usize = 128;

@@ -18,7 +18,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::retry;
+use crate::flow::retry;
 
 /// What may flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,10 +9,10 @@
 //! [`CommandDecoder`] is the broker's side. Its errors carry the very texts of nsqd 1.3.0, because clients
 //! and their tests read them.
 
-use crate::error_code::ErrorCode;
-use crate::message::{MESSAGE_ID_LEN, MessageId};
-use crate::names::{ChannelName, TopicName};
-use crate::stream_buffer::StreamBuffer;
+use crate::codec::error_code::ErrorCode;
+use crate::codec::message::{MESSAGE_ID_LEN, MessageId};
+use crate::codec::names::{ChannelName, TopicName};
+use crate::codec::stream_buffer::StreamBuffer;
 
 /// What a client sends first on every connection: version 2 of the protocol.
 pub const MAGIC: &[u8; 4] = b"  V2";

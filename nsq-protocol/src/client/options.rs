@@ -6,11 +6,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::compression::Compression;
-use crate::config::{ConnectionConfig, ConsumerConfig, ProducerConfig};
+use crate::client::config::{ConnectionConfig, ConsumerConfig, ProducerConfig};
+use crate::codec::compression::Compression;
 use crate::error::Error;
-use crate::flow::RdyMode;
-use crate::tls::{ClientCertificate, TlsConfig, TlsVersion};
+use crate::flow::policy::RdyMode;
+use crate::io::tls::{ClientCertificate, TlsConfig, TlsVersion};
 
 /// Deflate's level where only `deflate` is asked for, as go-nsq and nsqd have it.
 const DEFLATE_LEVEL: u8 = 6;

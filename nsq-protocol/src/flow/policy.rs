@@ -1,6 +1,6 @@
 //! What makes a consumer's messages flow or stop: the budget that all its connections share, and the thread
-//! `nsq-flow` that acts when time has passed. What it decides by is in [`crate::rdy`], [`crate::pace`],
-//! [`crate::backoff`] and [`crate::touch`], all pure.
+//! `nsq-flow` that acts when time has passed. What it decides by is in [`crate::flow::rdy`], [`crate::flow::pace`],
+//! [`crate::flow::backoff`] and [`crate::flow::touch`], all pure.
 //!
 //! The thread sleeps until something is due: for a consumer that has nothing in flight and no backoff, for ever.
 
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde::{Deserialize, Serialize};
 
-use crate::backoff::FailureBackoff;
-use crate::config::ConsumerConfig;
-use crate::message::MessageRef;
-use crate::rdy::{Hold, Planner};
-use crate::session::Shared;
+use crate::client::config::ConsumerConfig;
+use crate::client::consumer::session::Shared;
+use crate::codec::message::MessageRef;
+use crate::flow::backoff::FailureBackoff;
+use crate::flow::rdy::{Hold, Planner};
 use crate::thread::StopToken;
 
 /// The longest sleep: a clock that jumps must not be waited for.
@@ -133,7 +133,7 @@ impl Budget {
         BackoffStats {
             level: self.backoff.level(now),
             ends_in: self.backoff.shut_until().map(|until| until.saturating_duration_since(now)),
-            probing: self.backoff.gate() == crate::backoff::Gate::Probe,
+            probing: self.backoff.gate() == crate::flow::backoff::Gate::Probe,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The consumer: what a user starts, receives batches from, and stops.
 //!
-//! Its threads are one reader (`nsq-read-N`) and one writer (`nsq-write-N`) for each nsqd; [`crate::session`] has
-//! what they do. With nsqlookupds come `nsq-lookup` and `nsq-dial`, of [`crate::discovery`]. Everything here runs on the caller's threads.
+//! Its threads are one reader (`nsq-read-N`) and one writer (`nsq-write-N`) for each nsqd; [`crate::client::consumer::session`] has
+//! what they do. With nsqlookupds come `nsq-lookup` and `nsq-dial`, of [`crate::client::consumer::discovery`]. Everything here runs on the caller's threads.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 use parking_lot::{Condvar, Mutex};
 
-use crate::config::ConsumerConfig;
-use crate::delivery::{Batch, Delivery};
-use crate::discovery::{Discovery, LookupdStats, Told, Unreachable};
+use crate::client::config::ConsumerConfig;
+use crate::client::consumer::delivery::{Batch, Delivery};
+use crate::client::consumer::discovery::{Discovery, LookupdStats, Told, Unreachable};
+use crate::client::consumer::queue::{Nothing, Queue};
+use crate::client::consumer::session::{Departed, Link, Session, Shared, run_link};
 use crate::error::Error;
-use crate::flow::{BackoffStats, Pause, run_flow};
-use crate::queue::{Nothing, Queue};
-use crate::retry::deadline_in;
-use crate::session::{Departed, Link, Session, Shared, run_link};
+use crate::flow::policy::{BackoffStats, Pause, run_flow};
+use crate::flow::retry::deadline_in;
 use crate::thread::{Never, OwnedThread, StopSource, stop_pair};
 
 /// How long nsqd may take to read the last answers and close its side, once all is answered. It is a local

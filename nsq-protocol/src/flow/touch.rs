@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::message::MessageId;
+use crate::codec::message::MessageId;
 
 /// The messages of one connection that are held, by batch. Bounded by what is in flight.
 #[derive(Debug)]

@@ -5,8 +5,8 @@
 //! | u32 big-endian    | u32 big-endian | size - 4 bytes
 //! ```
 
-use crate::message::{MESSAGE_HEAD_LEN, MessageRef};
-use crate::stream_buffer::StreamBuffer;
+use crate::codec::message::{MESSAGE_HEAD_LEN, MessageRef};
+use crate::codec::stream_buffer::StreamBuffer;
 
 /// What a heartbeat's response frame holds; NOP (or any command) answers it.
 pub const HEARTBEAT: &[u8] = b"_heartbeat_";
@@ -195,7 +195,7 @@ fn wanted(pending: &[u8], max_frame: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::MessageId;
+    use crate::codec::message::MessageId;
     use proptest::prelude::*;
 
     /// Decodes `wire` whole, then again cut at every byte: how TCP splits it must not matter.

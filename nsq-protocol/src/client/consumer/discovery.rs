@@ -1,7 +1,7 @@
 //! The links of a consumer that come and go: nsqds that nsqlookupds name.
 //!
-//! Two threads: `nsq-lookup` asks the nsqlookupds ([`crate::lookup`]); `nsq-dial` hears the answers and how
-//! connections fare, lets [`crate::directory`] decide, and starts a thread `nsq-read-N` for each connection that is
+//! Two threads: `nsq-lookup` asks the nsqlookupds ([`crate::client::lookup::poll`]); `nsq-dial` hears the answers and how
+//! connections fare, lets [`crate::client::consumer::directory`] decide, and starts a thread `nsq-read-N` for each connection that is
 //! to be made. That thread becomes the connection's reader and ends with it.
 
 use std::collections::HashMap;
@@ -12,11 +12,11 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, at, bounded, never, select};
 use parking_lot::Mutex;
 
-use crate::directory::{Directory, Next};
+use crate::client::consumer::directory::{Directory, Next};
+use crate::client::consumer::session::{Ended, Link, Shared, run_connection};
+use crate::client::lookup::poll::{Answer, Lookup, Polled};
 use crate::error::Error;
-use crate::lookup::{Answer, Lookup, Polled};
-use crate::retry::{Backoff, random};
-use crate::session::{Ended, Link, Shared, run_connection};
+use crate::flow::retry::{Backoff, random};
 use crate::thread::{Never, OwnedThread, StopToken};
 
 /// Events that wait for `nsq-dial`. It never waits for anything else for long, so a full channel soon has room.

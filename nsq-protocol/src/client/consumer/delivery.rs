@@ -8,10 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::Command;
-use crate::flow::{GiveUp, GiveUpHandler};
-use crate::message::{MessageId, MessageRef};
-use crate::session::{Answer, Origin, Session};
+use crate::client::consumer::session::{Answer, Origin, Session};
+use crate::codec::command::Command;
+use crate::codec::message::{MessageId, MessageRef};
+use crate::flow::policy::{GiveUp, GiveUpHandler};
 
 /// Where one message of a batch lies.
 #[derive(Clone, Copy)]

@@ -16,16 +16,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};
 
-use crate::command::BodiesBuf;
-use crate::config::ProducerConfig;
-use crate::connection::{Fresh, Running};
+use crate::client::config::ProducerConfig;
+use crate::client::producer::pipeline::{Answer, Answers, Counts, Publish, Rejected, Session};
+use crate::codec::command::BodiesBuf;
+use crate::codec::error_code::ErrorCode;
+use crate::codec::names::TopicName;
 use crate::error::{Error, NotByAll, PublishError, Unpublished};
-use crate::error_code::ErrorCode;
-use crate::names::TopicName;
-use crate::pipeline::{Answer, Answers, Counts, Publish, Rejected, Session};
-use crate::retry::{Backoff, deadline_in, random};
+use crate::flow::retry::{Backoff, deadline_in, random};
+use crate::io::connection::{Fresh, Running};
+use crate::io::transport::Closer;
 use crate::thread::{OwnedThread, StopSource, StopToken, stop_pair};
-use crate::transport::Closer;
 
 /// The first wait before a publish is sent again.
 const RETRY_MIN: Duration = Duration::from_millis(10);

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::retry::Backoff;
+use crate::flow::retry::Backoff;
 
 /// Connections being made at one time: 10,000 dead nsqds cost that many sockets and small stacks, no more.
 pub(crate) const MAX_DIALS: usize = 64;

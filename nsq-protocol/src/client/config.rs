@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use crate::auth::AuthSecret;
-use crate::compression::Compression;
+use crate::client::lookup::poll::LookupConfig;
+use crate::codec::auth::AuthSecret;
+use crate::codec::compression::Compression;
+use crate::codec::frame::HARD_MAX_FRAME;
+use crate::codec::identify::IdentifyRequest;
+use crate::codec::message::{MESSAGE_HEAD_LEN, MessageRef};
+use crate::codec::names::{ChannelName, TopicName};
 use crate::error::Error;
-use crate::flow::{GiveUp, GiveUpHandler, RdyMode};
-use crate::frame::HARD_MAX_FRAME;
-use crate::identify::IdentifyRequest;
-use crate::lookup::LookupConfig;
-use crate::message::{MESSAGE_HEAD_LEN, MessageRef};
-use crate::names::{ChannelName, TopicName};
-use crate::tls::TlsConfig;
+use crate::flow::policy::{GiveUp, GiveUpHandler, RdyMode};
+use crate::io::tls::TlsConfig;
 
 /// nsqd's `--max-heartbeat-interval` unless configured: it refuses a longer interval.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(60);

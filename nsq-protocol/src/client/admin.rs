@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{ChannelName, TopicName};
+use crate::codec::names::{ChannelName, TopicName};
 
 /// One whole call, unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);

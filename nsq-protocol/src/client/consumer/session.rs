@@ -2,7 +2,7 @@
 //! of what is held.
 //!
 //! Each link of the configuration has a thread, `nsq-read-N`, that connects, then reads until the connection ends,
-//! then waits and connects again; [`crate::discovery`] has the other links, which come and go. Everything else here runs on the threads of the callers.
+//! then waits and connects again; [`crate::client::consumer::discovery`] has the other links, which come and go. Everything else here runs on the threads of the callers.
 //!
 //! Lock order: budget, then the table of links, then a link's slot, then a session's pace or touches, then an
 //! outbox.
@@ -14,23 +14,23 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
-use crate::backoff::Gate;
-use crate::command::Command;
-use crate::config::ConsumerConfig;
-use crate::connection::{Connection, FrameSink, Fresh, Running, Subscribed};
-use crate::delivery::{Batch, BatchBuilder};
+use crate::client::config::ConsumerConfig;
+use crate::client::consumer::delivery::{Batch, BatchBuilder};
+use crate::client::consumer::queue::Queue;
+use crate::codec::command::Command;
+use crate::codec::error_code::ErrorCode;
+use crate::codec::frame::CLOSE_WAIT;
+use crate::codec::message::{MessageId, MessageRef};
 use crate::error::Error;
-use crate::error_code::ErrorCode;
-use crate::flow::{BackoffStats, Budget, Pause, RdyMode, Waker};
-use crate::frame::CLOSE_WAIT;
-use crate::message::{MessageId, MessageRef};
-use crate::pace::{Pace, Read};
-use crate::queue::Queue;
-use crate::rdy::{Hold, LinkLoad};
-use crate::retry::{Backoff, random};
+use crate::flow::backoff::Gate;
+use crate::flow::pace::{Pace, Read};
+use crate::flow::policy::{BackoffStats, Budget, Pause, RdyMode, Waker};
+use crate::flow::rdy::{Hold, LinkLoad};
+use crate::flow::retry::{Backoff, random};
+use crate::flow::touch::Touches;
+use crate::io::connection::{Connection, FrameSink, Fresh, Running, Subscribed};
+use crate::io::transport::Closer;
 use crate::thread::{Never, StopToken};
-use crate::touch::Touches;
-use crate::transport::Closer;
 
 /// Messages in one batch at most, so that several workers share the load of one read.
 const BATCH_MESSAGES: usize = 256;

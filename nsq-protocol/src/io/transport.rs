@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
-use crate::compression::{Compressor, Decompressor, PACK_MAX};
-use crate::config::ConnectionConfig;
+use crate::client::config::ConnectionConfig;
+use crate::codec::compression::{Compressor, Decompressor, PACK_MAX};
 use crate::error::Error;
-use crate::resolve::resolve;
-use crate::tls::{Decrypted, TlsConfig, TlsReader, TlsWriter};
+use crate::io::resolve::resolve;
+use crate::io::tls::{Decrypted, TlsConfig, TlsReader, TlsWriter};
 
 /// What the peer must take within the write timeout: a peer that trickles is given up, a slow link is not.
 const WRITE_CHUNK: usize = 64 << 10;

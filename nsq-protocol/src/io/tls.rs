@@ -25,7 +25,7 @@ use crate::error::Error;
 /// Encrypted bytes that are read at once and kept until they are decrypted: two records of TLS and some.
 const INPUT: usize = 40 << 10;
 
-/// What an emptied buffer of encrypted bytes keeps: one piece of [`crate::transport`] and its overhead.
+/// What an emptied buffer of encrypted bytes keeps: one piece of [`crate::io::transport`] and its overhead.
 const OUTPUT_AT_REST: usize = 128 << 10;
 
 /// The oldest TLS version to accept.
@@ -443,8 +443,11 @@ mod tests {
     fn faults_in_the_files_name_the_file() {
         TlsConfig::new().check().unwrap();
         check(&TlsConfig::new().root_ca_file("/no/such.pem"), "cannot read /no/such.pem: No such");
-        let this = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tls.rs");
-        check(&TlsConfig::new().root_ca_file(this), "src/tls.rs holds no certificate in PEM form");
+        let this = concat!(env!("CARGO_MANIFEST_DIR"), "/src/io/tls.rs");
+        check(
+            &TlsConfig::new().root_ca_file(this),
+            "src/io/tls.rs holds no certificate in PEM form",
+        );
         check(&TlsConfig::new().client_certificate(this, this), "holds no certificate in PEM form");
     }
 

@@ -16,18 +16,18 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::auth::AuthResponse;
-use crate::command::{Command, MAGIC};
-use crate::compression::{Compression, Compressor, Decompressor};
-use crate::config::ConnectionConfig;
+use crate::client::config::ConnectionConfig;
+use crate::codec::auth::AuthResponse;
+use crate::codec::command::{Command, MAGIC};
+use crate::codec::compression::{Compression, Compressor, Decompressor};
+use crate::codec::error_code::ErrorCode;
+use crate::codec::frame::{Frame, FrameDecoder, HEARTBEAT, OK};
+use crate::codec::identify::{IdentifyRequest, IdentifyResponse};
+use crate::codec::message::MessageRef;
+use crate::codec::names::{ChannelName, TopicName};
 use crate::error::Error;
-use crate::error_code::ErrorCode;
-use crate::frame::{Frame, FrameDecoder, HEARTBEAT, OK};
-use crate::identify::{IdentifyRequest, IdentifyResponse};
-use crate::message::MessageRef;
-use crate::names::{ChannelName, TopicName};
+use crate::io::transport::{Closer, Direct, ReadHalf, Transport, WriteHalf};
 use crate::thread::OwnedThread;
-use crate::transport::{Closer, Direct, ReadHalf, Transport, WriteHalf};
 
 /// Bytes of a frame's size field.
 const SIZE_LEN: usize = 4;

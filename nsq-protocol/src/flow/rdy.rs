@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::backoff::Gate;
+use crate::flow::backoff::Gate;
 
 /// How long messages may still come that nsqd sent by a RDY from before: the way there and back, and both sides'
 /// scheduling.

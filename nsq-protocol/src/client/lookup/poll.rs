@@ -1,7 +1,7 @@
 //! nsqlookupd's HTTP API: where the nsqds are that have a topic. What is asked, how an answer is read (pure), and
 //! the thread `nsq-lookup`, which asks every nsqlookupd again and again.
 //!
-//! Whom to connect to is [`crate::directory`]'s to decide, connecting is [`crate::discovery`]'s.
+//! Whom to connect to is [`crate::client::consumer::directory`]'s to decide, connecting is [`crate::client::consumer::discovery`]'s.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,9 +12,9 @@ use crossbeam_channel::{Receiver, Sender, after, select};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::codec::names::TopicName;
 use crate::error::Error;
-use crate::names::TopicName;
-use crate::retry::{Backoff, random};
+use crate::flow::retry::{Backoff, random};
 use crate::thread::StopToken;
 
 /// The largest answer that is read, bytes: about 80,000 nsqds. What is longer is no answer.

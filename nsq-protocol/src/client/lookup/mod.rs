@@ -1,0 +1,3 @@
+//! nsqlookupd's HTTP API.
+
+pub(crate) mod poll;

@@ -1,0 +1,4 @@
+//! The producer.
+
+pub(crate) mod pipeline;
+pub(crate) mod publish;

@@ -1,0 +1,11 @@
+//! The wire protocol: bytes to values and back, without IO (pure).
+
+pub(crate) mod auth;
+pub(crate) mod command;
+pub(crate) mod compression;
+pub(crate) mod error_code;
+pub(crate) mod frame;
+pub(crate) mod identify;
+pub(crate) mod message;
+pub(crate) mod names;
+pub(crate) mod stream_buffer;

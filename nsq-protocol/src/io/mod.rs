@@ -1,0 +1,6 @@
+//! One connection to one nsqd: the socket, what lies on it, and the two threads that serve it.
+
+pub(crate) mod connection;
+pub(crate) mod resolve;
+pub(crate) mod tls;
+pub(crate) mod transport;
