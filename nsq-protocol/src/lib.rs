@@ -90,9 +90,10 @@ pub use client::lookup::poll::fuzz_lookup;
 pub use client::lookup::poll::{LookupConfig, NsqdNode};
 pub use client::producer::publish::{Producer, ProducerConnectionStats, ProducerStats, Receipt};
 pub use codec::auth::AuthSecret;
-pub use codec::command::{
-    Bodies, BodiesBuf, Command, CommandDecoder, CommandError, CommandLimits, MAGIC, MAX_LINE,
-};
+pub use codec::bodies::{Bodies, BodiesBuf};
+pub use codec::command::{Command, MAGIC};
+pub use codec::command_decoder::{CommandDecoder, MAX_LINE};
+pub use codec::command_error::{CommandError, CommandLimits};
 pub use codec::compression::{Compression, DecompressError};
 #[doc(hidden)]
 pub use codec::compression::{fuzz_deflate, fuzz_snappy};

@@ -1,7 +1,10 @@
 //! The wire protocol: bytes to values and back, without IO (pure).
 
 pub(crate) mod auth;
+pub(crate) mod bodies;
 pub(crate) mod command;
+pub(crate) mod command_decoder;
+pub(crate) mod command_error;
 pub(crate) mod compression;
 pub(crate) mod error_code;
 pub(crate) mod frame;

@@ -14,7 +14,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::config::ProducerConfig;
-use crate::codec::command::{Bodies, Command};
+use crate::codec::bodies::Bodies;
+use crate::codec::command::Command;
 use crate::codec::error_code::ErrorCode;
 use crate::codec::frame::OK;
 use crate::codec::message::MessageRef;
@@ -76,11 +77,6 @@ pub(crate) enum Publish<'a> {
     Deferred(TopicName, u64, &'a [u8]),
 }
 
-/// Bytes of an MPUB's body, count and sizes included.
-fn body_size(bodies: &Bodies<'_>) -> usize {
-    4 + bodies.wire().len()
-}
-
 impl Publish<'_> {
     fn command(&self) -> Command<'_> {
         match self {
@@ -94,7 +90,7 @@ impl Publish<'_> {
         COMMAND_HEAD
             + match self {
                 Publish::One(_, body) | Publish::Deferred(_, _, body) => body.len(),
-                Publish::Many(_, bodies) => body_size(bodies),
+                Publish::Many(_, bodies) => bodies.body_size(),
             }
     }
 
@@ -122,7 +118,7 @@ impl Publish<'_> {
                 check_body(body)
             }
             Publish::Many(_, bodies) => {
-                let (size, max) = (body_size(bodies), config.max_body_size);
+                let (size, max) = (bodies.body_size(), config.max_body_size);
                 if bodies.is_empty() {
                     return refuse("there is no body".to_owned());
                 }

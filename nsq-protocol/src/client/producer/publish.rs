@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::client::config::ProducerConfig;
 use crate::client::producer::pipeline::{Answer, Answers, Counts, Publish, Rejected, Session};
-use crate::codec::command::BodiesBuf;
+use crate::codec::bodies::BodiesBuf;
 use crate::codec::error_code::ErrorCode;
 use crate::codec::names::TopicName;
 use crate::error::{Error, NotByAll, PublishError, Unpublished};
