@@ -43,7 +43,7 @@ pub(crate) enum Hold {
 
 /// What one connection is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct LinkRdy {
     pub(crate) rdy: u64,
     /// Why it is 0, if it is.
     pub(crate) hold: Option<Hold>,
@@ -53,7 +53,7 @@ pub(crate) struct Told {
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// By the index of the load.
-    pub(crate) links: Vec<Told>,
+    pub(crate) links: Vec<LinkRdy>,
     /// Some connection is below its share until messages are answered: plan again then.
     pub(crate) constrained: bool,
     /// Plan again then, also if nothing happens.
@@ -159,7 +159,31 @@ impl Planner {
         for ((link, load), share) in self.links.iter_mut().zip(loads).zip(&shares) {
             link.fall(load, *share, now);
         }
-        let mut constrained = self.links.iter().any(|link| link.choked);
+        let is_choked = self.links.iter().any(|link| link.choked);
+        let is_short = self.rise(loads, &shares, now, &mut next);
+        let told = |(link, share): (&LinkPlan, &u64)| {
+            let hold = match (link.rdy, link.choked, gate) {
+                (1.., ..) => None,
+                (_, true, _) => Some(Hold::TimedOut),
+                (_, _, Gate::Shut | Gate::Probe) => Some(Hold::Backoff),
+                (_, _, Gate::Open) if *share == 0 => Some(Hold::Turn),
+                (_, _, Gate::Open) => Some(Hold::Room),
+            };
+            LinkRdy { rdy: link.rdy, hold }
+        };
+        let links = self.links.iter().zip(&shares).map(told).collect();
+        Plan { links, constrained: is_choked || is_short, next }
+    }
+
+    /// Raises RDY to the shares, as far as there is room; true if some link is left below its share. `next` becomes
+    /// when room may come of itself.
+    fn rise(
+        &mut self,
+        loads: &[LinkLoad],
+        shares: &[u64],
+        now: Instant,
+        next: &mut Option<Instant>,
+    ) -> bool {
         let left_over: u64 = loads.iter().map(|load| load.left_over).sum();
         let reserved = |links: &[LinkPlan]| -> u64 {
             links.iter().zip(loads).map(|(link, load)| link.reserved(load, now)).sum()
@@ -171,37 +195,27 @@ impl Planner {
             let since = self.links[*index].short_since;
             (since.is_none(), since)
         });
-        for (index, share) in rising.into_iter().map(|index| (index, &shares[index])) {
-            if self.links[index].choked || self.links[index].rdy == *share {
+        let mut is_short = false;
+        for (index, share) in rising.into_iter().map(|index| (index, shares[index])) {
+            if self.links[index].choked || self.links[index].rdy == share {
                 self.links[index].short_since = None;
                 continue;
             }
             let own = self.links[index].reserved(&loads[index], now);
             let elsewhere = reserved(&self.links) - own + left_over;
-            let rdy = self.max_in_flight.saturating_sub(elsewhere).min(*share);
-            if rdy >= *share {
+            let rdy = self.max_in_flight.saturating_sub(elsewhere).min(share);
+            if rdy >= share {
                 self.links[index].short_since = None;
             } else {
                 self.links[index].short_since.get_or_insert(now);
-                constrained = true;
+                is_short = true;
                 let settling = self.links.iter().filter_map(|link| link.settling);
                 let settled = settling.map(|(_, until)| until).filter(|until| now < *until);
-                next = next.into_iter().chain(settled).min();
+                *next = (*next).into_iter().chain(settled).min();
             }
             self.links[index].rdy = rdy.max(self.links[index].rdy);
         }
-        let told = |(link, share): (&LinkPlan, &u64)| {
-            let hold = match (link.rdy, link.choked, gate) {
-                (1.., ..) => None,
-                (_, true, _) => Some(Hold::TimedOut),
-                (_, _, Gate::Shut | Gate::Probe) => Some(Hold::Backoff),
-                (_, _, Gate::Open) if *share == 0 => Some(Hold::Turn),
-                (_, _, Gate::Open) => Some(Hold::Room),
-            };
-            Told { rdy: link.rdy, hold }
-        };
-        let links = self.links.iter().zip(&shares).map(told).collect();
-        Plan { links, constrained, next }
+        is_short
     }
 
     fn no_shares(&mut self) -> Vec<u64> {
