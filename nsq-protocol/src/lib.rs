@@ -73,22 +73,26 @@ mod io;
 #[doc(hidden)]
 pub mod thread;
 
-pub use client::admin::{
-    Admin, AdminError, ChannelStats, ClientStats, Latency, NodeInfo, NodeStats, Percentile,
-    PubCount, StatsFilter, TopicStats,
+pub use client::admin::api::{Admin, AdminError, StatsFilter};
+pub use client::admin::stats::{
+    ChannelStats, ClientStats, Latency, NodeInfo, NodeStats, Percentile, PubCount, TopicStats,
 };
-pub use client::config::{ConnectionConfig, ConsumerConfig, ProducerConfig};
-pub use client::consumer::delivery::{Batch, Delivery, Messages};
-pub use client::consumer::discovery::{LookupdStats, Unreachable};
-pub use client::consumer::lifecycle::{
-    Batches, ConnectionStats, Consumer, ConsumerStats, RecvTimeoutError, RunningConsumer,
-    Unanswered,
-};
-pub use client::consumer::session::Departed;
+pub use client::consumer::batch::{Batch, Messages};
+pub use client::consumer::batches::{Batches, RecvTimeoutError};
+pub use client::consumer::config::ConsumerConfig;
+pub use client::consumer::delivery::Delivery;
+pub use client::consumer::lifecycle::{Consumer, Unanswered};
+pub use client::consumer::link_table::Departed;
+pub use client::consumer::running::RunningConsumer;
+pub use client::consumer::stats::{ConnectionStats, ConsumerStats, LookupdStats, Unreachable};
+pub use client::lookup::config::LookupConfig;
+pub use client::lookup::nodes::NsqdNode;
 #[doc(hidden)]
-pub use client::lookup::poll::fuzz_lookup;
-pub use client::lookup::poll::{LookupConfig, NsqdNode};
-pub use client::producer::publish::{Producer, ProducerConnectionStats, ProducerStats, Receipt};
+pub use client::lookup::response::fuzz_lookup;
+pub use client::producer::config::ProducerConfig;
+pub use client::producer::publish::Producer;
+pub use client::producer::receipt::Receipt;
+pub use client::producer::stats::{ProducerConnectionStats, ProducerStats};
 pub use codec::auth::AuthSecret;
 pub use codec::bodies::{Bodies, BodiesBuf};
 pub use codec::command::{Command, MAGIC};
@@ -106,6 +110,7 @@ pub use codec::message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef
 pub use codec::names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use error::{Error, NotByAll, PublishError, Unpublished};
 pub use flow::policy::{BackoffStats, GiveUp, Pause, RdyMode};
+pub use io::config::ConnectionConfig;
 pub use io::tls::{ClientCertificate, TlsConfig, TlsVersion};
 
 /// The README's example, compiled.

@@ -6,10 +6,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::client::config::{ConnectionConfig, ConsumerConfig, ProducerConfig};
+use crate::client::consumer::config::ConsumerConfig;
+use crate::client::producer::config::ProducerConfig;
 use crate::codec::compression::Compression;
 use crate::error::Error;
 use crate::flow::policy::RdyMode;
+use crate::io::config::ConnectionConfig;
 use crate::io::tls::{ClientCertificate, TlsConfig, TlsVersion};
 
 /// Deflate's level where only `deflate` is asked for, as go-nsq and nsqd have it.

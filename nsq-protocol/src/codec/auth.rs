@@ -49,16 +49,3 @@ pub(crate) struct AuthResponse {
     /// How many rules it gave us.
     pub(crate) permission_count: i64,
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_secret_is_not_shown() {
-        let config = crate::ConnectionConfig {
-            auth_secret: Some("hunter2".into()),
-            ..crate::ConnectionConfig::default()
-        };
-        let shown = format!("{config:?}");
-        assert!(shown.contains("AuthSecret(..)") && !shown.contains("hunter2"), "{shown}");
-    }
-}

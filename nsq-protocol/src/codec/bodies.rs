@@ -165,7 +165,7 @@ impl BodiesBuf {
         self.count += 1;
     }
 
-    /// The bodies, to put into a [`Command::Mpub`].
+    /// The bodies, to put into a [`crate::Command::Mpub`].
     pub fn as_bodies(&self) -> Bodies<'_> {
         Bodies { count: self.count, wire: &self.wire }
     }

@@ -8,6 +8,8 @@
 //!
 //! The other way, from the bytes to the command, is [`crate::codec::command_decoder`].
 
+use std::time::Duration;
+
 use crate::codec::bodies::Bodies;
 use crate::codec::message::MessageId;
 use crate::codec::names::{ChannelName, TopicName};
@@ -120,4 +122,9 @@ impl Command<'_> {
             _ => {}
         }
     }
+}
+
+/// A delay as DPUB and REQ have it: whole milliseconds, rounded down.
+pub(crate) fn delay_ms(delay: Duration) -> u64 {
+    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }

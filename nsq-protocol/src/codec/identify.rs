@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::go_json::null_is_default;
+
 /// The JSON body of IDENTIFY. Absent fields are nsqd's defaults; times are in ms.
 ///
 /// nsqd takes JSON integers only, ignores unknown keys, and refuses a wrong type with `E_BAD_BODY`.
@@ -73,15 +75,6 @@ fn is_zero(number: &i64) -> bool {
 
 fn is_false(flag: &bool) -> bool {
     !flag
-}
-
-/// Go's decoder leaves a field alone when it meets `null`, so nsqd accepts that.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// nsqd's JSON answer to IDENTIFY with feature negotiation, fields in its order; times in ms.

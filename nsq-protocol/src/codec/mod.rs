@@ -8,6 +8,7 @@ pub(crate) mod command_error;
 pub(crate) mod compression;
 pub(crate) mod error_code;
 pub(crate) mod frame;
+pub(crate) mod go_json;
 pub(crate) mod identify;
 pub(crate) mod message;
 pub(crate) mod names;

@@ -65,7 +65,7 @@ const WAY_WINDOW: Duration = Duration::from_secs(10);
 
 /// What one read brought.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Read {
+pub(crate) struct Arrival {
     /// Messages in flight before it.
     pub(crate) in_flight: u64,
     /// Its messages, at least one.
@@ -177,7 +177,7 @@ impl Pace {
     }
 
     /// Messages came. True if something else is wanted now.
-    pub(crate) fn read(&mut self, read: Read, now: Instant) -> bool {
+    pub(crate) fn read(&mut self, read: Arrival, now: Instant) -> bool {
         let before = self.want;
         let waited =
             self.room_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
@@ -231,7 +231,7 @@ impl Pace {
         self.streak.in_flight + 1 + self.streak.messages_in(COMPANY, now)
     }
 
-    fn grow(&mut self, read: Read, now: Instant) {
+    fn grow(&mut self, read: Arrival, now: Instant) {
         let streak = &self.streak;
         let lasted = now.saturating_duration_since(streak.since);
         if streak.reads < GROW_READS || lasted < GROW_AFTER {

@@ -1,25 +1,13 @@
-//! What makes a consumer's messages flow or stop: the budget that all its connections share, and the thread
-//! `nsq-flow` that acts when time has passed. What it decides by is in [`crate::flow::rdy`], [`crate::flow::pace`],
-//! [`crate::flow::backoff`] and [`crate::flow::touch`], all pure.
-//!
-//! The thread sleeps until something is due: for a consumer that has nothing in flight and no backoff, for ever.
+//! What a user chooses about the flow of messages, and what a user is told of it (pure).
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde::{Deserialize, Serialize};
 
-use crate::client::config::ConsumerConfig;
-use crate::client::consumer::session::Shared;
 use crate::codec::message::MessageRef;
-use crate::flow::backoff::FailureBackoff;
-use crate::flow::rdy::{Hold, Planner};
-use crate::thread::StopToken;
-
-/// The longest sleep: a clock that jumps must not be waited for.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+use crate::flow::rdy::Hold;
 
 /// How RDY, the number of messages that nsqd may send ahead, is chosen for each connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,7 +75,7 @@ pub enum GiveUp {
     Requeue(Duration),
 }
 
-/// Called with each message that is given up; see [`ConsumerConfig::max_attempts`].
+/// Called with each message that is given up; see [`crate::ConsumerConfig::max_attempts`].
 #[derive(Clone)]
 pub(crate) struct GiveUpHandler(Arc<dyn Fn(MessageRef<'_>) -> GiveUp + Send + Sync>);
 
@@ -104,71 +92,5 @@ impl GiveUpHandler {
 impl fmt::Debug for GiveUpHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GiveUpHandler")
-    }
-}
-
-/// What the connections share, behind one lock.
-pub(crate) struct Budget {
-    pub(crate) planner: Planner,
-    pub(crate) backoff: FailureBackoff,
-    /// When the planner is to be asked again.
-    pub(crate) next_plan: Option<Instant>,
-}
-
-impl Budget {
-    pub(crate) fn new(config: &ConsumerConfig) -> Self {
-        let max_in_flight = u64::from(config.max_in_flight);
-        Self {
-            planner: Planner::new(
-                max_in_flight,
-                config.low_rdy_timeout,
-                config.low_rdy_idle_timeout,
-            ),
-            backoff: FailureBackoff::new(config.backoff_min, config.backoff_max),
-            next_plan: None,
-        }
-    }
-
-    pub(crate) fn stats(&self, now: Instant) -> BackoffStats {
-        BackoffStats {
-            level: self.backoff.level(now),
-            ends_in: self.backoff.shut_until().map(|until| until.saturating_duration_since(now)),
-            probing: self.backoff.gate() == crate::flow::backoff::Gate::Probe,
-        }
-    }
-}
-
-/// Wakes the thread before what it sleeps for.
-pub(crate) struct Waker {
-    wake: Sender<()>,
-    woken: Receiver<()>,
-}
-
-impl Waker {
-    pub(crate) fn new() -> Self {
-        // One slot: to be told twice is to be told.
-        let (wake, woken) = bounded(1);
-        Self { wake, woken }
-    }
-
-    pub(crate) fn wake(&self) {
-        let _ = self.wake.try_send(());
-    }
-}
-
-/// The body of the thread: until the stop signal is given.
-pub(crate) fn run_flow(shared: Arc<Shared>, stop: StopToken) {
-    let woken = shared.waker.woken.clone();
-    loop {
-        let now = Instant::now();
-        let sleep = match shared.tick(now) {
-            Some(next) => next.saturating_duration_since(now).min(LONGEST_SLEEP),
-            None => LONGEST_SLEEP,
-        };
-        select! {
-            recv(stop.channel()) -> _ => return,
-            recv(woken) -> _ => {}
-            default(sleep) => {}
-        }
     }
 }

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
-use crate::client::config::ConnectionConfig;
 use crate::codec::compression::{Compressor, Decompressor, PACK_MAX};
 use crate::error::Error;
+use crate::io::config::ConnectionConfig;
 use crate::io::resolve::resolve;
 use crate::io::tls::{Decrypted, TlsConfig, TlsReader, TlsWriter};
 

@@ -28,14 +28,14 @@ const STALE: u32 = 3;
 struct Node {
     /// The nsqlookupd that named it first.
     lookupd: usize,
-    state: State,
+    state: NodeState,
     backoff: Backoff,
     /// It had a connection once: then it goes before those that never had.
     proven: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum NodeState {
     /// In its queue, due then.
     Waiting(Instant),
     Dialing,
@@ -103,7 +103,7 @@ impl Directory {
                 let nsqd: Arc<str> = nsqd.into();
                 let node = Node {
                     lookupd,
-                    state: State::Waiting(now),
+                    state: NodeState::Waiting(now),
                     backoff: self.backoff.clone(),
                     proven: false,
                 };
@@ -134,7 +134,9 @@ impl Directory {
         let gone: Vec<_> = self
             .nodes
             .iter()
-            .filter(|(name, node)| matches!(node.state, State::Waiting(_)) && !self.is_named(name))
+            .filter(|(name, node)| {
+                matches!(node.state, NodeState::Waiting(_)) && !self.is_named(name)
+            })
             .map(|(name, _)| name.clone())
             .collect();
         gone.iter().for_each(|name| self.remove(name));
@@ -146,7 +148,7 @@ impl Directory {
     }
 
     fn remove(&mut self, nsqd: &Arc<str>) {
-        if let Some(Node { state: State::Waiting(due), .. }) = self.nodes.remove(nsqd) {
+        if let Some(Node { state: NodeState::Waiting(due), .. }) = self.nodes.remove(nsqd) {
             let entry = (due, nsqd.clone());
             for queue in &mut self.queues {
                 queue.remove(&entry);
@@ -164,7 +166,7 @@ impl Directory {
         };
         let (_, nsqd) = self.queues.iter_mut().find(is_due)?.pop_first()?;
         let node = self.nodes.get_mut(&nsqd)?;
-        node.state = State::Dialing;
+        node.state = NodeState::Dialing;
         self.dialing += 1;
         Some((nsqd, node.lookupd))
     }
@@ -180,9 +182,9 @@ impl Directory {
     /// The connection stands.
     pub(crate) fn on_live(&mut self, nsqd: &str) {
         if let Some(node) = self.nodes.get_mut(nsqd)
-            && node.state == State::Dialing
+            && node.state == NodeState::Dialing
         {
-            node.state = State::Live;
+            node.state = NodeState::Live;
             node.proven = true;
             self.dialing -= 1;
         }
@@ -199,7 +201,7 @@ impl Directory {
     ) -> Next {
         let named = self.is_named(nsqd);
         let Some(node) = self.nodes.get_mut(nsqd) else { return Next::Forget };
-        if node.state == State::Dialing {
+        if node.state == NodeState::Dialing {
             self.dialing -= 1;
         }
         if !named {
@@ -210,7 +212,7 @@ impl Directory {
             node.backoff.reset();
         }
         let delay = node.backoff.next_delay(random);
-        node.state = State::Waiting(now + delay);
+        node.state = NodeState::Waiting(now + delay);
         self.queues[usize::from(!node.proven)].insert((now + delay, nsqd.clone()));
         Next::Retry(delay)
     }

@@ -6,24 +6,26 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, at, bounded, never, select};
 use parking_lot::Mutex;
 
+use crate::client::clock::random;
+use crate::client::consumer::config::ConsumerConfig;
 use crate::client::consumer::directory::{Directory, Next};
-use crate::client::consumer::session::{Ended, Link, Shared, run_connection};
-use crate::client::lookup::poll::{Answer, Lookup, Polled};
+use crate::client::consumer::link::Link;
+use crate::client::consumer::reader::{Ended, run_connection};
+use crate::client::consumer::shared::Shared;
+use crate::client::consumer::stats::DiscoveryStats;
+use crate::client::lookup::poll::{Lookup, Polled};
+use crate::client::lookup::response::LookupResponse;
 use crate::error::Error;
-use crate::flow::retry::{Backoff, random};
-use crate::thread::{Never, OwnedThread, StopToken};
+use crate::flow::retry::Backoff;
+use crate::thread::{Crew, Never, OwnedThread, StopSource, StopToken, stop_pair};
 
 /// Events that wait for `nsq-dial`. It never waits for anything else for long, so a full channel soon has room.
 const EVENTS: usize = 256;
-
-/// nsqds without a connection that statistics name; of the others they tell the number.
-const MAX_SHOWN: usize = 100;
 
 /// What `nsq-dial` hears.
 enum Event {
@@ -38,78 +40,29 @@ impl From<Polled> for Event {
     }
 }
 
-/// What one nsqlookupd told, as statistics show it.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LookupdStats {
-    /// As configured.
-    pub address: String,
-    /// Whether it gave a proper answer when it was asked last.
-    pub answering: bool,
-    /// nsqds that it named last.
-    pub nsqds: usize,
-    /// Answers so far.
-    pub answers: u64,
-    /// Requests without a proper answer so far.
-    pub failures: u64,
-    /// Why the last such request failed; kept when a later one works.
-    pub last_error: Option<String>,
+/// Stops asking when dropped: gives the stop signal, and ends a request to an nsqlookupd under way so that its thread
+/// sees the signal.
+struct Asking {
+    stop: Option<StopSource>,
+    end_request: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// An nsqd that an nsqlookupd names and that could not be connected to.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Unreachable {
-    /// Where it was tried.
-    pub address: String,
-    /// The nsqlookupd that named it first.
-    pub lookupd: String,
-    /// Why it did not work.
-    pub last_error: String,
-}
-
-/// What the threads tell whoever asks.
-#[derive(Default)]
-pub(crate) struct Told {
-    pub(crate) lookupds: Vec<LookupdStats>,
-    unreachable: HashMap<Arc<str>, (Arc<str>, Error)>,
-}
-
-impl Told {
-    pub(crate) fn unreachable(&self) -> Vec<Unreachable> {
-        let mut shown: Vec<_> = self
-            .unreachable
-            .iter()
-            .take(MAX_SHOWN)
-            .map(|(address, (lookupd, error))| Unreachable {
-                address: address.to_string(),
-                lookupd: lookupd.to_string(),
-                last_error: error.to_line(),
-            })
-            .collect();
-        shown.sort_by(|one, other| one.address.cmp(&other.address));
-        shown
-    }
-}
-
-/// Ends a request to an nsqlookupd under way when dropped, so that its thread sees the stop.
-struct Interrupt(Option<Box<dyn FnOnce() + Send>>);
-
-impl Drop for Interrupt {
+impl Drop for Asking {
     fn drop(&mut self) {
-        if let Some(interrupt) = self.0.take() {
-            interrupt();
+        drop(self.stop.take());
+        if let Some(end_request) = self.end_request.take() {
+            end_request();
         }
     }
 }
 
 /// The two threads at work.
-pub(crate) struct Discovery {
-    // Drop order is load-bearing: the request must end before its thread is joined.
-    interrupt: Interrupt,
-    lookup: OwnedThread<()>,
-    dial: OwnedThread<Vec<OwnedThread<()>>>,
-    pub(crate) told: Arc<Mutex<Told>>,
+pub(super) struct Discovery {
+    // Dropped in this order: the threads see the stop signal, then they are joined.
+    asking: Option<Asking>,
+    /// Ended by closing every connection of the consumer: `nsq-dial` joins the threads of those that it started.
+    threads: Crew<()>,
+    pub(super) stats: Arc<Mutex<DiscoveryStats>>,
 }
 
 impl Discovery {
@@ -117,72 +70,47 @@ impl Discovery {
     /// closes once every connection's thread has ended.
     ///
     /// # Errors
-    /// The operating system's, when it refuses a thread.
-    pub(crate) fn start(
+    /// [`Error::Thread`] when the operating system refuses a thread.
+    pub(super) fn start(
         shared: &Arc<Shared>,
-        stop: &StopToken,
         first: Sender<Result<(), Error>>,
         alive: Sender<Never>,
     ) -> Result<Self, Error> {
         let config = &shared.config;
-        let lookupds: Vec<Arc<str>> =
-            config.lookup.addresses.iter().map(|address| address.as_str().into()).collect();
-        let stats = |address: &Arc<str>| LookupdStats {
-            address: address.to_string(),
-            ..LookupdStats::default()
-        };
-        let told = Told { lookupds: lookupds.iter().map(stats).collect(), ..Told::default() };
-        let told = Arc::new(Mutex::new(told));
         let lookup =
             Lookup::new(config.lookup.clone(), config.topic, &config.connection.user_agent);
-        let interrupt = Interrupt(Some(Box::new(lookup.interrupter())));
+        let (stop, token) = stop_pair();
+        let asking = Asking { stop: Some(stop), end_request: Some(Box::new(lookup.interrupter())) };
+        let threads = Crew::new({
+            let flow = shared.flow.clone();
+            move || flow.links.close_all()
+        });
+        let stats = Arc::new(Mutex::new(DiscoveryStats::new(&config.lookup.addresses)));
+        let mut discovery = Self { asking: Some(asking), threads, stats: stats.clone() };
         let (events_tx, events) = bounded(EVENTS);
         // One slot: "soon" need not be said twice.
         let (hurry_tx, hurry) = bounded(1);
-        let spawned =
-            |name: &str, source| Error::Thread { name: name.to_owned(), source: Arc::new(source) };
-        let backoff =
-            Backoff::new(config.connection.reconnect_min, config.connection.reconnect_max);
-        let dialer = Dialer {
-            directory: Directory::new(lookupds.len(), &config.nsqd_addresses, backoff),
-            unheard: lookupds.len(),
-            lookupds,
-            shared: shared.clone(),
-            told: told.clone(),
-            links: HashMap::new(),
-            threads: HashMap::new(),
-            numbers: AtomicU64::new(config.nsqd_addresses.len() as u64),
-            events: events_tx.clone(),
-            hurry: hurry_tx,
-            first: Some(first),
-            telling: None,
-            alive,
+        let dialer = Dialer::new(shared, stats, events_tx.clone(), hurry_tx, first, alive);
+        let asking = {
+            let token = token.clone();
+            move || lookup.run(&token, &hurry, &events_tx)
         };
-        // In this order: should the second not start, the first ends, because nobody hears it.
-        let lookup = OwnedThread::spawn("nsq-lookup", {
-            let stop = stop.clone();
-            move || lookup.run(&stop, &hurry, &events_tx)
-        })
-        .map_err(|source| spawned("nsq-lookup", source))?;
-        let dial = OwnedThread::spawn("nsq-dial", {
-            let stop = stop.clone();
-            move || dialer.run(&events, &stop)
-        })
-        .map_err(|source| spawned("nsq-dial", source))?;
-        Ok(Self { interrupt, lookup, dial, told })
+        let threads = &mut discovery.threads;
+        threads.spawn("nsq-lookup", asking).map_err(Error::thread("nsq-lookup"))?;
+        let dialing = move || dialer.run(events, &token);
+        threads.spawn("nsq-dial", dialing).map_err(Error::thread("nsq-dial"))?;
+        Ok(discovery)
     }
 
-    /// Ends a request under way, once the stop signal is given.
-    pub(crate) fn interrupt(&mut self) {
-        self.interrupt = Interrupt(None);
+    /// No nsqlookupd is asked any more, and no connection made; a request under way ends.
+    pub(super) fn interrupt(&mut self) {
+        self.asking = None;
     }
 
-    /// Waits for the threads, once the stop signal is given and every connection is closed.
-    pub(crate) fn join(self) {
-        let Self { interrupt, lookup, dial, told: _ } = self;
-        drop(interrupt);
-        dial.join().into_iter().for_each(OwnedThread::join);
-        lookup.join();
+    /// Ends every connection and joins the threads.
+    pub(super) fn join(mut self) {
+        self.interrupt();
+        self.threads.stop();
     }
 }
 
@@ -191,11 +119,12 @@ struct Dialer {
     directory: Directory,
     lookupds: Vec<Arc<str>>,
     shared: Arc<Shared>,
-    told: Arc<Mutex<Told>>,
+    stats: Arc<Mutex<DiscoveryStats>>,
     /// Of nsqds that are connected, being connected to, or were connected once and are named still.
     links: HashMap<Arc<str>, Arc<Link>>,
     threads: HashMap<Arc<str>, OwnedThread<()>>,
-    numbers: AtomicU64,
+    /// Of the next link.
+    next_number: usize,
     events: Sender<Event>,
     hurry: Sender<()>,
     first: Option<Sender<Result<(), Error>>>,
@@ -206,8 +135,37 @@ struct Dialer {
 }
 
 impl Dialer {
-    /// The body of the thread; gives the threads of the connections that are left back.
-    fn run(mut self, events: &Receiver<Event>, stop: &StopToken) -> Vec<OwnedThread<()>> {
+    fn new(
+        shared: &Arc<Shared>,
+        stats: Arc<Mutex<DiscoveryStats>>,
+        events: Sender<Event>,
+        hurry: Sender<()>,
+        first: Sender<Result<(), Error>>,
+        alive: Sender<Never>,
+    ) -> Self {
+        let ConsumerConfig { lookup, nsqd_addresses, connection, .. } = &shared.config;
+        let lookupds: Vec<Arc<str>> =
+            lookup.addresses.iter().map(|address| address.as_str().into()).collect();
+        let backoff = Backoff::new(connection.reconnect_min, connection.reconnect_max);
+        Self {
+            directory: Directory::new(lookupds.len(), nsqd_addresses, backoff),
+            unheard: lookupds.len(),
+            lookupds,
+            shared: shared.clone(),
+            stats,
+            links: HashMap::new(),
+            threads: HashMap::new(),
+            next_number: nsqd_addresses.len(),
+            events,
+            hurry,
+            first: Some(first),
+            telling: None,
+            alive,
+        }
+    }
+
+    /// The body of the thread. Joins the threads of the connections that are left, which end when those are closed.
+    fn run(mut self, events: Receiver<Event>, stop: &StopToken) {
         while !stop.is_stopped() {
             self.dial_due();
             let due = self.directory.next_due().map_or_else(never, at);
@@ -220,21 +178,23 @@ impl Dialer {
                 recv(due) -> _ => {}
             }
         }
-        self.threads.into_values().collect()
+        let threads = std::mem::take(&mut self.threads);
+        // Nobody hears the last events; with the receiver gone, nobody waits to be heard.
+        drop((self, events));
+        threads.into_values().for_each(OwnedThread::join);
     }
 
     fn dial_due(&mut self) {
         let now = Instant::now();
         while let Some((nsqd, lookupd)) = self.directory.next_dial(now) {
             let link = self.links.entry(nsqd.clone()).or_insert_with(|| {
-                let number = self.numbers.fetch_add(1, Ordering::Relaxed) as usize;
-                let link = Link::new(&nsqd, Some(self.lookupds[lookupd].clone()), number);
-                let link = Arc::new(link);
-                // Refused only during a stop, which also keeps the link from connecting.
-                self.shared.add_link(&link);
+                let (lookupd, number) = (self.lookupds[lookupd].clone(), self.next_number);
+                self.next_number += 1;
+                let link = Arc::new(Link::new(&nsqd, Some(lookupd), number, now));
+                self.shared.flow.links.add(&link);
                 link
             });
-            let name = format!("nsq-read-{}", link.number() % 100_000);
+            let name = format!("nsq-read-{}", link.number % 100_000);
             let thread = {
                 let (link, shared) = (link.clone(), self.shared.clone());
                 let (events, alive) = (self.events.clone(), self.alive.clone());
@@ -251,7 +211,7 @@ impl Dialer {
             match thread {
                 Ok(thread) => drop(self.threads.insert(nsqd, thread)),
                 Err(source) => {
-                    let error = Error::Thread { name, source: Arc::new(source) };
+                    let error = Error::thread(&name)(source);
                     self.on_ended(nsqd, Ended { error, was_good: false });
                 }
             }
@@ -260,13 +220,13 @@ impl Dialer {
 
     fn on_event(&mut self, event: Event) {
         // Whose last message was answered since; until the next event they cost their place in a list.
-        self.shared.clear_slots();
+        self.shared.flow.links.clear_slots();
         match event {
             Event::Polled((lookupd, Ok(answer))) => self.on_answer(lookupd, answer),
             Event::Polled((lookupd, Err(error))) => self.on_failure(lookupd, error),
             Event::Live(nsqd) => {
                 self.directory.on_live(&nsqd);
-                self.told.lock().unreachable.remove(&nsqd);
+                self.stats.lock().unreachable.remove(&nsqd);
                 log::debug!("nsqd {nsqd} is connected");
             }
             Event::Ended(nsqd, ended) => {
@@ -277,7 +237,7 @@ impl Dialer {
         }
     }
 
-    fn on_answer(&mut self, lookupd: usize, answer: Answer) {
+    fn on_answer(&mut self, lookupd: usize, answer: LookupResponse) {
         self.unheard = self.unheard.saturating_sub(1);
         if let Some(first) = self.first.take() {
             // The receiver waits for it; gone means that it gave up.
@@ -285,8 +245,8 @@ impl Dialer {
         }
         let gone = self.directory.on_answer(lookupd, answer.nsqds, Instant::now());
         {
-            let mut told = self.told.lock();
-            let stats = &mut told.lookupds[lookupd];
+            let mut all = self.stats.lock();
+            let stats = &mut all.lookupds[lookupd];
             stats.nsqds = self.directory.named_by(lookupd);
             stats.answering = true;
             stats.answers += 1;
@@ -299,8 +259,8 @@ impl Dialer {
         let level = if self.first.is_some() { log::Level::Debug } else { log::Level::Warn };
         log::log!(level, "{}", error.to_line());
         {
-            let mut told = self.told.lock();
-            let stats = &mut told.lookupds[lookupd];
+            let mut all = self.stats.lock();
+            let stats = &mut all.lookupds[lookupd];
             stats.failures += 1;
             stats.answering = false;
             stats.last_error = Some(error.to_line());
@@ -328,8 +288,8 @@ impl Dialer {
                 log::warn!("nsqd {}; the next attempt is in {delay:?}", error.to_line());
                 if let Some(link) = self.links.get(&nsqd) {
                     let lookupd = link.lookupd.clone().unwrap_or_else(|| "".into());
-                    let mut told = self.told.lock();
-                    told.unreachable.insert(nsqd.clone(), (lookupd, error));
+                    let mut stats = self.stats.lock();
+                    stats.unreachable.insert(nsqd.clone(), (lookupd, error));
                 }
                 // One that never worked takes no place meanwhile.
                 if self.links.get(&nsqd).is_some_and(|link| !link.was_connected()) {
@@ -345,14 +305,14 @@ impl Dialer {
 
     fn forget(&mut self, gone: &[Arc<str>]) {
         for nsqd in gone {
-            self.told.lock().unreachable.remove(nsqd);
+            self.stats.lock().unreachable.remove(nsqd);
             self.remove_link(nsqd);
         }
     }
 
     fn remove_link(&mut self, nsqd: &Arc<str>) {
         if let Some(link) = self.links.remove(nsqd) {
-            self.shared.remove_link(&link);
+            self.shared.flow.links.remove(&link);
         }
     }
 }

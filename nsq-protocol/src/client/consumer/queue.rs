@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<QueueState<T>>,
     ready: Condvar,
     /// Changed under the lock, read without it: for those who want an impression only.
     waiting: AtomicUsize,
@@ -19,7 +19,7 @@ pub(crate) struct Queue<T> {
 }
 
 #[derive(Debug)]
-struct State<T> {
+struct QueueState<T> {
     items: VecDeque<T>,
     closed: bool,
 }
@@ -35,7 +35,7 @@ pub(crate) enum Nothing {
 
 impl<T> Queue<T> {
     pub(crate) fn new() -> Self {
-        let state = State { items: VecDeque::new(), closed: false };
+        let state = QueueState { items: VecDeque::new(), closed: false };
         Self {
             state: Mutex::new(state),
             ready: Condvar::new(),

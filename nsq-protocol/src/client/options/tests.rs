@@ -48,6 +48,11 @@ fn every_option_sets_its_field() {
         |c| c.lookup.broadcast_map.get("a:1").cloned(),
         Some("b:2".to_owned()),
     );
+}
+
+#[test]
+fn every_option_of_a_connection_sets_its_field() {
+    let secs = Duration::from_secs;
     check("client_id,me", |c| c.connection.client_id.clone(), "me".to_owned());
     check("hostname,h", |c| c.connection.hostname.clone(), "h".to_owned());
     check("user_agent,a/1, b", |c| c.connection.user_agent.clone(), "a/1, b".to_owned());

@@ -1,9 +1,9 @@
 //! One connection of a producer: a window of commands that wait for their answers, in the order of the wire.
 //!
 //! Callers put publishes in, the reader thread gives the answers out. Which connection is used, and what is tried
-//! again, is [`crate::client::producer::publish`]'s.
+//! again, is [`crate::client::producer::dispatcher`]'s.
 //!
-//! Lock order: a session's window, then its outbox.
+//! Lock order: the window, then the outbox.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,20 +13,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
-use crate::client::config::ProducerConfig;
-use crate::codec::bodies::Bodies;
-use crate::codec::command::Command;
+use crate::client::producer::command::Publish;
+use crate::client::producer::config::ProducerConfig;
 use crate::codec::error_code::ErrorCode;
 use crate::codec::frame::OK;
 use crate::codec::message::MessageRef;
-use crate::codec::names::TopicName;
-use crate::error::{Error, PublishError};
+use crate::error::Error;
 use crate::io::connection::{Connection, FrameSink};
 
-/// Room for a command's name, topic, delay and sizes, when its bytes are counted against the window.
-const COMMAND_HEAD: usize = 128;
-
-/// Totals of one nsqd.
+/// Totals of one nsqd; each is explained at [`crate::ProducerConnectionStats`].
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) accepted: AtomicU64,
@@ -36,12 +31,12 @@ pub(crate) struct Counts {
 }
 
 /// One connection.
-pub(crate) struct Session {
-    /// Of its link.
+pub(crate) struct Pipeline {
+    /// Of its endpoint.
     pub(crate) index: usize,
     pub(crate) connection: Arc<Connection>,
     window: Mutex<Window>,
-    /// The window got room, or the session ended.
+    /// The window got room, or the pipeline ended.
     room: Condvar,
     accepted: AtomicBool,
     counts: Arc<Counts>,
@@ -59,76 +54,15 @@ struct Pending {
     command: &'static str,
     bytes: usize,
     sent: Instant,
-    answer: Sender<Answer>,
+    answer: Sender<Outcome>,
 }
 
-pub(crate) enum Answer {
+/// How a command ended.
+pub(crate) enum Outcome {
     Accepted,
     Refused(Error),
     /// The connection ended first.
     Lost(Error),
-}
-
-/// What is published, borrowed from whoever keeps it for another attempt.
-#[derive(Clone, Copy)]
-pub(crate) enum Publish<'a> {
-    One(TopicName, &'a [u8]),
-    Many(TopicName, Bodies<'a>),
-    Deferred(TopicName, u64, &'a [u8]),
-}
-
-impl Publish<'_> {
-    fn command(&self) -> Command<'_> {
-        match self {
-            Publish::One(topic, body) => Command::Pub(*topic, body),
-            Publish::Many(topic, bodies) => Command::Mpub(*topic, *bodies),
-            Publish::Deferred(topic, delay_ms, body) => Command::Dpub(*topic, *delay_ms, body),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        COMMAND_HEAD
-            + match self {
-                Publish::One(_, body) | Publish::Deferred(_, _, body) => body.len(),
-                Publish::Many(_, bodies) => bodies.body_size(),
-            }
-    }
-
-    /// Refuses here what nsqd would refuse by closing the connection, which would make every other pending
-    /// publish unknown.
-    pub(crate) fn check(&self, config: &ProducerConfig) -> Result<(), PublishError> {
-        let refuse = |reason: String| Err(PublishError::Invalid { reason });
-        let max = config.connection.max_msg_size;
-        let check_body = |body: &[u8]| match body.len() {
-            0 => refuse("the body is empty".to_owned()),
-            len if len > max => {
-                refuse(format!("a body of {len} bytes is over the {max} byte limit"))
-            }
-            _ => Ok(()),
-        };
-        match self {
-            Publish::One(_, body) => check_body(body),
-            Publish::Deferred(_, delay_ms, body) => {
-                let max = config.max_delay;
-                if u128::from(*delay_ms) > max.as_millis() {
-                    return refuse(format!(
-                        "a delay of {delay_ms} ms is over the limit of {max:?}"
-                    ));
-                }
-                check_body(body)
-            }
-            Publish::Many(_, bodies) => {
-                let (size, max) = (bodies.body_size(), config.max_body_size);
-                if bodies.is_empty() {
-                    return refuse("there is no body".to_owned());
-                }
-                if size > max {
-                    return refuse(format!("an MPUB of {size} bytes is over the {max} byte limit"));
-                }
-                bodies.iter().try_for_each(check_body)
-            }
-        }
-    }
 }
 
 /// Why a connection does not take a publish.
@@ -138,7 +72,7 @@ pub(crate) enum Rejected {
     Ended(Error),
 }
 
-impl Session {
+impl Pipeline {
     pub(crate) fn new(index: usize, connection: Arc<Connection>, counts: Arc<Counts>) -> Self {
         let (window, room, accepted) = Default::default();
         Self { index, connection, window, room, accepted, counts }
@@ -161,7 +95,7 @@ impl Session {
         publish: Publish<'_>,
         config: &ProducerConfig,
         deadline: Instant,
-    ) -> Result<Receiver<Answer>, Rejected> {
+    ) -> Result<Receiver<Outcome>, Rejected> {
         let bytes = publish.bytes();
         let command = publish.command();
         // One slot for the one answer, so that the reader never waits for its receiver.
@@ -205,7 +139,7 @@ impl Session {
     }
 
     /// Answers the oldest command; the error is for a peer that answers what nobody asked.
-    fn answer(&self, answer: impl FnOnce(&'static str) -> Answer) -> Result<(), String> {
+    fn answer(&self, answer: impl FnOnce(&'static str) -> Outcome) -> Result<(), String> {
         let mut window = self.window.lock();
         let Some(pending) = window.pending.pop_front() else {
             return Err("an answer to no command".to_owned());
@@ -215,12 +149,12 @@ impl Session {
         self.room.notify_all();
         let answer = answer(pending.command);
         let counter = match &answer {
-            Answer::Accepted => {
+            Outcome::Accepted => {
                 self.accepted.store(true, Ordering::Relaxed);
                 &self.counts.accepted
             }
-            Answer::Refused(_) => &self.counts.refused,
-            Answer::Lost(_) => &self.counts.unknown,
+            Outcome::Refused(_) => &self.counts.refused,
+            Outcome::Lost(_) => &self.counts.unknown,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         // Gone: its receipt was dropped.
@@ -240,7 +174,7 @@ impl Session {
         self.room.notify_all();
         self.counts.unknown.fetch_add(pending.len() as u64, Ordering::Relaxed);
         for pending in pending {
-            let _ = pending.answer.try_send(Answer::Lost(error.clone()));
+            let _ = pending.answer.try_send(Outcome::Lost(error.clone()));
         }
         self.connection.close();
     }
@@ -276,17 +210,17 @@ impl Session {
 }
 
 /// Gives answers to the commands that wait for them.
-pub(crate) struct Answers<'a> {
-    pub(crate) session: &'a Session,
+pub(crate) struct AnswerSink<'a> {
+    pub(crate) pipeline: &'a Pipeline,
 }
 
-impl Answers<'_> {
+impl AnswerSink<'_> {
     fn protocol(&self, what: String) -> Error {
-        Error::Protocol { addr: self.session.connection.addr.to_string(), what }
+        Error::Protocol { addr: self.pipeline.connection.addr.to_string(), what }
     }
 }
 
-impl FrameSink for Answers<'_> {
+impl FrameSink for AnswerSink<'_> {
     fn message(&mut self, _: MessageRef<'_>) -> Result<(), Error> {
         Err(self.protocol("a message on a connection without SUB".to_owned()))
     }
@@ -296,11 +230,11 @@ impl FrameSink for Answers<'_> {
             let what = format!("the response {:.64}, where only OK is one", data.escape_ascii());
             return Err(self.protocol(what));
         }
-        self.session.answer(|_| Answer::Accepted).map_err(|what| self.protocol(what))
+        self.pipeline.answer(|_| Outcome::Accepted).map_err(|what| self.protocol(what))
     }
 
     fn error(&mut self, code: ErrorCode, detail: String) -> Result<(), Error> {
-        let addr = self.session.connection.addr.to_string();
+        let addr = self.pipeline.connection.addr.to_string();
         let refused = |command| Error::Refused {
             addr: addr.clone(),
             command,
@@ -308,7 +242,7 @@ impl FrameSink for Answers<'_> {
             detail: detail.clone(),
         };
         // Nobody waits: it still says why nsqd is about to close.
-        let _ = self.session.answer(|command| Answer::Refused(refused(command)));
+        let _ = self.pipeline.answer(|command| Outcome::Refused(refused(command)));
         Err(refused("a command"))
     }
 

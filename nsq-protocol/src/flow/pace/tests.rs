@@ -129,7 +129,7 @@ impl Model {
 
     fn client(&mut self) {
         while let Some((_, messages)) = self.to_client.pop_front_if(|(at, _)| *at <= self.step) {
-            let read = Read {
+            let read = Arrival {
                 in_flight: self.held.len() as u64,
                 messages: messages.len() as u64,
                 // By another clock.

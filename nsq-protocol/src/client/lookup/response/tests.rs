@@ -1,4 +1,4 @@
-//! Tests of `poll`.
+//! Tests of `response`.
 
 use super::*;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ fn nsqds(list: &[&str]) -> Result<Vec<String>, String> {
 }
 
 fn read(status: u16, body: &str, map: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
-    let answer = read_answer(status, body.as_bytes(), map)?;
+    let answer = read_response(status, body.as_bytes(), map)?;
     assert_eq!((answer.left_out, answer.http.len()), (0, answer.nsqds.len()));
     Ok(answer.nsqds)
 }
@@ -20,7 +20,7 @@ fn check(status: u16, body: &str, want: &[&str]) {
 
 #[track_caller]
 fn fails(status: u16, body: &str, want: &str) {
-    let error = read_answer(status, body.as_bytes(), &BTreeMap::new()).unwrap_err();
+    let error = read_response(status, body.as_bytes(), &BTreeMap::new()).unwrap_err();
     assert!(error.contains(want), "{error}");
 }
 
@@ -73,7 +73,7 @@ fn an_entry_that_makes_no_sense_is_left_out_and_the_others_stay() {
         {"broadcast_address":"a"},
         9,
         {"broadcast_address":"good","tcp_port":65535}]}"#;
-    let answer = read_answer(200, body.as_bytes(), &BTreeMap::new()).unwrap();
+    let answer = read_response(200, body.as_bytes(), &BTreeMap::new()).unwrap();
     assert_eq!((answer.nsqds, answer.left_out), (vec!["good:65535".to_owned()], 8));
     assert_eq!(answer.reasons[..2], ["a with the TCP port 0", "a with the TCP port 70000"]);
 }
@@ -91,37 +91,10 @@ fn the_broadcast_map_says_where_to_connect() {
     assert_eq!(answer, nsqds(&["x:10", "y:2", "z:30", "[::1]:6", "[::1]:7", "e:8"]));
 }
 
-#[test]
-fn addresses_are_taken_with_and_without_scheme() {
-    for (address, want) in [
-        ("127.0.0.1:4161", Some("http://127.0.0.1:4161")),
-        ("http://host:4161/", Some("http://host:4161")),
-        ("[::1]:4161", Some("http://[::1]:4161")),
-        ("host", None),
-        (":4161", None),
-        ("host:0", None),
-        ("host:70000", None),
-        ("host:+1", None),
-        ("https://host:4161", None),
-        ("ho st:1", None),
-        ("host:1/lookup", None),
-        ("::1:4161", None),
-    ] {
-        assert_eq!(base_url(address).as_deref(), want, "{address}");
-    }
-}
-
-#[test]
-fn an_interval_is_only_shortened() {
-    let config = LookupConfig::default();
-    assert_eq!(config.wait(0), Duration::from_secs(60));
-    assert_eq!(config.wait(u64::MAX), Duration::from_secs(42));
-}
-
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(status: u16, body: Vec<u8>) {
-        let _ = read_answer(status, &body, &BTreeMap::new());
+        let _ = read_response(status, &body, &BTreeMap::new());
     }
 
     #[test]
@@ -131,7 +104,7 @@ proptest! {
             .map(|(host, port)| serde_json::json!({"broadcast_address": host, "tcp_port": port % 100_000}))
             .collect();
         let body = serde_json::json!({ "producers": producers }).to_string();
-        let answer = read_answer(200, body.as_bytes(), &BTreeMap::new()).unwrap();
+        let answer = read_response(200, body.as_bytes(), &BTreeMap::new()).unwrap();
         prop_assert_eq!(answer.nsqds.len() + answer.left_out, hosts.len());
         for address in answer.nsqds {
             let (host, port) = address.rsplit_once(':').unwrap();
