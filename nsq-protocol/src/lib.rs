@@ -111,6 +111,8 @@ pub use codec::names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use error::{Error, NotByAll, PublishError, Unpublished};
 pub use flow::policy::{BackoffStats, GiveUp, Pause, RdyMode};
 pub use io::config::ConnectionConfig;
+#[doc(hidden)]
+pub use io::http_agent::http_agent;
 pub use io::tls::{ClientCertificate, TlsConfig, TlsVersion};
 
 /// The README's example, compiled.

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod handshake;
+pub(crate) mod http_agent;
 pub(crate) mod outbox;
 pub(crate) mod resolve;
 pub(crate) mod tls;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::client::admin::stats::{NodeInfo, NodeStats};
 use crate::codec::names::{ChannelName, TopicName};
+use crate::io::http_agent::http_agent;
 
 /// One whole call, unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -128,16 +129,15 @@ impl Admin {
             true => address.to_owned(),
             false => format!("http://{address}"),
         };
-        let agent = ureq::Agent::config_builder()
+        let config = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
             .http_status_as_error(false)
             // nsqd is inside; a proxy of the environment is for what is outside.
             .proxy(None)
             .max_redirects(0)
             .user_agent(concat!("nsq-protocol/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
-        Self { base, agent }
+            .build();
+        Self { base, agent: http_agent(config) }
     }
 
     /// Whether nsqd lives and is well.

@@ -27,17 +27,10 @@ use crate::thread::{Crew, Never, OwnedThread, StopSource, StopToken, stop_pair};
 /// Events that wait for `nsq-dial`. It never waits for anything else for long, so a full channel soon has room.
 const EVENTS: usize = 256;
 
-/// What `nsq-dial` hears.
+/// What `nsq-dial` hears of connections.
 enum Event {
-    Polled(Polled),
     Live(Arc<str>),
     Ended(Arc<str>, Ended),
-}
-
-impl From<Polled> for Event {
-    fn from(polled: Polled) -> Self {
-        Event::Polled(polled)
-    }
 }
 
 /// Stops asking when dropped: gives the stop signal, and ends a request to an nsqlookupd under way so that its thread
@@ -87,17 +80,18 @@ impl Discovery {
         });
         let stats = Arc::new(Mutex::new(DiscoveryStats::new(&config.lookup.addresses)));
         let mut discovery = Self { asking: Some(asking), threads, stats: stats.clone() };
+        let (polled_tx, polled) = bounded(EVENTS);
         let (events_tx, events) = bounded(EVENTS);
         // One slot: "soon" need not be said twice.
         let (hurry_tx, hurry) = bounded(1);
-        let dialer = Dialer::new(shared, stats, events_tx.clone(), hurry_tx, first, alive);
+        let dialer = Dialer::new(shared, stats, events_tx, hurry_tx, first, alive);
         let asking = {
             let token = token.clone();
-            move || lookup.run(&token, &hurry, &events_tx)
+            move || lookup.run(&token, &hurry, &polled_tx)
         };
         let threads = &mut discovery.threads;
         threads.spawn("nsq-lookup", asking).map_err(Error::thread("nsq-lookup"))?;
-        let dialing = move || dialer.run(events, &token);
+        let dialing = move || dialer.run(&polled, events, &token);
         threads.spawn("nsq-dial", dialing).map_err(Error::thread("nsq-dial"))?;
         Ok(discovery)
     }
@@ -165,12 +159,17 @@ impl Dialer {
     }
 
     /// The body of the thread. Joins the threads of the connections that are left, which end when those are closed.
-    fn run(mut self, events: Receiver<Event>, stop: &StopToken) {
+    fn run(mut self, polled: &Receiver<Polled>, events: Receiver<Event>, stop: &StopToken) {
         while !stop.is_stopped() {
             self.dial_due();
             let due = self.directory.next_due().map_or_else(never, at);
             select! {
                 recv(stop.channel()) -> _ => break,
+                recv(polled) -> polled => match polled {
+                    Ok(polled) => self.on_polled(polled),
+                    // `nsq-lookup` has ended, and nothing new is found any more.
+                    Err(_) => break,
+                },
                 recv(events) -> event => match event {
                     Ok(event) => self.on_event(event),
                     Err(_) => break,
@@ -218,12 +217,18 @@ impl Dialer {
         }
     }
 
+    fn on_polled(&mut self, (lookupd, answer): Polled) {
+        self.shared.flow.links.clear_slots();
+        match answer {
+            Ok(answer) => self.on_answer(lookupd, answer),
+            Err(error) => self.on_failure(lookupd, error),
+        }
+    }
+
     fn on_event(&mut self, event: Event) {
         // Whose last message was answered since; until the next event they cost their place in a list.
         self.shared.flow.links.clear_slots();
         match event {
-            Event::Polled((lookupd, Ok(answer))) => self.on_answer(lookupd, answer),
-            Event::Polled((lookupd, Err(error))) => self.on_failure(lookupd, error),
             Event::Live(nsqd) => {
                 self.directory.on_live(&nsqd);
                 self.stats.lock().unreachable.remove(&nsqd);

@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use crate::client::lookup::config::{LookupConfig, base_url};
 use crate::error::Error;
+use crate::io::http_agent::http_agent;
 
 /// The largest answer that is read, bytes: about 80,000 nsqds. What is longer is no answer.
 const MAX_ANSWER: u64 = 16 << 20;
 
 /// The HTTP client that the configuration asks for.
-pub(super) fn agent(config: &LookupConfig, user_agent: &str) -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .timeout_global(Some(config.request_timeout))
-        .timeout_connect(Some(config.connect_timeout))
+pub(super) fn agent(settings: &LookupConfig, user_agent: &str) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(settings.request_timeout))
+        .timeout_connect(Some(settings.connect_timeout))
         .http_status_as_error(false)
         // nsqlookupd is inside; a proxy of the environment is for what is outside.
         .proxy(None)
         .max_redirects(0)
         .user_agent(user_agent)
-        .build()
-        .new_agent()
+        .build();
+    http_agent(config)
 }
 
 fn failed(address: &str, source: io::Error) -> Error {

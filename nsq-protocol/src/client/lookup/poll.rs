@@ -43,17 +43,12 @@ impl Lookup {
 
     /// The body of the thread: asks all of them, at once and then in intervals, until stopped. `hurry` is told when
     /// a connection was lost.
-    pub(crate) fn run<E: From<Polled>>(
-        self,
-        stop: &StopToken,
-        hurry: &Receiver<()>,
-        events: &Sender<E>,
-    ) {
+    pub(crate) fn run(self, stop: &StopToken, hurry: &Receiver<()>, polled: &Sender<Polled>) {
         let mut soon: Option<Backoff> = None;
         loop {
             for index in 0..self.config.addresses.len() {
                 let answer = self.ask(&self.config.addresses[index]);
-                if stop.is_stopped() || events.send(E::from((index, answer))).is_err() {
+                if stop.is_stopped() || polled.send((index, answer)).is_err() {
                     return;
                 }
             }
