@@ -62,9 +62,20 @@
 //! Async; a limit on attempts unless asked for ([`ConsumerConfig::max_attempts`]); exactly-once.
 //!
 //! # Threads
-//! Two for each connection, `nsq-read-N` and `nsq-write-N`, one for each consumer that keeps time, `nsq-flow`, and
-//! those of [`Consumer::run`], `nsq-work-N`. Each is joined by the [`Consumer`] or [`Producer`] that it belongs to.
+//! Two for each connection, `nsq-read-N` and `nsq-write-N`; one for each consumer that keeps time, `nsq-flow`, and with
+//! nsqlookupds two more, `nsq-lookup` and `nsq-dial`; and those of [`Consumer::run`], `nsq-work-N`. Each is joined by
+//! the [`Consumer`] or [`Producer`] that it belongs to. A name that is no IP address is resolved on `nsq-resolve`,
+//! which is left behind when the system's resolver hangs. A start whose threads the system refuses returns
+//! [`Error::Thread`], and those that run end first.
 
+// Imports go one way, between the folders and between their files:
+//
+//     client -> io, flow -> codec        error -> codec        thread imports nothing
+//
+// codec   bytes to values and back (pure)
+// flow    how many messages may flow, and when they stop (pure)
+// io      one connection: socket, TLS, handshake, outbox, reader and writer
+// client  consumer, producer, nsqlookupd, nsqd's HTTP API; each folder's mod.rs says what its files do
 mod client;
 mod codec;
 mod error;

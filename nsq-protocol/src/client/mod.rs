@@ -1,4 +1,6 @@
-//! What users start and call: the consumer, the producer, discovery, nsqd's HTTP API, and their settings.
+//! What users start and call: the consumer, the producer, nsqlookupd, nsqd's HTTP API, and their settings.
+//!
+//! Imports from `io`, `flow` and `codec`; the consumer and the producer do not know each other.
 
 pub(crate) mod admin;
 pub(crate) mod clock;

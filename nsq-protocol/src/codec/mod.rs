@@ -1,4 +1,7 @@
 //! The wire protocol: bytes to values and back, without IO (pure).
+//!
+//! What both sides of a connection speak, so that the client and a broker cannot drift apart. A decoder takes bytes cut
+//! in any way, and checks every size before it makes room. Imports from nothing else in the crate.
 
 pub(crate) mod auth;
 pub(crate) mod bodies;

@@ -1,8 +1,8 @@
 //! The links of a consumer that come and go: nsqds that nsqlookupds name.
 //!
-//! Two threads: `nsq-lookup` asks the nsqlookupds ([`crate::client::lookup::poll`]); `nsq-dial` hears the answers and how
-//! connections fare, lets [`crate::client::consumer::directory`] decide, and starts a thread `nsq-read-N` for each connection that is
-//! to be made. That thread becomes the connection's reader and ends with it.
+//! Two threads: `nsq-lookup` asks the nsqlookupds ([`crate::client::lookup::poll`]). `nsq-dial` hears the answers and
+//! how connections fare, lets [`crate::client::consumer::directory`] decide, and starts a thread `nsq-read-N` for each
+//! connection that is to be made. That thread becomes the connection's reader and ends with it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

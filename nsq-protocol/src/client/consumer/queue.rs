@@ -1,6 +1,6 @@
 //! The queue between the reader threads and the workers: pushing never waits, receiving does.
 //!
-//! It has no limit of its own because it needs none: [`crate::client::consumer::session`] hands over at most twice the RDY of a
+//! It has no limit of its own because it needs none: the reader (`reader.rs`) hands over at most twice the RDY of a
 //! connection, and closes the connection of a peer that sends more.
 
 use std::collections::VecDeque;
