@@ -82,7 +82,7 @@ impl Discovery {
         let mut discovery = Self { asking: Some(asking), threads, stats: stats.clone() };
         let (polled_tx, polled) = bounded(EVENTS);
         let (events_tx, events) = bounded(EVENTS);
-        // One slot: "soon" need not be said twice.
+        // One slot: a second request to hurry adds nothing to the first.
         let (hurry_tx, hurry) = bounded(1);
         let dialer = Dialer::new(shared, stats, events_tx, hurry_tx, first, alive);
         let asking = {
@@ -178,7 +178,7 @@ impl Dialer {
             }
         }
         let threads = std::mem::take(&mut self.threads);
-        // Nobody hears the last events; with the receiver gone, nobody waits to be heard.
+        // The last events are not needed; without a receiver, no thread waits to send one.
         drop((self, events));
         threads.into_values().for_each(OwnedThread::join);
     }
@@ -199,7 +199,7 @@ impl Dialer {
                 let (events, alive) = (self.events.clone(), self.alive.clone());
                 let nsqd = nsqd.clone();
                 OwnedThread::spawn(&name, move || {
-                    // Nobody hears it during a stop.
+                    // During a stop there is no receiver, which is no fault.
                     let ended = run_connection(&shared, &link, &mut || {
                         let _ = events.send(Event::Live(nsqd.clone()));
                     });
@@ -226,7 +226,7 @@ impl Dialer {
     }
 
     fn on_event(&mut self, event: Event) {
-        // Whose last message was answered since; until the next event they cost their place in a list.
+        // Links whose last held message was answered since the last event leave their slots now.
         self.shared.flow.links.clear_slots();
         match event {
             Event::Live(nsqd) => {
@@ -235,7 +235,7 @@ impl Dialer {
                 log::debug!("nsqd {nsqd} is connected");
             }
             Event::Ended(nsqd, ended) => {
-                // It ends right behind this event.
+                // The thread ends right behind this event, so that the join is short.
                 drop(self.threads.remove(&nsqd));
                 self.on_ended(nsqd, ended);
             }
@@ -245,7 +245,7 @@ impl Dialer {
     fn on_answer(&mut self, lookupd: usize, answer: LookupResponse) {
         self.unheard = self.unheard.saturating_sub(1);
         if let Some(first) = self.first.take() {
-            // The receiver waits for it; gone means that it gave up.
+            // The receiver is gone only when the start has given up.
             let _ = first.send(Ok(()));
         }
         let gone = self.directory.on_answer(lookupd, answer.nsqds, Instant::now());
@@ -260,7 +260,7 @@ impl Dialer {
     }
 
     fn on_failure(&mut self, lookupd: usize, error: Error) {
-        // Whoever starts the consumer is told.
+        // During the start it is the start's error; later it is a warning.
         let level = if self.first.is_some() { log::Level::Debug } else { log::Level::Warn };
         log::log!(level, "{}", error.to_line());
         {
@@ -284,7 +284,7 @@ impl Dialer {
     fn on_ended(&mut self, nsqd: Arc<str>, ended: Ended) {
         let Ended { error, was_good } = ended;
         let next = self.directory.on_ended(&nsqd, was_good, Instant::now(), random());
-        // It may be back already, somewhere else.
+        // It may be back already at another address, which the nsqlookupds know.
         if self.links.get(&nsqd).is_some_and(|link| link.was_connected()) {
             let _ = self.hurry.try_send(());
         }
@@ -296,7 +296,7 @@ impl Dialer {
                     let mut stats = self.stats.lock();
                     stats.unreachable.insert(nsqd.clone(), (lookupd, error));
                 }
-                // One that never worked takes no place meanwhile.
+                // A link that never had a connection takes no slot while it waits.
                 if self.links.get(&nsqd).is_some_and(|link| !link.was_connected()) {
                     self.remove_link(&nsqd);
                 }

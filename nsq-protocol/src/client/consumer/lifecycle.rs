@@ -16,8 +16,8 @@ use crate::client::consumer::stats::{ConsumerStats, DiscoveryStats};
 use crate::error::Error;
 use crate::thread::{Crew, Never, StopSource, stop_pair};
 
-/// How long nsqd may take to read the last answers and close its side, once all is answered. It is a local
-/// matter for an nsqd that lives; one that does not must not hold up the stop.
+/// How long nsqd may take to read the last answers and close its side, once all is answered. An nsqd that works does so
+/// in milliseconds; one that does not must not delay the stop.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How long a message may come behind CLOSE_WAIT: nsqd answers CLS on one goroutine while another may be about to
@@ -130,7 +130,7 @@ impl Consumer {
             log::info!("max_in_flight is {messages} for {nsqds} nsqd: they take turns");
         }
         let expected = slots.len() + usize::from(!config.lookup.addresses.is_empty());
-        // One slot for each, so that nobody waits for us.
+        // Room for each outcome, so that no thread waits until it is taken.
         let (first, outcomes) = bounded(expected);
         let threads = Threads::start(&shared, &first)?;
         drop(first);
@@ -215,7 +215,7 @@ impl Consumer {
         control.links.live().for_each(|session| session.connection().outbox.finish());
         let linger = deadline.min(Instant::now()) + LINGER;
         let _ = ended.recv_deadline(linger);
-        // 5. Whoever is left is cut off.
+        // 5. Connections that are left are closed.
         links.stop();
         discovery.into_iter().for_each(Discovery::join);
         flow.stop();

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::client::consumer::waker::Waker;
 use crate::flow::pace::{Arrival, Pace};
 
+/// The pace of one connection.
 pub(crate) struct Pacing {
     pace: Mutex<Pace>,
     /// RDY messages are in flight: the answer that changes that tells the pace.
@@ -22,6 +23,7 @@ pub(crate) struct Pacing {
 }
 
 impl Pacing {
+    /// Of a connection to which nothing was said of RDY yet; `waker` wakes the flow thread.
     pub(crate) fn new(pace: Pace, waker: Waker) -> Self {
         Self {
             pace: Mutex::new(pace),

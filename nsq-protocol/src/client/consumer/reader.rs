@@ -37,7 +37,7 @@ const BATCH_BYTES: usize = 1 << 20;
 /// How a connection, or the attempt to make it, ended.
 pub(crate) struct Ended {
     pub(crate) error: Error,
-    /// It stood, and long enough that the next failure is a first one.
+    /// The connection stood long enough for the next failure to count as a first one.
     pub(crate) was_good: bool,
 }
 
@@ -52,14 +52,14 @@ pub(crate) fn run_link(
     let mut backoff = Backoff::new(config.reconnect_min, config.reconnect_max);
     let mut first = Some(first);
     loop {
-        // The receiver waits for each link's first outcome; gone means that it gave up.
+        // The receiver is gone only when the start has given up.
         let Ended { error, was_good } = run_connection(shared, link, &mut || {
             let _ = first.take().map(|first| first.send(Ok(())));
         });
         let mut level = log::Level::Warn;
         if let Some(first) = first.take() {
             let _ = first.send(Err(error.clone()));
-            // Whoever starts the consumer is told.
+            // It is the start's error, so that no warning is needed.
             level = log::Level::Debug;
         }
         if was_good {
@@ -102,7 +102,7 @@ fn connect<'a>(shared: &'a Shared, link: &Link) -> Result<Subscribed<'a>, Error>
     let config = &shared.config;
     let connect = || Fresh::connect(&link.addr, &config.connection, &|closer| link.watch(closer));
     let identified = match connect()?.identify(&config.identify_request()) {
-        // An nsqd can be told not to take such an output buffer; it closes over that.
+        // An nsqd that does not allow such an output buffer refuses IDENTIFY and closes: ask anew, without one.
         Err(Error::Refused { detail, .. }) if detail.contains("output buffer") => {
             connect()?.identify(&config.plain_identify_request())
         }
@@ -207,8 +207,8 @@ impl<'a> MessageSink<'a> {
 impl FrameSink for MessageSink<'_> {
     fn message(&mut self, message: MessageRef<'_>) -> Result<(), Error> {
         let session = &self.origin.session;
-        // Twice: nsqd takes a message that timed out for answered, and may fill RDY once more before it learns
-        // that we want no more.
+        // Twice: nsqd counts a message that timed out as answered, and may fill RDY once more before it learns that
+        // no more are wanted.
         let limit = 2 * session.peak_rdy();
         let held = session.in_flight() + self.batch.len() as u64;
         if held >= limit {
@@ -227,7 +227,7 @@ impl FrameSink for MessageSink<'_> {
     fn response(&mut self, data: &[u8]) -> Result<(), Error> {
         let session = &self.origin.session;
         if data == CLOSE_WAIT && session.is_closing() {
-            // First what came before it: behind the signal, a stop may find nothing held and end the outbox.
+            // First hand over what came before it: once signalled, a stop may find nothing held and end the outbox.
             self.hand_over();
             self.origin.session.close_wait_came();
             self.origin.flow.signal();
@@ -259,7 +259,7 @@ impl FrameSink for MessageSink<'_> {
     fn read_done(&mut self) -> Result<(), Error> {
         self.hand_over();
         self.first_of_read = true;
-        // Each worker's part of what may come, or one of them would get all that a low RDY lets through.
+        // Each worker's share of what RDY lets through, so that one batch does not take all of it.
         let workers = self.shared.queue.receivers().max(1);
         let part =
             usize::try_from(self.origin.session.rdy()).unwrap_or(usize::MAX).div_ceil(workers);

@@ -48,7 +48,7 @@ impl Consumer {
             let shared = self.shared.clone();
             move || shared.queue.close()
         });
-        // Whole before the first thread starts: where one is refused, the consumer stops, and the others end.
+        // Complete before the first thread starts: where one is refused, its drop ends the consumer and the others.
         let mut running = RunningConsumer { consumer: self, workers };
         for number in 0..threads.get() {
             let name = format!("nsq-work-{}", number % 100_000);
@@ -79,7 +79,7 @@ impl RunningConsumer {
 fn work(batches: Batches, handler: &impl Fn(Delivery)) {
     for delivery in batches.flat_map(Batch::into_deliveries) {
         let id = delivery.id();
-        // The delivery is the handler's own; what else it shares is the handler's care, as in any thread.
+        // A panic ends what the handler did with this delivery only; what else it shares is its own care.
         if catch_unwind(AssertUnwindSafe(|| handler(delivery))).is_err() {
             log::error!("the handler panicked over message {id}; it is given back");
         }

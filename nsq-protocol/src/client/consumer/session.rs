@@ -77,6 +77,7 @@ pub(crate) struct FirstOfRead {
     pub(crate) starving: bool,
 }
 
+/// How far the stop of the session is; see the diagram at the top.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Receiving,
@@ -141,14 +142,17 @@ impl Session {
         }
     }
 
+    /// The nsqd, as configured or found.
     pub(crate) fn addr(&self) -> &str {
         &self.connection.addr
     }
 
+    /// The connection itself, to be closed.
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
 
+    /// Whether the connection still takes answers.
     pub(crate) fn is_connected(&self) -> bool {
         self.connection.outbox.is_open()
     }

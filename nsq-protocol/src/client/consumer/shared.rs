@@ -14,6 +14,7 @@ use crate::flow::backoff::FailureBackoff;
 use crate::flow::budget::Budget;
 use crate::flow::rdy::Planner;
 
+/// One of it for each consumer.
 pub(crate) struct Shared {
     pub(crate) config: ConsumerConfig,
     pub(crate) flow: Arc<FlowControl>,

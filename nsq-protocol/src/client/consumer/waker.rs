@@ -10,12 +10,13 @@ pub(crate) struct Waker {
 
 /// A waker, and what it wakes.
 pub(crate) fn waker() -> (Waker, Receiver<()>) {
-    // One slot: to be told twice is to be told.
+    // One slot: a second wake-up adds nothing to the first.
     let (wake, woken) = bounded(1);
     (Waker { wake }, woken)
 }
 
 impl Waker {
+    /// Has the thread look at what is due. Never waits.
     pub(crate) fn wake(&self) {
         let _ = self.wake.try_send(());
     }

@@ -134,7 +134,7 @@ impl Dispatcher {
             if self.stopped.wait(delay) {
                 return Err(over(failure));
             }
-            // Nothing takes it any more: what is known is how the last attempt ended.
+            // No connection takes it any more: the error is that of the last attempt.
             attempt = self.attempt(publish, only, deadline).map_err(|_| over(failure))?;
             attempts += 1;
         }
@@ -205,7 +205,7 @@ impl Dispatcher {
                     }
                     Found::Failed(error) => {
                         last = Some(error);
-                        // When its next attempt is due, the next round tells.
+                        // The next round finds out when its next attempt is due.
                         due = Instant::now();
                     }
                     Found::Later(at, error) => {

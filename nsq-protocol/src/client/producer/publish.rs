@@ -73,8 +73,8 @@ impl Producer {
     /// MPUB: publishes all of `bodies` and waits until an nsqd has taken them.
     ///
     /// What does not fit one MPUB ([`ProducerConfig::max_body_size`], [`ProducerConfig::max_mpub_messages`]) goes in
-    /// several, one after the other, each with the whole publish timeout. nsqd 1.3.0 stores the bodies of an MPUB one by
-    /// one: a failure in the middle leaves the first ones stored, and the retry stores them again.
+    /// several, one after the other, each with the whole publish timeout. nsqd 1.3.0 stores the bodies of an MPUB one
+    /// by one: a failure in the middle leaves the first ones stored, and the retry stores them again.
     ///
     /// # Errors
     /// As [`Producer::publish`]; [`PublishError::Partial`] when some of several MPUBs were taken.
