@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::compression::DecompressError;
-use crate::error_code::ErrorCode;
-use crate::frame::DecodeError;
+use crate::codec::compression::DecompressError;
+use crate::codec::error_code::ErrorCode;
+use crate::codec::frame::DecodeError;
 
 /// What can go wrong between this process and one nsqd.
 ///
@@ -166,6 +166,11 @@ fn connect_hint(source: &io::Error) -> &'static str {
 }
 
 impl Error {
+    /// What the system's refusal of the thread `name` becomes.
+    pub(crate) fn thread(name: &str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Error::Thread { name: name.to_owned(), source: Arc::new(source) }
+    }
+
     /// How much the error tells a user who gave several addresses: the most telling one is returned.
     pub(crate) fn weight(&self) -> u8 {
         match self {

@@ -62,75 +62,69 @@
 //! Async; a limit on attempts unless asked for ([`ConsumerConfig::max_attempts`]); exactly-once.
 //!
 //! # Threads
-//! Two for each connection, `nsq-read-N` and `nsq-write-N`, one for each consumer that keeps time, `nsq-flow`, and
-//! those of [`Consumer::run`], `nsq-work-N`. Each is joined by the [`Consumer`] or [`Producer`] that it belongs to.
+//! Two for each connection, `nsq-read-N` and `nsq-write-N`; one for each consumer that keeps time, `nsq-flow`, and with
+//! nsqlookupds two more, `nsq-lookup` and `nsq-dial`; and those of [`Consumer::run`], `nsq-work-N`. Each is joined by
+//! the [`Consumer`] or [`Producer`] that it belongs to. A name that is no IP address is resolved on `nsq-resolve`,
+//! which is left behind when the system's resolver hangs. A start whose threads the system refuses returns
+//! [`Error::Thread`], and those that run end first.
 
-mod admin;
-mod auth;
-mod backoff;
-mod command;
-mod compression;
-mod config;
-mod connection;
-mod consumer;
-mod delivery;
-mod directory;
-mod discovery;
+// Imports go one way, between the folders and between their files:
+//
+//     client -> io, flow -> codec        error -> codec        thread imports nothing
+//
+// codec   bytes to values and back (pure)
+// flow    how many messages may flow, and when they stop (pure)
+// io      one connection: socket, TLS, handshake, outbox, reader and writer
+// client  consumer, producer, nsqlookupd, nsqd's HTTP API; each folder's mod.rs says what its files do
+mod client;
+mod codec;
 mod error;
-mod error_code;
 mod flow;
-mod frame;
-mod identify;
-mod lookup;
-mod message;
-mod names;
-mod options;
-mod pace;
-mod pipeline;
-mod producer;
-mod queue;
-mod rdy;
-mod resolve;
-mod retry;
-mod session;
-mod stream_buffer;
+mod io;
 #[doc(hidden)]
 pub mod thread;
-mod tls;
-mod touch;
-mod transport;
 
-pub use admin::{
-    Admin, AdminError, ChannelStats, ClientStats, Latency, NodeInfo, NodeStats, Percentile,
-    PubCount, StatsFilter, TopicStats,
+pub use client::admin::api::{Admin, AdminError, StatsFilter};
+pub use client::admin::stats::{
+    ChannelStats, ClientStats, Latency, NodeInfo, NodeStats, Percentile, PubCount, TopicStats,
 };
-pub use auth::AuthSecret;
-pub use command::{
-    Bodies, BodiesBuf, Command, CommandDecoder, CommandError, CommandLimits, MAGIC, MAX_LINE,
-};
-pub use compression::{Compression, DecompressError};
+pub use client::consumer::batch::{Batch, Messages};
+pub use client::consumer::batches::{Batches, RecvTimeoutError};
+pub use client::consumer::config::ConsumerConfig;
+pub use client::consumer::delivery::Delivery;
+pub use client::consumer::lifecycle::{Consumer, Unanswered};
+pub use client::consumer::link_table::Departed;
+pub use client::consumer::running::RunningConsumer;
+pub use client::consumer::stats::{ConnectionStats, ConsumerStats, LookupdStats, Unreachable};
+pub use client::lookup::config::LookupConfig;
+pub use client::lookup::nodes::NsqdNode;
 #[doc(hidden)]
-pub use compression::{fuzz_deflate, fuzz_snappy};
-pub use config::{ConnectionConfig, ConsumerConfig, ProducerConfig};
-pub use consumer::{
-    Batches, ConnectionStats, Consumer, ConsumerStats, RecvTimeoutError, RunningConsumer,
-    Unanswered,
+pub use client::lookup::response::fuzz_lookup;
+pub use client::producer::config::ProducerConfig;
+pub use client::producer::publish::Producer;
+pub use client::producer::receipt::Receipt;
+pub use client::producer::stats::{ProducerConnectionStats, ProducerStats};
+pub use codec::auth::AuthSecret;
+pub use codec::bodies::{Bodies, BodiesBuf};
+pub use codec::command::{Command, MAGIC};
+pub use codec::command_decoder::{CommandDecoder, MAX_LINE};
+pub use codec::command_error::{CommandError, CommandLimits};
+pub use codec::compression::{Compression, DecompressError};
+#[doc(hidden)]
+pub use codec::compression::{fuzz_deflate, fuzz_snappy};
+pub use codec::error_code::ErrorCode;
+pub use codec::frame::{
+    CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK,
 };
-pub use delivery::{Batch, Delivery, Messages};
-pub use discovery::{LookupdStats, Unreachable};
+pub use codec::identify::{IdentifyRequest, IdentifyResponse};
+pub use codec::message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
+pub use codec::names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use error::{Error, NotByAll, PublishError, Unpublished};
-pub use error_code::ErrorCode;
-pub use flow::{BackoffStats, GiveUp, Pause, RdyMode};
-pub use frame::{CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK};
-pub use identify::{IdentifyRequest, IdentifyResponse};
+pub use flow::policy::{BackoffStats, GiveUp, Pause, RdyMode};
+pub use io::config::ConnectionConfig;
 #[doc(hidden)]
-pub use lookup::fuzz_lookup;
-pub use lookup::{LookupConfig, NsqdNode};
-pub use message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
-pub use names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
-pub use producer::{Producer, ProducerConnectionStats, ProducerStats, Receipt};
-pub use session::Departed;
-pub use tls::{ClientCertificate, TlsConfig, TlsVersion};
+pub use io::http_agent::http_agent;
+pub use io::tls::{ClientCertificate, TlsConfig, TlsVersion};
 
 /// The README's example, compiled.
 #[cfg(doctest)]

@@ -20,6 +20,7 @@ mod nsqlookupd;
 mod producer;
 mod proxy;
 mod readme;
+mod refused;
 mod round_trip;
 mod script;
 mod seeds;

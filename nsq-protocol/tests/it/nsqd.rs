@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long nsqd may take to start: it opens two ports and reads one small file.
 const START: Duration = Duration::from_secs(10);
@@ -197,10 +197,28 @@ impl Nsqd {
         let _ = self.child.wait();
     }
 
-    /// Sends a signal by its name, such as `STOP`, by the system's `kill`.
+    /// Sends a signal by its name, such as `STOP`, by the system's `kill`. After `STOP`, nothing of nsqd runs any more.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "kill -s {name}");
+        // A signal that is sent has not arrived yet, at each thread in its own time.
+        let deadline = Instant::now() + START;
+        while name == "STOP" && cfg!(target_os = "linux") && !self.is_stopped() {
+            assert!(Instant::now() < deadline, "nsqd goes on after SIGSTOP");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether each of its threads is stopped by a signal.
+    fn is_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat"));
+            // Behind the name, which may hold anything, in brackets.
+            stat.is_ok_and(|stat| {
+                stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+            })
+        })
     }
 }
 

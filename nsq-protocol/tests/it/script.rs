@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use nsq_protocol::thread::OwnedThread;
 use nsq_protocol::{
-    Consumer, ConsumerConfig, Error, Frame, IdentifyRequest, MessageId, MessageRef, Producer,
-    ProducerConfig, RdyMode,
+    ConnectionConfig, Consumer, ConsumerConfig, Error, Frame, IdentifyRequest, MessageId,
+    MessageRef, Producer, ProducerConfig, RdyMode,
 };
 
 /// How long any step may take before the test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A wait that would be a fault: much longer than [`DEADLINE`], so that a test which ends before that has not waited for
+/// it, however busy the machine is.
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the fake says to IDENTIFY.
 pub(crate) const IDENTIFIED: &[u8] = br#"{"max_rdy_count":2500,"version":"1.3.0"}"#;
@@ -104,6 +108,30 @@ pub(crate) fn producer_config() -> ProducerConfig {
     config.connection.reconnect_max = Duration::from_millis(10);
     config.publish_timeout = DEADLINE;
     config
+}
+
+/// Has everything that a connection waits for last a [`MINUTE`]: whoever ends sooner did not wait for it.
+pub(crate) fn waits_a_minute(connection: &mut ConnectionConfig) {
+    connection.connect_timeout = MINUTE;
+    connection.handshake_timeout = MINUTE;
+    connection.write_timeout = MINUTE;
+    connection.heartbeat_interval = MINUTE;
+}
+
+/// Checks that something takes less than `limit`, of which `measure` gives how long it took. It is measured up to three
+/// times: a machine that is busy is slow once, and code that waits too long each time. No time may pass [`DEADLINE`].
+#[track_caller]
+pub(crate) fn check_takes_less(limit: Duration, mut measure: impl FnMut() -> Duration) {
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let time = measure();
+        assert!(time < DEADLINE, "{time:?} is no matter of a busy machine");
+        if time < limit {
+            return;
+        }
+        took.push(time);
+    }
+    panic!("it took {took:?}, never less than {limit:?}");
 }
 
 /// Starts a consumer beside the test, which plays nsqd meanwhile.

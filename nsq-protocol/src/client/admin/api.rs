@@ -1,0 +1,335 @@
+//! nsqd's HTTP API: statistics, and creating, deleting, emptying and pausing topics and channels.
+//!
+//! Runs on the caller's thread.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::client::admin::stats::{NodeInfo, NodeStats};
+use crate::codec::names::{ChannelName, TopicName};
+use crate::io::http_agent::http_agent;
+
+/// One whole call, unless told otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest answer that is read, bytes: statistics of about 20,000 clients.
+const MAX_ANSWER: u64 = 16 << 20;
+
+/// How much of an unexpected answer goes into an error, characters.
+const EXCERPT: usize = 200;
+
+/// One nsqd's HTTP API. Cheap to clone; keeps connections open between calls.
+///
+/// # Example
+/// ```no_run
+/// use nsq_protocol::{Admin, StatsFilter};
+///
+/// let admin = Admin::new("127.0.0.1:4151");
+/// admin.ping()?;
+/// for topic in admin.stats(&StatsFilter::default())?.topics {
+///     println!("{}: {} waiting", topic.topic_name, topic.depth);
+/// }
+/// # Ok::<(), nsq_protocol::AdminError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Admin {
+    base: String,
+    agent: ureq::Agent,
+}
+
+/// Why a call of the HTTP API did not work.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// No answer came: not reachable, too slow, or not HTTP.
+    #[error("cannot reach {url}")]
+    Unreachable {
+        /// The call.
+        url: String,
+        /// Why.
+        source: Arc<io::Error>,
+    },
+    /// nsqd refused, for example with 404 and `TOPIC_NOT_FOUND`.
+    #[error("{url} answers {status} {message}")]
+    Refused {
+        /// The call.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// nsqd's code, or the beginning of what came instead.
+        message: String,
+    },
+    /// The answer is not what nsqd gives.
+    #[error("{url} answers no {wanted}")]
+    Unexpected {
+        /// The call.
+        url: String,
+        /// What it should have been.
+        wanted: &'static str,
+        /// What is wrong with it.
+        source: Arc<io::Error>,
+    },
+}
+
+impl AdminError {
+    /// Whether nsqd says that there is no such topic or channel.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, AdminError::Refused { status: 404, .. })
+    }
+}
+
+/// The body of an answer that refuses.
+#[derive(Deserialize)]
+struct Refusal {
+    message: String,
+}
+
+/// Which part of the statistics is wanted. The default is all of it.
+///
+/// # Example
+/// ```
+/// let mut filter = nsq_protocol::StatsFilter::default();
+/// filter.topic = Some("plays".parse()?);
+/// filter.clients = false;
+/// # Ok::<(), nsq_protocol::NameError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StatsFilter {
+    /// Only this topic.
+    pub topic: Option<TopicName>,
+    /// Only channels of this name.
+    pub channel: Option<ChannelName>,
+    /// Each consumer too (default yes); without them, nsqd answers sooner.
+    pub clients: bool,
+}
+
+impl Default for StatsFilter {
+    fn default() -> Self {
+        Self { topic: None, channel: None, clients: true }
+    }
+}
+
+impl Admin {
+    /// The API at `address`: `host:port` or `http://host:port` of nsqd's HTTP port, 4151 by default.
+    /// Nothing is sent yet.
+    pub fn new(address: &str) -> Self {
+        Self::with_timeout(address, TIMEOUT)
+    }
+
+    /// The same, where one whole call, name resolution to the answer's last byte, takes at most `timeout`, 10 s
+    /// otherwise.
+    pub fn with_timeout(address: &str, timeout: Duration) -> Self {
+        let address = address.trim_end_matches('/');
+        let base = match address.contains("://") {
+            true => address.to_owned(),
+            false => format!("http://{address}"),
+        };
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(timeout))
+            .http_status_as_error(false)
+            // nsqd is inside; a proxy of the environment is for what is outside.
+            .proxy(None)
+            .max_redirects(0)
+            .user_agent(concat!("nsq-protocol/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { base, agent: http_agent(config) }
+    }
+
+    /// Whether nsqd lives and is well.
+    ///
+    /// # Errors
+    /// [`AdminError::Refused`] with status 500 and the reason when its disk fails; [`AdminError::Unreachable`].
+    pub fn ping(&self) -> Result<(), AdminError> {
+        self.get("/ping", &[]).map(drop)
+    }
+
+    /// Version and ports.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn info(&self) -> Result<NodeInfo, AdminError> {
+        self.get_json("/info", &[])
+    }
+
+    /// Depths and counts of topics, channels and connections. No topic matches: no topics, no error.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn stats(&self, filter: &StatsFilter) -> Result<NodeStats, AdminError> {
+        let mut query = vec![("format", "json"), ("include_mem", "false")];
+        query.extend(filter.topic.as_ref().map(|topic| ("topic", topic.as_str())));
+        query.extend(filter.channel.as_ref().map(|channel| ("channel", channel.as_str())));
+        query.push(("include_clients", if filter.clients { "true" } else { "false" }));
+        self.get_json("/stats", &query)
+    }
+
+    /// Creates a topic; one that exists is left as it is.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn create_topic(&self, topic: &TopicName) -> Result<(), AdminError> {
+        self.topic("create", topic)
+    }
+
+    /// Deletes a topic with its channels and messages, and closes its consumers' connections.
+    ///
+    /// # Errors
+    /// [`AdminError`]; [`AdminError::is_not_found`] when there is none.
+    pub fn delete_topic(&self, topic: &TopicName) -> Result<(), AdminError> {
+        self.topic("delete", topic)
+    }
+
+    /// Drops the messages that no channel has yet. The channels keep theirs: see [`Admin::empty_channel`].
+    ///
+    /// # Errors
+    /// As [`Admin::delete_topic`].
+    pub fn empty_topic(&self, topic: &TopicName) -> Result<(), AdminError> {
+        self.topic("empty", topic)
+    }
+
+    /// Keeps new messages from the channels.
+    ///
+    /// # Errors
+    /// As [`Admin::delete_topic`].
+    pub fn pause_topic(&self, topic: &TopicName) -> Result<(), AdminError> {
+        self.topic("pause", topic)
+    }
+
+    /// Ends [`Admin::pause_topic`].
+    ///
+    /// # Errors
+    /// As [`Admin::delete_topic`].
+    pub fn unpause_topic(&self, topic: &TopicName) -> Result<(), AdminError> {
+        self.topic("unpause", topic)
+    }
+
+    /// Creates a channel of a topic that exists; one that exists is left as it is.
+    ///
+    /// # Errors
+    /// As [`Admin::delete_topic`].
+    pub fn create_channel(
+        &self,
+        topic: &TopicName,
+        channel: &ChannelName,
+    ) -> Result<(), AdminError> {
+        self.channel("create", topic, channel)
+    }
+
+    /// Deletes a channel with its messages, and closes its consumers' connections.
+    ///
+    /// # Errors
+    /// As [`Admin::delete_topic`].
+    pub fn delete_channel(
+        &self,
+        topic: &TopicName,
+        channel: &ChannelName,
+    ) -> Result<(), AdminError> {
+        self.channel("delete", topic, channel)
+    }
+
+    /// Drops a channel's messages, those in flight and deferred too: answers to them fail then.
+    ///
+    /// # Errors
+    /// As [`Admin::delete_topic`].
+    pub fn empty_channel(
+        &self,
+        topic: &TopicName,
+        channel: &ChannelName,
+    ) -> Result<(), AdminError> {
+        self.channel("empty", topic, channel)
+    }
+
+    /// Keeps messages from a channel's consumers.
+    ///
+    /// # Errors
+    /// As [`Admin::delete_topic`].
+    pub fn pause_channel(
+        &self,
+        topic: &TopicName,
+        channel: &ChannelName,
+    ) -> Result<(), AdminError> {
+        self.channel("pause", topic, channel)
+    }
+
+    /// Ends [`Admin::pause_channel`].
+    ///
+    /// # Errors
+    /// As [`Admin::delete_topic`].
+    pub fn unpause_channel(
+        &self,
+        topic: &TopicName,
+        channel: &ChannelName,
+    ) -> Result<(), AdminError> {
+        self.channel("unpause", topic, channel)
+    }
+
+    fn topic(&self, verb: &str, topic: &TopicName) -> Result<(), AdminError> {
+        self.post(&format!("/topic/{verb}"), &[("topic", topic.as_str())])
+    }
+
+    fn channel(
+        &self,
+        verb: &str,
+        topic: &TopicName,
+        channel: &ChannelName,
+    ) -> Result<(), AdminError> {
+        let query = [("topic", topic.as_str()), ("channel", channel.as_str())];
+        self.post(&format!("/channel/{verb}"), &query)
+    }
+
+    fn get_json<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, AdminError> {
+        let (url, body) = self.get(path, query)?;
+        serde_json::from_slice(&body).map_err(|error| AdminError::Unexpected {
+            url,
+            wanted: "such JSON",
+            source: Arc::new(error.into()),
+        })
+    }
+
+    fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<(String, Vec<u8>), AdminError> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        answer(path_url(&self.base, path), request.query_pairs(query.iter().copied()).call())
+    }
+
+    fn post(&self, path: &str, query: &[(&str, &str)]) -> Result<(), AdminError> {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        let sent = request.query_pairs(query.iter().copied()).send_empty();
+        let named: BTreeMap<_, _> = query.iter().copied().collect();
+        answer(format!("{} {named:?}", path_url(&self.base, path)), sent).map(drop)
+    }
+}
+
+fn path_url(base: &str, path: &str) -> String {
+    format!("{base}{path}")
+}
+
+fn answer(
+    url: String,
+    sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<(String, Vec<u8>), AdminError> {
+    let unreachable = |url: &String, error: ureq::Error| AdminError::Unreachable {
+        url: url.clone(),
+        source: Arc::new(error.into_io()),
+    };
+    let mut response = sent.map_err(|error| unreachable(&url, error))?;
+    let read = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
+    let body = read.map_err(|error| unreachable(&url, error))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok((url, body));
+    }
+    let message = serde_json::from_slice(&body).map_or_else(
+        |_| String::from_utf8_lossy(&body).chars().take(EXCERPT).collect(),
+        |Refusal { message }| message,
+    );
+    Err(AdminError::Refused { url, status: status.as_u16(), message })
+}

@@ -1,0 +1,4 @@
+//! nsqd's HTTP API.
+
+pub(crate) mod api;
+pub(crate) mod stats;

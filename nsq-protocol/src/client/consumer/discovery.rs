@@ -1,0 +1,323 @@
+//! The links of a consumer that come and go: nsqds that nsqlookupds name.
+//!
+//! Two threads: `nsq-lookup` asks the nsqlookupds ([`crate::client::lookup::poll`]). `nsq-dial` hears the answers and
+//! how connections fare, lets [`crate::client::consumer::directory`] decide, and starts a thread `nsq-read-N` for each
+//! connection that is to be made. That thread becomes the connection's reader and ends with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, at, bounded, never, select};
+use parking_lot::Mutex;
+
+use crate::client::clock::random;
+use crate::client::consumer::config::ConsumerConfig;
+use crate::client::consumer::directory::{Directory, Next};
+use crate::client::consumer::link::Link;
+use crate::client::consumer::reader::{Ended, run_connection};
+use crate::client::consumer::shared::Shared;
+use crate::client::consumer::stats::DiscoveryStats;
+use crate::client::lookup::poll::{Lookup, Polled};
+use crate::client::lookup::response::LookupResponse;
+use crate::error::Error;
+use crate::flow::retry::Backoff;
+use crate::thread::{Crew, Never, OwnedThread, StopSource, StopToken, stop_pair};
+
+/// Events that wait for `nsq-dial`. It never waits for anything else for long, so a full channel soon has room.
+const EVENTS: usize = 256;
+
+/// What `nsq-dial` hears of connections.
+enum Event {
+    Live(Arc<str>),
+    Ended(Arc<str>, Ended),
+}
+
+/// Stops asking when dropped: gives the stop signal, and ends a request to an nsqlookupd under way so that its thread
+/// sees the signal.
+struct Asking {
+    stop: Option<StopSource>,
+    end_request: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(end_request) = self.end_request.take() {
+            end_request();
+        }
+    }
+}
+
+/// The two threads at work.
+pub(super) struct Discovery {
+    // Dropped in this order: the threads see the stop signal, then they are joined.
+    asking: Option<Asking>,
+    /// Ended by closing every connection of the consumer: `nsq-dial` joins the threads of those that it started.
+    threads: Crew<()>,
+    pub(super) stats: Arc<Mutex<DiscoveryStats>>,
+}
+
+impl Discovery {
+    /// Starts the threads; `first` learns of the first answer, or that none of the nsqlookupds gave one. `alive`
+    /// closes once every connection's thread has ended.
+    ///
+    /// # Errors
+    /// [`Error::Thread`] when the operating system refuses a thread.
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        first: Sender<Result<(), Error>>,
+        alive: Sender<Never>,
+    ) -> Result<Self, Error> {
+        let config = &shared.config;
+        let lookup =
+            Lookup::new(config.lookup.clone(), config.topic, &config.connection.user_agent);
+        let (stop, token) = stop_pair();
+        let asking = Asking { stop: Some(stop), end_request: Some(Box::new(lookup.interrupter())) };
+        let threads = Crew::new({
+            let flow = shared.flow.clone();
+            move || flow.links.close_all()
+        });
+        let stats = Arc::new(Mutex::new(DiscoveryStats::new(&config.lookup.addresses)));
+        let mut discovery = Self { asking: Some(asking), threads, stats: stats.clone() };
+        let (polled_tx, polled) = bounded(EVENTS);
+        let (events_tx, events) = bounded(EVENTS);
+        // One slot: a second request to hurry adds nothing to the first.
+        let (hurry_tx, hurry) = bounded(1);
+        let dialer = Dialer::new(shared, stats, events_tx, hurry_tx, first, alive);
+        let asking = {
+            let token = token.clone();
+            move || lookup.run(&token, &hurry, &polled_tx)
+        };
+        let threads = &mut discovery.threads;
+        threads.spawn("nsq-lookup", asking).map_err(Error::thread("nsq-lookup"))?;
+        let dialing = move || dialer.run(&polled, events, &token);
+        threads.spawn("nsq-dial", dialing).map_err(Error::thread("nsq-dial"))?;
+        Ok(discovery)
+    }
+
+    /// No nsqlookupd is asked any more, and no connection made; a request under way ends.
+    pub(super) fn interrupt(&mut self) {
+        self.asking = None;
+    }
+
+    /// Ends every connection and joins the threads.
+    pub(super) fn join(mut self) {
+        self.interrupt();
+        self.threads.stop();
+    }
+}
+
+/// What `nsq-dial` owns.
+struct Dialer {
+    directory: Directory,
+    lookupds: Vec<Arc<str>>,
+    shared: Arc<Shared>,
+    stats: Arc<Mutex<DiscoveryStats>>,
+    /// Of nsqds that are connected, being connected to, or were connected once and are named still.
+    links: HashMap<Arc<str>, Arc<Link>>,
+    threads: HashMap<Arc<str>, OwnedThread<()>>,
+    /// Of the next link.
+    next_number: usize,
+    events: Sender<Event>,
+    hurry: Sender<()>,
+    first: Option<Sender<Result<(), Error>>>,
+    /// nsqlookupds that were not yet asked.
+    unheard: usize,
+    telling: Option<Error>,
+    alive: Sender<Never>,
+}
+
+impl Dialer {
+    fn new(
+        shared: &Arc<Shared>,
+        stats: Arc<Mutex<DiscoveryStats>>,
+        events: Sender<Event>,
+        hurry: Sender<()>,
+        first: Sender<Result<(), Error>>,
+        alive: Sender<Never>,
+    ) -> Self {
+        let ConsumerConfig { lookup, nsqd_addresses, connection, .. } = &shared.config;
+        let lookupds: Vec<Arc<str>> =
+            lookup.addresses.iter().map(|address| address.as_str().into()).collect();
+        let backoff = Backoff::new(connection.reconnect_min, connection.reconnect_max);
+        Self {
+            directory: Directory::new(lookupds.len(), nsqd_addresses, backoff),
+            unheard: lookupds.len(),
+            lookupds,
+            shared: shared.clone(),
+            stats,
+            links: HashMap::new(),
+            threads: HashMap::new(),
+            next_number: nsqd_addresses.len(),
+            events,
+            hurry,
+            first: Some(first),
+            telling: None,
+            alive,
+        }
+    }
+
+    /// The body of the thread. Joins the threads of the connections that are left, which end when those are closed.
+    fn run(mut self, polled: &Receiver<Polled>, events: Receiver<Event>, stop: &StopToken) {
+        while !stop.is_stopped() {
+            self.dial_due();
+            let due = self.directory.next_due().map_or_else(never, at);
+            select! {
+                recv(stop.channel()) -> _ => break,
+                recv(polled) -> polled => match polled {
+                    Ok(polled) => self.on_polled(polled),
+                    // `nsq-lookup` has ended, and nothing new is found any more.
+                    Err(_) => break,
+                },
+                recv(events) -> event => match event {
+                    Ok(event) => self.on_event(event),
+                    Err(_) => break,
+                },
+                recv(due) -> _ => {}
+            }
+        }
+        let threads = std::mem::take(&mut self.threads);
+        // The last events are not needed; without a receiver, no thread waits to send one.
+        drop((self, events));
+        threads.into_values().for_each(OwnedThread::join);
+    }
+
+    fn dial_due(&mut self) {
+        let now = Instant::now();
+        while let Some((nsqd, lookupd)) = self.directory.next_dial(now) {
+            let link = self.links.entry(nsqd.clone()).or_insert_with(|| {
+                let (lookupd, number) = (self.lookupds[lookupd].clone(), self.next_number);
+                self.next_number += 1;
+                let link = Arc::new(Link::new(&nsqd, Some(lookupd), number, now));
+                self.shared.flow.links.add(&link);
+                link
+            });
+            let name = format!("nsq-read-{}", link.number % 100_000);
+            let thread = {
+                let (link, shared) = (link.clone(), self.shared.clone());
+                let (events, alive) = (self.events.clone(), self.alive.clone());
+                let nsqd = nsqd.clone();
+                OwnedThread::spawn(&name, move || {
+                    // During a stop there is no receiver, which is no fault.
+                    let ended = run_connection(&shared, &link, &mut || {
+                        let _ = events.send(Event::Live(nsqd.clone()));
+                    });
+                    let _ = events.send(Event::Ended(nsqd, ended));
+                    drop(alive);
+                })
+            };
+            match thread {
+                Ok(thread) => drop(self.threads.insert(nsqd, thread)),
+                Err(source) => {
+                    let error = Error::thread(&name)(source);
+                    self.on_ended(nsqd, Ended { error, was_good: false });
+                }
+            }
+        }
+    }
+
+    fn on_polled(&mut self, (lookupd, answer): Polled) {
+        self.shared.flow.links.clear_slots();
+        match answer {
+            Ok(answer) => self.on_answer(lookupd, answer),
+            Err(error) => self.on_failure(lookupd, error),
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        // Links whose last held message was answered since the last event leave their slots now.
+        self.shared.flow.links.clear_slots();
+        match event {
+            Event::Live(nsqd) => {
+                self.directory.on_live(&nsqd);
+                self.stats.lock().unreachable.remove(&nsqd);
+                log::debug!("nsqd {nsqd} is connected");
+            }
+            Event::Ended(nsqd, ended) => {
+                // The thread ends right behind this event, so that the join is short.
+                drop(self.threads.remove(&nsqd));
+                self.on_ended(nsqd, ended);
+            }
+        }
+    }
+
+    fn on_answer(&mut self, lookupd: usize, answer: LookupResponse) {
+        self.unheard = self.unheard.saturating_sub(1);
+        if let Some(first) = self.first.take() {
+            // The receiver is gone only when the start has given up.
+            let _ = first.send(Ok(()));
+        }
+        let gone = self.directory.on_answer(lookupd, answer.nsqds, Instant::now());
+        {
+            let mut all = self.stats.lock();
+            let stats = &mut all.lookupds[lookupd];
+            stats.nsqds = self.directory.named_by(lookupd);
+            stats.answering = true;
+            stats.answers += 1;
+        }
+        self.forget(&gone);
+    }
+
+    fn on_failure(&mut self, lookupd: usize, error: Error) {
+        // During the start it is the start's error; later it is a warning.
+        let level = if self.first.is_some() { log::Level::Debug } else { log::Level::Warn };
+        log::log!(level, "{}", error.to_line());
+        {
+            let mut all = self.stats.lock();
+            let stats = &mut all.lookupds[lookupd];
+            stats.failures += 1;
+            stats.answering = false;
+            stats.last_error = Some(error.to_line());
+        }
+        let gone = self.directory.on_failure(lookupd);
+        self.forget(&gone);
+        self.unheard = self.unheard.saturating_sub(1);
+        self.telling.get_or_insert(error);
+        if self.unheard == 0
+            && let (Some(first), Some(error)) = (self.first.take(), self.telling.take())
+        {
+            let _ = first.send(Err(error));
+        }
+    }
+
+    fn on_ended(&mut self, nsqd: Arc<str>, ended: Ended) {
+        let Ended { error, was_good } = ended;
+        let next = self.directory.on_ended(&nsqd, was_good, Instant::now(), random());
+        // It may be back already at another address, which the nsqlookupds know.
+        if self.links.get(&nsqd).is_some_and(|link| link.was_connected()) {
+            let _ = self.hurry.try_send(());
+        }
+        match next {
+            Next::Retry(delay) => {
+                log::warn!("nsqd {}; the next attempt is in {delay:?}", error.to_line());
+                if let Some(link) = self.links.get(&nsqd) {
+                    let lookupd = link.lookupd.clone().unwrap_or_else(|| "".into());
+                    let mut stats = self.stats.lock();
+                    stats.unreachable.insert(nsqd.clone(), (lookupd, error));
+                }
+                // A link that never had a connection takes no slot while it waits.
+                if self.links.get(&nsqd).is_some_and(|link| !link.was_connected()) {
+                    self.remove_link(&nsqd);
+                }
+            }
+            Next::Forget => {
+                log::info!("nsqd {}; no nsqlookupd names it any more", error.to_line());
+                self.forget(&[nsqd]);
+            }
+        }
+    }
+
+    fn forget(&mut self, gone: &[Arc<str>]) {
+        for nsqd in gone {
+            self.stats.lock().unreachable.remove(nsqd);
+            self.remove_link(nsqd);
+        }
+    }
+
+    fn remove_link(&mut self, nsqd: &Arc<str>) {
+        if let Some(link) = self.links.remove(nsqd) {
+            self.shared.flow.links.remove(&link);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The start and the stop of a consumer. Runs on the caller's threads.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use crate::client::clock::deadline_in;
+use crate::client::consumer::batches::Batches;
+use crate::client::consumer::config::ConsumerConfig;
+use crate::client::consumer::discovery::Discovery;
+use crate::client::consumer::reader::run_link;
+use crate::client::consumer::shared::Shared;
+use crate::client::consumer::stats::{ConsumerStats, DiscoveryStats};
+use crate::error::Error;
+use crate::thread::{Crew, Never, StopSource, stop_pair};
+
+/// How long nsqd may take to read the last answers and close its side, once all is answered. An nsqd that works does so
+/// in milliseconds; one that does not must not delay the stop.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a message may come behind CLOSE_WAIT: nsqd answers CLS on one goroutine while another may be about to
+/// write one more message. Not answered, that message would be stuck for its msg-timeout.
+const LATE_MESSAGE: Duration = Duration::from_millis(10);
+
+/// Receives a channel's messages from one or several nsqd.
+///
+/// [`Consumer::stop`] ends it in order; dropped, it ends at once: messages that are still held are delivered
+/// again by nsqd once their msg-timeout has passed.
+///
+/// # Example
+/// ```no_run
+/// use nsq_protocol::{Consumer, ConsumerConfig};
+///
+/// let config = ConsumerConfig::new("plays".parse()?, "count".parse()?).nsqd("127.0.0.1:4150");
+/// let consumer = Consumer::start(config)?;
+/// if let Some(batch) = consumer.batches().recv() {
+///     batch.finish();
+/// }
+/// println!("{:?} were still held", consumer.stop());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Consumer {
+    pub(super) shared: Arc<Shared>,
+    /// How discovery goes, where there is any.
+    discovery_stats: Option<Arc<Mutex<DiscoveryStats>>>,
+    state: Mutex<RunState>,
+    stopped: Condvar,
+}
+
+enum RunState {
+    Running(Box<Threads>),
+    Stopping,
+    Stopped(Unanswered),
+}
+
+/// The threads of a consumer, but for those that a user runs.
+struct Threads {
+    // Dropped in this order: no link connects again, then each crew ends its threads and joins them.
+    stop: StopSource,
+    discovery: Option<Discovery>,
+    /// `nsq-read-N` of the links of the configuration; ended by closing every connection.
+    links: Crew<()>,
+    /// `nsq-flow`, which touches what is held until a stop has waited for it.
+    flow: Crew<()>,
+    /// Disconnected once every link's thread has ended.
+    ended: Receiver<Never>,
+}
+
+impl Threads {
+    /// Starts them. `first` learns how the first connection of each link went, and the first answer of discovery.
+    ///
+    /// Where a thread is refused, those that are there end first.
+    fn start(shared: &Arc<Shared>, first: &Sender<Result<(), Error>>) -> Result<Self, Error> {
+        let (stop, token) = stop_pair();
+        let (stop_flow, flow_token) = stop_pair();
+        let (alive, ended) = bounded(0);
+        let links = Crew::new({
+            let flow = shared.flow.clone();
+            move || flow.links.close_all()
+        });
+        let flow = Crew::stopped_by(stop_flow);
+        let mut threads = Self { stop, discovery: None, links, flow, ended };
+        let keeping_time = {
+            let flow = shared.flow.clone();
+            move || flow.run(&flow_token)
+        };
+        threads.flow.spawn("nsq-flow", keeping_time).map_err(Error::thread("nsq-flow"))?;
+        for link in shared.flow.links.iter() {
+            let name = format!("nsq-read-{}", link.number % 100_000);
+            let (shared, token) = (shared.clone(), token.clone());
+            let (first, alive) = (first.clone(), alive.clone());
+            let reading = move || {
+                run_link(&shared, &link, &token, first);
+                drop(alive);
+            };
+            threads.links.spawn(&name, reading).map_err(Error::thread(&name))?;
+        }
+        if !shared.config.lookup.addresses.is_empty() {
+            threads.discovery = Some(Discovery::start(shared, first.clone(), alive)?);
+        }
+        Ok(threads)
+    }
+}
+
+/// How many messages were held when the consumer had to stop: nsqd delivers them again after their msg-timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered(pub u64);
+
+impl Consumer {
+    /// Connects to every nsqd of `config` once and subscribes, and asks its nsqlookupds once; from then on each
+    /// nsqd that is lost, or was not there, is tried again for ever, and new ones are found.
+    ///
+    /// It is started when one nsqd of the configuration works or one nsqlookupd answers, whatever it knows: before
+    /// the first publish nobody knows the topic. How the nsqds that they name fare, [`Consumer::stats`] tells.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting out of range; when nothing works, the most telling of the errors:
+    /// a refusal ([`Error::Refused`]) before an undecodable answer ([`Error::Decode`], an HTTP port for example)
+    /// before a failed connection ([`Error::Connect`], [`Error::Resolve`], [`Error::Timeout`], [`Error::Lookup`] …).
+    ///
+    /// Source: <https://nsq.io/clients/tcp_protocol_spec.html>
+    pub fn start(config: ConsumerConfig) -> Result<Self, Error> {
+        config.check()?;
+        let shared = Arc::new(Shared::new(config));
+        let (config, slots) = (&shared.config, shared.flow.links.slots());
+        if (config.max_in_flight as usize) < slots.len() {
+            let (messages, nsqds) = (config.max_in_flight, slots.len());
+            log::info!("max_in_flight is {messages} for {nsqds} nsqd: they take turns");
+        }
+        let expected = slots.len() + usize::from(!config.lookup.addresses.is_empty());
+        // Room for each outcome, so that no thread waits until it is taken.
+        let (first, outcomes) = bounded(expected);
+        let threads = Threads::start(&shared, &first)?;
+        drop(first);
+        let outcomes: Vec<_> = outcomes.iter().take(expected).collect();
+        if outcomes.iter().any(Result::is_ok) {
+            let discovery_stats =
+                threads.discovery.as_ref().map(|discovery| discovery.stats.clone());
+            let state = Mutex::new(RunState::Running(Box::new(threads)));
+            return Ok(Self { shared, discovery_stats, state, stopped: Condvar::new() });
+        }
+        drop(threads);
+        let telling = outcomes.into_iter().filter_map(Result::err).max_by_key(Error::weight);
+        Err(telling.unwrap_or(Error::Stopped))
+    }
+
+    /// A handle to receive batches from; any number of them share the load.
+    pub fn batches(&self) -> Batches {
+        Batches::new(self.shared.clone())
+    }
+
+    /// Stops with [`ConsumerConfig::stop_timeout`]; see [`Consumer::stop_within`].
+    pub fn stop(&self) -> Unanswered {
+        self.stop_within(self.shared.config.stop_timeout)
+    }
+
+    /// Stops and gives the last statistics.
+    pub fn shutdown(self) -> ConsumerStats {
+        self.stop();
+        self.stats()
+    }
+
+    /// Stops in order, in `timeout` and about a second at most; a repeated or concurrent call waits for the
+    /// first one and returns the same.
+    ///
+    /// Tells every nsqd to send no more (CLS), lets the workers take what is queued and answer what they hold
+    /// until `timeout` has passed, gives back what nobody took, sees to it that nsqd has read all answers, closes
+    /// the connections and joins their threads.
+    pub fn stop_within(&self, timeout: Duration) -> Unanswered {
+        let threads = {
+            let mut state = self.state.lock();
+            loop {
+                match &*state {
+                    RunState::Running(_) => break,
+                    RunState::Stopping => self.stopped.wait(&mut state),
+                    RunState::Stopped(unanswered) => return *unanswered,
+                }
+            }
+            match std::mem::replace(&mut *state, RunState::Stopping) {
+                RunState::Running(threads) => *threads,
+                RunState::Stopping | RunState::Stopped(_) => {
+                    unreachable!("the loop above ends on Running")
+                }
+            }
+        };
+        let unanswered = self.close(threads, timeout);
+        *self.state.lock() = RunState::Stopped(unanswered);
+        self.stopped.notify_all();
+        unanswered
+    }
+
+    fn close(&self, threads: Threads, timeout: Duration) -> Unanswered {
+        let Threads { stop, mut discovery, links, flow, ended } = threads;
+        let (shared, control) = (&self.shared, &self.shared.flow);
+        let deadline = deadline_in(timeout);
+        // 1. No new connection; CLS on those that are.
+        drop(stop);
+        discovery.iter_mut().for_each(Discovery::interrupt);
+        control.links.stop_connecting();
+        control.begin_stop();
+        // 2. nsqd agrees, so that nothing more comes, but for one message that was on its way.
+        control.wait_until(deadline, || control.links.live().all(|session| session.is_drained()));
+        let _ = ended.recv_deadline(deadline.min(Instant::now() + LATE_MESSAGE));
+        // 3. The workers take what is queued, answer what they hold, and learn that it was all.
+        shared.queue.close();
+        if !shared.queue.has_receivers() {
+            shared.requeue_queued();
+        }
+        control.wait_until(deadline, || control.links.held() == 0);
+        shared.requeue_queued();
+        let unanswered = Unanswered(control.links.held());
+        // 4. nsqd reads the last answers and closes.
+        control.links.live().for_each(|session| session.connection().outbox.finish());
+        let linger = deadline.min(Instant::now()) + LINGER;
+        let _ = ended.recv_deadline(linger);
+        // 5. Connections that are left are closed.
+        links.stop();
+        discovery.into_iter().for_each(Discovery::join);
+        flow.stop();
+        unanswered
+    }
+
+    /// What each connection did so far.
+    pub fn stats(&self) -> ConsumerStats {
+        let discovery_stats =
+            self.discovery_stats.as_ref().map(|discovery_stats| discovery_stats.lock());
+        ConsumerStats::of(&self.shared, discovery_stats.as_deref())
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.stop_within(Duration::ZERO);
+    }
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ConsumerConfig { topic, channel, nsqd_addresses, lookup, .. } = &self.shared.config;
+        let lookupds = &lookup.addresses;
+        write!(f, "Consumer({topic}/{channel} from {nsqd_addresses:?} and {lookupds:?})")
+    }
+}

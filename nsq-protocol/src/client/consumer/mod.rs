@@ -1,0 +1,53 @@
+//! The consumer: receives a channel's messages from one or several nsqd.
+//!
+//! ```text
+//!                        +--------- flow_control: shares max_in_flight, RDY and backoff <--------+
+//!                        |  nsq-flow                                                             | answered
+//!                        v                                                                       |
+//! nsqd <--> connection <--> session <-- reader --> queue --> batches --> the user --> batch, delivery
+//!           (crate::io)              nsq-read-N                          (running: nsq-work-N)
+//!                                        ^
+//!                                        | starts one for each nsqd that is found
+//!                        nsq-dial: discovery, directory <-- nsq-lookup (crate::client::lookup)
+//! ```
+//!
+//! | file | what it does | its thread |
+//! |---|---|---|
+//! | `lifecycle` | `Consumer`: starts all threads, stops them in order | the caller's |
+//! | `config` | what a consumer can be told | |
+//! | `reader` | connects, again and again, and hands over what comes | `nsq-read-N` |
+//! | `session`, `pacing` | one subscribed connection: RDY, what is in flight, what is touched | any |
+//! | `link`, `link_table` | one nsqd over all its connections; all of them | any |
+//! | `flow_control`, `waker` | what the connections share, and who keeps the time | any, and `nsq-flow` |
+//! | `origin` | what an answer changes: session, link, flow | workers |
+//! | `queue`, `batches` | where workers wait for messages | workers |
+//! | `batch`, `delivery` | messages in their hands, and the answers | workers |
+//! | `running` | workers of our own | `nsq-work-N` |
+//! | `discovery`, `directory` | nsqds that nsqlookupds name; whom to connect to (pure) | `nsq-dial` |
+//! | `shared` | what all of them hold | |
+//! | `counts`, `stats` | what is counted, and what is told of it | any |
+//!
+//! Each file imports from those below it only:
+//! `lifecycle, running -> discovery -> reader, batches, stats -> shared -> batch -> delivery -> origin -> flow_control
+//! -> link_table -> link -> session -> pacing`.
+
+pub(crate) mod batch;
+pub(crate) mod batches;
+pub(crate) mod config;
+mod counts;
+pub(crate) mod delivery;
+mod directory;
+mod discovery;
+mod flow_control;
+pub(crate) mod lifecycle;
+mod link;
+pub(crate) mod link_table;
+mod origin;
+mod pacing;
+mod queue;
+mod reader;
+pub(crate) mod running;
+mod session;
+mod shared;
+pub(crate) mod stats;
+mod waker;

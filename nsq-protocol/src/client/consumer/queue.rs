@@ -1,0 +1,150 @@
+//! The queue between the reader threads and the workers: pushing never waits, receiving does.
+//!
+//! It has no limit of its own because it needs none: the reader (`reader.rs`) hands over at most twice the RDY of a
+//! connection, and closes the connection of a peer that sends more.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+/// Items for any number of receivers, each of which waits for the next.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    state: Mutex<QueueState<T>>,
+    ready: Condvar,
+    /// Changed under the lock, read without it: for those who want an impression only.
+    waiting: AtomicUsize,
+    receivers: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct QueueState<T> {
+    items: VecDeque<T>,
+    closed: bool,
+}
+
+/// Why nothing was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nothing {
+    /// It is closed and drained: nothing will come.
+    Ended,
+    /// The deadline passed first.
+    Late,
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new() -> Self {
+        let state = QueueState { items: VecDeque::new(), closed: false };
+        Self {
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+            receivers: AtomicUsize::new(0),
+        }
+    }
+
+    /// Adds an item, or gives it back when the queue is closed.
+    pub(crate) fn push(&self, item: T) -> Result<(), T> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(item);
+        }
+        state.items.push_back(item);
+        drop(state);
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// Waits for an item, until `deadline` if there is one.
+    pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<T, Nothing> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(item) = state.items.pop_front() {
+                return Ok(item);
+            }
+            if state.closed {
+                return Err(Nothing::Ended);
+            }
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let late = match deadline {
+                None => {
+                    self.ready.wait(&mut state);
+                    false
+                }
+                Some(deadline) => self.ready.wait_until(&mut state, deadline).timed_out(),
+            };
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            if late && state.items.is_empty() && !state.closed {
+                return Err(Nothing::Late);
+            }
+        }
+    }
+
+    /// No more items; what is in it can still be received.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.ready.notify_all();
+    }
+
+    /// Takes out all that was not received.
+    pub(crate) fn drain(&self) -> VecDeque<T> {
+        std::mem::take(&mut self.state.lock().items)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().items.len()
+    }
+
+    pub(crate) fn add_receiver(&self) {
+        self.receivers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether it was the last one of a closed queue: nobody will take what is left.
+    pub(crate) fn remove_receiver(&self) -> bool {
+        let state = self.state.lock();
+        self.receivers.fetch_sub(1, Ordering::SeqCst) == 1 && state.closed
+    }
+
+    pub(crate) fn receivers(&self) -> usize {
+        self.receivers.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn has_receivers(&self) -> bool {
+        let _state = self.state.lock();
+        self.receivers() > 0
+    }
+
+    /// Whether somebody waits for an item just now.
+    pub(crate) fn is_starving(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_queue_gives_what_it_has_and_ends() {
+        let queue = Queue::new();
+        assert_eq!(queue.recv(Some(Instant::now())), Err(Nothing::Late));
+        assert_eq!(queue.push(1), Ok(()));
+        queue.close();
+        assert_eq!(queue.push(2), Err(2));
+        assert_eq!(queue.recv(None), Ok(1));
+        assert_eq!(queue.recv(None), Err(Nothing::Ended));
+    }
+
+    #[test]
+    fn the_last_receiver_of_a_closed_queue_is_told_so() {
+        let queue = Queue::<u8>::new();
+        queue.add_receiver();
+        queue.add_receiver();
+        assert!(!queue.remove_receiver());
+        queue.close();
+        assert!(queue.remove_receiver());
+        assert!(!queue.has_receivers());
+    }
+}

@@ -1,0 +1,185 @@
+//! What a consumer tells of itself. Made on the thread that asks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client::consumer::counts::read;
+use crate::client::consumer::link::Link;
+use crate::client::consumer::link_table::Departed;
+use crate::client::consumer::shared::Shared;
+use crate::error::Error;
+use crate::flow::policy::{BackoffStats, Pause};
+
+/// nsqds without a connection that statistics name; of the others they tell the number.
+const MAX_SHOWN: usize = 100;
+
+/// What a consumer did so far.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConsumerStats {
+    /// One for each nsqd: those of the configuration, in its order, then those that were found.
+    pub connections: Vec<ConnectionStats>,
+    /// What was done with nsqds that are gone.
+    pub departed: Departed,
+    /// One for each nsqlookupd of the configuration, in its order.
+    pub lookupds: Vec<LookupdStats>,
+    /// nsqds that an nsqlookupd names and that could not be connected to when last tried; at most 100 are shown.
+    pub unreachable: Vec<Unreachable>,
+    /// Batches that no worker has taken yet.
+    pub queued_batches: usize,
+    /// Messages received and not answered, over all connections, those that are gone included.
+    pub in_flight: u64,
+    /// The most that there were at any time.
+    pub peak_in_flight: u64,
+    /// Whether failed messages keep all connections from being asked for more.
+    pub backoff: BackoffStats,
+    /// Messages delivered more often than [`crate::ConsumerConfig::max_attempts`].
+    pub gave_up: u64,
+}
+
+/// What a consumer did so far with one nsqd, over all its connections. Counts start with the consumer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionStats {
+    /// As configured, or as found.
+    pub address: String,
+    /// The nsqlookupd that named it first; `None` for one of the configuration.
+    pub lookupd: Option<String>,
+    /// Whether a connection stands now.
+    pub connected: bool,
+    /// What nsqd was told last; 0 while not connected.
+    pub rdy: u64,
+    /// Why it is 0; `None` while messages are asked for.
+    pub pause: Option<Pause>,
+    /// Messages received and not answered, those of lost connections included.
+    pub in_flight: u64,
+    /// Deliveries.
+    pub messages: u64,
+    /// FINs handed to the connection.
+    pub finished: u64,
+    /// REQs handed to the connection.
+    pub requeued: u64,
+    /// TOUCHes handed to the connection.
+    pub touched: u64,
+    /// `E_FIN_FAILED` answers: nsqd had given the message up, most often because of its msg-timeout.
+    pub failed_finishes: u64,
+    /// `E_REQ_FAILED` answers.
+    pub failed_requeues: u64,
+    /// `E_TOUCH_FAILED` answers.
+    pub failed_touches: u64,
+    /// Answers that came when their connection was gone, and touches left out.
+    pub lost_answers: u64,
+    /// Connections made after the first one.
+    pub reconnects: u64,
+    /// Why the last connection, or attempt, ended; kept when a later one works.
+    pub last_error: Option<String>,
+    /// How long ago the last heartbeat came.
+    pub last_heartbeat_age: Option<Duration>,
+}
+
+impl ConsumerStats {
+    /// Of the consumer with that state, and with that of its discovery, if it has one.
+    pub(super) fn of(shared: &Shared, discovery: Option<&DiscoveryStats>) -> Self {
+        let flow = &shared.flow;
+        Self {
+            connections: flow.links.iter().map(|link| ConnectionStats::of(&link)).collect(),
+            departed: flow.links.departed(),
+            lookupds: discovery.map_or_else(Vec::new, |stats| stats.lookupds.clone()),
+            unreachable: discovery.map_or_else(Vec::new, DiscoveryStats::unreachable),
+            queued_batches: shared.queue.len(),
+            in_flight: flow.in_flight(),
+            peak_in_flight: flow.peak_in_flight(),
+            backoff: flow.backoff_stats(),
+            gave_up: read(&shared.gave_up),
+        }
+    }
+}
+
+impl ConnectionStats {
+    fn of(link: &Link) -> Self {
+        let live = link.live();
+        let counts = &link.counts;
+        Self {
+            address: link.addr.to_string(),
+            lookupd: link.lookupd.as_ref().map(|lookupd| lookupd.to_string()),
+            connected: live.is_some(),
+            rdy: live.as_ref().map_or(0, |session| session.rdy()),
+            pause: live.map_or(Some(Pause::NotConnected), |session| session.pause()),
+            in_flight: link.held(),
+            messages: read(&counts.messages),
+            finished: read(&counts.finished),
+            requeued: read(&counts.requeued),
+            touched: read(&counts.touched),
+            failed_finishes: read(&counts.failed_finishes),
+            failed_requeues: read(&counts.failed_requeues),
+            failed_touches: read(&counts.failed_touches),
+            lost_answers: read(&counts.lost_answers),
+            reconnects: read(&counts.connections).saturating_sub(1),
+            last_error: link.last_error().map(|error| error.to_line()),
+            last_heartbeat_age: counts.heartbeat_age(Instant::now()),
+        }
+    }
+}
+
+/// What one nsqlookupd told, as statistics show it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LookupdStats {
+    /// As configured.
+    pub address: String,
+    /// Whether it gave a proper answer when it was asked last.
+    pub answering: bool,
+    /// nsqds that it named last.
+    pub nsqds: usize,
+    /// Answers so far.
+    pub answers: u64,
+    /// Requests without a proper answer so far.
+    pub failures: u64,
+    /// Why the last such request failed; kept when a later one works.
+    pub last_error: Option<String>,
+}
+
+/// An nsqd that an nsqlookupd names and that could not be connected to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Unreachable {
+    /// Where it was tried.
+    pub address: String,
+    /// The nsqlookupd that named it first.
+    pub lookupd: String,
+    /// Why it did not work.
+    pub last_error: String,
+}
+
+/// How discovery goes, kept by its threads for whoever asks.
+pub(super) struct DiscoveryStats {
+    pub(super) lookupds: Vec<LookupdStats>,
+    /// The nsqlookupd that named it first, and why it did not work.
+    pub(super) unreachable: HashMap<Arc<str>, (Arc<str>, Error)>,
+}
+
+impl DiscoveryStats {
+    /// Of nsqlookupds that were not asked yet.
+    pub(super) fn new(lookupds: &[String]) -> Self {
+        let asked =
+            |address: &String| LookupdStats { address: address.clone(), ..LookupdStats::default() };
+        Self { lookupds: lookupds.iter().map(asked).collect(), unreachable: HashMap::new() }
+    }
+
+    /// As statistics show it.
+    fn unreachable(&self) -> Vec<Unreachable> {
+        let mut shown: Vec<_> = self
+            .unreachable
+            .iter()
+            .take(MAX_SHOWN)
+            .map(|(address, (lookupd, error))| Unreachable {
+                address: address.to_string(),
+                lookupd: lookupd.to_string(),
+                last_error: error.to_line(),
+            })
+            .collect();
+        shown.sort_by(|one, other| one.address.cmp(&other.address));
+        shown
+    }
+}

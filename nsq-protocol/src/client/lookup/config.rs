@@ -1,0 +1,142 @@
+//! How nsqlookupds are asked, with units, ranges and defaults (pure).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::io::config::refuse;
+
+/// How nsqds are found through nsqlookupd.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{ChannelName, ConsumerConfig, TopicName};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut config = ConsumerConfig::new(TopicName::new("plays")?, ChannelName::new("count")?)
+///     .lookupd("127.0.0.1:4161")
+///     .lookupd("http://other-host:4161");
+/// // Docker: nsqd tells its container's name, which means nothing out here.
+/// config.lookup.broadcast_map.insert("nsqd-1".into(), "127.0.0.1:32768".into());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LookupConfig {
+    /// Each nsqlookupd's HTTP address, `host:port` or `http://host:port`, 4161 by default (default: none). Their
+    /// answers are united.
+    pub addresses: Vec<String>,
+    /// How often each is asked, 10 ms to 1 h (default 60 s): a new nsqd, or a topic that is new to one, is found
+    /// within that time. The first time is at once, and once a connection was lost, they are asked sooner.
+    pub poll_interval: Duration,
+    /// By what part of itself an interval may be shortened at random, 0 to 1 (default 0.3), so that consumers that
+    /// were started together do not ask together.
+    pub poll_jitter: f64,
+    /// Limit for the connection to one of them; over 0 (default 2 s).
+    pub connect_timeout: Duration,
+    /// Limit for a whole request; over 0 (default 5 s).
+    pub request_timeout: Duration,
+    /// Where to connect instead of where an nsqd says that it is: from `broadcast_address` or
+    /// `broadcast_address:port` to `host:port`, or to a `host` with nsqd's own port (default: empty). The entry
+    /// with the port is looked for first.
+    pub broadcast_map: BTreeMap<String, String>,
+}
+
+impl Default for LookupConfig {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            poll_interval: Duration::from_secs(60),
+            poll_jitter: 0.3,
+            connect_timeout: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(5),
+            broadcast_map: BTreeMap::new(),
+        }
+    }
+}
+
+impl LookupConfig {
+    /// Whether every setting is in its range; whoever uses them checks so first.
+    ///
+    /// # Errors
+    /// [`Error::Config`] says which is not.
+    pub fn check(&self) -> Result<(), Error> {
+        for address in &self.addresses {
+            if base_url(address).is_none() {
+                return refuse(format!(
+                    "the nsqlookupd address {address:?} is no host:port of its HTTP port, such as 127.0.0.1:4161"
+                ));
+            }
+        }
+        let (min, max) = (Duration::from_millis(10), Duration::from_secs(3600));
+        if !(min..=max).contains(&self.poll_interval) {
+            let given = self.poll_interval;
+            return refuse(format!(
+                "lookupd_poll_interval is {given:?}: it must be {min:?} to {max:?}"
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.poll_jitter) {
+            let given = self.poll_jitter;
+            return refuse(format!("lookupd_poll_jitter is {given}: it must be 0 to 1"));
+        }
+        for (name, value) in
+            [("connect_timeout", self.connect_timeout), ("request_timeout", self.request_timeout)]
+        {
+            if value < Duration::from_millis(1) {
+                return refuse(format!("lookup {name} is {value:?}: it must be at least 1 ms"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The wait before the next round; `random` is any number, evenly spread.
+    pub(super) fn wait(&self, random: u64) -> Duration {
+        self.poll_interval.mul_f64(1.0 - self.poll_jitter * (random as f64 / u64::MAX as f64))
+    }
+}
+
+/// `http://host:port` of what may be written with or without a scheme; none for anything else.
+pub(super) fn base_url(address: &str) -> Option<String> {
+    let authority = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+    let (host, port) = authority.rsplit_once(':')?;
+    let is_host = |c: char| !c.is_whitespace() && !c.is_control() && !"/?#@\\".contains(c);
+    let good = !host.is_empty()
+        && host.chars().all(is_host)
+        && (!host.contains(':') || host.starts_with('[') && host.ends_with(']'))
+        && port.bytes().all(|digit| digit.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port > 0);
+    good.then(|| format!("http://{authority}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_with_and_without_scheme() {
+        for (address, want) in [
+            ("127.0.0.1:4161", Some("http://127.0.0.1:4161")),
+            ("http://host:4161/", Some("http://host:4161")),
+            ("[::1]:4161", Some("http://[::1]:4161")),
+            ("host", None),
+            (":4161", None),
+            ("host:0", None),
+            ("host:70000", None),
+            ("host:+1", None),
+            ("https://host:4161", None),
+            ("ho st:1", None),
+            ("host:1/lookup", None),
+            ("::1:4161", None),
+        ] {
+            assert_eq!(base_url(address).as_deref(), want, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_interval_is_only_shortened() {
+        let config = LookupConfig::default();
+        assert_eq!(config.wait(0), Duration::from_secs(60));
+        assert_eq!(config.wait(u64::MAX), Duration::from_secs(42));
+    }
+}

@@ -1,0 +1,83 @@
+//! What a user asks nsqlookupds for at once: all nsqds, and to keep silent about one. Runs on the caller's thread.
+
+use std::collections::BTreeSet;
+
+use crate::client::lookup::config::LookupConfig;
+use crate::client::lookup::http::{agent, get, no_answer, post};
+use crate::client::lookup::response::read_response;
+use crate::codec::names::TopicName;
+use crate::error::Error;
+
+/// Of requests that no consumer makes.
+const USER_AGENT: &str = concat!("nsq-protocol/", env!("CARGO_PKG_VERSION"));
+
+/// An nsqd as nsqlookupds name it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct NsqdNode {
+    /// Where to connect to, `host:port`, after the broadcast map.
+    pub tcp_address: String,
+    /// Its HTTP API, `host:port`: the same host, nsqd's own port.
+    pub http_address: String,
+}
+
+impl LookupConfig {
+    /// Asks each nsqlookupd once for all nsqds, whatever their topics: where a producer can publish to. Sorted,
+    /// each one once; runs on the caller's thread, up to `request_timeout` for each nsqlookupd.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting out of range; [`Error::Lookup`], the first one's, when none answers.
+    pub fn nodes(&self) -> Result<Vec<NsqdNode>, Error> {
+        self.check()?;
+        let agent = agent(self, USER_AGENT);
+        let mut nodes = BTreeSet::new();
+        let (mut answered, mut errors) = (false, Vec::new());
+        for address in &self.addresses {
+            let found = get(&agent, address, "/nodes", &[]).and_then(|(status, body)| {
+                let read = read_response(status, &body, &self.broadcast_map);
+                read.map_err(|reason| no_answer(address, &reason))
+            });
+            match found {
+                Ok(answer) => {
+                    answered = true;
+                    let pairs = answer.nsqds.into_iter().zip(answer.http);
+                    nodes.extend(
+                        pairs.map(|(tcp_address, http_address)| NsqdNode {
+                            tcp_address,
+                            http_address,
+                        }),
+                    );
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if !answered && let Some(first) = errors.drain(..).next() {
+            return Err(first);
+        }
+        errors.iter().for_each(|error| log::warn!("{}", error.to_line()));
+        Ok(nodes.into_iter().collect())
+    }
+
+    /// Has every nsqlookupd keep silent about one nsqd when it is asked for a topic, for its
+    /// `--tombstone-lifetime`, 45 s: whoever looks for the topic finds the others meanwhile. `node` is the nsqd as
+    /// nsqlookupd knows it: its broadcast address and HTTP port. One that none knows is no error. Runs on the
+    /// caller's thread, up to `request_timeout` for each nsqlookupd; all are asked, whether or not one fails.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting out of range; [`Error::Lookup`], the first one's that refuses or is away.
+    pub fn tombstone(&self, topic: &TopicName, node: &str) -> Result<(), Error> {
+        self.check()?;
+        let agent = agent(self, USER_AGENT);
+        let query = [("topic", topic.as_str()), ("node", node)];
+        let mut outcome = Ok(());
+        for address in &self.addresses {
+            let done = match post(&agent, address, "/topic/tombstone", &query) {
+                Ok((200, _)) => Ok(()),
+                Ok((status, _)) => Err(no_answer(address, &format!("status {status}"))),
+                Err(error) => Err(error),
+            };
+            outcome = outcome.and(done);
+        }
+        outcome
+    }
+}

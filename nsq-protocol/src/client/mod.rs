@@ -1,0 +1,10 @@
+//! What users start and call: the consumer, the producer, nsqlookupd, nsqd's HTTP API, and their settings.
+//!
+//! Imports from `io`, `flow` and `codec`; the consumer and the producer do not know each other.
+
+pub(crate) mod admin;
+pub(crate) mod clock;
+pub(crate) mod consumer;
+pub(crate) mod lookup;
+pub(crate) mod options;
+pub(crate) mod producer;

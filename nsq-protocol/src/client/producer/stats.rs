@@ -1,0 +1,35 @@
+//! What a producer tells of itself. Made on the thread that asks.
+
+/// What a producer did so far.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProducerStats {
+    /// One for each nsqd of the configuration, in its order.
+    pub connections: Vec<ProducerConnectionStats>,
+}
+
+/// What a producer did so far with one nsqd, over all its connections. Counts are commands, an MPUB being one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProducerConnectionStats {
+    /// As configured.
+    pub address: String,
+    /// Whether a connection stands now.
+    pub connected: bool,
+    /// Whether the next publish goes there.
+    pub current: bool,
+    /// Commands sent and not yet answered.
+    pub pending_commands: usize,
+    /// Their bytes, about.
+    pub pending_bytes: usize,
+    /// Answered with OK.
+    pub accepted: u64,
+    /// Answered with an error.
+    pub refused: u64,
+    /// Not answered because the connection ended; most were sent again.
+    pub unknown: u64,
+    /// Connections made after the first one.
+    pub reconnects: u64,
+    /// Why the last connection, or attempt, ended; kept when a later one works.
+    pub last_error: Option<String>,
+}

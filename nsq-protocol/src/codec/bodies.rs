@@ -1,0 +1,193 @@
+//! The message bodies of an MPUB, as they lie in its body on the wire (pure).
+
+use std::ops::Range;
+
+use crate::codec::command_error::{CommandError, CommandLimits};
+use crate::codec::error_code::ErrorCode;
+
+/// The bodies of an MPUB: as many as announced, none empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bodies<'a> {
+    count: u32,
+    /// `[ size | body … ]*`, checked when built.
+    wire: &'a [u8],
+}
+
+impl<'a> Bodies<'a> {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// The same, as an MPUB's body begins with it.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes of the MPUB's body, sizes and count included.
+    pub(crate) fn body_size(&self) -> usize {
+        4 + self.wire.len()
+    }
+
+    /// Whether there is none; not so in a decoded MPUB.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The bodies in order.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.ranges().map({
+            let wire = self.wire;
+            move |range| &wire[range]
+        })
+    }
+
+    /// Where in [`Bodies::wire`] each body lies, for a receiver that keeps the buffer instead of copies.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + use<'a> {
+        let wire = self.wire;
+        let mut at = 0;
+        (0..self.count).map(move |_| {
+            let size = wire[at..].first_chunk::<4>().expect("checked when built");
+            let range = at + 4..at + 4 + u32::from_be_bytes(*size) as usize;
+            at = range.end;
+            range
+        })
+    }
+
+    /// The bodies in as many parts as it takes for each to be an MPUB body of at most `max_body_size` bytes, count
+    /// and sizes included, with at most `max_count` bodies. One body that is too large is a part of its own.
+    pub(crate) fn parts(self, max_body_size: usize, max_count: usize) -> Vec<Bodies<'a>> {
+        let mut parts = Vec::new();
+        let (mut start, mut count) = (0, 0);
+        for body in self.ranges() {
+            if count > 0 && (count >= max_count || 4 + body.end - start > max_body_size) {
+                let end = body.start - 4;
+                parts.push(Bodies { count: count as u32, wire: &self.wire[start..end] });
+                (start, count) = (end, 0);
+            }
+            count += 1;
+        }
+        parts.push(Bodies { count: count as u32, wire: &self.wire[start..] });
+        parts
+    }
+
+    /// The sizes and bodies as they go over the wire, without the count in front.
+    pub fn wire(&self) -> &'a [u8] {
+        self.wire
+    }
+
+    /// Reads an MPUB's body. Unlike nsqd, which lets the inner lengths drive the reading, the body must hold
+    /// exactly what its count and sizes say.
+    ///
+    /// # Errors
+    /// [`CommandError`] with nsqd's text.
+    pub fn decode(body: &'a [u8], limits: &CommandLimits) -> Result<Self, CommandError> {
+        let bad_body = |text: String| CommandError::new(ErrorCode::BadBody, text);
+        let bad_message = |text: String| CommandError::new(ErrorCode::BadMessage, text);
+        let Some((count, wire)) = body.split_first_chunk::<4>() else {
+            return Err(bad_body("MPUB failed to read message count".into()));
+        };
+        let count = i32::from_be_bytes(*count);
+        // Four bytes of size and one of body, at least.
+        if count <= 0 || count as usize > (limits.max_body_size.max(4) - 4) / 5 {
+            return Err(bad_body(format!("MPUB invalid message count {count}")));
+        }
+        let mut rest = wire;
+        for index in 0..count {
+            let Some((size, behind)) = rest.split_first_chunk::<4>() else {
+                return Err(bad_message(format!("MPUB failed to read message({index}) body size")));
+            };
+            let size = i32::from_be_bytes(*size);
+            if size <= 0 {
+                return Err(bad_message(format!("MPUB invalid message({index}) body size {size}")));
+            }
+            if size as usize > limits.max_msg_size {
+                return Err(bad_message(format!(
+                    "MPUB message too big {size} > {}",
+                    limits.max_msg_size
+                )));
+            }
+            rest = behind
+                .get(size as usize..)
+                .ok_or_else(|| bad_message("MPUB failed to read message body".into()))?;
+        }
+        if !rest.is_empty() {
+            return Err(bad_body(format!(
+                "MPUB body is {} bytes longer than its messages",
+                rest.len()
+            )));
+        }
+        Ok(Self { count: count as u32, wire })
+    }
+}
+
+/// Message bodies written one behind the other, as an MPUB wants them.
+///
+/// One buffer, no allocation for each body; [`BodiesBuf::clear`] keeps it for the next batch.
+///
+/// # Example
+/// ```
+/// let mut bodies = nsq_protocol::BodiesBuf::new();
+/// bodies.push(b"one");
+/// bodies.push_with(|out| out.extend_from_slice(b"two"));
+/// assert_eq!(bodies.len(), 2);
+/// assert_eq!(bodies.as_bodies().iter().collect::<Vec<_>>(), [b"one", b"two"]);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct BodiesBuf {
+    count: u32,
+    wire: Vec<u8>,
+}
+
+impl BodiesBuf {
+    /// No body yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a copy of `body`. An empty body is left out: nsqd refuses it, and with it the whole MPUB.
+    pub fn push(&mut self, body: &[u8]) {
+        self.push_with(|out| out.extend_from_slice(body));
+    }
+
+    /// Appends what `write` appends to the buffer that it is given. Nothing appended is no body.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.wire.len();
+        self.wire.extend_from_slice(&[0; 4]);
+        write(&mut self.wire);
+        let size = self.wire.len().saturating_sub(start + 4);
+        if size == 0 {
+            self.wire.truncate(start);
+            return;
+        }
+        let size = u32::try_from(size).expect("a body in memory, far below 4 GiB");
+        self.wire[start..start + 4].copy_from_slice(&size.to_be_bytes());
+        self.count += 1;
+    }
+
+    /// The bodies, to put into a [`crate::Command::Mpub`].
+    pub fn as_bodies(&self) -> Bodies<'_> {
+        Bodies { count: self.count, wire: &self.wire }
+    }
+
+    /// How many bodies.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes of the MPUB's body so far, sizes and count included: nsqd allows 5 MiB by default.
+    pub fn body_size(&self) -> usize {
+        self.as_bodies().body_size()
+    }
+
+    /// Forgets the bodies and keeps the buffer.
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.wire.clear();
+    }
+}

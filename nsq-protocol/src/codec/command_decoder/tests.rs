@@ -1,0 +1,191 @@
+//! Tests of `command_decoder`, and with it of `command` and `bodies`: what is decoded encodes to the same bytes.
+
+use super::*;
+use crate::codec::bodies::BodiesBuf;
+use proptest::prelude::*;
+
+const SMALL: CommandLimits = CommandLimits { max_msg_size: 8, max_body_size: 64 };
+
+/// Decodes `wire` whole, then cut at every byte; a command must also encode to the same bytes again.
+#[track_caller]
+fn check(wire: &[u8], want: Result<Command<'_>, &str>) {
+    for cut in 0..=wire.len() {
+        let mut decoder = CommandDecoder::new(0, SMALL);
+        let mut got = None;
+        for part in [&wire[..cut], &wire[cut..]] {
+            decoder.push(part);
+            if let Some(result) = decoder.next_command().transpose() {
+                got = Some(match result {
+                    Ok(command) => {
+                        assert_eq!(Ok(command), want, "cut at byte {cut}");
+                        Ok(())
+                    }
+                    Err(error) => Err(error.to_string()),
+                });
+                break;
+            }
+        }
+        let want = want.as_ref().map(|_| ()).map_err(|text| text.to_string());
+        assert_eq!(got, Some(want), "cut at byte {cut}");
+    }
+}
+
+fn topic_name() -> TopicName {
+    TopicName::new("t").unwrap()
+}
+
+#[test]
+fn commands() {
+    let id = MessageId(*b"0123456789abcdef");
+    check(b"NOP\n", Ok(Command::Nop));
+    check(b"NOP\r\n", Ok(Command::Nop));
+    check(b"CLS\n", Ok(Command::Cls));
+    check(b"RDY\n", Ok(Command::Rdy(1)));
+    check(b"RDY 0\n", Ok(Command::Rdy(0)));
+    check(b"RDY 2500\n", Ok(Command::Rdy(2500)));
+    check(b"FIN 0123456789abcdef\n", Ok(Command::Fin(id)));
+    check(b"TOUCH 0123456789abcdef extra\n", Ok(Command::Touch(id)));
+    check(b"REQ 0123456789abcdef 90\n", Ok(Command::Req(id, 90)));
+    check(b"SUB t c x\n", Ok(Command::Sub(topic_name(), ChannelName::new("c").unwrap())));
+    check(b"IDENTIFY\n\0\0\0\x02{}", Ok(Command::Identify(b"{}")));
+    check(b"AUTH\n\0\0\0\x02hi", Ok(Command::Auth(b"hi")));
+    check(b"PUB t\n\0\0\0\x02a\n", Ok(Command::Pub(topic_name(), b"a\n")));
+    check(b"DPUB t 15\n\0\0\0\x01a", Ok(Command::Dpub(topic_name(), 15, b"a")));
+    let mut bodies = BodiesBuf::new();
+    bodies.push(b"ab");
+    bodies.push(b"");
+    bodies.push(b"c");
+    assert_eq!((bodies.len(), bodies.body_size()), (2, 15));
+    check(
+        b"MPUB t\n\0\0\0\x0f\0\0\0\x02\0\0\0\x02ab\0\0\0\x01c",
+        Ok(Command::Mpub(topic_name(), bodies.as_bodies())),
+    );
+    assert_eq!(bodies.as_bodies().iter().collect::<Vec<_>>(), [&b"ab"[..], b"c"]);
+}
+
+#[test]
+fn errors_have_nsqds_texts() {
+    check(b"\n", Err("E_INVALID invalid command "));
+    check(b"nop\n", Err("E_INVALID invalid command nop"));
+    check(b"GET / HTTP/1.1\r\n", Err("E_INVALID invalid command GET"));
+    check(b"RDY -1\n", Err("E_INVALID RDY could not parse count -1"));
+    check(b"FIN\n", Err("E_INVALID FIN insufficient number of params"));
+    check(b"FIN 123\n", Err("E_INVALID invalid message ID"));
+    check(b"REQ 0123456789abcdef\n", Err("E_INVALID REQ insufficient number of params"));
+    check(b"REQ 0123456789abcdef x\n", Err("E_INVALID REQ could not parse timeout x"));
+    check(b"SUB t\n", Err("E_INVALID SUB insufficient number of parameters"));
+    check(b"SUB t! c\n", Err("E_BAD_TOPIC SUB topic name \"t!\" is not valid"));
+    check(b"SUB t c!\n", Err("E_BAD_CHANNEL SUB channel name \"c!\" is not valid"));
+    check(b"PUB\n", Err("E_INVALID PUB insufficient number of parameters"));
+    check(b"PUB t!\n", Err("E_BAD_TOPIC PUB topic name \"t!\" is not valid"));
+    check(b"MPUB t!\n", Err("E_BAD_TOPIC E_BAD_TOPIC MPUB topic name \"t!\" is not valid"));
+    check(b"PUB t\n\0\0\0\0", Err("E_BAD_MESSAGE PUB invalid message body size 0"));
+    check(b"PUB t\n\xff\xff\xff\xff", Err("E_BAD_MESSAGE PUB invalid message body size -1"));
+    check(b"PUB t\n\0\0\0\x09", Err("E_BAD_MESSAGE PUB message too big 9 > 8"));
+    check(b"DPUB t x\n", Err("E_INVALID DPUB could not parse timeout x"));
+    check(b"IDENTIFY\n\0\0\0\x41", Err("E_BAD_BODY IDENTIFY body too big 65 > 64"));
+    check(b"IDENTIFY\n\0\0\0\0", Err("E_BAD_BODY IDENTIFY invalid body size 0"));
+    check(b"AUTH x\n", Err("E_INVALID AUTH invalid number of parameters"));
+    check(b"MPUB t\n\0\0\0\x02ab", Err("E_BAD_BODY MPUB failed to read message count"));
+    check(b"MPUB t\n\0\0\0\x04\0\0\0\0", Err("E_BAD_BODY MPUB invalid message count 0"));
+    check(b"MPUB t\n\0\0\0\x04\0\0\0\x0d", Err("E_BAD_BODY MPUB invalid message count 13"));
+    check(
+        b"MPUB t\n\0\0\0\x04\0\0\0\x01",
+        Err("E_BAD_MESSAGE MPUB failed to read message(0) body size"),
+    );
+    check(
+        b"MPUB t\n\0\0\0\x08\0\0\0\x01\0\0\0\0",
+        Err("E_BAD_MESSAGE MPUB invalid message(0) body size 0"),
+    );
+    check(
+        b"MPUB t\n\0\0\0\x08\0\0\0\x01\0\0\0\x09",
+        Err("E_BAD_MESSAGE MPUB message too big 9 > 8"),
+    );
+    check(
+        b"MPUB t\n\0\0\0\x09\0\0\0\x01\0\0\0\x02a",
+        Err("E_BAD_MESSAGE MPUB failed to read message body"),
+    );
+    check(
+        b"MPUB t\n\0\0\0\x0a\0\0\0\x01\0\0\0\x01ab",
+        Err("E_BAD_BODY MPUB body is 1 bytes longer than its messages"),
+    );
+}
+
+#[test]
+fn a_line_has_a_limit() {
+    let mut decoder = CommandDecoder::new(0, SMALL);
+    decoder.push(&[b'x'; MAX_LINE]);
+    assert_eq!(decoder.next_command(), Ok(None));
+    decoder.push(b"y");
+    assert_eq!(decoder.next_command().unwrap_err().code, ErrorCode::Invalid);
+}
+
+#[test]
+fn a_stream_that_ends_inside_a_command_says_where() {
+    for (wire, want) in [
+        (&b"PUB t\n\0\0\0\x02a"[..], Some("E_BAD_MESSAGE PUB failed to read message body")),
+        (b"PUB t\n\0\0", Some("E_BAD_MESSAGE PUB failed to read message body size")),
+        (b"IDENTIFY\n\0\0", Some("E_BAD_BODY IDENTIFY failed to read body size")),
+        (b"PU", None),
+        (b"", None),
+    ] {
+        let mut decoder = CommandDecoder::new(0, SMALL);
+        decoder.push(wire);
+        assert_eq!(decoder.next_command(), Ok(None));
+        assert_eq!(decoder.cut_short().map(|error| error.to_string()).as_deref(), want);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_split_gives_the_same_commands(
+        publishes in proptest::collection::vec(proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..300), 1..40), 1..8),
+        cuts in proptest::collection::vec(1usize..9000, 1..20),
+    ) {
+        let mut wire = Vec::new();
+        let bufs: Vec<BodiesBuf> = publishes.iter().map(|bodies| {
+            let mut buf = BodiesBuf::new();
+            bodies.iter().for_each(|body| buf.push(body));
+            buf
+        }).collect();
+        for buf in &bufs {
+            Command::Mpub(topic_name(), buf.as_bodies()).encode(&mut wire);
+            Command::Nop.encode(&mut wire);
+        }
+        let mut decoder = CommandDecoder::new(0, CommandLimits::default());
+        let mut want = bufs.iter().flat_map(|buf| [Command::Mpub(topic_name(), buf.as_bodies()), Command::Nop]);
+        let (mut rest, mut cuts) = (&wire[..], cuts.iter().cycle());
+        while !rest.is_empty() {
+            let cut = (*cuts.next().expect("cycles")).min(rest.len());
+            decoder.push(&rest[..cut]);
+            rest = &rest[cut..];
+            while let Some(command) = decoder.next_command().expect("well formed") {
+                prop_assert_eq!(Some(command), want.next());
+            }
+        }
+        prop_assert!(want.next().is_none());
+        prop_assert_eq!(decoder.pending(), 0);
+    }
+
+    #[test]
+    fn garbage_never_panics_nor_grows_past_the_limit(
+        name in prop_oneof!["(IDENTIFY|AUTH|PUB t|MPUB t|DPUB t 1|FIN 0123456789abcdef|RDY [0-9x]{0,30})\n", "[A-Z ]{0,12}\n?"],
+        wire in proptest::collection::vec(any::<u8>(), 0..3000),
+    ) {
+        let mut decoder = CommandDecoder::new(0, SMALL);
+        decoder.push(name.as_bytes());
+        for part in wire.chunks(11) {
+            decoder.push(part);
+            loop {
+                match decoder.next_command() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => return Ok(()),
+                }
+            }
+            prop_assert!(decoder.buffer.capacity() <= MAX_LINE + 3 * MIN_BUFFER);
+        }
+    }
+}

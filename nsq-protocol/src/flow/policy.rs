@@ -1,0 +1,96 @@
+//! What a user chooses about the flow of messages, and what a user is told of it (pure).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::message::MessageRef;
+use crate::flow::rdy::Hold;
+
+/// How RDY, the number of messages that nsqd may send ahead, is chosen for each connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RdyMode {
+    /// RDY follows the load, from 1 up to the connection's share of `max_in_flight`: a quiet channel's messages
+    /// come at once, and a busy one's come as fast as nsqd can send.
+    #[default]
+    Adaptive,
+    /// RDY is the connection's share of `max_in_flight`, always. nsqd then holds messages of a quiet channel for
+    /// up to `output_buffer_timeout`.
+    Fixed,
+}
+
+/// Why a connection is given no messages at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Pause {
+    /// There is no connection; `last_error` says why.
+    NotConnected,
+    /// Handlers failed: see [`crate::ConsumerStats::backoff`].
+    Backoff,
+    /// There are more nsqds than `max_in_flight`, and it is the turn of others.
+    OthersTurn,
+    /// As much as `max_in_flight` allows is held, or on its way, from other connections.
+    MaxInFlight,
+    /// Messages timed out at nsqd while they were held here; half of those held must be answered first.
+    TimedOut,
+    /// The consumer stops.
+    Stopping,
+}
+
+impl From<Hold> for Pause {
+    fn from(hold: Hold) -> Self {
+        match hold {
+            Hold::Backoff => Self::Backoff,
+            Hold::Turn => Self::OthersTurn,
+            Hold::Room => Self::MaxInFlight,
+            Hold::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+/// Where a consumer's backoff stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackoffStats {
+    /// Failures in a row that led to it; 0 while all is well. It stays for a while after a success, in which a
+    /// further failure goes on from it.
+    pub level: u32,
+    /// How long no message is asked for yet.
+    pub ends_in: Option<Duration>,
+    /// One message is asked for, to see how it fares.
+    pub probing: bool,
+}
+
+/// What becomes of a message that is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GiveUp {
+    /// FIN: it is gone from the channel.
+    Finish,
+    /// REQ: it comes again after the delay, and is given up again.
+    Requeue(Duration),
+}
+
+/// Called with each message that is given up; see [`crate::ConsumerConfig::max_attempts`].
+#[derive(Clone)]
+pub(crate) struct GiveUpHandler(Arc<dyn Fn(MessageRef<'_>) -> GiveUp + Send + Sync>);
+
+impl GiveUpHandler {
+    pub(crate) fn new(handler: impl Fn(MessageRef<'_>) -> GiveUp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(handler))
+    }
+
+    pub(crate) fn call(&self, message: MessageRef<'_>) -> GiveUp {
+        (self.0)(message)
+    }
+}
+
+impl fmt::Debug for GiveUpHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GiveUpHandler")
+    }
+}

@@ -1,0 +1,226 @@
+//! How one connection is made and kept: every timeout and limit, with its unit, range and default. Reads the host's
+//! name, and nothing else.
+
+use std::time::Duration;
+
+use crate::codec::auth::AuthSecret;
+use crate::codec::compression::Compression;
+use crate::codec::frame::HARD_MAX_FRAME;
+use crate::codec::identify::IdentifyRequest;
+use crate::codec::message::MESSAGE_HEAD_LEN;
+use crate::error::Error;
+use crate::io::tls::TlsConfig;
+
+/// nsqd's `--max-heartbeat-interval` unless configured: it refuses a longer interval.
+const MAX_HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// nsqd refuses a shorter interval.
+const MIN_HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Room for answers and error texts in a frame, whatever the message limit: they are below 1 KiB.
+const MIN_FRAME: usize = 64 << 10;
+
+/// The largest message that a client can be set to take: what a frame can hold.
+const MAX_MESSAGE: usize = HARD_MAX_FRAME - MESSAGE_HEAD_LEN - 4;
+
+/// How one connection to an nsqd is made and kept; the same for consumers and producers.
+///
+/// Start from [`ConnectionConfig::default`] and change fields.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Compression, ConnectionConfig, ProducerConfig, TlsConfig};
+///
+/// let mut connection = ConnectionConfig::default();
+/// connection.tls = Some(TlsConfig::new().root_ca_file("/etc/nsq/ca.pem"));
+/// connection.compression = Compression::Deflate { level: 6 };
+/// connection.auth_secret = Some("secret".into());
+/// let mut config = ProducerConfig::new().nsqd("127.0.0.1:4150");
+/// config.connection = connection;
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionConfig {
+    /// Names this client in nsqadmin (default: the host's name up to its first dot).
+    pub client_id: String,
+    /// The host this runs on (default: its name, where the system tells it).
+    pub hostname: String,
+    /// The program, as `name/version` (default `nsq-protocol/<version>`).
+    pub user_agent: String,
+    /// Limit for the TCP connection, over all IP addresses of a name; over 0 (default 5 s). Resolving the name
+    /// comes before it and has the same limit, which is also what a resolver that hangs can add to a stop.
+    pub connect_timeout: Duration,
+    /// Limit for each step of the handshake: the answers to IDENTIFY, AUTH and SUB, and the whole of TLS's own
+    /// handshake; over 0 (default 5 s, as long as nsqd gives it).
+    pub handshake_timeout: Duration,
+    /// Limit for the peer to take the next 64 KiB of our bytes; over 0 (default 10 s).
+    pub write_timeout: Duration,
+    /// How often nsqd shows that it lives, 1 s to 60 s in whole ms (default 30 s).
+    pub heartbeat_interval: Duration,
+    /// The longest silence of nsqd before a connection is given up; more than `heartbeat_interval`. `None` (default):
+    /// twice that.
+    pub read_timeout: Option<Duration>,
+    /// Idle time before TCP's own probes; over 0 (default 30 s).
+    pub tcp_keepalive: Duration,
+    /// How long bytes may stay unacknowledged before the system gives the connection up; over 0
+    /// (default 30 s, Linux only).
+    pub tcp_user_timeout: Duration,
+    /// The largest message body that is taken or sent, bytes; 1 to about 16 MiB (default 1 MiB, as nsqd's
+    /// `--max-msg-size`). A peer that announces a larger frame is dropped before anything is allocated.
+    pub max_msg_size: usize,
+    /// The first wait before a reconnection (default 100 ms). It doubles, with jitter, up to `reconnect_max`.
+    pub reconnect_min: Duration,
+    /// The longest wait before a reconnection (default 15 s).
+    pub reconnect_max: Duration,
+    /// Bytes that nsqd gathers before it writes, 64 to 65536; `None`: 65536 for a consumer, where nsqd allows that, and
+    /// otherwise nsqd's default, 16384.
+    pub output_buffer_size: Option<u32>,
+    /// How long nsqd gathers them, 25 ms to 30 s; `None`: 25 ms for a consumer with [`crate::RdyMode::Adaptive`], where
+    /// nsqd allows that, and otherwise nsqd's default, 250 ms.
+    pub output_buffer_timeout: Option<Duration>,
+    /// Where the client runs, for nsqd after 1.3.0 (default empty).
+    pub topology_region: String,
+    /// Where in the region, for nsqd after 1.3.0 (default empty).
+    pub topology_zone: String,
+    /// Encryption; `None` (default): everything goes in clear. With it, an nsqd that offers none is refused.
+    pub tls: Option<TlsConfig>,
+    /// What to ask nsqd for (default none). An nsqd without it, unlike one without TLS, is used all the same, with
+    /// a warning.
+    pub compression: Compression,
+    /// For an nsqd that wants AUTH; `None` (default): such an nsqd is refused. It goes in clear unless `tls` is
+    /// set.
+    pub auth_secret: Option<AuthSecret>,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        let hostname = host_name();
+        Self {
+            client_id: hostname.split('.').next().unwrap_or_default().to_owned(),
+            hostname,
+            user_agent: concat!("nsq-protocol/", env!("CARGO_PKG_VERSION")).to_owned(),
+            connect_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(30),
+            read_timeout: None,
+            tcp_keepalive: Duration::from_secs(30),
+            tcp_user_timeout: Duration::from_secs(30),
+            max_msg_size: 1 << 20,
+            reconnect_min: Duration::from_millis(100),
+            reconnect_max: Duration::from_secs(15),
+            output_buffer_size: None,
+            output_buffer_timeout: None,
+            topology_region: String::new(),
+            topology_zone: String::new(),
+            tls: None,
+            compression: Compression::None,
+            auth_secret: None,
+        }
+    }
+}
+
+/// The host's name without a system call of our own: `unsafe` is forbidden and no dependency offers it.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// Whole milliseconds, rounded down, as IDENTIFY has them.
+pub(crate) fn whole_ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The error for a setting that is out of its range.
+pub(crate) fn refuse(what: String) -> Result<(), Error> {
+    Err(Error::Config { what })
+}
+
+impl ConnectionConfig {
+    /// The limit on a frame's size field.
+    pub(crate) fn max_frame(&self) -> usize {
+        (self.max_msg_size + MESSAGE_HEAD_LEN + 4).max(MIN_FRAME)
+    }
+
+    /// Longest silence of the peer before the connection is given up.
+    pub(crate) fn read_timeout(&self) -> Duration {
+        self.read_timeout.unwrap_or(2 * self.heartbeat_interval)
+    }
+
+    pub(crate) fn identify_request(&self) -> IdentifyRequest {
+        let deflate_level = match self.compression {
+            Compression::Deflate { level } => i64::from(level),
+            _ => 0,
+        };
+        IdentifyRequest {
+            tls_v1: self.tls.is_some(),
+            snappy: self.compression == Compression::Snappy,
+            deflate: deflate_level > 0,
+            deflate_level,
+            client_id: self.client_id.clone(),
+            hostname: self.hostname.clone(),
+            user_agent: self.user_agent.clone(),
+            feature_negotiation: true,
+            heartbeat_interval: whole_ms(self.heartbeat_interval),
+            output_buffer_size: self.output_buffer_size.map_or(0, i64::from),
+            output_buffer_timeout: self.output_buffer_timeout.map_or(0, whole_ms),
+            topology_region: self.topology_region.clone(),
+            topology_zone: self.topology_zone.clone(),
+            ..IdentifyRequest::default()
+        }
+    }
+
+    /// Whether every setting is in its range.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        for (name, value) in [
+            ("connect_timeout", self.connect_timeout),
+            ("handshake_timeout", self.handshake_timeout),
+            ("write_timeout", self.write_timeout),
+            ("tcp_keepalive", self.tcp_keepalive),
+            ("tcp_user_timeout", self.tcp_user_timeout),
+            ("reconnect_min", self.reconnect_min),
+        ] {
+            if value < Duration::from_millis(1) {
+                return refuse(format!("{name} is {value:?}: it must be at least 1 ms"));
+            }
+        }
+        if !(MIN_HEARTBEAT..=MAX_HEARTBEAT).contains(&self.heartbeat_interval) {
+            let given = self.heartbeat_interval;
+            return refuse(format!(
+                "heartbeat_interval is {given:?}: it must be {MIN_HEARTBEAT:?} to {MAX_HEARTBEAT:?}"
+            ));
+        }
+        if let Some(given) = self.read_timeout.filter(|given| *given <= self.heartbeat_interval) {
+            let heartbeat = self.heartbeat_interval;
+            return refuse(format!(
+                "read_timeout is {given:?}: it must be over the heartbeat_interval, {heartbeat:?}"
+            ));
+        }
+        if !(1..=MAX_MESSAGE).contains(&self.max_msg_size) {
+            let given = self.max_msg_size;
+            return refuse(format!("max_msg_size is {given}: it must be 1 to {MAX_MESSAGE} bytes"));
+        }
+        if let Compression::Deflate { level: level @ (0 | 10..) } = self.compression {
+            return refuse(format!("the deflate level is {level}: it must be 1 to 9"));
+        }
+        if self.auth_secret.as_ref().is_some_and(|secret| secret.as_bytes().is_empty()) {
+            return refuse("the auth_secret is empty".to_owned());
+        }
+        self.tls.as_ref().map_or(Ok(()), TlsConfig::check)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let auth_secret = Some("hunter2".into());
+        let config = ConnectionConfig { auth_secret, ..ConnectionConfig::default() };
+        let shown = format!("{config:?}");
+        assert!(shown.contains("AuthSecret(..)") && !shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -1,0 +1,16 @@
+//! One connection to one nsqd: the socket, what lies on it, and the two threads that serve it.
+//!
+//! ```text
+//! resolve --> transport (with tls, and codec's compression) --> handshake --> connection, with its outbox
+//! ```
+//!
+//! Knows nothing of consumers and producers. Imports from `codec` and the errors.
+
+pub(crate) mod config;
+pub(crate) mod connection;
+pub(crate) mod handshake;
+pub(crate) mod http_agent;
+pub(crate) mod outbox;
+pub(crate) mod resolve;
+pub(crate) mod tls;
+pub(crate) mod transport;
