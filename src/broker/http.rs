@@ -10,9 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nsq_protocol::{Bodies, BodiesBuf, ChannelName, TopicName};
 use serde_json::json;
 
-use super::batch::NewBatch;
 use super::config::{BrokerConfig, NSQD_VERSION, hostname};
-use super::core::{Missing, Refusal};
+use super::core::{Missing, NewBatch, Refusal};
 use super::server::{Hub, wall_ns};
 use super::stats::StatsFilter;
 use crate::http::{Handler, Request, Response};

@@ -8,12 +8,8 @@
 //! purpose: messages of a lost connection are requeued at once, nothing waits in an output buffer, an MPUB is
 //! taken whole or not at all, and a publish that finds memory full is refused.
 
-mod batch;
-mod channel;
 mod config;
 mod core;
-mod deadlines;
-mod flight;
 mod http;
 mod server;
 mod session;

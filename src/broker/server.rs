@@ -21,9 +21,8 @@ use nsq_protocol::{
 };
 use parking_lot::{Condvar, Mutex};
 
-use super::channel::NumberMap;
 use super::config::BrokerConfig;
-use super::core::{ClientId, Core, Effects};
+use super::core::{ClientId, Core, Effects, NumberMap};
 use super::session::{Session, encode_error};
 
 /// How long a connection may take to say `  V2`. nsqd waits for ever.

@@ -17,10 +17,8 @@ use nsq_protocol::{
     IdentifyResponse, MessageId, OK, TopicName,
 };
 
-use super::batch::NewBatch;
 use super::config::{BrokerConfig, MIN_INTERVAL, MIN_OUTPUT_BUFFER, NSQD_VERSION};
-use super::core::{ClientId, Core, Identity};
-use super::flight::NotYours;
+use super::core::{ClientId, Core, Identity, NewBatch, NotYours};
 
 /// What IDENTIFY may say of the client, in characters each: `/stats` shows it, and it stays for the connection.
 const IDENTITY_MAX: usize = 256;

@@ -1,85 +1,19 @@
 //! One channel: what waits, what is in flight and what is deferred (pure). Knows nothing of its consumers
 //! but their IDs.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::collections::VecDeque;
 
-use foldhash::fast::RandomState;
 use nsq_protocol::{ChannelName, TopicName};
 
-use super::batch::Run;
+use super::cost::Cost;
+use super::deadlines::{Deadline, Deadlines};
 use super::flight::Flight;
-
-/// A map whose keys are the broker's own numbers, so that nobody can choose them to collide.
-pub(super) type NumberMap<V> = HashMap<u64, V, RandomState>;
-
-/// What one run costs in a queue: 32 bytes, doubled when the queue has just grown.
-const RUN_OVERHEAD: usize = 64;
+use super::ids::NumberMap;
+use super::queue::{Deferred, Queue};
 
 /// What one run in flight or one deferred message costs: its place in a map that has just grown, and in the heap
 /// of deadlines with its stale companions.
 const HELD_OVERHEAD: usize = 256;
-
-/// An empty queue or map with more room than this gives it back.
-const KEEP_ROOM: usize = 4096;
-
-/// What a topic or channel takes besides the bodies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cost {
-    pub(super) bytes: usize,
-    /// Runs in flight and deferred messages: what has a deadline.
-    pub(super) live: usize,
-}
-
-/// Runs that wait, first in, first out.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    runs: VecDeque<Run>,
-    depth: usize,
-}
-
-impl Queue {
-    pub(super) fn push(&mut self, run: Run) {
-        self.depth += run.left as usize;
-        self.runs.push_back(run);
-    }
-
-    /// How many messages.
-    pub(super) fn depth(&self) -> usize {
-        self.depth
-    }
-
-    /// The first run; never an empty one.
-    pub(super) fn front(&mut self) -> Option<&mut Run> {
-        self.runs.front_mut()
-    }
-
-    pub(super) fn runs(&self) -> impl Iterator<Item = &Run> {
-        self.runs.iter()
-    }
-
-    /// Says that `count` messages were taken from the first run.
-    pub(super) fn taken(&mut self, count: usize) {
-        self.depth -= count;
-        if self.runs.front().is_some_and(|run| run.left == 0) {
-            self.runs.pop_front();
-            if self.runs.is_empty() && self.runs.capacity() > KEEP_ROOM {
-                self.runs = VecDeque::new();
-            }
-        }
-    }
-
-    pub(super) fn cost(&self) -> usize {
-        self.runs.len() * RUN_OVERHEAD
-    }
-}
-
-/// A message whose time has not come.
-#[derive(Debug)]
-pub(super) struct Deferred {
-    pub(super) run: Run,
-    pub(super) due: Instant,
-}
 
 /// One channel.
 #[derive(Debug)]
@@ -136,4 +70,22 @@ impl Channel {
             std::mem::take(&mut self.deferred),
         )
     }
+}
+
+pub(super) fn defer(
+    deadlines: &mut Deadlines,
+    key: u64,
+    channel: &mut Channel,
+    deferred: Deferred,
+) {
+    deadlines.push(Deadline { at: deferred.due, channel: key, id: deferred.run.next_id });
+    channel.deferred.insert(deferred.run.next_id, deferred);
+}
+
+pub(super) fn is_valid(channel: &Channel, deadline: &Deadline) -> bool {
+    channel.in_flight.is_due(deadline.id, deadline.at) || is_deferred(channel, deadline)
+}
+
+pub(super) fn is_deferred(channel: &Channel, deadline: &Deadline) -> bool {
+    channel.deferred.get(&deadline.id).is_some_and(|deferred| deferred.due == deadline.at)
 }

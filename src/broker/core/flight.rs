@@ -17,7 +17,7 @@ const HELD_MAX: u32 = u64::BITS;
 
 /// Why FIN, REQ or TOUCH did nothing; the texts are nsqd's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotYours {
+pub(crate) enum NotYours {
     #[error("ID not in flight")]
     NotInFlight,
     #[error("client does not own message")]
@@ -192,7 +192,7 @@ impl Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::batch::NewBatch;
+    use crate::broker::core::batch::NewBatch;
     use nsq_protocol::BodiesBuf;
     use proptest::prelude::*;
     use std::sync::Arc;
