@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::config::{BrokerConfig, NSQD_VERSION, hostname};
 use super::core::{Missing, NewBatch, Refusal};
-use super::server::{Hub, wall_ns};
+use super::hub::{Hub, wall_ns};
 use super::stats::StatsFilter;
 use crate::http::{Handler, Request, Response};
 

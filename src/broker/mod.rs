@@ -1,32 +1,42 @@
 //! A broker that NSQ clients take for nsqd 1.3.0, in process or as `playcounts broker`.
 //!
-//! `core`, with `channel`, `batch` and `deadlines`, holds the state and no socket, thread or
-//! clock; `session` is one connection's conversation, as pure; `server` has the sockets and threads, `http`
-//! the HTTP API. It shares the codec with the client and uses nothing else of it.
+//! `core` holds the state and no socket, thread or clock; `session` is one connection's conversation, as pure. The
+//! sockets and threads are in `accept`, `reader`, `writer` and `timer`, which share a `hub`; `http` is the HTTP API.
+//! It shares the codec with the client and uses nothing else of it.
+//!
+//! Threads: `broker-accept`; `broker-timer`, which also joins connections that have ended; for each connection
+//! `broker-read`, and once it is a consumer `broker-write`; `nsqhttp-…` for the HTTP API.
 //!
 //! Not here: TLS, compression, AUTH, registration with nsqlookupd, disk. Where it differs from nsqd on
 //! purpose: messages of a lost connection are requeued at once, nothing waits in an output buffer, an MPUB is
 //! taken whole or not at all, and a publish that finds memory full is refused.
 
+mod accept;
 mod config;
 mod core;
 mod http;
-mod server;
+mod hub;
+mod outbox;
+mod reader;
 mod session;
+mod socket;
 mod stats;
+mod timer;
+mod writer;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
 
 pub use config::BrokerConfig;
 pub use stats::{ChannelStats, ClientStats, Latency, MemoryStats, PubCount, Stats, TopicStats};
 
 use crate::http::{Server, ServerConfig};
-use server::Hub;
+use accept::{bind, reachable};
+use hub::Hub;
 use stats::StatsFilter;
 
 /// How long the connection that wakes `accept` may take: it goes to this very process.
@@ -72,12 +82,12 @@ impl Broker {
         let hub = Arc::new(hub);
         let timer = {
             let hub = Arc::clone(&hub);
-            OwnedThread::spawn("broker-timer", move || server::timer_loop(&hub, &inbox))
+            OwnedThread::spawn("broker-timer", move || timer::timer_loop(&hub, &inbox))
         };
         let timer = timer.context("cannot start the broker's timer thread")?;
         let accept = {
             let hub = Arc::clone(&hub);
-            OwnedThread::spawn("broker-accept", move || server::accept_loop(&hub, &listener))
+            OwnedThread::spawn("broker-accept", move || accept::accept_loop(&hub, &listener))
         };
         let accept = match accept {
             Ok(accept) => accept,
@@ -165,27 +175,4 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn bind(address: &str, flag: &str) -> Result<std::net::TcpListener> {
-    // nsqd's form for every address.
-    let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.into() };
-    let resolved = full
-        .to_socket_addrs()
-        .with_context(|| format!("{address} is no address to listen on; give {flag} host:port"))?
-        .next()
-        .ok_or_else(|| anyhow!("{address} has no address to listen on; give {flag} host:port"))?;
-    server::listen(resolved).with_context(|| {
-        format!("cannot listen on {address}; stop what holds it or give another {flag}, port 0 takes a free one")
-    })
-}
-
-/// Where this process reaches what is bound to `address`.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        other => other.ip(),
-    };
-    SocketAddr::new(ip, address.port())
 }
