@@ -10,9 +10,9 @@ use nsq_protocol::thread::OwnedThread;
 use nsq_protocol::{CommandError, ErrorCode};
 
 use super::core::ClientId;
-use super::hub::{Hub, Peer};
-use super::outbox::Outbox;
-use super::reader::{READER_STACK, Reader};
+use super::hub::{Connection, Hub};
+use super::outbox::ConsumerOutbox;
+use super::reader::{ConnectionReader, READER_STACK};
 use super::session::encode_error;
 
 /// How long `accept` pauses after an error, which is mostly "no descriptor left" and would come back at once.
@@ -24,7 +24,7 @@ const BACKLOG: i32 = 1024;
 /// How long a refused connection may take for its error frame: the accept thread waits for it.
 const REFUSE_WAIT: Duration = Duration::from_millis(100);
 
-/// After how long without a byte the kernel asks whether the peer is still there. For connections without
+/// After how long without a byte the kernel asks whether the client is still there. For connections without
 /// heartbeats it is the only sign of life.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -98,7 +98,7 @@ pub(super) fn accept_loop(hub: &Arc<Hub>, listener: &TcpListener) {
 
 fn admit(hub: &Arc<Hub>, id: ClientId, stream: TcpStream, address: SocketAddr) -> io::Result<()> {
     let max = hub.config.max_connections;
-    if hub.peers.lock().len() >= max {
+    if hub.connections.lock().len() >= max {
         refuse(&stream, max);
         return Ok(());
     }
@@ -107,13 +107,14 @@ fn admit(hub: &Arc<Hub>, id: ClientId, stream: TcpStream, address: SocketAddr) -
     socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE))?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
     let stream = Arc::new(stream);
-    let outbox = Arc::new(Outbox::default());
-    let reader = Reader::new(Arc::clone(hub), id, Arc::clone(&stream), Arc::clone(&outbox));
-    // Held until the peer is entered, so that its end cannot be reported before.
-    let mut peers = hub.peers.lock();
+    let outbox = Arc::new(ConsumerOutbox::default());
+    let reader =
+        ConnectionReader::new(Arc::clone(hub), id, Arc::clone(&stream), Arc::clone(&outbox));
+    // Held until the connection is entered, so that its end cannot be reported before.
+    let mut connections = hub.connections.lock();
     let body = move || reader.run(address);
     let thread = OwnedThread::spawn_with_stack("broker-read", READER_STACK, body)?;
-    peers.insert(id, Peer { stream, outbox, _thread: thread });
+    connections.insert(id, Connection { stream, outbox, _thread: thread });
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use nsq_protocol::{Bodies, BodiesBuf, ChannelName, TopicName};
 use serde_json::json;
 
 use super::config::{BrokerConfig, NSQD_VERSION, hostname};
-use super::core::{Missing, NewBatch, Refusal};
+use super::core::{LimitError, Missing, NewBatch};
 use super::hub::{Hub, wall_ns};
 use super::stats::StatsFilter;
 use crate::http::{Handler, Request, Response};
@@ -36,13 +36,13 @@ pub(super) struct Api {
 }
 
 /// What nsqd calls an error: a status and a code, or here for a refusal a sentence.
-type Failure = (u16, String);
+type ApiError = (u16, String);
 
-fn fail<T>(status: u16, code: &str) -> Result<T, Failure> {
+fn fail<T>(status: u16, code: &str) -> Result<T, ApiError> {
     Err((status, code.to_owned()))
 }
 
-impl From<Missing> for Failure {
+impl From<Missing> for ApiError {
     fn from(missing: Missing) -> Self {
         match missing {
             Missing::Topic => (404, "TOPIC_NOT_FOUND".into()),
@@ -51,8 +51,8 @@ impl From<Missing> for Failure {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
+impl From<LimitError> for ApiError {
+    fn from(refusal: LimitError) -> Self {
         (503, refusal.to_string())
     }
 }
@@ -67,7 +67,7 @@ impl Api {
         self.http_port.store(port, Ordering::Relaxed);
     }
 
-    fn route(&self, request: &Request) -> Result<Response, Failure> {
+    fn route(&self, request: &Request) -> Result<Response, ApiError> {
         let method = match request.path.as_str() {
             "/ping" | "/info" | "/stats" => "GET",
             "/pub" | "/mpub" | "/topic/create" | "/topic/delete" | "/topic/empty"
@@ -126,7 +126,7 @@ impl Api {
         Response::text(200, stats.to_text(&start, uptime, seconds(now)))
     }
 
-    fn publish(&self, request: &Request) -> Result<Response, Failure> {
+    fn publish(&self, request: &Request) -> Result<Response, ApiError> {
         if request.body.len() > self.hub.config.max_msg_size {
             return fail(413, "MSG_TOO_BIG");
         }
@@ -144,7 +144,7 @@ impl Api {
         self.put(&topic, NewBatch::one(&request.body), delay)
     }
 
-    fn publish_many(&self, request: &Request) -> Result<Response, Failure> {
+    fn publish_many(&self, request: &Request) -> Result<Response, ApiError> {
         let config = &self.hub.config;
         if request.body.len() > config.max_body_size {
             return fail(413, "BODY_TOO_BIG");
@@ -180,13 +180,13 @@ impl Api {
         topic: &TopicName,
         batch: NewBatch,
         delay: Duration,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, ApiError> {
         self.hub
             .with_core(|core| core.publish(None, topic, batch, delay, Instant::now(), wall_ns()))?;
         Ok(Response::text(200, "OK"))
     }
 
-    fn topic(&self, request: &Request) -> Result<(), Failure> {
+    fn topic(&self, request: &Request) -> Result<(), ApiError> {
         if request.path == "/topic/create" {
             let topic = publish_topic(request)?;
             return Ok(self.hub.with_core(|core| core.create_topic(&topic))?);
@@ -206,7 +206,7 @@ impl Api {
         Ok(result?)
     }
 
-    fn channel(&self, request: &Request) -> Result<(), Failure> {
+    fn channel(&self, request: &Request) -> Result<(), ApiError> {
         let Some(topic) = request.get("topic") else { return fail(400, "MISSING_ARG_TOPIC") };
         let Ok(topic) = TopicName::new(topic) else { return fail(400, "INVALID_ARG_TOPIC") };
         let Some(channel) = request.get("channel") else { return fail(400, "MISSING_ARG_CHANNEL") };
@@ -248,7 +248,7 @@ impl Handler for Api {
 }
 
 /// The topic of calls that create it.
-fn publish_topic(request: &Request) -> Result<TopicName, Failure> {
+fn publish_topic(request: &Request) -> Result<TopicName, ApiError> {
     let Some(name) = request.get("topic") else { return fail(400, "MISSING_ARG_TOPIC") };
     TopicName::new(name).or_else(|_| fail(400, "INVALID_TOPIC"))
 }

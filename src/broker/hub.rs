@@ -1,6 +1,6 @@
 //! What the broker's threads share: the core behind its lock, the connections, and what the core wants done outside.
 //!
-//! Locks: `core`, `peers` and each outbox's are leaves, none is taken while another is held, and none is held
+//! Locks: `core`, `connections` and each outbox's are leaves, none is taken while another is held, and none is held
 //! across a socket call.
 
 use std::net::{Shutdown, TcpStream};
@@ -13,13 +13,13 @@ use parking_lot::Mutex;
 
 use super::config::BrokerConfig;
 use super::core::{ClientId, Core, Effects, NumberMap};
-use super::outbox::Outbox;
+use super::outbox::ConsumerOutbox;
 
 /// What the threads share.
 pub(super) struct Hub {
     pub(super) config: Arc<BrokerConfig>,
     core: Mutex<Core>,
-    pub(super) peers: Mutex<NumberMap<Peer>>,
+    pub(super) connections: Mutex<NumberMap<Connection>>,
     /// Holds one token at most: "the next deadline is sooner".
     pub(super) sooner: Sender<()>,
     /// Connections that have ended; room for all there can be.
@@ -27,10 +27,10 @@ pub(super) struct Hub {
     pub(super) stop: StopToken,
 }
 
-pub(super) struct Peer {
+pub(super) struct Connection {
     pub(super) stream: Arc<TcpStream>,
-    pub(super) outbox: Arc<Outbox>,
-    /// Joined when the peer is dropped.
+    pub(super) outbox: Arc<ConsumerOutbox>,
+    /// Joined when the connection is dropped.
     pub(super) _thread: OwnedThread<()>,
 }
 
@@ -46,9 +46,9 @@ impl Hub {
         let (sooner_tx, sooner) = bounded(1);
         let (ended_tx, ended) = bounded(config.max_connections.max(1));
         let core = Mutex::new(Core::new((*config).clone(), wall_ns() / 1_000_000_000));
-        let peers = Mutex::new(NumberMap::default());
+        let connections = Mutex::new(NumberMap::default());
         (
-            Self { config, core, peers, sooner: sooner_tx, ended: ended_tx, stop },
+            Self { config, core, connections, sooner: sooner_tx, ended: ended_tx, stop },
             TimerInbox { sooner, ended },
         )
     }
@@ -72,18 +72,18 @@ impl Hub {
             let _ = self.sooner.try_send(());
         }
         if !effects.wake.is_empty() {
-            let outboxes: Vec<Arc<Outbox>> = {
-                let peers = self.peers.lock();
-                let peers = effects.wake.iter().filter_map(|id| peers.get(id));
-                peers.map(|peer| Arc::clone(&peer.outbox)).collect()
+            let outboxes: Vec<Arc<ConsumerOutbox>> = {
+                let connections = self.connections.lock();
+                let connections = effects.wake.iter().filter_map(|id| connections.get(id));
+                connections.map(|connection| Arc::clone(&connection.outbox)).collect()
             };
             outboxes.iter().for_each(|outbox| outbox.wake());
         }
         if !effects.close.is_empty() {
             let streams: Vec<Arc<TcpStream>> = {
-                let peers = self.peers.lock();
-                let peers = effects.close.iter().filter_map(|id| peers.get(id));
-                peers.map(|peer| Arc::clone(&peer.stream)).collect()
+                let connections = self.connections.lock();
+                let connections = effects.close.iter().filter_map(|id| connections.get(id));
+                connections.map(|connection| Arc::clone(&connection.stream)).collect()
             };
             for stream in streams {
                 // Already closed is fine.
@@ -95,9 +95,9 @@ impl Hub {
 
     /// Ends and joins all connections. The accept thread must have been joined.
     pub(super) fn close_all(&self) {
-        let peers = std::mem::take(&mut *self.peers.lock());
-        for peer in peers.values() {
-            let _ = peer.stream.shutdown(Shutdown::Both);
+        let connections = std::mem::take(&mut *self.connections.lock());
+        for connection in connections.values() {
+            let _ = connection.stream.shutdown(Shutdown::Both);
         }
     }
 }

@@ -9,8 +9,8 @@ const OUTBOX_MAX: usize = 64 << 10;
 
 /// What waits for a consumer's writer.
 #[derive(Default)]
-pub(super) struct Outbox {
-    pub(super) state: Mutex<OutboxState>,
+pub(super) struct ConsumerOutbox {
+    pub(super) state: Mutex<ConsumerOutboxState>,
     /// There is something for the writer.
     pub(super) work: Condvar,
     /// There is room, or the writer has ended.
@@ -18,7 +18,7 @@ pub(super) struct Outbox {
 }
 
 #[derive(Default)]
-pub(super) struct OutboxState {
+pub(super) struct ConsumerOutboxState {
     pub(super) frames: Vec<u8>,
     /// The core has messages for this consumer.
     pub(super) wake: bool,
@@ -28,7 +28,7 @@ pub(super) struct OutboxState {
     pub(super) ended: bool,
 }
 
-impl Outbox {
+impl ConsumerOutbox {
     pub(super) fn wake(&self) {
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.wake, true) {

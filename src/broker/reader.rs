@@ -13,7 +13,7 @@ use nsq_protocol::{CommandDecoder, CommandError, ErrorCode, Frame, HEARTBEAT, MA
 
 use super::core::ClientId;
 use super::hub::{Hub, wall_ns};
-use super::outbox::Outbox;
+use super::outbox::ConsumerOutbox;
 use super::session::{Session, encode_error};
 use super::socket::{is_transient, write_within};
 use super::writer::write_loop;
@@ -53,11 +53,11 @@ enum End {
 }
 
 /// A connection's reading side, and its writing side while it is no consumer.
-pub(super) struct Reader {
+pub(super) struct ConnectionReader {
     hub: Arc<Hub>,
     id: ClientId,
     stream: Arc<TcpStream>,
-    outbox: Arc<Outbox>,
+    outbox: Arc<ConsumerOutbox>,
     session: Session,
     decoder: CommandDecoder,
     decoder_is_large: bool,
@@ -70,12 +70,12 @@ pub(super) struct Reader {
     armed: Option<Duration>,
 }
 
-impl Reader {
+impl ConnectionReader {
     pub(super) fn new(
         hub: Arc<Hub>,
         id: ClientId,
         stream: Arc<TcpStream>,
-        outbox: Arc<Outbox>,
+        outbox: Arc<ConsumerOutbox>,
     ) -> Self {
         let session = Session::new(id, Arc::clone(&hub.config));
         let decoder = CommandDecoder::new(READ_SMALL, hub.config.command_limits());

@@ -1,7 +1,7 @@
 //! One connection's conversation: what its commands do and what it is answered (pure).
 //!
 //! Two steps, because the core is locked for the second only. [`Session::read`] checks a command against the
-//! state, copies its body, and makes a [`Request`]; [`Session::apply`] carries the request out and writes the
+//! state, copies its body, and makes a [`CheckedCommand`]; [`Session::apply`] carries the request out and writes the
 //! answer. All requests of one read of the socket are applied under one lock.
 //!
 //! ```text
@@ -18,7 +18,7 @@ use nsq_protocol::{
 };
 
 use super::config::{BrokerConfig, MIN_INTERVAL, MIN_OUTPUT_BUFFER, NSQD_VERSION};
-use super::core::{ClientId, Core, Identity, NewBatch, NotYours};
+use super::core::{ClientId, Core, Identity, InFlightError, NewBatch};
 
 /// What IDENTIFY may say of the client, in characters each: `/stats` shows it, and it stays for the connection.
 const IDENTITY_MAX: usize = 256;
@@ -27,14 +27,14 @@ const IDENTITY_MAX: usize = 256;
 const DEFLATE_LEVEL: i64 = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ClientState {
     Init,
     Subscribed,
     Closing,
 }
 
 /// A checked command that owns its bytes.
-pub(super) enum Request {
+pub(super) enum CheckedCommand {
     Identify(Box<(Identity, Vec<u8>)>),
     Subscribe(Box<(TopicName, ChannelName)>),
     Publish(Box<Publish>),
@@ -59,7 +59,7 @@ pub(super) struct Publish {
 pub(super) struct Session {
     id: ClientId,
     config: Arc<BrokerConfig>,
-    state: State,
+    state: ClientState,
     /// `None`: off.
     heartbeat: Option<Duration>,
     msg_timeout: Duration,
@@ -72,7 +72,7 @@ impl Session {
     pub(super) fn new(id: ClientId, config: Arc<BrokerConfig>) -> Self {
         Self {
             id,
-            state: State::Init,
+            state: ClientState::Init,
             heartbeat: Some(config.heartbeat_interval),
             msg_timeout: config.msg_timeout,
             output_buffer_size: 16 << 10,
@@ -88,19 +88,19 @@ impl Session {
 
     /// Whether the connection is a consumer.
     pub(super) fn is_subscribed(&self) -> bool {
-        self.state != State::Init
+        self.state != ClientState::Init
     }
 
     /// Checks a command. The error is fatal: answer it and close.
-    pub(super) fn read(&mut self, command: Command<'_>) -> Result<Request, CommandError> {
+    pub(super) fn read(&mut self, command: Command<'_>) -> Result<CheckedCommand, CommandError> {
         let in_state = |allowed: bool| {
             let text = || format!("cannot {} in current state", command.name());
             if allowed { Ok(()) } else { Err(CommandError::new(ErrorCode::Invalid, text())) }
         };
         Ok(match command {
             Command::Fin(id) => {
-                in_state(self.state != State::Init)?;
-                Request::Finish(id)
+                in_state(self.state != ClientState::Init)?;
+                CheckedCommand::Finish(id)
             }
             Command::Pub(topic, body) => {
                 publish(topic, NewBatch::one(body), Duration::ZERO, "PUB", ErrorCode::PubFailed)
@@ -124,48 +124,48 @@ impl Session {
             }
             Command::Rdy(count) => {
                 // After CLS it is ignored without a word.
-                if self.state == State::Closing {
-                    return Ok(Request::Nothing);
+                if self.state == ClientState::Closing {
+                    return Ok(CheckedCommand::Nothing);
                 }
-                in_state(self.state == State::Subscribed)?;
+                in_state(self.state == ClientState::Subscribed)?;
                 let max = self.config.max_rdy_count;
                 let in_range = u32::try_from(count).ok().filter(|count| *count <= max);
-                Request::Ready(in_range.ok_or_else(|| {
+                CheckedCommand::Ready(in_range.ok_or_else(|| {
                     let text = format!("RDY count {count} out of range 0-{max}");
                     CommandError::new(ErrorCode::Invalid, text)
                 })?)
             }
             Command::Req(id, delay_ms) => {
-                in_state(self.state != State::Init)?;
+                in_state(self.state != ClientState::Init)?;
                 let delay = Duration::from_millis(delay_ms);
-                Request::Requeue(id, delay.min(self.config.max_req_timeout))
+                CheckedCommand::Requeue(id, delay.min(self.config.max_req_timeout))
             }
             Command::Touch(id) => {
-                in_state(self.state != State::Init)?;
-                Request::Touch(id)
+                in_state(self.state != ClientState::Init)?;
+                CheckedCommand::Touch(id)
             }
-            Command::Nop => Request::Nothing,
+            Command::Nop => CheckedCommand::Nothing,
             Command::Cls => {
-                in_state(self.state == State::Subscribed)?;
-                self.state = State::Closing;
-                Request::StartClose
+                in_state(self.state == ClientState::Subscribed)?;
+                self.state = ClientState::Closing;
+                CheckedCommand::StartClose
             }
             Command::Sub(topic, channel) => {
-                in_state(self.state == State::Init)?;
+                in_state(self.state == ClientState::Init)?;
                 if self.heartbeat.is_none() {
                     let text = "cannot SUB with heartbeats disabled";
                     return Err(CommandError::new(ErrorCode::Invalid, text));
                 }
-                self.state = State::Subscribed;
-                Request::Subscribe(Box::new((topic, channel)))
+                self.state = ClientState::Subscribed;
+                CheckedCommand::Subscribe(Box::new((topic, channel)))
             }
             Command::Identify(body) => {
-                in_state(self.state == State::Init)?;
+                in_state(self.state == ClientState::Init)?;
                 let (identity, answer) = self.identify(body)?;
-                Request::Identify(Box::new((identity, answer)))
+                CheckedCommand::Identify(Box::new((identity, answer)))
             }
             Command::Auth(_) => {
-                in_state(self.state == State::Init)?;
+                in_state(self.state == ClientState::Init)?;
                 return Err(CommandError::new(ErrorCode::AuthDisabled, "AUTH disabled"));
             }
         })
@@ -262,7 +262,7 @@ impl Session {
     /// requests behind it were dropped, close behind it.
     pub(super) fn apply(
         &self,
-        requests: &mut Vec<Request>,
+        requests: &mut Vec<CheckedCommand>,
         core: &mut Core,
         now: Instant,
         wall_ns: i64,
@@ -270,13 +270,13 @@ impl Session {
     ) -> ControlFlow<()> {
         let mut requests = requests.drain(..).peekable();
         while let Some(request) = requests.next() {
-            let Request::Finish(first) = request else {
+            let CheckedCommand::Finish(first) = request else {
                 self.apply_one(request, core, now, wall_ns, out)?;
                 continue;
             };
             // By far the most frequent, and in rows.
-            let next = || match requests.next_if(|next| matches!(next, Request::Finish(_))) {
-                Some(Request::Finish(message)) => Some(message),
+            let next = || match requests.next_if(|next| matches!(next, CheckedCommand::Finish(_))) {
+                Some(CheckedCommand::Finish(message)) => Some(message),
                 _ => None,
             };
             let messages = std::iter::once(first).chain(std::iter::from_fn(next));
@@ -289,7 +289,7 @@ impl Session {
 
     fn apply_one(
         &self,
-        request: Request,
+        request: CheckedCommand,
         core: &mut Core,
         now: Instant,
         wall_ns: i64,
@@ -299,18 +299,18 @@ impl Session {
         let ok = |out: &mut Vec<u8>| Frame::Response(OK).encode(out);
         match request {
             // In rows, by `apply`.
-            Request::Finish(_) | Request::Nothing => {}
-            Request::Requeue(message, delay) => {
+            CheckedCommand::Finish(_) | CheckedCommand::Nothing => {}
+            CheckedCommand::Requeue(message, delay) => {
                 if let Err(why) = core.requeue(id, message, delay, now) {
                     not_yours(out, ErrorCode::ReqFailed, "REQ", message, why);
                 }
             }
-            Request::Touch(message) => {
+            CheckedCommand::Touch(message) => {
                 if let Err(why) = core.touch(id, message, now) {
                     not_yours(out, ErrorCode::TouchFailed, "TOUCH", message, why);
                 }
             }
-            Request::Publish(publish) => {
+            CheckedCommand::Publish(publish) => {
                 let Publish { topic, batch, delay, name, code } = *publish;
                 match core.publish(Some(id), &topic, batch, delay, now, wall_ns) {
                     Ok(()) => ok(out),
@@ -320,19 +320,19 @@ impl Session {
                     }
                 }
             }
-            Request::Ready(count) => core.set_ready(id, count),
-            Request::StartClose => {
+            CheckedCommand::Ready(count) => core.set_ready(id, count),
+            CheckedCommand::StartClose => {
                 core.start_close(id);
                 Frame::Response(CLOSE_WAIT).encode(out);
             }
-            Request::Subscribe(names) => match core.subscribe(id, &names.0, &names.1, now) {
+            CheckedCommand::Subscribe(names) => match core.subscribe(id, &names.0, &names.1, now) {
                 Ok(()) => ok(out),
                 Err(why) => {
                     refuse(out, ErrorCode::SubFailed, format!("SUB {why}"));
                     return ControlFlow::Break(());
                 }
             },
-            Request::Identify(both) => {
+            CheckedCommand::Identify(both) => {
                 let (identity, answer) = *both;
                 core.identify(id, identity);
                 Frame::Response(&answer).encode(out);
@@ -352,7 +352,13 @@ fn refuse(out: &mut Vec<u8>, code: ErrorCode, text: String) {
     encode_error(&CommandError::new(code, text), out);
 }
 
-fn not_yours(out: &mut Vec<u8>, code: ErrorCode, name: &str, message: MessageId, why: NotYours) {
+fn not_yours(
+    out: &mut Vec<u8>,
+    code: ErrorCode,
+    name: &str,
+    message: MessageId,
+    why: InFlightError,
+) {
     refuse(out, code, format!("{name} {message} failed {why}"));
 }
 
@@ -362,8 +368,8 @@ fn publish(
     delay: Duration,
     name: &'static str,
     code: ErrorCode,
-) -> Request {
-    Request::Publish(Box::new(Publish { topic, batch, delay, name, code }))
+) -> CheckedCommand {
+    CheckedCommand::Publish(Box::new(Publish { topic, batch, delay, name, code }))
 }
 
 /// The first [`IDENTITY_MAX`] characters of `text`.

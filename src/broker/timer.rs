@@ -25,9 +25,9 @@ pub(super) fn timer_loop(hub: &Hub, inbox: &TimerInbox) {
             recv(hub.stop.channel()) -> _ => return,
             recv(inbox.sooner) -> _ => {}
             recv(inbox.ended) -> id => {
-                let peer = id.ok().and_then(|id| hub.peers.lock().remove(&id));
+                let connection = id.ok().and_then(|id| hub.connections.lock().remove(&id));
                 // Joins, at once: reporting was the last thing it did.
-                drop(peer);
+                drop(connection);
             }
             recv(alarm) -> _ => {}
         }

@@ -8,7 +8,7 @@ use nsq_protocol::{Frame, HEARTBEAT, MessageId, MessageRef};
 
 use super::core::ClientId;
 use super::hub::Hub;
-use super::outbox::Outbox;
+use super::outbox::ConsumerOutbox;
 use super::socket::write_within;
 
 /// Bytes of messages taken from the core at a time, and so written at a time: beyond it a system call for
@@ -23,7 +23,7 @@ pub(super) fn write_loop(
     hub: &Hub,
     id: ClientId,
     stream: &TcpStream,
-    outbox: &Outbox,
+    outbox: &ConsumerOutbox,
     interval: Duration,
     mut heartbeat_at: Instant,
 ) -> io::Result<()> {

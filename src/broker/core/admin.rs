@@ -8,8 +8,8 @@ use nsq_protocol::{ChannelName, TopicName};
 use super::channel::Channel;
 use super::client::subscribed;
 use super::cost::{Cost, settle};
-use super::limits::Refusal;
-use super::queue::Queue;
+use super::limits::LimitError;
+use super::queue::RunQueue;
 use super::state::Core;
 use super::topic::Topic;
 use super::wake::notice;
@@ -23,16 +23,16 @@ pub(crate) enum Missing {
 
 impl Core {
     /// Creates `topic` unless it is there.
-    pub(crate) fn create_topic(&mut self, topic: &TopicName) -> Result<(), Refusal> {
+    pub(crate) fn create_topic(&mut self, topic: &TopicName) -> Result<(), LimitError> {
         if self.topics.contains_key(topic) {
             return Ok(());
         }
         if self.topics.len() >= self.config.max_topics {
-            return Err(Refusal::Topics(self.topics.len()));
+            return Err(LimitError::Topics(self.topics.len()));
         }
         let state = Topic {
             channels: BTreeMap::new(),
-            queue: Queue::default(),
+            queue: RunQueue::default(),
             delayed: VecDeque::new(),
             paused: false,
             message_count: 0,
@@ -54,14 +54,14 @@ impl Core {
         topic: &TopicName,
         name: &ChannelName,
         now: Instant,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<u64, LimitError> {
         self.create_topic(topic)?;
         let state = self.topics.get_mut(topic).expect("created above");
         if let Some(key) = state.channels.get(name) {
             return Ok(*key);
         }
         if self.channels.len() >= self.config.max_channels {
-            return Err(Refusal::Channels(self.channels.len()));
+            return Err(LimitError::Channels(self.channels.len()));
         }
         let key = self.next_channel;
         self.next_channel += 1;

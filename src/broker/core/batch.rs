@@ -4,7 +4,7 @@
 //! | size, u32 big-endian | body … | size | body … |      a batch: an MPUB as it came, without the count
 //! ```
 //!
-//! A queue does not hold messages but runs of them: an MPUB of 200 is one [`Run`] in each channel, whatever
+//! A queue does not hold messages but runs of them: an MPUB of 200 is one [`MessageRun`] in each channel, whatever
 //! its count. A buffer is freed when the last message in it is done, everywhere.
 
 use std::ops::Range;
@@ -57,17 +57,28 @@ impl NewBatch {
     }
 
     /// Numbers the messages from `first_id` on and charges `used` until the last of them is gone.
-    pub(crate) fn number(self, first_id: u64, timestamp_ns: i64, used: &Arc<AtomicUsize>) -> Run {
+    pub(crate) fn number(
+        self,
+        first_id: u64,
+        timestamp_ns: i64,
+        used: &Arc<AtomicUsize>,
+    ) -> MessageRun {
         let charge = self.cost();
         used.fetch_add(charge, Ordering::Relaxed);
-        let batch = Batch { wire: self.wire, timestamp_ns, charge, used: Arc::clone(used) };
-        Run { batch: Arc::new(batch), next_id: first_id, at: 0, left: self.count, attempts: 0 }
+        let batch = MessageBatch { wire: self.wire, timestamp_ns, charge, used: Arc::clone(used) };
+        MessageRun {
+            batch: Arc::new(batch),
+            next_id: first_id,
+            at: 0,
+            left: self.count,
+            attempts: 0,
+        }
     }
 }
 
 /// The bodies of one PUB or MPUB.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct MessageBatch {
     wire: Box<[u8]>,
     /// When it was published, for all of them.
     pub(crate) timestamp_ns: i64,
@@ -77,7 +88,7 @@ pub(crate) struct Batch {
     used: Arc<AtomicUsize>,
 }
 
-impl Batch {
+impl MessageBatch {
     /// Where the body lies whose size field is at `at`.
     fn body_at(&self, at: u32) -> Range<usize> {
         let at = at as usize;
@@ -86,7 +97,7 @@ impl Batch {
     }
 }
 
-impl Drop for Batch {
+impl Drop for MessageBatch {
     fn drop(&mut self) {
         self.used.fetch_sub(self.charge, Ordering::Relaxed);
     }
@@ -94,8 +105,8 @@ impl Drop for Batch {
 
 /// Messages that lie one behind the other in one batch and have been delivered equally often.
 #[derive(Clone, Debug)]
-pub(crate) struct Run {
-    pub(crate) batch: Arc<Batch>,
+pub(crate) struct MessageRun {
+    pub(crate) batch: Arc<MessageBatch>,
     /// The first message's ID; the others count on from it.
     pub(crate) next_id: u64,
     /// Where the first one's size field lies.
@@ -106,7 +117,7 @@ pub(crate) struct Run {
     pub(crate) attempts: u16,
 }
 
-impl Run {
+impl MessageRun {
     /// Bytes of the first body. The run must not be empty.
     pub(crate) fn first_len(&self) -> usize {
         self.batch.body_at(self.at).len()
@@ -120,7 +131,7 @@ impl Run {
     }
 
     /// `len` messages from the n-th on; it must have as many.
-    pub(crate) fn part(&self, n: u32, len: u32) -> Run {
+    pub(crate) fn part(&self, n: u32, len: u32) -> MessageRun {
         let mut part = self.clone();
         (0..n).for_each(|_| part.advance());
         part.left = len;
@@ -128,8 +139,8 @@ impl Run {
     }
 
     /// Takes the first `max` messages, or all if there are fewer, off the front.
-    pub(crate) fn split_front(&mut self, max: u32) -> Run {
-        let front = Run { left: self.left.min(max), ..self.clone() };
+    pub(crate) fn split_front(&mut self, max: u32) -> MessageRun {
+        let front = MessageRun { left: self.left.min(max), ..self.clone() };
         (0..front.left).for_each(|_| self.advance());
         front
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nsq_protocol::{ChannelName, MessageId, TopicName};
 
-use super::batch::{NewBatch, Run};
+use super::batch::{MessageRun, NewBatch};
 use super::state::Core;
 use crate::broker::config::BrokerConfig;
 
@@ -25,7 +25,7 @@ pub(crate) fn bench(rounds: usize, size: usize) -> Duration {
         let batch = NewBatch::many(bodies.as_bodies());
         core.publish(None, &topic, batch, Duration::ZERO, now, 0).expect("there is room");
         while core.pull(1, now, 64 << 10, &mut runs) {}
-        let ids = runs.iter().flat_map(Run::messages).map(|(id, _)| MessageId::from_u64(id));
+        let ids = runs.iter().flat_map(MessageRun::messages).map(|(id, _)| MessageId::from_u64(id));
         core.finish(1, ids, |id, why| unreachable!("{id} was just pulled: {why}"));
         runs.clear();
         core.take_effects();

@@ -7,9 +7,9 @@ use nsq_protocol::{ChannelName, TopicName};
 
 use super::cost::Cost;
 use super::deadlines::{Deadline, Deadlines};
-use super::flight::Flight;
 use super::ids::NumberMap;
-use super::queue::{Deferred, Queue};
+use super::in_flight::InFlight;
+use super::queue::{Deferred, RunQueue};
 
 /// What one run in flight or one deferred message costs: its place in a map that has just grown, and in the heap
 /// of deadlines with its stale companions.
@@ -20,8 +20,8 @@ const HELD_OVERHEAD: usize = 256;
 pub(super) struct Channel {
     pub(super) topic: TopicName,
     pub(super) name: ChannelName,
-    pub(super) queue: Queue,
-    pub(super) in_flight: Flight,
+    pub(super) queue: RunQueue,
+    pub(super) in_flight: InFlight,
     pub(super) deferred: NumberMap<Deferred>,
     pub(super) paused: bool,
     pub(super) message_count: u64,
@@ -39,8 +39,8 @@ impl Channel {
         Self {
             topic,
             name,
-            queue: Queue::default(),
-            in_flight: Flight::default(),
+            queue: RunQueue::default(),
+            in_flight: InFlight::default(),
             deferred: NumberMap::default(),
             paused: false,
             message_count: 0,
@@ -63,7 +63,7 @@ impl Channel {
     }
 
     /// Takes out all that the channel holds, for the caller to drop.
-    pub(super) fn empty(&mut self) -> (Queue, Flight, NumberMap<Deferred>) {
+    pub(super) fn empty(&mut self) -> (RunQueue, InFlight, NumberMap<Deferred>) {
         (
             std::mem::take(&mut self.queue),
             std::mem::take(&mut self.in_flight),

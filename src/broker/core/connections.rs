@@ -7,7 +7,7 @@ use nsq_protocol::{ChannelName, TopicName};
 use super::client::{Client, Identity, Subscription, subscribed};
 use super::cost::settle;
 use super::ids::ClientId;
-use super::limits::Refusal;
+use super::limits::LimitError;
 use super::state::Core;
 use super::wake::notice;
 
@@ -66,7 +66,7 @@ impl Core {
         topic: &TopicName,
         name: &ChannelName,
         now: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), LimitError> {
         let key = self.create_channel(topic, name, now)?;
         let (Some(client), Some(channel)) =
             (self.clients.get_mut(&id), self.channels.get_mut(&key))
@@ -75,7 +75,7 @@ impl Core {
         };
         let max = self.config.max_channel_consumers;
         if max != 0 && channel.consumers.len() >= max {
-            return Err(Refusal::Consumers { place: format!("{topic}:{name}"), max });
+            return Err(LimitError::Consumers { place: format!("{topic}:{name}"), max });
         }
         channel.consumers.push(id);
         client.subscription = Some(Subscription {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use nsq_protocol::MESSAGE_HEAD_LEN;
 
-use super::batch::Run;
+use super::batch::MessageRun;
 use super::channel::Channel;
 use super::client::{Subscription, subscribed};
 use super::cost::settle;
@@ -28,7 +28,7 @@ impl Core {
         id: ClientId,
         now: Instant,
         budget: usize,
-        out: &mut Vec<Run>,
+        out: &mut Vec<MessageRun>,
     ) -> bool {
         let Some(client) = self.clients.get(&id) else { return false };
         let Some(subscription) = &client.subscription else { return false };
@@ -49,7 +49,8 @@ impl Core {
         let deadline = now + timeout;
         while room > 0 && budget > 0 {
             let Some(run) = channel.queue.front() else { break };
-            let mut pulled = Run { left: 0, attempts: run.attempts.wrapping_add(1), ..run.clone() };
+            let mut pulled =
+                MessageRun { left: 0, attempts: run.attempts.wrapping_add(1), ..run.clone() };
             let mut taken = 0;
             while room > 0 && budget > 0 && run.left > 0 {
                 taken += 1;

@@ -8,8 +8,8 @@ use super::channel::defer;
 use super::client::subscribed;
 use super::cost::settle;
 use super::deadlines::Deadline;
-use super::flight::NotYours;
 use super::ids::ClientId;
+use super::in_flight::InFlightError;
 use super::queue::Deferred;
 use super::state::Core;
 use super::wake::notice;
@@ -20,11 +20,11 @@ impl Core {
         &mut self,
         id: ClientId,
         mut messages: impl Iterator<Item = MessageId>,
-        mut failed: impl FnMut(MessageId, NotYours),
+        mut failed: impl FnMut(MessageId, InFlightError),
     ) {
         let Some((subscription, channel)) = subscribed(&mut self.clients, &mut self.channels, id)
         else {
-            return messages.for_each(|message| failed(message, NotYours::NotInFlight));
+            return messages.for_each(|message| failed(message, InFlightError::NotInFlight));
         };
         let before = channel.cost();
         let in_flight = channel.in_flight.len();
@@ -46,9 +46,9 @@ impl Core {
         message: MessageId,
         delay: Duration,
         now: Instant,
-    ) -> Result<(), NotYours> {
-        let (subscription, channel) =
-            subscribed(&mut self.clients, &mut self.channels, id).ok_or(NotYours::NotInFlight)?;
+    ) -> Result<(), InFlightError> {
+        let (subscription, channel) = subscribed(&mut self.clients, &mut self.channels, id)
+            .ok_or(InFlightError::NotInFlight)?;
         let key = subscription.channel;
         let before = channel.cost();
         let run = channel.in_flight.take(id, number(message)?)?;
@@ -73,12 +73,12 @@ impl Core {
         id: ClientId,
         message: MessageId,
         now: Instant,
-    ) -> Result<(), NotYours> {
+    ) -> Result<(), InFlightError> {
         let message = number(message)?;
         let timeout =
             self.clients.get(&id).map_or(Duration::ZERO, |client| client.identity.msg_timeout);
-        let (subscription, channel) =
-            subscribed(&mut self.clients, &mut self.channels, id).ok_or(NotYours::NotInFlight)?;
+        let (subscription, channel) = subscribed(&mut self.clients, &mut self.channels, id)
+            .ok_or(InFlightError::NotInFlight)?;
         let before = channel.cost();
         let longest = self.config.max_msg_timeout;
         let touch = |delivered| (now + timeout).min(delivered + longest);
@@ -91,6 +91,6 @@ impl Core {
 }
 
 /// The number of a message. An ID that is no number is none of ours.
-fn number(message: MessageId) -> Result<u64, NotYours> {
-    message.to_u64().ok_or(NotYours::NotInFlight)
+fn number(message: MessageId) -> Result<u64, InFlightError> {
+    message.to_u64().ok_or(InFlightError::NotInFlight)
 }

@@ -8,7 +8,7 @@ use super::topic::Topic;
 
 /// Why something was not taken. Behind the text's colon comes what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum LimitError {
     #[error("memory limit: {used} of {max} bytes are queued; consume or raise --max-memory")]
     Memory { used: usize, max: usize },
     #[error(
@@ -37,12 +37,12 @@ pub(super) fn check_depths(
     channels: &NumberMap<Channel>,
     count: usize,
     max: usize,
-) -> Result<(), Refusal> {
+) -> Result<(), LimitError> {
     let check = |depth: usize, place: &dyn Fn() -> String| {
         if depth + count <= max {
             Ok(())
         } else {
-            Err(Refusal::Queue { place: place(), depth, max })
+            Err(LimitError::Queue { place: place(), depth, max })
         }
     };
     if state.channels.is_empty() || state.paused {

@@ -8,7 +8,7 @@ use super::batch::NewBatch;
 use super::channel::defer;
 use super::cost::settle;
 use super::ids::ClientId;
-use super::limits::{Refusal, check_depths, is_dropped};
+use super::limits::{LimitError, check_depths, is_dropped};
 use super::queue::Deferred;
 use super::state::Core;
 use super::wake::rouse;
@@ -23,11 +23,11 @@ impl Core {
         delay: Duration,
         now: Instant,
         wall_ns: i64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), LimitError> {
         self.create_topic(topic)?;
         let (used, max) = (self.used(), self.config.max_memory);
         if used + batch.cost() > max {
-            return Err(Refusal::Memory { used, max });
+            return Err(LimitError::Memory { used, max });
         }
         let state = self.topics.get_mut(topic).expect("created above");
         if let Some(max) = self.config.mem_queue_size {

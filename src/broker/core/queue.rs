@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::batch::Run;
+use super::batch::MessageRun;
 
 /// What one run costs in a queue: 32 bytes, doubled when the queue has just grown.
 const RUN_OVERHEAD: usize = 64;
@@ -13,13 +13,13 @@ const KEEP_ROOM: usize = 4096;
 
 /// Runs that wait, first in, first out.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
-    runs: VecDeque<Run>,
+pub(super) struct RunQueue {
+    runs: VecDeque<MessageRun>,
     depth: usize,
 }
 
-impl Queue {
-    pub(super) fn push(&mut self, run: Run) {
+impl RunQueue {
+    pub(super) fn push(&mut self, run: MessageRun) {
         self.depth += run.left as usize;
         self.runs.push_back(run);
     }
@@ -30,11 +30,11 @@ impl Queue {
     }
 
     /// The first run; never an empty one.
-    pub(super) fn front(&mut self) -> Option<&mut Run> {
+    pub(super) fn front(&mut self) -> Option<&mut MessageRun> {
         self.runs.front_mut()
     }
 
-    pub(super) fn runs(&self) -> impl Iterator<Item = &Run> {
+    pub(super) fn runs(&self) -> impl Iterator<Item = &MessageRun> {
         self.runs.iter()
     }
 
@@ -57,6 +57,6 @@ impl Queue {
 /// A message whose time has not come.
 #[derive(Debug)]
 pub(super) struct Deferred {
-    pub(super) run: Run,
+    pub(super) run: MessageRun,
     pub(super) due: Instant,
 }

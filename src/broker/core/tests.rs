@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use nsq_protocol::{BodiesBuf, ChannelName, MessageId, TopicName};
 
-use super::batch::{NewBatch, Run};
+use super::batch::{MessageRun, NewBatch};
 use super::client::Identity;
-use super::flight::NotYours;
 use super::ids::ClientId;
+use super::in_flight::InFlightError;
 use super::state::Core;
 use crate::broker::config::BrokerConfig;
 use crate::broker::stats::StatsFilter;
@@ -51,11 +51,11 @@ fn publish(core: &mut Core, count: usize, now: Instant) {
 fn pull(core: &mut Core, id: ClientId, now: Instant) -> Vec<(u64, u16)> {
     let mut runs = Vec::new();
     core.pull(id, now, usize::MAX, &mut runs);
-    let messages = |run: &Run| run.messages().map(|(id, _)| id).collect::<Vec<_>>();
+    let messages = |run: &MessageRun| run.messages().map(|(id, _)| id).collect::<Vec<_>>();
     runs.iter().flat_map(|run| messages(run).into_iter().map(|id| (id, run.attempts))).collect()
 }
 
-fn finish(core: &mut Core, id: ClientId, message: u64) -> Result<(), NotYours> {
+fn finish(core: &mut Core, id: ClientId, message: u64) -> Result<(), InFlightError> {
     let mut done = Ok(());
     core.finish(id, [MessageId::from_u64(message)].into_iter(), |_, why| done = Err(why));
     done
@@ -206,9 +206,9 @@ fn touch_ends_at_max_msg_timeout() {
     let id = pull(&mut core, 1, start)[0].0;
     core.touch(1, MessageId::from_u64(id), start + Duration::from_secs(50)).unwrap();
     core.tick(start + Duration::from_secs(99), 10);
-    assert_eq!(finish(&mut core, 1, id + 1), Err(NotYours::NotInFlight));
+    assert_eq!(finish(&mut core, 1, id + 1), Err(InFlightError::NotInFlight));
     core.tick(start + max, 10);
-    assert_eq!(finish(&mut core, 1, id), Err(NotYours::NotInFlight));
+    assert_eq!(finish(&mut core, 1, id), Err(InFlightError::NotInFlight));
     assert_eq!(pull(&mut core, 1, start + max), [(id, 2)]);
     core.disconnect(1);
     consumer(&mut core, 2, 1, start);

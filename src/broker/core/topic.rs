@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use nsq_protocol::ChannelName;
 
 use super::cost::Cost;
-use super::queue::{Deferred, Queue};
+use super::queue::{Deferred, RunQueue};
 
 pub(super) struct Topic {
     pub(super) channels: BTreeMap<ChannelName, u64>,
     /// What waits for the first channel, or for the end of a pause.
-    pub(super) queue: Queue,
+    pub(super) queue: RunQueue,
     /// The same, for messages with a delay.
     pub(super) delayed: VecDeque<Deferred>,
     pub(super) paused: bool,

@@ -7,13 +7,13 @@ use nsq_protocol::{ChannelName, MessageId};
 use proptest::prelude::*;
 
 use super::{TIMEOUT, batch, channel, core, finish, topic};
-use crate::broker::core::flight::NotYours;
 use crate::broker::core::ids::ClientId;
+use crate::broker::core::in_flight::InFlightError;
 use crate::broker::core::state::Core;
 use crate::broker::stats::StatsFilter;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum HistoryStep {
     Publish(usize, u64),
     Ready(u64, u32),
     /// The consumer does what its writer does, if it was woken.
@@ -29,8 +29,8 @@ enum Step {
     EmptyChannel(u64),
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
-    use Step::*;
+fn any_step() -> impl Strategy<Value = HistoryStep> {
+    use HistoryStep::*;
     let who = 1u64..=4;
     prop_oneof![
         6 => (prop_oneof![1usize..20, 20usize..150], prop_oneof![3 => Just(0), 1 => 1u64..50])
@@ -51,7 +51,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 /// What one channel must hold: every message is in one of three places.
 #[derive(Default)]
-struct Model {
+struct ChannelModel {
     waiting: BTreeSet<u64>,
     held: BTreeMap<u64, (ClientId, Instant)>,
     deferred: BTreeMap<u64, Instant>,
@@ -60,7 +60,7 @@ struct Model {
 struct World {
     core: Core,
     now: Instant,
-    channels: [Model; 2],
+    channels: [ChannelModel; 2],
     /// Published while the topic is paused, with their delays' ends.
     topic: Vec<(u64, Instant)>,
     topic_paused: bool,
@@ -127,10 +127,10 @@ impl World {
         }
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &HistoryStep) {
         let now = self.now;
         match *step {
-            Step::Publish(count, delay) => {
+            HistoryStep::Publish(count, delay) => {
                 let delay = Duration::from_secs(delay);
                 self.core.publish(None, &topic("t"), batch(count), delay, now, 0).unwrap();
                 let ids = self.next_id..self.next_id + count as u64;
@@ -138,21 +138,21 @@ impl World {
                 self.topic.extend(ids.map(|id| (id, now + delay)));
                 self.hand_out();
             }
-            Step::Ready(id, rdy) => {
+            HistoryStep::Ready(id, rdy) => {
                 self.core.set_ready(id, rdy);
                 self.rdy[id as usize] = rdy;
             }
-            Step::Pull(id, budget) => self.pull(id, budget),
-            Step::Finish(id, nth) => {
+            HistoryStep::Pull(id, budget) => self.pull(id, budget),
+            HistoryStep::Finish(id, nth) => {
                 let Some(message) = self.nth_held(id, nth) else { return };
                 // Its neighbour on the same channel does not own it.
                 let other = if id > 2 { id - 2 } else { id + 2 };
-                assert_eq!(finish(&mut self.core, other, message), Err(NotYours::OtherOwner));
+                assert_eq!(finish(&mut self.core, other, message), Err(InFlightError::NotOwner));
                 assert_eq!(finish(&mut self.core, id, message), Ok(()));
-                assert_eq!(finish(&mut self.core, id, message), Err(NotYours::NotInFlight));
+                assert_eq!(finish(&mut self.core, id, message), Err(InFlightError::NotInFlight));
                 self.channels[index_of(id)].held.remove(&message);
             }
-            Step::Requeue(id, nth, delay) => {
+            HistoryStep::Requeue(id, nth, delay) => {
                 let Some(message) = self.nth_held(id, nth) else { return };
                 let delay = Duration::from_secs(delay);
                 assert_eq!(self.core.requeue(id, MessageId::from_u64(message), delay, now), Ok(()));
@@ -164,12 +164,12 @@ impl World {
                     model.deferred.insert(message, now + delay);
                 }
             }
-            Step::Touch(id, nth) => {
+            HistoryStep::Touch(id, nth) => {
                 let Some(message) = self.nth_held(id, nth) else { return };
                 assert_eq!(self.core.touch(id, MessageId::from_u64(message), now), Ok(()));
                 self.channels[index_of(id)].held.insert(message, (id, now + TIMEOUT));
             }
-            Step::Reconnect(id) => {
+            HistoryStep::Reconnect(id) => {
                 self.core.disconnect(id);
                 let model = &mut self.channels[index_of(id)];
                 while let Some(message) =
@@ -181,7 +181,7 @@ impl World {
                 self.woken.remove(&id);
                 self.connect(id);
             }
-            Step::Advance(seconds) => {
+            HistoryStep::Advance(seconds) => {
                 self.now += Duration::from_secs(seconds);
                 while self.core.tick(self.now, 3) {}
                 for model in &mut self.channels {
@@ -192,20 +192,20 @@ impl World {
                     model.waiting.extend(due.map(|(id, _)| id));
                 }
             }
-            Step::PauseChannel(index, paused) => {
+            HistoryStep::PauseChannel(index, paused) => {
                 let index = index as usize;
                 self.core.pause_channel(&topic("t"), &name_of(index), paused).unwrap();
                 self.paused[index] = paused;
             }
-            Step::PauseTopic(paused) => {
+            HistoryStep::PauseTopic(paused) => {
                 self.core.pause_topic(&topic("t"), paused, now).unwrap();
                 self.topic_paused = paused;
                 self.hand_out();
             }
-            Step::EmptyChannel(index) => {
+            HistoryStep::EmptyChannel(index) => {
                 let index = index as usize;
                 self.core.empty_channel(&topic("t"), &name_of(index)).unwrap();
-                self.channels[index] = Model::default();
+                self.channels[index] = ChannelModel::default();
             }
         }
         self.collect();
@@ -282,16 +282,16 @@ proptest! {
             world.check();
         }
         // In the end everything can be delivered and finished, and nothing stays behind.
-        world.step(&Step::PauseTopic(false));
-        (0..2).for_each(|index| world.step(&Step::PauseChannel(index, false)));
-        world.step(&Step::Advance(1000));
-        (1..=4).for_each(|id| world.step(&Step::Ready(id, 7)));
+        world.step(&HistoryStep::PauseTopic(false));
+        (0..2).for_each(|index| world.step(&HistoryStep::PauseChannel(index, false)));
+        world.step(&HistoryStep::Advance(1000));
+        (1..=4).for_each(|id| world.step(&HistoryStep::Ready(id, 7)));
         for _ in 0..10_000 {
             let Some(id) = world.woken.first().copied() else { break };
             world.pull(id, 500);
             world.check();
             while world.nth_held(id, 0).is_some() {
-                world.step(&Step::Finish(id, 0));
+                world.step(&HistoryStep::Finish(id, 0));
             }
         }
         for model in &world.channels {
