@@ -49,7 +49,7 @@ enum End {
     /// Its bytes or its command deserve this frame.
     Fatal(CommandError),
     /// As `Fatal`, the frame already sent.
-    Told,
+    ErrorSent,
 }
 
 /// A connection's reading side, and its writing side while it is no consumer.
@@ -67,7 +67,7 @@ pub(super) struct ConnectionReader {
     /// By when the command being read must be whole.
     read_by: Option<Instant>,
     /// The socket's read timeout as last set.
-    armed: Option<Duration>,
+    read_timeout: Option<Duration>,
 }
 
 impl ConnectionReader {
@@ -90,29 +90,29 @@ impl ConnectionReader {
             writer: None,
             heartbeat_at: None,
             read_by: None,
-            armed: None,
+            read_timeout: None,
         }
     }
 
     pub(super) fn run(mut self, address: SocketAddr) {
-        if let Some(end) = self.magic() {
-            self.part(end);
+        if let Some(end) = self.read_magic() {
+            self.close(end);
         } else {
             let remote = address.to_string();
             log::debug!("broker: {remote} connected");
             self.hub.with_core(|core| core.connect(self.id, remote, wall_ns() / 1_000_000_000));
-            let end = self.converse();
+            let end = self.serve();
             // Before anything that may wait: what it holds goes to others at once.
             self.hub.with_core(|core| core.disconnect(self.id));
             log::debug!("broker: {address} disconnected");
-            self.part(end);
+            self.close(end);
         }
         // The peer's place is taken until this is received, so there is room.
         let _ = self.hub.ended.try_send(self.id);
     }
 
     /// Reads the magic; `Some` if the connection ends here.
-    fn magic(&mut self) -> Option<End> {
+    fn read_magic(&mut self) -> Option<End> {
         let deadline = Instant::now() + MAGIC_WAIT;
         let mut magic = [0; MAGIC.len()];
         let mut have = 0;
@@ -121,7 +121,7 @@ impl ConnectionReader {
             if wait.is_zero() {
                 return Some(End::Silent);
             }
-            if self.arm(Some(wait), Duration::ZERO).is_err() {
+            if self.limit_reads(Some(wait), Duration::ZERO).is_err() {
                 return Some(End::Closed);
             }
             match (&*self.stream).read(&mut magic[have..]) {
@@ -134,8 +134,8 @@ impl ConnectionReader {
         (magic != *MAGIC).then(|| End::Fatal(CommandError::new(ErrorCode::BadProtocol, "")))
     }
 
-    fn converse(&mut self) -> End {
-        if self.keep_time(Instant::now()).is_err() {
+    fn serve(&mut self) -> End {
+        if self.restart_timers(Instant::now()).is_err() {
             return End::Closed;
         }
         let mut requests = Vec::new();
@@ -163,11 +163,11 @@ impl ConnectionReader {
                 }
             }
             let now = Instant::now();
-            if self.session.heartbeat() != heartbeat && self.keep_time(now).is_err() {
+            if self.session.heartbeat() != heartbeat && self.restart_timers(now).is_err() {
                 return End::Closed;
             }
             if any {
-                self.rearm(now);
+                self.extend_read_by(now);
             }
             let (applied, effects) = self
                 .hub
@@ -180,7 +180,7 @@ impl ConnectionReader {
                 return End::Closed;
             }
             match (applied, bad) {
-                (ControlFlow::Break(()), _) => return End::Told,
+                (ControlFlow::Break(()), _) => return End::ErrorSent,
                 (_, Some(error)) => return End::Fatal(error),
                 _ => {}
             }
@@ -188,15 +188,15 @@ impl ConnectionReader {
     }
 
     /// Starts all clocks for the client's heartbeat interval.
-    fn keep_time(&mut self, now: Instant) -> io::Result<()> {
+    fn restart_timers(&mut self, now: Instant) -> io::Result<()> {
         let interval = self.session.heartbeat();
         self.heartbeat_at = interval.map(|interval| now + interval);
-        self.rearm(now);
+        self.extend_read_by(now);
         self.stream.set_write_timeout(interval)
     }
 
     /// From now on the next command has twice the heartbeat interval to arrive.
-    fn rearm(&mut self, now: Instant) {
+    fn extend_read_by(&mut self, now: Instant) {
         self.read_by = self.session.heartbeat().map(|interval| now + 2 * interval);
     }
 
@@ -220,7 +220,7 @@ impl ConnectionReader {
             }
             let until = [self.read_by, heartbeat_at].into_iter().flatten().min();
             let wait = until.map(|until| until.saturating_duration_since(now));
-            self.arm(wait, slack).map_err(|_| End::Closed)?;
+            self.limit_reads(wait, slack).map_err(|_| End::Closed)?;
             let space = self.decoder.space();
             let room = space.len();
             match (&*self.stream).read(space) {
@@ -241,16 +241,18 @@ impl ConnectionReader {
 
     /// Makes the next read end after `wait`, or up to `slack` later. Setting the timeout is a system call,
     /// so one that will do is left as it is; too short a one only wakes the loop once for nothing.
-    fn arm(&mut self, wait: Option<Duration>, slack: Duration) -> io::Result<()> {
-        let will_do = match (self.armed, wait) {
+    fn limit_reads(&mut self, wait: Option<Duration>, slack: Duration) -> io::Result<()> {
+        let will_do = match (self.read_timeout, wait) {
             (None, None) => true,
-            (Some(armed), Some(wait)) => armed <= wait + slack && armed >= wait / 2,
+            (Some(read_timeout), Some(wait)) => {
+                read_timeout <= wait + slack && read_timeout >= wait / 2
+            }
             _ => false,
         };
         if !will_do {
             // A timeout of zero would mean none.
             self.stream.set_read_timeout(wait.map(|wait| wait.max(Duration::from_millis(1))))?;
-            self.armed = wait;
+            self.read_timeout = wait;
         }
         Ok(())
     }
@@ -293,10 +295,10 @@ impl ConnectionReader {
     }
 
     /// Sends what is left to send and closes.
-    fn part(&mut self, end: End) {
-        let told = match end {
+    fn close(&mut self, end: End) {
+        let error_sent = match end {
             End::Closed | End::Silent => false,
-            End::Told => true,
+            End::ErrorSent => true,
             End::Fatal(error) => {
                 log::info!("broker: closing a connection: {error}");
                 let mut out = Vec::new();
@@ -315,7 +317,7 @@ impl ConnectionReader {
         // Its socket is closed or it has ended already.
         drop(self.writer.take());
         let _ = self.stream.shutdown(Shutdown::Write);
-        if told {
+        if error_sent {
             self.linger();
         }
         let _ = self.stream.shutdown(Shutdown::Both);
@@ -328,7 +330,7 @@ impl ConnectionReader {
         let mut left = LINGER_BYTES;
         while left > 0 {
             let wait = deadline.saturating_duration_since(Instant::now());
-            if wait.is_zero() || self.arm(Some(wait), Duration::ZERO).is_err() {
+            if wait.is_zero() || self.limit_reads(Some(wait), Duration::ZERO).is_err() {
                 return;
             }
             match (&*self.stream).read(&mut scrap) {

@@ -12,7 +12,7 @@ use super::limits::LimitError;
 use super::queue::RunQueue;
 use super::state::Core;
 use super::topic::Topic;
-use super::wake::notice;
+use super::wake::update_ready_state;
 
 /// A topic or channel that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Core {
         let state = Topic {
             channels: BTreeMap::new(),
             queue: RunQueue::default(),
-            delayed: VecDeque::new(),
+            deferred: VecDeque::new(),
             paused: false,
             message_count: 0,
             message_bytes: 0,
@@ -78,8 +78,8 @@ impl Core {
         for key in state.channels.values() {
             self.remove_channel(*key);
         }
-        self.effects.garbage.push(Box::new((state.queue, state.delayed)));
-        self.sweep();
+        self.effects.garbage.push(Box::new((state.queue, state.deferred)));
+        self.prune();
         Ok(())
     }
 
@@ -96,7 +96,7 @@ impl Core {
         if is_last && topic.is_ephemeral() {
             self.delete_topic(topic)?;
         }
-        self.sweep();
+        self.prune();
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Core {
     pub(crate) fn empty_topic(&mut self, topic: &TopicName) -> Result<(), Missing> {
         let state = self.topics.get_mut(topic).ok_or(Missing::Topic)?;
         let before = state.cost();
-        let garbage = (std::mem::take(&mut state.queue), std::mem::take(&mut state.delayed));
+        let garbage = (std::mem::take(&mut state.queue), std::mem::take(&mut state.deferred));
         settle(&mut self.cost, before, state.cost());
         self.effects.garbage.push(Box::new(garbage));
         Ok(())
@@ -134,10 +134,10 @@ impl Core {
                 subscribed(&mut self.clients, &mut self.channels, id)
             {
                 subscription.in_flight = 0;
-                notice(id, subscription, channel, &mut self.effects);
+                update_ready_state(id, subscription, channel, &mut self.effects);
             }
         }
-        self.sweep();
+        self.prune();
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl Core {
             if let Some((subscription, channel)) =
                 subscribed(&mut self.clients, &mut self.channels, id)
             {
-                notice(id, subscription, channel, &mut self.effects);
+                update_ready_state(id, subscription, channel, &mut self.effects);
             }
         }
         Ok(())

@@ -131,7 +131,7 @@ impl MessageRun {
     }
 
     /// `len` messages from the n-th on; it must have as many.
-    pub(crate) fn part(&self, n: u32, len: u32) -> MessageRun {
+    pub(crate) fn slice(&self, n: u32, len: u32) -> MessageRun {
         let mut part = self.clone();
         (0..n).for_each(|_| part.advance());
         part.left = len;

@@ -37,7 +37,7 @@ pub(super) struct Subscription {
     /// Told to pull, and has not yet pulled in vain.
     pub(super) awake: bool,
     /// In the channel's `idle`.
-    pub(super) listed: bool,
+    pub(super) in_idle: bool,
     pub(super) message_count: u64,
     pub(super) finish_count: u64,
     pub(super) requeue_count: u64,

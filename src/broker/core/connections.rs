@@ -9,7 +9,7 @@ use super::cost::settle;
 use super::ids::ClientId;
 use super::limits::LimitError;
 use super::state::Core;
-use super::wake::notice;
+use super::wake::update_ready_state;
 
 impl Core {
     /// A connection has come; every other call about it comes between this and `disconnect`.
@@ -54,9 +54,9 @@ impl Core {
             // It was there a line ago.
             let _ = self.delete_channel(&topic, &name);
         } else {
-            self.rouse(key);
+            self.wake_idle(key);
         }
-        self.sweep();
+        self.prune();
     }
 
     /// Makes the connection a consumer.
@@ -84,7 +84,7 @@ impl Core {
             in_flight: 0,
             closing: false,
             awake: false,
-            listed: false,
+            in_idle: false,
             message_count: 0,
             finish_count: 0,
             requeue_count: 0,
@@ -102,11 +102,11 @@ impl Core {
             return;
         }
         subscription.rdy = count;
-        notice(id, subscription, channel, &mut self.effects);
+        update_ready_state(id, subscription, channel, &mut self.effects);
         // If it was told to pull and now may not, somebody else must.
         let key = subscription.channel;
         if count == 0 {
-            self.rouse(key);
+            self.wake_idle(key);
         }
     }
 

@@ -11,7 +11,7 @@ use super::cost::settle;
 use super::deadlines::Deadline;
 use super::ids::ClientId;
 use super::state::Core;
-use super::wake::notice;
+use super::wake::update_ready_state;
 
 /// Above so many consumers of a channel, a pull takes all of them for ready when it works out a fair share:
 /// counting would take longer than the pull.
@@ -82,10 +82,10 @@ impl Core {
             && subscription.rdy > subscription.in_flight;
         subscription.awake = more;
         if !more {
-            notice(id, subscription, channel, &mut self.effects);
-            self.rouse(key);
+            update_ready_state(id, subscription, channel, &mut self.effects);
+            self.wake_idle(key);
         }
-        self.sweep();
+        self.prune();
         more
     }
 

@@ -12,7 +12,7 @@ use super::ids::ClientId;
 use super::in_flight::InFlightError;
 use super::queue::Deferred;
 use super::state::Core;
-use super::wake::notice;
+use super::wake::update_ready_state;
 
 impl Core {
     /// FINs: the messages are done. Calls `failed` with each that the client did not hold.
@@ -36,7 +36,7 @@ impl Core {
         let done = (in_flight - channel.in_flight.len()) as u32;
         subscription.finish_count += u64::from(done);
         subscription.in_flight = subscription.in_flight.saturating_sub(done);
-        notice(id, subscription, channel, &mut self.effects);
+        update_ready_state(id, subscription, channel, &mut self.effects);
     }
 
     /// REQ: deliver the message again after `delay`.
@@ -62,8 +62,8 @@ impl Core {
             defer(&mut self.deadlines, key, channel, deferred);
         }
         settle(&mut self.cost, before, channel.cost());
-        notice(id, subscription, channel, &mut self.effects);
-        self.rouse(key);
+        update_ready_state(id, subscription, channel, &mut self.effects);
+        self.wake_idle(key);
         Ok(())
     }
 
@@ -85,7 +85,7 @@ impl Core {
         let at = channel.in_flight.touch(id, message, touch)?;
         settle(&mut self.cost, before, channel.cost());
         self.deadlines.push(Deadline { at, channel: subscription.channel, id: message });
-        self.sweep();
+        self.prune();
         Ok(())
     }
 }

@@ -38,10 +38,10 @@ struct HeldRun {
 
 impl HeldRun {
     /// What is left of `len` messages from the n-th on; `None` if nothing is.
-    fn part(&self, n: u32, len: u32) -> Option<Self> {
+    fn slice(&self, n: u32, len: u32) -> Option<Self> {
         let bits = u64::MAX.checked_shr(HELD_MAX - len).unwrap_or(0);
         let open = self.open.checked_shr(n).unwrap_or(0) & bits;
-        (open != 0).then(|| Self { run: self.run.part(n, len), open, ..*self })
+        (open != 0).then(|| Self { run: self.run.slice(n, len), open, ..*self })
     }
 
     /// The messages that are not answered, as runs.
@@ -52,7 +52,7 @@ impl HeldRun {
             let from = n + open.trailing_zeros();
             let len = (self.open >> from).trailing_ones();
             n = from + len;
-            Some(self.run.part(from, len))
+            Some(self.run.slice(from, len))
         })
     }
 }
@@ -123,9 +123,9 @@ impl InFlight {
     /// Takes the message `id` out of flight, if `owner` holds it.
     pub(super) fn take(&mut self, owner: u64, id: u64) -> Result<MessageRun, InFlightError> {
         let (held, n) = self.find(owner, id)?;
-        let (first, run) = (held.run.next_id, held.run.part(n, 1));
+        let (first, run) = (held.run.next_id, held.run.slice(n, 1));
         if let Some(held) = self.held.remove(&first) {
-            for part in [held.part(0, n), held.part(n + 1, held.run.left - n - 1)] {
+            for part in [held.slice(0, n), held.slice(n + 1, held.run.left - n - 1)] {
                 self.held.extend(part.map(|part| (part.run.next_id, part)));
             }
         }

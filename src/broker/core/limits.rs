@@ -46,7 +46,7 @@ pub(super) fn check_depths(
         }
     };
     if state.channels.is_empty() || state.paused {
-        return check(state.queue.depth() + state.delayed.len(), &|| format!("topic {topic}"));
+        return check(state.queue.depth() + state.deferred.len(), &|| format!("topic {topic}"));
     }
     let channels = state.channels.values().filter_map(|key| channels.get(key));
     for channel in channels.filter(|channel| !channel.name.is_ephemeral()) {

@@ -6,7 +6,7 @@
 //!
 //! Delivery is pull: [`Core::pull`] gives a consumer what it may have, and what it gave is in flight. A
 //! consumer that was told to pull is `awake` until a pull finds nothing for it; one that was ready in vain is
-//! listed in its channel's `idle`. So a publish wakes as many idle consumers as it has messages and nobody
+//! in_idle in its channel's `idle`. So a publish wakes as many idle consumers as it has messages and nobody
 //! twice.
 
 mod admin;

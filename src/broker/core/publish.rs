@@ -11,7 +11,7 @@ use super::ids::ClientId;
 use super::limits::{LimitError, check_depths, is_dropped};
 use super::queue::Deferred;
 use super::state::Core;
-use super::wake::rouse;
+use super::wake::wake_idle;
 
 impl Core {
     /// Puts a batch into `topic`, all of it or nothing; with a delay it must be one message.
@@ -50,7 +50,7 @@ impl Core {
             if delay.is_zero() {
                 state.queue.push(run);
             } else {
-                state.delayed.push_back(Deferred { run, due });
+                state.deferred.push_back(Deferred { run, due });
             }
             settle(&mut self.cost, before, state.cost());
             return Ok(());
@@ -66,7 +66,7 @@ impl Core {
                 channel.message_count += u64::from(one.left);
                 if delay.is_zero() {
                     channel.queue.push(one);
-                    rouse(channel, &mut self.clients, &mut self.effects);
+                    wake_idle(channel, &mut self.clients, &mut self.effects);
                 } else {
                     defer(&mut self.deadlines, key, channel, Deferred { run: one, due });
                 }
@@ -87,19 +87,19 @@ impl Core {
         let before = state.cost();
         let keys: Vec<u64> = state.channels.values().copied().collect();
         let mut queue = std::mem::take(&mut state.queue);
-        let delayed = std::mem::take(&mut state.delayed);
+        let deferred = std::mem::take(&mut state.deferred);
         settle(&mut self.cost, before, state.cost());
         for (index, key) in keys.iter().enumerate() {
             let Some(channel) = self.channels.get_mut(key) else { continue };
             let before = channel.cost();
-            channel.message_count += (queue.depth() + delayed.len()) as u64;
+            channel.message_count += (queue.depth() + deferred.len()) as u64;
             // Mostly there is one channel, the first, with nothing in it: it takes the queue as it is.
             if index + 1 == keys.len() && channel.queue.depth() == 0 {
                 channel.queue = std::mem::take(&mut queue);
             } else {
                 queue.runs().for_each(|run| channel.queue.push(run.clone()));
             }
-            for Deferred { run, due } in &delayed {
+            for Deferred { run, due } in &deferred {
                 let run = run.clone();
                 if *due <= now {
                     channel.queue.push(run);
@@ -108,7 +108,7 @@ impl Core {
                 }
             }
             settle(&mut self.cost, before, channel.cost());
-            rouse(channel, &mut self.clients, &mut self.effects);
+            wake_idle(channel, &mut self.clients, &mut self.effects);
         }
     }
 }

@@ -62,7 +62,7 @@ impl Core {
         Some(TopicStats {
             topic_name: name.to_string(),
             channels: channels.map(|channel| self.channel_stats(channel, filter)).collect(),
-            depth: topic.queue.depth() + topic.delayed.len(),
+            depth: topic.queue.depth() + topic.deferred.len(),
             backend_depth: 0,
             message_count: topic.message_count,
             message_bytes: topic.message_bytes,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::channel::{Channel, is_deferred, is_valid};
 use super::cost::settle;
 use super::state::Core;
-use super::wake::{notice, rouse};
+use super::wake::{update_ready_state, wake_idle};
 
 impl Core {
     /// When [`Core::tick`] has something to do.
@@ -41,18 +41,18 @@ impl Core {
                 let subscription = client.and_then(|client| client.subscription.as_mut());
                 let Some(subscription) = subscription else { continue };
                 subscription.in_flight = subscription.in_flight.saturating_sub(count);
-                notice(id, subscription, channel, &mut self.effects);
+                update_ready_state(id, subscription, channel, &mut self.effects);
             }
-            rouse(channel, &mut self.clients, &mut self.effects);
+            wake_idle(channel, &mut self.clients, &mut self.effects);
         }
         true
     }
 }
 
 impl Core {
-    pub(super) fn sweep(&mut self) {
+    pub(super) fn prune(&mut self) {
         let channels = &self.channels;
-        self.deadlines.sweep(self.cost.live, |deadline| {
+        self.deadlines.prune(self.cost.live, |deadline| {
             channels.get(&deadline.channel).is_some_and(|channel| is_valid(channel, deadline))
         });
     }

@@ -12,7 +12,7 @@ pub(super) struct Topic {
     /// What waits for the first channel, or for the end of a pause.
     pub(super) queue: RunQueue,
     /// The same, for messages with a delay.
-    pub(super) delayed: VecDeque<Deferred>,
+    pub(super) deferred: VecDeque<Deferred>,
     pub(super) paused: bool,
     pub(super) message_count: u64,
     pub(super) message_bytes: u64,
@@ -20,7 +20,7 @@ pub(super) struct Topic {
 
 impl Topic {
     pub(super) fn cost(&self) -> Cost {
-        let delayed = self.delayed.len() * 2 * size_of::<Deferred>();
-        Cost { bytes: self.queue.cost() + delayed, live: 0 }
+        let deferred = self.deferred.len() * 2 * size_of::<Deferred>();
+        Cost { bytes: self.queue.cost() + deferred, live: 0 }
     }
 }

@@ -7,15 +7,15 @@ use super::ids::{ClientId, NumberMap};
 use super::state::Core;
 
 impl Core {
-    pub(super) fn rouse(&mut self, key: u64) {
+    pub(super) fn wake_idle(&mut self, key: u64) {
         if let Some(channel) = self.channels.get_mut(&key) {
-            rouse(channel, &mut self.clients, &mut self.effects);
+            wake_idle(channel, &mut self.clients, &mut self.effects);
         }
     }
 }
 
 /// A consumer may have become ready: wakes it if something waits, else notes that it is idle.
-pub(super) fn notice(
+pub(super) fn update_ready_state(
     id: ClientId,
     subscription: &mut Subscription,
     channel: &mut Channel,
@@ -27,14 +27,18 @@ pub(super) fn notice(
     if channel.queue.depth() > 0 {
         subscription.awake = true;
         effects.wake.push(id);
-    } else if !subscription.listed {
-        subscription.listed = true;
+    } else if !subscription.in_idle {
+        subscription.in_idle = true;
         channel.idle.push_back(id);
     }
 }
 
 /// Wakes idle consumers, as many as there are messages, the longest idle first.
-pub(super) fn rouse(channel: &mut Channel, clients: &mut NumberMap<Client>, effects: &mut Effects) {
+pub(super) fn wake_idle(
+    channel: &mut Channel,
+    clients: &mut NumberMap<Client>,
+    effects: &mut Effects,
+) {
     if channel.paused {
         return;
     }
@@ -46,7 +50,7 @@ pub(super) fn rouse(channel: &mut Channel, clients: &mut NumberMap<Client>, effe
         let Some(subscription) = client.and_then(|client| client.subscription.as_mut()) else {
             continue;
         };
-        subscription.listed = false;
+        subscription.in_idle = false;
         if !subscription.awake && subscription.is_ready() {
             subscription.awake = true;
             effects.wake.push(id);
