@@ -6,7 +6,7 @@ use crossbeam_channel::{never, select};
 
 use super::hub::{Hub, TimerInbox};
 
-/// Messages timed out under one lock: a few hundred microseconds.
+/// Messages timed out or delivered under one lock: a few hundred microseconds.
 const TICK_MAX: usize = 2048;
 
 /// Times messages out, delivers deferred ones, and joins connections that have ended, until the hub's stop.

@@ -165,18 +165,42 @@ impl InFlight {
         self.due(first, deadline).next().is_some()
     }
 
-    /// The deadline of what was delivered from the message `first` on has passed: takes what still has this deadline
-    /// out of flight, and tells each run's owner and what it had not answered.
+    /// The deadline of what was delivered from the message `first` on has passed: takes at most `max` messages that
+    /// still have this deadline out of flight, and tells each run's owner and what it had not answered. Returns from
+    /// which message on there are more, if there are.
     pub(super) fn expire(
         &mut self,
         first: u64,
         deadline: Instant,
+        max: usize,
         mut each: impl FnMut(u64, MessageRun),
-    ) {
+    ) -> Option<u64> {
         let due: Vec<u64> = self.due(first, deadline).collect();
+        let mut left = max;
         for first in due {
-            self.remove(first, &mut each);
+            if left == 0 {
+                return Some(first);
+            }
+            let rest = self.split(first, left);
+            left -= self.remove(first, &mut each);
+            if rest.is_some() {
+                return rest;
+            }
         }
+        None
+    }
+
+    /// Leaves only the next `count` messages in the run that begins at `first`, at least one; returns where the others
+    /// are a run of their own, if there are others.
+    fn split(&mut self, first: u64, count: usize) -> Option<u64> {
+        let held = self.held.get(&first).filter(|held| held.open.count_ones() as usize > count)?;
+        // Without its lowest bits, `count` of them, what begins at the next one stays.
+        let rest = (0..count).fold(held.open, |open, _| open & (open - 1));
+        let n = rest.trailing_zeros();
+        for part in [held.slice(0, n), held.slice(n, held.run.left - n)] {
+            self.held.extend(part.map(|part| (part.run.next_id, part)));
+        }
+        Some(first + u64::from(n))
     }
 
     /// Takes all that `owner` holds out of flight, in the order of publication.
@@ -188,10 +212,13 @@ impl InFlight {
         }
     }
 
-    fn remove(&mut self, first: u64, each: &mut impl FnMut(u64, MessageRun)) {
-        let Some(held) = self.held.remove(&first) else { return };
-        self.messages -= held.open.count_ones() as usize;
+    /// Takes what the run that begins at `first` still has out of flight; returns how many messages these are.
+    fn remove(&mut self, first: u64, each: &mut impl FnMut(u64, MessageRun)) -> usize {
+        let Some(held) = self.held.remove(&first) else { return 0 };
+        let count = held.open.count_ones() as usize;
+        self.messages -= count;
         held.left().for_each(|run| each(held.owner, run));
+        count
     }
 }
 
@@ -217,7 +244,7 @@ mod tests {
         Finish(u64),
         Take(u64),
         Touch(u64),
-        Expire(usize),
+        Expire(usize, usize),
         Release(u64),
     }
 
@@ -227,7 +254,7 @@ mod tests {
             (0..600u64).prop_map(InFlightStep::Finish),
             (0..600u64).prop_map(InFlightStep::Take),
             (0..600u64).prop_map(InFlightStep::Touch),
-            (0..20usize).prop_map(InFlightStep::Expire),
+            (0..20usize, 1..200usize).prop_map(|(nth, max)| InFlightStep::Expire(nth, max)),
             (0..3u64).prop_map(InFlightStep::Release),
         ]
     }
@@ -283,20 +310,22 @@ mod tests {
                             model.insert(id, (owner, deadline));
                         }
                     }
-                    InFlightStep::Expire(nth) => {
+                    InFlightStep::Expire(nth, max) => {
                         if nth >= timed.len() {
                             continue;
                         }
                         let (first, deadline) = timed.swap_remove(nth);
                         let due = in_flight.is_due(first, deadline);
-                        in_flight.expire(first, deadline, |_, run| back.push(run));
+                        let rest = in_flight.expire(first, deadline, max, |_, run| back.push(run));
                         prop_assert_eq!(due, !back.is_empty());
-                        prop_assert!(!in_flight.is_due(first, deadline));
+                        prop_assert_eq!(rest.is_some(), in_flight.is_due(first, deadline));
+                        timed.extend(rest.map(|first| (first, deadline)));
                         let ids = back.iter().flat_map(MessageRun::messages).map(|(id, _)| id);
                         for id in ids.collect::<Vec<_>>() {
                             prop_assert_eq!(model.remove(&id).map(|(_, at)| at), Some(deadline));
                             wanted.push(id);
                         }
+                        prop_assert!(wanted.len() <= max && (rest.is_none() || wanted.len() == max));
                     }
                     InFlightStep::Release(owner) => {
                         in_flight.release(owner, |run| back.push(run));
@@ -313,7 +342,8 @@ mod tests {
             }
             // Every deadline is known: when all have passed nothing is left.
             for (first, deadline) in timed {
-                in_flight.expire(first, deadline, |_, run| waiting.push(run));
+                let rest = in_flight.expire(first, deadline, usize::MAX, |_, run| waiting.push(run));
+                prop_assert_eq!(rest, None);
             }
             prop_assert_eq!((in_flight.len(), in_flight.runs()), (0, 0));
         }

@@ -215,6 +215,29 @@ fn touch_ends_at_max_msg_timeout() {
     assert_eq!(pull(&mut core, 2, start), [(id, 3)]);
 }
 
+/// A consumer's messages are in flight in runs of 64; a run of which a tick takes a part keeps its deadline.
+#[test]
+fn a_tick_handles_no_more_messages_than_it_may() {
+    let (mut core, start) = (core(|_| ()), Instant::now());
+    consumer(&mut core, 1, 1000, start);
+    for _ in 0..3 {
+        publish(&mut core, 64, start);
+    }
+    let ids: Vec<u64> = pull(&mut core, 1, start).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), 192);
+    finish(&mut core, 1, ids[10]).unwrap();
+    let due = start + TIMEOUT;
+    for (more, timed_out, in_flight) in [(true, 100, 91), (false, 191, 0)] {
+        assert_eq!(core.tick(due, 100), more);
+        let channel = core.stats(&StatsFilter::default()).topics.unwrap()[0].channels.remove(0);
+        assert_eq!((channel.timeout_count, channel.in_flight_count), (timed_out, in_flight));
+    }
+    let again: Vec<(u64, u16)> = pull(&mut core, 1, due);
+    let unfinished = ids.iter().filter(|id| **id != ids[10]).map(|id| (*id, 2));
+    assert_eq!(again, unfinished.collect::<Vec<_>>());
+    assert_eq!(core.next_deadline(), Some(due + TIMEOUT));
+}
+
 #[test]
 fn attempts_wrap() {
     let (mut core, now) = (core(|_| ()), Instant::now());
