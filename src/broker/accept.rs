@@ -31,6 +31,9 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// A send buffer of the kernel: a reader that never reads holds no more of our memory. Linux doubles it.
 const SEND_BUFFER: usize = 256 << 10;
 
+/// How long the connection that wakes `accept` may take: it goes to this very process.
+const WAKE_WAIT: Duration = Duration::from_secs(1);
+
 /// Listens on what the option `flag` names.
 pub(super) fn bind(address: &str, flag: &str) -> Result<TcpListener> {
     // nsqd's form for every address.
@@ -45,16 +48,6 @@ pub(super) fn bind(address: &str, flag: &str) -> Result<TcpListener> {
     })
 }
 
-/// Where this process reaches what is bound to `address`.
-pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        other => other.ip(),
-    };
-    SocketAddr::new(ip, address.port())
-}
-
 /// Listens on `address`.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(address);
@@ -66,7 +59,31 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until the hub's stop; the owner wakes it with a connection.
+/// Makes a blocked `accept` return, for good: nothing is accepted afterwards.
+pub(super) fn wake(listener: &TcpListener) {
+    // Linux needs no more than this, also where no descriptor is left for a connection.
+    if socket2::SockRef::from(listener).shutdown(Shutdown::Both).is_ok() {
+        return;
+    }
+    let called = listener
+        .local_addr()
+        .and_then(|address| TcpStream::connect_timeout(&reachable(address), WAKE_WAIT));
+    if let Err(error) = called {
+        log::debug!("broker: cannot wake accept: {error}");
+    }
+}
+
+/// Where this process reaches what is bound to `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other.ip(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Accepts until the hub's stop; the owner wakes it with [`wake`].
 pub(super) fn accept_loop(hub: &Arc<Hub>, listener: &TcpListener) {
     let mut next_id = 1;
     let mut failing = false;

@@ -24,23 +24,19 @@ mod stats;
 mod timer;
 mod writer;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
+use nsq_protocol::thread::{Crew, stop_pair};
 
 pub use config::BrokerConfig;
 pub use stats::{ChannelStats, ClientStats, Latency, MemoryStats, PubCount, Stats, TopicStats};
 
 use crate::http::{Server, ServerConfig};
-use accept::{bind, reachable};
 use hub::Hub;
 use stats::StatsFilter;
-
-/// How long the connection that wakes `accept` may take: it goes to this very process.
-const WAKE_WAIT: Duration = Duration::from_secs(1);
 
 /// HTTP requests handled at one time: each takes the core's lock for most of its work.
 const HTTP_WORKERS: usize = 2;
@@ -57,15 +53,9 @@ pub struct Broker {
     hub: Arc<Hub>,
     tcp_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
-    // In the order of stopping; `None` once stopped.
-    running: Option<Running>,
-}
-
-struct Running {
     http: Option<Server>,
-    stop: StopSource,
-    accept: OwnedThread<()>,
-    timer: OwnedThread<()>,
+    /// The timer and accept; `None` once stopped.
+    threads: Option<Crew<()>>,
 }
 
 impl Broker {
@@ -74,37 +64,33 @@ impl Broker {
     /// # Errors
     /// An address cannot be resolved or bound, or the system refuses a thread.
     pub fn start(config: BrokerConfig) -> Result<Self> {
-        let listener = bind(&config.tcp_address, "--tcp-address")?;
+        let listener = Arc::new(accept::bind(&config.tcp_address, "--tcp-address")?);
         let tcp_addr = listener.local_addr().context("cannot tell the port that was bound")?;
         let started = SystemTime::now();
         let (stop, token) = stop_pair();
         let (hub, inbox) = Hub::new(Arc::new(config), token);
         let hub = Arc::new(hub);
+        // Accept goes last: where a thread is refused there is no connection yet.
+        let mut threads = {
+            let listener = Arc::clone(&listener);
+            Crew::new(move || {
+                drop(stop);
+                accept::wake(&listener);
+            })
+        };
         let timer = {
             let hub = Arc::clone(&hub);
-            OwnedThread::spawn("broker-timer", move || timer::timer_loop(&hub, &inbox))
+            move || timer::timer_loop(&hub, &inbox)
         };
-        let timer = timer.context("cannot start the broker's timer thread")?;
+        threads.spawn("broker-timer", timer).context("cannot start the broker")?;
         let accept = {
             let hub = Arc::clone(&hub);
-            OwnedThread::spawn("broker-accept", move || accept::accept_loop(&hub, &listener))
+            move || accept::accept_loop(&hub, &listener)
         };
-        let accept = match accept {
-            Ok(accept) => accept,
-            Err(error) => {
-                // The timer must hear of it before it is joined.
-                drop(stop);
-                drop(timer);
-                return Err(error).context("cannot start the broker's accept thread");
-            }
-        };
+        threads.spawn("broker-accept", accept).context("cannot start the broker")?;
         log::info!("broker: TCP on {tcp_addr}");
-        let mut broker = Self {
-            hub,
-            tcp_addr,
-            http_addr: None,
-            running: Some(Running { http: None, stop, accept, timer }),
-        };
+        let mut broker =
+            Self { hub, tcp_addr, http_addr: None, http: None, threads: Some(threads) };
         // From here on an error drops the broker, which stops it.
         broker.start_http(started)?;
         Ok(broker)
@@ -126,9 +112,7 @@ impl Broker {
         api.set_http_port(address.port());
         log::info!("broker: HTTP on {address}");
         self.http_addr = Some(address);
-        if let Some(running) = &mut self.running {
-            running.http = Some(server);
-        }
+        self.http = Some(server);
         Ok(())
     }
 
@@ -153,21 +137,16 @@ impl Broker {
     }
 
     fn stop(&mut self) {
-        let Some(Running { http, stop, accept, timer }) = self.running.take() else { return };
         // 1. The HTTP API, answers in progress included.
-        if let Some(http) = http {
+        if let Some(http) = self.http.take() {
             http.shutdown();
         }
-        // 2. No new connection: accept() returns for one of our own.
-        drop(stop);
-        if let Err(error) = TcpStream::connect_timeout(&reachable(self.tcp_addr), WAKE_WAIT) {
-            log::debug!("broker: cannot wake accept: {error}");
+        // 2. No new connection, and no deadline is met any more.
+        if let Some(threads) = self.threads.take() {
+            threads.stop();
         }
-        accept.join();
         // 3. The connections, whatever they are doing.
         self.hub.close_all();
-        // 4. Nothing needs the timer any more.
-        timer.join();
     }
 }
 

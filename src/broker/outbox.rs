@@ -10,25 +10,26 @@ const OUTBOX_MAX: usize = 64 << 10;
 /// What waits for a consumer's writer.
 #[derive(Default)]
 pub(super) struct ConsumerOutbox {
-    pub(super) state: Mutex<ConsumerOutboxState>,
+    state: Mutex<ConsumerOutboxState>,
     /// There is something for the writer.
-    pub(super) work: Condvar,
+    work: Condvar,
     /// There is room, or the writer has ended.
-    pub(super) room: Condvar,
+    room: Condvar,
 }
 
 #[derive(Default)]
-pub(super) struct ConsumerOutboxState {
-    pub(super) frames: Vec<u8>,
+struct ConsumerOutboxState {
+    frames: Vec<u8>,
     /// The core has messages for this consumer.
-    pub(super) wake: bool,
+    wake: bool,
     /// Write what is here, then end.
-    pub(super) closing: bool,
+    closing: bool,
     /// The writer has ended; nothing more goes out.
-    pub(super) ended: bool,
+    ended: bool,
 }
 
 impl ConsumerOutbox {
+    /// Says that the core has messages.
     pub(super) fn wake(&self) {
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.wake, true) {
@@ -59,5 +60,28 @@ impl ConsumerOutbox {
             }
         }
         true
+    }
+
+    /// For the writer: waits for something to do, at most until `until`, or with `None` not at all. Appends the answers
+    /// to `out`. Returns whether they are the last.
+    pub(super) fn take(&self, until: Option<Instant>, out: &mut Vec<u8>) -> bool {
+        let mut state = self.state.lock();
+        while let Some(until) = until
+            && !(state.wake || state.closing || !state.frames.is_empty())
+        {
+            if self.work.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        state.wake = false;
+        out.append(&mut state.frames);
+        self.room.notify_one();
+        state.closing
+    }
+
+    /// Says that there is no writer any more.
+    pub(super) fn end(&self) {
+        self.state.lock().ended = true;
+        self.room.notify_all();
     }
 }

@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nsq_protocol::thread::OwnedThread;
 use nsq_protocol::{CommandDecoder, CommandError, ErrorCode, Frame, HEARTBEAT, MAGIC};
 
 use super::core::ClientId;
@@ -16,7 +15,7 @@ use super::hub::{Hub, wall_ns};
 use super::outbox::ConsumerOutbox;
 use super::session::{Session, encode_error};
 use super::socket::{is_transient, write_within};
-use super::writer::write_loop;
+use super::writer::{ConsumerWriter, FLUSH_WAIT};
 
 /// How long a connection may take to say `  V2`. nsqd waits for ever.
 const MAGIC_WAIT: Duration = Duration::from_secs(10);
@@ -27,9 +26,6 @@ const READ_SMALL: usize = 4 << 10;
 /// The read buffer of one that has: an MPUB of 200 × 200 bytes in one read, or 3000 FINs.
 const READ_LARGE: usize = 64 << 10;
 
-/// How long the last answers may take to go out once the client has gone or been refused.
-const FLUSH_WAIT: Duration = Duration::from_secs(1);
-
 /// How long, and how much, is read from a client after a fatal error: closing a socket with unread bytes
 /// resets it, and the error frame may be lost with it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -37,8 +33,6 @@ const LINGER_BYTES: usize = 8 << 20;
 
 /// The stack of a reader: it parses IDENTIFY's JSON, at most 128 levels deep.
 pub(super) const READER_STACK: usize = 512 << 10;
-
-const WRITER_STACK: usize = 256 << 10;
 
 /// How a connection's reading came to its end.
 enum End {
@@ -61,7 +55,7 @@ pub(super) struct ConnectionReader {
     session: Session,
     decoder: CommandDecoder,
     decoder_is_large: bool,
-    writer: Option<OwnedThread<()>>,
+    writer: Option<ConsumerWriter>,
     /// Only while there is no writer.
     heartbeat_at: Option<Instant>,
     /// By when the command being read must be whole.
@@ -265,23 +259,15 @@ impl ConnectionReader {
             && let Some(interval) = self.session.heartbeat()
         {
             self.outbox.push(out);
-            let (hub, id) = (Arc::clone(&self.hub), self.id);
-            let (stream, outbox) = (Arc::clone(&self.stream), Arc::clone(&self.outbox));
             let heartbeat_at = self.heartbeat_at.unwrap_or_else(|| Instant::now() + interval);
-            let body = move || {
-                let result = write_loop(&hub, id, &stream, &outbox, interval, heartbeat_at);
-                if result.is_err() {
-                    // Ends the reader too.
-                    let _ = stream.shutdown(Shutdown::Both);
-                }
-                outbox.state.lock().ended = true;
-                outbox.room.notify_all();
-            };
-            let thread = OwnedThread::spawn_with_stack("broker-write", WRITER_STACK, body);
-            if thread.is_err() {
-                self.outbox.state.lock().ended = true;
-            }
-            self.writer = Some(thread?);
+            self.writer = Some(ConsumerWriter::start(
+                &self.hub,
+                self.id,
+                &self.stream,
+                &self.outbox,
+                interval,
+                heartbeat_at,
+            )?);
             return Ok(());
         }
         if out.is_empty() {
@@ -311,10 +297,6 @@ impl ConnectionReader {
                 }
             }
         };
-        if self.writer.is_some() && !self.outbox.close(FLUSH_WAIT) {
-            let _ = self.stream.shutdown(Shutdown::Both);
-        }
-        // Its socket is closed or it has ended already.
         drop(self.writer.take());
         let _ = self.stream.shutdown(Shutdown::Write);
         if error_sent {

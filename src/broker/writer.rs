@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nsq_protocol::thread::OwnedThread;
 use nsq_protocol::{Frame, HEARTBEAT, MessageId, MessageRef};
 
 use super::core::ClientId;
@@ -18,8 +20,59 @@ const PULL_BYTES: usize = 128 << 10;
 /// A write buffer larger than this is given back: one large message must not stay for the connection's life.
 const WRITE_KEEP: usize = 2 * PULL_BYTES;
 
+/// How long the last answers may take to go out once the client has gone or been refused.
+pub(super) const FLUSH_WAIT: Duration = Duration::from_secs(1);
+
+const WRITER_STACK: usize = 256 << 10;
+
+/// A consumer's writing thread. Dropping it lets what waits go out, within [`FLUSH_WAIT`], and joins the thread.
+pub(super) struct ConsumerWriter {
+    stream: Arc<TcpStream>,
+    outbox: Arc<ConsumerOutbox>,
+    // Joined after `drop`, which makes it end.
+    _thread: OwnedThread<()>,
+}
+
+impl ConsumerWriter {
+    /// Starts the thread; from `heartbeat_at` on it sends a heartbeat every `interval`.
+    ///
+    /// # Errors
+    /// The system refuses the thread; then the outbox takes nothing any more.
+    pub(super) fn start(
+        hub: &Arc<Hub>,
+        id: ClientId,
+        stream: &Arc<TcpStream>,
+        outbox: &Arc<ConsumerOutbox>,
+        interval: Duration,
+        heartbeat_at: Instant,
+    ) -> io::Result<Self> {
+        let body = {
+            let (hub, stream, outbox) = (Arc::clone(hub), Arc::clone(stream), Arc::clone(outbox));
+            move || {
+                if write_loop(&hub, id, &stream, &outbox, interval, heartbeat_at).is_err() {
+                    // Ends the reader too.
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
+                outbox.end();
+            }
+        };
+        let thread = OwnedThread::spawn_with_stack("broker-write", WRITER_STACK, body)
+            .inspect_err(|_| outbox.end())?;
+        Ok(Self { stream: Arc::clone(stream), outbox: Arc::clone(outbox), _thread: thread })
+    }
+}
+
+impl Drop for ConsumerWriter {
+    fn drop(&mut self) {
+        if !self.outbox.close(FLUSH_WAIT) {
+            // It waits for the client, which does not read.
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 /// Writes answers, messages and heartbeats of one consumer until the outbox closes or the socket fails.
-pub(super) fn write_loop(
+fn write_loop(
     hub: &Hub,
     id: ClientId,
     stream: &TcpStream,
@@ -32,18 +85,7 @@ pub(super) fn write_loop(
     // There may be messages before the first wake.
     let mut more = true;
     loop {
-        let closing = {
-            let mut state = outbox.state.lock();
-            while !(more || state.wake || state.closing || !state.frames.is_empty()) {
-                if outbox.work.wait_until(&mut state, heartbeat_at).timed_out() {
-                    break;
-                }
-            }
-            state.wake = false;
-            out.append(&mut state.frames);
-            outbox.room.notify_one();
-            state.closing
-        };
+        let closing = outbox.take((!more).then_some(heartbeat_at), &mut out);
         let now = Instant::now();
         if now >= heartbeat_at {
             Frame::Response(HEARTBEAT).encode(&mut out);
