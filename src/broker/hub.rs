@@ -5,7 +5,6 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nsq_protocol::thread::{OwnedThread, StopToken};
@@ -14,10 +13,13 @@ use parking_lot::Mutex;
 use super::config::BrokerConfig;
 use super::core::{ClientId, Core, Effects, NumberMap};
 use super::outbox::ConsumerOutbox;
+use crate::model::unix_time::UnixMs;
+use crate::runtime::clock;
 
 /// What the threads share.
 pub(super) struct Hub {
     pub(super) config: Arc<BrokerConfig>,
+    pub(super) started: UnixMs,
     core: Mutex<Core>,
     pub(super) connections: Mutex<NumberMap<Connection>>,
     /// Holds one token at most: "the next deadline is sooner".
@@ -42,13 +44,17 @@ pub(super) struct TimerInbox {
 
 impl Hub {
     /// A hub without connections.
-    pub(super) fn new(config: Arc<BrokerConfig>, stop: StopToken) -> (Self, TimerInbox) {
+    pub(super) fn new(
+        config: Arc<BrokerConfig>,
+        started: UnixMs,
+        stop: StopToken,
+    ) -> (Self, TimerInbox) {
         let (sooner_tx, sooner) = bounded(1);
         let (ended_tx, ended) = bounded(config.max_connections.max(1));
-        let core = Mutex::new(Core::new((*config).clone(), wall_ns() / 1_000_000_000));
+        let core = Mutex::new(Core::new((*config).clone(), started));
         let connections = Mutex::new(NumberMap::default());
         (
-            Self { config, core, connections, sooner: sooner_tx, ended: ended_tx, stop },
+            Self { config, started, core, connections, sooner: sooner_tx, ended: ended_tx, stop },
             TimerInbox { sooner, ended },
         )
     }
@@ -102,8 +108,7 @@ impl Hub {
     }
 }
 
-/// The wall clock, in ns since the Unix epoch.
-pub(super) fn wall_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+/// Now, as NSQ's messages carry it: in nanoseconds since the Unix epoch.
+pub(super) fn timestamp_ns() -> i64 {
+    i64::try_from(clock::unix_ns()).unwrap_or(i64::MAX)
 }

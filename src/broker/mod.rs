@@ -26,7 +26,7 @@ mod writer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nsq_protocol::thread::{Crew, stop_pair};
@@ -35,6 +35,7 @@ pub use config::BrokerConfig;
 pub use stats::{ChannelStats, ClientStats, Latency, MemoryStats, PubCount, Stats, TopicStats};
 
 use crate::http::{Server, ServerConfig};
+use crate::runtime::clock;
 use hub::Hub;
 use stats::StatsFilter;
 
@@ -66,9 +67,8 @@ impl Broker {
     pub fn start(config: BrokerConfig) -> Result<Self> {
         let listener = Arc::new(accept::bind(&config.tcp_address, "--tcp-address")?);
         let tcp_addr = listener.local_addr().context("cannot tell the port that was bound")?;
-        let started = SystemTime::now();
         let (stop, token) = stop_pair();
-        let (hub, inbox) = Hub::new(Arc::new(config), token);
+        let (hub, inbox) = Hub::new(Arc::new(config), clock::unix_ms(), token);
         let hub = Arc::new(hub);
         // Accept goes last: where a thread is refused there is no connection yet.
         let mut threads = {
@@ -92,13 +92,13 @@ impl Broker {
         let mut broker =
             Self { hub, tcp_addr, http_addr: None, http: None, threads: Some(threads) };
         // From here on an error drops the broker, which stops it.
-        broker.start_http(started)?;
+        broker.start_http()?;
         Ok(broker)
     }
 
-    fn start_http(&mut self, started: SystemTime) -> Result<()> {
+    fn start_http(&mut self) -> Result<()> {
         let Some(address) = self.hub.config.http_address.clone() else { return Ok(()) };
-        let api = http::Api::new(Arc::clone(&self.hub), self.tcp_addr.port(), started);
+        let api = http::Api::new(Arc::clone(&self.hub), self.tcp_addr.port());
         let config = ServerConfig {
             workers: HTTP_WORKERS,
             max_body: http::max_body(&self.hub.config),

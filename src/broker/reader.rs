@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use nsq_protocol::{CommandDecoder, CommandError, ErrorCode, Frame, HEARTBEAT, MAGIC};
 
 use super::core::ClientId;
-use super::hub::{Hub, wall_ns};
+use super::hub::{Hub, timestamp_ns};
 use super::outbox::ConsumerOutbox;
 use super::session::{Session, encode_error};
 use super::socket::{is_transient, write_within};
 use super::writer::{ConsumerWriter, FLUSH_WAIT};
+use crate::runtime::clock;
 
 /// How long a connection may take to say `  V2`. nsqd waits for ever.
 const MAGIC_WAIT: Duration = Duration::from_secs(10);
@@ -94,7 +95,7 @@ impl ConnectionReader {
         } else {
             let remote = address.to_string();
             log::debug!("broker: {remote} connected");
-            self.hub.with_core(|core| core.connect(self.id, remote, wall_ns() / 1_000_000_000));
+            self.hub.with_core(|core| core.connect(self.id, remote, clock::unix_ms()));
             let end = self.serve();
             // Before anything that may wait: what it holds goes to others at once.
             self.hub.with_core(|core| core.disconnect(self.id));
@@ -163,9 +164,9 @@ impl ConnectionReader {
             if any {
                 self.extend_read_by(now);
             }
-            let (applied, effects) = self
-                .hub
-                .locked(|core| self.session.apply(&mut requests, core, now, wall_ns(), &mut out));
+            let (applied, effects) = self.hub.locked(|core| {
+                self.session.apply(&mut requests, core, now, timestamp_ns(), &mut out)
+            });
             // The answers first: a message must not overtake the OK of the SUB.
             let sent = self.answer(&out);
             self.hub.carry_out(effects);

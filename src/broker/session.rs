@@ -265,13 +265,13 @@ impl Session {
         requests: &mut Vec<CheckedCommand>,
         core: &mut Core,
         now: Instant,
-        wall_ns: i64,
+        timestamp_ns: i64,
         out: &mut Vec<u8>,
     ) -> ControlFlow<()> {
         let mut requests = requests.drain(..).peekable();
         while let Some(request) = requests.next() {
             let CheckedCommand::Finish(first) = request else {
-                self.apply_one(request, core, now, wall_ns, out)?;
+                self.apply_one(request, core, now, timestamp_ns, out)?;
                 continue;
             };
             // By far the most frequent, and in rows.
@@ -292,7 +292,7 @@ impl Session {
         request: CheckedCommand,
         core: &mut Core,
         now: Instant,
-        wall_ns: i64,
+        timestamp_ns: i64,
         out: &mut Vec<u8>,
     ) -> ControlFlow<()> {
         let id = self.id;
@@ -312,7 +312,7 @@ impl Session {
             }
             CheckedCommand::Publish(publish) => {
                 let Publish { topic, batch, delay, name, code } = *publish;
-                match core.publish(Some(id), &topic, batch, delay, now, wall_ns) {
+                match core.publish(Some(id), &topic, batch, delay, now, timestamp_ns) {
                     Ok(()) => ok(out),
                     Err(why) => {
                         refuse(out, code, format!("{name} {why}"));

@@ -141,28 +141,39 @@ impl Core {
         Ok(())
     }
 
-    /// Whether messages stay in the topic.
-    pub(crate) fn pause_topic(
-        &mut self,
-        topic: &TopicName,
-        paused: bool,
-        now: Instant,
-    ) -> Result<(), Missing> {
-        self.topics.get_mut(topic).ok_or(Missing::Topic)?.paused = paused;
+    /// Messages stay in the topic from now on.
+    pub(crate) fn pause_topic(&mut self, topic: &TopicName) -> Result<(), Missing> {
+        self.topics.get_mut(topic).ok_or(Missing::Topic)?.paused = true;
+        Ok(())
+    }
+
+    /// What waits in the topic goes to its channels, and so does what comes.
+    pub(crate) fn unpause_topic(&mut self, topic: &TopicName, now: Instant) -> Result<(), Missing> {
+        self.topics.get_mut(topic).ok_or(Missing::Topic)?.paused = false;
         self.drain(topic, now);
         Ok(())
     }
 
-    /// Whether the channel's consumers get nothing.
+    /// The channel's consumers get nothing from now on.
     pub(crate) fn pause_channel(
         &mut self,
         topic: &TopicName,
         name: &ChannelName,
-        paused: bool,
+    ) -> Result<(), Missing> {
+        let key = self.channel_key(topic, name)?;
+        self.channels.get_mut(&key).ok_or(Missing::Channel)?.paused = true;
+        Ok(())
+    }
+
+    /// The channel's consumers get messages again.
+    pub(crate) fn unpause_channel(
+        &mut self,
+        topic: &TopicName,
+        name: &ChannelName,
     ) -> Result<(), Missing> {
         let key = self.channel_key(topic, name)?;
         let channel = self.channels.get_mut(&key).ok_or(Missing::Channel)?;
-        channel.paused = paused;
+        channel.paused = false;
         for id in channel.consumers.clone() {
             if let Some((subscription, channel)) =
                 subscribed(&mut self.clients, &mut self.channels, id)

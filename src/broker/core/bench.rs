@@ -7,16 +7,17 @@ use nsq_protocol::{ChannelName, MessageId, TopicName};
 use super::batch::{MessageRun, NewBatch};
 use super::state::Core;
 use crate::broker::config::BrokerConfig;
+use crate::model::unix_time::UnixMs;
 
 /// See [`crate::broker::bench_core`].
 pub(crate) fn bench(rounds: usize, size: usize) -> Duration {
     let now = Instant::now();
-    let mut core = Core::new(BrokerConfig::default(), 0);
+    let mut core = Core::new(BrokerConfig::default(), UnixMs(0));
     let (topic, channel) = (TopicName::new("t"), ChannelName::new("c"));
     let (topic, channel) = (topic.expect("a name"), channel.expect("a name"));
     let mut bodies = nsq_protocol::BodiesBuf::new();
     (0..size).for_each(|_| bodies.push(&[b'x'; 155]));
-    core.connect(1, "127.0.0.1:1".into(), 0);
+    core.connect(1, "127.0.0.1:1".into(), UnixMs(0));
     core.subscribe(1, &topic, &channel, now).expect("nothing is there yet");
     core.set_ready(1, 2500);
     let began = Instant::now();

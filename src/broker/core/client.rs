@@ -6,6 +6,7 @@ use nsq_protocol::TopicName;
 
 use super::channel::Channel;
 use super::ids::{ClientId, NumberMap};
+use crate::model::unix_time::UnixMs;
 
 /// Topics that are remembered for one publisher: `/stats` shows only one, or the one that is asked for.
 const PUBLISHED_MAX: usize = 64;
@@ -22,7 +23,7 @@ pub(crate) struct Identity {
 
 pub(super) struct Client {
     pub(super) remote_address: String,
-    pub(super) connected_s: i64,
+    pub(super) connected: UnixMs,
     pub(super) identity: Identity,
     pub(super) subscription: Option<Subscription>,
     pub(super) published: Vec<(TopicName, u64)>,

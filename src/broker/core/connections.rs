@@ -10,10 +10,11 @@ use super::ids::ClientId;
 use super::limits::LimitError;
 use super::state::Core;
 use super::wake::update_ready_state;
+use crate::model::unix_time::UnixMs;
 
 impl Core {
     /// A connection has come; every other call about it comes between this and `disconnect`.
-    pub(crate) fn connect(&mut self, id: ClientId, remote_address: String, connected_s: i64) {
+    pub(crate) fn connect(&mut self, id: ClientId, remote_address: String, connected: UnixMs) {
         // nsqd's defaults: the remote host.
         let host = remote_address.rsplit_once(':').map_or("", |(host, _)| host);
         let identity = Identity {
@@ -24,7 +25,7 @@ impl Core {
         };
         let client = Client {
             remote_address,
-            connected_s,
+            connected,
             identity,
             subscription: None,
             published: Vec::new(),
@@ -51,7 +52,7 @@ impl Core {
         settle(&mut self.cost, before, channel.cost());
         if channel.name.is_ephemeral() && channel.consumers.is_empty() {
             let (topic, name) = (channel.topic, channel.name);
-            // It was there a line ago.
+            // It cannot be missing: it was just found.
             let _ = self.delete_channel(&topic, &name);
         } else {
             self.wake_idle(key);

@@ -1,10 +1,12 @@
 //! How messages come in: into the topic's channels, or into the topic while it has none or is paused (pure).
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use nsq_protocol::TopicName;
 
-use super::batch::NewBatch;
+use super::batch::{MessageRun, NewBatch};
 use super::channel::defer;
 use super::cost::settle;
 use super::ids::ClientId;
@@ -14,7 +16,8 @@ use super::state::Core;
 use super::wake::wake_idle;
 
 impl Core {
-    /// Puts a batch into `topic`, all of it or nothing; with a delay it must be one message.
+    /// Puts a batch into `topic`, all of it or nothing; with a delay it must be one message. `timestamp_ns`, since the
+    /// Unix epoch, is what its messages say of when they were published.
     pub(crate) fn publish(
         &mut self,
         publisher: Option<ClientId>,
@@ -22,7 +25,7 @@ impl Core {
         batch: NewBatch,
         delay: Duration,
         now: Instant,
-        wall_ns: i64,
+        timestamp_ns: i64,
     ) -> Result<(), LimitError> {
         self.create_topic(topic)?;
         let (used, max) = (self.used(), self.config.max_memory);
@@ -38,14 +41,9 @@ impl Core {
         }
         state.message_count += batch.len() as u64;
         state.message_bytes += batch.body_bytes() as u64;
-        // The clock as a number, so that IDs differ from those of an earlier run; and never one twice, also
-        // when the clock is set back.
-        let first_id = self.next_id.max(u64::try_from(wall_ns).unwrap_or(0));
-        self.next_id = first_id + batch.len() as u64;
-        let run = batch.number(first_id, wall_ns, &self.bodies);
-        let waits = state.channels.is_empty() || state.paused;
+        let run = number(batch, timestamp_ns, &mut self.next_id, &self.body_bytes);
         let due = now + delay;
-        if waits {
+        if state.channels.is_empty() || state.paused {
             let before = state.cost();
             if delay.is_zero() {
                 state.queue.push(run);
@@ -75,9 +73,7 @@ impl Core {
         }
         Ok(())
     }
-}
 
-impl Core {
     /// Hands what waits in the topic to its channels.
     pub(super) fn drain(&mut self, topic: &TopicName, now: Instant) {
         let Some(state) = self.topics.get_mut(topic) else { return };
@@ -111,4 +107,18 @@ impl Core {
             wake_idle(channel, &mut self.clients, &mut self.effects);
         }
     }
+}
+
+/// Gives the messages their IDs.
+fn number(
+    batch: NewBatch,
+    timestamp_ns: i64,
+    next_id: &mut u64,
+    body_bytes: &Arc<AtomicUsize>,
+) -> MessageRun {
+    // The clock as a number, so that IDs differ from those of an earlier run; and never one twice, also when the clock
+    // is set back.
+    let first_id = u64::try_from(timestamp_ns).unwrap_or(0).max(*next_id);
+    *next_id = first_id + batch.len() as u64;
+    batch.number(first_id, timestamp_ns, body_bytes)
 }

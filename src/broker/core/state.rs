@@ -15,14 +15,16 @@ use super::effects::Effects;
 use super::ids::NumberMap;
 use super::topic::Topic;
 use crate::broker::config::BrokerConfig;
+use crate::model::unix_time::UnixMs;
 
-/// A broker without its sockets.
+/// A broker without its sockets: topics, channels, clients, and what must be done outside.
 pub(crate) struct Core {
     pub(super) config: BrokerConfig,
-    pub(super) start_s: i64,
+    pub(super) started: UnixMs,
     pub(super) clients: NumberMap<Client>,
     pub(super) topics: HashMap<TopicName, Topic, RandomState>,
     pub(super) channels: NumberMap<Channel>,
+    /// The number of the next channel.
     pub(super) next_channel: u64,
     /// The ID of the next message, unless the clock is past it.
     pub(super) next_id: u64,
@@ -30,16 +32,16 @@ pub(crate) struct Core {
     /// Sums over all topics and channels.
     pub(super) cost: Cost,
     /// Bytes of all batches.
-    pub(super) bodies: Arc<AtomicUsize>,
+    pub(super) body_bytes: Arc<AtomicUsize>,
     pub(super) effects: Effects,
 }
 
 impl Core {
-    /// An empty broker that says it was started at `start_s`, seconds since the Unix epoch.
-    pub(crate) fn new(config: BrokerConfig, start_s: i64) -> Self {
+    /// An empty broker that says when it was started.
+    pub(crate) fn new(config: BrokerConfig, started: UnixMs) -> Self {
         Self {
             config,
-            start_s,
+            started,
             clients: NumberMap::default(),
             topics: HashMap::default(),
             channels: NumberMap::default(),
@@ -47,7 +49,7 @@ impl Core {
             next_id: 1,
             deadlines: Deadlines::default(),
             cost: Cost::default(),
-            bodies: Arc::default(),
+            body_bytes: Arc::default(),
             effects: Effects::default(),
         }
     }
@@ -60,6 +62,6 @@ impl Core {
 
     /// Bytes that count against `max_memory`.
     pub(crate) fn used(&self) -> usize {
-        self.bodies.load(Ordering::Relaxed) + self.cost.bytes
+        self.body_bytes.load(Ordering::Relaxed) + self.cost.bytes
     }
 }

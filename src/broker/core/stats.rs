@@ -9,6 +9,7 @@ use super::state::Core;
 use crate::broker::config::NSQD_VERSION;
 use crate::broker::stats::{
     ChannelStats, ClientStats, Latency, MemoryStats, PubCount, Stats, StatsFilter, TopicStats,
+    seconds,
 };
 
 impl Core {
@@ -38,7 +39,7 @@ impl Core {
         Stats {
             version: NSQD_VERSION.into(),
             health: "OK".into(),
-            start_time: self.start_s,
+            start_time: seconds(self.started),
             topics: found.then_some(topics),
             memory: filter.include_memory.then(|| MemoryStats {
                 heap_objects: messages as u64,
@@ -104,7 +105,7 @@ impl Client {
             hostname: self.identity.hostname.clone(),
             version: "V2".into(),
             remote_address: self.remote_address.clone(),
-            connect_ts: self.connected_s,
+            connect_ts: seconds(self.connected),
             sample_rate: self.identity.sample_rate,
             user_agent: self.identity.user_agent.clone(),
             pub_counts: pub_counts.into_iter().collect(),

@@ -13,13 +13,14 @@ use super::in_flight::InFlightError;
 use super::state::Core;
 use crate::broker::config::BrokerConfig;
 use crate::broker::stats::StatsFilter;
+use crate::model::unix_time::UnixMs;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn core(change: impl FnOnce(&mut BrokerConfig)) -> Core {
     let mut config = BrokerConfig::default();
     change(&mut config);
-    Core::new(config, 0)
+    Core::new(config, UnixMs(0))
 }
 
 fn topic(name: &str) -> TopicName {
@@ -38,7 +39,7 @@ fn batch(count: usize) -> NewBatch {
 
 /// A consumer of t:c.
 fn consumer(core: &mut Core, id: ClientId, rdy: u32, now: Instant) {
-    core.connect(id, "10.0.0.1:5".into(), 0);
+    core.connect(id, "10.0.0.1:5".into(), UnixMs(0));
     core.subscribe(id, &topic("t"), &channel("c"), now).unwrap();
     core.set_ready(id, rdy);
 }
@@ -69,8 +70,8 @@ fn woken(core: &mut Core) -> Vec<ClientId> {
 fn ids_grow_whatever_the_clock_does() {
     let (mut core, now) = (core(|_| ()), Instant::now());
     consumer(&mut core, 1, 100, now);
-    for wall_ns in [1_000, 1_000, 5, -7, i64::MAX - 10, 2_000] {
-        core.publish(None, &topic("t"), batch(2), Duration::ZERO, now, wall_ns).unwrap();
+    for timestamp_ns in [1_000, 1_000, 5, -7, i64::MAX - 10, 2_000] {
+        core.publish(None, &topic("t"), batch(2), Duration::ZERO, now, timestamp_ns).unwrap();
     }
     let ids: Vec<u64> = pull(&mut core, 1, now).into_iter().map(|(id, _)| id).collect();
     let max = i64::MAX as u64 - 10;
@@ -180,7 +181,7 @@ fn there_are_only_so_many_topics_channels_and_consumers() {
     };
     let (mut core, now) = (core(limits), Instant::now());
     consumer(&mut core, 1, 1, now);
-    core.connect(2, String::new(), 0);
+    core.connect(2, String::new(), UnixMs(0));
     let mut sub = |topic_name, channel_name| {
         core.subscribe(2, &topic(topic_name), &channel(channel_name), now)
             .map_err(|why| why.to_string())
@@ -271,7 +272,7 @@ fn a_delay_counts_from_the_publish_also_while_there_is_no_channel() {
 fn a_sample_is_exact_and_the_rest_is_dropped() {
     let (mut core, now) = (core(|_| ()), Instant::now());
     for (id, rate) in [(1, 1), (2, 50), (3, 99)] {
-        core.connect(id, String::new(), 0);
+        core.connect(id, String::new(), UnixMs(0));
         core.identify(
             id,
             Identity { sample_rate: rate, msg_timeout: TIMEOUT, ..Default::default() },

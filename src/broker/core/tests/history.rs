@@ -11,6 +11,7 @@ use crate::broker::core::ids::ClientId;
 use crate::broker::core::in_flight::InFlightError;
 use crate::broker::core::state::Core;
 use crate::broker::stats::StatsFilter;
+use crate::model::unix_time::UnixMs;
 
 #[derive(Clone, Debug)]
 enum HistoryStep {
@@ -97,7 +98,7 @@ impl World {
     }
 
     fn connect(&mut self, id: ClientId) {
-        self.core.connect(id, String::new(), 0);
+        self.core.connect(id, String::new(), UnixMs(0));
         self.core.subscribe(id, &topic("t"), &name_of(index_of(id)), self.now).unwrap();
         self.rdy[id as usize] = 0;
     }
@@ -194,11 +195,22 @@ impl World {
             }
             HistoryStep::PauseChannel(index, paused) => {
                 let index = index as usize;
-                self.core.pause_channel(&topic("t"), &name_of(index), paused).unwrap();
+                let (topic, name) = (topic("t"), name_of(index));
+                let result = if paused {
+                    self.core.pause_channel(&topic, &name)
+                } else {
+                    self.core.unpause_channel(&topic, &name)
+                };
+                result.unwrap();
                 self.paused[index] = paused;
             }
             HistoryStep::PauseTopic(paused) => {
-                self.core.pause_topic(&topic("t"), paused, now).unwrap();
+                let result = if paused {
+                    self.core.pause_topic(&topic("t"))
+                } else {
+                    self.core.unpause_topic(&topic("t"), now)
+                };
+                result.unwrap();
                 self.topic_paused = paused;
                 self.hand_out();
             }
