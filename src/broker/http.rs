@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use nsq_protocol::{Bodies, BodiesBuf, ChannelName, TopicName};
 use serde_json::json;
 
+use super::api_error::ApiError;
 use super::config::{BrokerConfig, NSQD_VERSION, hostname};
-use super::core::{LimitError, Missing, NewBatch};
+use super::core::{Missing, NewBatch};
 use super::hub::{Hub, timestamp_ns};
 use super::stats::{StatsFilter, seconds};
 use crate::http::{Handler, Request, Response};
@@ -26,35 +27,13 @@ pub(super) fn max_body(config: &BrokerConfig) -> usize {
     config.max_body_size.max(config.max_msg_size) + BODY_SLACK
 }
 
-/// See the module.
+/// The HTTP API of one broker.
 pub(super) struct Api {
     hub: Arc<Hub>,
     hostname: String,
     tcp_port: u16,
     /// Known only once the server listens.
     http_port: AtomicU16,
-}
-
-/// What nsqd calls an error: a status and a code, or here for a refusal a sentence.
-type ApiError = (u16, String);
-
-fn fail<T>(status: u16, code: &str) -> Result<T, ApiError> {
-    Err((status, code.to_owned()))
-}
-
-impl From<Missing> for ApiError {
-    fn from(missing: Missing) -> Self {
-        match missing {
-            Missing::Topic => (404, "TOPIC_NOT_FOUND".into()),
-            Missing::Channel => (404, "CHANNEL_NOT_FOUND".into()),
-        }
-    }
-}
-
-impl From<LimitError> for ApiError {
-    fn from(refusal: LimitError) -> Self {
-        (503, refusal.to_string())
-    }
 }
 
 impl Api {
@@ -73,10 +52,10 @@ impl Api {
             "/pub" | "/mpub" | "/topic/create" | "/topic/delete" | "/topic/empty"
             | "/topic/pause" | "/topic/unpause" | "/channel/create" | "/channel/delete"
             | "/channel/empty" | "/channel/pause" | "/channel/unpause" => "POST",
-            _ => return fail(404, "NOT_FOUND"),
+            _ => return Err(ApiError::NotFound),
         };
         if request.method != method {
-            return fail(405, "METHOD_NOT_ALLOWED");
+            return Err(ApiError::MethodNotAllowed);
         }
         let done = |()| Response { status: 200, ..Response::default() };
         match request.path.as_str() {
@@ -128,17 +107,17 @@ impl Api {
 
     fn publish(&self, request: &Request) -> Result<Response, ApiError> {
         if request.body.len() > self.hub.config.max_msg_size {
-            return fail(413, "MSG_TOO_BIG");
+            return Err(ApiError::MsgTooBig);
         }
         if request.body.is_empty() {
-            return fail(400, "MSG_EMPTY");
+            return Err(ApiError::MsgEmpty);
         }
         let topic = publish_topic(request)?;
         let delay = match request.get("defer") {
             None => Duration::ZERO,
             Some(ms) => match ms.parse().map(Duration::from_millis) {
                 Ok(delay) if delay <= self.hub.config.max_req_timeout => delay,
-                _ => return fail(400, "INVALID_DEFER"),
+                _ => return Err(ApiError::InvalidDefer),
             },
         };
         self.put(&topic, NewBatch::one(&request.body), delay)
@@ -147,22 +126,19 @@ impl Api {
     fn publish_many(&self, request: &Request) -> Result<Response, ApiError> {
         let config = &self.hub.config;
         if request.body.len() > config.max_body_size {
-            return fail(413, "BODY_TOO_BIG");
+            return Err(ApiError::BodyTooBig);
         }
         let topic = publish_topic(request)?;
         let binary = request.get("binary").is_some_and(|value| !matches!(value, "false" | "0"));
         let batch = if binary {
-            let bodies =
-                Bodies::decode(&request.body, &config.command_limits()).map_err(|error| {
-                    let code = error.code.as_str();
-                    (413, code.strip_prefix("E_").unwrap_or(code).to_owned())
-                })?;
+            let bodies = Bodies::decode(&request.body, &config.command_limits())
+                .map_err(|error| ApiError::BadBodies(error.code))?;
             NewBatch::many(bodies)
         } else {
             let mut bodies = BodiesBuf::new();
             for line in request.body.split(|byte| *byte == b'\n') {
                 if line.len() > config.max_msg_size {
-                    return fail(413, "MSG_TOO_BIG");
+                    return Err(ApiError::MsgTooBig);
                 }
                 bodies.push(line);
             }
@@ -192,12 +168,12 @@ impl Api {
             let topic = publish_topic(request)?;
             return Ok(self.hub.with_core(|core| core.create_topic(&topic))?);
         }
-        let Some(name) = request.get("topic") else { return fail(400, "MISSING_ARG_TOPIC") };
+        let Some(name) = request.get("topic") else { return Err(ApiError::MissingArgTopic) };
         let topic = match TopicName::new(name) {
             Ok(topic) => topic,
             // Only this one checks the name; for the others it is just not there.
-            Err(_) if request.path == "/topic/empty" => return fail(400, "INVALID_TOPIC"),
-            Err(_) => return fail(404, "TOPIC_NOT_FOUND"),
+            Err(_) if request.path == "/topic/empty" => return Err(ApiError::InvalidTopic),
+            Err(_) => return Err(ApiError::TopicNotFound),
         };
         let result = self.hub.with_core(|core| match request.path.as_str() {
             "/topic/delete" => core.delete_topic(&topic),
@@ -209,11 +185,11 @@ impl Api {
     }
 
     fn channel(&self, request: &Request) -> Result<(), ApiError> {
-        let Some(topic) = request.get("topic") else { return fail(400, "MISSING_ARG_TOPIC") };
-        let Ok(topic) = TopicName::new(topic) else { return fail(400, "INVALID_ARG_TOPIC") };
-        let Some(channel) = request.get("channel") else { return fail(400, "MISSING_ARG_CHANNEL") };
+        let Some(topic) = request.get("topic") else { return Err(ApiError::MissingArgTopic) };
+        let Ok(topic) = TopicName::new(topic) else { return Err(ApiError::InvalidArgTopic) };
+        let Some(channel) = request.get("channel") else { return Err(ApiError::MissingArgChannel) };
         let Ok(channel) = ChannelName::new(channel) else {
-            return fail(400, "INVALID_ARG_CHANNEL");
+            return Err(ApiError::InvalidArgChannel);
         };
         self.hub.with_core(|core| match request.path.as_str() {
             "/channel/create" if core.has_topic(&topic) => {
@@ -231,9 +207,9 @@ impl Api {
 
 impl Handler for Api {
     fn handle(&self, request: &Request) -> Response {
-        let response = self
-            .route(request)
-            .unwrap_or_else(|(status, code)| Response::json(status, &json!({ "message": code })));
+        let response = self.route(request).unwrap_or_else(|error| {
+            Response::json(error.status(), &json!({ "message": error.text() }))
+        });
         if request.path == "/ping" && response.status == 200 {
             return response;
         }
@@ -252,8 +228,8 @@ impl Handler for Api {
 
 /// The topic of calls that create it.
 fn publish_topic(request: &Request) -> Result<TopicName, ApiError> {
-    let Some(name) = request.get("topic") else { return fail(400, "MISSING_ARG_TOPIC") };
-    TopicName::new(name).or_else(|_| fail(400, "INVALID_TOPIC"))
+    let Some(name) = request.get("topic") else { return Err(ApiError::MissingArgTopic) };
+    TopicName::new(name).or_else(|_| Err(ApiError::InvalidTopic))
 }
 
 #[cfg(test)]

@@ -12,10 +12,12 @@
 //! taken whole or not at all, and a publish that finds memory full is refused.
 
 mod accept;
+mod api_error;
 mod config;
 mod core;
 mod http;
 mod hub;
+mod identify;
 mod outbox;
 mod reader;
 mod session;
