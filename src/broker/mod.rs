@@ -1,40 +1,45 @@
 //! A broker that NSQ clients take for nsqd 1.3.0, in process or as `playcounts broker`.
 //!
-//! `core`, with `channel`, `batch` and `deadlines`, holds the state and no socket, thread or
-//! clock; `session` is one connection's conversation, as pure; `server` has the sockets and threads, `http`
-//! the HTTP API. It shares the codec with the client and uses nothing else of it.
+//! `core` holds the state and no socket, thread or clock; `session` is one connection's conversation, as pure. The
+//! sockets and threads are in `accept`, `reader`, `writer` and `timer`, which share a `hub`; `http` is the HTTP API.
+//! It shares the codec with the client and uses nothing else of it.
+//!
+//! Threads: `broker-accept`; `broker-timer`, which also joins connections that have ended; for each connection
+//! `broker-read`, and once it is a consumer `broker-write`; `nsqhttp-…` for the HTTP API.
 //!
 //! Not here: TLS, compression, AUTH, registration with nsqlookupd, disk. Where it differs from nsqd on
 //! purpose: messages of a lost connection are requeued at once, nothing waits in an output buffer, an MPUB is
 //! taken whole or not at all, and a publish that finds memory full is refused.
 
-mod batch;
-mod channel;
+mod accept;
+mod api_error;
 mod config;
 mod core;
-mod deadlines;
-mod flight;
 mod http;
-mod server;
+mod hub;
+mod identify;
+mod outbox;
+mod reader;
 mod session;
+mod socket;
 mod stats;
+mod timer;
+mod writer;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
+use anyhow::{Context, Result};
+use nsq_protocol::thread::{Crew, stop_pair};
 
 pub use config::BrokerConfig;
 pub use stats::{ChannelStats, ClientStats, Latency, MemoryStats, PubCount, Stats, TopicStats};
 
 use crate::http::{Server, ServerConfig};
-use server::Hub;
+use crate::runtime::clock;
+use hub::Hub;
 use stats::StatsFilter;
-
-/// How long the connection that wakes `accept` may take: it goes to this very process.
-const WAKE_WAIT: Duration = Duration::from_secs(1);
 
 /// HTTP requests handled at one time: each takes the core's lock for most of its work.
 const HTTP_WORKERS: usize = 2;
@@ -51,15 +56,9 @@ pub struct Broker {
     hub: Arc<Hub>,
     tcp_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
-    // In the order of stopping; `None` once stopped.
-    running: Option<Running>,
-}
-
-struct Running {
     http: Option<Server>,
-    stop: StopSource,
-    accept: OwnedThread<()>,
-    timer: OwnedThread<()>,
+    /// The timer and accept; `None` once stopped.
+    threads: Option<Crew<()>>,
 }
 
 impl Broker {
@@ -68,45 +67,40 @@ impl Broker {
     /// # Errors
     /// An address cannot be resolved or bound, or the system refuses a thread.
     pub fn start(config: BrokerConfig) -> Result<Self> {
-        let listener = bind(&config.tcp_address, "--tcp-address")?;
+        let listener = Arc::new(accept::bind(&config.tcp_address, "--tcp-address")?);
         let tcp_addr = listener.local_addr().context("cannot tell the port that was bound")?;
-        let started = SystemTime::now();
         let (stop, token) = stop_pair();
-        let (hub, inbox) = Hub::new(Arc::new(config), token);
+        let (hub, inbox) = Hub::new(Arc::new(config), clock::unix_ms(), token);
         let hub = Arc::new(hub);
+        // Accept goes last: where a thread is refused there is no connection yet.
+        let mut threads = {
+            let listener = Arc::clone(&listener);
+            Crew::new(move || {
+                drop(stop);
+                accept::wake(&listener);
+            })
+        };
         let timer = {
             let hub = Arc::clone(&hub);
-            OwnedThread::spawn("broker-timer", move || server::timer_loop(&hub, &inbox))
+            move || timer::timer_loop(&hub, &inbox)
         };
-        let timer = timer.context("cannot start the broker's timer thread")?;
+        threads.spawn("broker-timer", timer).context("cannot start the broker")?;
         let accept = {
             let hub = Arc::clone(&hub);
-            OwnedThread::spawn("broker-accept", move || server::accept_loop(&hub, &listener))
+            move || accept::accept_loop(&hub, &listener)
         };
-        let accept = match accept {
-            Ok(accept) => accept,
-            Err(error) => {
-                // The timer must hear of it before it is joined.
-                drop(stop);
-                drop(timer);
-                return Err(error).context("cannot start the broker's accept thread");
-            }
-        };
+        threads.spawn("broker-accept", accept).context("cannot start the broker")?;
         log::info!("broker: TCP on {tcp_addr}");
-        let mut broker = Self {
-            hub,
-            tcp_addr,
-            http_addr: None,
-            running: Some(Running { http: None, stop, accept, timer }),
-        };
+        let mut broker =
+            Self { hub, tcp_addr, http_addr: None, http: None, threads: Some(threads) };
         // From here on an error drops the broker, which stops it.
-        broker.start_http(started)?;
+        broker.start_http()?;
         Ok(broker)
     }
 
-    fn start_http(&mut self, started: SystemTime) -> Result<()> {
+    fn start_http(&mut self) -> Result<()> {
         let Some(address) = self.hub.config.http_address.clone() else { return Ok(()) };
-        let api = http::Api::new(Arc::clone(&self.hub), self.tcp_addr.port(), started);
+        let api = http::Api::new(Arc::clone(&self.hub), self.tcp_addr.port());
         let config = ServerConfig {
             workers: HTTP_WORKERS,
             max_body: http::max_body(&self.hub.config),
@@ -120,9 +114,7 @@ impl Broker {
         api.set_http_port(address.port());
         log::info!("broker: HTTP on {address}");
         self.http_addr = Some(address);
-        if let Some(running) = &mut self.running {
-            running.http = Some(server);
-        }
+        self.http = Some(server);
         Ok(())
     }
 
@@ -147,21 +139,16 @@ impl Broker {
     }
 
     fn stop(&mut self) {
-        let Some(Running { http, stop, accept, timer }) = self.running.take() else { return };
         // 1. The HTTP API, answers in progress included.
-        if let Some(http) = http {
+        if let Some(http) = self.http.take() {
             http.shutdown();
         }
-        // 2. No new connection: accept() returns for one of our own.
-        drop(stop);
-        if let Err(error) = TcpStream::connect_timeout(&reachable(self.tcp_addr), WAKE_WAIT) {
-            log::debug!("broker: cannot wake accept: {error}");
+        // 2. No new connection, and no deadline is met any more.
+        if let Some(threads) = self.threads.take() {
+            threads.stop();
         }
-        accept.join();
         // 3. The connections, whatever they are doing.
         self.hub.close_all();
-        // 4. Nothing needs the timer any more.
-        timer.join();
     }
 }
 
@@ -169,27 +156,4 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn bind(address: &str, flag: &str) -> Result<std::net::TcpListener> {
-    // nsqd's form for every address.
-    let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.into() };
-    let resolved = full
-        .to_socket_addrs()
-        .with_context(|| format!("{address} is no address to listen on; give {flag} host:port"))?
-        .next()
-        .ok_or_else(|| anyhow!("{address} has no address to listen on; give {flag} host:port"))?;
-    server::listen(resolved).with_context(|| {
-        format!("cannot listen on {address}; stop what holds it or give another {flag}, port 0 takes a free one")
-    })
-}
-
-/// Where this process reaches what is bound to `address`.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        other => other.ip(),
-    };
-    SocketAddr::new(ip, address.port())
 }

@@ -1,7 +1,7 @@
 //! One connection's conversation: what its commands do and what it is answered (pure).
 //!
 //! Two steps, because the core is locked for the second only. [`Session::read`] checks a command against the
-//! state, copies its body, and makes a [`Request`]; [`Session::apply`] carries the request out and writes the
+//! state, copies its body, and makes a [`CheckedCommand`]; [`Session::apply`] carries the request out and writes the
 //! answer. All requests of one read of the socket are applied under one lock.
 //!
 //! ```text
@@ -13,30 +13,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nsq_protocol::{
-    CLOSE_WAIT, ChannelName, Command, CommandError, ErrorCode, Frame, IdentifyRequest,
-    IdentifyResponse, MessageId, OK, TopicName,
+    CLOSE_WAIT, ChannelName, Command, CommandError, ErrorCode, Frame, MessageId, OK, TopicName,
 };
 
-use super::batch::NewBatch;
-use super::config::{BrokerConfig, MIN_INTERVAL, MIN_OUTPUT_BUFFER, NSQD_VERSION};
-use super::core::{ClientId, Core, Identity};
-use super::flight::NotYours;
-
-/// What IDENTIFY may say of the client, in characters each: `/stats` shows it, and it stays for the connection.
-const IDENTITY_MAX: usize = 256;
-
-/// The deflate level that nsqd announces, whether or not it deflates.
-const DEFLATE_LEVEL: i64 = 6;
+use super::config::BrokerConfig;
+use super::core::{ClientId, Core, Identity, InFlightError, NewBatch};
+use super::identify::Negotiated;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ClientState {
     Init,
     Subscribed,
     Closing,
 }
 
 /// A checked command that owns its bytes.
-pub(super) enum Request {
+pub(super) enum CheckedCommand {
     Identify(Box<(Identity, Vec<u8>)>),
     Subscribe(Box<(TopicName, ChannelName)>),
     Publish(Box<Publish>),
@@ -57,52 +49,40 @@ pub(super) struct Publish {
     code: ErrorCode,
 }
 
-/// See the module.
+/// One connection's conversation.
 pub(super) struct Session {
     id: ClientId,
     config: Arc<BrokerConfig>,
-    state: State,
-    /// `None`: off.
-    heartbeat: Option<Duration>,
-    msg_timeout: Duration,
-    output_buffer_size: i64,
-    output_buffer_timeout: Duration,
+    state: ClientState,
+    negotiated: Negotiated,
 }
 
 impl Session {
     /// A connection that has sent its magic.
     pub(super) fn new(id: ClientId, config: Arc<BrokerConfig>) -> Self {
-        Self {
-            id,
-            state: State::Init,
-            heartbeat: Some(config.heartbeat_interval),
-            msg_timeout: config.msg_timeout,
-            output_buffer_size: 16 << 10,
-            output_buffer_timeout: config.output_buffer_timeout,
-            config,
-        }
+        Self { id, state: ClientState::Init, negotiated: Negotiated::new(&config), config }
     }
 
     /// How often the client gets a heartbeat; twice that long it may be silent.
     pub(super) fn heartbeat(&self) -> Option<Duration> {
-        self.heartbeat
+        self.negotiated.heartbeat
     }
 
     /// Whether the connection is a consumer.
     pub(super) fn is_subscribed(&self) -> bool {
-        self.state != State::Init
+        self.state != ClientState::Init
     }
 
     /// Checks a command. The error is fatal: answer it and close.
-    pub(super) fn read(&mut self, command: Command<'_>) -> Result<Request, CommandError> {
+    pub(super) fn read(&mut self, command: Command<'_>) -> Result<CheckedCommand, CommandError> {
         let in_state = |allowed: bool| {
             let text = || format!("cannot {} in current state", command.name());
             if allowed { Ok(()) } else { Err(CommandError::new(ErrorCode::Invalid, text())) }
         };
         Ok(match command {
             Command::Fin(id) => {
-                in_state(self.state != State::Init)?;
-                Request::Finish(id)
+                in_state(self.state != ClientState::Init)?;
+                CheckedCommand::Finish(id)
             }
             Command::Pub(topic, body) => {
                 publish(topic, NewBatch::one(body), Duration::ZERO, "PUB", ErrorCode::PubFailed)
@@ -114,171 +94,94 @@ impl Session {
                 "MPUB",
                 ErrorCode::MpubFailed,
             ),
-            Command::Dpub(topic, delay_ms, body) => {
-                let max = self.config.max_req_timeout;
-                let delay = Duration::from_millis(delay_ms);
-                if delay > max {
-                    let max = max.as_millis();
-                    let text = format!("DPUB timeout {delay_ms} out of range 0-{max}");
-                    return Err(CommandError::new(ErrorCode::Invalid, text));
-                }
-                publish(topic, NewBatch::one(body), delay, "DPUB", ErrorCode::DpubFailed)
-            }
+            Command::Dpub(topic, delay_ms, body) => self.publish_deferred(topic, delay_ms, body)?,
             Command::Rdy(count) => {
                 // After CLS it is ignored without a word.
-                if self.state == State::Closing {
-                    return Ok(Request::Nothing);
+                if self.state == ClientState::Closing {
+                    return Ok(CheckedCommand::Nothing);
                 }
-                in_state(self.state == State::Subscribed)?;
-                let max = self.config.max_rdy_count;
-                let in_range = u32::try_from(count).ok().filter(|count| *count <= max);
-                Request::Ready(in_range.ok_or_else(|| {
-                    let text = format!("RDY count {count} out of range 0-{max}");
-                    CommandError::new(ErrorCode::Invalid, text)
-                })?)
+                in_state(self.state == ClientState::Subscribed)?;
+                CheckedCommand::Ready(self.ready_count(count)?)
             }
             Command::Req(id, delay_ms) => {
-                in_state(self.state != State::Init)?;
+                in_state(self.state != ClientState::Init)?;
                 let delay = Duration::from_millis(delay_ms);
-                Request::Requeue(id, delay.min(self.config.max_req_timeout))
+                CheckedCommand::Requeue(id, delay.min(self.config.max_req_timeout))
             }
             Command::Touch(id) => {
-                in_state(self.state != State::Init)?;
-                Request::Touch(id)
+                in_state(self.state != ClientState::Init)?;
+                CheckedCommand::Touch(id)
             }
-            Command::Nop => Request::Nothing,
+            Command::Nop => CheckedCommand::Nothing,
             Command::Cls => {
-                in_state(self.state == State::Subscribed)?;
-                self.state = State::Closing;
-                Request::StartClose
+                in_state(self.state == ClientState::Subscribed)?;
+                self.state = ClientState::Closing;
+                CheckedCommand::StartClose
             }
             Command::Sub(topic, channel) => {
-                in_state(self.state == State::Init)?;
-                if self.heartbeat.is_none() {
+                in_state(self.state == ClientState::Init)?;
+                if self.negotiated.heartbeat.is_none() {
                     let text = "cannot SUB with heartbeats disabled";
                     return Err(CommandError::new(ErrorCode::Invalid, text));
                 }
-                self.state = State::Subscribed;
-                Request::Subscribe(Box::new((topic, channel)))
+                self.state = ClientState::Subscribed;
+                CheckedCommand::Subscribe(Box::new((topic, channel)))
             }
             Command::Identify(body) => {
-                in_state(self.state == State::Init)?;
-                let (identity, answer) = self.identify(body)?;
-                Request::Identify(Box::new((identity, answer)))
+                in_state(self.state == ClientState::Init)?;
+                let (identity, answer) = self.negotiated.identify(&self.config, body)?;
+                CheckedCommand::Identify(Box::new((identity, answer)))
             }
             Command::Auth(_) => {
-                in_state(self.state == State::Init)?;
+                in_state(self.state == ClientState::Init)?;
                 return Err(CommandError::new(ErrorCode::AuthDisabled, "AUTH disabled"));
             }
         })
     }
 
-    /// Takes over the client's wishes and makes the answer. Ranges and texts are nsqd's; so is that what
-    /// came before the first bad value has been taken over, which nobody can see, as the connection closes.
-    fn identify(&mut self, body: &[u8]) -> Result<(Identity, Vec<u8>), CommandError> {
-        let bad = |text: String| CommandError::new(ErrorCode::BadBody, format!("IDENTIFY {text}"));
-        // serde would also take an array for the fields in their order.
-        let is_array = body.trim_ascii_start().starts_with(b"[");
-        let request: Option<IdentifyRequest> =
-            (!is_array).then(|| serde_json::from_slice(body).ok()).flatten();
-        let wish = request.ok_or_else(|| bad("failed to decode JSON body".into()))?;
-        let config = Arc::clone(&self.config);
+    fn publish_deferred(
+        &self,
+        topic: TopicName,
+        delay_ms: u64,
+        body: &[u8],
+    ) -> Result<CheckedCommand, CommandError> {
+        let max = self.config.max_req_timeout;
+        let delay = Duration::from_millis(delay_ms);
+        if delay > max {
+            let max = max.as_millis();
+            let text = format!("DPUB timeout {delay_ms} out of range 0-{max}");
+            return Err(CommandError::new(ErrorCode::Invalid, text));
+        }
+        Ok(publish(topic, NewBatch::one(body), delay, "DPUB", ErrorCode::DpubFailed))
+    }
 
-        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        let in_range = |value: i64, min: Duration, max: Duration| {
-            (ms(min)..=ms(max))
-                .contains(&value)
-                .then(|| Duration::from_millis(value.unsigned_abs()))
-        };
-        match wish.heartbeat_interval {
-            0 => {}
-            -1 => self.heartbeat = None,
-            value => {
-                let interval = in_range(value, MIN_INTERVAL, config.max_heartbeat_interval)
-                    .ok_or_else(|| bad(format!("heartbeat interval ({value}) is invalid")))?;
-                self.heartbeat = Some(interval);
-            }
-        }
-        match wish.output_buffer_timeout {
-            0 => {}
-            -1 => self.output_buffer_timeout = Duration::ZERO,
-            value => {
-                let (min, max) =
-                    (config.min_output_buffer_timeout, config.max_output_buffer_timeout);
-                self.output_buffer_timeout = in_range(value, min, max)
-                    .ok_or_else(|| bad(format!("output buffer timeout ({value}) is invalid")))?;
-            }
-        }
-        let max_size = i64::try_from(config.max_output_buffer_size).unwrap_or(i64::MAX);
-        match wish.output_buffer_size {
-            0 => {}
-            -1 => {
-                self.output_buffer_size = 1;
-                self.output_buffer_timeout = Duration::ZERO;
-            }
-            value if (MIN_OUTPUT_BUFFER..=max_size).contains(&value) => {
-                self.output_buffer_size = value;
-            }
-            value => return Err(bad(format!("output buffer size ({value}) is invalid"))),
-        }
-        let sample_rate = u8::try_from(wish.sample_rate)
-            .ok()
-            .filter(|rate| *rate <= 99)
-            .ok_or_else(|| bad(format!("sample rate ({}) is invalid", wish.sample_rate)))?;
-        if wish.msg_timeout != 0 {
-            self.msg_timeout = in_range(wish.msg_timeout, MIN_INTERVAL, config.max_msg_timeout)
-                .ok_or_else(|| bad(format!("msg timeout ({}) is invalid", wish.msg_timeout)))?;
-        }
-
-        let identity = Identity {
-            client_id: cut(wish.client_id),
-            hostname: cut(wish.hostname),
-            user_agent: cut(wish.user_agent),
-            sample_rate,
-            msg_timeout: self.msg_timeout,
-        };
-        if !wish.feature_negotiation {
-            return Ok((identity, OK.to_vec()));
-        }
-        // Neither TLS nor compression: what is asked for is answered with false, and the client decides.
-        let answer = IdentifyResponse {
-            max_rdy_count: i64::from(config.max_rdy_count),
-            version: NSQD_VERSION.into(),
-            max_msg_timeout: ms(config.max_msg_timeout),
-            msg_timeout: ms(self.msg_timeout),
-            tls_v1: false,
-            deflate: false,
-            deflate_level: DEFLATE_LEVEL,
-            max_deflate_level: DEFLATE_LEVEL,
-            snappy: false,
-            sample_rate: i64::from(sample_rate),
-            auth_required: false,
-            output_buffer_size: self.output_buffer_size,
-            output_buffer_timeout: ms(self.output_buffer_timeout),
-        };
-        let answer = serde_json::to_vec(&answer).expect("numbers, flags and one constant text");
-        Ok((identity, answer))
+    fn ready_count(&self, count: u64) -> Result<u32, CommandError> {
+        let max = self.config.max_rdy_count;
+        u32::try_from(count).ok().filter(|count| *count <= max).ok_or_else(|| {
+            let text = format!("RDY count {count} out of range 0-{max}");
+            CommandError::new(ErrorCode::Invalid, text)
+        })
     }
 
     /// Carries all requests out and appends their answers to `out`. `Break`: the last answer is a fatal error; the
     /// requests behind it were dropped, close behind it.
     pub(super) fn apply(
         &self,
-        requests: &mut Vec<Request>,
+        requests: &mut Vec<CheckedCommand>,
         core: &mut Core,
         now: Instant,
-        wall_ns: i64,
+        timestamp_ns: i64,
         out: &mut Vec<u8>,
     ) -> ControlFlow<()> {
         let mut requests = requests.drain(..).peekable();
         while let Some(request) = requests.next() {
-            let Request::Finish(first) = request else {
-                self.apply_one(request, core, now, wall_ns, out)?;
+            let CheckedCommand::Finish(first) = request else {
+                self.apply_one(request, core, now, timestamp_ns, out)?;
                 continue;
             };
             // By far the most frequent, and in rows.
-            let next = || match requests.next_if(|next| matches!(next, Request::Finish(_))) {
-                Some(Request::Finish(message)) => Some(message),
+            let next = || match requests.next_if(|next| matches!(next, CheckedCommand::Finish(_))) {
+                Some(CheckedCommand::Finish(message)) => Some(message),
                 _ => None,
             };
             let messages = std::iter::once(first).chain(std::iter::from_fn(next));
@@ -291,30 +194,30 @@ impl Session {
 
     fn apply_one(
         &self,
-        request: Request,
+        request: CheckedCommand,
         core: &mut Core,
         now: Instant,
-        wall_ns: i64,
+        timestamp_ns: i64,
         out: &mut Vec<u8>,
     ) -> ControlFlow<()> {
         let id = self.id;
         let ok = |out: &mut Vec<u8>| Frame::Response(OK).encode(out);
         match request {
             // In rows, by `apply`.
-            Request::Finish(_) | Request::Nothing => {}
-            Request::Requeue(message, delay) => {
+            CheckedCommand::Finish(_) | CheckedCommand::Nothing => {}
+            CheckedCommand::Requeue(message, delay) => {
                 if let Err(why) = core.requeue(id, message, delay, now) {
                     not_yours(out, ErrorCode::ReqFailed, "REQ", message, why);
                 }
             }
-            Request::Touch(message) => {
+            CheckedCommand::Touch(message) => {
                 if let Err(why) = core.touch(id, message, now) {
                     not_yours(out, ErrorCode::TouchFailed, "TOUCH", message, why);
                 }
             }
-            Request::Publish(publish) => {
+            CheckedCommand::Publish(publish) => {
                 let Publish { topic, batch, delay, name, code } = *publish;
-                match core.publish(Some(id), &topic, batch, delay, now, wall_ns) {
+                match core.publish(Some(id), &topic, batch, delay, now, timestamp_ns) {
                     Ok(()) => ok(out),
                     Err(why) => {
                         refuse(out, code, format!("{name} {why}"));
@@ -322,19 +225,19 @@ impl Session {
                     }
                 }
             }
-            Request::Ready(count) => core.set_ready(id, count),
-            Request::StartClose => {
+            CheckedCommand::Ready(count) => core.set_ready(id, count),
+            CheckedCommand::StartClose => {
                 core.start_close(id);
                 Frame::Response(CLOSE_WAIT).encode(out);
             }
-            Request::Subscribe(names) => match core.subscribe(id, &names.0, &names.1, now) {
+            CheckedCommand::Subscribe(names) => match core.subscribe(id, &names.0, &names.1, now) {
                 Ok(()) => ok(out),
                 Err(why) => {
                     refuse(out, ErrorCode::SubFailed, format!("SUB {why}"));
                     return ControlFlow::Break(());
                 }
             },
-            Request::Identify(both) => {
+            CheckedCommand::Identify(both) => {
                 let (identity, answer) = *both;
                 core.identify(id, identity);
                 Frame::Response(&answer).encode(out);
@@ -354,7 +257,13 @@ fn refuse(out: &mut Vec<u8>, code: ErrorCode, text: String) {
     encode_error(&CommandError::new(code, text), out);
 }
 
-fn not_yours(out: &mut Vec<u8>, code: ErrorCode, name: &str, message: MessageId, why: NotYours) {
+fn not_yours(
+    out: &mut Vec<u8>,
+    code: ErrorCode,
+    name: &str,
+    message: MessageId,
+    why: InFlightError,
+) {
     refuse(out, code, format!("{name} {message} failed {why}"));
 }
 
@@ -364,11 +273,6 @@ fn publish(
     delay: Duration,
     name: &'static str,
     code: ErrorCode,
-) -> Request {
-    Request::Publish(Box::new(Publish { topic, batch, delay, name, code }))
-}
-
-/// The first [`IDENTITY_MAX`] characters of `text`.
-fn cut(text: String) -> String {
-    if text.len() <= IDENTITY_MAX { text } else { text.chars().take(IDENTITY_MAX).collect() }
+) -> CheckedCommand {
+    CheckedCommand::Publish(Box::new(Publish { topic, batch, delay, name, code }))
 }

@@ -6,6 +6,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::config::NSQD_VERSION;
+use crate::model::unix_time::UnixMs;
+
+/// Whole seconds since the Unix epoch, in which nsqd tells every moment.
+pub(super) fn seconds(moment: UnixMs) -> i64 {
+    moment.0.div_euclid(1000)
+}
 
 /// What to leave out.
 #[derive(Clone, Copy, Debug)]
@@ -182,17 +188,17 @@ pub struct Latency {
 }
 
 impl Stats {
-    /// nsqd's text form, for people; `uptime` and `now_s` are the caller's clock.
-    pub(super) fn to_text(&self, start: &str, uptime: Duration, now_s: i64) -> String {
+    /// nsqd's text form, for people, with how long it has run by `now`.
+    pub(super) fn to_text(&self, uptime: Duration, now: UnixMs) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail.
-        let _ = self.write_text(&mut out, start, uptime, now_s);
+        let _ = self.write_text(&mut out, uptime, seconds(now));
         out
     }
 
-    fn write_text(&self, w: &mut String, start: &str, uptime: Duration, now_s: i64) -> fmt::Result {
+    fn write_text(&self, w: &mut String, uptime: Duration, now_s: i64) -> fmt::Result {
         writeln!(w, "nsqd v{NSQD_VERSION} (playcounts {})", env!("CARGO_PKG_VERSION"))?;
-        writeln!(w, "start_time {start}")?;
+        writeln!(w, "start_time {}", UnixMs(self.start_time * 1000))?;
         writeln!(w, "uptime {uptime:?}")?;
         writeln!(w, "\nHealth: {}", self.health)?;
         if let Some(memory) = &self.memory {
@@ -285,5 +291,33 @@ impl ClientStats {
             }
         }
         writeln!(w, " connected: {}s", now_s - self.connect_ts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_is_told_in_whole_seconds() {
+        for (start_time, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_795_486_509, "2026-11-24T02:15:09Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            let stats = Stats {
+                version: String::new(),
+                health: String::new(),
+                start_time,
+                topics: None,
+                memory: None,
+                producers: None,
+            };
+            let shown = stats.to_text(Duration::ZERO, UnixMs(0));
+            assert!(shown.contains(&format!("start_time {text}\n")), "{shown}");
+        }
+        assert_eq!(seconds(UnixMs(1_999)), 1);
     }
 }

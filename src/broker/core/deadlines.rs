@@ -1,14 +1,14 @@
 //! When messages in flight time out and deferred ones fall due (pure).
 //!
 //! One heap for the whole broker. A message that is finished stays in it until its time comes or the heap
-//! is swept: at a million messages a second and timeouts of a minute it would hold 60 million stale entries,
-//! so it is swept as soon as most of it is stale.
+//! is pruned: at a million messages a second and timeouts of a minute it would hold 60 million stale entries,
+//! so it is pruned as soon as most of it is stale.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-/// Stale entries that are not worth a sweep.
+/// Stale entries that are not worth pruning.
 const STALE_MIN: usize = 1024;
 
 /// One message of one channel, and its time.
@@ -23,7 +23,7 @@ pub(super) struct Deadline {
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     heap: BinaryHeap<Reverse<Deadline>>,
-    /// How many entries the last sweep had to keep.
+    /// How many entries the last pruning had to keep.
     kept: usize,
     /// Whether the next deadline has moved forward since the last [`Deadlines::take_sooner`].
     sooner: bool,
@@ -52,9 +52,9 @@ impl Deadlines {
     }
 
     /// Drops what is not `valid` any more if, with `live` valid deadlines, that is most of the heap.
-    pub(super) fn sweep(&mut self, live: usize, valid: impl Fn(&Deadline) -> bool) {
+    pub(super) fn prune(&mut self, live: usize, valid: impl Fn(&Deadline) -> bool) {
         // Never before the heap has doubled since the last one: a message that is touched a thousand times at
-        // one instant has a thousand valid entries, and a sweep for each of them would take for ever.
+        // one instant has a thousand valid entries, and a pruning for each of them would take for ever.
         if self.heap.len() <= (3 * live + STALE_MIN).max(2 * self.kept) {
             return;
         }
@@ -80,12 +80,12 @@ mod tests {
             let at = start + Duration::from_secs(60) + Duration::from_micros(id);
             deadlines.push(Deadline { at, channel: 0, id });
             // The last hundred are in flight, the others are done.
-            deadlines.sweep(100, |deadline| deadline.id + 100 > id);
+            deadlines.prune(100, |deadline| deadline.id + 100 > id);
             assert!(deadlines.heap.len() <= 3 * 100 + STALE_MIN + 1);
         }
         for _ in 0..100_000 {
             deadlines.push(Deadline { at: start, channel: 0, id: 7 });
-            deadlines.sweep(1, |_| true);
+            deadlines.prune(1, |_| true);
         }
         assert!(deadlines.pop(start).is_some());
         assert!(deadlines.take_sooner() && !deadlines.take_sooner());

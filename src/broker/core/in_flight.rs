@@ -10,25 +10,25 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::batch::Run;
+use super::batch::MessageRun;
 
 /// The most messages of one held run: its bits.
 const HELD_MAX: u32 = u64::BITS;
 
 /// Why FIN, REQ or TOUCH did nothing; the texts are nsqd's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotYours {
+pub(crate) enum InFlightError {
     #[error("ID not in flight")]
     NotInFlight,
     #[error("client does not own message")]
-    OtherOwner,
+    NotOwner,
 }
 
 /// One run that a consumer holds, or what is left of it.
 #[derive(Clone, Debug)]
-struct Held {
+struct HeldRun {
     /// At most [`HELD_MAX`] messages, their attempts counting this delivery.
-    run: Run,
+    run: MessageRun,
     /// Bit n: the n-th message is not answered. Never 0.
     open: u64,
     owner: u64,
@@ -36,36 +36,36 @@ struct Held {
     deadline: Instant,
 }
 
-impl Held {
+impl HeldRun {
     /// What is left of `len` messages from the n-th on; `None` if nothing is.
-    fn part(&self, n: u32, len: u32) -> Option<Self> {
+    fn slice(&self, n: u32, len: u32) -> Option<Self> {
         let bits = u64::MAX.checked_shr(HELD_MAX - len).unwrap_or(0);
         let open = self.open.checked_shr(n).unwrap_or(0) & bits;
-        (open != 0).then(|| Self { run: self.run.part(n, len), open, ..*self })
+        (open != 0).then(|| Self { run: self.run.slice(n, len), open, ..*self })
     }
 
     /// The messages that are not answered, as runs.
-    fn left(&self) -> impl Iterator<Item = Run> {
+    fn left(&self) -> impl Iterator<Item = MessageRun> {
         let mut n = 0;
         std::iter::from_fn(move || {
             let open = self.open.checked_shr(n).filter(|open| *open != 0)?;
             let from = n + open.trailing_zeros();
             let len = (self.open >> from).trailing_ones();
             n = from + len;
-            Some(self.run.part(from, len))
+            Some(self.run.slice(from, len))
         })
     }
 }
 
 /// The messages in flight of one channel.
 #[derive(Debug, Default)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     /// By the ID of the first message.
-    held: BTreeMap<u64, Held>,
+    held: BTreeMap<u64, HeldRun>,
     messages: usize,
 }
 
-impl Flight {
+impl InFlight {
     /// How many messages.
     pub(super) fn len(&self) -> usize {
         self.messages
@@ -76,10 +76,10 @@ impl Flight {
         self.held.len()
     }
 
-    /// `owner` holds `run` from now on. Calls `timed` with what [`Flight::expire`] must be told at `deadline`.
+    /// `owner` holds `run` from now on. Calls `timed` with what [`InFlight::expire`] must be told at `deadline`.
     pub(super) fn hold(
         &mut self,
-        run: &Run,
+        run: &MessageRun,
         owner: u64,
         now: Instant,
         deadline: Instant,
@@ -91,24 +91,25 @@ impl Flight {
             let run = rest.split_front(HELD_MAX);
             let open = u64::MAX >> (HELD_MAX - run.left);
             timed(run.next_id);
-            let held = Held { run, open, owner, delivered: now, deadline };
+            let held = HeldRun { run, open, owner, delivered: now, deadline };
             self.held.insert(held.run.next_id, held);
         }
     }
 
     /// The run that holds the message `id` for `owner`, and which of its messages that is.
-    fn find(&mut self, owner: u64, id: u64) -> Result<(&mut Held, u32), NotYours> {
-        let (first, held) = self.held.range_mut(..=id).next_back().ok_or(NotYours::NotInFlight)?;
+    fn find(&mut self, owner: u64, id: u64) -> Result<(&mut HeldRun, u32), InFlightError> {
+        let (first, held) =
+            self.held.range_mut(..=id).next_back().ok_or(InFlightError::NotInFlight)?;
         let n = u32::try_from(id - first).unwrap_or(HELD_MAX);
         match held.open.checked_shr(n).unwrap_or(0) & 1 {
-            0 => Err(NotYours::NotInFlight),
-            _ if held.owner != owner => Err(NotYours::OtherOwner),
+            0 => Err(InFlightError::NotInFlight),
+            _ if held.owner != owner => Err(InFlightError::NotOwner),
             _ => Ok((held, n)),
         }
     }
 
     /// The message `id` is done, if `owner` holds it.
-    pub(super) fn finish(&mut self, owner: u64, id: u64) -> Result<(), NotYours> {
+    pub(super) fn finish(&mut self, owner: u64, id: u64) -> Result<(), InFlightError> {
         let (held, n) = self.find(owner, id)?;
         held.open &= !(1 << n);
         if held.open == 0 {
@@ -120,11 +121,11 @@ impl Flight {
     }
 
     /// Takes the message `id` out of flight, if `owner` holds it.
-    pub(super) fn take(&mut self, owner: u64, id: u64) -> Result<Run, NotYours> {
+    pub(super) fn take(&mut self, owner: u64, id: u64) -> Result<MessageRun, InFlightError> {
         let (held, n) = self.find(owner, id)?;
-        let (first, run) = (held.run.next_id, held.run.part(n, 1));
+        let (first, run) = (held.run.next_id, held.run.slice(n, 1));
         if let Some(held) = self.held.remove(&first) {
-            for part in [held.part(0, n), held.part(n + 1, held.run.left - n - 1)] {
+            for part in [held.slice(0, n), held.slice(n + 1, held.run.left - n - 1)] {
                 self.held.extend(part.map(|part| (part.run.next_id, part)));
             }
         }
@@ -133,20 +134,20 @@ impl Flight {
     }
 
     /// Gives the message `id` another deadline, if `owner` holds it: `deadline` of when it was delivered. It must be
-    /// told to [`Flight::expire`], too.
+    /// told to [`InFlight::expire`], too.
     pub(super) fn touch(
         &mut self,
         owner: u64,
         id: u64,
         deadline: impl FnOnce(Instant) -> Instant,
-    ) -> Result<Instant, NotYours> {
+    ) -> Result<Instant, InFlightError> {
         let (held, _) = self.find(owner, id)?;
         let (delivered, deadline) = (held.delivered, deadline(held.delivered));
         if held.run.left == 1 {
             held.deadline = deadline;
         } else {
             let run = self.take(owner, id)?;
-            self.held.insert(id, Held { run, open: 1, owner, delivered, deadline });
+            self.held.insert(id, HeldRun { run, open: 1, owner, delivered, deadline });
             self.messages += 1;
         }
         Ok(deadline)
@@ -159,22 +160,51 @@ impl Flight {
         delivered.filter(move |(_, held)| held.deadline == deadline).map(|(first, _)| *first)
     }
 
-    /// Whether [`Flight::expire`] would find something.
+    /// Whether [`InFlight::expire`] would find something.
     pub(super) fn is_due(&self, first: u64, deadline: Instant) -> bool {
         self.due(first, deadline).next().is_some()
     }
 
-    /// The deadline of what was delivered from the message `first` on has passed: takes what still has this deadline
-    /// out of flight, and tells each run's owner and what it had not answered.
-    pub(super) fn expire(&mut self, first: u64, deadline: Instant, mut each: impl FnMut(u64, Run)) {
+    /// The deadline of what was delivered from the message `first` on has passed: takes at most `max` messages that
+    /// still have this deadline out of flight, and tells each run's owner and what it had not answered. Returns from
+    /// which message on there are more, if there are.
+    pub(super) fn expire(
+        &mut self,
+        first: u64,
+        deadline: Instant,
+        max: usize,
+        mut each: impl FnMut(u64, MessageRun),
+    ) -> Option<u64> {
         let due: Vec<u64> = self.due(first, deadline).collect();
+        let mut left = max;
         for first in due {
-            self.remove(first, &mut each);
+            if left == 0 {
+                return Some(first);
+            }
+            let rest = self.split(first, left);
+            left -= self.remove(first, &mut each);
+            if rest.is_some() {
+                return rest;
+            }
         }
+        None
+    }
+
+    /// Leaves only the next `count` messages in the run that begins at `first`, at least one; returns where the others
+    /// are a run of their own, if there are others.
+    fn split(&mut self, first: u64, count: usize) -> Option<u64> {
+        let held = self.held.get(&first).filter(|held| held.open.count_ones() as usize > count)?;
+        // Without its lowest bits, `count` of them, what begins at the next one stays.
+        let rest = (0..count).fold(held.open, |open, _| open & (open - 1));
+        let n = rest.trailing_zeros();
+        for part in [held.slice(0, n), held.slice(n, held.run.left - n)] {
+            self.held.extend(part.map(|part| (part.run.next_id, part)));
+        }
+        Some(first + u64::from(n))
     }
 
     /// Takes all that `owner` holds out of flight, in the order of publication.
-    pub(super) fn release(&mut self, owner: u64, mut each: impl FnMut(Run)) {
+    pub(super) fn release(&mut self, owner: u64, mut each: impl FnMut(MessageRun)) {
         let owned = self.held.iter().filter(|(_, held)| held.owner == owner);
         let owned: Vec<u64> = owned.map(|(first, _)| *first).collect();
         for first in owned {
@@ -182,47 +212,50 @@ impl Flight {
         }
     }
 
-    fn remove(&mut self, first: u64, each: &mut impl FnMut(u64, Run)) {
-        let Some(held) = self.held.remove(&first) else { return };
-        self.messages -= held.open.count_ones() as usize;
+    /// Takes what the run that begins at `first` still has out of flight; returns how many messages these are.
+    fn remove(&mut self, first: u64, each: &mut impl FnMut(u64, MessageRun)) -> usize {
+        let Some(held) = self.held.remove(&first) else { return 0 };
+        let count = held.open.count_ones() as usize;
+        self.messages -= count;
         held.left().for_each(|run| each(held.owner, run));
+        count
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::batch::NewBatch;
+    use crate::broker::core::batch::NewBatch;
     use nsq_protocol::BodiesBuf;
     use proptest::prelude::*;
     use std::sync::Arc;
     use std::time::Duration;
 
     /// Messages 0, 1, … of one batch, each with its number as its body.
-    fn messages(count: u32) -> Run {
+    fn messages(count: u32) -> MessageRun {
         let mut bodies = BodiesBuf::new();
         (0..count).for_each(|id| bodies.push(&vec![b'x'; 1 + id as usize % 7]));
         NewBatch::many(bodies.as_bodies()).number(0, 1, &Arc::default())
     }
 
     #[derive(Clone, Debug)]
-    enum Step {
+    enum InFlightStep {
         Hold { owner: u64, count: u32 },
         Finish(u64),
         Take(u64),
         Touch(u64),
-        Expire(usize),
+        Expire(usize, usize),
         Release(u64),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = InFlightStep> {
         prop_oneof![
-            (0..3u64, 1..150u32).prop_map(|(owner, count)| Step::Hold { owner, count }),
-            (0..600u64).prop_map(Step::Finish),
-            (0..600u64).prop_map(Step::Take),
-            (0..600u64).prop_map(Step::Touch),
-            (0..20usize).prop_map(Step::Expire),
-            (0..3u64).prop_map(Step::Release),
+            (0..3u64, 1..150u32).prop_map(|(owner, count)| InFlightStep::Hold { owner, count }),
+            (0..600u64).prop_map(InFlightStep::Finish),
+            (0..600u64).prop_map(InFlightStep::Take),
+            (0..600u64).prop_map(InFlightStep::Touch),
+            (0..20usize, 1..200usize).prop_map(|(nth, max)| InFlightStep::Expire(nth, max)),
+            (0..3u64).prop_map(InFlightStep::Release),
         ]
     }
 
@@ -231,69 +264,71 @@ mod tests {
         #[test]
         fn flight_is_a_map_of_messages(steps in prop::collection::vec(step(), 1..120)) {
             let start = Instant::now();
-            let mut flight = Flight::default();
+            let mut in_flight = InFlight::default();
             let mut model = BTreeMap::<u64, (u64, Instant)>::new();
             let mut timed = Vec::new();
             let mut waiting = vec![messages(600)];
-            let came_back = |run: &Run| run.messages().map(|(id, body)| (id, body.len())).collect::<Vec<_>>();
+            let came_back = |run: &MessageRun| run.messages().map(|(id, body)| (id, body.len())).collect::<Vec<_>>();
             for (tick, step) in steps.into_iter().enumerate() {
                 let now = start + Duration::from_millis(tick as u64);
                 let mut back = Vec::new();
                 let mut wanted = Vec::new();
                 match step {
-                    Step::Hold { owner, count } => {
+                    InFlightStep::Hold { owner, count } => {
                         let Some(mut run) = waiting.pop() else { continue };
                         let held = run.split_front(count);
                         if run.left > 0 {
                             waiting.push(run);
                         }
                         let deadline = now + Duration::from_secs(1);
-                        flight.hold(&held, owner, now, deadline, |first| timed.push((first, deadline)));
+                        in_flight.hold(&held, owner, now, deadline, |first| timed.push((first, deadline)));
                         model.extend(held.messages().map(|(id, _)| (id, (owner, deadline))));
                     }
-                    Step::Finish(id) => {
+                    InFlightStep::Finish(id) => {
                         let owner = model.get(&id).map_or(0, |(owner, _)| *owner);
                         if model.contains_key(&id) {
-                            prop_assert_eq!(flight.finish(owner + 1, id), Err(NotYours::OtherOwner));
+                            prop_assert_eq!(in_flight.finish(owner + 1, id), Err(InFlightError::NotOwner));
                         }
-                        let wanted = model.remove(&id).map(|_| ()).ok_or(NotYours::NotInFlight);
-                        prop_assert_eq!(flight.finish(owner, id), wanted);
+                        let wanted = model.remove(&id).map(|_| ()).ok_or(InFlightError::NotInFlight);
+                        prop_assert_eq!(in_flight.finish(owner, id), wanted);
                     }
-                    Step::Take(id) => {
+                    InFlightStep::Take(id) => {
                         let owner = model.get(&id).map_or(0, |(owner, _)| *owner);
-                        match flight.take(owner, id) {
+                        match in_flight.take(owner, id) {
                             Ok(run) => back.push(run),
-                            Err(why) => prop_assert_eq!(why, NotYours::NotInFlight),
+                            Err(why) => prop_assert_eq!(why, InFlightError::NotInFlight),
                         }
                         wanted.extend(model.remove(&id).map(|_| id));
                     }
-                    Step::Touch(id) => {
+                    InFlightStep::Touch(id) => {
                         let owner = model.get(&id).map_or(0, |(owner, _)| *owner);
                         let deadline = now + Duration::from_secs(2);
-                        let touched = flight.touch(owner, id, |_| deadline);
+                        let touched = in_flight.touch(owner, id, |_| deadline);
                         prop_assert_eq!(touched.is_ok(), model.contains_key(&id));
                         if touched.is_ok() {
                             timed.push((id, deadline));
                             model.insert(id, (owner, deadline));
                         }
                     }
-                    Step::Expire(nth) => {
+                    InFlightStep::Expire(nth, max) => {
                         if nth >= timed.len() {
                             continue;
                         }
                         let (first, deadline) = timed.swap_remove(nth);
-                        let due = flight.is_due(first, deadline);
-                        flight.expire(first, deadline, |_, run| back.push(run));
+                        let due = in_flight.is_due(first, deadline);
+                        let rest = in_flight.expire(first, deadline, max, |_, run| back.push(run));
                         prop_assert_eq!(due, !back.is_empty());
-                        prop_assert!(!flight.is_due(first, deadline));
-                        let ids = back.iter().flat_map(Run::messages).map(|(id, _)| id);
+                        prop_assert_eq!(rest.is_some(), in_flight.is_due(first, deadline));
+                        timed.extend(rest.map(|first| (first, deadline)));
+                        let ids = back.iter().flat_map(MessageRun::messages).map(|(id, _)| id);
                         for id in ids.collect::<Vec<_>>() {
                             prop_assert_eq!(model.remove(&id).map(|(_, at)| at), Some(deadline));
                             wanted.push(id);
                         }
+                        prop_assert!(wanted.len() <= max && (rest.is_none() || wanted.len() == max));
                     }
-                    Step::Release(owner) => {
-                        flight.release(owner, |run| back.push(run));
+                    InFlightStep::Release(owner) => {
+                        in_flight.release(owner, |run| back.push(run));
                         wanted.extend(model.iter().filter(|(_, (found, _))| *found == owner).map(|(id, _)| *id));
                         model.retain(|_, (found, _)| *found != owner);
                     }
@@ -302,14 +337,15 @@ mod tests {
                 let found: Vec<_> = back.iter().flat_map(came_back).collect();
                 prop_assert_eq!(found, wanted.iter().map(|id| (*id, 1 + *id as usize % 7)).collect::<Vec<_>>());
                 waiting.extend(back);
-                prop_assert_eq!(flight.len(), model.len());
-                prop_assert!(flight.runs() <= model.len());
+                prop_assert_eq!(in_flight.len(), model.len());
+                prop_assert!(in_flight.runs() <= model.len());
             }
             // Every deadline is known: when all have passed nothing is left.
             for (first, deadline) in timed {
-                flight.expire(first, deadline, |_, run| waiting.push(run));
+                let rest = in_flight.expire(first, deadline, usize::MAX, |_, run| waiting.push(run));
+                prop_assert_eq!(rest, None);
             }
-            prop_assert_eq!((flight.len(), flight.runs()), (0, 0));
+            prop_assert_eq!((in_flight.len(), in_flight.runs()), (0, 0));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! | size, u32 big-endian | body … | size | body … |      a batch: an MPUB as it came, without the count
 //! ```
 //!
-//! A queue does not hold messages but runs of them: an MPUB of 200 is one [`Run`] in each channel, whatever
+//! A queue does not hold messages but runs of them: an MPUB of 200 is one [`MessageRun`] in each channel, whatever
 //! its count. A buffer is freed when the last message in it is done, everywhere.
 
 use std::ops::Range;
@@ -20,14 +20,14 @@ pub(super) const BATCH_OVERHEAD: usize = 112;
 const SIZE: usize = 4;
 
 /// Bodies on their way in: copied, not yet numbered.
-pub(super) struct NewBatch {
+pub(crate) struct NewBatch {
     wire: Box<[u8]>,
     count: u32,
 }
 
 impl NewBatch {
     /// The one body of a PUB.
-    pub(super) fn one(body: &[u8]) -> Self {
+    pub(crate) fn one(body: &[u8]) -> Self {
         let size = u32::try_from(body.len()).expect("a body in memory, far below 4 GiB");
         let mut wire = Vec::with_capacity(SIZE + body.len());
         wire.extend_from_slice(&size.to_be_bytes());
@@ -36,48 +36,59 @@ impl NewBatch {
     }
 
     /// The bodies of an MPUB.
-    pub(super) fn many(bodies: Bodies<'_>) -> Self {
+    pub(crate) fn many(bodies: Bodies<'_>) -> Self {
         let count = u32::try_from(bodies.len()).expect("counted in 32 bits on the wire");
         Self { wire: bodies.wire().into(), count }
     }
 
     /// How many messages.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count as usize
     }
 
     /// Bytes of the bodies alone.
-    pub(super) fn body_bytes(&self) -> usize {
+    pub(crate) fn body_bytes(&self) -> usize {
         self.wire.len() - SIZE * self.len()
     }
 
     /// What keeping it will cost.
-    pub(super) fn cost(&self) -> usize {
+    pub(crate) fn cost(&self) -> usize {
         self.wire.len() + BATCH_OVERHEAD
     }
 
     /// Numbers the messages from `first_id` on and charges `used` until the last of them is gone.
-    pub(super) fn number(self, first_id: u64, timestamp_ns: i64, used: &Arc<AtomicUsize>) -> Run {
+    pub(crate) fn number(
+        self,
+        first_id: u64,
+        timestamp_ns: i64,
+        used: &Arc<AtomicUsize>,
+    ) -> MessageRun {
         let charge = self.cost();
         used.fetch_add(charge, Ordering::Relaxed);
-        let batch = Batch { wire: self.wire, timestamp_ns, charge, used: Arc::clone(used) };
-        Run { batch: Arc::new(batch), next_id: first_id, at: 0, left: self.count, attempts: 0 }
+        let batch = MessageBatch { wire: self.wire, timestamp_ns, charge, used: Arc::clone(used) };
+        MessageRun {
+            batch: Arc::new(batch),
+            next_id: first_id,
+            at: 0,
+            left: self.count,
+            attempts: 0,
+        }
     }
 }
 
 /// The bodies of one PUB or MPUB.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(crate) struct MessageBatch {
     wire: Box<[u8]>,
     /// When it was published, for all of them.
-    pub(super) timestamp_ns: i64,
+    pub(crate) timestamp_ns: i64,
     charge: usize,
     /// Where the charge goes back to. Atomic because a connection may drop the last reference outside the
     /// core's lock.
     used: Arc<AtomicUsize>,
 }
 
-impl Batch {
+impl MessageBatch {
     /// Where the body lies whose size field is at `at`.
     fn body_at(&self, at: u32) -> Range<usize> {
         let at = at as usize;
@@ -86,7 +97,7 @@ impl Batch {
     }
 }
 
-impl Drop for Batch {
+impl Drop for MessageBatch {
     fn drop(&mut self) {
         self.used.fetch_sub(self.charge, Ordering::Relaxed);
     }
@@ -94,33 +105,33 @@ impl Drop for Batch {
 
 /// Messages that lie one behind the other in one batch and have been delivered equally often.
 #[derive(Clone, Debug)]
-pub(super) struct Run {
-    pub(super) batch: Arc<Batch>,
+pub(crate) struct MessageRun {
+    pub(crate) batch: Arc<MessageBatch>,
     /// The first message's ID; the others count on from it.
-    pub(super) next_id: u64,
+    pub(crate) next_id: u64,
     /// Where the first one's size field lies.
-    pub(super) at: u32,
+    pub(crate) at: u32,
     /// How many messages.
-    pub(super) left: u32,
+    pub(crate) left: u32,
     /// Deliveries so far.
-    pub(super) attempts: u16,
+    pub(crate) attempts: u16,
 }
 
-impl Run {
+impl MessageRun {
     /// Bytes of the first body. The run must not be empty.
-    pub(super) fn first_len(&self) -> usize {
+    pub(crate) fn first_len(&self) -> usize {
         self.batch.body_at(self.at).len()
     }
 
     /// Goes past the first message. The run must not be empty.
-    pub(super) fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         self.at = u32::try_from(self.batch.body_at(self.at).end).expect("batches are below 4 GiB");
         self.next_id += 1;
         self.left -= 1;
     }
 
     /// `len` messages from the n-th on; it must have as many.
-    pub(super) fn part(&self, n: u32, len: u32) -> Run {
+    pub(crate) fn slice(&self, n: u32, len: u32) -> MessageRun {
         let mut part = self.clone();
         (0..n).for_each(|_| part.advance());
         part.left = len;
@@ -128,14 +139,14 @@ impl Run {
     }
 
     /// Takes the first `max` messages, or all if there are fewer, off the front.
-    pub(super) fn split_front(&mut self, max: u32) -> Run {
-        let front = Run { left: self.left.min(max), ..self.clone() };
+    pub(crate) fn split_front(&mut self, max: u32) -> MessageRun {
+        let front = MessageRun { left: self.left.min(max), ..self.clone() };
         (0..front.left).for_each(|_| self.advance());
         front
     }
 
     /// IDs and bodies in order.
-    pub(super) fn messages(&self) -> impl Iterator<Item = (u64, &[u8])> {
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (u64, &[u8])> {
         let mut at = self.at;
         (0..u64::from(self.left)).map(move |index| {
             let range = self.batch.body_at(at);

@@ -1,0 +1,124 @@
+//! How messages come in: into the topic's channels, or into the topic while it has none or is paused (pure).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use nsq_protocol::TopicName;
+
+use super::batch::{MessageRun, NewBatch};
+use super::channel::defer;
+use super::cost::settle;
+use super::ids::ClientId;
+use super::limits::{LimitError, check_depths, is_dropped};
+use super::queue::Deferred;
+use super::state::Core;
+use super::wake::wake_idle;
+
+impl Core {
+    /// Puts a batch into `topic`, all of it or nothing; with a delay it must be one message. `timestamp_ns`, since the
+    /// Unix epoch, is what its messages say of when they were published.
+    pub(crate) fn publish(
+        &mut self,
+        publisher: Option<ClientId>,
+        topic: &TopicName,
+        batch: NewBatch,
+        delay: Duration,
+        now: Instant,
+        timestamp_ns: i64,
+    ) -> Result<(), LimitError> {
+        self.create_topic(topic)?;
+        let (used, max) = (self.used(), self.config.max_memory);
+        if used + batch.cost() > max {
+            return Err(LimitError::Memory { used, max });
+        }
+        let state = self.topics.get_mut(topic).expect("created above");
+        if let Some(max) = self.config.mem_queue_size {
+            check_depths(topic, state, &self.channels, batch.len(), max)?;
+        }
+        if let Some(client) = publisher.and_then(|id| self.clients.get_mut(&id)) {
+            client.count_published(topic, batch.len() as u64);
+        }
+        state.message_count += batch.len() as u64;
+        state.message_bytes += batch.body_bytes() as u64;
+        let run = number(batch, timestamp_ns, &mut self.next_id, &self.body_bytes);
+        let due = now + delay;
+        if state.channels.is_empty() || state.paused {
+            let before = state.cost();
+            if delay.is_zero() {
+                state.queue.push(run);
+            } else {
+                state.deferred.push_back(Deferred { run, due });
+            }
+            settle(&mut self.cost, before, state.cost());
+            return Ok(());
+        }
+        // The last channel gets the run itself, the others a copy.
+        let mut keys = state.channels.values().copied().peekable();
+        let mut run = Some(run);
+        while let Some(key) = keys.next() {
+            let one = if keys.peek().is_some() { run.clone() } else { run.take() };
+            let (Some(one), Some(channel)) = (one, self.channels.get_mut(&key)) else { continue };
+            let before = channel.cost();
+            if !is_dropped(channel, one.left, self.config.mem_queue_size) {
+                channel.message_count += u64::from(one.left);
+                if delay.is_zero() {
+                    channel.queue.push(one);
+                    wake_idle(channel, &mut self.clients, &mut self.effects);
+                } else {
+                    defer(&mut self.deadlines, key, channel, Deferred { run: one, due });
+                }
+            }
+            settle(&mut self.cost, before, channel.cost());
+        }
+        Ok(())
+    }
+
+    /// Hands what waits in the topic to its channels.
+    pub(super) fn drain(&mut self, topic: &TopicName, now: Instant) {
+        let Some(state) = self.topics.get_mut(topic) else { return };
+        if state.paused || state.channels.is_empty() {
+            return;
+        }
+        let before = state.cost();
+        let keys: Vec<u64> = state.channels.values().copied().collect();
+        let mut queue = std::mem::take(&mut state.queue);
+        let deferred = std::mem::take(&mut state.deferred);
+        settle(&mut self.cost, before, state.cost());
+        for (index, key) in keys.iter().enumerate() {
+            let Some(channel) = self.channels.get_mut(key) else { continue };
+            let before = channel.cost();
+            channel.message_count += (queue.depth() + deferred.len()) as u64;
+            // Mostly there is one channel, the first, with nothing in it: it takes the queue as it is.
+            if index + 1 == keys.len() && channel.queue.depth() == 0 {
+                channel.queue = std::mem::take(&mut queue);
+            } else {
+                queue.runs().for_each(|run| channel.queue.push(run.clone()));
+            }
+            for Deferred { run, due } in &deferred {
+                let run = run.clone();
+                if *due <= now {
+                    channel.queue.push(run);
+                } else {
+                    defer(&mut self.deadlines, *key, channel, Deferred { run, due: *due });
+                }
+            }
+            settle(&mut self.cost, before, channel.cost());
+            wake_idle(channel, &mut self.clients, &mut self.effects);
+        }
+    }
+}
+
+/// Gives the messages their IDs.
+fn number(
+    batch: NewBatch,
+    timestamp_ns: i64,
+    next_id: &mut u64,
+    body_bytes: &Arc<AtomicUsize>,
+) -> MessageRun {
+    // The clock as a number, so that IDs differ from those of an earlier run; and never one twice, also when the clock
+    // is set back.
+    let first_id = u64::try_from(timestamp_ns).unwrap_or(0).max(*next_id);
+    *next_id = first_id + batch.len() as u64;
+    batch.number(first_id, timestamp_ns, body_bytes)
+}

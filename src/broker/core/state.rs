@@ -1,0 +1,67 @@
+//! The whole state of a broker. What is done with it stands beside, one file for one act (pure).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use foldhash::quality::RandomState;
+use nsq_protocol::TopicName;
+
+use super::channel::Channel;
+use super::client::Client;
+use super::cost::Cost;
+use super::deadlines::Deadlines;
+use super::effects::Effects;
+use super::ids::NumberMap;
+use super::topic::Topic;
+use crate::broker::config::BrokerConfig;
+use crate::model::unix_time::UnixMs;
+
+/// A broker without its sockets: topics, channels, clients, and what must be done outside.
+pub(crate) struct Core {
+    pub(super) config: BrokerConfig,
+    pub(super) started: UnixMs,
+    pub(super) clients: NumberMap<Client>,
+    pub(super) topics: HashMap<TopicName, Topic, RandomState>,
+    pub(super) channels: NumberMap<Channel>,
+    /// The number of the next channel.
+    pub(super) next_channel: u64,
+    /// The ID of the next message, unless the clock is past it.
+    pub(super) next_id: u64,
+    pub(super) deadlines: Deadlines,
+    /// Sums over all topics and channels.
+    pub(super) cost: Cost,
+    /// Bytes of all batches.
+    pub(super) body_bytes: Arc<AtomicUsize>,
+    pub(super) effects: Effects,
+}
+
+impl Core {
+    /// An empty broker that says when it was started.
+    pub(crate) fn new(config: BrokerConfig, started: UnixMs) -> Self {
+        Self {
+            config,
+            started,
+            clients: NumberMap::default(),
+            topics: HashMap::default(),
+            channels: NumberMap::default(),
+            next_channel: 0,
+            next_id: 1,
+            deadlines: Deadlines::default(),
+            cost: Cost::default(),
+            body_bytes: Arc::default(),
+            effects: Effects::default(),
+        }
+    }
+
+    /// Takes what has collected to be done outside.
+    pub(crate) fn take_effects(&mut self) -> Effects {
+        self.effects.sooner = self.deadlines.take_sooner();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Bytes that count against `max_memory`.
+    pub(crate) fn used(&self) -> usize {
+        self.body_bytes.load(Ordering::Relaxed) + self.cost.bytes
+    }
+}

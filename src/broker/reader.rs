@@ -1,0 +1,327 @@
+//! Reads a connection's commands and has them carried out, on its thread `broker-read`. Until the client is a
+//! consumer it also writes the answers and the heartbeats: a producer costs one thread, and its answer no switch to
+//! another.
+
+use std::io::{self, ErrorKind, Read};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nsq_protocol::{CommandDecoder, CommandError, ErrorCode, Frame, HEARTBEAT, MAGIC};
+
+use super::core::ClientId;
+use super::hub::{Hub, timestamp_ns};
+use super::outbox::ConsumerOutbox;
+use super::session::{Session, encode_error};
+use super::socket::{is_transient, write_within};
+use super::writer::{ConsumerWriter, FLUSH_WAIT};
+use crate::runtime::clock;
+
+/// How long a connection may take to say `  V2`. nsqd waits for ever.
+const MAGIC_WAIT: Duration = Duration::from_secs(10);
+
+/// The read buffer of a connection that has not yet filled it: most of a thousand connections are idle.
+const READ_SMALL: usize = 4 << 10;
+
+/// The read buffer of one that has: an MPUB of 200 × 200 bytes in one read, or 3000 FINs.
+const READ_LARGE: usize = 64 << 10;
+
+/// How long, and how much, is read from a client after a fatal error: closing a socket with unread bytes
+/// resets it, and the error frame may be lost with it.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 8 << 20;
+
+/// The stack of a reader: it parses IDENTIFY's JSON, at most 128 levels deep.
+pub(super) const READER_STACK: usize = 512 << 10;
+
+/// How a connection's reading came to its end.
+enum End {
+    /// The client closed, the socket failed, or the broker stops.
+    Closed,
+    /// The client was silent for too long.
+    Silent,
+    /// Its bytes or its command deserve this frame.
+    Fatal(CommandError),
+    /// As `Fatal`, the frame already sent.
+    ErrorSent,
+}
+
+/// A connection's reading side, and its writing side while it is no consumer.
+pub(super) struct ConnectionReader {
+    hub: Arc<Hub>,
+    id: ClientId,
+    stream: Arc<TcpStream>,
+    outbox: Arc<ConsumerOutbox>,
+    session: Session,
+    decoder: CommandDecoder,
+    decoder_is_large: bool,
+    writer: Option<ConsumerWriter>,
+    /// Only while there is no writer.
+    heartbeat_at: Option<Instant>,
+    /// By when the command being read must be whole.
+    read_by: Option<Instant>,
+    /// The socket's read timeout as last set.
+    read_timeout: Option<Duration>,
+}
+
+impl ConnectionReader {
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        id: ClientId,
+        stream: Arc<TcpStream>,
+        outbox: Arc<ConsumerOutbox>,
+    ) -> Self {
+        let session = Session::new(id, Arc::clone(&hub.config));
+        let decoder = CommandDecoder::new(READ_SMALL, hub.config.command_limits());
+        Self {
+            hub,
+            id,
+            stream,
+            outbox,
+            session,
+            decoder,
+            decoder_is_large: false,
+            writer: None,
+            heartbeat_at: None,
+            read_by: None,
+            read_timeout: None,
+        }
+    }
+
+    pub(super) fn run(mut self, address: SocketAddr) {
+        if let Some(end) = self.read_magic() {
+            self.close(end);
+        } else {
+            let remote = address.to_string();
+            log::debug!("broker: {remote} connected");
+            self.hub.with_core(|core| core.connect(self.id, remote, clock::unix_ms()));
+            let end = self.serve();
+            // Before anything that may wait: what it holds goes to others at once.
+            self.hub.with_core(|core| core.disconnect(self.id));
+            log::debug!("broker: {address} disconnected");
+            self.close(end);
+        }
+        // The peer's place is taken until this is received, so there is room.
+        let _ = self.hub.ended.try_send(self.id);
+    }
+
+    /// Reads the magic; `Some` if the connection ends here.
+    fn read_magic(&mut self) -> Option<End> {
+        let deadline = Instant::now() + MAGIC_WAIT;
+        let mut magic = [0; MAGIC.len()];
+        let mut have = 0;
+        while have < magic.len() {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                return Some(End::Silent);
+            }
+            if self.limit_reads(Some(wait), Duration::ZERO).is_err() {
+                return Some(End::Closed);
+            }
+            match (&*self.stream).read(&mut magic[have..]) {
+                Ok(0) => return Some(End::Closed),
+                Ok(count) => have += count,
+                Err(error) if is_transient(&error) => {}
+                Err(_) => return Some(End::Closed),
+            }
+        }
+        (magic != *MAGIC).then(|| End::Fatal(CommandError::new(ErrorCode::BadProtocol, "")))
+    }
+
+    fn serve(&mut self) -> End {
+        if self.restart_timers(Instant::now()).is_err() {
+            return End::Closed;
+        }
+        let mut requests = Vec::new();
+        let mut out = Vec::new();
+        loop {
+            if let Err(end) = self.fill() {
+                return end;
+            }
+            let heartbeat = self.session.heartbeat();
+            let mut bad = None;
+            let mut any = false;
+            loop {
+                let request = match self.decoder.next_command() {
+                    Ok(Some(command)) => self.session.read(command),
+                    Ok(None) => break,
+                    Err(error) => Err(error),
+                };
+                any = true;
+                match request {
+                    Ok(request) => requests.push(request),
+                    Err(error) => {
+                        bad = Some(error);
+                        break;
+                    }
+                }
+            }
+            let now = Instant::now();
+            if self.session.heartbeat() != heartbeat && self.restart_timers(now).is_err() {
+                return End::Closed;
+            }
+            if any {
+                self.extend_read_by(now);
+            }
+            let (applied, effects) = self.hub.locked(|core| {
+                self.session.apply(&mut requests, core, now, timestamp_ns(), &mut out)
+            });
+            // The answers first: a message must not overtake the OK of the SUB.
+            let sent = self.answer(&out);
+            self.hub.carry_out(effects);
+            out.clear();
+            if sent.is_err() {
+                return End::Closed;
+            }
+            match (applied, bad) {
+                (ControlFlow::Break(()), _) => return End::ErrorSent,
+                (_, Some(error)) => return End::Fatal(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// Starts all clocks for the client's heartbeat interval.
+    fn restart_timers(&mut self, now: Instant) -> io::Result<()> {
+        let interval = self.session.heartbeat();
+        self.heartbeat_at = interval.map(|interval| now + interval);
+        self.extend_read_by(now);
+        self.stream.set_write_timeout(interval)
+    }
+
+    /// From now on the next command has twice the heartbeat interval to arrive.
+    fn extend_read_by(&mut self, now: Instant) {
+        self.read_by = self.session.heartbeat().map(|interval| now + 2 * interval);
+    }
+
+    /// Waits for bytes; sends heartbeats meanwhile, unless a writer does.
+    fn fill(&mut self) -> Result<(), End> {
+        loop {
+            let now = Instant::now();
+            let slack = self.session.heartbeat().unwrap_or_default() / 16;
+            if self.read_by.is_some_and(|by| now >= by) {
+                return Err(self.decoder.cut_short().map_or(End::Silent, End::Fatal));
+            }
+            let heartbeat_at = self.heartbeat_at.filter(|_| self.writer.is_none());
+            if let (Some(at), Some(interval)) = (heartbeat_at, self.session.heartbeat())
+                && now >= at
+            {
+                self.heartbeat_at = Some(now + interval);
+                let mut out = Vec::new();
+                Frame::Response(HEARTBEAT).encode(&mut out);
+                self.answer(&out).map_err(|_| End::Closed)?;
+                continue;
+            }
+            let until = [self.read_by, heartbeat_at].into_iter().flatten().min();
+            let wait = until.map(|until| until.saturating_duration_since(now));
+            self.limit_reads(wait, slack).map_err(|_| End::Closed)?;
+            let space = self.decoder.space();
+            let room = space.len();
+            match (&*self.stream).read(space) {
+                Ok(0) => return Err(self.decoder.cut_short().map_or(End::Closed, End::Fatal)),
+                Ok(count) => {
+                    self.decoder.advance(count);
+                    if count == room && !self.decoder_is_large {
+                        self.decoder_is_large = true;
+                        self.decoder.set_at_rest(READ_LARGE);
+                    }
+                    return Ok(());
+                }
+                Err(error) if is_transient(&error) => {}
+                Err(_) => return Err(End::Closed),
+            }
+        }
+    }
+
+    /// Makes the next read end after `wait`, or up to `slack` later. Setting the timeout is a system call,
+    /// so one that will do is left as it is; too short a one only wakes the loop once for nothing.
+    fn limit_reads(&mut self, wait: Option<Duration>, slack: Duration) -> io::Result<()> {
+        let will_do = match (self.read_timeout, wait) {
+            (None, None) => true,
+            (Some(read_timeout), Some(wait)) => {
+                read_timeout <= wait + slack && read_timeout >= wait / 2
+            }
+            _ => false,
+        };
+        if !will_do {
+            // A timeout of zero would mean none.
+            self.stream.set_read_timeout(wait.map(|wait| wait.max(Duration::from_millis(1))))?;
+            self.read_timeout = wait;
+        }
+        Ok(())
+    }
+
+    /// Sends answers: through the writer if there is one, else itself. Starts the writer once the connection
+    /// is a consumer.
+    fn answer(&mut self, out: &[u8]) -> io::Result<()> {
+        if self.writer.is_none()
+            && self.session.is_subscribed()
+            && let Some(interval) = self.session.heartbeat()
+        {
+            self.outbox.push(out);
+            let heartbeat_at = self.heartbeat_at.unwrap_or_else(|| Instant::now() + interval);
+            self.writer = Some(ConsumerWriter::start(
+                &self.hub,
+                self.id,
+                &self.stream,
+                &self.outbox,
+                interval,
+                heartbeat_at,
+            )?);
+            return Ok(());
+        }
+        if out.is_empty() {
+            return Ok(());
+        }
+        if self.writer.is_some() {
+            let sent = self.outbox.push(out);
+            return if sent { Ok(()) } else { Err(ErrorKind::BrokenPipe.into()) };
+        }
+        write_within(&self.stream, out, self.session.heartbeat())
+    }
+
+    /// Sends what is left to send and closes.
+    fn close(&mut self, end: End) {
+        let error_sent = match end {
+            End::Closed | End::Silent => false,
+            End::ErrorSent => true,
+            End::Fatal(error) => {
+                log::info!("broker: closing a connection: {error}");
+                let mut out = Vec::new();
+                encode_error(&error, &mut out);
+                if self.writer.is_some() {
+                    self.outbox.push(&out)
+                } else {
+                    self.stream.set_write_timeout(Some(FLUSH_WAIT)).is_ok()
+                        && write_within(&self.stream, &out, Some(FLUSH_WAIT)).is_ok()
+                }
+            }
+        };
+        drop(self.writer.take());
+        let _ = self.stream.shutdown(Shutdown::Write);
+        if error_sent {
+            self.linger();
+        }
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Reads and drops what the client still sends, so that closing does not take the error frame back.
+    fn linger(&mut self) {
+        let deadline = Instant::now() + LINGER;
+        let mut scrap = [0; READ_SMALL];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            if wait.is_zero() || self.limit_reads(Some(wait), Duration::ZERO).is_err() {
+                return;
+            }
+            match (&*self.stream).read(&mut scrap) {
+                Ok(0) => return,
+                Ok(count) => left = left.saturating_sub(count),
+                Err(error) if is_transient(&error) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
