@@ -2,9 +2,9 @@
 
 pub mod bench;
 pub mod cli;
-pub mod report;
-pub mod simulation;
-pub mod verify;
+
+pub mod run;
+pub mod shared;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::num::NonZeroUsize;
@@ -22,15 +22,15 @@ use serde::Serialize;
 use crate::broker::{Broker, BrokerConfig};
 use crate::command::bench::{BenchConfig, NsqdAddresses};
 use crate::command::cli::Command;
-use crate::command::report::{ProduceReport, RunReport, grouped};
-use crate::command::simulation::{BrokerChoice, RunConfig};
-use crate::command::verify::RunFiles;
+use crate::command::run::simulation::{BrokerChoice, RunConfig};
+use crate::command::shared::report::{ProduceReport, RunReport, grouped};
+use crate::command::shared::run_files::RunFiles;
 use crate::dashboard::{self, Dashboard, DashboardConfig, Keep, WatchedQueue};
 use crate::ledger::{self, DEAD_LETTERS_MAX, LedgerConfig};
 use crate::model::config::{
     self, ConsumerOption, Count, HumanDuration, NSQD_TCP_ADDRESS, ProducerOption,
 };
-use crate::nsqd::queue::{self, Queue};
+use crate::nsqd::topic::{self, RemoteTopic};
 use crate::processor::{Processor, ProcessorConfig};
 use crate::producer::{self, DiskOutbox, OutboxConfig, Production, ProductionConfig, RunIdentity};
 use crate::runtime::signals::SignalWatch;
@@ -91,7 +91,8 @@ fn run_simulation(options: cli::Run, stop: &StopToken) -> Result<()> {
     for (name, value) in &config.shown {
         note(format_args!("{name:<16} {value}"));
     }
-    let run = simulation::run(&config, stop, |url| note(format_args!("{:<16} {url}", "page")))?;
+    let run =
+        run::simulation::run(&config, stop, |url| note(format_args!("{:<16} {url}", "page")))?;
     let shortfall = run.shortfall.clone();
     if shortfall.is_none() {
         print(format_args!("All consumed"))?;
@@ -423,7 +424,7 @@ fn serve_dashboard(options: cli::Dashboard, stop: &StopToken) -> Result<()> {
         http_address: options.http_address,
         data_dir: options.data_dir.into(),
         write_token: options.write_token,
-        configuration: simulation::shown_as_json(&shown),
+        configuration: run::simulation::shown_as_json(&shown),
         clean: false,
         keep: Keep { minutes: options.keep_by_minute.0, hours: options.keep_by_hour.0 },
         watched: Some(WatchedQueue {
@@ -523,7 +524,7 @@ fn reset(mut options: cli::Reset) -> Result<()> {
         confirm(&format!("This throws away {}. Go on?", targets.join(" and ")))?;
     }
     if !options.nsqd_http_address.is_empty() {
-        Queue::new(&options.nsqd_http_address, topic, channel).empty()?;
+        RemoteTopic::new(&options.nsqd_http_address, topic, channel).empty()?;
     }
     match &options.dashboard_url {
         Some(url) => DashboardClient::new(url, options.write_token).clear()?,
@@ -586,12 +587,12 @@ fn bench_config(options: cli::Bench) -> Result<BenchConfig> {
         }
         None => None,
         Some(tcp) => {
-            let http = queue::http_addresses(std::slice::from_ref(&tcp), &http)?.remove(0);
+            let http = topic::http_addresses(std::slice::from_ref(&tcp), &http)?.remove(0);
             Some(NsqdAddresses { tcp, http })
         }
     };
     // The queue is filled before it is drained, and the embedded broker has no disk.
-    let most = BrokerConfig::default().max_memory as u64 / simulation::QUEUED_PLAY;
+    let most = BrokerConfig::default().max_memory as u64 / run::simulation::QUEUED_PLAY;
     if nsqd.is_none() && num_messages.0 > most {
         bail!(
             "--num-messages {num_messages} is over the {most} that the embedded broker's memory holds; take fewer, or an nsqd with --nsqd-tcp-address"

@@ -27,7 +27,7 @@ const MAX_LINE: u64 = 64 << 10;
 
 /// A running nsqd; dropping it stops it, with SIGTERM first.
 #[derive(Debug)]
-pub struct Nsqd {
+pub struct ChildNsqd {
     child: Child,
     /// `host:port` for clients.
     pub tcp_address: String,
@@ -37,7 +37,7 @@ pub struct Nsqd {
     _log: OwnedThread<()>,
 }
 
-impl Nsqd {
+impl ChildNsqd {
     /// Starts `$NSQD`, or `nsqd` from PATH, on free ports of 127.0.0.1, with its data and log in `data_path`, which
     /// is emptied before.
     ///
@@ -101,7 +101,7 @@ impl Nsqd {
     }
 }
 
-impl Drop for Nsqd {
+impl Drop for ChildNsqd {
     fn drop(&mut self) {
         let terminated = Pid::from_raw(self.child.id().cast_signed())
             .is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());

@@ -1,4 +1,4 @@
-//! A real nsqd: as a child process, and its queue over its HTTP API.
+//! A real nsqd: as a child process, and its topic over its HTTP API.
 
 pub mod child;
-pub mod queue;
+pub mod topic;

@@ -18,9 +18,9 @@ use nsq_protocol::{Admin, ChannelName, Producer, ProducerConfig, TopicName};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::command::verify::RunFiles;
+use crate::command::shared::run_files::RunFiles;
 use crate::model::config::{Durability, Popularity};
-use crate::nsqd::queue::Queue;
+use crate::nsqd::topic::RemoteTopic;
 use crate::producer::{Production, ProductionConfig};
 use crate::storage::data_dir::DataDir;
 use crate::wire::ConsumptionTimes;
@@ -305,7 +305,7 @@ impl Topic {
         let channel = ChannelName::new("processor")?;
         let topic = Self { name, channel, admin: Admin::new(&broker.http) };
         // With its channel: else what is published waits in the topic, and moves while the processor is measured.
-        Queue::new(std::slice::from_ref(&broker.http), name, channel).prepare(false)?;
+        RemoteTopic::new(std::slice::from_ref(&broker.http), name, channel).prepare(false)?;
         Ok(topic)
     }
 }

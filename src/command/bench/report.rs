@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use serde::Serialize;
 
 use super::part::Usage;
-use crate::command::report::grouped;
+use crate::command::shared::report::grouped;
 
 /// The report of `bench`.
 #[derive(Clone, Debug, Serialize)]

@@ -13,13 +13,13 @@ use nsq_protocol::{ChannelName, ConsumerConfig, Producer, ProducerConfig, TopicN
 use uuid::Uuid;
 
 use crate::broker::{Broker, BrokerConfig};
-use crate::command::report::RunReport;
-use crate::command::verify::RunFiles;
+use crate::command::shared::report::RunReport;
+use crate::command::shared::run_files::RunFiles;
 use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
 use crate::ledger::{self, LedgerConfig};
 use crate::model::config::{ConsumerOption, Durability, ProducerOption};
-use crate::nsqd::child::Nsqd;
-use crate::nsqd::queue::{Queue, http_addresses};
+use crate::nsqd::child::ChildNsqd;
+use crate::nsqd::topic::{RemoteTopic, http_addresses};
 use crate::processor::{Processor, ProcessorConfig, ProcessorReport};
 use crate::producer::{
     Confirmations, OUTBOX_MAX, OutboxConfig, Production, ProductionConfig, ProductionReport,
@@ -193,7 +193,7 @@ pub fn shown_as_json(shown: &[(String, String)]) -> serde_json::Value {
 /// The broker of a run.
 enum RunningBroker {
     Embedded(Broker),
-    Child(Nsqd),
+    Child(ChildNsqd),
     Named { tcp: Vec<String>, http: Vec<String> },
 }
 
@@ -211,7 +211,9 @@ impl RunningBroker {
                 };
                 Self::Embedded(Broker::start(broker)?)
             }
-            BrokerChoice::StartNsqd => Self::Child(Nsqd::start(&data_dir.path().join("nsqd"))?),
+            BrokerChoice::StartNsqd => {
+                Self::Child(ChildNsqd::start(&data_dir.path().join("nsqd"))?)
+            }
             BrokerChoice::Named { tcp_addresses, http_addresses: http, .. } => Self::Named {
                 tcp: tcp_addresses.clone(),
                 http: http_addresses(tcp_addresses, http)?,
@@ -230,8 +232,8 @@ impl RunningBroker {
         }
     }
 
-    fn queue(&self, topic: TopicName, channel: ChannelName) -> Result<Queue> {
-        Ok(Queue::new(&self.http_addresses(), topic, channel))
+    fn queue(&self, topic: TopicName, channel: ChannelName) -> Result<RemoteTopic> {
+        Ok(RemoteTopic::new(&self.http_addresses(), topic, channel))
     }
 
     fn http_addresses(&self) -> Vec<String> {

@@ -8,13 +8,13 @@ use crate::dashboard::QueueDepth;
 
 /// One topic, with one channel of interest, over several nsqds.
 #[derive(Debug)]
-pub struct Queue {
+pub struct RemoteTopic {
     nsqds: Vec<Admin>,
     topic: TopicName,
     channel: ChannelName,
 }
 
-impl Queue {
+impl RemoteTopic {
     /// The queue at those `host:port`s. Nothing is asked of them yet.
     pub fn new(http_addresses: &[String], topic: TopicName, channel: ChannelName) -> Self {
         let nsqds = http_addresses.iter().map(|address| Admin::new(address)).collect();

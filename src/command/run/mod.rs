@@ -1,0 +1,3 @@
+//! `run`: the whole simulation in one process.
+
+pub mod simulation;
