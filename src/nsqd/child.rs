@@ -13,6 +13,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use nsq_protocol::thread::{OwnedThread, stop_pair};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::nsqd::addresses::NsqdAddresses;
+
 /// How long a new nsqd may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -27,12 +29,10 @@ const MAX_LINE: u64 = 64 << 10;
 
 /// A running nsqd; dropping it stops it, with SIGTERM first.
 #[derive(Debug)]
-pub struct ChildNsqd {
+pub(crate) struct ChildNsqd {
     child: Child,
-    /// `host:port` for clients.
-    pub tcp_address: String,
-    /// `host:port` of its HTTP API.
-    pub http_address: String,
+    /// Where it listens.
+    pub(crate) addresses: NsqdAddresses,
     // Ends with the child's stderr.
     _log: OwnedThread<()>,
 }
@@ -43,7 +43,7 @@ impl ChildNsqd {
     ///
     /// # Errors
     /// When there is no nsqd, or it does not start; with the last line of its log.
-    pub fn start(data_path: &Path) -> Result<Self> {
+    pub(crate) fn start(data_path: &Path) -> Result<Self> {
         let program = find()?;
         if data_path.exists() {
             fs::remove_dir_all(data_path)
@@ -74,25 +74,19 @@ impl ChildNsqd {
         let (addresses_tx, addresses) = bounded(2);
         let log = OwnedThread::spawn("nsqd-log", move || copy_log(stderr, log_file, &addresses_tx))
             .context("cannot start a thread for nsqd's log")?;
-        let mut nsqd =
-            Self { child, tcp_address: String::new(), http_address: String::new(), _log: log };
+        let mut nsqd = Self { child, addresses: NsqdAddresses::default(), _log: log };
         nsqd.wait_for(&addresses).with_context(|| {
             format!("{} did not start; see {}", program.display(), log_path.display())
         })?;
         Ok(nsqd)
     }
 
-    /// The child's process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     fn wait_for(&mut self, addresses: &Receiver<Listening>) -> Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
-        while self.tcp_address.is_empty() || self.http_address.is_empty() {
+        while self.addresses.tcp.is_empty() || self.addresses.http.is_empty() {
             match addresses.recv_deadline(deadline) {
-                Ok(Listening::Tcp(address)) => self.tcp_address = address,
-                Ok(Listening::Http(address)) => self.http_address = address,
+                Ok(Listening::Tcp(address)) => self.addresses.tcp = address,
+                Ok(Listening::Http(address)) => self.addresses.http = address,
                 Err(RecvTimeoutError::Timeout) => bail!("not listening after {START_TIMEOUT:?}"),
                 Err(RecvTimeoutError::Disconnected) => bail!("it ended at once"),
             }

@@ -1,4 +1,5 @@
-//! A real nsqd: as a child process, and its topic over its HTTP API.
+//! A real nsqd: where it listens, as a child process, and its topic over its HTTP API.
 
-pub mod child;
-pub mod topic;
+pub(crate) mod addresses;
+pub(crate) mod child;
+pub(crate) mod topic;

@@ -39,8 +39,8 @@ pub(super) struct Part {
 
 impl Part {
     /// Starts `playcounts ARGS`.
-    pub(super) fn start(args: &[String]) -> Result<Self> {
-        let what = format!("playcounts {}", args.first().map_or("", String::as_str));
+    pub(super) fn start(args: &[&str]) -> Result<Self> {
+        let what = format!("playcounts {}", args.first().unwrap_or(&""));
         let program = std::env::current_exe().context("cannot tell where this binary is")?;
         let child = Command::new(&program)
             .args(args)
