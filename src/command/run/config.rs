@@ -132,7 +132,7 @@ pub(super) enum BrokerChoice {
 
 /// When producers and processor start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum StartOrder {
     /// The processor when the queue is filled.
     QueueFirst,
     /// Both at once.
@@ -186,7 +186,7 @@ pub(super) struct RunConfig {
     /// More names that the dashboard is served under.
     pub(super) allowed_hosts: Vec<String>,
     /// When the parts start.
-    pub(super) order: Order,
+    pub(super) order: StartOrder,
     /// What happens behind the last count.
     pub(super) at_end: AtEnd,
     /// Where the run keeps its files.
@@ -230,7 +230,7 @@ impl RunArgs {
             depth_alert: self.depth_alert.map(|count| count.0),
             keep: Keep { minutes: self.keep_by_minute.0, hours: self.keep_by_hour.0 },
             allowed_hosts: self.allowed_host,
-            order: if self.real_life { Order::Together } else { Order::QueueFirst },
+            order: if self.real_life { StartOrder::Together } else { StartOrder::QueueFirst },
             at_end: if self.exit { AtEnd::Exit } else { AtEnd::ServePage },
             data_dir: self.data_dir.into(),
             format: OutputFormat::from_switch(self.json),
@@ -290,8 +290,8 @@ impl RunConfig {
             }
         };
         let order = match self.order {
-            Order::QueueFirst => "queued first, then consumed",
-            Order::Together => "consumed while produced",
+            StartOrder::QueueFirst => "queued first, then consumed",
+            StartOrder::Together => "consumed while produced",
         };
         let rate = production
             .rate

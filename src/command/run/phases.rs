@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::bars::Bars;
 use super::broker::RunBroker;
-use super::config::{BrokerChoice, Order, RunConfig};
+use super::config::{BrokerChoice, RunConfig, StartOrder};
 use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::dashboard::Dashboard;
 use crate::ledger::{self, LedgerConfig};
@@ -52,7 +52,7 @@ pub(super) struct Phases<'a> {
 type Confirm = Box<dyn Fn(&Uuid) -> Confirmed + Send + Sync>;
 
 /// What moves a run on.
-enum Progress {
+enum RunEvent {
     /// nsqd has acknowledged all.
     Published,
     /// As much is counted as was to be produced.
@@ -91,30 +91,30 @@ impl<'a> Phases<'a> {
     /// What kept a part from starting, or the producer from publishing.
     pub(super) fn drive(mut self, stop: &StopToken) -> Result<Finished> {
         self.start_production()?;
-        if self.config.order == Order::Together || self.queue_would_overflow() {
+        if self.config.order == StartOrder::Together || self.queue_would_overflow() {
             self.start_processor()?;
         }
         let mut publishing = true;
         loop {
-            let progress = self.next(stop, publishing);
+            let event = self.next(stop, publishing);
             self.bars.show(self.production.as_ref(), self.processor.as_ref());
-            match progress {
-                Progress::Tick => {}
-                Progress::Published => {
+            match event {
+                RunEvent::Tick => {}
+                RunEvent::Published => {
                     publishing = false;
                     if self.processor.is_none() {
                         self.start_processor()?;
                     }
                 }
-                Progress::Consumed => {
+                RunEvent::Consumed => {
                     self.production.iter().for_each(Production::check_now);
                 }
-                Progress::Confirmed | Progress::Stopped => return self.finish(),
+                RunEvent::Confirmed | RunEvent::Stopped => return self.finish(),
             }
         }
     }
 
-    fn next(&self, stop: &StopToken, publishing: bool) -> Progress {
+    fn next(&self, stop: &StopToken, publishing: bool) -> RunEvent {
         let nothing: Receiver<()> = never();
         let production = self.production.as_ref();
         let published = production.filter(|_| publishing).map_or(&nothing, Production::publishing);
@@ -123,12 +123,12 @@ impl<'a> Phases<'a> {
         let failed = self.processor.as_ref().map_or(&nothing, Processor::failed);
         // In this order: a production that has failed has published nothing more, and must not start a processor.
         select_biased! {
-            recv(stop.channel()) -> _ => Progress::Stopped,
-            recv(failed) -> _ => Progress::Stopped,
-            recv(confirmed) -> _ => Progress::Confirmed,
-            recv(consumed) -> _ => Progress::Consumed,
-            recv(published) -> _ => Progress::Published,
-            default(TICK) => Progress::Tick,
+            recv(stop.channel()) -> _ => RunEvent::Stopped,
+            recv(failed) -> _ => RunEvent::Stopped,
+            recv(confirmed) -> _ => RunEvent::Confirmed,
+            recv(consumed) -> _ => RunEvent::Consumed,
+            recv(published) -> _ => RunEvent::Published,
+            default(TICK) => RunEvent::Tick,
         }
     }
 
