@@ -6,6 +6,7 @@
 mod config;
 mod own;
 mod part;
+mod proc;
 mod report;
 mod round;
 
@@ -17,6 +18,7 @@ use crate::model::config::Durability;
 pub(super) use config::BenchArgs;
 use config::BenchConfig;
 use own::Scratch;
+use proc::Machine;
 use report::{BenchReport, Samples};
 use round::Round;
 
@@ -27,7 +29,7 @@ const RATES: [u64; 2] = [100, 1_000];
 pub(super) fn run(args: BenchArgs, stop: &StopToken) -> Result<()> {
     let config = args.config()?;
     let samples = measure(&config, stop)?;
-    print_report(config.format, &BenchReport::new(&config, samples))
+    print_report(config.format, &BenchReport::new(&config, Machine::this(), samples))
 }
 
 /// # Errors

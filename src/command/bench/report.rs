@@ -1,12 +1,11 @@
-//! What `bench` says at its end: medians with their range (pure, but for the machine's name).
+//! What `bench` says at its end: medians with their range (pure).
 
 use std::fmt;
-use std::thread::available_parallelism;
 
 use serde::Serialize;
 
 use super::config::BenchConfig;
-use super::part::Usage;
+use super::proc::{Machine, Usage};
 use crate::command::shared::report::grouped;
 
 /// The report of `bench`.
@@ -33,11 +32,11 @@ pub(super) struct BenchReport {
 }
 
 impl BenchReport {
-    /// What the rounds have measured, on this machine.
-    pub(super) fn new(config: &BenchConfig, samples: Samples) -> Self {
+    /// What the rounds have measured on that machine.
+    pub(super) fn new(config: &BenchConfig, machine: Machine, samples: Samples) -> Self {
         Self {
             playcounts: env!("CARGO_PKG_VERSION"),
-            machine: Machine::this(),
+            machine,
             debug_build: cfg!(debug_assertions),
             broker: config.nsqd.as_ref().map_or(BrokerKind::Embedded, |_| BrokerKind::Nsqd),
             messages: config.messages,
@@ -57,27 +56,6 @@ pub(super) enum BrokerKind {
     Embedded,
     /// The nsqd that the user named.
     Nsqd,
-}
-
-/// A machine, in short.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Machine {
-    /// Its processor, where known.
-    pub(super) processor: Option<String>,
-    /// Threads that run at one time.
-    pub(super) cpus: usize,
-}
-
-impl Machine {
-    pub(super) fn this() -> Self {
-        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let name =
-            cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-        Self {
-            processor: name.map(|(_, name)| name.trim().to_owned()),
-            cpus: available_parallelism().map_or(1, usize::from),
-        }
-    }
 }
 
 /// One thing measured: a speed with its cost, or a latency.

@@ -12,7 +12,8 @@ use serde::Deserialize;
 
 use super::config::BenchConfig;
 use super::own::{BenchBroker, BenchTopic, Scratch};
-use super::part::{Part, STOPPED, Usage};
+use super::part::{Part, STOPPED};
+use super::proc::Usage;
 use super::report::Samples;
 use crate::command::shared::run_files::RunFiles;
 use crate::model::config::{Durability, Popularity};

@@ -80,7 +80,7 @@ pub(crate) struct ConsumerOption(String);
 
 impl FromStr for ConsumerOption {
     type Err = String;
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let any = (TopicName::new("t"), ChannelName::new("c"));
         if let (Ok(topic), Ok(channel)) = any {
             let mut config = ConsumerConfig::new(topic, channel);
@@ -108,7 +108,7 @@ pub(crate) struct ProducerOption(String);
 
 impl FromStr for ProducerOption {
     type Err = String;
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         ProducerConfig::new().parse_option(text).map_err(|error| error.to_string())?;
         Ok(Self(text.to_owned()))
     }

@@ -72,7 +72,7 @@ impl Count {
 
 impl FromStr for Count {
     type Err = String;
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         // Grouping as people type it: 1_000_000.
         match text.replace('_', "").parse() {
             Ok(number @ 1..=Self::MAX) => Ok(Self(number)),
@@ -93,7 +93,7 @@ pub(crate) struct Ratio(pub(crate) f64);
 
 impl FromStr for Ratio {
     type Err = String;
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
             Ok(number) if number > 0.0 && number <= 1e9 => Ok(Self(number)),
             _ => Err(format!("{text:?} is no number above 0")),
@@ -117,7 +117,7 @@ const DURATION_MAX: f64 = 3650.0 * 86_400.0;
 
 impl FromStr for HumanDuration {
     type Err = String;
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let seconds = match text.parse::<f64>() {
             Ok(seconds) => Some(seconds),
             Err(_) => sum_of_units(text),
@@ -173,7 +173,7 @@ impl Default for LogLevel {
 
 impl FromStr for LogLevel {
     type Err = String;
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let level = text
             .parse()
             .map_err(|_| format!("{text:?} is none of off, error, warn, info, debug, trace"))?;
