@@ -1,4 +1,4 @@
-//! One part of the system as a child process: this very binary with other arguments, and what it has used.
+//! One part of the system as a child process: this very binary with other arguments.
 //!
 //! Two threads for each, `bench-out` and `bench-err`, read its pipes and end with them.
 
@@ -33,13 +33,16 @@ pub(super) struct Part {
     what: String,
     addresses: Receiver<String>,
     output: Receiver<String>,
-    // End with the child's pipes, which `Drop` sees to before it joins them.
+    // They end with the child's pipes: `Drop` kills the child, and only then are these fields dropped and joined.
     stdout: Option<OwnedThread<()>>,
     stderr: Option<OwnedThread<String>>,
 }
 
 impl Part {
     /// Starts `playcounts ARGS`.
+    ///
+    /// # Errors
+    /// The operating system's, when it refuses the process or one of the two threads; the process is killed then.
     pub(super) fn start(args: &[&str]) -> Result<Self> {
         let what = format!("playcounts {}", args.first().unwrap_or(&""));
         let program = std::env::current_exe().context("cannot tell where this binary is")?;
@@ -70,6 +73,9 @@ impl Part {
     }
 
     /// What stands behind `marker` on its stderr, as soon as it does.
+    ///
+    /// # Errors
+    /// `stop`, or a part that ends or takes longer than [`START_TIMEOUT`].
     pub(super) fn address(&self, marker: &str, stop: &StopToken) -> Result<String> {
         let timeout = after(START_TIMEOUT);
         loop {
@@ -87,7 +93,10 @@ impl Part {
         }
     }
 
-    /// Waits for its end: the last line of its stdout, and what it has used.
+    /// Waits for its end: the last line of its stdout, which is its report as JSON, and what it has used.
+    ///
+    /// # Errors
+    /// `stop`, or a part that ended badly, with the last line of its stderr.
     pub(super) fn finish<T: DeserializeOwned>(mut self, stop: &StopToken) -> Result<(T, Usage)> {
         let line = select! {
             recv(self.output) -> line => line.unwrap_or_default(),
@@ -104,9 +113,9 @@ impl Part {
             let last = self.stderr.take().map(OwnedThread::join).unwrap_or_default();
             bail!("{} ended with {status}: {last}", self.what);
         }
-        let told = serde_json::from_str(&line)
+        let report = serde_json::from_str(&line)
             .with_context(|| format!("{} reports {line:?}", self.what))?;
-        Ok((told, usage))
+        Ok((report, usage))
     }
 }
 

@@ -11,8 +11,11 @@ use crate::storage::data_dir::DataDir;
 
 /// Where a run's plays are queued. Dropping it stops what was started for the run.
 pub(super) enum RunBroker {
-    Embedded(Broker),
+    /// Our own.
+    Embedded(Box<Broker>),
+    /// An nsqd that was started for the run.
     Child(ChildNsqd),
+    /// Running nsqds.
     Named(Vec<NsqdAddresses>),
 }
 
@@ -31,7 +34,7 @@ impl RunBroker {
                     http_address: Some(any()),
                     ..Default::default()
                 };
-                (Self::Embedded(Broker::start(broker)?), Backlog::Refuse)
+                (Self::Embedded(Box::new(Broker::start(broker)?)), Backlog::Refuse)
             }
             BrokerChoice::StartNsqd => {
                 let nsqd = ChildNsqd::start(&data_dir.path().join("nsqd"))?;
