@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use playcounts::command::cli::{self, EarlyExit};
+use playcounts::command::{self, EarlyExit};
 
 fn main() -> ExitCode {
     // Bytes that are no UTF-8 are no option, and show as such in the refusal.
     let args: Vec<String> =
         std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let command = match cli::parse(&args) {
-        Ok(cli) => cli.command,
+    let cli = match command::parse(&args) {
+        Ok(cli) => cli,
         Err(EarlyExit::Asked(text)) => {
             // `--help | head` closes the pipe early, and that is fine.
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match playcounts::command::run(command) {
+    match command::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "playcounts: {error:#}");

@@ -1,4 +1,4 @@
-//! A real nsqd as a child process, for `run --start-nsq`.
+//! A real nsqd as a child process, for `run --start-nsq`. The thread `nsqd-log` copies its log to a file.
 
 use std::env;
 use std::fs::{self, File};
@@ -10,14 +10,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use nsq_protocol::thread::{OwnedThread, stop_pair};
+use nsq_protocol::thread::{Crew, stop_pair};
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::nsqd::addresses::NsqdAddresses;
 
 /// How long a new nsqd may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long it may take to write its queues to disk and end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often to look whether it has ended: a wait with a deadline is not to be had.
+const STOP_POLL: Duration = Duration::from_millis(10);
 
 /// Messages that nsqd keeps in memory for each topic and channel; more go to its disk.
 const MEM_QUEUE_SIZE: &str = "1000000";
@@ -27,23 +32,20 @@ const MAX_LINE: u64 = 64 << 10;
 
 /// A running nsqd; dropping it stops it, with SIGTERM first.
 #[derive(Debug)]
-pub struct Nsqd {
-    child: Child,
-    /// `host:port` for clients.
-    pub tcp_address: String,
-    /// `host:port` of its HTTP API.
-    pub http_address: String,
-    // Ends with the child's stderr.
-    _log: OwnedThread<()>,
+pub(crate) struct ChildNsqd {
+    /// Where it listens.
+    pub(crate) addresses: NsqdAddresses,
+    // Owns the child, and stops it when dropped: also when the system refuses the thread.
+    _log: Crew<()>,
 }
 
-impl Nsqd {
+impl ChildNsqd {
     /// Starts `$NSQD`, or `nsqd` from PATH, on free ports of 127.0.0.1, with its data and log in `data_path`, which
-    /// is emptied before.
+    /// is emptied before. The thread `nsqd-log` copies its log and ends with it.
     ///
     /// # Errors
-    /// When there is no nsqd, or it does not start; with the last line of its log.
-    pub fn start(data_path: &Path) -> Result<Self> {
+    /// When there is no nsqd, or it does not start; with the path of its log.
+    pub(crate) fn start(data_path: &Path) -> Result<Self> {
         let program = find()?;
         if data_path.exists() {
             fs::remove_dir_all(data_path)
@@ -54,70 +56,70 @@ impl Nsqd {
         let log_path = data_path.join("nsqd.log");
         let log_file = File::create(&log_path)
             .with_context(|| format!("cannot write {}", log_path.display()))?;
-        let mut child = Command::new(&program)
-            .args([
-                "--tcp-address=127.0.0.1:0",
-                "--http-address=127.0.0.1:0",
-                "--broadcast-address=127.0.0.1",
-            ])
-            .arg(format!("--mem-queue-size={MEM_QUEUE_SIZE}"))
-            .arg("--data-path")
-            .arg(data_path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            // A Ctrl-C on the terminal is ours to handle: nsqd is the last to stop.
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let stderr = child.stderr.take().context("nsqd's stderr is not there")?;
-        let (addresses_tx, addresses) = bounded(2);
-        let log = OwnedThread::spawn("nsqd-log", move || copy_log(stderr, log_file, &addresses_tx))
+        let mut child = spawn(&program, data_path)?;
+        let stderr = child.stderr.take();
+        let mut log = Crew::new(move || stop(child));
+        let stderr = stderr.context("nsqd's stderr is not there")?;
+        let (listening_tx, listening) = bounded(2);
+        log.spawn("nsqd-log", move || copy_log(stderr, log_file, &listening_tx))
             .context("cannot start a thread for nsqd's log")?;
-        let mut nsqd =
-            Self { child, tcp_address: String::new(), http_address: String::new(), _log: log };
-        nsqd.wait_for(&addresses).with_context(|| {
+        let addresses = wait_for(&listening).with_context(|| {
             format!("{} did not start; see {}", program.display(), log_path.display())
         })?;
-        Ok(nsqd)
-    }
-
-    /// The child's process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn wait_for(&mut self, addresses: &Receiver<Listening>) -> Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        while self.tcp_address.is_empty() || self.http_address.is_empty() {
-            match addresses.recv_deadline(deadline) {
-                Ok(Listening::Tcp(address)) => self.tcp_address = address,
-                Ok(Listening::Http(address)) => self.http_address = address,
-                Err(RecvTimeoutError::Timeout) => bail!("not listening after {START_TIMEOUT:?}"),
-                Err(RecvTimeoutError::Disconnected) => bail!("it ended at once"),
-            }
-        }
-        Ok(())
+        Ok(Self { addresses, _log: log })
     }
 }
 
-impl Drop for Nsqd {
-    fn drop(&mut self) {
-        let terminated = Pid::from_raw(self.child.id().cast_signed())
-            .is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        let (_never_stops, timer) = stop_pair();
-        while terminated && Instant::now() < deadline {
-            match self.child.try_wait() {
-                Ok(None) => timer.wait(Duration::from_millis(10)),
-                Ok(Some(_)) | Err(_) => return,
-            };
+fn spawn(program: &Path, data_path: &Path) -> Result<Child> {
+    Command::new(program)
+        .args([
+            "--tcp-address=127.0.0.1:0",
+            "--http-address=127.0.0.1:0",
+            "--broadcast-address=127.0.0.1",
+        ])
+        .arg(format!("--mem-queue-size={MEM_QUEUE_SIZE}"))
+        .arg("--data-path")
+        .arg(data_path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        // A Ctrl-C on the terminal is ours to handle: nsqd is the last to stop.
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))
+}
+
+fn wait_for(listening: &Receiver<Listening>) -> Result<NsqdAddresses> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    let mut addresses = NsqdAddresses::default();
+    while addresses.tcp.is_empty() || addresses.http.is_empty() {
+        match listening.recv_deadline(deadline) {
+            Ok(Listening::Tcp(address)) => addresses.tcp = address,
+            Ok(Listening::Http(address)) => addresses.http = address,
+            Err(RecvTimeoutError::Timeout) => bail!("not listening after {START_TIMEOUT:?}"),
+            Err(RecvTimeoutError::Disconnected) => bail!("it ended at once"),
         }
-        log::warn!("nsqd did not end by itself: killing it");
-        // Either may fail only when it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
+    Ok(addresses)
+}
+
+/// Ends nsqd and reaps it: with SIGTERM, so that it writes its queues to disk, and with SIGKILL when that takes longer
+/// than [`STOP_TIMEOUT`].
+fn stop(mut child: Child) {
+    let terminated = Pid::from_raw(child.id().cast_signed())
+        .is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    let (_never_stops, timer) = stop_pair();
+    while terminated && Instant::now() < deadline {
+        match child.try_wait() {
+            Ok(None) => timer.wait(STOP_POLL),
+            Ok(Some(_)) | Err(_) => return,
+        };
+    }
+    log::warn!("nsqd did not end by itself: killing it");
+    // Either may fail only when it is gone already.
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// `$NSQD`, or the first `nsqd` on PATH.
@@ -157,5 +159,23 @@ fn copy_log(stderr: ChildStderr, mut file: File, addresses: &Sender<Listening>) 
             // Nobody waits any more behind the first two.
             let _ = addresses.try_send(found);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::test_kill_process;
+
+    use super::*;
+
+    /// As when the system refuses the thread that was to read its log.
+    #[test]
+    fn a_child_whose_start_fails_is_ended_and_reaped() {
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let log: Crew<()> = Crew::new(move || stop(child));
+        assert!(test_kill_process(pid).is_ok());
+        drop(log);
+        assert!(test_kill_process(pid).is_err(), "it is gone, and no zombie");
     }
 }

@@ -1,5 +1,6 @@
-//! A real nsqd: as a child process, and its queue over its HTTP API.
+//! A real nsqd: where it listens, as a child process, its topic over its HTTP API, and how deep a queue is.
 
-pub mod child;
+pub(crate) mod addresses;
+pub(crate) mod child;
 pub mod depth;
-pub mod queue;
+pub(crate) mod topic;

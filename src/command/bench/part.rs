@@ -1,8 +1,7 @@
-//! One part of the system as a child process: this very binary with other arguments, and what it has used.
+//! One part of the system as a child process: this very binary with other arguments.
 //!
 //! Two threads for each, `bench-out` and `bench-err`, read its pipes and end with them.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -13,6 +12,8 @@ use crossbeam_channel::{Receiver, Sender, after, bounded, select};
 use nsq_protocol::thread::{OwnedThread, StopToken};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::de::DeserializeOwned;
+
+use super::proc::Usage;
 
 /// What a stop is answered with.
 pub(super) const STOPPED: &str = "stopped: nothing is reported";
@@ -32,15 +33,18 @@ pub(super) struct Part {
     what: String,
     addresses: Receiver<String>,
     output: Receiver<String>,
-    // End with the child's pipes, which `Drop` sees to before it joins them.
+    // They end with the child's pipes: `Drop` kills the child, and only then are these fields dropped and joined.
     stdout: Option<OwnedThread<()>>,
     stderr: Option<OwnedThread<String>>,
 }
 
 impl Part {
     /// Starts `playcounts ARGS`.
-    pub(super) fn start(args: &[String]) -> Result<Self> {
-        let what = format!("playcounts {}", args.first().map_or("", String::as_str));
+    ///
+    /// # Errors
+    /// The operating system's, when it refuses the process or one of the two threads; the process is killed then.
+    pub(super) fn start(args: &[&str]) -> Result<Self> {
+        let what = format!("playcounts {}", args.first().unwrap_or(&""));
         let program = std::env::current_exe().context("cannot tell where this binary is")?;
         let child = Command::new(&program)
             .args(args)
@@ -69,6 +73,9 @@ impl Part {
     }
 
     /// What stands behind `marker` on its stderr, as soon as it does.
+    ///
+    /// # Errors
+    /// `stop`, or a part that ends or takes longer than [`START_TIMEOUT`].
     pub(super) fn address(&self, marker: &str, stop: &StopToken) -> Result<String> {
         let timeout = after(START_TIMEOUT);
         loop {
@@ -86,7 +93,10 @@ impl Part {
         }
     }
 
-    /// Waits for its end: the last line of its stdout, and what it has used.
+    /// Waits for its end: the last line of its stdout, which is its report as JSON, and what it has used.
+    ///
+    /// # Errors
+    /// `stop`, or a part that ended badly, with the last line of its stderr.
     pub(super) fn finish<T: DeserializeOwned>(mut self, stop: &StopToken) -> Result<(T, Usage)> {
         let line = select! {
             recv(self.output) -> line => line.unwrap_or_default(),
@@ -103,9 +113,9 @@ impl Part {
             let last = self.stderr.take().map(OwnedThread::join).unwrap_or_default();
             bail!("{} ended with {status}: {last}", self.what);
         }
-        let told = serde_json::from_str(&line)
+        let report = serde_json::from_str(&line)
             .with_context(|| format!("{} reports {line:?}", self.what))?;
-        Ok((told, usage))
+        Ok((report, usage))
     }
 }
 
@@ -142,65 +152,9 @@ fn tell_address(line: &str, addresses: &Sender<String>) {
     }
 }
 
-/// What a process has used so far, with all its threads; unknown where there is no /proc.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Usage {
-    /// In user mode and in the kernel, in steps of 10 ms on most systems.
-    pub(super) cpu_seconds: Option<f64>,
-    /// To the disk.
-    pub(super) written_bytes: Option<u64>,
-}
-
-impl Usage {
-    pub(super) fn of_self() -> Self {
-        Self::of("self")
-    }
-
-    fn of(pid: &str) -> Self {
-        let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
-        let ticks = rustix::param::clock_ticks_per_second() as f64;
-        Self {
-            cpu_seconds: read("stat").and_then(|stat| cpu_ticks(&stat)).map(|t| t as f64 / ticks),
-            written_bytes: read("io").and_then(|io| written_bytes(&io)),
-        }
-    }
-
-    /// What was used since `before`.
-    pub(super) fn since(self, before: Self) -> Self {
-        let both = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
-        let cpu = self.cpu_seconds.zip(before.cpu_seconds).map(|(now, then)| now - then);
-        Self { cpu_seconds: cpu, written_bytes: both(self.written_bytes, before.written_bytes) }
-    }
-}
-
-/// utime + stime of /proc/PID/stat. The name before them may hold blanks and brackets.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    // proc(5): state is field 3, utime 14, stime 15.
-    let mut fields = behind_name.split_whitespace().skip(14 - 3);
-    let mut next = || fields.next()?.parse::<u64>().ok();
-    Some(next()? + next()?)
-}
-
-/// write_bytes of /proc/PID/io.
-fn written_bytes(io: &str) -> Option<u64> {
-    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn proc_files() {
-        let stat = "42 (a ) b (c) R 1 2 3 4 5 6 7 8 9 10 120 34 0 0 20 0 1 0 99";
-        assert_eq!(cpu_ticks(stat), Some(154));
-        assert_eq!(cpu_ticks("42 (a) R 1"), None);
-        assert_eq!(cpu_ticks(""), None);
-        let io = "rchar: 1\nwchar: 2\nread_bytes: 3\nwrite_bytes: 4096\ncancelled_write_bytes: 0\n";
-        assert_eq!(written_bytes(io), Some(4096));
-        assert_eq!(written_bytes(""), None);
-    }
 
     #[test]
     fn the_last_line_is_the_last_that_holds_anything() {

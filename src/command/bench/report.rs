@@ -1,88 +1,94 @@
-//! What `bench` says at its end: medians with their range (pure, but for the machine's name).
+//! What `bench` says at its end: medians with their range (pure).
 
 use std::fmt;
-use std::thread::available_parallelism;
 
 use serde::Serialize;
 
-use super::part::Usage;
-use crate::command::report::grouped;
+use super::config::BenchConfig;
+use super::proc::{Machine, Usage};
+use crate::command::shared::report::grouped;
 
 /// The report of `bench`.
 #[derive(Clone, Debug, Serialize)]
-pub struct BenchReport {
+pub(super) struct BenchReport {
     /// The version measured.
-    pub playcounts: &'static str,
+    pub(super) playcounts: &'static str,
     /// Where.
-    pub machine: Machine,
+    pub(super) machine: Machine,
     /// Compiled without optimisation: the figures say nothing.
-    pub debug_build: bool,
-    /// `embedded` or `nsqd`.
-    pub broker: &'static str,
+    pub(super) debug_build: bool,
+    /// Which broker the plays went through.
+    pub(super) broker: BrokerKind,
     /// Plays in each measurement of speed.
-    pub messages: u64,
+    pub(super) messages: u64,
     /// Videos that they are plays of.
-    pub videos: u64,
+    pub(super) videos: u64,
     /// How often everything was measured.
-    pub rounds: u64,
+    pub(super) rounds: u64,
     /// What was measured, in order.
-    pub rows: Vec<Row>,
+    pub(super) rows: Vec<Measurement>,
     /// Always true: a wrong count is an error, and nothing is reported.
-    pub verified: bool,
+    pub(super) verified: bool,
 }
 
-/// A machine, in short.
-#[derive(Clone, Debug, Serialize)]
-pub struct Machine {
-    /// Its processor, where known.
-    pub processor: Option<String>,
-    /// Threads that run at one time.
-    pub cpus: usize,
-}
-
-impl Machine {
-    pub(super) fn this() -> Self {
-        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let name =
-            cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+impl BenchReport {
+    /// What the rounds have measured on that machine.
+    pub(super) fn new(config: &BenchConfig, machine: Machine, samples: Samples) -> Self {
         Self {
-            processor: name.map(|(_, name)| name.trim().to_owned()),
-            cpus: available_parallelism().map_or(1, usize::from),
+            playcounts: env!("CARGO_PKG_VERSION"),
+            machine,
+            debug_build: cfg!(debug_assertions),
+            broker: config.nsqd.as_ref().map_or(BrokerKind::Embedded, |_| BrokerKind::Nsqd),
+            messages: config.messages,
+            videos: config.videos as u64,
+            rounds: config.rounds,
+            rows: samples.rows(),
+            verified: true,
         }
     }
 }
 
+/// A broker, as the report names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum BrokerKind {
+    /// Our own.
+    Embedded,
+    /// The nsqd that the user named.
+    Nsqd,
+}
+
 /// One thing measured: a speed with its cost, or a latency.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Row {
+pub(super) struct Measurement {
     /// What.
-    pub work: String,
+    pub(super) work: String,
     /// Plays a second.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub messages_per_second: Option<Spread>,
+    pub(super) messages_per_second: Option<Spread>,
     /// µs of CPU time that one play takes, of all threads of the part.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu_us: Option<Spread>,
+    pub(super) cpu_us: Option<Spread>,
     /// Bytes written to the disk, in all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub written_bytes: Option<Spread>,
+    pub(super) written_bytes: Option<Spread>,
     /// From enqueued to counted, the median play's, in ms.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub p50_ms: Option<Spread>,
+    pub(super) p50_ms: Option<Spread>,
     /// The same of the play that 99 % are faster than.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub p99_ms: Option<Spread>,
+    pub(super) p99_ms: Option<Spread>,
 }
 
 /// One figure over all rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Spread {
+pub(super) struct Spread {
     /// Half of the rounds are below.
-    pub median: f64,
+    pub(super) median: f64,
     /// The lowest round's.
-    pub lowest: f64,
+    pub(super) lowest: f64,
     /// The highest round's.
-    pub highest: f64,
+    pub(super) highest: f64,
 }
 
 impl Spread {
@@ -139,8 +145,8 @@ impl Samples {
         &mut self.0[at]
     }
 
-    pub(super) fn rows(self) -> Vec<Row> {
-        let row = |sample: Sample| Row {
+    pub(super) fn rows(self) -> Vec<Measurement> {
+        let row = |sample: Sample| Measurement {
             work: sample.work,
             messages_per_second: Spread::of(&sample.speed),
             cpu_us: Spread::of(&sample.cpu_us),
@@ -161,8 +167,8 @@ impl fmt::Display for BenchReport {
             writeln!(f, "A DEBUG BUILD: these figures say nothing; build with --release")?;
         }
         let broker = match self.broker {
-            "embedded" => "the embedded broker",
-            other => other,
+            BrokerKind::Embedded => "the embedded broker",
+            BrokerKind::Nsqd => "nsqd",
         };
         writeln!(
             f,
@@ -225,7 +231,7 @@ mod tests {
             playcounts: "1.2.3",
             machine: Machine { processor: None, cpus: 2 },
             debug_build: false,
-            broker: "embedded",
+            broker: BrokerKind::Embedded,
             messages: 1_000_000,
             videos: 100,
             rounds: 1,

@@ -1,4 +1,4 @@
-//! What a command says at its end: a text for people, one JSON object for scripts.
+//! What `run` and `process` say at their end: a text for people, one JSON object for scripts (pure).
 
 use std::fmt;
 
@@ -6,50 +6,49 @@ use serde::Serialize;
 
 use crate::model::config::Durability;
 use crate::processor::ProcessorReport;
-use crate::producer::ProductionReport;
 use crate::wire::ConsumptionTimes;
 
 /// The report of `run` and `process`.
 #[derive(Clone, Debug, Serialize)]
-pub struct RunReport {
+pub(crate) struct RunReport {
     /// Messages consumed.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// Plays counted.
-    pub counted: u64,
+    pub(crate) counted: u64,
     /// Plays that came again and were not counted again.
-    pub duplicates: u64,
+    pub(crate) duplicates: u64,
     /// Bodies that were no play.
-    pub rejected: u64,
+    pub(crate) rejected: u64,
     /// Videos with at least one play.
-    pub videos: u64,
+    pub(crate) videos: u64,
     /// `run`: from the first play produced to the last count published; `process`: from the first message to the
     /// last one counted.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// `messages / seconds`.
-    pub messages_per_second: f64,
+    pub(crate) messages_per_second: f64,
     /// From enqueued to counted.
-    pub consumption_ms: Option<ConsumptionTimes>,
+    pub(crate) consumption_ms: Option<ConsumptionTimes>,
     /// Messages that the dashboard took.
-    pub published_messages: u64,
+    pub(crate) published_messages: u64,
     /// What the dashboard counts in all, where known.
-    pub dashboard_plays: Option<u64>,
+    pub(crate) dashboard_plays: Option<u64>,
     /// Whether the counts of all parts agree, where known.
-    pub verified: Option<bool>,
+    pub(crate) verified: Option<bool>,
     /// Plays whose producer had sent them before in vain.
-    pub recovered: u64,
+    pub(crate) recovered: u64,
     /// Repeats that told another video than the play that was counted.
-    pub conflicting_duplicates: u64,
+    pub(crate) conflicting_duplicates: u64,
     /// Plays without an identity. Only in the text.
     #[serde(skip)]
-    pub unidentified: u64,
+    pub(crate) unidentified: u64,
     /// What a count survives. Only in the text.
     #[serde(skip)]
-    pub durability: Durability,
+    pub(crate) durability: Durability,
 }
 
 impl RunReport {
     /// The report of a processor that took `seconds`.
-    pub fn new(processed: &ProcessorReport, seconds: f64, durability: Durability) -> Self {
+    pub(crate) fn new(processed: &ProcessorReport, seconds: f64, durability: Durability) -> Self {
         let counters = &processed.counters;
         Self {
             messages: processed.consumed,
@@ -119,67 +118,13 @@ impl fmt::Display for RunReport {
     }
 }
 
-/// The report of `produce`.
-#[derive(Clone, Debug, Serialize)]
-pub struct ProduceReport {
-    /// Plays that nsqd has acknowledged.
-    pub messages: u64,
-    /// Videos that they are plays of.
-    pub videos: u64,
-    /// Copies that were published again.
-    pub republished: u64,
-    /// Whether every play is counted for good, where known.
-    pub confirmed: Option<bool>,
-    /// From the first play to the last OK, or until the last is known to be counted.
-    pub seconds: f64,
-    /// `messages / seconds`.
-    pub messages_per_second: f64,
-}
-
-impl From<&ProductionReport> for ProduceReport {
-    fn from(report: &ProductionReport) -> Self {
-        let ProductionReport { messages, counts, seconds, republished, unconfirmed } = report;
-        let messages_per_second = rate(*messages, *seconds);
-        Self {
-            messages: *messages,
-            videos: counts.len() as u64,
-            republished: *republished,
-            confirmed: unconfirmed.map(|plays| plays == 0),
-            seconds: *seconds,
-            messages_per_second,
-        }
-    }
-}
-
-impl fmt::Display for ProduceReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { messages, videos, seconds, messages_per_second, .. } = self;
-        writeln!(
-            f,
-            "  messages     {} in {seconds:.2} s: {} a second",
-            grouped(*messages),
-            grouped(*messages_per_second as u64)
-        )?;
-        writeln!(f, "  videos       {}", grouped(*videos))?;
-        if self.republished > 0 {
-            writeln!(f, "  republished  {} plays", grouped(self.republished))?;
-        }
-        f.write_str(match self.confirmed {
-            Some(true) => "  promise      every play is in a processor's ledger",
-            Some(false) => "  promise      every play is in the outbox until it is counted",
-            None => {
-                "  promise      nsqd has acknowledged every play; what it loses when killed is not sent again"
-            }
-        })
-    }
-}
-
-fn rate(messages: u64, seconds: f64) -> f64 {
+/// Messages a second; 0 in no time.
+pub(crate) fn rate(messages: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { messages as f64 / seconds } else { 0.0 }
 }
 
 /// `1234567` as `1,234,567`.
-pub fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -1,22 +1,31 @@
-//! The queue between producer and processor, as `run`, `reset` and the dashboard see it: one or more nsqds (or the
-//! embedded broker) by their HTTP APIs.
+//! The queue between producer and processor: a topic and its channel over several nsqds (or the embedded broker), by
+//! their HTTP APIs. Each call blocks the thread that makes it.
 
 use anyhow::{Context, Result, bail};
 use nsq_protocol::{Admin, ChannelName, StatsFilter, TopicName, TopicStats};
 
 use super::depth::QueueDepth;
 
+/// What to do with messages that a topic holds before a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backlog {
+    /// They are an error.
+    Refuse,
+    /// Throw them away.
+    Discard,
+}
+
 /// One topic, with one channel of interest, over several nsqds.
 #[derive(Debug)]
-pub struct Queue {
+pub(crate) struct RemoteTopic {
     nsqds: Vec<Admin>,
     topic: TopicName,
     channel: ChannelName,
 }
 
-impl Queue {
-    /// The queue at those `host:port`s. Nothing is asked of them yet.
-    pub fn new(http_addresses: &[String], topic: TopicName, channel: ChannelName) -> Self {
+impl RemoteTopic {
+    /// The topic at those nsqds, each by the `host:port` of its HTTP API. Nothing is asked of them yet.
+    pub(crate) fn new(http_addresses: &[String], topic: TopicName, channel: ChannelName) -> Self {
         let nsqds = http_addresses.iter().map(|address| Admin::new(address)).collect();
         Self { nsqds, topic, channel }
     }
@@ -25,7 +34,7 @@ impl Queue {
     ///
     /// # Errors
     /// The first nsqd that does not answer.
-    pub fn depth(&self) -> Result<QueueDepth> {
+    fn depth(&self) -> Result<QueueDepth> {
         let mut sum = QueueDepth::default();
         for nsqd in &self.nsqds {
             let Some(topic) = self.stats(nsqd)? else { continue };
@@ -45,12 +54,11 @@ impl Queue {
             .find(|topic| topic.topic_name == self.topic.as_str()))
     }
 
-    /// Makes sure that the topic and its channel are there and hold nothing. With `empty` it throws away what they
-    /// hold; without, messages there are an error.
+    /// Makes sure that the topic and its channel are there and hold nothing.
     ///
     /// # Errors
-    /// When the topic holds messages, or an nsqd does not answer as one.
-    pub fn prepare(&self, empty: bool) -> Result<()> {
+    /// When the topic holds messages that are to be refused, or an nsqd does not answer as one.
+    pub(crate) fn prepare(&self, backlog: Backlog) -> Result<()> {
         for nsqd in &self.nsqds {
             nsqd.ping()
                 .context("no HTTP API of an nsqd; give its host:port with --nsqd-http-address")?;
@@ -58,7 +66,7 @@ impl Queue {
             nsqd.create_topic(&self.topic)?;
             nsqd.create_channel(&self.topic, &self.channel)?;
         }
-        if empty {
+        if backlog == Backlog::Discard {
             self.empty()?;
         }
         let QueueDepth { depth, in_flight, deferred } = self.depth()?;
@@ -77,7 +85,7 @@ impl Queue {
     ///
     /// # Errors
     /// The first nsqd that does not answer.
-    pub fn empty(&self) -> Result<()> {
+    pub(crate) fn empty(&self) -> Result<()> {
         for nsqd in &self.nsqds {
             let Some(topic) = self.stats(nsqd)? else { continue };
             nsqd.empty_topic(&self.topic)?;
@@ -86,48 +94,5 @@ impl Queue {
             }
         }
         Ok(())
-    }
-}
-
-/// nsqd's HTTP `host:port` for each TCP one: those given, else the same host and the next port, as nsqd's own
-/// defaults (4150, 4151) have it.
-///
-/// # Errors
-/// When their numbers differ, or a TCP address has no port.
-pub fn http_addresses(tcp: &[String], http: &[String]) -> Result<Vec<String>> {
-    if !http.is_empty() {
-        if http.len() != tcp.len() {
-            bail!(
-                "{} --nsqd-http-address for {} --nsqd-tcp-address; give one for each",
-                http.len(),
-                tcp.len()
-            );
-        }
-        return Ok(http.to_vec());
-    }
-    let next = |address: &String| {
-        let (host, port) = address.rsplit_once(':')?;
-        Some(format!("{host}:{}", port.parse::<u16>().ok()?.checked_add(1)?))
-    };
-    tcp.iter()
-        .map(|address| {
-            next(address).with_context(|| format!("--nsqd-tcp-address {address:?} is no host:port"))
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_http_port_is_the_next_one() {
-        let list = |words: &[&str]| words.iter().map(|word| word.to_string()).collect::<Vec<_>>();
-        let check = |tcp: &[&str], http: &[&str]| http_addresses(&list(tcp), &list(http)).ok();
-        assert_eq!(check(&["a:4150", "[::1]:9"], &[]), Some(list(&["a:4151", "[::1]:10"])));
-        assert_eq!(check(&["a:4150"], &["b:1"]), Some(list(&["b:1"])));
-        assert_eq!(check(&["a:4150"], &["b:1", "c:1"]), None);
-        assert_eq!(check(&["a"], &[]), None);
-        assert_eq!(check(&["a:65535"], &[]), None);
     }
 }

@@ -1,0 +1,121 @@
+//! `broker`: only the embedded broker. Runs on the main thread, which waits for the stop signal.
+
+use anyhow::{Context, Result};
+use argh::{ArgsInfo, FromArgs};
+use nsq_protocol::thread::StopToken;
+
+use crate::broker::{Broker, BrokerConfig};
+use crate::command::shared::output::note;
+use crate::command::shared::values::{Count, HumanDuration, LogLevel};
+
+/// only the embedded broker: an nsqd-compatible server in memory, until Ctrl-C; ready when GET /ping
+/// answers OK
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "broker", help_triggers("-h", "--help", "help"))]
+pub(super) struct BrokerArgs {
+    /// host:port for NSQ clients [default: 127.0.0.1:4150]
+    #[argh(option, default = "\"127.0.0.1:4150\".into()")]
+    tcp_address: String,
+    /// host:port for the HTTP API [default: 127.0.0.1:4151]
+    #[argh(option, default = "\"127.0.0.1:4151\".into()")]
+    http_address: String,
+    /// what /info gives as this host's name [default: the host's name]
+    #[argh(option)]
+    broadcast_address: Option<String>,
+    /// messages that may wait in one topic or channel [default: no limit but --max-memory]
+    #[argh(option)]
+    mem_queue_size: Option<Count>,
+    /// bytes that all messages together may take; a publish beyond it is refused [default: 1073741824]
+    #[argh(option)]
+    max_memory: Option<Count>,
+    /// bytes of one message body [default: 1048576]
+    #[argh(option)]
+    max_msg_size: Option<Count>,
+    /// bytes of the body of one command [default: 5242880]
+    #[argh(option)]
+    max_body_size: Option<Count>,
+    /// largest RDY of a client [default: 65535]
+    #[argh(option)]
+    max_rdy_count: Option<Count>,
+    /// how long a message may be in flight, where the client does not say [default: 1m]
+    #[argh(option)]
+    msg_timeout: Option<HumanDuration>,
+    /// the longest that a client may say [default: 15m]
+    #[argh(option)]
+    max_msg_timeout: Option<HumanDuration>,
+    /// the longest delay of REQ and DPUB [default: 1h]
+    #[argh(option)]
+    max_req_timeout: Option<HumanDuration>,
+    /// consumers of one channel [default: no limit]
+    #[argh(option)]
+    max_channel_consumers: Option<Count>,
+    /// TCP connections at one time [default: 4096]
+    #[argh(option)]
+    max_connections: Option<Count>,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub(super) log_level: LogLevel,
+}
+
+impl BrokerArgs {
+    /// What is not given stays the broker's default.
+    fn config(self) -> Result<BrokerConfig> {
+        let defaults = BrokerConfig::default();
+        let size = |given: Option<Count>, default| given.map_or(default, Count::get);
+        let time =
+            |given: Option<HumanDuration>, default| given.map_or(default, |duration| duration.0);
+        let max_rdy_count = size(self.max_rdy_count, defaults.max_rdy_count as usize);
+        Ok(BrokerConfig {
+            tcp_address: self.tcp_address,
+            http_address: Some(self.http_address),
+            broadcast_address: self.broadcast_address.unwrap_or(defaults.broadcast_address),
+            mem_queue_size: self.mem_queue_size.map(Count::get),
+            max_memory: size(self.max_memory, defaults.max_memory),
+            max_msg_size: size(self.max_msg_size, defaults.max_msg_size),
+            max_body_size: size(self.max_body_size, defaults.max_body_size),
+            max_rdy_count: u32::try_from(max_rdy_count)
+                .context("--max-rdy-count is over 4294967295")?,
+            msg_timeout: time(self.msg_timeout, defaults.msg_timeout),
+            max_msg_timeout: time(self.max_msg_timeout, defaults.max_msg_timeout),
+            max_req_timeout: time(self.max_req_timeout, defaults.max_req_timeout),
+            max_channel_consumers: size(self.max_channel_consumers, defaults.max_channel_consumers),
+            max_connections: size(self.max_connections, defaults.max_connections),
+            ..defaults
+        })
+    }
+}
+
+/// Serves until `stop`.
+pub(super) fn run(args: BrokerArgs, stop: &StopToken) -> Result<()> {
+    let broker = Broker::start(args.config()?)?;
+    note(format_args!("TCP: listening on {}", broker.tcp_addr()));
+    if let Some(address) = broker.http_addr() {
+        note(format_args!(
+            "HTTP: listening on {address}; Ctrl-C ends it, and the messages with it"
+        ));
+    }
+    let _ = stop.channel().recv();
+    broker.shutdown();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Giving the documented default of an option changes nothing.
+    #[test]
+    fn help_tells_the_defaults() {
+        let config = |options: &[&str]| {
+            let args = BrokerArgs::from_args(&["broker"], options).unwrap();
+            format!("{:?}", args.config().unwrap())
+        };
+        for option in BrokerArgs::get_args_info().flags {
+            let Some((_, behind)) = option.description.split_once("[default: ") else { continue };
+            let default = behind.strip_suffix(']').unwrap();
+            if !default.contains(' ') && option.long != "--log-level" {
+                assert_eq!(config(&[option.long, default]), config(&[]), "{}", option.long);
+            }
+        }
+    }
+}

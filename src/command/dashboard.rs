@@ -1,0 +1,91 @@
+//! `dashboard`: only the dashboard. Runs on the main thread, which waits for the stop signal.
+
+use anyhow::Result;
+use argh::{ArgsInfo, FromArgs};
+use nsq_protocol::LookupConfig;
+use nsq_protocol::thread::StopToken;
+
+use crate::command::shared::nsq;
+use crate::command::shared::output::{configuration, note};
+use crate::command::shared::values::{self, Count, HumanDuration, LogLevel};
+use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
+
+/// only the dashboard: stores what processors publish and serves the page, until Ctrl-C
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "dashboard", help_triggers("-h", "--help", "help"))]
+pub(super) struct DashboardArgs {
+    /// host:port of the page; port 0 takes a free one [default: 127.0.0.1:8000]
+    #[argh(option, default = "values::HTTP_ADDRESS.into()")]
+    http_address: String,
+    /// token that writes need; a must beyond loopback [default: none]
+    #[argh(option)]
+    write_token: Option<String>,
+    /// HTTP host:port of an nsqd whose queue to show; repeatable [default: none]
+    #[argh(option)]
+    nsqd_http_address: Vec<String>,
+    /// show the nsqds that the nsqlookupd at this HTTP host:port knows, as they come and go; repeatable
+    /// [default: none]
+    #[argh(option)]
+    lookupd_http_address: Vec<String>,
+    /// topic whose depth to show [default: plays]
+    #[argh(option, default = "values::TOPIC.into()")]
+    topic: String,
+    /// channel whose depth to show [default: processor]
+    #[argh(option, default = "values::CHANNEL.into()")]
+    channel: String,
+    /// mark the queue's depth, in the page, the diagnosis and the metrics, while more messages wait [default: never]
+    #[argh(option)]
+    depth_alert: Option<Count>,
+    /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
+    #[argh(option)]
+    allowed_host: Vec<String>,
+    /// how long the dashboard keeps plays by minute [default: 2d]
+    #[argh(option, default = "values::KEEP_BY_MINUTE")]
+    keep_by_minute: HumanDuration,
+    /// how long it keeps plays by hour, and the charts; by day it keeps them for ever [default: 90d]
+    #[argh(option, default = "values::KEEP_BY_HOUR")]
+    keep_by_hour: HumanDuration,
+    /// directory for the counts [default: playcounts-data]
+    #[argh(option, default = "values::DATA_DIR.into()")]
+    data_dir: String,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub(super) log_level: LogLevel,
+}
+
+impl DashboardArgs {
+    fn config(self) -> Result<DashboardConfig> {
+        let (topic, channel) = (nsq::topic(&self.topic)?, nsq::channel(&self.channel)?);
+        let mut lookup = LookupConfig::default();
+        lookup.addresses = self.lookupd_http_address;
+        lookup.check()?;
+        let shown = [
+            ("topic, channel", format!("{topic}, {channel}")),
+            ("data directory", self.data_dir.clone()),
+        ];
+        Ok(DashboardConfig {
+            http_address: self.http_address,
+            data_dir: self.data_dir.into(),
+            write_token: self.write_token,
+            configuration: configuration(&shown),
+            clean: false,
+            keep: Keep { minutes: self.keep_by_minute.0, hours: self.keep_by_hour.0 },
+            watched: Some(WatchedQueue {
+                nsqds: self.nsqd_http_address,
+                lookupds: lookup.addresses,
+                topic,
+                channel,
+                depth_alert: self.depth_alert.map(|count| count.0),
+            }),
+            allowed_hosts: self.allowed_host,
+        })
+    }
+}
+
+/// Serves until `stop`.
+pub(super) fn run(args: DashboardArgs, stop: &StopToken) -> Result<()> {
+    let dashboard = Dashboard::start(args.config()?)?;
+    note(format_args!("the page is live at {}; Ctrl-C ends it", dashboard.url()));
+    let _ = stop.channel().recv();
+    dashboard.shutdown()
+}

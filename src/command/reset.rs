@@ -1,0 +1,149 @@
+//! `reset`: empties queue, dashboard, ledger and outbox. Runs on the main thread.
+
+use std::fmt;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use argh::{ArgsInfo, FromArgs};
+use nsq_protocol::TopicName;
+
+use crate::command::shared::nsq;
+use crate::command::shared::output::print;
+use crate::command::shared::run_files::RunFiles;
+use crate::command::shared::values::{self, LogLevel};
+use crate::nsqd::topic::RemoteTopic;
+use crate::storage::data_dir::{DataDir, PROCESSOR};
+use crate::wire::client::DashboardClient;
+use crate::{dashboard, ledger, producer};
+
+/// empties the queue, the dashboard's database and the processor's ledger; asks first
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "reset", help_triggers("-h", "--help", "help"))]
+pub(super) struct ResetArgs {
+    /// the nsqd's HTTP host:port whose topic to empty; repeatable [default: none, only the dashboard]
+    #[argh(option)]
+    nsqd_http_address: Vec<String>,
+    /// empty the topic of every nsqd that the nsqlookupd at this HTTP host:port knows; repeatable [default: none]
+    #[argh(option)]
+    lookupd_http_address: Vec<String>,
+    /// topic to empty, with all its channels [default: plays]
+    #[argh(option, default = "values::TOPIC.into()")]
+    topic: String,
+    /// the running dashboard to empty [default: none, the database in the data directory]
+    #[argh(option)]
+    dashboard_url: Option<String>,
+    /// the dashboard's token for writes [default: none]
+    #[argh(option)]
+    write_token: Option<String>,
+    /// directory whose dashboard database and ledger to empty [default: playcounts-data]
+    #[argh(option, default = "values::DATA_DIR.into()")]
+    data_dir: String,
+    /// do not ask
+    #[argh(switch)]
+    yes: bool,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub(super) log_level: LogLevel,
+}
+
+/// Something to empty.
+enum Target {
+    Topic { topic: TopicName, nsqds: Vec<String> },
+    RunningDashboard { url: String, token: Option<String> },
+    DashboardDatabase(PathBuf),
+    Ledger(PathBuf),
+    Outbox(PathBuf),
+}
+
+impl ResetArgs {
+    /// What there is to empty, in the order in which it is emptied.
+    fn targets(self) -> Result<Vec<Target>> {
+        let topic = nsq::topic(&self.topic)?;
+        let mut nsqds = self.nsqd_http_address;
+        let found = nsq::nodes(&self.lookupd_http_address)?;
+        nsqds.extend(found.into_iter().map(|node| node.http_address));
+        let data_dir = PathBuf::from(self.data_dir);
+        let mut targets = Vec::new();
+        if !nsqds.is_empty() {
+            targets.push(Target::Topic { topic, nsqds });
+        }
+        targets.push(match self.dashboard_url {
+            Some(url) => Target::RunningDashboard { url, token: self.write_token },
+            None => Target::DashboardDatabase(data_dir.clone()),
+        });
+        if ledger::exists(&data_dir) {
+            targets.push(Target::Ledger(data_dir.clone()));
+        }
+        if producer::outbox_exists(&data_dir) {
+            targets.push(Target::Outbox(data_dir));
+        }
+        Ok(targets)
+    }
+}
+
+impl Target {
+    fn empty(&self) -> Result<()> {
+        match self {
+            Self::Topic { topic, nsqds } => {
+                // All channels are emptied, whichever this one is.
+                RemoteTopic::new(nsqds, *topic, nsq::channel(values::CHANNEL)?).empty()
+            }
+            Self::RunningDashboard { url, token } => {
+                DashboardClient::new(url, token.clone()).clear()
+            }
+            Self::DashboardDatabase(dir) if dir.is_dir() => dashboard::clear(dir),
+            Self::DashboardDatabase(_) => Ok(()),
+            Self::Ledger(dir) => {
+                let _lock = DataDir::open(dir)?.lock(PROCESSOR)?;
+                ledger::remove(dir, false)
+            }
+            Self::Outbox(dir) => producer::remove_outbox(&DataDir::open(dir)?),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic { topic, nsqds } => write!(f, "topic {topic} at {}", nsqds.join(", ")),
+            Self::RunningDashboard { url, .. } => {
+                write!(f, "the counts of the dashboard at {url}")
+            }
+            Self::DashboardDatabase(dir) => {
+                write!(f, "the dashboard's counts in {}", dir.display())
+            }
+            Self::Ledger(dir) => write!(f, "the processor's ledger in {}", dir.display()),
+            Self::Outbox(dir) => write!(f, "the producer's outbox in {}", dir.display()),
+        }
+    }
+}
+
+/// Asks, empties, and says what was emptied.
+pub(super) fn run(args: ResetArgs) -> Result<()> {
+    let (data_dir, unasked) = (args.data_dir.clone(), args.yes);
+    let targets = args.targets()?;
+    if !unasked {
+        let all: Vec<_> = targets.iter().map(Target::to_string).collect();
+        confirm(&format!("This throws away {}. Go on?", all.join(" and ")))?;
+    }
+    targets.iter().try_for_each(Target::empty)?;
+    RunFiles::new(Path::new(&data_dir)).clear()?;
+    targets.iter().try_for_each(|target| print(format_args!("emptied {target}")))
+}
+
+/// Asks on the terminal; without one only `--yes` will do.
+fn confirm(question: &str) -> Result<()> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        bail!("there is no terminal to ask on; say --yes to go on without being asked");
+    }
+    let mut stderr = std::io::stderr();
+    write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).context("cannot ask")?;
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer).context("cannot read the answer")?;
+    if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        bail!("nothing was thrown away");
+    }
+    Ok(())
+}

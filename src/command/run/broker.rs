@@ -1,0 +1,67 @@
+//! The broker of a run: started for it, or named by the user.
+
+use anyhow::Result;
+
+use super::config::{BrokerChoice, RunConfig};
+use crate::broker::{Broker, BrokerConfig};
+use crate::nsqd::addresses::NsqdAddresses;
+use crate::nsqd::child::ChildNsqd;
+use crate::nsqd::topic::{Backlog, RemoteTopic};
+use crate::storage::data_dir::DataDir;
+
+/// Where a run's plays are queued. Dropping it stops what was started for the run.
+pub(super) enum RunBroker {
+    /// Our own.
+    Embedded(Box<Broker>),
+    /// An nsqd that was started for the run.
+    Child(ChildNsqd),
+    /// Running nsqds.
+    Named(Vec<NsqdAddresses>),
+}
+
+impl RunBroker {
+    /// Starts it if need be, and makes sure that the topic and its channel are there and empty.
+    ///
+    /// # Errors
+    /// What kept it from starting, or messages that the topic holds.
+    pub(super) fn start(config: &RunConfig, data_dir: &DataDir) -> Result<Self> {
+        let (broker, backlog) = match &config.broker {
+            BrokerChoice::Embedded => {
+                // Free ports: nobody but this run needs to know them.
+                let any = || "127.0.0.1:0".to_owned();
+                let broker = BrokerConfig {
+                    tcp_address: any(),
+                    http_address: Some(any()),
+                    ..Default::default()
+                };
+                (Self::Embedded(Box::new(Broker::start(broker)?)), Backlog::Refuse)
+            }
+            BrokerChoice::StartNsqd => {
+                let nsqd = ChildNsqd::start(&data_dir.path().join("nsqd"))?;
+                (Self::Child(nsqd), Backlog::Refuse)
+            }
+            BrokerChoice::Named { nsqds, backlog } => (Self::Named(nsqds.clone()), *backlog),
+        };
+        let topic = config.production.topic;
+        RemoteTopic::new(&broker.http_addresses(), topic, config.channel).prepare(backlog)?;
+        Ok(broker)
+    }
+
+    /// Each nsqd's `host:port` for clients.
+    pub(super) fn tcp_addresses(&self) -> Vec<String> {
+        match self {
+            Self::Embedded(broker) => vec![broker.tcp_addr().to_string()],
+            Self::Child(nsqd) => vec![nsqd.addresses.tcp.clone()],
+            Self::Named(nsqds) => nsqds.iter().map(|nsqd| nsqd.tcp.clone()).collect(),
+        }
+    }
+
+    /// Each nsqd's `host:port` of its HTTP API, in the same order.
+    pub(super) fn http_addresses(&self) -> Vec<String> {
+        match self {
+            Self::Embedded(broker) => broker.http_addr().iter().map(ToString::to_string).collect(),
+            Self::Child(nsqd) => vec![nsqd.addresses.http.clone()],
+            Self::Named(nsqds) => nsqds.iter().map(|nsqd| nsqd.http.clone()).collect(),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What several commands need: values of options, the nsqds that options name, a run's files and their check, reports,
+//! and the lines that commands print.
+
+pub(super) mod nsq;
+pub(super) mod output;
+pub(super) mod report;
+pub(super) mod run_files;
+pub(super) mod values;
+pub(super) mod verification;

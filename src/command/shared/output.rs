@@ -1,0 +1,64 @@
+//! The lines that a command prints: its result on stdout, all else on stderr.
+
+use std::fmt::{Arguments, Display};
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+/// How a command prints its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    Text,
+    /// One JSON object, as the last line.
+    Json,
+}
+
+impl OutputFormat {
+    /// What the switch `--json` asks for.
+    pub(crate) fn from_switch(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
+/// A line for people, on stderr.
+pub(crate) fn note(line: Arguments<'_>) {
+    // A closed stderr is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A line of the result, on stdout.
+///
+/// # Errors
+/// When stdout is closed or its disk is full.
+pub(crate) fn print(line: Arguments<'_>) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("cannot write the result to stdout")
+}
+
+/// The result as one line of JSON.
+///
+/// # Errors
+/// As [`print()`].
+pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
+    print(format_args!("{}", serde_json::to_string(value)?))
+}
+
+/// The result in the format that is asked for.
+///
+/// # Errors
+/// As [`print()`].
+pub(crate) fn print_report(
+    format: OutputFormat,
+    report: &(impl Serialize + Display),
+) -> Result<()> {
+    match format {
+        OutputFormat::Json => print_json(report),
+        OutputFormat::Text => print(format_args!("{report}")),
+    }
+}
+
+/// A configuration as the dashboard's page shows it: names and values.
+pub(crate) fn configuration(shown: &[(&str, String)]) -> serde_json::Value {
+    shown.iter().map(|(name, value)| serde_json::json!({ "name": name, "value": value })).collect()
+}
