@@ -37,7 +37,7 @@ pub use config::BrokerConfig;
 pub use stats::{ChannelStats, ClientStats, Latency, MemoryStats, PubCount, Stats, TopicStats};
 
 use crate::http::{Server, ServerConfig};
-use crate::runtime::clock;
+use crate::runtime::{clock, listen};
 use hub::Hub;
 use stats::StatsFilter;
 
@@ -77,7 +77,7 @@ impl Broker {
             let listener = Arc::clone(&listener);
             Crew::new(move || {
                 drop(stop);
-                accept::wake(&listener);
+                listen::wake(&listener);
             })
         };
         let timer = {

@@ -19,10 +19,10 @@ mod socket_dir;
 mod stream;
 mod target;
 
-#[cfg(test)]
-pub(crate) use pool::ANSWER_WAIT;
 pub use events::EventStream;
 pub use handler::Handler;
+#[cfg(test)]
+pub(crate) use pool::ANSWER_WAIT;
 pub use request::Request;
 pub use response::{Download, Response};
 pub use server::{Server, ServerConfig};

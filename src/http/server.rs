@@ -94,7 +94,8 @@ impl Server {
     pub fn start(config: ServerConfig, handler: Arc<dyn Handler>) -> Result<Self> {
         let ServerConfig { address, name, workers, max_body, max_connections, limits } = config;
         debug_assert!(name.len() <= NAME_MAX, "{name} is too long");
-        let listener = Arc::new(listen::bind(&address).map_err(|error| way_out(&address, &error))?);
+        let bound = listen::resolve(&address).and_then(|addresses| listen::bind(&addresses));
+        let listener = Arc::new(bound.map_err(|error| way_out(&address, &error))?);
         let local_addr = listener.local_addr()?;
         let pool = Pool::start(name, workers.max(1), Arc::clone(&handler))?;
         let (stop, stopped) = stop_pair();

@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn it_goes_on_after_a_failure_and_ends_when_woken() {
-        let listener = Arc::new(listen::bind("127.0.0.1:0").unwrap());
+        let listener = Arc::new(listen::bind(&listen::resolve("127.0.0.1:0").unwrap()).unwrap());
         let address = listener.local_addr().unwrap();
         let (source, stop) = stop_pair();
         let (admitted_tx, admitted) = crossbeam_channel::bounded(2);

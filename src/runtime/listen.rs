@@ -1,7 +1,7 @@
 //! Listening sockets: bound with room for a burst, and woken when their owner stops.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// Connections that the kernel completes ahead of `accept`: a thousand pages that reconnect at once, or
@@ -11,15 +11,23 @@ const BACKLOG: i32 = 1024;
 /// How long the connection that wakes `accept` may take: it goes to this very process.
 const WAKE_WAIT: Duration = Duration::from_secs(1);
 
-/// Listens on `host:port`; port 0 takes a free one, and `:port` means every IPv4 address, as nsqd has it.
+/// The addresses that `host:port` names; port 0 is a free one, and `:port` means every IPv4 address, as nsqd has it.
 ///
 /// # Errors
-/// The operating system's; `InvalidInput` and the like for a text that is no address. The caller adds what to do.
-pub fn bind(address: &str) -> io::Result<TcpListener> {
+/// The operating system's, for a text that names none.
+pub fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     let full =
         if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
+    Ok(full.to_socket_addrs()?.collect())
+}
+
+/// Listens on the first of `addresses` that can be bound.
+///
+/// # Errors
+/// The operating system's, of the last; the caller adds what to do.
+pub fn bind(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     // std sets SO_REUSEADDR: a restart does not wait for the old connections' TIME_WAIT.
-    let listener = TcpListener::bind(full)?;
+    let listener = TcpListener::bind(addresses)?;
     // A second `listen` only widens the queue that std sets to 128.
     socket2::SockRef::from(&listener).listen(BACKLOG)?;
     Ok(listener)
@@ -70,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_port_alone_is_every_address() {
-        let listener = bind(":0").unwrap();
+        let listener = bind(&resolve(":0").unwrap()).unwrap();
         assert!(listener.local_addr().unwrap().ip().is_unspecified());
     }
 }
