@@ -6,24 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nsq_protocol::{
-    Batch, BodiesBuf, Consumer, ConsumerConfig, Delivery, Frame, GiveUp, HEARTBEAT, MessageRef,
-    Pause, Producer, ProducerConfig, RdyMode,
+    Batch, BodiesBuf, Consumer, ConsumerConfig, Delivery, Frame, GiveUp, MessageRef, Pause,
+    Producer, ProducerConfig, RdyMode,
 };
 
 use crate::nsqd::{Nsqd, nsqd_or_skip};
-use crate::script::{DEADLINE, IDENTIFIED, Peer, Script, beside, config, id, start};
+use crate::script::{
+    DEADLINE, IDENTIFIED, Peer, Script, beside, config, id, recv, seen_by_reader, start,
+};
 
 const SHORT: Duration = Duration::from_millis(50);
-
-fn recv(consumer: &Consumer) -> Batch {
-    consumer.batches().recv_timeout(DEADLINE).unwrap()
-}
-
-/// Waits until the reader has seen all that was sent: its NOP proves it.
-fn seen_by_reader(peer: &mut Peer) {
-    peer.respond(HEARTBEAT);
-    peer.expect(b"NOP\n");
-}
 
 /// With a backoff that takes about as long as a test may.
 fn backing_off(min: Duration) -> ConsumerConfig {

@@ -7,6 +7,7 @@
 
 mod admin;
 mod api;
+mod auth;
 mod certs;
 mod consumer;
 mod examples;
@@ -24,5 +25,6 @@ mod refused;
 mod round_trip;
 mod script;
 mod seeds;
+mod stop;
 mod threads;
 mod upgrade;

@@ -6,7 +6,7 @@ use nsq_protocol::{
     BodiesBuf, Error, ErrorCode, HEARTBEAT, Producer, ProducerConfig, PublishError, TopicName,
 };
 
-use crate::script::{DEADLINE, MINUTE, Script, beside, connect, producer_config, waits_a_minute};
+use crate::script::{DEADLINE, Script, beside, connect, producer_config, waits_a_minute};
 
 const PUB_A: &[u8] = b"PUB t\n\0\0\0\x01a";
 const PUB_B: &[u8] = b"PUB t\n\0\0\0\x01b";
@@ -335,25 +335,6 @@ fn a_connect_without_any_nsqd_says_the_most_telling_error() {
 }
 
 #[test]
-fn a_close_frees_everybody_who_waits() {
-    let script = Script::listen();
-    let mut config = producer_config();
-    waits_a_minute(&mut config.connection);
-    (config.publish_timeout, config.response_timeout) = (MINUTE, MINUTE);
-    let (producer, mut peer) = script.produce(config);
-    let receipt = producer.submit(&topic(), b"a".to_vec()).unwrap();
-    let waiting = beside(move || receipt.wait());
-    peer.expect(PUB_A);
-    let began = Instant::now();
-    let error = producer.close(Duration::from_millis(50)).unwrap_err();
-    assert!(matches!(error, Error::Timeout { .. }), "{error}");
-    let unpublished = waiting.join().unwrap_err();
-    assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
-    assert!(unpublished.error.is_unknown());
-    assert_eq!(unpublished.bodies, b"a");
-}
-
-#[test]
 fn threads_share_a_producer() {
     let script = Script::listen();
     let (producer, mut peer) = script.produce(producer_config());
@@ -491,31 +472,4 @@ fn a_connection_that_is_closed_at_once_is_not_made_again_at_full_speed() {
     publishing.join();
     // A wait is at least half of 40 ms.
     assert!(connections <= 600 / 20 + 1, "{connections}");
-}
-
-#[test]
-fn a_close_is_shared_and_repeated_and_nothing_is_published_behind_it() {
-    let script = Script::listen();
-    let mut config = producer_config();
-    config.publish_timeout = Duration::MAX;
-    let (producer, mut peer) = script.produce(config);
-    let producer = std::sync::Arc::new(producer);
-    producer.flush(Duration::MAX).unwrap();
-    let closing: Vec<_> = (0..2)
-        .map(|_| {
-            let producer = producer.clone();
-            beside(move || producer.close(Duration::MAX))
-        })
-        .collect();
-    peer.expect_end();
-    drop(peer);
-    closing.into_iter().for_each(|closing| closing.join().unwrap());
-    producer.close(Duration::ZERO).unwrap();
-    let began = Instant::now();
-    let error = producer.publish(&topic(), b"a").unwrap_err();
-    assert!(matches!(error, PublishError::NotSent { source: Error::Stopped, .. }), "{error:?}");
-    let unpublished = producer.submit(&topic(), b"a".to_vec()).unwrap_err();
-    assert_eq!(unpublished.bodies, b"a");
-    // The publish timeout is for ever.
-    assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
 }

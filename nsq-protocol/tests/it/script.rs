@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use nsq_protocol::thread::OwnedThread;
 use nsq_protocol::{
-    ConnectionConfig, Consumer, ConsumerConfig, Error, Frame, IdentifyRequest, MessageId,
-    MessageRef, Producer, ProducerConfig, RdyMode,
+    Batch, ConnectionConfig, Consumer, ConsumerConfig, Error, Frame, HEARTBEAT, IdentifyRequest,
+    MessageId, MessageRef, Producer, ProducerConfig, RdyMode,
 };
 
 /// How long any step may take before the test fails.
@@ -149,6 +149,24 @@ pub(crate) fn beside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> OwnedThread<T> {
     OwnedThread::spawn("beside", work).unwrap()
+}
+
+/// The next batch.
+pub(crate) fn recv(consumer: &Consumer) -> Batch {
+    consumer.batches().recv_timeout(DEADLINE).unwrap()
+}
+
+/// Waits until the reader has seen all that was sent: its NOP proves it.
+pub(crate) fn seen_by_reader(peer: &mut Peer) {
+    peer.respond(HEARTBEAT);
+    peer.expect(b"NOP\n");
+}
+
+/// A frame as nsqd sends it.
+pub(crate) fn frame(frame: Frame<'_>) -> Vec<u8> {
+    let mut wire = Vec::new();
+    frame.encode(&mut wire);
+    wire
 }
 
 /// The ID that ends in `number`.

@@ -15,7 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::certs::Authority;
-use crate::script::{DEADLINE, Peer, Script, beside, config, id, start};
+use crate::script::{DEADLINE, Peer, Script, beside, config, frame, id, start};
 
 /// As long as a test likes to wait for a limit to pass.
 const SHORT: Duration = Duration::from_millis(300);
@@ -326,12 +326,6 @@ fn chunk(content: &[u8]) -> Vec<u8> {
     frames.write_all(content).unwrap();
     drop(frames);
     wire.split_off(IDENTIFIER.len())
-}
-
-fn frame(frame: Frame<'_>) -> Vec<u8> {
-    let mut wire = Vec::new();
-    frame.encode(&mut wire);
-    wire
 }
 
 fn message(number: u64, body: &[u8]) -> Vec<u8> {
