@@ -229,7 +229,7 @@ impl Handler for Api {
 /// The topic of calls that create it.
 fn publish_topic(request: &Request) -> Result<TopicName, ApiError> {
     let Some(name) = request.get("topic") else { return Err(ApiError::MissingArgTopic) };
-    TopicName::new(name).or_else(|_| Err(ApiError::InvalidTopic))
+    TopicName::new(name).map_err(|_| ApiError::InvalidTopic)
 }
 
 #[cfg(test)]

@@ -120,12 +120,7 @@ impl Session {
             }
             Command::Sub(topic, channel) => {
                 in_state(self.state == ClientState::Init)?;
-                if self.negotiated.heartbeat.is_none() {
-                    let text = "cannot SUB with heartbeats disabled";
-                    return Err(CommandError::new(ErrorCode::Invalid, text));
-                }
-                self.state = ClientState::Subscribed;
-                CheckedCommand::Subscribe(Box::new((topic, channel)))
+                self.subscribe(topic, channel)?
             }
             Command::Identify(body) => {
                 in_state(self.state == ClientState::Init)?;
@@ -137,6 +132,19 @@ impl Session {
                 return Err(CommandError::new(ErrorCode::AuthDisabled, "AUTH disabled"));
             }
         })
+    }
+
+    fn subscribe(
+        &mut self,
+        topic: TopicName,
+        channel: ChannelName,
+    ) -> Result<CheckedCommand, CommandError> {
+        if self.negotiated.heartbeat.is_none() {
+            let text = "cannot SUB with heartbeats disabled";
+            return Err(CommandError::new(ErrorCode::Invalid, text));
+        }
+        self.state = ClientState::Subscribed;
+        Ok(CheckedCommand::Subscribe(Box::new((topic, channel))))
     }
 
     fn publish_deferred(

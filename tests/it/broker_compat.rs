@@ -1,5 +1,5 @@
-//! One list of scenarios, run against the embedded broker and against the real nsqd: what PROTOCOL.md says of
-//! nsqd 1.3.0 must hold for both. Where ours differs on purpose (its section 13), the scenario says so.
+//! One list of scenarios, run against the embedded broker and against the real nsqd 1.3.0: what it says must
+//! hold for both. Where ours differs on purpose, the scenario says so.
 //!
 //! All scenarios share one server and run at one time, each on its own topics: most of them wait for nsqd's
 //! 5 s between two looks at its list of channels.
@@ -190,7 +190,7 @@ fn fatal_errors(target: &Target) {
 }
 
 fn errors_of_consumers(target: &Target) {
-    // Ours announces a larger maximum (PROTOCOL.md section 13), and clients adapt.
+    // Ours announces a larger maximum, and clients adapt.
     let max = if target.is_ours { 65_535 } else { 2500 };
     let cases: &[(&str, String)] = &[
         ("RDY -1\n", "E_INVALID RDY could not parse count -1".into()),

@@ -10,6 +10,7 @@ use super::client::{Subscription, subscribed};
 use super::cost::settle;
 use super::deadlines::Deadline;
 use super::ids::ClientId;
+use super::queue::RunQueue;
 use super::state::Core;
 use super::wake::update_ready_state;
 
@@ -48,24 +49,8 @@ impl Core {
         let (mut room, mut budget) = (room.min(share), budget);
         let deadline = now + timeout;
         while room > 0 && budget > 0 {
-            let Some(run) = channel.queue.front() else { break };
-            let mut pulled =
-                MessageRun { left: 0, attempts: run.attempts.wrapping_add(1), ..run.clone() };
-            let mut taken = 0;
-            while room > 0 && budget > 0 && run.left > 0 {
-                taken += 1;
-                if rate > 0 && !is_sampled(run.next_id, rate) {
-                    run.advance();
-                    budget = budget.saturating_sub(FRAME_OVERHEAD);
-                    // A run has no holes: what was pulled so far goes out as it is.
-                    break;
-                }
-                budget = budget.saturating_sub(FRAME_OVERHEAD + run.first_len());
-                room -= 1;
-                run.advance();
-                pulled.left += 1;
-            }
-            channel.queue.taken(taken);
+            let front = take_front(&mut channel.queue, rate, &mut room, &mut budget);
+            let Some(pulled) = front else { break };
             if pulled.left > 0 {
                 let deadlines = &mut self.deadlines;
                 channel.in_flight.hold(&pulled, id, now, deadline, |first| {
@@ -105,6 +90,34 @@ impl Core {
         };
         channel.queue.depth().div_ceil(ready.max(1))
     }
+}
+
+/// Takes messages off the front of the queue, all of one run, as long as there is `room` for messages and `budget` for
+/// bytes, and lowers both. What the sample rate drops is taken, too, so that what is returned may be empty.
+fn take_front(
+    queue: &mut RunQueue,
+    rate: u8,
+    room: &mut usize,
+    budget: &mut usize,
+) -> Option<MessageRun> {
+    let run = queue.front()?;
+    let mut pulled = MessageRun { left: 0, attempts: run.attempts.wrapping_add(1), ..run.clone() };
+    let mut taken = 0;
+    while *room > 0 && *budget > 0 && run.left > 0 {
+        taken += 1;
+        if rate > 0 && !is_sampled(run.next_id, rate) {
+            run.advance();
+            *budget = budget.saturating_sub(FRAME_OVERHEAD);
+            // A run has no holes: what was pulled so far goes out as it is.
+            break;
+        }
+        *budget = budget.saturating_sub(FRAME_OVERHEAD + run.first_len());
+        *room -= 1;
+        run.advance();
+        pulled.left += 1;
+    }
+    queue.taken(taken);
+    Some(pulled)
 }
 
 /// Whether a consumer that wants `rate` per cent gets this message: a hash of the ID, so that no pattern of
