@@ -26,6 +26,7 @@ use crate::wire::client::DashboardClient;
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "process", help_triggers("-h", "--help", "help"))]
 pub(super) struct ProcessArgs {
+    // What is counted, and when it is published.
     /// end when the ledger holds that many messages, those of earlier starts included, and they are
     /// published [default: none, runs until Ctrl-C]
     #[argh(option)]
@@ -39,6 +40,8 @@ pub(super) struct ProcessArgs {
     /// below how many plays a video is published at once, at each change [default: 100]
     #[argh(option, default = "Count(100)")]
     realtime_below: Count,
+
+    // The queue.
     /// use the nsqd at this host:port; repeatable [default: 127.0.0.1:4150]
     #[argh(option)]
     nsqd_tcp_address: Vec<String>,
@@ -58,12 +61,16 @@ pub(super) struct ProcessArgs {
     /// messages in flight for each nsqd; with nsqlookupd, for all [default: 2500]
     #[argh(option, default = "Count(2500)")]
     max_in_flight: Count,
+
+    // The dashboard.
     /// where the dashboard is [default: http://127.0.0.1:8000]
     #[argh(option, default = "values::DASHBOARD_URL.into()")]
     dashboard_url: String,
     /// the dashboard's token for writes [default: none]
     #[argh(option)]
     write_token: Option<String>,
+
+    // The ledger.
     /// what a count survives: process (kill -9 of any part) or power (a power loss, too); none is for
     /// measurements [default: process]
     #[argh(option, default = "Durability::default()")]
@@ -77,6 +84,8 @@ pub(super) struct ProcessArgs {
     /// directory for the ledger and the processor's other files [default: playcounts-data]
     #[argh(option, default = "values::DATA_DIR.into()")]
     data_dir: String,
+
+    // Output.
     /// print the report as one JSON object, as the last line
     #[argh(switch)]
     json: bool,

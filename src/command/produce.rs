@@ -32,6 +32,7 @@ const CONNECT_EVERY: Duration = Duration::from_millis(500);
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "produce", help_triggers("-h", "--help", "help"))]
 pub(super) struct ProduceArgs {
+    // What is produced.
     /// plays to make [default: 100000]
     #[argh(option, default = "Count(100_000)")]
     num_messages: Count,
@@ -44,6 +45,8 @@ pub(super) struct ProduceArgs {
     /// how plays spread over the videos: uniform, or zipf:S with an exponent S above 0 [default: uniform]
     #[argh(option, default = "Popularity::Uniform")]
     popularity: Popularity,
+
+    // The queue.
     /// use the nsqd at this host:port; repeatable [default: 127.0.0.1:4150]
     #[argh(option)]
     nsqd_tcp_address: Vec<String>,
@@ -57,6 +60,8 @@ pub(super) struct ProduceArgs {
     /// topic that the plays are put on [default: plays]
     #[argh(option, default = "values::TOPIC.into()")]
     topic: String,
+
+    // The outbox.
     /// directory to keep every play in until it is counted, so that none is lost whatever is killed; the same
     /// command goes on after a kill. It ends when all is counted [default: none, ends when nsqd has all]
     #[argh(option)]
@@ -74,6 +79,8 @@ pub(super) struct ProduceArgs {
     /// plays that may wait to be counted; then the producer waits, too [default: 10000000]
     #[argh(option, default = "Count(OUTBOX_MAX)")]
     max_outbox: Count,
+
+    // Output.
     /// print the report as one JSON object, as the last line
     #[argh(switch)]
     json: bool,

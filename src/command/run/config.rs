@@ -23,12 +23,15 @@ use crate::producer::ProductionConfig;
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "run", help_triggers("-h", "--help", "help"))]
 pub(in crate::command) struct RunArgs {
+    // What is simulated.
     /// plays to make [default: 100000]
     #[argh(option, default = "Count(100_000)")]
     num_messages: Count,
     /// videos that they are plays of [default: 100]
     #[argh(option, default = "Count(100)")]
     num_videos: Count,
+
+    // The processor.
     /// worker threads of the processor [default: 2]
     #[argh(option, default = "Count(2)")]
     num_threads: Count,
@@ -45,6 +48,8 @@ pub(in crate::command) struct RunArgs {
     /// measurements [default: process]
     #[argh(option, default = "Durability::default()")]
     durability: Durability,
+
+    // The producer.
     /// start producers and processor together, instead of filling the queue first
     #[argh(switch)]
     real_life: bool,
@@ -57,6 +62,8 @@ pub(in crate::command) struct RunArgs {
     /// how plays spread over the videos: uniform, or zipf:S with an exponent S above 0 [default: uniform]
     #[argh(option, default = "Popularity::Uniform")]
     popularity: Popularity,
+
+    // The queue.
     /// start an nsqd from $NSQD or PATH, on free ports and with its data in the data directory
     #[argh(switch)]
     start_nsq: bool,
@@ -87,6 +94,8 @@ pub(in crate::command) struct RunArgs {
     /// messages in flight for each nsqd [default: 2500]
     #[argh(option, default = "Count(2500)")]
     max_in_flight: Count,
+
+    // The dashboard.
     /// host:port of the page; port 0 takes a free one [default: 127.0.0.1:8000]
     #[argh(option, default = "values::HTTP_ADDRESS.into()")]
     http_address: String,
@@ -105,6 +114,8 @@ pub(in crate::command) struct RunArgs {
     /// how long it keeps plays by hour, and the charts; by day it keeps them for ever [default: 90d]
     #[argh(option, default = "values::KEEP_BY_HOUR")]
     keep_by_hour: HumanDuration,
+
+    // Files and output.
     /// directory for the run's files [default: playcounts-data]
     #[argh(option, default = "values::DATA_DIR.into()")]
     data_dir: String,
