@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, bounded};
-use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
+use nsq_protocol::thread::{Crew, stop_pair};
 use nsq_protocol::{Consumer, ConsumerConfig};
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -79,13 +79,13 @@ pub struct ProcessorReport {
 
 /// A processor at work. Dropped without [`Processor::stop`], it ends the same way and reports nothing.
 pub struct Processor {
-    // The order of the fields is the order in which a drop ends them; each must end before the next is joined.
+    // The order of the fields is the order in which a drop ends them, each crew before the next: what the workers commit
+    // is still swept and published.
+    /// End when the consumer's batches end.
+    workers: Crew<()>,
+    tidier: Crew<()>,
+    publisher: Crew<PublishReport>,
     consumer: Arc<Consumer>,
-    workers: Vec<OwnedThread<()>>,
-    stop_tidier: StopSource,
-    tidier: OwnedThread<()>,
-    stop_publisher: StopSource,
-    publisher: OwnedThread<PublishReport>,
     ledger: SharedLedger,
     counts: Arc<ShardedCounts>,
     stats: Arc<Stats>,
@@ -107,7 +107,6 @@ impl Processor {
         let (failed_tx, failed) = bounded(1);
         let stats = Arc::new(Stats::new(ledger.counters(), config.target, reached_tx));
         let (wake, woken) = wake_pair();
-        let (stop_publisher, stop) = stop_pair();
         let (processor, version) = (ledger.processor(), ledger.first_version());
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let committer = Arc::new(Committer::new(
@@ -118,7 +117,27 @@ impl Processor {
             failed_tx,
         ));
         let consumer = Arc::new(Consumer::start(config.consumer)?);
-        let publisher = Publisher::new(publish::PublisherConfig {
+        // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last: it
+        // would spend its last tries on a dashboard that is away.
+        let mut workers = Crew::new({
+            let consumer = consumer.clone();
+            move || {
+                consumer.stop();
+            }
+        });
+        for index in 0..config.threads.get() {
+            let (batches, committer) = (consumer.batches(), committer.clone());
+            workers
+                .spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer))
+                .context("cannot start a worker thread")?;
+        }
+        let (stop_tidier, stop) = stop_pair();
+        let mut tidier = Crew::stopped_by(stop_tidier);
+        tidier
+            .spawn("ledger", move || committer.tidy(&stop))
+            .context("cannot start the ledger thread")?;
+        let (stop_publisher, stop) = stop_pair();
+        let publishing = Publisher::new(publish::PublisherConfig {
             processor,
             first_version: version,
             dashboard: config.dashboard,
@@ -130,30 +149,15 @@ impl Processor {
             woken,
             stop,
         });
-        let publisher = OwnedThread::spawn("publisher", move || publisher.run())
+        let mut publisher = Crew::stopped_by(stop_publisher);
+        publisher
+            .spawn("publisher", move || publishing.run())
             .context("cannot start the publisher thread")?;
-        let (stop_tidier, stop) = stop_pair();
-        let tidier = {
-            let committer = committer.clone();
-            OwnedThread::spawn("ledger", move || committer.tidy(&stop))
-                .context("cannot start the ledger thread")?
-        };
-        let mut workers = Vec::new();
-        for index in 0..config.threads.get() {
-            let (batches, committer) = (consumer.batches(), committer.clone());
-            let worker = OwnedThread::spawn(&format!("worker-{index}"), move || {
-                decode::run(&batches, &committer)
-            })
-            .context("cannot start a worker thread")?;
-            workers.push(worker);
-        }
         Ok(Self {
-            consumer,
             workers,
-            stop_tidier,
             tidier,
-            stop_publisher,
             publisher,
+            consumer,
             ledger,
             counts,
             stats,
@@ -193,12 +197,10 @@ impl Processor {
     /// publisher sends the last batches. Returns every video's plays with the report.
     pub fn stop(self) -> (ProcessorReport, Vec<(Uuid, u64)>) {
         let Self {
-            consumer,
             workers,
-            stop_tidier,
             tidier,
             publisher,
-            stop_publisher,
+            consumer,
             ledger,
             counts,
             stats,
@@ -207,14 +209,11 @@ impl Processor {
             _lock,
         } = self;
         // 1. CLS; what is in flight still reaches the workers, which end when the last batch is committed.
-        consumer.stop();
-        workers.into_iter().for_each(OwnedThread::join);
-        drop(stop_tidier);
-        tidier.join();
+        workers.stop();
+        tidier.stop();
         drop(consumer);
         // 2. All is counted: the last batches.
-        drop(stop_publisher);
-        let published = publisher.join();
+        let published = publisher.stop().pop().unwrap_or_default();
         // 3. What was published, so that the next start does not tell it again.
         if let Err(error) = ledger.lock().close() {
             log::warn!("the next start will publish again what was published: {error:#}");
