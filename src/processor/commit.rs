@@ -93,11 +93,11 @@ impl Committer {
             let is_idle = turn.is_some() && self.waiting.1.is_empty();
             let tidied = self.ledger.lock().tidy(Instant::now(), is_idle);
             drop(turn);
-            match tidied {
-                Ok(next) => tidy_at = next,
-                Err(error) => return self.fail(&error),
-            }
+            let next = tidied.inspect_err(|error| self.fail(error));
+            // Also after a failure: a worker that found the turn taken has left its batch here, to be given back.
             self.commit_waiting();
+            let Ok(next) = next else { return };
+            tidy_at = next;
         }
     }
 
@@ -173,3 +173,6 @@ impl Committer {
         self.stats.committed(took, &committed.counters, times_ns, rejection, received_at);
     }
 }
+
+#[cfg(test)]
+mod tests;
