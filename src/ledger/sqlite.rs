@@ -27,9 +27,13 @@ pub(super) const SCHEMA: Schema = Schema {
     name: "the processor's ledger",
     // "play", and one more than the dashboard's.
     application: 0x706c_617a,
-    version: 1,
+    version: 2,
     sql: include_str!("schema.sql"),
-    migrations: &[],
+    migrations: &[
+        // Both 0: what was published stays so.
+        "ALTER TABLE ledger ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+         ALTER TABLE videos ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;",
+    ],
     way_out: "bring back a backup, or `playcounts reset` throws the counts away",
 };
 
@@ -67,6 +71,8 @@ pub struct SqliteLedger {
     processor: Uuid,
     starts: u64,
     dashboard: Option<Uuid>,
+    /// Counts the dashboards: a row of another epoch tells of one that is not asked any more.
+    epoch: u64,
     next_sweep: Instant,
     /// Videos in one slice of a sweep.
     slice: usize,
@@ -97,7 +103,7 @@ impl SqliteLedger {
         let (made_on, simulation) =
             made(&mut connection, config, &machine).with_context(unusable)?;
         check_owner(config, &made_on, &machine, simulation, &file)?;
-        let (processor, starts, dashboard) =
+        let Started { processor, starts, dashboard, epoch } =
             count_start(&connection, &machine).with_context(unusable)?;
         let book = read_book(&connection, &file)?;
         let next_sweep = Instant::now() + SWEEP_EVERY;
@@ -108,6 +114,7 @@ impl SqliteLedger {
             processor,
             starts,
             dashboard,
+            epoch,
             next_sweep,
             slice: SLICE,
             buffer: Vec::new(),
@@ -129,7 +136,7 @@ impl SqliteLedger {
         }
         let slice = self.book.next_slice(self.slice);
         if let Some(slice) = &slice {
-            write_slice(&transaction, slice)?;
+            write_slice(&transaction, slice, self.epoch)?;
             failpoint::hit("ledger-in-fold");
         }
         transaction.commit()?;
@@ -211,12 +218,11 @@ impl Ledger for SqliteLedger {
         if self.dashboard == Some(dashboard) {
             return Ok(false);
         }
-        // In one step, so that no start believes that this one was told what the other was.
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute("UPDATE videos SET published = 0", [])?;
-        transaction.execute("UPDATE ledger SET dashboard = ?1", [dashboard])?;
-        transaction.commit().context("the ledger cannot be written")?;
+        // One row, however many videos there are: theirs tell of an older epoch from now on.
+        self.connection
+            .execute("UPDATE ledger SET dashboard = ?1, epoch = epoch + 1", [dashboard])
+            .context("the ledger cannot be written")?;
+        self.epoch += 1;
         self.book.forget_published();
         self.dashboard = Some(dashboard);
         Ok(true)
@@ -261,7 +267,7 @@ fn made(
     machine: &str,
 ) -> rusqlite::Result<(String, bool)> {
     connection.execute(
-        "INSERT INTO ledger VALUES (1, ?1, ?2, ?3, 0, NULL, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
+        "INSERT INTO ledger VALUES (1, ?1, ?2, ?3, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
         params![Uuid::new_v4(), machine, config.simulation],
     )?;
     connection.query_row("SELECT machine, simulation FROM ledger", [], |row| {
@@ -269,14 +275,25 @@ fn made(
     })
 }
 
+/// What a start finds in the ledger.
+struct Started {
+    processor: Uuid,
+    /// How many there were, this one included.
+    starts: u64,
+    dashboard: Option<Uuid>,
+    epoch: u64,
+}
+
 /// Notes that a processor starts: whose counts these are, how many starts there were, and which dashboard was told.
-fn count_start(
-    connection: &Connection,
-    machine: &str,
-) -> rusqlite::Result<(Uuid, u64, Option<Uuid>)> {
+fn count_start(connection: &Connection, machine: &str) -> rusqlite::Result<Started> {
     connection.execute("UPDATE ledger SET starts = starts + 1, machine = ?1", [machine])?;
-    connection.query_row("SELECT processor, starts, dashboard FROM ledger", [], |row| {
-        Ok((row.get(0)?, unsigned(row, 1)?, row.get(2)?))
+    connection.query_row("SELECT processor, starts, dashboard, epoch FROM ledger", [], |row| {
+        Ok(Started {
+            processor: row.get(0)?,
+            starts: unsigned(row, 1)?,
+            dashboard: row.get(2)?,
+            epoch: unsigned(row, 3)?,
+        })
     })
 }
 
@@ -313,18 +330,21 @@ fn now_ms() -> i64 {
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn write_slice(transaction: &Transaction<'_>, slice: &Slice) -> Result<()> {
-    let as_of = slice.as_of as i64;
+/// `epoch` is that of the dashboard which the slice's videos were published to.
+fn write_slice(transaction: &Transaction<'_>, slice: &Slice, epoch: u64) -> Result<()> {
+    let (as_of, epoch) = (slice.as_of as i64, epoch as i64);
     let mut insert =
-        transaction.prepare_cached("INSERT INTO videos VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        transaction.prepare_cached("INSERT INTO videos VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
     let mut update = transaction.prepare_cached(
-        "UPDATE videos SET plays = ?2, published = ?3, last_played_at = ?4, as_of = ?5 WHERE number = ?1",
+        "UPDATE videos SET plays = ?2, published = ?3, last_played_at = ?4, as_of = ?5, epoch = ?6 WHERE number = ?1",
     )?;
     for SavedVideo { number, id, plays, published, last_played_at } in &slice.videos {
         let (plays, published, played) = (*plays as i64, *published as i64, *last_played_at as i64);
         match id {
-            Some(id) => insert.execute(params![number, id, plays, published, played, as_of])?,
-            None => update.execute(params![number, plays, published, played, as_of])?,
+            Some(id) => {
+                insert.execute(params![number, id, plays, published, played, as_of, epoch])?
+            }
+            None => update.execute(params![number, plays, published, played, as_of, epoch])?,
         };
     }
     for (id, counted) in &slice.producers {
@@ -379,27 +399,29 @@ fn read_tables(connection: &Connection) -> Result<Book> {
     let saved: u64 =
         connection.query_row("SELECT count(*) FROM videos", [], |row| unsigned(row, 0))?;
     let new: usize = records.iter().map(|(_, record)| record.new_videos.len()).sum();
-    let (counters, as_of) = connection.query_row(
-        "SELECT counted, by_message, recovered, duplicates, conflicting, rejected, as_of FROM ledger",
+    let (counters, as_of, epoch) = connection.query_row(
+        "SELECT counted, by_message, recovered, duplicates, conflicting, rejected, as_of, epoch FROM ledger",
         [],
         |row| {
             let mut fields = [0; 6];
             for (index, field) in fields.iter_mut().enumerate() {
                 *field = unsigned(row, index)?;
             }
-            Ok((Counters::from_fields(fields), unsigned(row, 6)?))
+            Ok((Counters::from_fields(fields), unsigned(row, 6)?, unsigned(row, 7)?))
         },
     )?;
     let mut reading = Reading::new(counters, as_of, saved as usize + new);
-    let mut videos = connection
-        .prepare("SELECT number, video_id, plays, published, last_played_at, as_of FROM videos")?;
+    let mut videos = connection.prepare(
+        "SELECT number, video_id, plays, published, last_played_at, as_of, epoch FROM videos",
+    )?;
     let mut rows = videos.query([])?;
     while let Some(row) = rows.next()? {
+        let is_told = unsigned(row, 6)? == epoch;
         let video = SavedVideo {
             number: row.get(0)?,
             id: None,
             plays: unsigned(row, 2)?,
-            published: unsigned(row, 3)?,
+            published: if is_told { unsigned(row, 3)? } else { 0 },
             last_played_at: unsigned(row, 4)?,
         };
         reading.video(&video, row.get(1)?, unsigned(row, 5)?)?;

@@ -229,6 +229,111 @@ fn another_dashboard_is_told_everything() {
     assert_eq!(published(&open(dir.path())), 0);
 }
 
+/// A million videos must not stop the commits for seconds: a new dashboard costs one row, not one for each video.
+#[test]
+fn another_dashboard_costs_one_row_and_is_told_everything() {
+    const VIDEOS: u64 = 200_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = open(dir.path());
+    let changes = |ledger: &SqliteLedger| -> i64 {
+        ledger.connection.query_row("SELECT total_changes()", [], |row| row.get(0)).unwrap()
+    };
+    let publish_all = |ledger: &mut SqliteLedger, share: usize| {
+        let unseen = ledger.standings().into_iter().filter(|video| video.published < video.plays);
+        let counts: Vec<_> = unseen
+            .map(|Standing { video_id, plays, .. }| VideoCount {
+                video_id,
+                plays,
+                last_played_at: None,
+            })
+            .collect();
+        ledger.published(&counts[..counts.len() / share]);
+        counts.len() as u64
+    };
+    let published = |ledger: &SqliteLedger| -> u64 {
+        ledger.standings().iter().map(|video| video.published).sum()
+    };
+    assert!(ledger.publishes_to(Uuid::from_u128(1)).unwrap());
+    commit(&mut ledger, (0..VIDEOS).map(|seq| play(seq.into(), Some((1, seq)), seq)).collect());
+    assert_eq!(publish_all(&mut ledger, 1), VIDEOS);
+    ledger.close().unwrap();
+    drop(ledger);
+
+    let mut ledger = open(dir.path());
+    assert_eq!(published(&ledger), VIDEOS);
+    let (rows, bytes) = (changes(&ledger), ledger.size().unwrap().1);
+    assert!(ledger.publishes_to(Uuid::from_u128(2)).unwrap());
+    assert_eq!(changes(&ledger) - rows, 1);
+    let written = ledger.size().unwrap().1 - bytes;
+    assert!(written < 100_000, "{written} bytes");
+    assert_eq!(published(&ledger), 0);
+    // Commits go on, and with them a sweep of what they change.
+    commit(&mut ledger, vec![play(7, Some((1, VIDEOS)), VIDEOS)]);
+    let now = Instant::now() + SWEEP_EVERY;
+    while ledger.tidy(now, true).unwrap() <= now {}
+    drop(ledger);
+
+    // A start in between knows that the rows tell of the other dashboard, however many are swept since.
+    let mut ledger = open(dir.path());
+    assert_eq!(published(&ledger), 0);
+    assert!(!ledger.publishes_to(Uuid::from_u128(2)).unwrap());
+    assert_eq!(publish_all(&mut ledger, 2), VIDEOS);
+    ledger.close().unwrap();
+    let half = published(&ledger);
+    drop(ledger);
+    let mut ledger = open(dir.path());
+    assert_eq!(published(&ledger), half);
+    assert_eq!(publish_all(&mut ledger, 1), VIDEOS / 2);
+    ledger.close().unwrap();
+    drop(ledger);
+    assert_eq!(published(&open(dir.path())), VIDEOS + 1);
+}
+
+#[test]
+fn a_file_of_schema_1_keeps_what_was_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let old =
+        Schema { version: 1, sql: include_str!("../schema_1.sql"), migrations: &[], ..SCHEMA };
+    let file = dir.path().join(FILE);
+    let (processor, dashboard) = (Uuid::from_u128(5), Uuid::from_u128(6));
+    let mut runs = Vec::new();
+    crate::ledger::record::encode_runs(std::slice::from_ref(&(0..7)), &mut runs);
+    let made = old.open(&file, "").unwrap();
+    made.execute(
+        "INSERT INTO ledger VALUES (1, ?1, '', 0, 3, ?2, 1, 7, 0, 0, 0, 0, 0)",
+        params![processor, dashboard],
+    )
+    .unwrap();
+    for (number, plays, published) in [(0i64, 4, 3), (1, 3, 3)] {
+        made.execute(
+            "INSERT INTO videos VALUES (?1, ?2, ?3, ?4, 9, 1)",
+            params![number, Uuid::from_u128(number as u128), plays, published],
+        )
+        .unwrap();
+    }
+    made.execute("INSERT INTO producers VALUES (?1, ?2)", params![Uuid::from_u128(1), runs])
+        .unwrap();
+    drop(made);
+    let reader = format!("{:#}", read(dir.path()).unwrap_err());
+    assert!(reader.contains("has schema 1, of an older playcounts"), "{reader}");
+
+    let mut ledger = open(dir.path());
+    assert_eq!((ledger.processor(), ledger.starts), (processor, 4));
+    let told = |ledger: &SqliteLedger| {
+        let mut videos: Vec<_> =
+            ledger.standings().iter().map(|video| (video.plays, video.published)).collect();
+        videos.sort_unstable();
+        videos
+    };
+    assert_eq!(told(&ledger), [(3, 3), (4, 3)]);
+    assert!(!ledger.publishes_to(dashboard).unwrap());
+    assert!(ledger.publishes_to(Uuid::from_u128(7)).unwrap());
+    drop(ledger);
+    assert_eq!(told(&open(dir.path())), [(3, 0), (4, 0)]);
+    let refused = format!("{:#}", old.open(&file, "").unwrap_err());
+    assert!(refused.contains("has schema 2, of a newer playcounts; this one knows 1"), "{refused}");
+}
+
 /// Changes the file behind the ledger's back.
 fn tamper(dir: &Path, sql: &str) {
     Connection::open(dir.join(FILE)).unwrap().execute_batch(sql).unwrap();
@@ -291,7 +396,7 @@ fn it_keeps_to_its_machine_and_its_kind() {
 #[test]
 fn other_schemas_are_refused() {
     for (sql, want) in [
-        ("PRAGMA user_version = 2", "of a newer playcounts"),
+        ("PRAGMA user_version = 3", "of a newer playcounts"),
         ("PRAGMA application_id = 7", "somebody else's database"),
     ] {
         let dir = tempfile::tempdir().unwrap();
