@@ -7,7 +7,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use super::Snapshot;
-use crate::producer::Attempted;
+use crate::model::attempted::Attempted;
 
 /// How a ledger and its producers compare. Plays without an identity are not looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,14 +104,15 @@ fn excess(ledger: &Snapshot, producers: &[Attempted], counted: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Counters, Standing};
+    use crate::ledger::Counters;
     use crate::model::seq_set::SeqSet;
+    use crate::model::video::VideoState;
 
     /// A ledger with the plays `[start, end)` of producer 1, and these counts of the videos 1, 2, …
     fn ledger(runs: &[[u64; 2]], plays: &[u64]) -> Snapshot {
         let mut set = SeqSet::new();
         runs.iter().for_each(|[start, end]| set.insert_run(*start..*end));
-        let standing = |(video, plays): (u128, &u64)| Standing {
+        let standing = |(video, plays): (u128, &u64)| VideoState {
             video_id: Uuid::from_u128(video),
             plays: *plays,
             published: 0,

@@ -15,8 +15,9 @@ use super::Arrivals;
 use super::dedupe::{Dedupe, MessageKey};
 use super::record::{Counters, Damaged, Delta, Record, encode_runs};
 use crate::model::play::Play;
-use crate::model::video_ids::Numbers;
-use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed, VideoCount};
+use crate::model::video::{VideoCount, VideoState};
+use crate::model::video_ids::VideoIds;
+use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed};
 
 /// Producers in one slice of a sweep: seldom more than some hundred bytes each.
 const PRODUCERS_PER_SLICE: usize = 64;
@@ -88,22 +89,9 @@ pub struct Growth {
     pub last_played_at: u64,
 }
 
-/// One video as it stands, for the map that is published from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The video.
-    pub video_id: Uuid,
-    /// Its plays.
-    pub plays: u64,
-    /// How many of them the dashboard was told of.
-    pub published: u64,
-    /// When the newest was enqueued, in ms since the Unix epoch; 0: none said so.
-    pub last_played_at: u64,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    numbers: Numbers,
+    ids: VideoIds,
     /// By number.
     rows: Vec<Row>,
     /// By number: whether a video has a row in the tables.
@@ -177,7 +165,7 @@ impl Book {
 
     /// The video's number; a new one stands in `new_videos` from now on.
     fn number(&mut self, video_id: Uuid, new_videos: &mut Vec<Uuid>) -> u32 {
-        let (number, is_new) = self.numbers.number(video_id);
+        let (number, is_new) = self.ids.number(video_id);
         if is_new {
             new_videos.push(video_id);
             self.rows.push(Row::default());
@@ -243,7 +231,7 @@ impl Book {
             let was_saved = std::mem::replace(&mut self.is_saved[number as usize], true);
             SavedVideo {
                 number,
-                id: (!was_saved).then(|| self.numbers.id(number)),
+                id: (!was_saved).then(|| self.ids.id(number)),
                 plays: row.plays,
                 published: row.published(),
                 last_played_at: row.last_played_at,
@@ -278,7 +266,7 @@ impl Book {
     /// The dashboard has taken these counts.
     pub(super) fn published(&mut self, counts: &[VideoCount]) {
         for count in counts {
-            let Some(number) = self.numbers.get(&count.video_id) else { continue };
+            let Some(number) = self.ids.get(&count.video_id) else { continue };
             let row = &mut self.rows[number as usize];
             if count.plays > row.published() {
                 row.set_published(count.plays);
@@ -333,8 +321,8 @@ impl Book {
     }
 
     /// Every video.
-    pub(super) fn standings(&self) -> impl Iterator<Item = Standing> {
-        self.numbers.ids().iter().zip(&self.rows).map(|(video_id, row)| Standing {
+    pub(super) fn standings(&self) -> impl Iterator<Item = VideoState> {
+        self.ids.ids().iter().zip(&self.rows).map(|(video_id, row)| VideoState {
             video_id: *video_id,
             plays: row.plays,
             published: row.published(),
@@ -431,7 +419,7 @@ impl Reading {
             .producers()
             .flat_map(|(_, set)| set.runs())
             .try_fold(0u64, |sum, run| sum.checked_add(run.end - run.start));
-        let all_known = self.book.numbers.len() == self.book.rows.len();
+        let all_known = self.book.ids.len() == self.book.rows.len();
         let adds_up = plays == Some(counted)
             && of_producers.and_then(|plays| plays.checked_add(by_message)) == Some(counted);
         if all_known && adds_up { Ok(self.book) } else { Err(Damaged) }
@@ -439,7 +427,7 @@ impl Reading {
 
     /// The row of a number, made if missing; its id must not change.
     fn place(&mut self, number: u32, id: Uuid) -> Result<&mut Row, Damaged> {
-        if number as usize >= self.videos || !self.book.numbers.place(number, id) {
+        if number as usize >= self.videos || !self.book.ids.place(number, id) {
             return Err(Damaged);
         }
         let rows = self.book.rows.len().max(number as usize + 1);

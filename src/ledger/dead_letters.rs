@@ -10,6 +10,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::DeadLetter;
 use super::sqlite::{FILE, SCHEMA};
+use crate::model::unix_time::UnixMs;
 
 /// Dead letters that are kept; older ones go first.
 pub const DEAD_LETTERS_MAX: i64 = 10_000;
@@ -25,8 +26,8 @@ const SHOWN_MAX: usize = 80;
 pub struct SavedLetter {
     /// 1, 2, … in the order of the ledger.
     pub number: i64,
-    /// When it was kept, in ms since the Unix epoch.
-    pub at: i64,
+    /// When it was kept.
+    pub at: UnixMs,
     /// The address of the nsqd it came from.
     pub nsqd: String,
     /// Its message's ID there.
@@ -44,7 +45,7 @@ impl fmt::Display for SavedLetter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { number, at, nsqd, message_id, reason, size, body } = self;
         let start: String = String::from_utf8_lossy(body).chars().take(SHOWN_MAX).collect();
-        write!(f, "{number} {at} {nsqd} {message_id} {size} bytes: {reason}: {start:?}")
+        write!(f, "{number} {} {nsqd} {message_id} {size} bytes: {reason}: {start:?}", at.0)
     }
 }
 
@@ -69,7 +70,7 @@ impl Serialize for SavedLetter {
 pub(super) fn keep<'a>(
     transaction: &Transaction<'_>,
     letters: impl Iterator<Item = &'a DeadLetter>,
-    now_ms: i64,
+    now: UnixMs,
 ) -> Result<()> {
     for DeadLetter { nsqd, message, reason, body } in letters {
         transaction
@@ -77,7 +78,7 @@ pub(super) fn keep<'a>(
                 "INSERT INTO dead_letters (at, nsqd, message_id, reason, size, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![
-                now_ms,
+                now.0,
                 nsqd,
                 message.to_string(),
                 reason.as_str(),
@@ -113,7 +114,7 @@ fn read_letters(
     while let Some(row) = rows.next()? {
         each(SavedLetter {
             number: row.get(0)?,
-            at: row.get(1)?,
+            at: UnixMs(row.get(1)?),
             nsqd: row.get(2)?,
             message_id: row.get(3)?,
             reason: row.get(4)?,

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use uuid::Uuid;
 
-use super::book::{Book, Standing};
+use super::book::Book;
 use super::{Arrivals, Committed, Counters, Ledger};
-use crate::wire::{Confirmed, ProducerConfirmed, VideoCount};
+use crate::model::video::{VideoCount, VideoState};
+use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// Counts in memory. All is lost with the process.
 #[derive(Debug, Default)]
@@ -36,7 +37,7 @@ impl Ledger for MemoryLedger {
         self.book.counters()
     }
 
-    fn standings(&self) -> Vec<Standing> {
+    fn standings(&self) -> Vec<VideoState> {
         self.book.standings().collect()
     }
 

@@ -22,10 +22,11 @@ use uuid::Uuid;
 
 use crate::model::config::Durability;
 use crate::model::play::{Play, Rejection};
-use crate::wire::{Confirmed, ProducerConfirmed, VideoCount};
+use crate::model::video::{VideoCount, VideoState};
+use crate::wire::{Confirmed, ProducerConfirmed};
 
 pub use audit::Audit;
-pub use book::{Growth, Standing};
+pub use book::Growth;
 pub use dead_letters::{DEAD_LETTERS_MAX, SavedLetter, dead_letters};
 pub use dedupe::{Dedupe, Learned, MessageKey, Seen};
 pub use memory::MemoryLedger;
@@ -90,7 +91,7 @@ pub trait Ledger: Send {
     fn counters(&self) -> Counters;
 
     /// Every video as it stands.
-    fn standings(&self) -> Vec<Standing>;
+    fn standings(&self) -> Vec<VideoState>;
 
     /// Counts what was not counted before, and returns when it is durable. Leaves the counted plays and the new dead
     /// letters in `arrivals`.

@@ -5,20 +5,22 @@
 //! are newer, and checks that all of it adds up.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::book::{Book, Reading, SavedVideo, Slice, Standing};
+use super::book::{Book, Reading, SavedVideo, Slice};
 use super::dedupe::MESSAGE_WINDOW;
 use super::record::{Counters, Record, decode_messages, decode_runs, encode_messages};
 use super::{Arrivals, Committed, Ledger, dead_letters};
 use crate::model::seq_set::SeqSet;
+use crate::model::video::{VideoCount, VideoState};
+use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
 use crate::storage::sqlite::Schema;
-use crate::wire::{Confirmed, ProducerConfirmed, VideoCount};
+use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// The file in the data directory.
 pub(super) const FILE: &str = "ledger.sqlite3";
@@ -131,7 +133,7 @@ impl SqliteLedger {
                 .prepare_cached("INSERT INTO records (number, record) VALUES (?1, ?2)")?
                 .execute(params![self.book.last() as i64, self.buffer])?;
             let letters = arrivals.iter().flat_map(|arrivals| &arrivals.rejected);
-            dead_letters::keep(&transaction, letters, now_ms())?;
+            dead_letters::keep(&transaction, letters, unix_ms())?;
             failpoint::hit("ledger-in-commit");
         }
         let slice = self.book.next_slice(self.slice);
@@ -175,7 +177,7 @@ impl Ledger for SqliteLedger {
         self.book.counters()
     }
 
-    fn standings(&self) -> Vec<Standing> {
+    fn standings(&self) -> Vec<VideoState> {
         self.book.standings().collect()
     }
 
@@ -324,12 +326,6 @@ fn machine_id() -> String {
     std::fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
 /// `epoch` is that of the dashboard which the slice's videos were published to.
 fn write_slice(transaction: &Transaction<'_>, slice: &Slice, epoch: u64) -> Result<()> {
     let (as_of, epoch) = (slice.as_of as i64, epoch as i64);
@@ -463,7 +459,7 @@ pub struct Snapshot {
     /// By outcome.
     pub counters: Counters,
     /// Every video, in no order.
-    pub videos: Vec<Standing>,
+    pub videos: Vec<VideoState>,
     /// The counted plays of each producer.
     pub producers: Vec<(Uuid, SeqSet)>,
 }

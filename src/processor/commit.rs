@@ -18,7 +18,7 @@ use super::publish::Wake;
 use super::stats::Stats;
 use crate::ledger::{Arrivals, Committed, Ledger};
 use crate::model::counts::ShardedCounts;
-use crate::producer::unix_time_ns;
+use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
 
 /// Messages in one commit, at most; and one batch more.
@@ -130,7 +130,7 @@ impl Committer {
         let took = began.elapsed();
         let is_due = self.show(&committed);
         // Not behind what follows, which wakes others: the publisher, and by the FINs nsqd.
-        let counted_at_ns = unix_time_ns();
+        let counted_at_ns = unix_ns();
         if !committed.grown.is_empty() {
             self.wake.counted(is_due);
         }

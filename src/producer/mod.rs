@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::model::config::Popularity;
 use crate::wire::ConfirmedAnswer;
 use outbox::Outbox;
-pub use outbox::disk::{Attempted, DiskOutbox, RunIdentity};
+pub use outbox::disk::{DiskOutbox, RunIdentity};
 pub use outbox::disk::{exists as outbox_exists, read as read_outbox, remove as remove_outbox};
 use pace::Pace;
 use popularity::Picker;
@@ -271,9 +271,4 @@ fn ask_all(
             default(ASK_EVERY) => {}
         }
     }
-}
-
-/// Now, in ns since the Unix epoch; 0 on a clock set before it.
-pub fn unix_time_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

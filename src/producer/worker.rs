@@ -12,12 +12,13 @@ use nsq_protocol::thread::StopToken;
 use nsq_protocol::{BodiesBuf, Producer, Receipt, TopicName};
 use uuid::Uuid;
 
+use super::Answer;
 use super::outbox::disk::DiskOutbox;
 use super::outbox::{Batch, Outbox};
 use super::pace::Pace;
 use super::popularity::Picker;
-use super::{Answer, unix_time_ns};
 use crate::model::play::{Play, PlayIdentity};
+use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
 
 /// Plays in one MPUB: about 80 KB, far below nsqd's limit of 5 MiB and enough to make a command's cost small.
@@ -200,7 +201,7 @@ impl Worker {
             video as u32
         };
         let videos = (0..plays).map(pick).collect();
-        let batch = Batch::new(self.next, unix_time_ns(), videos);
+        let batch = Batch::new(self.next, unix_ns(), videos);
         self.next = batch.end();
         let bodies = self.encode(&batch, batch.first..batch.end(), false);
         let first = batch.first;

@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use argh::FromArgs;
 use parts::{BrokerKind, Parts};
-use playcounts::ledger::{self, Audit, Standing};
+use playcounts::ledger::{self, Audit};
+use playcounts::model::attempted::Attempted;
+use playcounts::model::video::VideoState;
 use playcounts::producer;
 use rustix::process::Signal;
 use schedule::{Fault, Part, schedule};
@@ -171,7 +173,7 @@ fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) ->
 /// That the dashboard shows each video as the ledger has it.
 fn check_dashboard(parts: &Parts) -> Result<()> {
     let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
-    for Standing { video_id, plays, .. } in ledger.videos {
+    for VideoState { video_id, plays, .. } in ledger.videos {
         let shown = parts.shown(video_id)?;
         if shown != plays {
             bail!("the dashboard shows {shown} plays of video {video_id}, the ledger has {plays}");
@@ -267,7 +269,7 @@ fn recovered(parts: &mut Parts, part: Part, started: Instant) -> Result<Duration
     Ok(started.elapsed())
 }
 
-fn attempted(parts: &Parts) -> Result<Vec<producer::Attempted>> {
+fn attempted(parts: &Parts) -> Result<Vec<Attempted>> {
     let mut all = Vec::new();
     for dir in parts.outboxes() {
         all.extend(producer::read_outbox(&dir)?);

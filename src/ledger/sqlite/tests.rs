@@ -103,7 +103,7 @@ proptest! {
                     }
                 }
                 Step::Publish => {
-                    let count = |video: &Standing| VideoCount {
+                    let count = |video: &VideoState| VideoCount {
                         video_id: video.video_id,
                         plays: video.plays,
                         last_played_at: None,
@@ -121,7 +121,7 @@ proptest! {
                     prop_assert_eq!(ledger.processor(), processor);
                     prop_assert!(ledger.first_version() > version);
                     version = ledger.first_version();
-                    let sorted = |mut standings: Vec<Standing>| {
+                    let sorted = |mut standings: Vec<VideoState>| {
                         standings.sort_by_key(|video| video.video_id);
                         standings
                     };
@@ -241,7 +241,7 @@ fn another_dashboard_costs_one_row_and_is_told_everything() {
     let publish_all = |ledger: &mut SqliteLedger, share: usize| {
         let unseen = ledger.standings().into_iter().filter(|video| video.published < video.plays);
         let counts: Vec<_> = unseen
-            .map(|Standing { video_id, plays, .. }| VideoCount {
+            .map(|VideoState { video_id, plays, .. }| VideoCount {
                 video_id,
                 plays,
                 last_played_at: None,

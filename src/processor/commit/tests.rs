@@ -6,9 +6,10 @@ use uuid::Uuid;
 
 use super::*;
 use crate::broker::{Broker, BrokerConfig};
-use crate::ledger::{Counters, Standing};
+use crate::ledger::Counters;
+use crate::model::video::{VideoCount, VideoState};
 use crate::processor::publish::wake_pair;
-use crate::wire::{Confirmed, ProducerConfirmed, VideoCount};
+use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// The longest that anything here may take; far beyond what it does take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -32,7 +33,7 @@ impl Ledger for BrokenUpkeep {
         Counters::default()
     }
 
-    fn standings(&self) -> Vec<Standing> {
+    fn standings(&self) -> Vec<VideoState> {
         Vec::new()
     }
 

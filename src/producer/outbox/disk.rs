@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::Batch;
+use crate::model::attempted::Attempted;
 use crate::model::config::Durability;
 use crate::storage::data_dir::{DataDir, Lock};
 use crate::storage::sqlite::{self, Schema};
@@ -215,19 +216,6 @@ fn contents(connection: &Connection) -> Result<Contents> {
         acknowledged: acknowledged.unsigned_abs(),
         batches,
     })
-}
-
-/// What a producer has attempted, as its outbox tells.
-#[derive(Clone, Debug)]
-pub struct Attempted {
-    /// The producer.
-    pub producer: Uuid,
-    /// Its plays: those with a number below.
-    pub plays: u64,
-    /// Of them, nsqd has acknowledged those with a number below, at least.
-    pub acknowledged: u64,
-    /// Plays of each video.
-    pub counts: Vec<(Uuid, u64)>,
 }
 
 /// Whether a data directory has an outbox.
