@@ -370,7 +370,7 @@ fn process(options: cli::Process, stop: &StopToken) -> Result<()> {
     let ledger = ledger::open(&ledger, options.durability)?;
     let before = ledger.counters();
     if before.counted > 0 {
-        let (plays, videos) = (before.counted, ledger.standings().len());
+        let (plays, videos) = (before.counted, ledger.videos().len());
         note(format_args!(
             "the ledger holds {plays} plays of {videos} videos; going on from there"
         ));

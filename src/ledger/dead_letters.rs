@@ -23,7 +23,7 @@ const SHOWN_MAX: usize = 80;
 
 /// A dead letter as it was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavedLetter {
+pub struct SavedDeadLetter {
     /// 1, 2, … in the order of the ledger.
     pub number: i64,
     /// When it was kept.
@@ -41,7 +41,7 @@ pub struct SavedLetter {
 }
 
 /// One line, whatever a stranger sent.
-impl fmt::Display for SavedLetter {
+impl fmt::Display for SavedDeadLetter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { number, at, nsqd, message_id, reason, size, body } = self;
         let start: String = String::from_utf8_lossy(body).chars().take(SHOWN_MAX).collect();
@@ -49,9 +49,9 @@ impl fmt::Display for SavedLetter {
     }
 }
 
-impl Serialize for SavedLetter {
+impl Serialize for SavedDeadLetter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct("SavedLetter", 7)?;
+        let mut object = serializer.serialize_struct("SavedDeadLetter", 7)?;
         object.serialize_field("number", &self.number)?;
         object.serialize_field("at", &self.at)?;
         object.serialize_field("nsqd", &self.nsqd)?;
@@ -97,7 +97,10 @@ pub(super) fn keep<'a>(
 ///
 /// # Errors
 /// `each`'s, and SQLite's.
-pub fn dead_letters(directory: &Path, each: impl FnMut(SavedLetter) -> Result<()>) -> Result<bool> {
+pub fn dead_letters(
+    directory: &Path,
+    each: impl FnMut(SavedDeadLetter) -> Result<()>,
+) -> Result<bool> {
     let Some(connection) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(false) };
     read_letters(&connection, each)?;
     Ok(true)
@@ -105,14 +108,14 @@ pub fn dead_letters(directory: &Path, each: impl FnMut(SavedLetter) -> Result<()
 
 fn read_letters(
     connection: &Connection,
-    mut each: impl FnMut(SavedLetter) -> Result<()>,
+    mut each: impl FnMut(SavedDeadLetter) -> Result<()>,
 ) -> Result<()> {
     let mut statement = connection.prepare(
         "SELECT number, at, nsqd, message_id, reason, size, body FROM dead_letters ORDER BY number",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        each(SavedLetter {
+        each(SavedDeadLetter {
             number: row.get(0)?,
             at: UnixMs(row.get(1)?),
             nsqd: row.get(2)?,

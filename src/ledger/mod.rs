@@ -2,17 +2,17 @@
 //!
 //! A [`Ledger`] takes what arrived, counts what is new, and returns when that is durable; only then are the messages
 //! finished, the counts shown and the producers told. [`SqliteLedger`] keeps it in the data directory; [`MemoryLedger`]
-//! nowhere, to measure what durability costs. `dedupe`, `seq_set`, `record` and `book` are pure.
+//! nowhere, to measure what durability costs. `dedupe`, `seq_set`, `record` and `state` are pure.
 
-mod audit;
-mod book;
 mod dead_letters;
 mod dedupe;
+mod integrity;
 mod memory;
 #[cfg(test)]
 mod model;
 mod record;
 mod sqlite;
+mod state;
 
 use std::time::Instant;
 
@@ -25,13 +25,13 @@ use crate::model::play::{Play, Rejection};
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
-pub use audit::Audit;
-pub use book::Growth;
-pub use dead_letters::{DEAD_LETTERS_MAX, SavedLetter, dead_letters};
+pub use dead_letters::{DEAD_LETTERS_MAX, SavedDeadLetter, dead_letters};
 pub use dedupe::{Dedupe, Learned, MessageKey, Seen};
+pub use integrity::IntegrityCheck;
 pub use memory::MemoryLedger;
 pub use record::{Counters, Damaged, Delta, Record};
 pub use sqlite::{LedgerConfig, Snapshot, SqliteLedger, exists, read, remove};
+pub use state::VideoDelta;
 
 /// What one batch of messages brought.
 #[derive(Debug, Default)]
@@ -62,8 +62,8 @@ pub struct DeadLetter {
 pub struct Committed {
     /// By outcome, in this commit.
     pub counters: Counters,
-    /// By how much each video has grown.
-    pub grown: Vec<Growth>,
+    /// By how much each video has video_deltas.
+    pub video_deltas: Vec<VideoDelta>,
 }
 
 /// Opens the ledger of a data directory with the durability that is wanted.
@@ -91,7 +91,7 @@ pub trait Ledger: Send {
     fn counters(&self) -> Counters;
 
     /// Every video as it stands.
-    fn standings(&self) -> Vec<VideoState>;
+    fn videos(&self) -> Vec<VideoState>;
 
     /// Counts what was not counted before, and returns when it is durable. Leaves the counted plays and the new dead
     /// letters in `arrivals`.
@@ -105,7 +105,7 @@ pub trait Ledger: Send {
     ///
     /// # Errors
     /// As [`Ledger::commit`].
-    fn tidy(&mut self, now: Instant, idle: bool) -> Result<Instant>;
+    fn checkpoint(&mut self, now: Instant, idle: bool) -> Result<Instant>;
 
     /// The dashboard has taken these counts.
     fn published(&mut self, counts: &[VideoCount]);
@@ -120,12 +120,12 @@ pub trait Ledger: Send {
     fn confirmed(&self, producer: &Uuid) -> Confirmed;
 
     /// At most `limit` producers with more plays counted than was told.
-    fn take_untold(&mut self, limit: usize) -> Vec<ProducerConfirmed>;
+    fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed>;
 
     /// These could not be told: they come again.
-    fn put_untold(&mut self, producers: &[ProducerConfirmed]);
+    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]);
 
-    /// Records that no sweep has taken into the tables, and bytes of its files; `None` for one that has no file.
+    /// Records that no checkpoint has taken into the tables, and bytes of its files; `None` for one that has no file.
     fn size(&self) -> Option<(u64, u64)>;
 
     /// Writes down what is only of use to the next start. No commit may follow.

@@ -12,7 +12,7 @@ use nsq_protocol::{MESSAGE_ID_LEN, MessageId};
 use uuid::Uuid;
 
 use super::dedupe::{Learned, MessageKey, Seen};
-use crate::model::play::PlayIdentity;
+use crate::model::play::{Play, PlayIdentity};
 
 /// The first byte of a record of this kind.
 const VERSION: u8 = 1;
@@ -28,7 +28,7 @@ pub struct Counters {
     pub recovered: u64,
     /// Messages whose play had been counted before.
     pub duplicates: u64,
-    /// Of those, messages that told another video than the play that was counted.
+    /// Of those, messages that named another video than the play that was counted.
     pub conflicting: u64,
     /// Bodies that were no play.
     pub rejected: u64,
@@ -45,12 +45,12 @@ impl Counters {
         Self { counted, by_message, recovered, duplicates, conflicting, rejected }
     }
 
-    /// Notes how a play was seen; true if it is new.
-    pub(super) fn note(&mut self, seen: Seen, resent: bool) -> bool {
+    /// Counts a play by how it was seen; true if it is new.
+    pub(super) fn count(&mut self, seen: Seen, play: &Play) -> bool {
         let is_new = matches!(seen, Seen::New | Seen::NewByMessage);
         self.counted += u64::from(is_new);
         self.by_message += u64::from(seen == Seen::NewByMessage);
-        self.recovered += u64::from(is_new && resent);
+        self.recovered += u64::from(is_new && play.resent);
         self.duplicates += u64::from(!is_new);
         self.conflicting += u64::from(seen == Seen::Conflicting);
         is_new

@@ -18,7 +18,7 @@ CREATE TABLE ledger (
     epoch      INTEGER NOT NULL DEFAULT 0 -- counts the dashboards: what was published to those before holds no more
 ) STRICT;
 
--- One row a commit, until a sweep has taken it into the tables below.
+-- One row a commit, until a checkpoint has taken it into the tables below.
 CREATE TABLE records (
     number INTEGER PRIMARY KEY,
     record BLOB    NOT NULL
@@ -41,7 +41,7 @@ CREATE TABLE producers (
     counted  BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The newest messages without an identity, oldest first; one row a sweep.
+-- The newest messages without an identity, oldest first; one row a checkpoint.
 CREATE TABLE messages (
     number  INTEGER PRIMARY KEY,
     keys    BLOB    NOT NULL

@@ -1,6 +1,6 @@
 //! The ledger in SQLite: `ledger.sqlite3` in the data directory.
 //!
-//! A commit is one row, appended: the cost does not depend on how many videos there are. Every [`SWEEP_EVERY`] a sweep
+//! A commit is one row, appended: the cost does not depend on how many videos there are. Every [`CHECKPOINT_EVERY`] a checkpoint
 //! takes the rows into the tables, at most [`SLICE`] videos a transaction. A start reads the tables and the rows that
 //! are newer, and checks that all of it adds up.
 
@@ -11,9 +11,9 @@ use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::book::{Book, Reading, SavedVideo, Slice};
 use super::dedupe::MESSAGE_WINDOW;
 use super::record::{Counters, Record, decode_messages, decode_runs, encode_messages};
+use super::state::{CheckpointSlice, LedgerState, StateLoader, VideoRow};
 use super::{Arrivals, Committed, Ledger, dead_letters};
 use crate::model::seq_set::SeqSet;
 use crate::model::video::{VideoCount, VideoState};
@@ -39,10 +39,10 @@ pub(super) const SCHEMA: Schema = Schema {
     way_out: "bring back a backup, or `playcounts reset` throws the counts away",
 };
 
-/// How long after the start of a sweep the next one starts: about how much a start has to read again.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How long after the start of a checkpoint the next one starts: about how much a start has to read again.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
-/// Videos in one slice of a sweep: 2 to 3 ms.
+/// Videos in one slice of a checkpoint: 2 to 3 ms.
 const SLICE: usize = 1_000;
 
 /// How long another connection's write lock is waited for.
@@ -68,19 +68,19 @@ pub struct LedgerConfig {
 /// Counts in a file.
 pub struct SqliteLedger {
     file: PathBuf,
-    book: Book,
+    state: LedgerState,
     connection: Connection,
     processor: Uuid,
     starts: u64,
     dashboard: Option<Uuid>,
     /// Counts the dashboards: a row of another epoch tells of one that is not asked any more.
     epoch: u64,
-    next_sweep: Instant,
-    /// Videos in one slice of a sweep.
+    next_checkpoint: Instant,
+    /// Videos in one slice of a checkpoint.
     slice: usize,
     /// The newest record's bytes.
     buffer: Vec<u8>,
-    /// A commit has failed: the book is ahead of the file.
+    /// A commit has failed: the state is ahead of the file.
     failed: bool,
 }
 
@@ -107,43 +107,43 @@ impl SqliteLedger {
         check_owner(config, &made_on, &machine, simulation, &file)?;
         let Started { processor, starts, dashboard, epoch } =
             count_start(&connection, &machine).with_context(unusable)?;
-        let book = read_book(&connection, &file)?;
-        let next_sweep = Instant::now() + SWEEP_EVERY;
+        let state = read_state(&connection, &file)?;
+        let next_checkpoint = Instant::now() + CHECKPOINT_EVERY;
         Ok(Self {
             file,
-            book,
+            state,
             connection,
             processor,
             starts,
             dashboard,
             epoch,
-            next_sweep,
+            next_checkpoint,
             slice: SLICE,
             buffer: Vec::new(),
             failed: false,
         })
     }
 
-    /// Writes the newest record of the book, if there is one, and a slice of the sweep, if one is on its way.
+    /// Writes the newest record of the state, if there is one, and a slice of the checkpoint, if one is on its way.
     fn write(&mut self, arrivals: &[Arrivals], record: bool) -> Result<()> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if record {
             transaction
                 .prepare_cached("INSERT INTO records (number, record) VALUES (?1, ?2)")?
-                .execute(params![self.book.last() as i64, self.buffer])?;
+                .execute(params![self.state.last() as i64, self.buffer])?;
             let letters = arrivals.iter().flat_map(|arrivals| &arrivals.rejected);
             dead_letters::keep(&transaction, letters, unix_ms())?;
             failpoint::hit("ledger-in-commit");
         }
-        let slice = self.book.next_slice(self.slice);
+        let slice = self.state.next_slice(self.slice);
         if let Some(slice) = &slice {
             write_slice(&transaction, slice, self.epoch)?;
-            failpoint::hit("ledger-in-fold");
+            failpoint::hit("ledger-in-checkpoint");
         }
         transaction.commit()?;
         if slice.is_some() {
-            failpoint::hit("ledger-after-fold");
+            failpoint::hit("ledger-after-checkpoint");
         }
         Ok(())
     }
@@ -174,19 +174,19 @@ impl Ledger for SqliteLedger {
     }
 
     fn counters(&self) -> Counters {
-        self.book.counters()
+        self.state.counters()
     }
 
-    fn standings(&self) -> Vec<VideoState> {
-        self.book.standings().collect()
+    fn videos(&self) -> Vec<VideoState> {
+        self.state.videos().collect()
     }
 
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
         self.check_failed()?;
-        // From here to the commit the book is ahead of the file: were there a panic in between, the publisher, which
+        // From here to the commit the state is ahead of the file: were there a panic in between, the publisher, which
         // outlives this thread, must not tell a producer what is not durable.
         self.failed = true;
-        let (record, grown) = self.book.enter(arrivals);
+        let (record, video_deltas) = self.state.count_arrivals(arrivals);
         let counters = record.counters;
         // Repeats alone change nothing that must outlive the process.
         if counters.counted + counters.rejected > 0 {
@@ -197,23 +197,23 @@ impl Ledger for SqliteLedger {
             failpoint::hit("ledger-after-commit");
         }
         self.failed = false;
-        Ok(Committed { counters, grown })
+        Ok(Committed { counters, video_deltas })
     }
 
-    fn tidy(&mut self, now: Instant, idle: bool) -> Result<Instant> {
-        if now >= self.next_sweep {
-            self.book.begin_sweep();
-            self.next_sweep = now + SWEEP_EVERY;
+    fn checkpoint(&mut self, now: Instant, idle: bool) -> Result<Instant> {
+        if now >= self.next_checkpoint {
+            self.state.begin_checkpoint();
+            self.next_checkpoint = now + CHECKPOINT_EVERY;
         }
-        if idle && self.book.is_sweeping() {
+        if idle && self.state.is_checkpointing() {
             self.check_failed()?;
             self.try_write(&[], false)?;
         }
-        Ok(if idle && self.book.is_sweeping() { now } else { self.next_sweep })
+        Ok(if idle && self.state.is_checkpointing() { now } else { self.next_checkpoint })
     }
 
     fn published(&mut self, counts: &[VideoCount]) {
-        self.book.published(counts);
+        self.state.published(counts);
     }
 
     fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool> {
@@ -225,36 +225,36 @@ impl Ledger for SqliteLedger {
             .execute("UPDATE ledger SET dashboard = ?1, epoch = epoch + 1", [dashboard])
             .context("the ledger cannot be written")?;
         self.epoch += 1;
-        self.book.forget_published();
+        self.state.forget_published();
         self.dashboard = Some(dashboard);
         Ok(true)
     }
 
     fn confirmed(&self, producer: &Uuid) -> Confirmed {
-        if self.failed { Confirmed::default() } else { self.book.confirmed(producer) }
+        if self.failed { Confirmed::default() } else { self.state.confirmed(producer) }
     }
 
-    fn take_untold(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
-        if self.failed { Vec::new() } else { self.book.take_untold(limit) }
+    fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
+        if self.failed { Vec::new() } else { self.state.take_unreported(limit) }
     }
 
-    fn put_untold(&mut self, producers: &[ProducerConfirmed]) {
-        self.book.put_untold(producers.iter().map(|told| told.producer));
+    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
+        self.state.put_back_unreported(producers.iter().map(|told| told.producer));
     }
 
     fn size(&self) -> Option<(u64, u64)> {
         let size = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
         let mut wal = self.file.clone().into_os_string();
         wal.push("-wal");
-        Some((self.book.unswept(), size(&self.file) + size(Path::new(&wal))))
+        Some((self.state.pending_records(), size(&self.file) + size(Path::new(&wal))))
     }
 
     fn close(&mut self) -> Result<()> {
         self.check_failed()?;
-        // One sweep may be on its way, and what changed since it began needs another.
+        // One checkpoint may be on its way, and what changed since it began needs another.
         for _ in 0..2 {
-            self.book.begin_sweep();
-            while self.book.is_sweeping() {
+            self.state.begin_checkpoint();
+            while self.state.is_checkpointing() {
                 self.try_write(&[], false)?;
             }
         }
@@ -327,14 +327,14 @@ fn machine_id() -> String {
 }
 
 /// `epoch` is that of the dashboard which the slice's videos were published to.
-fn write_slice(transaction: &Transaction<'_>, slice: &Slice, epoch: u64) -> Result<()> {
+fn write_slice(transaction: &Transaction<'_>, slice: &CheckpointSlice, epoch: u64) -> Result<()> {
     let (as_of, epoch) = (slice.as_of as i64, epoch as i64);
     let mut insert =
         transaction.prepare_cached("INSERT INTO videos VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
     let mut update = transaction.prepare_cached(
         "UPDATE videos SET plays = ?2, published = ?3, last_played_at = ?4, as_of = ?5, epoch = ?6 WHERE number = ?1",
     )?;
-    for SavedVideo { number, id, plays, published, last_played_at } in &slice.videos {
+    for VideoRow { number, id, plays, published, last_played_at } in &slice.videos {
         let (plays, published, played) = (*plays as i64, *published as i64, *last_played_at as i64);
         match id {
             Some(id) => {
@@ -375,7 +375,7 @@ fn write_slice(transaction: &Transaction<'_>, slice: &Slice, epoch: u64) -> Resu
     Ok(())
 }
 
-fn read_book(connection: &Connection, file: &Path) -> Result<Book> {
+fn read_state(connection: &Connection, file: &Path) -> Result<LedgerState> {
     read_tables(connection).with_context(|| {
         format!(
             "the ledger {} cannot be read; bring back a backup: nothing was changed",
@@ -384,7 +384,7 @@ fn read_book(connection: &Connection, file: &Path) -> Result<Book> {
     })
 }
 
-fn read_tables(connection: &Connection) -> Result<Book> {
+fn read_tables(connection: &Connection) -> Result<LedgerState> {
     let records = all(connection, "SELECT number, record FROM records ORDER BY number", |row| {
         Ok((unsigned(row, 0)?, row.get::<_, Vec<u8>>(1)?))
     })?;
@@ -406,37 +406,37 @@ fn read_tables(connection: &Connection) -> Result<Book> {
             Ok((Counters::from_fields(fields), unsigned(row, 6)?, unsigned(row, 7)?))
         },
     )?;
-    let mut reading = Reading::new(counters, as_of, saved as usize + new);
+    let mut loader = StateLoader::new(counters, as_of, saved as usize + new);
     let mut videos = connection.prepare(
         "SELECT number, video_id, plays, published, last_played_at, as_of, epoch FROM videos",
     )?;
     let mut rows = videos.query([])?;
     while let Some(row) = rows.next()? {
         let is_told = unsigned(row, 6)? == epoch;
-        let video = SavedVideo {
+        let video = VideoRow {
             number: row.get(0)?,
             id: None,
             plays: unsigned(row, 2)?,
             published: if is_told { unsigned(row, 3)? } else { 0 },
             last_played_at: unsigned(row, 4)?,
         };
-        reading.video(&video, row.get(1)?, unsigned(row, 5)?)?;
+        loader.video(&video, row.get(1)?, unsigned(row, 5)?)?;
     }
     let producers = all(connection, "SELECT producer, counted FROM producers", |row| {
         Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?))
     })?;
     for (id, runs) in producers {
-        reading.producer(id, decode_runs(&runs)?);
+        loader.producer(id, decode_runs(&runs)?);
     }
     for keys in all(connection, "SELECT keys FROM messages ORDER BY number", |row| {
         row.get::<_, Vec<u8>>(0)
     })? {
-        reading.messages(decode_messages(&keys)?);
+        loader.messages(decode_messages(&keys)?);
     }
     for (number, record) in &records {
-        reading.record(*number, record)?;
+        loader.record(*number, record)?;
     }
-    Ok(reading.finish()?)
+    Ok(loader.finish()?)
 }
 
 fn all<T>(
@@ -476,12 +476,12 @@ pub fn read(directory: &Path) -> Result<Option<Snapshot>> {
     let processor =
         transaction.query_row("SELECT processor FROM ledger", [], |row| row.get(0)).optional()?;
     let Some(processor) = processor else { return Ok(None) };
-    let book = read_book(&transaction, &file)?;
+    let state = read_state(&transaction, &file)?;
     Ok(Some(Snapshot {
         processor,
-        counters: book.counters(),
-        videos: book.standings().collect(),
-        producers: book.dedupe().producers().map(|(id, set)| (*id, set.clone())).collect(),
+        counters: state.counters(),
+        videos: state.videos().collect(),
+        producers: state.dedupe().producers().map(|(id, set)| (*id, set.clone())).collect(),
     }))
 }
 

@@ -85,19 +85,19 @@ impl Committer {
         }
     }
 
-    /// Sweeps the ledger when it is time, until stopped.
-    pub(super) fn tidy(&self, stop: &StopToken) {
-        let mut tidy_at = Instant::now();
-        while !stop.wait_until(tidy_at) {
+    /// Checkpoints the ledger when it is time, until stopped.
+    pub(super) fn run_checkpoints(&self, stop: &StopToken) {
+        let mut next_at = Instant::now();
+        while !stop.wait_until(next_at) {
             let turn = self.turn.try_lock();
             let is_idle = turn.is_some() && self.waiting.1.is_empty();
-            let tidied = self.ledger.lock().tidy(Instant::now(), is_idle);
+            let checkpointed = self.ledger.lock().checkpoint(Instant::now(), is_idle);
             drop(turn);
-            let next = tidied.inspect_err(|error| self.fail(error));
+            let next = checkpointed.inspect_err(|error| self.fail(error));
             // Also after a failure: a worker that found the turn taken has left its batch here, to be given back.
             self.commit_waiting();
             let Ok(next) = next else { return };
-            tidy_at = next;
+            next_at = next;
         }
     }
 
@@ -128,10 +128,10 @@ impl Committer {
         let began = Instant::now();
         let committed = self.ledger.lock().commit(&mut arrivals)?;
         let took = began.elapsed();
-        let is_due = self.show(&committed);
+        let is_due = self.add_to_counts(&committed);
         // Not behind what follows, which wakes others: the publisher, and by the FINs nsqd.
         let counted_at_ns = unix_ns();
-        if !committed.grown.is_empty() {
+        if !committed.video_deltas.is_empty() {
             self.wake.counted(is_due);
         }
         let half = batches.len() / 2;
@@ -141,22 +141,22 @@ impl Committer {
             }
             batch.finish();
         }
-        self.note(&committed, took, &arrivals, received_at, counted_at_ns);
+        self.update_stats(&committed, took, &arrivals, received_at, counted_at_ns);
         Ok(())
     }
 
     /// Makes what is committed visible; whether a video is due to be published by it.
-    fn show(&self, committed: &Committed) -> bool {
+    fn add_to_counts(&self, committed: &Committed) -> bool {
         let mut is_due = false;
-        for growth in &committed.grown {
-            let last_played_at = (growth.last_played_at > 0).then_some(growth.last_played_at);
-            is_due |= self.counts.add(growth.video_id, growth.plays, last_played_at);
+        for delta in &committed.video_deltas {
+            let last_played_at = (delta.last_played_at > 0).then_some(delta.last_played_at);
+            is_due |= self.counts.add(delta.video_id, delta.plays, last_played_at);
         }
         is_due
     }
 
     /// `arrivals` holds only what was new.
-    fn note(
+    fn update_stats(
         &self,
         committed: &Committed,
         took: Duration,

@@ -1,7 +1,7 @@
 //! The processor: consumer → workers → ledger → sharded map → publisher.
 //!
 //! Threads: the consumer's own, `worker-0` … that decode and, one at a time, commit, count and finish the messages,
-//! `ledger` that sweeps the ledger's records into its tables, and `publisher`, the timer thread that tells the dashboard
+//! `ledger` that checkpoints the ledger, which moves its records into tables, and `publisher`, the timer thread that tells the dashboard
 //! what changed. A message is finished once what it brought is
 //! durable; the map holds committed counts only, and only they are published.
 
@@ -80,10 +80,10 @@ pub struct ProcessorReport {
 /// A processor at work. Dropped without [`Processor::stop`], it ends the same way and reports nothing.
 pub struct Processor {
     // The order of the fields is the order in which a drop ends them, each crew before the next: what the workers commit
-    // is still swept and published.
+    // is still checkpointed and published.
     /// End when the consumer's batches end.
     workers: Crew<()>,
-    tidier: Crew<()>,
+    checkpointer: Crew<()>,
     publisher: Crew<PublishReport>,
     consumer: Arc<Consumer>,
     ledger: SharedLedger,
@@ -102,7 +102,7 @@ impl Processor {
     pub fn start(config: ProcessorConfig) -> Result<Self> {
         let ProcessorConfig { ledger, .. } = config;
         let counts = Arc::new(ShardedCounts::new(config.realtime_below));
-        ledger.standings().into_iter().for_each(|standing| counts.restore(standing));
+        ledger.videos().into_iter().for_each(|video| counts.restore(video));
         let (reached_tx, reached) = bounded(1);
         let (failed_tx, failed) = bounded(1);
         let stats = Arc::new(Stats::new(ledger.counters(), config.target, reached_tx));
@@ -131,10 +131,10 @@ impl Processor {
                 .spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer))
                 .context("cannot start a worker thread")?;
         }
-        let (stop_tidier, stop) = stop_pair();
-        let mut tidier = Crew::stopped_by(stop_tidier);
-        tidier
-            .spawn("ledger", move || committer.tidy(&stop))
+        let (stop_checkpointer, stop) = stop_pair();
+        let mut checkpointer = Crew::stopped_by(stop_checkpointer);
+        checkpointer
+            .spawn("ledger", move || committer.run_checkpoints(&stop))
             .context("cannot start the ledger thread")?;
         let (stop_publisher, stop) = stop_pair();
         let publishing = Publisher::new(publish::PublisherConfig {
@@ -155,7 +155,7 @@ impl Processor {
             .context("cannot start the publisher thread")?;
         Ok(Self {
             workers,
-            tidier,
+            checkpointer,
             publisher,
             consumer,
             ledger,
@@ -198,7 +198,7 @@ impl Processor {
     pub fn stop(self) -> (ProcessorReport, Vec<(Uuid, u64)>) {
         let Self {
             workers,
-            tidier,
+            checkpointer,
             publisher,
             consumer,
             ledger,
@@ -210,7 +210,7 @@ impl Processor {
         } = self;
         // 1. CLS; what is in flight still reaches the workers, which end when the last batch is committed.
         workers.stop();
-        tidier.stop();
+        checkpointer.stop();
         drop(consumer);
         // 2. All is counted: the last batches.
         let published = publisher.stop().pop().unwrap_or_default();

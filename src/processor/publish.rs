@@ -208,14 +208,14 @@ impl Publisher {
         // What is committed from here on says so again; what was, is taken below.
         self.config.woken.to_confirm.store(false, Ordering::SeqCst);
         loop {
-            let producers = self.config.ledger.lock().take_untold(CONFIRMED_PRODUCERS_MAX);
+            let producers = self.config.ledger.lock().take_unreported(CONFIRMED_PRODUCERS_MAX);
             if producers.is_empty() {
                 self.to_confirm = false;
                 return Ok(());
             }
             let update = ConfirmedUpdate { processor: self.config.processor, producers };
             if let Err(error) = self.config.dashboard.post("/api/confirmed", &update) {
-                self.config.ledger.lock().put_untold(&update.producers);
+                self.config.ledger.lock().put_back_unreported(&update.producers);
                 return Err(error);
             }
         }

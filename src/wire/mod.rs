@@ -161,7 +161,7 @@ pub struct LedgerFigures {
     pub commits: u64,
     /// The longest of them since the report before, in ms.
     pub slowest_ms: f64,
-    /// Records that no sweep has taken into the tables: what a start would read again.
+    /// Records that no checkpoint has moved into the tables: what a start would read again.
     pub unswept: u64,
     /// Bytes of its files.
     pub bytes: u64,

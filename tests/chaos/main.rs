@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use argh::FromArgs;
 use parts::{BrokerKind, Parts};
-use playcounts::ledger::{self, Audit};
+use playcounts::ledger::{self, IntegrityCheck};
 use playcounts::model::attempted::Attempted;
 use playcounts::model::video::VideoState;
 use playcounts::producer;
@@ -150,9 +150,12 @@ fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) ->
     let ended = parts.wait(Part::Producer, 3 * RECOVERY_LIMIT)?;
     if !ended.is_some_and(|status| status.success()) {
         let said = parts.last_words(Part::Producer);
-        bail!("the last producer has not ended well but {ended:?}:\n{said}\n{:?}", audit(&parts)?);
+        bail!(
+            "the last producer has not ended well but {ended:?}:\n{said}\n{:?}",
+            integrity(&parts)?
+        );
     }
-    let counted = audit(&parts)?.counted;
+    let counted = integrity(&parts)?.counted;
     wait("the dashboard shows all", || Ok(parts.total() == Some(counted)))?;
     parts.signal(Part::Processor, Signal::TERM)?;
     let ended = parts.wait(Part::Processor, RECOVERY_LIMIT)?;
@@ -160,10 +163,10 @@ fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) ->
         bail!("the processor ended with {ended:?}:\n{}", parts.last_words(Part::Processor));
     }
     tally.report();
-    // As the processor has left it: its last sweep is in it.
-    let audit = audit(&parts)?;
-    println!("  {audit}");
-    if !audit.is_exact() || audit.attempted != audit.counted {
+    // As the processor has left it: its last checkpoint is in it.
+    let check = integrity(&parts)?;
+    println!("  {check}");
+    if !check.is_exact() || check.attempted != check.counted {
         bail!("the counts are not exact");
     }
     check_dashboard(&parts)?;
@@ -277,9 +280,9 @@ fn attempted(parts: &Parts) -> Result<Vec<Attempted>> {
     Ok(all)
 }
 
-fn audit(parts: &Parts) -> Result<Audit> {
+fn integrity(parts: &Parts) -> Result<IntegrityCheck> {
     let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
-    Ok(Audit::new(&ledger, &attempted(parts)?))
+    Ok(IntegrityCheck::new(&ledger, &attempted(parts)?))
 }
 
 fn wait(what: &str, mut probe: impl FnMut() -> Result<bool>) -> Result<()> {

@@ -41,7 +41,7 @@ fn commit(ledger: &mut SqliteLedger, plays: Vec<(Play, MessageId)>) -> Counters 
 }
 
 fn plays_of(ledger: &SqliteLedger) -> BTreeMap<u128, u64> {
-    ledger.standings().into_iter().map(|video| (video.video_id.as_u128(), video.plays)).collect()
+    ledger.videos().into_iter().map(|video| (video.video_id.as_u128(), video.plays)).collect()
 }
 
 /// Video, producer and number, message ID.
@@ -50,8 +50,8 @@ type Arrival = (u128, Option<(u128, u64)>, u64);
 #[derive(Clone, Debug)]
 enum Step {
     Commit(Vec<Arrival>),
-    /// Upkeep, that many times, when a sweep is due.
-    Tidy(usize),
+    /// That many times, when a checkpoint is due.
+    Checkpoint(usize),
     /// The dashboard has taken all counts.
     Publish,
     /// The process is killed, or ends in order, and starts again.
@@ -64,7 +64,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let identity = proptest::option::weighted(0.8, (0u128..3, 0u64..60));
     prop_oneof![
         6 => proptest::collection::vec((0u128..30, identity, 0u64..200), 0..25).prop_map(Step::Commit),
-        3 => (1usize..8).prop_map(Step::Tidy),
+        3 => (1usize..8).prop_map(Step::Checkpoint),
         1 => Just(Step::Publish),
         2 => any::<bool>().prop_map(|closed| Step::Restart { closed }),
     ]
@@ -97,9 +97,9 @@ proptest! {
                     prop_assert_eq!(counters.counted, fresh.len() as u64);
                     prop_assert_eq!(counters.counted + counters.duplicates, batch_len);
                 }
-                Step::Tidy(times) => {
+                Step::Checkpoint(times) => {
                     for _ in 0..times {
-                        ledger.tidy(Instant::now() + 2 * SWEEP_EVERY, true).unwrap();
+                        ledger.checkpoint(Instant::now() + 2 * CHECKPOINT_EVERY, true).unwrap();
                     }
                 }
                 Step::Publish => {
@@ -108,10 +108,10 @@ proptest! {
                         plays: video.plays,
                         last_played_at: None,
                     };
-                    ledger.published(&ledger.standings().iter().map(count).collect::<Vec<_>>());
+                    ledger.published(&ledger.videos().iter().map(count).collect::<Vec<_>>());
                 }
                 Step::Restart { closed } => {
-                    let before = ledger.standings();
+                    let before = ledger.videos();
                     if closed {
                         ledger.close().unwrap();
                     }
@@ -121,11 +121,11 @@ proptest! {
                     prop_assert_eq!(ledger.processor(), processor);
                     prop_assert!(ledger.first_version() > version);
                     version = ledger.first_version();
-                    let sorted = |mut standings: Vec<VideoState>| {
-                        standings.sort_by_key(|video| video.video_id);
-                        standings
+                    let sorted = |mut videos: Vec<VideoState>| {
+                        videos.sort_by_key(|video| video.video_id);
+                        videos
                     };
-                    for (was, is) in sorted(before).iter().zip(sorted(ledger.standings())) {
+                    for (was, is) in sorted(before).iter().zip(sorted(ledger.videos())) {
                         prop_assert_eq!((was.plays, was.last_played_at), (is.plays, is.last_played_at));
                         prop_assert!(is.published <= was.published);
                         prop_assert!(!closed || is.published == was.published);
@@ -148,7 +148,7 @@ proptest! {
 }
 
 #[test]
-fn a_sweep_takes_the_records_and_bounds_their_number() {
+fn a_checkpoint_takes_the_records_and_bounds_their_number() {
     let dir = tempfile::tempdir().unwrap();
     let mut ledger = open(dir.path());
     let records = |ledger: &SqliteLedger| -> i64 {
@@ -161,11 +161,11 @@ fn a_sweep_takes_the_records_and_bounds_their_number() {
     // Repeats alone are not written.
     assert_eq!(commit(&mut ledger, vec![play(3, Some((1, 3)), 99)]).duplicates, 1);
     assert_eq!(records(&ledger), 50);
-    let mut later = Instant::now() + SWEEP_EVERY;
-    while ledger.tidy(later, true).unwrap() <= later {}
+    let mut later = Instant::now() + CHECKPOINT_EVERY;
+    while ledger.checkpoint(later, true).unwrap() <= later {}
     assert_eq!(records(&ledger), 0);
-    later += SWEEP_EVERY;
-    assert!(ledger.tidy(later, true).unwrap() > later, "nothing has changed");
+    later += CHECKPOINT_EVERY;
+    assert!(ledger.checkpoint(later, true).unwrap() > later, "nothing has changed");
 }
 
 #[test]
@@ -211,11 +211,11 @@ fn another_dashboard_is_told_everything() {
     let dir = tempfile::tempdir().unwrap();
     let mut ledger = open(dir.path());
     commit(&mut ledger, vec![play(7, Some((1, 0)), 1)]);
-    let published = |ledger: &SqliteLedger| ledger.standings()[0].published;
+    let published = |ledger: &SqliteLedger| ledger.videos()[0].published;
     let count = VideoCount { video_id: Uuid::from_u128(7), plays: 1, last_played_at: None };
     assert!(ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     ledger.published(std::slice::from_ref(&count));
-    assert_eq!(ledger.take_untold(10).len(), 1);
+    assert_eq!(ledger.take_unreported(10).len(), 1);
     assert!(!ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     ledger.close().unwrap();
     drop(ledger);
@@ -224,7 +224,7 @@ fn another_dashboard_is_told_everything() {
     assert!(!ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     assert!(ledger.publishes_to(Uuid::from_u128(2)).unwrap());
     assert_eq!(published(&ledger), 0);
-    assert_eq!(ledger.take_untold(10)[0].confirmed.watermark, 1);
+    assert_eq!(ledger.take_unreported(10)[0].confirmed.watermark, 1);
     drop(ledger);
     assert_eq!(published(&open(dir.path())), 0);
 }
@@ -239,7 +239,7 @@ fn another_dashboard_costs_one_row_and_is_told_everything() {
         ledger.connection.query_row("SELECT total_changes()", [], |row| row.get(0)).unwrap()
     };
     let publish_all = |ledger: &mut SqliteLedger, share: usize| {
-        let unseen = ledger.standings().into_iter().filter(|video| video.published < video.plays);
+        let unseen = ledger.videos().into_iter().filter(|video| video.published < video.plays);
         let counts: Vec<_> = unseen
             .map(|VideoState { video_id, plays, .. }| VideoCount {
                 video_id,
@@ -251,7 +251,7 @@ fn another_dashboard_costs_one_row_and_is_told_everything() {
         counts.len() as u64
     };
     let published = |ledger: &SqliteLedger| -> u64 {
-        ledger.standings().iter().map(|video| video.published).sum()
+        ledger.videos().iter().map(|video| video.published).sum()
     };
     assert!(ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     commit(&mut ledger, (0..VIDEOS).map(|seq| play(seq.into(), Some((1, seq)), seq)).collect());
@@ -267,13 +267,13 @@ fn another_dashboard_costs_one_row_and_is_told_everything() {
     let written = ledger.size().unwrap().1 - bytes;
     assert!(written < 100_000, "{written} bytes");
     assert_eq!(published(&ledger), 0);
-    // Commits go on, and with them a sweep of what they change.
+    // Commits go on, and with them a checkpoint of what they change.
     commit(&mut ledger, vec![play(7, Some((1, VIDEOS)), VIDEOS)]);
-    let now = Instant::now() + SWEEP_EVERY;
-    while ledger.tidy(now, true).unwrap() <= now {}
+    let now = Instant::now() + CHECKPOINT_EVERY;
+    while ledger.checkpoint(now, true).unwrap() <= now {}
     drop(ledger);
 
-    // A start in between knows that the rows tell of the other dashboard, however many are swept since.
+    // A start in between knows that the rows tell of the other dashboard, however many are checkpointed since.
     let mut ledger = open(dir.path());
     assert_eq!(published(&ledger), 0);
     assert!(!ledger.publishes_to(Uuid::from_u128(2)).unwrap());
@@ -321,7 +321,7 @@ fn a_file_of_schema_1_keeps_what_was_published() {
     assert_eq!((ledger.processor(), ledger.starts), (processor, 4));
     let told = |ledger: &SqliteLedger| {
         let mut videos: Vec<_> =
-            ledger.standings().iter().map(|video| (video.plays, video.published)).collect();
+            ledger.videos().iter().map(|video| (video.plays, video.published)).collect();
         videos.sort_unstable();
         videos
     };
@@ -341,7 +341,7 @@ fn tamper(dir: &Path, sql: &str) {
 
 #[test]
 fn a_ledger_that_does_not_add_up_is_refused() {
-    for (sweep, sql) in [
+    for (checkpoint, sql) in [
         (true, "UPDATE videos SET plays = plays + 1 WHERE number = 0"),
         (true, "DELETE FROM videos WHERE number = 1"),
         (true, "DELETE FROM producers"),
@@ -361,7 +361,7 @@ fn a_ledger_that_does_not_add_up_is_refused() {
         for seq in 0..3 {
             commit(&mut ledger, vec![play(seq.into(), Some((1, seq)), seq)]);
         }
-        if sweep {
+        if checkpoint {
             ledger.close().unwrap();
         }
         drop(ledger);
@@ -416,10 +416,10 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
     let error = format!("{:#}", ledger.commit(&mut lost()).unwrap_err());
     assert!(error.starts_with("the ledger cannot be written: no such table"), "{error}");
     tamper(dir.path(), "ALTER TABLE gone RENAME TO records");
-    // The book is ahead of the file: only a new start knows what is true.
+    // The state is ahead of the file: only a new start knows what is true.
     ledger.commit(&mut lost()).unwrap_err();
     assert_eq!(
-        (ledger.confirmed(&Uuid::from_u128(1)).watermark, ledger.take_untold(9).len()),
+        (ledger.confirmed(&Uuid::from_u128(1)).watermark, ledger.take_unreported(9).len()),
         (0, 0)
     );
     ledger.close().unwrap_err();

@@ -14,13 +14,13 @@ use crate::wire::{Confirmed, ProducerConfirmed};
 /// The longest that anything here may take; far beyond what it does take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Fails its upkeep, once it is told to.
-struct BrokenUpkeep {
+/// Fails its checkpoint, once it is told to.
+struct FailingCheckpoint {
     began: TestSender<()>,
     fail: TestReceiver<()>,
 }
 
-impl Ledger for BrokenUpkeep {
+impl Ledger for FailingCheckpoint {
     fn processor(&self) -> Uuid {
         Uuid::nil()
     }
@@ -33,7 +33,7 @@ impl Ledger for BrokenUpkeep {
         Counters::default()
     }
 
-    fn standings(&self) -> Vec<VideoState> {
+    fn videos(&self) -> Vec<VideoState> {
         Vec::new()
     }
 
@@ -41,7 +41,7 @@ impl Ledger for BrokenUpkeep {
         panic!("nothing is committed after a failure");
     }
 
-    fn tidy(&mut self, _: Instant, _: bool) -> Result<Instant> {
+    fn checkpoint(&mut self, _: Instant, _: bool) -> Result<Instant> {
         self.began.send(()).unwrap();
         self.fail.recv_timeout(DEADLINE).unwrap();
         anyhow::bail!("on purpose")
@@ -57,11 +57,11 @@ impl Ledger for BrokenUpkeep {
         Confirmed::default()
     }
 
-    fn take_untold(&mut self, _: usize) -> Vec<ProducerConfirmed> {
+    fn take_unreported(&mut self, _: usize) -> Vec<ProducerConfirmed> {
         Vec::new()
     }
 
-    fn put_untold(&mut self, _: &[ProducerConfirmed]) {}
+    fn put_back_unreported(&mut self, _: &[ProducerConfirmed]) {}
 
     fn size(&self) -> Option<(u64, u64)> {
         None
@@ -74,7 +74,7 @@ impl Ledger for BrokenUpkeep {
 
 /// A worker that finds the turn taken leaves its batch to the one who has it, also when that one fails.
 #[test]
-fn a_batch_left_to_a_failing_upkeep_is_given_back() {
+fn a_batch_left_to_a_failing_checkpoint_is_given_back() {
     let broker = Broker::start(BrokerConfig {
         tcp_address: "127.0.0.1:0".to_owned(),
         http_address: None,
@@ -94,7 +94,7 @@ fn a_batch_left_to_a_failing_upkeep_is_given_back() {
 
     let (began, has_begun) = channel();
     let (fail, told) = channel();
-    let ledger: Box<dyn Ledger> = Box::new(BrokenUpkeep { began, fail: told });
+    let ledger: Box<dyn Ledger> = Box::new(FailingCheckpoint { began, fail: told });
     let (reached, _) = bounded(1);
     let (failed, has_failed) = bounded(1);
     let committer = Arc::new(Committer::new(
@@ -105,17 +105,17 @@ fn a_batch_left_to_a_failing_upkeep_is_given_back() {
         failed,
     ));
     let (_source, stop) = stop_pair();
-    let upkeep = {
+    let checkpoints = {
         let committer = committer.clone();
-        OwnedThread::spawn("ledger", move || committer.tidy(&stop)).unwrap()
+        OwnedThread::spawn("ledger", move || committer.run_checkpoints(&stop)).unwrap()
     };
     has_begun.recv_timeout(DEADLINE).unwrap();
-    // Whoever keeps the ledger up has the turn now, and fails behind this.
+    // Whoever checkpoints the ledger has the turn now, and fails behind this.
     committer.put(Decoded { batch, arrivals: Arrivals::default(), received_at: Instant::now() });
     let given_back = || consumer.stats().connections[0].requeued;
     assert_eq!(given_back(), 0);
     fail.send(()).unwrap();
-    upkeep.join();
+    checkpoints.join();
     assert_eq!(given_back(), 1);
     assert!(has_failed.try_recv().is_ok());
 }

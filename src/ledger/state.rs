@@ -1,9 +1,9 @@
 //! The ledger's state in memory: each video's count, the plays that are counted, and what of it the files still hold
 //! only as records (pure).
 //!
-//! A commit enters plays and yields a [`Record`]. From time to time a *sweep* writes what has changed to the tables,
+//! A commit enters plays and yields a [`Record`]. From time to time a *checkpoint* writes what has changed to the tables,
 //! a bounded slice at a time, so that no commit waits long; every row says as of which record it stands. When the last
-//! slice is written, the records from before the sweep are not needed any more.
+//! slice is written, the records from before the checkpoint are not needed any more.
 //!
 //! A video costs 42 bytes and its share of a table, about 55 in all.
 
@@ -19,12 +19,12 @@ use crate::model::video::{VideoCount, VideoState};
 use crate::model::video_ids::VideoIds;
 use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed};
 
-/// Producers in one slice of a sweep: seldom more than some hundred bytes each.
+/// Producers in one slice of a checkpoint: seldom more than some hundred bytes each.
 const PRODUCERS_PER_SLICE: usize = 64;
 
 /// One video's row.
 #[derive(Clone, Copy, Debug, Default)]
-struct Row {
+struct VideoEntry {
     plays: u64,
     last_played_at: u64,
     /// Plays that the dashboard has not been told of; `u32::MAX`: none has been told.
@@ -33,7 +33,7 @@ struct Row {
     slot: u32,
 }
 
-impl Row {
+impl VideoEntry {
     fn published(&self) -> u64 {
         if self.behind == u32::MAX { 0 } else { self.plays.saturating_sub(self.behind.into()) }
     }
@@ -46,7 +46,7 @@ impl Row {
 
 /// A video as the tables keep it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SavedVideo {
+pub(super) struct VideoRow {
     pub(super) number: u32,
     /// `None`: the row is there and keeps its id.
     pub(super) id: Option<Uuid>,
@@ -55,32 +55,32 @@ pub(super) struct SavedVideo {
     pub(super) last_played_at: u64,
 }
 
-/// A part of a sweep: rows to write in one transaction.
+/// A part of a checkpoint: rows to write in one transaction.
 #[derive(Debug)]
-pub(super) struct Slice {
+pub(super) struct CheckpointSlice {
     /// The newest record that the rows include.
     pub(super) as_of: u64,
     /// As of that record.
     pub(super) counters: Counters,
-    pub(super) videos: Vec<SavedVideo>,
+    pub(super) videos: Vec<VideoRow>,
     /// A producer's counted plays, as `encode_runs` writes them.
     pub(super) producers: Vec<(Uuid, Vec<u8>)>,
     /// There on the last slice: with it the records up to `.0` go, their message IDs `.1` are kept elsewhere.
     pub(super) end: Option<(u64, Vec<MessageKey>)>,
 }
 
-/// A sweep on its way.
+/// A checkpoint on its way.
 #[derive(Debug)]
-struct Sweep {
+struct Checkpoint {
     upto: u64,
     videos: Vec<u32>,
     producers: Vec<Uuid>,
     messages: Vec<MessageKey>,
 }
 
-/// By how much one video has grown.
+/// By how much one video has video_deltas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Growth {
+pub struct VideoDelta {
     /// The video.
     pub video_id: Uuid,
     /// Plays more.
@@ -90,40 +90,43 @@ pub struct Growth {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct LedgerState {
     ids: VideoIds,
     /// By number.
-    rows: Vec<Row>,
+    rows: Vec<VideoEntry>,
     /// By number: whether a video has a row in the tables.
     is_saved: Vec<bool>,
     dedupe: Dedupe,
     counters: Counters,
     /// The newest record.
     last: u64,
-    // What has changed since the last sweep began.
+    // What has changed since the last checkpoint began.
     dirty: Vec<u32>,
     is_dirty: Vec<bool>,
     dirty_producers: HashSet<Uuid>,
     messages: Vec<MessageKey>,
-    sweep: Option<Sweep>,
+    checkpoint: Option<Checkpoint>,
     /// Producers whose newest state the dashboard has not been told.
-    untold: HashSet<Uuid>,
+    unreported: HashSet<Uuid>,
     /// The newest record that the tables hold all of.
-    swept: u64,
+    checkpointed: u64,
 }
 
-impl Book {
+impl LedgerState {
     /// Counts the plays that were not counted before, and leaves only those, and new rejections, in `arrivals`.
-    /// Returns what to write down, and by how much each video has grown.
-    pub(super) fn enter(&mut self, arrivals: &mut [Arrivals]) -> (Record, Vec<Growth>) {
+    /// Returns what to write down, and by how much each video has video_deltas.
+    pub(super) fn count_arrivals(
+        &mut self,
+        arrivals: &mut [Arrivals],
+    ) -> (Record, Vec<VideoDelta>) {
         let mut record = Record { first_video: self.rows.len() as u32, ..Record::default() };
-        let mut grown = Vec::new();
+        let mut video_deltas = Vec::new();
         for Arrivals { nsqd, plays, rejected } in arrivals {
             plays.retain(|(play, id)| {
                 let seen = self.dedupe.insert(play, MessageKey { nsqd: *nsqd, id: *id });
-                let is_new = record.counters.note(seen, play.resent);
+                let is_new = record.counters.count(seen, play);
                 if is_new {
-                    self.count(play, &mut record, &mut grown);
+                    self.count_play(play, &mut record, &mut video_deltas);
                 }
                 is_new
             });
@@ -136,16 +139,16 @@ impl Book {
             });
         }
         record.learned = self.dedupe.take_learned();
-        for (delta, growth) in record.deltas.iter().zip(&mut grown) {
+        for (delta, video) in record.deltas.iter().zip(&mut video_deltas) {
             self.grow(delta);
-            (growth.plays, growth.last_played_at) = (delta.plays, delta.last_played_at);
+            (video.plays, video.last_played_at) = (delta.plays, delta.last_played_at);
         }
-        self.note(self.last + 1, &record);
-        (record, grown)
+        self.apply(self.last + 1, &record);
+        (record, video_deltas)
     }
 
     /// Adds one play to the commit's deltas.
-    fn count(&mut self, play: &Play, record: &mut Record, grown: &mut Vec<Growth>) {
+    fn count_play(&mut self, play: &Play, record: &mut Record, video_deltas: &mut Vec<VideoDelta>) {
         let number = self.number(play.video_id, &mut record.new_videos);
         let last_played_at = play.enqueued_at_ns.unwrap_or(0) / 1_000_000;
         let row = &mut self.rows[number as usize];
@@ -158,7 +161,11 @@ impl Book {
             None => {
                 row.slot = record.deltas.len() as u32;
                 record.deltas.push(Delta { number, plays: 1, last_played_at });
-                grown.push(Growth { video_id: play.video_id, plays: 0, last_played_at: 0 });
+                video_deltas.push(VideoDelta {
+                    video_id: play.video_id,
+                    plays: 0,
+                    last_played_at: 0,
+                });
             }
         }
     }
@@ -168,7 +175,7 @@ impl Book {
         let (number, is_new) = self.ids.number(video_id);
         if is_new {
             new_videos.push(video_id);
-            self.rows.push(Row::default());
+            self.rows.push(VideoEntry::default());
             self.is_dirty.push(false);
             self.is_saved.push(false);
         }
@@ -191,20 +198,20 @@ impl Book {
     }
 
     /// What every record changes besides the counts.
-    fn note(&mut self, number: u64, record: &Record) {
+    fn apply(&mut self, number: u64, record: &Record) {
         self.last = number;
         self.counters.add(&record.counters);
         let producers = || record.learned.producers.iter().map(|(id, _)| *id);
         self.dirty_producers.extend(producers());
-        self.untold.extend(producers());
+        self.unreported.extend(producers());
         self.messages.extend(&record.learned.messages);
     }
 
-    /// Starts a sweep if anything has changed and none is on its way.
-    pub(super) fn begin_sweep(&mut self) {
+    /// Starts a checkpoint if anything has changed and none is on its way.
+    pub(super) fn begin_checkpoint(&mut self) {
         let changed =
             !self.dirty.is_empty() || !self.dirty_producers.is_empty() || !self.messages.is_empty();
-        if self.sweep.is_some() || !changed {
+        if self.checkpoint.is_some() || !changed {
             return;
         }
         for number in &self.dirty {
@@ -214,7 +221,7 @@ impl Book {
         // first, because slices are cut off the end.
         let mut videos = std::mem::take(&mut self.dirty);
         videos.sort_unstable_by(|one, other| other.cmp(one));
-        self.sweep = Some(Sweep {
+        self.checkpoint = Some(Checkpoint {
             upto: self.last,
             videos,
             producers: self.dirty_producers.drain().collect(),
@@ -222,14 +229,14 @@ impl Book {
         });
     }
 
-    /// The sweep's next part, with at most `limit` videos; `None` when no sweep is on its way.
-    pub(super) fn next_slice(&mut self, limit: usize) -> Option<Slice> {
-        let sweep = self.sweep.as_mut()?;
-        let rest = sweep.videos.len().saturating_sub(limit);
+    /// The checkpoint's next part, with at most `limit` videos; `None` when no checkpoint is on its way.
+    pub(super) fn next_slice(&mut self, limit: usize) -> Option<CheckpointSlice> {
+        let checkpoint = self.checkpoint.as_mut()?;
+        let rest = checkpoint.videos.len().saturating_sub(limit);
         let saved = |number: u32| {
             let row = &self.rows[number as usize];
             let was_saved = std::mem::replace(&mut self.is_saved[number as usize], true);
-            SavedVideo {
+            VideoRow {
                 number,
                 id: (!was_saved).then(|| self.ids.id(number)),
                 plays: row.plays,
@@ -237,30 +244,30 @@ impl Book {
                 last_played_at: row.last_played_at,
             }
         };
-        let videos = sweep.videos.drain(rest..).rev().map(saved).collect();
-        let rest = sweep.producers.len().saturating_sub(PRODUCERS_PER_SLICE);
+        let videos = checkpoint.videos.drain(rest..).rev().map(saved).collect();
+        let rest = checkpoint.producers.len().saturating_sub(PRODUCERS_PER_SLICE);
         let encoded = |id: Uuid| {
             let mut bytes = Vec::new();
             let counted = self.dedupe.counted(&id)?;
             encode_runs(&counted.runs().collect::<Vec<_>>(), &mut bytes);
             Some((id, bytes))
         };
-        let producers = sweep.producers.drain(rest..).filter_map(encoded).collect();
-        let done = sweep.videos.is_empty() && sweep.producers.is_empty();
-        let end = if done { self.sweep.take() } else { None };
-        self.swept = end.as_ref().map_or(self.swept, |sweep| sweep.upto);
-        Some(Slice {
+        let producers = checkpoint.producers.drain(rest..).filter_map(encoded).collect();
+        let done = checkpoint.videos.is_empty() && checkpoint.producers.is_empty();
+        let end = if done { self.checkpoint.take() } else { None };
+        self.checkpointed = end.as_ref().map_or(self.checkpointed, |checkpoint| checkpoint.upto);
+        Some(CheckpointSlice {
             as_of: self.last,
             counters: self.counters,
             videos,
             producers,
-            end: end.map(|sweep| (sweep.upto, sweep.messages)),
+            end: end.map(|checkpoint| (checkpoint.upto, checkpoint.messages)),
         })
     }
 
-    /// Whether a sweep is on its way.
-    pub(super) fn is_sweeping(&self) -> bool {
-        self.sweep.is_some()
+    /// Whether a checkpoint is on its way.
+    pub(super) fn is_checkpointing(&self) -> bool {
+        self.checkpoint.is_some()
     }
 
     /// The dashboard has taken these counts.
@@ -278,7 +285,7 @@ impl Book {
     /// Another dashboard, or one that has forgotten: it has been told of nothing.
     pub(super) fn forget_published(&mut self) {
         self.rows.iter_mut().for_each(|row| row.behind = u32::MAX);
-        self.untold.extend(self.dedupe.producers().map(|(id, _)| *id));
+        self.unreported.extend(self.dedupe.producers().map(|(id, _)| *id));
     }
 
     /// What of a producer is counted.
@@ -290,19 +297,19 @@ impl Book {
     }
 
     /// At most `limit` producers of whose plays more are counted than was told.
-    pub(super) fn take_untold(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
-        let ids: Vec<Uuid> = self.untold.iter().take(limit).copied().collect();
+    pub(super) fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
+        let ids: Vec<Uuid> = self.unreported.iter().take(limit).copied().collect();
         ids.into_iter()
             .map(|producer| {
-                self.untold.remove(&producer);
+                self.unreported.remove(&producer);
                 ProducerConfirmed { producer, confirmed: self.confirmed(&producer) }
             })
             .collect()
     }
 
     /// These were not told after all.
-    pub(super) fn put_untold(&mut self, producers: impl IntoIterator<Item = Uuid>) {
-        self.untold.extend(producers);
+    pub(super) fn put_back_unreported(&mut self, producers: impl IntoIterator<Item = Uuid>) {
+        self.unreported.extend(producers);
     }
 
     /// By outcome, since the ledger was made.
@@ -310,9 +317,9 @@ impl Book {
         self.counters
     }
 
-    /// Records that no sweep has taken into the tables.
-    pub(super) fn unswept(&self) -> u64 {
-        self.last - self.swept
+    /// Records that no checkpoint has taken into the tables.
+    pub(super) fn pending_records(&self) -> u64 {
+        self.last - self.checkpointed
     }
 
     /// The number of the newest record.
@@ -321,7 +328,7 @@ impl Book {
     }
 
     /// Every video.
-    pub(super) fn standings(&self) -> impl Iterator<Item = VideoState> {
+    pub(super) fn videos(&self) -> impl Iterator<Item = VideoState> {
         self.ids.ids().iter().zip(&self.rows).map(|(video_id, row)| VideoState {
             video_id: *video_id,
             plays: row.plays,
@@ -336,10 +343,10 @@ impl Book {
     }
 }
 
-/// A [`Book`] while it is read back: first the tables' rows, then the records that are newer.
+/// A [`LedgerState`] while it is loaded: first the tables' rows, then the records that are newer.
 #[derive(Debug)]
-pub(super) struct Reading {
-    book: Book,
+pub(super) struct StateLoader {
+    state: LedgerState,
     /// How many videos there are in all: no number is larger.
     videos: usize,
     /// As of which record the counters stand, and each video's row: 0 where there is none.
@@ -347,37 +354,33 @@ pub(super) struct Reading {
     rows_as_of: Vec<u64>,
 }
 
-impl Reading {
+impl StateLoader {
     /// Starts from the counters as of a record. `videos` is how many videos there are at most.
     pub(super) fn new(counters: Counters, as_of: u64, videos: usize) -> Self {
-        let book = Book { counters, last: as_of, swept: as_of, ..Book::default() };
-        Self { book, videos, as_of, rows_as_of: Vec::new() }
+        let state =
+            LedgerState { counters, last: as_of, checkpointed: as_of, ..LedgerState::default() };
+        Self { state, videos, as_of, rows_as_of: Vec::new() }
     }
 
     /// A video's row, which includes all records up to `as_of`.
-    pub(super) fn video(
-        &mut self,
-        video: &SavedVideo,
-        id: Uuid,
-        as_of: u64,
-    ) -> Result<(), Damaged> {
+    pub(super) fn video(&mut self, video: &VideoRow, id: Uuid, as_of: u64) -> Result<(), Damaged> {
         let row = self.place(video.number, id)?;
         (row.plays, row.last_played_at) = (video.plays, video.last_played_at);
         row.set_published(video.published);
         self.rows_as_of[video.number as usize] = as_of;
-        self.book.is_saved[video.number as usize] = true;
+        self.state.is_saved[video.number as usize] = true;
         Ok(())
     }
 
     /// A producer's counted plays.
     pub(super) fn producer(&mut self, id: Uuid, runs: Vec<std::ops::Range<u64>>) {
-        self.book.dedupe.learn(id, runs);
-        self.book.untold.insert(id);
+        self.state.dedupe.learn(id, runs);
+        self.state.unreported.insert(id);
     }
 
     /// Message IDs of records that are gone, oldest first.
     pub(super) fn messages(&mut self, messages: Vec<MessageKey>) {
-        messages.into_iter().for_each(|message| self.book.dedupe.learn_message(message));
+        messages.into_iter().for_each(|message| self.state.dedupe.learn_message(message));
     }
 
     /// A record; in order.
@@ -388,53 +391,53 @@ impl Reading {
         for delta in &record.deltas {
             let at = delta.number as usize;
             if number > *self.rows_as_of.get(at).ok_or(Damaged)? {
-                self.book.grow(delta);
+                self.state.grow(delta);
             }
         }
         for (id, runs) in &record.learned.producers {
-            self.book.dedupe.learn(*id, runs.iter().cloned());
+            self.state.dedupe.learn(*id, runs.iter().cloned());
         }
         for message in &record.learned.messages {
-            self.book.dedupe.learn_message(*message);
+            self.state.dedupe.learn_message(*message);
         }
-        let counters = self.book.counters;
-        let last = self.book.last.max(number);
-        self.book.note(last, record);
+        let counters = self.state.counters;
+        let last = self.state.last.max(number);
+        self.state.apply(last, record);
         if number <= self.as_of {
-            self.book.counters = counters;
+            self.state.counters = counters;
         }
         Ok(())
     }
 
-    /// The book, if it adds up.
+    /// The state, if it adds up.
     ///
     /// # Errors
     /// [`Damaged`] when videos, producers and counters tell different numbers of plays.
-    pub(super) fn finish(self) -> Result<Book, Damaged> {
-        let Counters { counted, by_message, .. } = self.book.counters;
-        let plays = self.book.rows.iter().try_fold(0u64, |sum, row| sum.checked_add(row.plays));
+    pub(super) fn finish(self) -> Result<LedgerState, Damaged> {
+        let Counters { counted, by_message, .. } = self.state.counters;
+        let plays = self.state.rows.iter().try_fold(0u64, |sum, row| sum.checked_add(row.plays));
         let of_producers = self
-            .book
+            .state
             .dedupe
             .producers()
             .flat_map(|(_, set)| set.runs())
             .try_fold(0u64, |sum, run| sum.checked_add(run.end - run.start));
-        let all_known = self.book.ids.len() == self.book.rows.len();
+        let all_known = self.state.ids.len() == self.state.rows.len();
         let adds_up = plays == Some(counted)
             && of_producers.and_then(|plays| plays.checked_add(by_message)) == Some(counted);
-        if all_known && adds_up { Ok(self.book) } else { Err(Damaged) }
+        if all_known && adds_up { Ok(self.state) } else { Err(Damaged) }
     }
 
     /// The row of a number, made if missing; its id must not change.
-    fn place(&mut self, number: u32, id: Uuid) -> Result<&mut Row, Damaged> {
-        if number as usize >= self.videos || !self.book.ids.place(number, id) {
+    fn place(&mut self, number: u32, id: Uuid) -> Result<&mut VideoEntry, Damaged> {
+        if number as usize >= self.videos || !self.state.ids.place(number, id) {
             return Err(Damaged);
         }
-        let rows = self.book.rows.len().max(number as usize + 1);
-        self.book.rows.resize_with(rows, Row::default);
-        self.book.is_dirty.resize(rows, false);
-        self.book.is_saved.resize(rows, false);
+        let rows = self.state.rows.len().max(number as usize + 1);
+        self.state.rows.resize_with(rows, VideoEntry::default);
+        self.state.is_dirty.resize(rows, false);
+        self.state.is_saved.resize(rows, false);
         self.rows_as_of.resize(rows, 0);
-        Ok(&mut self.book.rows[number as usize])
+        Ok(&mut self.state.rows[number as usize])
     }
 }
