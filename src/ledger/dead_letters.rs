@@ -8,8 +8,8 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use rusqlite::{Connection, Transaction, params};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use super::DeadLetter;
-use super::sqlite::{FILE, SCHEMA};
+use super::commit::DeadLetter;
+use super::tables::{FILE, SCHEMA};
 use crate::model::unix_time::UnixMs;
 
 /// Dead letters that are kept; older ones go first.

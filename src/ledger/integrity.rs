@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::Snapshot;
+use super::snapshot::Snapshot;
 use crate::model::attempted::Attempted;
 
 /// How a ledger and its producers compare. Plays without an identity are not looked at.
@@ -104,7 +104,7 @@ fn excess(ledger: &Snapshot, producers: &[Attempted], counted: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Counters;
+    use crate::ledger::counters::Counters;
     use crate::model::seq_set::SeqSet;
     use crate::model::video::VideoState;
 

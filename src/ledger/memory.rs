@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use uuid::Uuid;
 
+use super::commit::{Arrivals, Committed};
+use super::counters::Counters;
+use super::ledger_trait::Ledger;
 use super::state::LedgerState;
-use super::{Arrivals, Committed, Counters, Ledger};
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
 

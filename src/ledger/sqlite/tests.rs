@@ -4,8 +4,11 @@ use nsq_protocol::MessageId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ledger::DeadLetter;
+use crate::ledger::commit::DeadLetter;
+use crate::ledger::record::encode_runs;
+use crate::ledger::snapshot::{read, remove};
 use crate::model::play::{Play, PlayIdentity, Rejection};
+use crate::storage::sqlite::Schema;
 
 fn config(directory: &Path) -> LedgerConfig {
     LedgerConfig { directory: directory.to_owned(), simulation: false, adopt: false }
@@ -297,7 +300,7 @@ fn a_file_of_schema_1_keeps_what_was_published() {
     let file = dir.path().join(FILE);
     let (processor, dashboard) = (Uuid::from_u128(5), Uuid::from_u128(6));
     let mut runs = Vec::new();
-    crate::ledger::record::encode_runs(std::slice::from_ref(&(0..7)), &mut runs);
+    encode_runs(std::slice::from_ref(&(0..7)), &mut runs);
     let made = old.open(&file, "").unwrap();
     made.execute(
         "INSERT INTO ledger VALUES (1, ?1, '', 0, 3, ?2, 1, 7, 0, 0, 0, 0, 0)",
