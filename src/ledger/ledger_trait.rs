@@ -10,6 +10,15 @@ use super::counters::Counters;
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
+/// Whether commits come by, which take a checkpoint's next slice with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitTraffic {
+    /// One is being made, or waits.
+    Busy,
+    /// None does.
+    Idle,
+}
+
 /// The counts, durable. One thread commits; the publisher asks in between.
 pub trait Ledger: Send {
     /// Whose counts these are: the processor's id at the dashboard, the same for the ledger's whole life.
@@ -31,12 +40,12 @@ pub trait Ledger: Send {
     /// When it cannot be made durable. Then nothing more can be committed: what is in memory is ahead of the disk.
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed>;
 
-    /// Does a bounded part of the upkeep that is due; when to come again. What can wait for the next commit waits
-    /// unless `idle`.
+    /// Does a bounded part of the checkpoint that is due; when to come again. While commits come by, what can wait for
+    /// the next of them waits.
     ///
     /// # Errors
     /// As [`Ledger::commit`].
-    fn checkpoint(&mut self, now: Instant, idle: bool) -> Result<Instant>;
+    fn checkpoint(&mut self, now: Instant, traffic: CommitTraffic) -> Result<Instant>;
 
     /// The dashboard has taken these counts.
     fn published(&mut self, counts: &[VideoCount]);

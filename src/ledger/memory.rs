@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
-use super::ledger_trait::Ledger;
+use super::ledger_trait::{CommitTraffic, Ledger};
 use super::state::LedgerState;
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
@@ -48,7 +48,7 @@ impl Ledger for MemoryLedger {
         Ok(Committed { counters: record.counters, video_deltas })
     }
 
-    fn checkpoint(&mut self, now: Instant, _idle: bool) -> Result<Instant> {
+    fn checkpoint(&mut self, now: Instant, _traffic: CommitTraffic) -> Result<Instant> {
         self.state.begin_checkpoint();
         while self.state.next_slice(usize::MAX).is_some() {}
         Ok(now + Duration::from_secs(1))

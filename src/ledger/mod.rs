@@ -31,7 +31,7 @@ pub use counters::Counters;
 pub use dead_letters::{DEAD_LETTERS_MAX, SavedDeadLetter, dead_letters};
 pub use dedupe::{Dedupe, Learned, MessageKey, Seen};
 pub use integrity::IntegrityCheck;
-pub use ledger_trait::Ledger;
+pub use ledger_trait::{CommitTraffic, Ledger};
 pub use memory::MemoryLedger;
 pub use owner::LedgerConfig;
 pub use record::{Damaged, Delta, Record};

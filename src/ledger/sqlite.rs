@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
 use super::dead_letters;
-use super::ledger_trait::Ledger;
+use super::ledger_trait::{CommitTraffic, Ledger};
 use super::owner::{LedgerConfig, Started, check_owner, count_start, machine_id, made};
 use super::state::LedgerState;
 use super::tables::{FILE, SCHEMA, read_state, write_slice};
@@ -170,7 +170,8 @@ impl Ledger for SqliteLedger {
         Ok(Committed { counters, video_deltas })
     }
 
-    fn checkpoint(&mut self, now: Instant, idle: bool) -> Result<Instant> {
+    fn checkpoint(&mut self, now: Instant, traffic: CommitTraffic) -> Result<Instant> {
+        let idle = traffic == CommitTraffic::Idle;
         if now >= self.next_checkpoint {
             self.state.begin_checkpoint();
             self.next_checkpoint = now + CHECKPOINT_EVERY;

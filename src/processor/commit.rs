@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use nsq_protocol::Batch;
 use nsq_protocol::thread::StopToken;
 use parking_lot::Mutex;
 
-use super::decode::Decoded;
-use super::publish::Wake;
 use super::stats::Stats;
-use crate::ledger::{Arrivals, Committed, Ledger};
+use super::wake::Wake;
+use crate::ledger::{Arrivals, CommitTraffic, Committed, Ledger};
 use crate::model::counts::ShardedCounts;
 use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
@@ -29,6 +29,13 @@ const WAITING_MAX: usize = 64;
 
 /// The ledger, as the threads share it. The lock is held for a commit: what one may see is always durable.
 pub(super) type SharedLedger = Arc<Mutex<Box<dyn Ledger>>>;
+
+/// A batch with what its messages hold. Dropped, it gives the messages back to nsqd.
+pub(super) struct Decoded {
+    pub(super) batch: Batch,
+    pub(super) arrivals: Arrivals,
+    pub(super) received_at: Instant,
+}
 
 pub(super) struct Committer {
     waiting: (Sender<Decoded>, Receiver<Decoded>),
@@ -90,8 +97,11 @@ impl Committer {
         let mut next_at = Instant::now();
         while !stop.wait_until(next_at) {
             let turn = self.turn.try_lock();
-            let is_idle = turn.is_some() && self.waiting.1.is_empty();
-            let checkpointed = self.ledger.lock().checkpoint(Instant::now(), is_idle);
+            let traffic = match turn.is_some() && self.waiting.1.is_empty() {
+                true => CommitTraffic::Idle,
+                false => CommitTraffic::Busy,
+            };
+            let checkpointed = self.ledger.lock().checkpoint(Instant::now(), traffic);
             drop(turn);
             let next = checkpointed.inspect_err(|error| self.fail(error));
             // Also after a failure: a worker that found the turn taken has left its batch here, to be given back.
@@ -132,7 +142,10 @@ impl Committer {
         // Not behind what follows, which wakes others: the publisher, and by the FINs nsqd.
         let counted_at_ns = unix_ns();
         if !committed.video_deltas.is_empty() {
-            self.wake.counted(is_due);
+            match is_due {
+                true => self.wake.video_became_due(),
+                false => self.wake.plays_committed(),
+            }
         }
         let half = batches.len() / 2;
         for (index, batch) in batches.into_iter().enumerate() {

@@ -10,6 +10,7 @@ mod decode;
 mod publish;
 mod report;
 mod stats;
+mod wake;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -28,9 +29,10 @@ use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
 use commit::{Committer, SharedLedger};
-use publish::{PublishReport, Publisher, wake_pair};
+use publish::{PublishReport, Publisher};
 pub use stats::Progress;
 use stats::Stats;
+use wake::wake_pair;
 
 /// What to process, and where the counts go.
 pub struct ProcessorConfig {

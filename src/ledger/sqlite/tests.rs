@@ -102,7 +102,7 @@ proptest! {
                 }
                 Step::Checkpoint(times) => {
                     for _ in 0..times {
-                        ledger.checkpoint(Instant::now() + 2 * CHECKPOINT_EVERY, true).unwrap();
+                        ledger.checkpoint(Instant::now() + 2 * CHECKPOINT_EVERY, CommitTraffic::Idle).unwrap();
                     }
                 }
                 Step::Publish => {
@@ -165,10 +165,10 @@ fn a_checkpoint_takes_the_records_and_bounds_their_number() {
     assert_eq!(commit(&mut ledger, vec![play(3, Some((1, 3)), 99)]).duplicates, 1);
     assert_eq!(records(&ledger), 50);
     let mut later = Instant::now() + CHECKPOINT_EVERY;
-    while ledger.checkpoint(later, true).unwrap() <= later {}
+    while ledger.checkpoint(later, CommitTraffic::Idle).unwrap() <= later {}
     assert_eq!(records(&ledger), 0);
     later += CHECKPOINT_EVERY;
-    assert!(ledger.checkpoint(later, true).unwrap() > later, "nothing has changed");
+    assert!(ledger.checkpoint(later, CommitTraffic::Idle).unwrap() > later, "nothing has changed");
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn another_dashboard_costs_one_row_and_is_told_everything() {
     // Commits go on, and with them a checkpoint of what they change.
     commit(&mut ledger, vec![play(7, Some((1, VIDEOS)), VIDEOS)]);
     let now = Instant::now() + CHECKPOINT_EVERY;
-    while ledger.checkpoint(now, true).unwrap() <= now {}
+    while ledger.checkpoint(now, CommitTraffic::Idle).unwrap() <= now {}
     drop(ledger);
 
     // A start in between knows that the rows tell of the other dashboard, however many are checkpointed since.

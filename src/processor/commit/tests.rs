@@ -8,7 +8,7 @@ use super::*;
 use crate::broker::{Broker, BrokerConfig};
 use crate::ledger::Counters;
 use crate::model::video::{VideoCount, VideoState};
-use crate::processor::publish::wake_pair;
+use crate::processor::wake::wake_pair;
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// The longest that anything here may take; far beyond what it does take.
@@ -41,7 +41,7 @@ impl Ledger for FailingCheckpoint {
         panic!("nothing is committed after a failure");
     }
 
-    fn checkpoint(&mut self, _: Instant, _: bool) -> Result<Instant> {
+    fn checkpoint(&mut self, _: Instant, _: CommitTraffic) -> Result<Instant> {
         self.began.send(()).unwrap();
         self.fail.recv_timeout(DEADLINE).unwrap();
         anyhow::bail!("on purpose")
