@@ -2,6 +2,7 @@
 //! an id of its own and numbers its plays densely. With an outbox they stay until every play is known to be counted,
 //! and the thread `confirm` asks which are.
 
+mod confirmations;
 mod outbox;
 mod pace;
 mod popularity;
@@ -10,17 +11,18 @@ mod worker;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
-use nsq_protocol::thread::{Crew, StopToken, stop_pair};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nsq_protocol::thread::{Crew, stop_pair};
 use nsq_protocol::{BodiesBuf, Producer, TopicName};
 use uuid::Uuid;
 
 use crate::model::config::Popularity;
-use crate::wire::ConfirmedAnswer;
+pub use confirmations::Confirmations;
+use confirmations::{Asker, ask_all};
 use outbox::Outbox;
 pub use outbox::disk::{DiskOutbox, RunIdentity};
 pub use outbox::disk::{exists as outbox_exists, read as read_outbox, remove as remove_outbox};
@@ -30,15 +32,6 @@ use worker::{Done, Kept, Produced, Worker};
 
 /// The most plays that an outbox holds, over all threads, unless said otherwise: 40 MB of memory.
 pub const OUTBOX_MAX: u64 = 10_000_000;
-
-/// How often it is asked which plays are counted.
-const ASK_EVERY: Duration = Duration::from_millis(250);
-
-/// Answers which plays of a producer are counted for good; is told how many are in its outbox.
-pub type Confirmations = Arc<dyn Fn(&Uuid, u64) -> Result<ConfirmedAnswer> + Send + Sync>;
-
-/// An answer; `None`: nobody answers.
-type Answer = Option<ConfirmedAnswer>;
 
 /// What to produce.
 #[derive(Clone, Debug)]
@@ -234,41 +227,5 @@ impl Production {
         let republished = done.republished.load(Ordering::Relaxed);
         let seconds = started.elapsed().as_secs_f64();
         Ok(ProductionReport { messages, counts, seconds, republished, unconfirmed })
-    }
-}
-
-/// For whom to ask.
-struct Asker {
-    producer: Uuid,
-    /// Plays in its outbox.
-    waiting: Arc<AtomicU64>,
-    answer: Sender<Answer>,
-}
-
-/// Asks for each producer again and again, until all of them are done or `stop`.
-fn ask_all(
-    confirmations: &Confirmations,
-    mut producers: Vec<Asker>,
-    asked: &Receiver<()>,
-    stop: &StopToken,
-) {
-    let mut answered = true;
-    while !producers.is_empty() {
-        producers.retain(|asker| {
-            let answer = confirmations(&asker.producer, asker.waiting.load(Ordering::Relaxed));
-            if let Err(error) = &answer
-                && std::mem::replace(&mut answered, false)
-            {
-                log::warn!("cannot ask which plays are counted: {error:#}; asking again");
-            }
-            answered |= answer.is_ok();
-            // One that has not been looked at is as good; without a reader there is nothing more to ask.
-            !matches!(asker.answer.try_send(answer.ok()), Err(TrySendError::Disconnected(_)))
-        });
-        select! {
-            recv(stop.channel()) -> _ => return,
-            recv(asked) -> _ => {}
-            default(ASK_EVERY) => {}
-        }
     }
 }
