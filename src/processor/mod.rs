@@ -121,23 +121,8 @@ impl Processor {
         let consumer = Arc::new(Consumer::start(config.consumer)?);
         // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last: it
         // would spend its last tries on a dashboard that is away.
-        let mut workers = Crew::new({
-            let consumer = consumer.clone();
-            move || {
-                consumer.stop();
-            }
-        });
-        for index in 0..config.threads.get() {
-            let (batches, committer) = (consumer.batches(), committer.clone());
-            workers
-                .spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer))
-                .context("cannot start a worker thread")?;
-        }
-        let (stop_checkpointer, stop) = stop_pair();
-        let mut checkpointer = Crew::stopped_by(stop_checkpointer);
-        checkpointer
-            .spawn("ledger", move || committer.run_checkpoints(&stop))
-            .context("cannot start the ledger thread")?;
+        let workers = start_workers(config.threads, &consumer, &committer)?;
+        let checkpointer = start_checkpointer(&committer)?;
         let (stop_publisher, stop) = stop_pair();
         let publishing = Publisher::new(publish::PublisherConfig {
             processor,
@@ -236,4 +221,35 @@ impl Processor {
         };
         (report, counts.all())
     }
+}
+
+/// The workers end when the consumer's batches do, that is when it stops.
+fn start_workers(
+    threads: NonZeroUsize,
+    consumer: &Arc<Consumer>,
+    committer: &Arc<Committer>,
+) -> Result<Crew<()>> {
+    let mut workers = Crew::new({
+        let consumer = consumer.clone();
+        move || {
+            consumer.stop();
+        }
+    });
+    for index in 0..threads.get() {
+        let (batches, committer) = (consumer.batches(), committer.clone());
+        workers
+            .spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer))
+            .context("cannot start a worker thread")?;
+    }
+    Ok(workers)
+}
+
+fn start_checkpointer(committer: &Arc<Committer>) -> Result<Crew<()>> {
+    let (source, stop) = stop_pair();
+    let mut checkpointer = Crew::stopped_by(source);
+    let committer = committer.clone();
+    checkpointer
+        .spawn("ledger", move || committer.run_checkpoints(&stop))
+        .context("cannot start the ledger thread")?;
+    Ok(checkpointer)
 }
