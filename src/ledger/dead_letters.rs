@@ -8,8 +8,9 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use rusqlite::{Connection, Transaction, params};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use super::DeadLetter;
-use super::sqlite::{FILE, SCHEMA};
+use super::commit::DeadLetter;
+use super::tables::{FILE, SCHEMA};
+use crate::model::unix_time::UnixMs;
 
 /// Dead letters that are kept; older ones go first.
 pub const DEAD_LETTERS_MAX: i64 = 10_000;
@@ -22,11 +23,11 @@ const SHOWN_MAX: usize = 80;
 
 /// A dead letter as it was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavedLetter {
+pub struct SavedDeadLetter {
     /// 1, 2, … in the order of the ledger.
     pub number: i64,
-    /// When it was kept, in ms since the Unix epoch.
-    pub at: i64,
+    /// When it was kept.
+    pub at: UnixMs,
     /// The address of the nsqd it came from.
     pub nsqd: String,
     /// Its message's ID there.
@@ -40,17 +41,17 @@ pub struct SavedLetter {
 }
 
 /// One line, whatever a stranger sent.
-impl fmt::Display for SavedLetter {
+impl fmt::Display for SavedDeadLetter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { number, at, nsqd, message_id, reason, size, body } = self;
         let start: String = String::from_utf8_lossy(body).chars().take(SHOWN_MAX).collect();
-        write!(f, "{number} {at} {nsqd} {message_id} {size} bytes: {reason}: {start:?}")
+        write!(f, "{number} {} {nsqd} {message_id} {size} bytes: {reason}: {start:?}", at.0)
     }
 }
 
-impl Serialize for SavedLetter {
+impl Serialize for SavedDeadLetter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct("SavedLetter", 7)?;
+        let mut object = serializer.serialize_struct("SavedDeadLetter", 7)?;
         object.serialize_field("number", &self.number)?;
         object.serialize_field("at", &self.at)?;
         object.serialize_field("nsqd", &self.nsqd)?;
@@ -69,7 +70,7 @@ impl Serialize for SavedLetter {
 pub(super) fn keep<'a>(
     transaction: &Transaction<'_>,
     letters: impl Iterator<Item = &'a DeadLetter>,
-    now_ms: i64,
+    now: UnixMs,
 ) -> Result<()> {
     for DeadLetter { nsqd, message, reason, body } in letters {
         transaction
@@ -77,7 +78,7 @@ pub(super) fn keep<'a>(
                 "INSERT INTO dead_letters (at, nsqd, message_id, reason, size, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(params![
-                now_ms,
+                now.0,
                 nsqd,
                 message.to_string(),
                 reason.as_str(),
@@ -96,7 +97,10 @@ pub(super) fn keep<'a>(
 ///
 /// # Errors
 /// `each`'s, and SQLite's.
-pub fn dead_letters(directory: &Path, each: impl FnMut(SavedLetter) -> Result<()>) -> Result<bool> {
+pub fn dead_letters(
+    directory: &Path,
+    each: impl FnMut(SavedDeadLetter) -> Result<()>,
+) -> Result<bool> {
     let Some(connection) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(false) };
     read_letters(&connection, each)?;
     Ok(true)
@@ -104,16 +108,16 @@ pub fn dead_letters(directory: &Path, each: impl FnMut(SavedLetter) -> Result<()
 
 fn read_letters(
     connection: &Connection,
-    mut each: impl FnMut(SavedLetter) -> Result<()>,
+    mut each: impl FnMut(SavedDeadLetter) -> Result<()>,
 ) -> Result<()> {
     let mut statement = connection.prepare(
         "SELECT number, at, nsqd, message_id, reason, size, body FROM dead_letters ORDER BY number",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        each(SavedLetter {
+        each(SavedDeadLetter {
             number: row.get(0)?,
-            at: row.get(1)?,
+            at: UnixMs(row.get(1)?),
             nsqd: row.get(2)?,
             message_id: row.get(3)?,
             reason: row.get(4)?,

@@ -5,21 +5,24 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use uuid::Uuid;
 
-use super::book::{Book, Standing};
-use super::{Arrivals, Committed, Counters, Ledger};
-use crate::wire::{Confirmed, ProducerConfirmed, VideoCount};
+use super::commit::{Arrivals, Committed};
+use super::counters::Counters;
+use super::ledger_trait::{CommitTraffic, Ledger};
+use super::state::LedgerState;
+use crate::model::video::{VideoCount, VideoState};
+use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// Counts in memory. All is lost with the process.
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
-    book: Book,
+    state: LedgerState,
     processor: Uuid,
 }
 
 impl MemoryLedger {
     /// An empty one.
     pub fn new() -> Self {
-        Self { book: Book::default(), processor: Uuid::new_v4() }
+        Self { state: LedgerState::default(), processor: Uuid::new_v4() }
     }
 }
 
@@ -33,26 +36,26 @@ impl Ledger for MemoryLedger {
     }
 
     fn counters(&self) -> Counters {
-        self.book.counters()
+        self.state.counters()
     }
 
-    fn standings(&self) -> Vec<Standing> {
-        self.book.standings().collect()
+    fn videos(&self) -> Vec<VideoState> {
+        self.state.videos().collect()
     }
 
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
-        let (record, grown) = self.book.enter(arrivals);
-        Ok(Committed { counters: record.counters, grown })
+        let (record, video_deltas) = self.state.count_arrivals(arrivals);
+        Ok(Committed { counters: record.counters, video_deltas })
     }
 
-    fn tidy(&mut self, now: Instant, _idle: bool) -> Result<Instant> {
-        self.book.begin_sweep();
-        while self.book.next_slice(usize::MAX).is_some() {}
+    fn checkpoint(&mut self, now: Instant, _traffic: CommitTraffic) -> Result<Instant> {
+        self.state.begin_checkpoint();
+        while self.state.next_slice(usize::MAX).is_some() {}
         Ok(now + Duration::from_secs(1))
     }
 
     fn published(&mut self, counts: &[VideoCount]) {
-        self.book.published(counts);
+        self.state.published(counts);
     }
 
     fn publishes_to(&mut self, _dashboard: Uuid) -> Result<bool> {
@@ -60,15 +63,15 @@ impl Ledger for MemoryLedger {
     }
 
     fn confirmed(&self, producer: &Uuid) -> Confirmed {
-        self.book.confirmed(producer)
+        self.state.confirmed(producer)
     }
 
-    fn take_untold(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
-        self.book.take_untold(limit)
+    fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
+        self.state.take_unreported(limit)
     }
 
-    fn put_untold(&mut self, producers: &[ProducerConfirmed]) {
-        self.book.put_untold(producers.iter().map(|told| told.producer));
+    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
+        self.state.put_back_unreported(producers.iter().map(|told| told.producer));
     }
 
     fn size(&self) -> Option<(u64, u64)> {

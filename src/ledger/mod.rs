@@ -2,68 +2,41 @@
 //!
 //! A [`Ledger`] takes what arrived, counts what is new, and returns when that is durable; only then are the messages
 //! finished, the counts shown and the producers told. [`SqliteLedger`] keeps it in the data directory; [`MemoryLedger`]
-//! nowhere, to measure what durability costs. `dedupe`, `seq_set`, `record` and `book` are pure.
+//! nowhere, to measure what durability costs. Holds no thread: the processor's commit, checkpoint and publish.
 
-mod audit;
-mod book;
+mod checkpoint;
+mod commit;
+mod counters;
 mod dead_letters;
 mod dedupe;
+mod integrity;
+mod ledger_trait;
+mod load;
 mod memory;
 #[cfg(test)]
 mod model;
+mod owner;
 mod record;
+mod snapshot;
 mod sqlite;
-
-use std::time::Instant;
+mod state;
+mod tables;
 
 use anyhow::Result;
-use nsq_protocol::MessageId;
-use uuid::Uuid;
 
 use crate::model::config::Durability;
-use crate::model::play::{Play, Rejection};
-use crate::wire::{Confirmed, ProducerConfirmed, VideoCount};
 
-pub use audit::Audit;
-pub use book::{Growth, Standing};
-pub use dead_letters::{DEAD_LETTERS_MAX, SavedLetter, dead_letters};
+pub use commit::{Arrivals, Committed, DeadLetter, VideoDelta};
+pub use counters::Counters;
+pub use dead_letters::{DEAD_LETTERS_MAX, SavedDeadLetter, dead_letters};
 pub use dedupe::{Dedupe, Learned, MessageKey, Seen};
+pub use integrity::IntegrityCheck;
+pub use ledger_trait::{CommitTraffic, Ledger};
 pub use memory::MemoryLedger;
-pub use record::{Counters, Damaged, Delta, Record};
-pub use sqlite::{LedgerConfig, Snapshot, SqliteLedger, exists, read, remove};
-
-/// What one batch of messages brought.
-#[derive(Debug, Default)]
-pub struct Arrivals {
-    /// The nsqd it came from: [`fnv1a`](crate::model::hash::fnv1a) of its address.
-    pub nsqd: u64,
-    /// The plays, each with its message's ID.
-    pub plays: Vec<(Play, MessageId)>,
-    /// The bodies that are none.
-    pub rejected: Vec<DeadLetter>,
-}
-
-/// A body that is no play.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// The address of the nsqd it came from.
-    pub nsqd: String,
-    /// Its message's ID there.
-    pub message: MessageId,
-    /// Why it is none.
-    pub reason: Rejection,
-    /// The body, whole.
-    pub body: Vec<u8>,
-}
-
-/// What a commit has counted.
-#[derive(Debug)]
-pub struct Committed {
-    /// By outcome, in this commit.
-    pub counters: Counters,
-    /// By how much each video has grown.
-    pub grown: Vec<Growth>,
-}
+pub use owner::LedgerConfig;
+pub use record::{Damaged, Delta, Record};
+pub use snapshot::{Snapshot, exists, read, remove};
+pub use sqlite::SqliteLedger;
 
 /// Opens the ledger of a data directory with the durability that is wanted.
 ///
@@ -76,60 +49,4 @@ pub fn open(config: &LedgerConfig, durability: Durability) -> Result<Box<dyn Led
             Box::new(SqliteLedger::open(config, durability.synchronous())?)
         }
     })
-}
-
-/// The counts, durable. One thread commits; the publisher asks in between.
-pub trait Ledger: Send {
-    /// Whose counts these are: the processor's id at the dashboard, the same for the ledger's whole life.
-    fn processor(&self) -> Uuid;
-
-    /// The version of the first message to the dashboard: higher than any of an earlier start.
-    fn first_version(&self) -> u64;
-
-    /// By outcome, since the ledger was made.
-    fn counters(&self) -> Counters;
-
-    /// Every video as it stands.
-    fn standings(&self) -> Vec<Standing>;
-
-    /// Counts what was not counted before, and returns when it is durable. Leaves the counted plays and the new dead
-    /// letters in `arrivals`.
-    ///
-    /// # Errors
-    /// When it cannot be made durable. Then nothing more can be committed: what is in memory is ahead of the disk.
-    fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed>;
-
-    /// Does a bounded part of the upkeep that is due; when to come again. What can wait for the next commit waits
-    /// unless `idle`.
-    ///
-    /// # Errors
-    /// As [`Ledger::commit`].
-    fn tidy(&mut self, now: Instant, idle: bool) -> Result<Instant>;
-
-    /// The dashboard has taken these counts.
-    fn published(&mut self, counts: &[VideoCount]);
-
-    /// The dashboard's database has this id. True if it is another one than before, which has been told of nothing.
-    ///
-    /// # Errors
-    /// As [`Ledger::commit`].
-    fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool>;
-
-    /// Which plays of a producer are counted.
-    fn confirmed(&self, producer: &Uuid) -> Confirmed;
-
-    /// At most `limit` producers with more plays counted than was told.
-    fn take_untold(&mut self, limit: usize) -> Vec<ProducerConfirmed>;
-
-    /// These could not be told: they come again.
-    fn put_untold(&mut self, producers: &[ProducerConfirmed]);
-
-    /// Records that no sweep has taken into the tables, and bytes of its files; `None` for one that has no file.
-    fn size(&self) -> Option<(u64, u64)>;
-
-    /// Writes down what is only of use to the next start. No commit may follow.
-    ///
-    /// # Errors
-    /// As [`Ledger::commit`]; the counts are safe all the same.
-    fn close(&mut self) -> Result<()>;
 }

@@ -11,58 +11,12 @@ use std::ops::Range;
 use nsq_protocol::{MESSAGE_ID_LEN, MessageId};
 use uuid::Uuid;
 
-use super::dedupe::{Learned, MessageKey, Seen};
+use super::counters::Counters;
+use super::dedupe::{Learned, MessageKey};
 use crate::model::play::PlayIdentity;
 
 /// The first byte of a record of this kind.
 const VERSION: u8 = 1;
-
-/// What has come in all, by outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Plays counted.
-    pub counted: u64,
-    /// Of those, plays that only the window of message IDs protects from being counted twice.
-    pub by_message: u64,
-    /// Of those, plays that their producer had sent before in vain.
-    pub recovered: u64,
-    /// Messages whose play had been counted before.
-    pub duplicates: u64,
-    /// Of those, messages that told another video than the play that was counted.
-    pub conflicting: u64,
-    /// Bodies that were no play.
-    pub rejected: u64,
-}
-
-impl Counters {
-    pub(super) fn fields(&self) -> [u64; 6] {
-        let Self { counted, by_message, recovered, duplicates, conflicting, rejected } = *self;
-        [counted, by_message, recovered, duplicates, conflicting, rejected]
-    }
-
-    pub(super) fn from_fields(fields: [u64; 6]) -> Self {
-        let [counted, by_message, recovered, duplicates, conflicting, rejected] = fields;
-        Self { counted, by_message, recovered, duplicates, conflicting, rejected }
-    }
-
-    /// Notes how a play was seen; true if it is new.
-    pub(super) fn note(&mut self, seen: Seen, resent: bool) -> bool {
-        let is_new = matches!(seen, Seen::New | Seen::NewByMessage);
-        self.counted += u64::from(is_new);
-        self.by_message += u64::from(seen == Seen::NewByMessage);
-        self.recovered += u64::from(is_new && resent);
-        self.duplicates += u64::from(!is_new);
-        self.conflicting += u64::from(seen == Seen::Conflicting);
-        is_new
-    }
-
-    /// The sum, field by field.
-    pub fn add(&mut self, more: &Self) {
-        let (sum, more) = (self.fields(), more.fields());
-        *self =
-            Self::from_fields(std::array::from_fn(|field| sum[field].saturating_add(more[field])));
-    }
-}
 
 /// How much one video's count grew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
--- The processor's ledger, schema 1. Ids are UUIDs as 16 bytes; times are ms since the Unix epoch.
+-- The processor's ledger, schema 2. Ids are UUIDs as 16 bytes; times are ms since the Unix epoch.
 
 -- One row: whose counts these are, and the counters as of a record.
 CREATE TABLE ledger (
@@ -7,17 +7,18 @@ CREATE TABLE ledger (
     machine    TEXT    NOT NULL, -- /etc/machine-id where it was made; '' where there is none
     simulation INTEGER NOT NULL, -- 1: made by `run`, which may throw it away
     starts     INTEGER NOT NULL,
-    dashboard  BLOB,             -- the dashboard database that `published` tells of
+    dashboard  BLOB,             -- the id of the newest dashboard database
     as_of      INTEGER NOT NULL,
     counted    INTEGER NOT NULL,
     by_message INTEGER NOT NULL,
     recovered  INTEGER NOT NULL,
     duplicates INTEGER NOT NULL,
     conflicting INTEGER NOT NULL,
-    rejected   INTEGER NOT NULL
+    rejected   INTEGER NOT NULL,
+    epoch      INTEGER NOT NULL DEFAULT 0 -- counts the dashboards: what was published to those before holds no more
 ) STRICT;
 
--- One row a commit, until a sweep has taken it into the tables below.
+-- One row a commit, until a checkpoint has taken it into the tables below.
 CREATE TABLE records (
     number INTEGER PRIMARY KEY,
     record BLOB    NOT NULL
@@ -30,7 +31,8 @@ CREATE TABLE videos (
     plays          INTEGER NOT NULL,
     published      INTEGER NOT NULL,
     last_played_at INTEGER NOT NULL, -- 0: no play said so
-    as_of          INTEGER NOT NULL
+    as_of          INTEGER NOT NULL,
+    epoch          INTEGER NOT NULL DEFAULT 0 -- of the dashboard that `published` tells of; 0 plays of an older one's
 ) STRICT;
 
 -- Each producer's counted plays, as runs of their numbers.
@@ -39,7 +41,7 @@ CREATE TABLE producers (
     counted  BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The newest messages without an identity, oldest first; one row a sweep.
+-- The newest messages without an identity, oldest first; one row a checkpoint.
 CREATE TABLE messages (
     number  INTEGER PRIMARY KEY,
     keys    BLOB    NOT NULL

@@ -11,16 +11,15 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::ledger::Standing;
-use crate::model::video_ids::Numbers;
-use crate::wire::VideoCount;
+use crate::model::video::{VideoCount, VideoState};
+use crate::model::video_ids::VideoIds;
 
 /// Shards of the map: enough that two of a few dozen workers seldom want the same one.
 const SHARDS: usize = 64;
 
 /// Plays per video, shared by the workers that count and the thread that publishes.
 ///
-/// The rule of publication (DESIGN.md section 1): as long as the dashboard has not seen all counts below
+/// The rule of publication: as long as the dashboard has not seen all counts below
 /// `realtime_below`, a change is due at once; from there on it waits for [`ShardedCounts::release_waiting`],
 /// which the publisher calls once an interval.
 pub struct ShardedCounts {
@@ -34,7 +33,7 @@ pub struct ShardedCounts {
 
 #[derive(Default)]
 struct Shard {
-    numbers: Numbers,
+    ids: VideoIds,
     /// By number.
     videos: Vec<Video>,
     /// By number: whether a video stands in `due` or `waiting`, where it must stand once only.
@@ -58,7 +57,7 @@ struct Video {
 impl Shard {
     /// The video's number and row, made if missing.
     fn video(&mut self, id: Uuid) -> (u32, &mut Video) {
-        let (number, is_new) = self.numbers.number(id);
+        let (number, is_new) = self.ids.number(id);
         if is_new {
             self.videos.push(Video::default());
             self.listed.push(false);
@@ -111,8 +110,8 @@ impl ShardedCounts {
     }
 
     /// Takes over a video as the ledger has it; none of it is counted yet.
-    pub fn restore(&self, standing: Standing) {
-        let Standing { video_id, plays, published, last_played_at } = standing;
+    pub fn restore(&self, state: VideoState) {
+        let VideoState { video_id, plays, published, last_played_at } = state;
         let shard = &mut *self.shards[self.shard_of(&video_id)].lock();
         shard.plays += plays;
         let (number, video) = shard.video(video_id);
@@ -156,7 +155,7 @@ impl ShardedCounts {
                 let video = &mut shard.videos[number as usize];
                 video.published = video.plays;
                 let last_played_at = (video.last_played_at > 0).then_some(video.last_played_at);
-                let video_id = shard.numbers.id(number);
+                let video_id = shard.ids.id(number);
                 batch.push(VideoCount { video_id, plays: video.plays, last_played_at });
             }
             if batch.len() == limit {
@@ -172,7 +171,7 @@ impl ShardedCounts {
     pub fn put_back(&self, batch: &[VideoCount]) {
         for VideoCount { video_id, .. } in batch {
             let shard = &mut *self.shards[self.shard_of(video_id)].lock();
-            let Some(number) = shard.numbers.get(video_id) else { continue };
+            let Some(number) = shard.ids.get(video_id) else { continue };
             if !std::mem::replace(&mut shard.listed[number as usize], true) {
                 shard.due.push_back(number);
             }
@@ -205,7 +204,7 @@ impl ShardedCounts {
         for shard in &self.shards {
             let shard = shard.lock();
             let plays = shard.videos.iter().map(|video| video.plays);
-            all.extend(shard.numbers.ids().iter().copied().zip(plays));
+            all.extend(shard.ids.ids().iter().copied().zip(plays));
         }
         all
     }

@@ -1,6 +1,7 @@
 //! What the program is about, without files, sockets, threads or clocks (pure): plays, videos, counts, the rules of
 //! publication, and what the options' values mean.
 
+pub mod attempted;
 pub mod config;
 pub mod counts;
 pub mod hash;
@@ -8,4 +9,5 @@ pub mod play;
 pub mod publish_rules;
 pub mod seq_set;
 pub mod unix_time;
+pub mod video;
 pub mod video_ids;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::model::counts::ShardedCounts;
-use crate::wire::{MAX_COUNTS, VideoCount};
+use crate::model::video::{MAX_COUNTS, VideoCount};
 
-/// The rules of publication (DESIGN.md section 1, rules 2 and 3), over the counts of a [`ShardedCounts`].
+/// The rules of publication, over the counts of a [`ShardedCounts`].
 ///
 /// A batch carries 1 to [`MAX_COUNTS`] videos and only changed ones. A video below the map's `realtime_below` is
 /// in the next batch; from there on it is in one batch an interval.

@@ -10,16 +10,16 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use uuid::Uuid;
 
-/// See the file.
+/// Video ids with their numbers.
 #[derive(Debug, Default)]
-pub struct Numbers {
+pub struct VideoIds {
     ids: Vec<Uuid>,
     table: HashTable<u32>,
     /// Seeded at random, because video ids come from strangers.
     hasher: RandomState,
 }
 
-impl Numbers {
+impl VideoIds {
     /// How many ids have a number.
     pub fn len(&self) -> usize {
         self.table.len()
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn numbers_are_dense_and_stay() {
-        let mut numbers = Numbers::default();
+        let mut numbers = VideoIds::default();
         for n in 0..1_000 {
             assert_eq!(numbers.number(Uuid::from_u128(n * 7)), (n as u32, true));
             assert_eq!(numbers.number(Uuid::from_u128(n / 2 * 7)), (n as u32 / 2, false));
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn old_numbers_are_placed_in_any_order_and_without_contradiction() {
         let (nil, one, two) = (Uuid::nil(), Uuid::from_u128(1), Uuid::from_u128(2));
-        let mut numbers = Numbers::default();
+        let mut numbers = VideoIds::default();
         assert!(numbers.place(2, one));
         assert_eq!(numbers.len(), 1);
         // What nobody has yet is not taken for the nil id's.

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use nsq_protocol::Batch;
 use nsq_protocol::thread::StopToken;
 use parking_lot::Mutex;
 
-use super::decode::Decoded;
-use super::publish::Wake;
 use super::stats::Stats;
-use crate::ledger::{Arrivals, Committed, Ledger};
+use super::wake::Wake;
+use crate::ledger::{Arrivals, CommitTraffic, Committed, Ledger};
 use crate::model::counts::ShardedCounts;
-use crate::producer::unix_time_ns;
+use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
 
 /// Messages in one commit, at most; and one batch more.
@@ -29,6 +29,13 @@ const WAITING_MAX: usize = 64;
 
 /// The ledger, as the threads share it. The lock is held for a commit: what one may see is always durable.
 pub(super) type SharedLedger = Arc<Mutex<Box<dyn Ledger>>>;
+
+/// A batch with what its messages hold. Dropped, it gives the messages back to nsqd.
+pub(super) struct Decoded {
+    pub(super) batch: Batch,
+    pub(super) arrivals: Arrivals,
+    pub(super) received_at: Instant,
+}
 
 pub(super) struct Committer {
     waiting: (Sender<Decoded>, Receiver<Decoded>),
@@ -85,19 +92,22 @@ impl Committer {
         }
     }
 
-    /// Sweeps the ledger when it is time, until stopped.
-    pub(super) fn tidy(&self, stop: &StopToken) {
-        let mut tidy_at = Instant::now();
-        while !stop.wait_until(tidy_at) {
+    /// Checkpoints the ledger when it is time, until stopped.
+    pub(super) fn run_checkpoints(&self, stop: &StopToken) {
+        let mut next_at = Instant::now();
+        while !stop.wait_until(next_at) {
             let turn = self.turn.try_lock();
-            let is_idle = turn.is_some() && self.waiting.1.is_empty();
-            let tidied = self.ledger.lock().tidy(Instant::now(), is_idle);
+            let traffic = match turn.is_some() && self.waiting.1.is_empty() {
+                true => CommitTraffic::Idle,
+                false => CommitTraffic::Busy,
+            };
+            let checkpointed = self.ledger.lock().checkpoint(Instant::now(), traffic);
             drop(turn);
-            match tidied {
-                Ok(next) => tidy_at = next,
-                Err(error) => return self.fail(&error),
-            }
+            let next = checkpointed.inspect_err(|error| self.fail(error));
+            // Also after a failure: a worker that found the turn taken has left its batch here, to be given back.
             self.commit_waiting();
+            let Ok(next) = next else { return };
+            next_at = next;
         }
     }
 
@@ -128,11 +138,14 @@ impl Committer {
         let began = Instant::now();
         let committed = self.ledger.lock().commit(&mut arrivals)?;
         let took = began.elapsed();
-        let is_due = self.show(&committed);
+        let is_due = self.add_to_counts(&committed);
         // Not behind what follows, which wakes others: the publisher, and by the FINs nsqd.
-        let counted_at_ns = unix_time_ns();
-        if !committed.grown.is_empty() {
-            self.wake.counted(is_due);
+        let counted_at_ns = unix_ns();
+        if !committed.video_deltas.is_empty() {
+            match is_due {
+                true => self.wake.video_became_due(),
+                false => self.wake.plays_committed(),
+            }
         }
         let half = batches.len() / 2;
         for (index, batch) in batches.into_iter().enumerate() {
@@ -141,22 +154,22 @@ impl Committer {
             }
             batch.finish();
         }
-        self.note(&committed, took, &arrivals, received_at, counted_at_ns);
+        self.update_stats(&committed, took, &arrivals, received_at, counted_at_ns);
         Ok(())
     }
 
     /// Makes what is committed visible; whether a video is due to be published by it.
-    fn show(&self, committed: &Committed) -> bool {
+    fn add_to_counts(&self, committed: &Committed) -> bool {
         let mut is_due = false;
-        for growth in &committed.grown {
-            let last_played_at = (growth.last_played_at > 0).then_some(growth.last_played_at);
-            is_due |= self.counts.add(growth.video_id, growth.plays, last_played_at);
+        for delta in &committed.video_deltas {
+            let last_played_at = (delta.last_played_at > 0).then_some(delta.last_played_at);
+            is_due |= self.counts.add(delta.video_id, delta.plays, last_played_at);
         }
         is_due
     }
 
     /// `arrivals` holds only what was new.
-    fn note(
+    fn update_stats(
         &self,
         committed: &Committed,
         took: Duration,
@@ -173,3 +186,6 @@ impl Committer {
         self.stats.committed(took, &committed.counters, times_ns, rejection, received_at);
     }
 }
+
+#[cfg(test)]
+mod tests;

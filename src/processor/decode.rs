@@ -4,18 +4,11 @@ use std::time::Instant;
 
 use nsq_protocol::{Batch, Batches};
 
-use super::commit::Committer;
+use super::commit::{Committer, Decoded};
 use crate::ledger::{Arrivals, DeadLetter};
 use crate::model::hash::fnv1a;
 use crate::model::play::PlayDecoder;
 use crate::storage::failpoint;
-
-/// A batch with what its messages hold. Dropped, it gives the messages back to nsqd.
-pub(super) struct Decoded {
-    pub(super) batch: Batch,
-    pub(super) arrivals: Arrivals,
-    pub(super) received_at: Instant,
-}
 
 /// Works until the consumer has stopped.
 pub(super) fn run(batches: &Batches, committer: &Committer) {

@@ -1,7 +1,7 @@
 //! The processor: consumer → workers → ledger → sharded map → publisher.
 //!
 //! Threads: the consumer's own, `worker-0` … that decode and, one at a time, commit, count and finish the messages,
-//! `ledger` that sweeps the ledger's records into its tables, and `publisher`, the timer thread that tells the dashboard
+//! `ledger` that checkpoints the ledger, which moves its records into tables, and `publisher`, the timer thread that tells the dashboard
 //! what changed. A message is finished once what it brought is
 //! durable; the map holds committed counts only, and only they are published.
 
@@ -10,6 +10,7 @@ mod decode;
 mod publish;
 mod report;
 mod stats;
+mod wake;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, bounded};
-use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
+use nsq_protocol::thread::{Crew, stop_pair};
 use nsq_protocol::{Consumer, ConsumerConfig};
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -28,9 +29,10 @@ use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
 use commit::{Committer, SharedLedger};
-use publish::{PublishReport, Publisher, wake_pair};
+use publish::{PublishReport, Publisher};
 pub use stats::Progress;
 use stats::Stats;
+use wake::wake_pair;
 
 /// What to process, and where the counts go.
 pub struct ProcessorConfig {
@@ -79,13 +81,13 @@ pub struct ProcessorReport {
 
 /// A processor at work. Dropped without [`Processor::stop`], it ends the same way and reports nothing.
 pub struct Processor {
-    // The order of the fields is the order in which a drop ends them; each must end before the next is joined.
+    // The order of the fields is the order in which a drop ends them, each crew before the next: what the workers commit
+    // is still checkpointed and published.
+    /// End when the consumer's batches end.
+    workers: Crew<()>,
+    checkpointer: Crew<()>,
+    publisher: Crew<PublishReport>,
     consumer: Arc<Consumer>,
-    workers: Vec<OwnedThread<()>>,
-    stop_tidier: StopSource,
-    tidier: OwnedThread<()>,
-    stop_publisher: StopSource,
-    publisher: OwnedThread<PublishReport>,
     ledger: SharedLedger,
     counts: Arc<ShardedCounts>,
     stats: Arc<Stats>,
@@ -102,12 +104,11 @@ impl Processor {
     pub fn start(config: ProcessorConfig) -> Result<Self> {
         let ProcessorConfig { ledger, .. } = config;
         let counts = Arc::new(ShardedCounts::new(config.realtime_below));
-        ledger.standings().into_iter().for_each(|standing| counts.restore(standing));
+        ledger.videos().into_iter().for_each(|video| counts.restore(video));
         let (reached_tx, reached) = bounded(1);
         let (failed_tx, failed) = bounded(1);
         let stats = Arc::new(Stats::new(ledger.counters(), config.target, reached_tx));
         let (wake, woken) = wake_pair();
-        let (stop_publisher, stop) = stop_pair();
         let (processor, version) = (ledger.processor(), ledger.first_version());
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let committer = Arc::new(Committer::new(
@@ -118,7 +119,12 @@ impl Processor {
             failed_tx,
         ));
         let consumer = Arc::new(Consumer::start(config.consumer)?);
-        let publisher = Publisher::new(publish::PublisherConfig {
+        // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last: it
+        // would spend its last tries on a dashboard that is away.
+        let workers = start_workers(config.threads, &consumer, &committer)?;
+        let checkpointer = start_checkpointer(&committer)?;
+        let (stop_publisher, stop) = stop_pair();
+        let publishing = Publisher::new(publish::PublisherConfig {
             processor,
             first_version: version,
             dashboard: config.dashboard,
@@ -130,30 +136,15 @@ impl Processor {
             woken,
             stop,
         });
-        let publisher = OwnedThread::spawn("publisher", move || publisher.run())
+        let mut publisher = Crew::stopped_by(stop_publisher);
+        publisher
+            .spawn("publisher", move || publishing.run())
             .context("cannot start the publisher thread")?;
-        let (stop_tidier, stop) = stop_pair();
-        let tidier = {
-            let committer = committer.clone();
-            OwnedThread::spawn("ledger", move || committer.tidy(&stop))
-                .context("cannot start the ledger thread")?
-        };
-        let mut workers = Vec::new();
-        for index in 0..config.threads.get() {
-            let (batches, committer) = (consumer.batches(), committer.clone());
-            let worker = OwnedThread::spawn(&format!("worker-{index}"), move || {
-                decode::run(&batches, &committer)
-            })
-            .context("cannot start a worker thread")?;
-            workers.push(worker);
-        }
         Ok(Self {
-            consumer,
             workers,
-            stop_tidier,
-            tidier,
-            stop_publisher,
+            checkpointer,
             publisher,
+            consumer,
             ledger,
             counts,
             stats,
@@ -193,12 +184,10 @@ impl Processor {
     /// publisher sends the last batches. Returns every video's plays with the report.
     pub fn stop(self) -> (ProcessorReport, Vec<(Uuid, u64)>) {
         let Self {
-            consumer,
             workers,
-            stop_tidier,
-            tidier,
+            checkpointer,
             publisher,
-            stop_publisher,
+            consumer,
             ledger,
             counts,
             stats,
@@ -207,14 +196,11 @@ impl Processor {
             _lock,
         } = self;
         // 1. CLS; what is in flight still reaches the workers, which end when the last batch is committed.
-        consumer.stop();
-        workers.into_iter().for_each(OwnedThread::join);
-        drop(stop_tidier);
-        tidier.join();
+        workers.stop();
+        checkpointer.stop();
         drop(consumer);
         // 2. All is counted: the last batches.
-        drop(stop_publisher);
-        let published = publisher.join();
+        let published = publisher.stop().pop().unwrap_or_default();
         // 3. What was published, so that the next start does not tell it again.
         if let Err(error) = ledger.lock().close() {
             log::warn!("the next start will publish again what was published: {error:#}");
@@ -235,4 +221,35 @@ impl Processor {
         };
         (report, counts.all())
     }
+}
+
+/// The workers end when the consumer's batches do, that is when it stops.
+fn start_workers(
+    threads: NonZeroUsize,
+    consumer: &Arc<Consumer>,
+    committer: &Arc<Committer>,
+) -> Result<Crew<()>> {
+    let mut workers = Crew::new({
+        let consumer = consumer.clone();
+        move || {
+            consumer.stop();
+        }
+    });
+    for index in 0..threads.get() {
+        let (batches, committer) = (consumer.batches(), committer.clone());
+        workers
+            .spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer))
+            .context("cannot start a worker thread")?;
+    }
+    Ok(workers)
+}
+
+fn start_checkpointer(committer: &Arc<Committer>) -> Result<Crew<()>> {
+    let (source, stop) = stop_pair();
+    let mut checkpointer = Crew::stopped_by(source);
+    let committer = committer.clone();
+    checkpointer
+        .spawn("ledger", move || committer.run_checkpoints(&stop))
+        .context("cannot start the ledger thread")?;
+    Ok(checkpointer)
 }

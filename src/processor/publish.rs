@@ -1,11 +1,12 @@
-//! The publisher: the timer thread that tells the dashboard which counts changed, by the rules of `batch`.
+//! The publisher: the timer thread that tells the dashboard which counts changed, by
+//! `model::publish_rules`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, Sender, at, bounded, select};
+use crossbeam_channel::{at, select};
 use nsq_protocol::Consumer;
 use nsq_protocol::thread::StopToken;
 use uuid::Uuid;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 use super::commit::SharedLedger;
 use super::report;
 use super::stats::Stats;
+use super::wake::Woken;
 use crate::model::counts::ShardedCounts;
 use crate::model::publish_rules::PublishRules;
 use crate::wire::client::DashboardClient;
@@ -33,38 +35,6 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// How long the last batches are tried for at the end, while the dashboard is away.
 const LAST_TRIES: Duration = Duration::from_secs(10);
-
-/// Wakes the publisher, which costs more than a small commit, where it has something to do.
-pub(super) struct Wake {
-    /// Room for one: what is said once is known.
-    sender: Sender<()>,
-    to_confirm: Arc<AtomicBool>,
-}
-
-/// The publisher's end of a [`Wake`].
-pub(super) struct Woken {
-    receiver: Receiver<()>,
-    /// The publisher knows that there are plays to confirm.
-    to_confirm: Arc<AtomicBool>,
-}
-
-/// A [`Wake`] and the publisher's end of it.
-pub(super) fn wake_pair() -> (Wake, Woken) {
-    let (sender, receiver) = bounded(1);
-    let to_confirm = Arc::new(AtomicBool::new(false));
-    (Wake { sender, to_confirm: to_confirm.clone() }, Woken { receiver, to_confirm })
-}
-
-impl Wake {
-    /// Plays are committed; whether a video became due by it.
-    pub(super) fn counted(&self, is_due: bool) {
-        let is_known = self.to_confirm.swap(true, Ordering::SeqCst);
-        if is_due || !is_known {
-            // A full channel says it already.
-            let _ = self.sender.try_send(());
-        }
-    }
-}
 
 pub(super) struct PublisherConfig {
     pub(super) processor: Uuid,
@@ -208,14 +178,14 @@ impl Publisher {
         // What is committed from here on says so again; what was, is taken below.
         self.config.woken.to_confirm.store(false, Ordering::SeqCst);
         loop {
-            let producers = self.config.ledger.lock().take_untold(CONFIRMED_PRODUCERS_MAX);
+            let producers = self.config.ledger.lock().take_unreported(CONFIRMED_PRODUCERS_MAX);
             if producers.is_empty() {
                 self.to_confirm = false;
                 return Ok(());
             }
             let update = ConfirmedUpdate { processor: self.config.processor, producers };
             if let Err(error) = self.config.dashboard.post("/api/confirmed", &update) {
-                self.config.ledger.lock().put_untold(&update.producers);
+                self.config.ledger.lock().put_back_unreported(&update.producers);
                 return Err(error);
             }
         }

@@ -2,6 +2,7 @@
 //! an id of its own and numbers its plays densely. With an outbox they stay until every play is known to be counted,
 //! and the thread `confirm` asks which are.
 
+mod confirmations;
 mod outbox;
 mod pace;
 mod popularity;
@@ -10,19 +11,20 @@ mod worker;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
-use nsq_protocol::thread::{OwnedThread, StopSource, StopToken, stop_pair};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nsq_protocol::thread::{Crew, stop_pair};
 use nsq_protocol::{BodiesBuf, Producer, TopicName};
 use uuid::Uuid;
 
 use crate::model::config::Popularity;
-use crate::wire::ConfirmedAnswer;
+pub use confirmations::Confirmations;
+use confirmations::{Asker, ask_all};
 use outbox::Outbox;
-pub use outbox::disk::{Attempted, DiskOutbox, RunIdentity};
+pub use outbox::disk::{DiskOutbox, RunIdentity};
 pub use outbox::disk::{exists as outbox_exists, read as read_outbox, remove as remove_outbox};
 use pace::Pace;
 use popularity::Picker;
@@ -30,15 +32,6 @@ use worker::{Done, Kept, Produced, Worker};
 
 /// The most plays that an outbox holds, over all threads, unless said otherwise: 40 MB of memory.
 pub const OUTBOX_MAX: u64 = 10_000_000;
-
-/// How often it is asked which plays are counted.
-const ASK_EVERY: Duration = Duration::from_millis(250);
-
-/// Answers which plays of a producer are counted for good; is told how many are in its outbox.
-pub type Confirmations = Arc<dyn Fn(&Uuid, u64) -> Result<ConfirmedAnswer> + Send + Sync>;
-
-/// An answer; `None`: nobody answers.
-type Answer = Option<ConfirmedAnswer>;
 
 /// What to produce.
 #[derive(Clone, Debug)]
@@ -86,10 +79,9 @@ pub struct ProductionReport {
 
 /// Producer threads at work. Dropped without [`Production::join`], they stop.
 pub struct Production {
-    // Before the threads: a drop must ask them to stop before it joins them.
-    stop: StopSource,
-    threads: Vec<OwnedThread<Result<Produced>>>,
-    asker: Option<OwnedThread<()>>,
+    // The order in which a drop ends them: those that produce need nobody who asks.
+    threads: Crew<Result<Produced>>,
+    asker: Crew<()>,
     ask: Sender<()>,
     videos: Arc<[Uuid]>,
     done: Arc<Done>,
@@ -121,7 +113,7 @@ impl Production {
         let videos: Arc<[Uuid]> =
             disk.as_ref().map_or_else(drawn, |disk| disk.videos.clone().into());
         let done = Arc::new(Done::default());
-        let (stop, token) = stop_pair();
+        let (stop, stopped) = stop_pair();
         let (is_publishing, publishing) = bounded(0);
         let (is_running, running) = bounded(0);
         let mut askers = Vec::new();
@@ -143,7 +135,7 @@ impl Production {
                 window: VecDeque::new(),
                 buffer: BodiesBuf::new(),
                 done: done.clone(),
-                stop: token.clone(),
+                stop: stopped.clone(),
                 publishing: Some(is_publishing.clone()),
                 _running: is_running.clone(),
             };
@@ -156,20 +148,24 @@ impl Production {
             workers.push(worker);
         }
         let (ask, asked) = bounded(1);
-        let asker = confirmations.map(|confirmations| {
-            OwnedThread::spawn("confirm", move || ask_all(&confirmations, askers, &asked, &token))
-        });
-        let asker = asker.transpose().context("cannot start the confirm thread")?;
-        let threads = workers
-            .into_iter()
-            .enumerate()
-            .map(|(index, worker)| {
-                OwnedThread::spawn(&format!("produce-{index}"), move || worker.run())
-            })
-            .collect::<Result<_, _>>()
-            .context("cannot start a producer thread")?;
+        let (stop_asking, asking_stopped) = stop_pair();
+        let mut asker = Crew::stopped_by(stop_asking);
+        if let Some(confirmations) = confirmations {
+            asker
+                .spawn("confirm", move || {
+                    ask_all(&confirmations, askers, &asked, &asking_stopped);
+                })
+                .context("cannot start the confirm thread")?;
+        }
+        // Behind the asker: a refused thread drops those before it, each crew ending its threads first.
+        let mut threads = Crew::stopped_by(stop);
+        for (index, worker) in workers.into_iter().enumerate() {
+            threads
+                .spawn(&format!("produce-{index}"), move || worker.run())
+                .context("cannot start a producer thread")?;
+        }
         let started = Instant::now();
-        Ok(Self { stop, threads, asker, ask, videos, done, started, publishing, running })
+        Ok(Self { threads, asker, ask, videos, done, started, publishing, running })
     }
 
     /// Plays that nsqd has acknowledged so far.
@@ -198,12 +194,27 @@ impl Production {
     /// # Errors
     /// The first thread's that could not publish, or not keep what it publishes.
     pub fn join(self) -> Result<ProductionReport> {
-        let Self { stop, threads, asker, videos, done, started, .. } = self;
+        self.report(Crew::join)
+    }
+
+    /// Makes no further play, waits for the OK of those on their way, and reports what was produced.
+    ///
+    /// # Errors
+    /// As [`Production::join`].
+    pub fn stop(self) -> Result<ProductionReport> {
+        self.report(Crew::stop)
+    }
+
+    /// Lets the producing threads end, then the asking one; what was produced.
+    fn report(
+        self,
+        end: impl FnOnce(Crew<Result<Produced>>) -> Vec<Result<Produced>>,
+    ) -> Result<ProductionReport> {
+        let Self { threads, asker, videos, done, started, .. } = self;
         let mut counts = vec![0; videos.len()];
         let (mut messages, mut unconfirmed) = (0, None);
-        let results: Vec<_> = threads.into_iter().map(OwnedThread::join).collect();
-        drop(stop);
-        asker.into_iter().for_each(OwnedThread::join);
+        let results = end(threads);
+        asker.stop();
         for result in results {
             let produced = result?;
             messages += produced.acknowledged;
@@ -217,55 +228,4 @@ impl Production {
         let seconds = started.elapsed().as_secs_f64();
         Ok(ProductionReport { messages, counts, seconds, republished, unconfirmed })
     }
-
-    /// Makes no further play, waits for the OK of those on their way, and reports what was produced.
-    ///
-    /// # Errors
-    /// As [`Production::join`].
-    pub fn stop(mut self) -> Result<ProductionReport> {
-        let (source, _) = stop_pair();
-        drop(std::mem::replace(&mut self.stop, source));
-        self.join()
-    }
-}
-
-/// For whom to ask.
-struct Asker {
-    producer: Uuid,
-    /// Plays in its outbox.
-    waiting: Arc<AtomicU64>,
-    answer: Sender<Answer>,
-}
-
-/// Asks for each producer again and again, until all of them are done or `stop`.
-fn ask_all(
-    confirmations: &Confirmations,
-    mut producers: Vec<Asker>,
-    asked: &Receiver<()>,
-    stop: &StopToken,
-) {
-    let mut answered = true;
-    while !producers.is_empty() {
-        producers.retain(|asker| {
-            let answer = confirmations(&asker.producer, asker.waiting.load(Ordering::Relaxed));
-            if let Err(error) = &answer
-                && std::mem::replace(&mut answered, false)
-            {
-                log::warn!("cannot ask which plays are counted: {error:#}; asking again");
-            }
-            answered |= answer.is_ok();
-            // One that has not been looked at is as good; without a reader there is nothing more to ask.
-            !matches!(asker.answer.try_send(answer.ok()), Err(TrySendError::Disconnected(_)))
-        });
-        select! {
-            recv(stop.channel()) -> _ => return,
-            recv(asked) -> _ => {}
-            default(ASK_EVERY) => {}
-        }
-    }
-}
-
-/// Now, in ns since the Unix epoch; 0 on a clock set before it.
-pub fn unix_time_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

@@ -12,12 +12,14 @@ use nsq_protocol::thread::StopToken;
 use nsq_protocol::{BodiesBuf, Producer, Receipt, TopicName};
 use uuid::Uuid;
 
+use super::confirmations::Confirmation;
+use super::outbox::Outbox;
+use super::outbox::batch::PlayBatch;
 use super::outbox::disk::DiskOutbox;
-use super::outbox::{Batch, Outbox};
 use super::pace::Pace;
 use super::popularity::Picker;
-use super::{Answer, unix_time_ns};
 use crate::model::play::{Play, PlayIdentity};
+use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
 
 /// Plays in one MPUB: about 80 KB, far below nsqd's limit of 5 MiB and enough to make a command's cost small.
@@ -53,7 +55,7 @@ pub(super) struct Kept {
     /// The most plays in it.
     max: u64,
     /// What is known to be counted.
-    answers: Receiver<Answer>,
+    answers: Receiver<Confirmation>,
     tended_at: Instant,
     /// Failures to publish, in a row, and when to try again.
     failures: u32,
@@ -200,7 +202,7 @@ impl Worker {
             video as u32
         };
         let videos = (0..plays).map(pick).collect();
-        let batch = Batch::new(self.next, unix_time_ns(), videos);
+        let batch = PlayBatch::new(self.next, unix_ns(), videos);
         self.next = batch.end();
         let bodies = self.encode(&batch, batch.first..batch.end(), false);
         let first = batch.first;
@@ -218,7 +220,7 @@ impl Worker {
     /// The bodies of some of a batch's plays.
     fn encode(
         &mut self,
-        batch: &Batch,
+        batch: &PlayBatch,
         seqs: impl Iterator<Item = u64>,
         resent: bool,
     ) -> BodiesBuf {
@@ -330,7 +332,12 @@ impl Worker {
 }
 
 impl Kept {
-    pub(super) fn new(outbox: Outbox, max: u64, answers: Receiver<Answer>, now: Instant) -> Self {
+    pub(super) fn new(
+        outbox: Outbox,
+        max: u64,
+        answers: Receiver<Confirmation>,
+        now: Instant,
+    ) -> Self {
         let (tended_at, retry_at) = (now, now);
         Self {
             outbox,
@@ -375,7 +382,7 @@ impl Kept {
     }
 
     /// Takes an answer about the plays below `next`, which is all there are.
-    fn take(&mut self, answer: &Answer, next: u64) -> Result<()> {
+    fn take(&mut self, answer: &Confirmation, next: u64) -> Result<()> {
         let now = Instant::now();
         let told = answer.as_ref().map_or(0, |answer| answer.told.confirmed.end());
         self.heard |= answer.is_some();

@@ -7,11 +7,7 @@ use nsq_protocol::Pause;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The most videos one `POST /api/counts` may carry (DESIGN.md section 1, rule 3).
-pub const MAX_COUNTS: usize = 20;
-
-/// The largest count: the largest integer that a browser's JSON parser keeps exactly.
-pub const MAX_PLAYS: u64 = (1 << 53) - 1;
+pub use crate::model::video::{MAX_COUNTS, MAX_PLAYS, VideoCount};
 
 /// The body of `POST /api/counts`: the processor's whole counts of 1 to [`MAX_COUNTS`] videos.
 ///
@@ -29,19 +25,6 @@ pub struct CountsUpdate {
     /// How the processor fares, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumption: Option<Consumption>,
-}
-
-/// One video's whole count at one processor.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VideoCount {
-    /// The video.
-    pub video_id: Uuid,
-    /// All its plays that this processor counted, at most [`MAX_PLAYS`].
-    pub plays: u64,
-    /// When its newest play was enqueued, in ms since the Unix epoch; absent if no play said so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_played_at: Option<u64>,
 }
 
 /// The body of `POST /api/consumption`: sent once a second while the processor works, whether or not a
@@ -178,7 +161,7 @@ pub struct LedgerFigures {
     pub commits: u64,
     /// The longest of them since the report before, in ms.
     pub slowest_ms: f64,
-    /// Records that no sweep has taken into the tables: what a start would read again.
+    /// Records that no checkpoint has moved into the tables: what a start would read again.
     pub unswept: u64,
     /// Bytes of its files.
     pub bytes: u64,

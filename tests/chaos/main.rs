@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use argh::FromArgs;
 use parts::{BrokerKind, Parts};
-use playcounts::ledger::{self, Audit, Standing};
+use playcounts::ledger::{self, IntegrityCheck};
+use playcounts::model::attempted::Attempted;
+use playcounts::model::video::VideoState;
 use playcounts::producer;
 use rustix::process::Signal;
 use schedule::{Fault, Part, schedule};
@@ -148,9 +150,12 @@ fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) ->
     let ended = parts.wait(Part::Producer, 3 * RECOVERY_LIMIT)?;
     if !ended.is_some_and(|status| status.success()) {
         let said = parts.last_words(Part::Producer);
-        bail!("the last producer has not ended well but {ended:?}:\n{said}\n{:?}", audit(&parts)?);
+        bail!(
+            "the last producer has not ended well but {ended:?}:\n{said}\n{:?}",
+            integrity(&parts)?
+        );
     }
-    let counted = audit(&parts)?.counted;
+    let counted = integrity(&parts)?.counted;
     wait("the dashboard shows all", || Ok(parts.total() == Some(counted)))?;
     parts.signal(Part::Processor, Signal::TERM)?;
     let ended = parts.wait(Part::Processor, RECOVERY_LIMIT)?;
@@ -158,10 +163,10 @@ fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) ->
         bail!("the processor ended with {ended:?}:\n{}", parts.last_words(Part::Processor));
     }
     tally.report();
-    // As the processor has left it: its last sweep is in it.
-    let audit = audit(&parts)?;
-    println!("  {audit}");
-    if !audit.is_exact() || audit.attempted != audit.counted {
+    // As the processor has left it: its last checkpoint is in it.
+    let check = integrity(&parts)?;
+    println!("  {check}");
+    if !check.is_exact() || check.attempted != check.counted {
         bail!("the counts are not exact");
     }
     check_dashboard(&parts)?;
@@ -171,7 +176,7 @@ fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) ->
 /// That the dashboard shows each video as the ledger has it.
 fn check_dashboard(parts: &Parts) -> Result<()> {
     let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
-    for Standing { video_id, plays, .. } in ledger.videos {
+    for VideoState { video_id, plays, .. } in ledger.videos {
         let shown = parts.shown(video_id)?;
         if shown != plays {
             bail!("the dashboard shows {shown} plays of video {video_id}, the ledger has {plays}");
@@ -267,7 +272,7 @@ fn recovered(parts: &mut Parts, part: Part, started: Instant) -> Result<Duration
     Ok(started.elapsed())
 }
 
-fn attempted(parts: &Parts) -> Result<Vec<producer::Attempted>> {
+fn attempted(parts: &Parts) -> Result<Vec<Attempted>> {
     let mut all = Vec::new();
     for dir in parts.outboxes() {
         all.extend(producer::read_outbox(&dir)?);
@@ -275,9 +280,9 @@ fn attempted(parts: &Parts) -> Result<Vec<producer::Attempted>> {
     Ok(all)
 }
 
-fn audit(parts: &Parts) -> Result<Audit> {
+fn integrity(parts: &Parts) -> Result<IntegrityCheck> {
     let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
-    Ok(Audit::new(&ledger, &attempted(parts)?))
+    Ok(IntegrityCheck::new(&ledger, &attempted(parts)?))
 }
 
 fn wait(what: &str, mut probe: impl FnMut() -> Result<bool>) -> Result<()> {

@@ -79,8 +79,8 @@ fn a_processor_that_dies_anywhere_counts_exactly() {
         "ledger-in-commit",
         "ledger-after-commit",
         "ledger-mid-fins",
-        "ledger-in-fold",
-        "ledger-after-fold",
+        "ledger-in-checkpoint",
+        "ledger-after-checkpoint",
     ] {
         on_both_brokers(|dir, broker| {
             let (_dashboard, url) = support::dashboard(dir);
@@ -505,8 +505,8 @@ fn a_killed_producer_goes_on_where_it_was() {
         assert_exit(&process.wait(), 0);
         let attempted = playcounts::producer::read_outbox(&dir.join("outbox")).unwrap().unwrap();
         let ledger = ledger::read(&dir.join("ledger")).unwrap().unwrap();
-        let audit = ledger::Audit::new(&ledger, std::slice::from_ref(&attempted));
-        assert!(audit.is_exact() && audit.counted == 4000, "{audit}");
+        let check = ledger::IntegrityCheck::new(&ledger, std::slice::from_ref(&attempted));
+        assert!(check.is_exact() && check.counted == 4000, "{check}");
         let produced = std::fs::read_to_string(dir.join("outbox/produced.csv")).unwrap();
         let plays = produced
             .lines()

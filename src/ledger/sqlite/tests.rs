@@ -4,8 +4,11 @@ use nsq_protocol::MessageId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ledger::DeadLetter;
+use crate::ledger::commit::DeadLetter;
+use crate::ledger::record::encode_runs;
+use crate::ledger::snapshot::{read, remove};
 use crate::model::play::{Play, PlayIdentity, Rejection};
+use crate::storage::sqlite::Schema;
 
 fn config(directory: &Path) -> LedgerConfig {
     LedgerConfig { directory: directory.to_owned(), simulation: false, adopt: false }
@@ -41,7 +44,7 @@ fn commit(ledger: &mut SqliteLedger, plays: Vec<(Play, MessageId)>) -> Counters 
 }
 
 fn plays_of(ledger: &SqliteLedger) -> BTreeMap<u128, u64> {
-    ledger.standings().into_iter().map(|video| (video.video_id.as_u128(), video.plays)).collect()
+    ledger.videos().into_iter().map(|video| (video.video_id.as_u128(), video.plays)).collect()
 }
 
 /// Video, producer and number, message ID.
@@ -50,8 +53,8 @@ type Arrival = (u128, Option<(u128, u64)>, u64);
 #[derive(Clone, Debug)]
 enum Step {
     Commit(Vec<Arrival>),
-    /// Upkeep, that many times, when a sweep is due.
-    Tidy(usize),
+    /// That many times, when a checkpoint is due.
+    Checkpoint(usize),
     /// The dashboard has taken all counts.
     Publish,
     /// The process is killed, or ends in order, and starts again.
@@ -64,7 +67,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let identity = proptest::option::weighted(0.8, (0u128..3, 0u64..60));
     prop_oneof![
         6 => proptest::collection::vec((0u128..30, identity, 0u64..200), 0..25).prop_map(Step::Commit),
-        3 => (1usize..8).prop_map(Step::Tidy),
+        3 => (1usize..8).prop_map(Step::Checkpoint),
         1 => Just(Step::Publish),
         2 => any::<bool>().prop_map(|closed| Step::Restart { closed }),
     ]
@@ -97,21 +100,21 @@ proptest! {
                     prop_assert_eq!(counters.counted, fresh.len() as u64);
                     prop_assert_eq!(counters.counted + counters.duplicates, batch_len);
                 }
-                Step::Tidy(times) => {
+                Step::Checkpoint(times) => {
                     for _ in 0..times {
-                        ledger.tidy(Instant::now() + 2 * SWEEP_EVERY, true).unwrap();
+                        ledger.checkpoint(Instant::now() + 2 * CHECKPOINT_EVERY, CommitTraffic::Idle).unwrap();
                     }
                 }
                 Step::Publish => {
-                    let count = |video: &Standing| VideoCount {
+                    let count = |video: &VideoState| VideoCount {
                         video_id: video.video_id,
                         plays: video.plays,
                         last_played_at: None,
                     };
-                    ledger.published(&ledger.standings().iter().map(count).collect::<Vec<_>>());
+                    ledger.published(&ledger.videos().iter().map(count).collect::<Vec<_>>());
                 }
                 Step::Restart { closed } => {
-                    let before = ledger.standings();
+                    let before = ledger.videos();
                     if closed {
                         ledger.close().unwrap();
                     }
@@ -121,11 +124,11 @@ proptest! {
                     prop_assert_eq!(ledger.processor(), processor);
                     prop_assert!(ledger.first_version() > version);
                     version = ledger.first_version();
-                    let sorted = |mut standings: Vec<Standing>| {
-                        standings.sort_by_key(|video| video.video_id);
-                        standings
+                    let sorted = |mut videos: Vec<VideoState>| {
+                        videos.sort_by_key(|video| video.video_id);
+                        videos
                     };
-                    for (was, is) in sorted(before).iter().zip(sorted(ledger.standings())) {
+                    for (was, is) in sorted(before).iter().zip(sorted(ledger.videos())) {
                         prop_assert_eq!((was.plays, was.last_played_at), (is.plays, is.last_played_at));
                         prop_assert!(is.published <= was.published);
                         prop_assert!(!closed || is.published == was.published);
@@ -148,7 +151,7 @@ proptest! {
 }
 
 #[test]
-fn a_sweep_takes_the_records_and_bounds_their_number() {
+fn a_checkpoint_takes_the_records_and_bounds_their_number() {
     let dir = tempfile::tempdir().unwrap();
     let mut ledger = open(dir.path());
     let records = |ledger: &SqliteLedger| -> i64 {
@@ -161,11 +164,11 @@ fn a_sweep_takes_the_records_and_bounds_their_number() {
     // Repeats alone are not written.
     assert_eq!(commit(&mut ledger, vec![play(3, Some((1, 3)), 99)]).duplicates, 1);
     assert_eq!(records(&ledger), 50);
-    let mut later = Instant::now() + SWEEP_EVERY;
-    while ledger.tidy(later, true).unwrap() <= later {}
+    let mut later = Instant::now() + CHECKPOINT_EVERY;
+    while ledger.checkpoint(later, CommitTraffic::Idle).unwrap() <= later {}
     assert_eq!(records(&ledger), 0);
-    later += SWEEP_EVERY;
-    assert!(ledger.tidy(later, true).unwrap() > later, "nothing has changed");
+    later += CHECKPOINT_EVERY;
+    assert!(ledger.checkpoint(later, CommitTraffic::Idle).unwrap() > later, "nothing has changed");
 }
 
 #[test]
@@ -211,11 +214,11 @@ fn another_dashboard_is_told_everything() {
     let dir = tempfile::tempdir().unwrap();
     let mut ledger = open(dir.path());
     commit(&mut ledger, vec![play(7, Some((1, 0)), 1)]);
-    let published = |ledger: &SqliteLedger| ledger.standings()[0].published;
+    let published = |ledger: &SqliteLedger| ledger.videos()[0].published;
     let count = VideoCount { video_id: Uuid::from_u128(7), plays: 1, last_played_at: None };
     assert!(ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     ledger.published(std::slice::from_ref(&count));
-    assert_eq!(ledger.take_untold(10).len(), 1);
+    assert_eq!(ledger.take_unreported(10).len(), 1);
     assert!(!ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     ledger.close().unwrap();
     drop(ledger);
@@ -224,9 +227,114 @@ fn another_dashboard_is_told_everything() {
     assert!(!ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     assert!(ledger.publishes_to(Uuid::from_u128(2)).unwrap());
     assert_eq!(published(&ledger), 0);
-    assert_eq!(ledger.take_untold(10)[0].confirmed.watermark, 1);
+    assert_eq!(ledger.take_unreported(10)[0].confirmed.watermark, 1);
     drop(ledger);
     assert_eq!(published(&open(dir.path())), 0);
+}
+
+/// A million videos must not stop the commits for seconds: a new dashboard costs one row, not one for each video.
+#[test]
+fn another_dashboard_costs_one_row_and_is_told_everything() {
+    const VIDEOS: u64 = 200_000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = open(dir.path());
+    let changes = |ledger: &SqliteLedger| -> i64 {
+        ledger.connection.query_row("SELECT total_changes()", [], |row| row.get(0)).unwrap()
+    };
+    let publish_all = |ledger: &mut SqliteLedger, share: usize| {
+        let unseen = ledger.videos().into_iter().filter(|video| video.published < video.plays);
+        let counts: Vec<_> = unseen
+            .map(|VideoState { video_id, plays, .. }| VideoCount {
+                video_id,
+                plays,
+                last_played_at: None,
+            })
+            .collect();
+        ledger.published(&counts[..counts.len() / share]);
+        counts.len() as u64
+    };
+    let published = |ledger: &SqliteLedger| -> u64 {
+        ledger.videos().iter().map(|video| video.published).sum()
+    };
+    assert!(ledger.publishes_to(Uuid::from_u128(1)).unwrap());
+    commit(&mut ledger, (0..VIDEOS).map(|seq| play(seq.into(), Some((1, seq)), seq)).collect());
+    assert_eq!(publish_all(&mut ledger, 1), VIDEOS);
+    ledger.close().unwrap();
+    drop(ledger);
+
+    let mut ledger = open(dir.path());
+    assert_eq!(published(&ledger), VIDEOS);
+    let (rows, bytes) = (changes(&ledger), ledger.size().unwrap().1);
+    assert!(ledger.publishes_to(Uuid::from_u128(2)).unwrap());
+    assert_eq!(changes(&ledger) - rows, 1);
+    let written = ledger.size().unwrap().1 - bytes;
+    assert!(written < 100_000, "{written} bytes");
+    assert_eq!(published(&ledger), 0);
+    // Commits go on, and with them a checkpoint of what they change.
+    commit(&mut ledger, vec![play(7, Some((1, VIDEOS)), VIDEOS)]);
+    let now = Instant::now() + CHECKPOINT_EVERY;
+    while ledger.checkpoint(now, CommitTraffic::Idle).unwrap() <= now {}
+    drop(ledger);
+
+    // A start in between knows that the rows tell of the other dashboard, however many are checkpointed since.
+    let mut ledger = open(dir.path());
+    assert_eq!(published(&ledger), 0);
+    assert!(!ledger.publishes_to(Uuid::from_u128(2)).unwrap());
+    assert_eq!(publish_all(&mut ledger, 2), VIDEOS);
+    ledger.close().unwrap();
+    let half = published(&ledger);
+    drop(ledger);
+    let mut ledger = open(dir.path());
+    assert_eq!(published(&ledger), half);
+    assert_eq!(publish_all(&mut ledger, 1), VIDEOS / 2);
+    ledger.close().unwrap();
+    drop(ledger);
+    assert_eq!(published(&open(dir.path())), VIDEOS + 1);
+}
+
+#[test]
+fn a_file_of_schema_1_keeps_what_was_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let old =
+        Schema { version: 1, sql: include_str!("../schema_1.sql"), migrations: &[], ..SCHEMA };
+    let file = dir.path().join(FILE);
+    let (processor, dashboard) = (Uuid::from_u128(5), Uuid::from_u128(6));
+    let mut runs = Vec::new();
+    encode_runs(std::slice::from_ref(&(0..7)), &mut runs);
+    let made = old.open(&file, "").unwrap();
+    made.execute(
+        "INSERT INTO ledger VALUES (1, ?1, '', 0, 3, ?2, 1, 7, 0, 0, 0, 0, 0)",
+        params![processor, dashboard],
+    )
+    .unwrap();
+    for (number, plays, published) in [(0i64, 4, 3), (1, 3, 3)] {
+        made.execute(
+            "INSERT INTO videos VALUES (?1, ?2, ?3, ?4, 9, 1)",
+            params![number, Uuid::from_u128(number as u128), plays, published],
+        )
+        .unwrap();
+    }
+    made.execute("INSERT INTO producers VALUES (?1, ?2)", params![Uuid::from_u128(1), runs])
+        .unwrap();
+    drop(made);
+    let reader = format!("{:#}", read(dir.path()).unwrap_err());
+    assert!(reader.contains("has schema 1, of an older playcounts"), "{reader}");
+
+    let mut ledger = open(dir.path());
+    assert_eq!((ledger.processor(), ledger.starts), (processor, 4));
+    let told = |ledger: &SqliteLedger| {
+        let mut videos: Vec<_> =
+            ledger.videos().iter().map(|video| (video.plays, video.published)).collect();
+        videos.sort_unstable();
+        videos
+    };
+    assert_eq!(told(&ledger), [(3, 3), (4, 3)]);
+    assert!(!ledger.publishes_to(dashboard).unwrap());
+    assert!(ledger.publishes_to(Uuid::from_u128(7)).unwrap());
+    drop(ledger);
+    assert_eq!(told(&open(dir.path())), [(3, 0), (4, 0)]);
+    let refused = format!("{:#}", old.open(&file, "").unwrap_err());
+    assert!(refused.contains("has schema 2, of a newer playcounts; this one knows 1"), "{refused}");
 }
 
 /// Changes the file behind the ledger's back.
@@ -236,7 +344,7 @@ fn tamper(dir: &Path, sql: &str) {
 
 #[test]
 fn a_ledger_that_does_not_add_up_is_refused() {
-    for (sweep, sql) in [
+    for (checkpoint, sql) in [
         (true, "UPDATE videos SET plays = plays + 1 WHERE number = 0"),
         (true, "DELETE FROM videos WHERE number = 1"),
         (true, "DELETE FROM producers"),
@@ -256,7 +364,7 @@ fn a_ledger_that_does_not_add_up_is_refused() {
         for seq in 0..3 {
             commit(&mut ledger, vec![play(seq.into(), Some((1, seq)), seq)]);
         }
-        if sweep {
+        if checkpoint {
             ledger.close().unwrap();
         }
         drop(ledger);
@@ -291,7 +399,7 @@ fn it_keeps_to_its_machine_and_its_kind() {
 #[test]
 fn other_schemas_are_refused() {
     for (sql, want) in [
-        ("PRAGMA user_version = 2", "of a newer playcounts"),
+        ("PRAGMA user_version = 3", "of a newer playcounts"),
         ("PRAGMA application_id = 7", "somebody else's database"),
     ] {
         let dir = tempfile::tempdir().unwrap();
@@ -311,10 +419,10 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
     let error = format!("{:#}", ledger.commit(&mut lost()).unwrap_err());
     assert!(error.starts_with("the ledger cannot be written: no such table"), "{error}");
     tamper(dir.path(), "ALTER TABLE gone RENAME TO records");
-    // The book is ahead of the file: only a new start knows what is true.
+    // The state is ahead of the file: only a new start knows what is true.
     ledger.commit(&mut lost()).unwrap_err();
     assert_eq!(
-        (ledger.confirmed(&Uuid::from_u128(1)).watermark, ledger.take_untold(9).len()),
+        (ledger.confirmed(&Uuid::from_u128(1)).watermark, ledger.take_unreported(9).len()),
         (0, 0)
     );
     ledger.close().unwrap_err();

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::Batch;
+use super::batch::PlayBatch;
+use crate::model::attempted::Attempted;
 use crate::model::config::Durability;
 use crate::storage::data_dir::{DataDir, Lock};
 use crate::storage::sqlite::{self, Schema};
@@ -57,7 +58,7 @@ pub struct DiskOutbox {
     /// nsqd has acknowledged every play with a number below.
     pub(in crate::producer) acknowledged: u64,
     /// What is held.
-    pub(in crate::producer) batches: Vec<Batch>,
+    pub(in crate::producer) batches: Vec<PlayBatch>,
     _lock: Lock,
 }
 
@@ -84,7 +85,7 @@ impl DiskOutbox {
     }
 
     /// Keeps a batch: to be called before it is published. nsqd has acknowledged all plays below `acknowledged`.
-    pub(in crate::producer) fn keep(&mut self, batch: &Batch, acknowledged: u64) -> Result<()> {
+    pub(in crate::producer) fn keep(&mut self, batch: &PlayBatch, acknowledged: u64) -> Result<()> {
         let numbers: Vec<u8> =
             batch.videos.iter().flat_map(|number| number.to_le_bytes()).collect();
         let transaction =
@@ -101,7 +102,7 @@ impl DiskOutbox {
     }
 
     /// Forgets batches that are counted for good.
-    pub(in crate::producer) fn forget(&mut self, gone: &[Batch]) -> Result<()> {
+    pub(in crate::producer) fn forget(&mut self, gone: &[PlayBatch]) -> Result<()> {
         let Some(last) = gone.last() else { return Ok(()) };
         let mut plays: HashMap<u32, i64> = HashMap::new();
         for video in gone.iter().flat_map(|batch| &batch.videos) {
@@ -172,7 +173,7 @@ struct Contents {
     counts: Vec<u64>,
     next: u64,
     acknowledged: u64,
-    batches: Vec<Batch>,
+    batches: Vec<PlayBatch>,
 }
 
 fn contents(connection: &Connection) -> Result<Contents> {
@@ -191,7 +192,7 @@ fn contents(connection: &Connection) -> Result<Contents> {
             let (numbers, _) = numbers.as_chunks::<NUMBER_LEN>();
             let numbers = numbers.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
             let (first, enqueued_at): (i64, i64) = (row.get(0)?, row.get(1)?);
-            Ok(Batch::new(first.unsigned_abs(), enqueued_at.unsigned_abs(), numbers))
+            Ok(PlayBatch::new(first.unsigned_abs(), enqueued_at.unsigned_abs(), numbers))
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     // Without gaps, behind the plays that are gone.
@@ -215,19 +216,6 @@ fn contents(connection: &Connection) -> Result<Contents> {
         acknowledged: acknowledged.unsigned_abs(),
         batches,
     })
-}
-
-/// What a producer has attempted, as its outbox tells.
-#[derive(Clone, Debug)]
-pub struct Attempted {
-    /// The producer.
-    pub producer: Uuid,
-    /// Its plays: those with a number below.
-    pub plays: u64,
-    /// Of them, nsqd has acknowledged those with a number below, at least.
-    pub acknowledged: u64,
-    /// Plays of each video.
-    pub counts: Vec<(Uuid, u64)>,
 }
 
 /// Whether a data directory has an outbox.
@@ -285,9 +273,9 @@ mod tests {
         let mut outbox = DiskOutbox::open(&dir, &run(), Durability::Process).unwrap();
         let (producer, videos) = (outbox.producer, outbox.videos.clone());
         let batches = [
-            Batch::new(0, 5, vec![0, 1].into()),
-            Batch::new(2, 6, vec![1, 1, 2].into()),
-            Batch::new(5, 7, vec![0].into()),
+            PlayBatch::new(0, 5, vec![0, 1].into()),
+            PlayBatch::new(2, 6, vec![1, 1, 2].into()),
+            PlayBatch::new(5, 7, vec![0].into()),
         ];
         for (batch, acknowledged) in batches.iter().zip([0, 2, 2]) {
             outbox.keep(batch, acknowledged).unwrap();

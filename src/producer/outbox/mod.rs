@@ -5,10 +5,13 @@
 //!
 //! In memory a play costs 4 bytes, and each batch of them about 100.
 
+pub(super) mod batch;
 pub(super) mod disk;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use batch::PlayBatch;
 
 use crate::model::seq_set::SeqSet;
 use crate::wire::Confirmed;
@@ -17,54 +20,11 @@ use crate::wire::Confirmed;
 /// waits in a long queue stay few.
 const DOUBLINGS: u32 = 5;
 
-/// Plays with consecutive numbers, published together.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Batch {
-    /// The number of the first.
-    pub(super) first: u64,
-    /// When they were put on the queue, in ns since the Unix epoch.
-    pub(super) enqueued_at_ns: u64,
-    /// The video of each, by its place among the run's videos.
-    pub(super) videos: Box<[u32]>,
-    /// When it was last published; `None`: it must be, at once.
-    sent_at: Option<Instant>,
-    /// nsqd has acknowledged a copy of it.
-    acknowledged: bool,
-    /// Since when later plays are known to be counted, and some of these not.
-    overtaken_at: Option<Instant>,
-    /// How often it was published.
-    published: u32,
-}
-
-impl Batch {
-    pub(super) fn new(first: u64, enqueued_at_ns: u64, videos: Box<[u32]>) -> Self {
-        Self {
-            first,
-            enqueued_at_ns,
-            videos,
-            sent_at: None,
-            acknowledged: false,
-            overtaken_at: None,
-            published: 0,
-        }
-    }
-
-    /// Whether nsqd has acknowledged a copy of it.
-    pub(super) fn is_acknowledged(&self) -> bool {
-        self.acknowledged
-    }
-
-    /// The number behind the last.
-    pub(super) fn end(&self) -> u64 {
-        self.first + self.videos.len() as u64
-    }
-}
-
 /// What one producer must be able to publish again.
 #[derive(Debug)]
 pub(super) struct Outbox {
     /// By number; a batch is here until all before it, and all of it, is counted for good.
-    batches: VecDeque<Batch>,
+    batches: VecDeque<PlayBatch>,
     /// What is known to be counted.
     confirmed: SeqSet,
     republish_after: Duration,
@@ -92,13 +52,13 @@ impl Outbox {
     }
 
     /// Takes a batch, to be published next. Batches come in order.
-    pub(super) fn push(&mut self, batch: Batch) {
+    pub(super) fn push(&mut self, batch: PlayBatch) {
         self.plays += batch.videos.len() as u64;
         self.batches.push_back(batch);
     }
 
     /// Takes a batch of an earlier start, which nsqd may have.
-    pub(super) fn restore(&mut self, mut batch: Batch, acknowledged: bool, now: Instant) {
+    pub(super) fn restore(&mut self, mut batch: PlayBatch, acknowledged: bool, now: Instant) {
         batch.published = 1;
         batch.sent_at = acknowledged.then_some(now);
         batch.acknowledged = acknowledged;
@@ -116,12 +76,12 @@ impl Outbox {
     }
 
     /// The numbers of a batch that are not known to be counted.
-    pub(super) fn missing(&self, batch: &Batch) -> impl Iterator<Item = u64> {
+    pub(super) fn missing(&self, batch: &PlayBatch) -> impl Iterator<Item = u64> {
         (batch.first..batch.end()).filter(|seq| !self.confirmed.contains(*seq))
     }
 
     /// The batch that starts with `first`.
-    pub(super) fn batch(&self, first: u64) -> Option<&Batch> {
+    pub(super) fn batch(&self, first: u64) -> Option<&PlayBatch> {
         self.place(first).map(|index| &self.batches[index])
     }
 
@@ -132,7 +92,7 @@ impl Outbox {
     /// The number of the first play that nsqd has not acknowledged and nobody has counted; `next` if there is none.
     pub(super) fn unacknowledged(&mut self, next: u64) -> u64 {
         let from = self.batches.partition_point(|batch| batch.first < self.open_from);
-        let open = |batch: &&Batch| !batch.acknowledged && self.missing(batch).next().is_some();
+        let open = |batch: &&PlayBatch| !batch.acknowledged && self.missing(batch).next().is_some();
         // What is acknowledged stays so: none is looked at twice.
         self.open_from = self.batches.range(from..).find(open).map_or(next, |batch| batch.first);
         self.open_from
@@ -158,7 +118,12 @@ impl Outbox {
     /// Takes what is counted for good, as of `now`; the batches that need not be kept any longer.
     ///
     /// Without anybody who counts `attended` is false: then no time passes.
-    pub(super) fn confirm(&mut self, told: &Confirmed, attended: bool, now: Instant) -> Vec<Batch> {
+    pub(super) fn confirm(
+        &mut self,
+        told: &Confirmed,
+        attended: bool,
+        now: Instant,
+    ) -> Vec<PlayBatch> {
         let before: u64 = self.confirmed.runs().map(|run| run.end - run.start).sum();
         self.confirmed.insert_run(0..told.watermark);
         for [start, end] in &told.above {
@@ -173,7 +138,7 @@ impl Outbox {
         }
         let watermark = self.confirmed.watermark();
         let kept = self.batches.partition_point(|batch| batch.end() <= watermark);
-        let gone: Vec<Batch> = self.batches.drain(..kept).collect();
+        let gone: Vec<PlayBatch> = self.batches.drain(..kept).collect();
         self.plays -= gone.iter().map(|batch| batch.videos.len() as u64).sum::<u64>();
         let newest = self.confirmed.runs().last().map_or(0, |run| run.end);
         for batch in self.batches.iter_mut().take_while(|batch| batch.first < newest) {
@@ -190,7 +155,7 @@ impl Outbox {
         self.batches.iter().find(|batch| self.is_due(batch, now)).map(|batch| batch.first)
     }
 
-    fn is_due(&self, batch: &Batch, now: Instant) -> bool {
+    fn is_due(&self, batch: &PlayBatch, now: Instant) -> bool {
         let Some(sent_at) = batch.sent_at else { return self.missing(batch).next().is_some() };
         let since =
             batch.overtaken_at.unwrap_or(self.quiet_since).max(sent_at).max(self.attended_since);
@@ -216,7 +181,7 @@ mod tests {
     fn two_batches(now: Instant) -> Outbox {
         let mut outbox = Outbox::new(AFTER, now);
         for first in [0, 10] {
-            outbox.push(Batch::new(first, 1, vec![0; 10].into()));
+            outbox.push(PlayBatch::new(first, 1, vec![0; 10].into()));
             assert_eq!(outbox.next_due(now), Some(first));
             outbox.publishing(first, now);
             outbox.published(first, true, now);
@@ -253,7 +218,7 @@ mod tests {
         for step in 1..10 {
             let now = start + AFTER * step / 2;
             outbox.confirm(&confirmed(step.into(), &[]), true, now);
-            // Batch 0 is overtaken by its own plays: what is missing of it is due after a while, not before.
+            // PlayBatch 0 is overtaken by its own plays: what is missing of it is due after a while, not before.
             assert_eq!(outbox.next_due(now), (step > 2).then_some(0), "{step}");
         }
         let now = start + AFTER * 9 / 2;
@@ -277,16 +242,16 @@ mod tests {
     fn what_nsqd_did_not_take_is_due_at_once() {
         let start = Instant::now();
         let mut outbox = two_batches(start);
-        outbox.push(Batch::new(20, 1, vec![0; 5].into()));
+        outbox.push(PlayBatch::new(20, 1, vec![0; 5].into()));
         outbox.publishing(20, start);
         assert_eq!((outbox.next_due(start), outbox.unacknowledged(25)), (None, 20));
         outbox.published(20, false, start);
         assert_eq!((outbox.next_due(start), outbox.unacknowledged(25)), (Some(20), 20));
         outbox.published(20, true, start);
         assert_eq!((outbox.next_due(start), outbox.unacknowledged(25)), (None, 25));
-        outbox.restore(Batch::new(25, 1, vec![0; 5].into()), true, start);
+        outbox.restore(PlayBatch::new(25, 1, vec![0; 5].into()), true, start);
         assert_eq!((outbox.next_due(start), outbox.unacknowledged(30)), (None, 30));
-        outbox.restore(Batch::new(30, 1, vec![0; 5].into()), false, start);
+        outbox.restore(PlayBatch::new(30, 1, vec![0; 5].into()), false, start);
         assert_eq!((outbox.next_due(start), outbox.unacknowledged(35)), (Some(30), 30));
         // Counted without an OK: there is nothing to publish.
         outbox.confirm(&confirmed(0, &[[30, 35]]), true, start);
@@ -294,20 +259,20 @@ mod tests {
     }
 
     #[derive(Clone, Debug)]
-    enum Step {
+    enum OutboxStep {
         Push(usize),
         Confirm { watermark: u64, above: Vec<(u64, u64)> },
         Publish { acknowledged: bool },
         Wait(u32),
     }
 
-    fn any_step() -> impl Strategy<Value = Step> {
+    fn any_step() -> impl Strategy<Value = OutboxStep> {
         let above = proptest::collection::vec((0u64..300, 1u64..30), 0..4);
         prop_oneof![
-            4 => (1usize..40).prop_map(Step::Push),
-            3 => (0u64..200, above).prop_map(|(watermark, above)| Step::Confirm { watermark, above }),
-            3 => any::<bool>().prop_map(|acknowledged| Step::Publish { acknowledged }),
-            2 => (0u32..100).prop_map(Step::Wait),
+            4 => (1usize..40).prop_map(OutboxStep::Push),
+            3 => (0u64..200, above).prop_map(|(watermark, above)| OutboxStep::Confirm { watermark, above }),
+            3 => any::<bool>().prop_map(|acknowledged| OutboxStep::Publish { acknowledged }),
+            2 => (0u32..100).prop_map(OutboxStep::Wait),
         ]
     }
 
@@ -322,12 +287,12 @@ mod tests {
             let mut kept = BTreeMap::new();
             for step in steps {
                 match step {
-                    Step::Push(len) => {
-                        outbox.push(Batch::new(next, 1, vec![0; len].into()));
+                    OutboxStep::Push(len) => {
+                        outbox.push(PlayBatch::new(next, 1, vec![0; len].into()));
                         kept.insert(next, len as u64);
                         next += len as u64;
                     }
-                    Step::Confirm { watermark, above } => {
+                    OutboxStep::Confirm { watermark, above } => {
                         let told = confirmed(watermark.min(next), &above
                             .iter()
                             .map(|(start, len)| [*start.min(&next), (start + len).min(next)])
@@ -339,7 +304,7 @@ mod tests {
                             prop_assert!((gone.first..gone.end()).all(|seq| counted.contains(&seq)));
                         }
                     }
-                    Step::Publish { acknowledged } => {
+                    OutboxStep::Publish { acknowledged } => {
                         if let Some(first) = outbox.next_due(now) {
                             let missing: Vec<_> = outbox.missing(outbox.batch(first).unwrap()).collect();
                             prop_assert!(!missing.is_empty());
@@ -348,7 +313,7 @@ mod tests {
                             outbox.published(first, acknowledged, now);
                         }
                     }
-                    Step::Wait(seconds) => now += Duration::from_secs(seconds.into()),
+                    OutboxStep::Wait(seconds) => now += Duration::from_secs(seconds.into()),
                 }
                 let unconfirmed = (0..next).filter(|seq| !counted.contains(seq)).count() as u64;
                 prop_assert_eq!(outbox.unconfirmed(), unconfirmed);

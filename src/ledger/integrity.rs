@@ -6,12 +6,12 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::Snapshot;
-use crate::producer::Attempted;
+use super::snapshot::Snapshot;
+use crate::model::attempted::Attempted;
 
 /// How a ledger and its producers compare. Plays without an identity are not looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Audit {
+pub struct IntegrityCheck {
     /// Plays that the producers have published, or were about to.
     pub attempted: u64,
     /// Plays that are counted, by identity.
@@ -28,14 +28,14 @@ pub struct Audit {
     pub duplicates: u64,
 }
 
-impl Audit {
+impl IntegrityCheck {
     /// Compares them. `producers` must be all that have ever published to the ledger's queue.
     pub fn new(ledger: &Snapshot, producers: &[Attempted]) -> Self {
         let known: HashMap<Uuid, &Attempted> =
             producers.iter().map(|attempted| (attempted.producer, attempted)).collect();
         let counted: HashMap<Uuid, Vec<Range<u64>>> =
             ledger.producers.iter().map(|(id, set)| (*id, set.runs().collect())).collect();
-        let mut audit = Self {
+        let mut check = Self {
             attempted: producers.iter().map(|attempted| attempted.plays).sum(),
             recovered: ledger.counters.recovered,
             duplicates: ledger.counters.duplicates,
@@ -44,15 +44,15 @@ impl Audit {
         for (id, runs) in &counted {
             let attempted = known.get(id).map_or(0, |attempted| attempted.plays);
             let all = size(runs, u64::MAX);
-            audit.counted += all;
-            audit.phantom += all - size(runs, attempted);
+            check.counted += all;
+            check.phantom += all - size(runs, attempted);
         }
         for attempted in producers {
             let runs = counted.get(&attempted.producer).map_or(&[][..], Vec::as_slice);
-            audit.lost += attempted.acknowledged - size(runs, attempted.acknowledged);
+            check.lost += attempted.acknowledged - size(runs, attempted.acknowledged);
         }
-        audit.double = excess(ledger, producers, audit.counted);
-        audit
+        check.double = excess(ledger, producers, check.counted);
+        check
     }
 
     /// Whether every acknowledged play is counted once, and nothing else.
@@ -61,7 +61,7 @@ impl Audit {
     }
 }
 
-impl fmt::Display for Audit {
+impl fmt::Display for IntegrityCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { attempted, counted, lost, phantom, double, recovered, duplicates } = self;
         write!(
@@ -104,14 +104,15 @@ fn excess(ledger: &Snapshot, producers: &[Attempted], counted: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Counters, Standing};
+    use crate::ledger::counters::Counters;
     use crate::model::seq_set::SeqSet;
+    use crate::model::video::VideoState;
 
     /// A ledger with the plays `[start, end)` of producer 1, and these counts of the videos 1, 2, …
     fn ledger(runs: &[[u64; 2]], plays: &[u64]) -> Snapshot {
         let mut set = SeqSet::new();
         runs.iter().for_each(|[start, end]| set.insert_run(*start..*end));
-        let standing = |(video, plays): (u128, &u64)| Standing {
+        let state = |(video, plays): (u128, &u64)| VideoState {
             video_id: Uuid::from_u128(video),
             plays: *plays,
             published: 0,
@@ -120,7 +121,7 @@ mod tests {
         Snapshot {
             processor: Uuid::nil(),
             counters: Counters::default(),
-            videos: (1..).zip(plays).map(standing).collect(),
+            videos: (1..).zip(plays).map(state).collect(),
             producers: vec![(Uuid::from_u128(1), set)],
         }
     }
@@ -133,9 +134,9 @@ mod tests {
 
     #[track_caller]
     fn check(ledger: Snapshot, acknowledged: u64, lost: u64, phantom: u64, double: u64) {
-        let audit = Audit::new(&ledger, &[producer(acknowledged)]);
-        assert_eq!((audit.lost, audit.phantom, audit.double), (lost, phantom, double), "{audit}");
-        assert_eq!(audit.is_exact(), lost + phantom + double == 0);
+        let check = IntegrityCheck::new(&ledger, &[producer(acknowledged)]);
+        assert_eq!((check.lost, check.phantom, check.double), (lost, phantom, double), "{check}");
+        assert_eq!(check.is_exact(), lost + phantom + double == 0);
     }
 
     #[test]

@@ -1,0 +1,117 @@
+//! What has changed since the last checkpoint, and a checkpoint on its way: which rows go into the tables, a bounded
+//! slice at a time, so that no commit waits long (pure).
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::counters::Counters;
+use super::dedupe::{Learned, MessageKey};
+
+/// Producers in one slice of a checkpoint: seldom more than some hundred bytes each.
+const PRODUCERS_PER_SLICE: usize = 64;
+
+/// A video as the tables keep it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct VideoRow {
+    pub(super) number: u32,
+    /// `None`: the row is there and keeps its id.
+    pub(super) id: Option<Uuid>,
+    pub(super) plays: u64,
+    pub(super) published: u64,
+    pub(super) last_played_at: u64,
+}
+
+/// A part of a checkpoint: rows to write in one transaction.
+#[derive(Debug)]
+pub(super) struct CheckpointSlice {
+    /// The newest record that the rows include.
+    pub(super) as_of: u64,
+    /// As of that record.
+    pub(super) counters: Counters,
+    pub(super) videos: Vec<VideoRow>,
+    /// A producer's counted plays, as `encode_runs` writes them.
+    pub(super) producers: Vec<(Uuid, Vec<u8>)>,
+    /// There on the last slice: with it the records up to `.0` go, and their message IDs `.1` are kept in a table.
+    pub(super) end: Option<(u64, Vec<MessageKey>)>,
+}
+
+/// What has changed since the last checkpoint began.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    videos: Vec<u32>,
+    /// By number: whether it stands in `videos`.
+    is_changed: Vec<bool>,
+    producers: HashSet<Uuid>,
+    messages: Vec<MessageKey>,
+}
+
+impl Changes {
+    /// There are that many videos now.
+    pub(super) fn resize(&mut self, videos: usize) {
+        self.is_changed.resize(videos, false);
+    }
+
+    /// A video has changed.
+    pub(super) fn mark(&mut self, number: u32) {
+        if !std::mem::replace(&mut self.is_changed[number as usize], true) {
+            self.videos.push(number);
+        }
+    }
+
+    /// Plays are counted that were not before.
+    pub(super) fn add(&mut self, learned: &Learned) {
+        self.producers.extend(learned.producers.iter().map(|(id, _)| *id));
+        self.messages.extend(&learned.messages);
+    }
+
+    /// A checkpoint of all changes, those of the records up to `upto`; `None` if there is none.
+    pub(super) fn take(&mut self, upto: u64) -> Option<Checkpoint> {
+        if self.videos.is_empty() && self.producers.is_empty() && self.messages.is_empty() {
+            return None;
+        }
+        for number in &self.videos {
+            self.is_changed[*number as usize] = false;
+        }
+        // Rows that lie together are written together: a million of them in no order cost four times as long. The last
+        // first, because slices are cut off the end.
+        let mut videos = std::mem::take(&mut self.videos);
+        videos.sort_unstable_by(|one, other| other.cmp(one));
+        Some(Checkpoint {
+            upto,
+            videos,
+            producers: self.producers.drain().collect(),
+            messages: std::mem::take(&mut self.messages),
+        })
+    }
+}
+
+/// A checkpoint on its way.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    /// With the last slice the tables hold all records up to this one.
+    pub(super) upto: u64,
+    /// Numbers of what is not written yet, the highest first.
+    videos: Vec<u32>,
+    producers: Vec<Uuid>,
+    pub(super) messages: Vec<MessageKey>,
+}
+
+impl Checkpoint {
+    /// The numbers of the next videos to write, at most `limit`, lowest first.
+    pub(super) fn next_videos(&mut self, limit: usize) -> impl Iterator<Item = u32> {
+        let rest = self.videos.len().saturating_sub(limit);
+        self.videos.drain(rest..).rev()
+    }
+
+    /// The next producers to write.
+    pub(super) fn next_producers(&mut self) -> impl Iterator<Item = Uuid> {
+        let rest = self.producers.len().saturating_sub(PRODUCERS_PER_SLICE);
+        self.producers.drain(rest..)
+    }
+
+    /// Whether all is written.
+    pub(super) fn is_done(&self) -> bool {
+        self.videos.is_empty() && self.producers.is_empty()
+    }
+}

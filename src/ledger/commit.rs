@@ -1,0 +1,51 @@
+//! What a commit takes and what it gives (pure).
+
+use nsq_protocol::MessageId;
+use uuid::Uuid;
+
+use super::counters::Counters;
+use crate::model::play::{Play, Rejection};
+
+/// What one batch of messages brought.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    /// The nsqd it came from: [`fnv1a`](crate::model::hash::fnv1a) of its address.
+    pub nsqd: u64,
+    /// The plays, each with its message's ID.
+    pub plays: Vec<(Play, MessageId)>,
+    /// The bodies that are none.
+    pub rejected: Vec<DeadLetter>,
+}
+
+/// A body that is no play.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The address of the nsqd it came from.
+    pub nsqd: String,
+    /// Its message's ID there.
+    pub message: MessageId,
+    /// Why it is none.
+    pub reason: Rejection,
+    /// The body, whole.
+    pub body: Vec<u8>,
+}
+
+/// What a commit has counted.
+#[derive(Debug)]
+pub struct Committed {
+    /// By outcome, in this commit.
+    pub counters: Counters,
+    /// By how much each video's count has grown.
+    pub video_deltas: Vec<VideoDelta>,
+}
+
+/// By how much one video's count has grown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VideoDelta {
+    /// The video.
+    pub video_id: Uuid,
+    /// Plays more.
+    pub plays: u64,
+    /// When the newest of them was enqueued, in ms since the Unix epoch; 0: none said so.
+    pub last_played_at: u64,
+}

@@ -1,0 +1,341 @@
+//! The ledger's state in memory: each video's count, the plays that are counted, and what of it the files still hold
+//! only as records (pure).
+//!
+//! A commit enters plays and yields a [`Record`]. From time to time a *checkpoint* writes what has changed to the tables,
+//! a bounded slice at a time, so that no commit waits long; every row says as of which record it stands. When the last
+//! slice is written, the records from before the checkpoint are not needed any more.
+//!
+//! A video costs 42 bytes and its share of a table, about 55 in all.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use uuid::Uuid;
+
+use super::checkpoint::{Changes, Checkpoint, CheckpointSlice, VideoRow};
+use super::commit::{Arrivals, VideoDelta};
+use super::counters::Counters;
+use super::dedupe::{Dedupe, MessageKey};
+use super::record::{Delta, Record, encode_runs};
+use crate::model::play::Play;
+use crate::model::video::{VideoCount, VideoState};
+use crate::model::video_ids::VideoIds;
+use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed};
+
+/// One video's count.
+#[derive(Clone, Copy, Debug, Default)]
+struct VideoEntry {
+    plays: u64,
+    last_played_at: u64,
+    /// Plays that the dashboard has not been told of; `u32::MAX`: none has been told.
+    behind: u32,
+    /// Where in the current commit's deltas this video stands, if it does.
+    slot: u32,
+}
+
+impl VideoEntry {
+    fn published(&self) -> u64 {
+        if self.behind == u32::MAX { 0 } else { self.plays.saturating_sub(self.behind.into()) }
+    }
+
+    fn set_published(&mut self, published: u64) {
+        let behind = self.plays.saturating_sub(published);
+        self.behind = u32::try_from(behind).unwrap_or(u32::MAX);
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LedgerState {
+    ids: VideoIds,
+    /// By number.
+    entries: Vec<VideoEntry>,
+    /// By number: whether a video has a row in the tables.
+    is_saved: Vec<bool>,
+    dedupe: Dedupe,
+    counters: Counters,
+    /// The newest record.
+    last: u64,
+    changes: Changes,
+    checkpoint: Option<Checkpoint>,
+    /// Producers whose newest state the dashboard has not been told.
+    unreported: HashSet<Uuid>,
+    /// The newest record that the tables hold all of.
+    checkpointed: u64,
+}
+
+impl LedgerState {
+    /// Counts the plays that were not counted before, and leaves only those, and new rejections, in `arrivals`.
+    /// Returns what to write down, and by how much each video's count has grown.
+    pub(super) fn count_arrivals(
+        &mut self,
+        arrivals: &mut [Arrivals],
+    ) -> (Record, Vec<VideoDelta>) {
+        let mut record = Record { first_video: self.entries.len() as u32, ..Record::default() };
+        let mut video_deltas = Vec::new();
+        for Arrivals { nsqd, plays, rejected } in arrivals {
+            plays.retain(|(play, id)| {
+                let seen = self.dedupe.insert(play, MessageKey { nsqd: *nsqd, id: *id });
+                let is_new = record.counters.count(seen, play);
+                if is_new {
+                    self.count_play(play, &mut record, &mut video_deltas);
+                }
+                is_new
+            });
+            rejected.retain(|letter| {
+                let key = MessageKey { nsqd: *nsqd, id: letter.message };
+                let fresh = self.dedupe.insert_message(key);
+                record.counters.rejected += u64::from(fresh);
+                record.counters.duplicates += u64::from(!fresh);
+                fresh
+            });
+        }
+        record.learned = self.dedupe.take_learned();
+        for (delta, video) in record.deltas.iter().zip(&mut video_deltas) {
+            self.grow(delta);
+            (video.plays, video.last_played_at) = (delta.plays, delta.last_played_at);
+        }
+        self.apply(self.last + 1, &record);
+        (record, video_deltas)
+    }
+
+    /// Adds one play to the commit's deltas.
+    fn count_play(&mut self, play: &Play, record: &mut Record, video_deltas: &mut Vec<VideoDelta>) {
+        let number = self.number(play.video_id, &mut record.new_videos);
+        let last_played_at = play.enqueued_at_ns.unwrap_or(0) / 1_000_000;
+        let entry = &mut self.entries[number as usize];
+        let slot = entry.slot as usize;
+        match record.deltas.get_mut(slot).filter(|delta| delta.number == number) {
+            Some(delta) => {
+                delta.plays += 1;
+                delta.last_played_at = delta.last_played_at.max(last_played_at);
+            }
+            None => {
+                entry.slot = record.deltas.len() as u32;
+                record.deltas.push(Delta { number, plays: 1, last_played_at });
+                video_deltas.push(VideoDelta {
+                    video_id: play.video_id,
+                    plays: 0,
+                    last_played_at: 0,
+                });
+            }
+        }
+    }
+
+    /// The video's number; a new one stands in `new_videos` from now on.
+    fn number(&mut self, video_id: Uuid, new_videos: &mut Vec<Uuid>) -> u32 {
+        let (number, is_new) = self.ids.number(video_id);
+        if is_new {
+            new_videos.push(video_id);
+            self.resize(number as usize + 1);
+        }
+        number
+    }
+
+    /// There are that many videos now.
+    fn resize(&mut self, videos: usize) {
+        self.entries.resize_with(videos, VideoEntry::default);
+        self.is_saved.resize(videos, false);
+        self.changes.resize(videos);
+    }
+
+    /// Adds a delta to its video.
+    pub(super) fn grow(&mut self, delta: &Delta) {
+        let entry = &mut self.entries[delta.number as usize];
+        let published = entry.published();
+        entry.plays = entry.plays.saturating_add(delta.plays);
+        entry.last_played_at = entry.last_played_at.max(delta.last_played_at);
+        entry.set_published(published);
+        self.changes.mark(delta.number);
+    }
+
+    /// What every record changes besides the counts.
+    fn apply(&mut self, number: u64, record: &Record) {
+        self.last = number;
+        self.counters.add(&record.counters);
+        self.changes.add(&record.learned);
+        self.unreported.extend(record.learned.producers.iter().map(|(id, _)| *id));
+    }
+
+    /// Starts a checkpoint if anything has changed and none is on its way.
+    pub(super) fn begin_checkpoint(&mut self) {
+        if self.checkpoint.is_none() {
+            self.checkpoint = self.changes.take(self.last);
+        }
+    }
+
+    /// The checkpoint's next part, with at most `limit` videos; `None` when no checkpoint is on its way.
+    pub(super) fn next_slice(&mut self, limit: usize) -> Option<CheckpointSlice> {
+        let checkpoint = self.checkpoint.as_mut()?;
+        let row = |number: u32| {
+            let entry = &self.entries[number as usize];
+            let was_saved = std::mem::replace(&mut self.is_saved[number as usize], true);
+            VideoRow {
+                number,
+                id: (!was_saved).then(|| self.ids.id(number)),
+                plays: entry.plays,
+                published: entry.published(),
+                last_played_at: entry.last_played_at,
+            }
+        };
+        let videos = checkpoint.next_videos(limit).map(row).collect();
+        let encoded = |id: Uuid| {
+            let mut bytes = Vec::new();
+            let counted = self.dedupe.counted(&id)?;
+            encode_runs(&counted.runs().collect::<Vec<_>>(), &mut bytes);
+            Some((id, bytes))
+        };
+        let producers = checkpoint.next_producers().filter_map(encoded).collect();
+        let end = if checkpoint.is_done() { self.checkpoint.take() } else { None };
+        self.checkpointed = end.as_ref().map_or(self.checkpointed, |checkpoint| checkpoint.upto);
+        Some(CheckpointSlice {
+            as_of: self.last,
+            counters: self.counters,
+            videos,
+            producers,
+            end: end.map(|checkpoint| (checkpoint.upto, checkpoint.messages)),
+        })
+    }
+
+    /// Whether a checkpoint is on its way.
+    pub(super) fn is_checkpointing(&self) -> bool {
+        self.checkpoint.is_some()
+    }
+
+    /// The dashboard has taken these counts.
+    pub(super) fn published(&mut self, counts: &[VideoCount]) {
+        for count in counts {
+            let Some(number) = self.ids.get(&count.video_id) else { continue };
+            let entry = &mut self.entries[number as usize];
+            if count.plays > entry.published() {
+                entry.set_published(count.plays);
+                self.changes.mark(number);
+            }
+        }
+    }
+
+    /// Another dashboard, or one that has forgotten: it has been told of nothing.
+    pub(super) fn forget_published(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.behind = u32::MAX);
+        self.unreported.extend(self.dedupe.producers().map(|(id, _)| *id));
+    }
+
+    /// What of a producer is counted.
+    pub(super) fn confirmed(&self, producer: &Uuid) -> Confirmed {
+        let Some(counted) = self.dedupe.counted(producer) else { return Confirmed::default() };
+        let watermark = counted.watermark();
+        let above = counted.runs().filter(|run| run.start > watermark).take(CONFIRMED_RUNS_MAX);
+        Confirmed { watermark, above: above.map(|run| [run.start, run.end]).collect() }
+    }
+
+    /// At most `limit` producers of whose plays more are counted than was told.
+    pub(super) fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
+        let ids: Vec<Uuid> = self.unreported.iter().take(limit).copied().collect();
+        ids.into_iter()
+            .map(|producer| {
+                self.unreported.remove(&producer);
+                ProducerConfirmed { producer, confirmed: self.confirmed(&producer) }
+            })
+            .collect()
+    }
+
+    /// These were not told after all.
+    pub(super) fn put_back_unreported(&mut self, producers: impl IntoIterator<Item = Uuid>) {
+        self.unreported.extend(producers);
+    }
+
+    /// By outcome, since the ledger was made.
+    pub(super) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Records that no checkpoint has taken into the tables.
+    pub(super) fn pending_records(&self) -> u64 {
+        self.last - self.checkpointed
+    }
+
+    /// The number of the newest record.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Every video.
+    pub(super) fn videos(&self) -> impl Iterator<Item = VideoState> {
+        self.ids.ids().iter().zip(&self.entries).map(|(video_id, entry)| VideoState {
+            video_id: *video_id,
+            plays: entry.plays,
+            published: entry.published(),
+            last_played_at: entry.last_played_at,
+        })
+    }
+
+    /// The plays that are counted.
+    pub(super) fn dedupe(&self) -> &Dedupe {
+        &self.dedupe
+    }
+}
+
+/// What a start reads, first the tables' rows, then the records that are newer.
+impl LedgerState {
+    /// Without a video yet, the counters being as of a record.
+    pub(super) fn as_of(counters: Counters, last: u64) -> Self {
+        Self { counters, last, checkpointed: last, ..Self::default() }
+    }
+
+    /// Makes room for a video that has this number; false if another has it, or the video another.
+    pub(super) fn place(&mut self, number: u32, id: Uuid) -> bool {
+        if !self.ids.place(number, id) {
+            return false;
+        }
+        self.resize(self.entries.len().max(number as usize + 1));
+        true
+    }
+
+    /// Takes over a row of a video that has its place.
+    pub(super) fn load_video(&mut self, row: &VideoRow) {
+        let entry = &mut self.entries[row.number as usize];
+        (entry.plays, entry.last_played_at) = (row.plays, row.last_played_at);
+        entry.set_published(row.published);
+        self.is_saved[row.number as usize] = true;
+    }
+
+    /// Takes over a producer's counted plays.
+    pub(super) fn load_producer(&mut self, id: Uuid, runs: Vec<Range<u64>>) {
+        self.dedupe.learn(id, runs);
+        self.unreported.insert(id);
+    }
+
+    /// Takes over the ID of a message whose play had no identity, oldest first.
+    pub(super) fn load_message(&mut self, message: MessageKey) {
+        self.dedupe.learn_message(message);
+    }
+
+    /// Takes over a record, but not its deltas; its counters only if they are not counted yet.
+    pub(super) fn load_record(&mut self, number: u64, record: &Record, counted: bool) {
+        for (id, runs) in &record.learned.producers {
+            self.dedupe.learn(*id, runs.iter().cloned());
+        }
+        for message in &record.learned.messages {
+            self.dedupe.learn_message(*message);
+        }
+        let counters = self.counters;
+        self.apply(self.last.max(number), record);
+        if counted {
+            self.counters = counters;
+        }
+    }
+
+    /// Whether videos, producers and counters tell the same number of plays.
+    pub(super) fn adds_up(&self) -> bool {
+        let Counters { counted, by_message, .. } = self.counters;
+        let plays = self.entries.iter().try_fold(0u64, |sum, entry| sum.checked_add(entry.plays));
+        let of_producers = self
+            .dedupe
+            .producers()
+            .flat_map(|(_, set)| set.runs())
+            .try_fold(0u64, |sum, run| sum.checked_add(run.end - run.start));
+        let all_known = self.ids.len() == self.entries.len();
+        all_known
+            && plays == Some(counted)
+            && of_producers.and_then(|plays| plays.checked_add(by_message)) == Some(counted)
+    }
+}
