@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use playcounts::model::unix_time::UnixMs;
 use playcounts::wire::client::DashboardClient;
 use playcounts::wire::{CountsUpdate, VideoCount};
 use rand::rngs::StdRng;
@@ -97,7 +98,7 @@ fn tell(
         .map(|(number, plays)| VideoCount {
             video_id: video(number),
             plays,
-            last_played_at: Some(1_700_000_000_000 + plays),
+            last_played_at: Some(UnixMs(1_700_000_000_000 + plays as i64)),
         })
         .collect();
     let processor = Uuid::from_u128(1);

@@ -5,7 +5,6 @@
 //! which writes, `dash-events` which feeds the pages, `dash-queue-N` which ask the nsqds, and `dash-sampler` here.
 
 mod assets;
-mod confirmed;
 mod guard;
 mod live;
 mod metrics;

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::assets;
-use super::confirmed;
 use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
 use super::metrics::{self, Counters, Format};
@@ -20,9 +19,7 @@ use super::periods::Tops;
 use super::store::{AuditLine, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, now_ms};
 use crate::http::{Download, EventStream, Handler, Request, Response};
 use crate::wire::{
-    CONNECTIONS_MAX, ConfirmedAnswer, ConfirmedUpdate, ConsumerFigures, Consumption,
-    ConsumptionHistogram, ConsumptionReport, CountsUpdate, MAX_COUNTS, MAX_PLAYS,
-    ProducerConfirmed,
+    ConfirmedAnswer, ConfirmedUpdate, ConsumptionReport, CountsUpdate, MAX_PLAYS, ProducerConfirmed,
 };
 
 /// Rows of a list when the call does not say.
@@ -195,7 +192,7 @@ impl App {
     fn take_counts(&self, request: &Request) -> Answer {
         let mut update: CountsUpdate = parse(&request.body)?;
         parse::<Shape>(&request.body)?;
-        check_update(&update)?;
+        update.check().map_err(|error| bad(error.to_string()))?;
         let accepted = update.counts.len();
         let (processor, version, consumption) =
             (update.processor, update.version, update.consumption.take());
@@ -209,14 +206,14 @@ impl App {
 
     fn take_consumption(&self, request: &Request) -> Answer {
         let report: ConsumptionReport = parse(&request.body)?;
-        check_consumption(&report.consumption)?;
+        report.check().map_err(|error| bad(error.to_string()))?;
         self.live.lock().report(report.processor, None, Some(report.consumption), Instant::now());
         Ok(self.written(1))
     }
 
     fn take_confirmed(&self, request: &Request) -> Answer {
         let update: ConfirmedUpdate = parse(&request.body)?;
-        confirmed::check(&update).map_err(bad)?;
+        update.check().map_err(|error| bad(error.to_string()))?;
         let accepted = update.producers.len();
         self.store.confirm(update).map_err(|reason| unavailable(&reason))?;
         Ok(self.written(accepted))
@@ -512,85 +509,9 @@ fn from_loose<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     serde_json::from_value(value).ok()
 }
 
-fn check_update(update: &CountsUpdate) -> Result<(), Box<Response>> {
-    let counts = &update.counts;
-    if counts.is_empty() || counts.len() > MAX_COUNTS {
-        return Err(bad(format!("a message has 1 to {MAX_COUNTS} counts, not {}", counts.len())));
-    }
-    if update.version == 0 || update.version > MAX_PLAYS {
-        return Err(bad(format!("versions go from 1 to {MAX_PLAYS}, not {}", update.version)));
-    }
-    for (index, count) in counts.iter().enumerate() {
-        if count.plays > MAX_PLAYS {
-            return Err(bad(format!("{} plays are over the limit of {MAX_PLAYS}", count.plays)));
-        }
-        if count.last_played_at.is_some_and(|time| time > MAX_PLAYS) {
-            return Err(bad("last_played_at must be ms since the Unix epoch"));
-        }
-        if counts[..index].iter().any(|other| other.video_id == count.video_id) {
-            return Err(bad(format!("video {} is there twice", count.video_id)));
-        }
-    }
-    update.consumption.as_ref().map_or(Ok(()), check_consumption)
-}
-
 /// A UUID as everybody writes it, in 36 characters; not in braces, as a URN or without hyphens.
 pub(super) fn parse_id(text: &str) -> Option<Uuid> {
     Uuid::try_parse(text).ok().filter(|_| text.len() == 36)
-}
-
-fn check_consumption(told: &Consumption) -> Result<(), Box<Response>> {
-    let times = told.since_start.map(|times| [times.mean, times.p50, times.p99, times.max]);
-    let mut numbers = [Some(told.per_second), told.realtime_ms]
-        .into_iter()
-        .flatten()
-        .chain(times.into_iter().flatten());
-    // A consumption time below zero is possible: the producer's clock may run ahead. A rate is not.
-    if told.per_second < 0.0 || !numbers.all(f64::is_finite) {
-        return Err(bad("the consumption holds a number that is none"));
-    }
-    let Consumption { received, counted, duplicates, rejected, recovered, conflicting, .. } = told;
-    let counters = [received, counted, duplicates, rejected, recovered, conflicting];
-    let in_histogram = told.histogram.as_deref().map(|histogram| &histogram.count);
-    let of_ledger =
-        told.ledger.as_ref().map(|ledger| [&ledger.commits, &ledger.unswept, &ledger.bytes]);
-    let counters = counters.into_iter().chain(in_histogram).chain(of_ledger.into_iter().flatten());
-    if told.ledger.is_some_and(|ledger| !ledger.slowest_ms.is_finite() || ledger.slowest_ms < 0.0) {
-        return Err(bad("the slowest commit took less than no time"));
-    }
-    if let Some(most) = counters.into_iter().find(|count| **count > MAX_PLAYS) {
-        return Err(bad(format!("{most} messages are over the limit of {MAX_PLAYS}")));
-    }
-    if let Some(consumer) = told.consumer.as_deref() {
-        check_consumer(consumer)?;
-    }
-    if let Some(ConsumptionHistogram { buckets, count, sum_ms }) = told.histogram.as_deref() {
-        // A consumption time below zero is possible, and so is such a sum.
-        if !buckets.is_sorted()
-            || buckets.iter().any(|bucket| bucket > count)
-            || !sum_ms.is_finite()
-        {
-            return Err(bad("a histogram's buckets grow, up to its count"));
-        }
-    }
-    Ok(())
-}
-
-fn check_consumer(told: &ConsumerFigures) -> Result<(), Box<Response>> {
-    let (connections, lookupds) = (&told.connections, &told.lookupds);
-    if connections.len().max(lookupds.len()) > CONNECTIONS_MAX {
-        return Err(bad(format!(
-            "a report tells of at most {CONNECTIONS_MAX} connections and as many nsqlookupds"
-        )));
-    }
-    let numbers = [Some(told.left_out), told.backoff_ms, Some(told.in_flight)];
-    let of_nsqds = connections.iter().flat_map(|of| [of.rdy, of.in_flight, of.reconnects]);
-    let of_lookupds = lookupds.iter().map(|of| of.nsqds);
-    let mut numbers = numbers.into_iter().flatten().chain(of_nsqds).chain(of_lookupds);
-    match numbers.find(|number| *number > MAX_PLAYS) {
-        Some(most) => Err(bad(format!("{most} of a consumer is over the limit of {MAX_PLAYS}"))),
-        None => Ok(()),
-    }
 }
 
 fn parse_list(request: &Request) -> Result<ListQuery, Box<Response>> {

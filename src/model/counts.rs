@@ -12,8 +12,9 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::ledger::Standing;
+use crate::model::unix_time::UnixMs;
+use crate::model::video_count::VideoCount;
 use crate::model::video_ids::Numbers;
-use crate::wire::VideoCount;
 
 /// Shards of the map: enough that two of a few dozen workers seldom want the same one.
 const SHARDS: usize = 64;
@@ -155,7 +156,8 @@ impl ShardedCounts {
                 shard.listed[number as usize] = false;
                 let video = &mut shard.videos[number as usize];
                 video.published = video.plays;
-                let last_played_at = (video.last_played_at > 0).then_some(video.last_played_at);
+                let last_played_at =
+                    (video.last_played_at > 0).then(|| UnixMs(video.last_played_at as i64));
                 let video_id = shard.numbers.id(number);
                 batch.push(VideoCount { video_id, plays: video.plays, last_played_at });
             }
@@ -226,14 +228,17 @@ mod tests {
         assert!(counts.add(video, 1, Some(5)));
         assert!(!counts.add(video, 1, Some(4)));
         let batch = counts.take_due(20);
-        assert_eq!(batch, [VideoCount { video_id: video, plays: 2, last_played_at: Some(5) }]);
+        assert_eq!(
+            batch,
+            [VideoCount { video_id: video, plays: 2, last_played_at: Some(UnixMs(5)) }]
+        );
         counts.put_back(&batch);
         counts.put_back(&batch);
         assert!(!counts.add(video, 1, None));
         assert_eq!(counts.unpublished(), 1);
         assert_eq!(
             counts.take_due(20),
-            [VideoCount { video_id: video, plays: 3, last_played_at: Some(5) }]
+            [VideoCount { video_id: video, plays: 3, last_played_at: Some(UnixMs(5)) }]
         );
         assert_eq!(counts.unpublished(), 0);
         assert_eq!(counts.totals(), Totals { videos: 1, plays: 3 });

@@ -8,4 +8,5 @@ pub mod play;
 pub mod publish_rules;
 pub mod seq_set;
 pub mod unix_time;
+pub mod video_count;
 pub mod video_ids;

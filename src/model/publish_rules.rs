@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::model::counts::ShardedCounts;
-use crate::wire::{MAX_COUNTS, VideoCount};
+use crate::model::video_count::{MAX_COUNTS, VideoCount};
 
 /// The rules of publication (DESIGN.md section 1, rules 2 and 3), over the counts of a [`ShardedCounts`].
 ///

@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashMapExt};
 use uuid::Uuid;
 
 use super::order::{Order, Place};
-use crate::wire::VideoCount;
+use crate::model::video_count::VideoCount;
 
 /// The most rows of one [`Index::list`].
 pub(in super::super) const LIST_MAX: u32 = 500;
@@ -241,7 +241,7 @@ impl Index {
         }
         row.plays = row.plays.saturating_add(delta);
         row.updated_at = row.updated_at.max(now);
-        row.last_played_at = row.last_played_at.max(signed(count.last_played_at.unwrap_or(0)));
+        row.last_played_at = row.last_played_at.max(count.last_played_at.map_or(0, |at| at.0));
         self.videos.insert(id, row);
         let mut shift = |order: fn(&mut Self) -> &mut Order, value: fn(&Row) -> i64| {
             let from = old.as_ref().map(value);
@@ -380,12 +380,14 @@ pub(super) type Unfolded = BTreeMap<Uuid, Vec<(i64, i64)>>;
 
 #[cfg(test)]
 mod tests {
+    use crate::model::unix_time::UnixMs;
     use proptest::prelude::*;
 
     use super::*;
 
     fn count(id: u128, plays: u64) -> VideoCount {
-        VideoCount { video_id: Uuid::from_u128(id), plays, last_played_at: Some(plays * 3 % 7) }
+        let last_played_at = Some(UnixMs((plays * 3 % 7) as i64));
+        VideoCount { video_id: Uuid::from_u128(id), plays, last_played_at }
     }
 
     /// What [`Index::list`] must answer, by sorting everything.

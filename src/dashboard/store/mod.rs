@@ -13,6 +13,7 @@
 //! missing; then the database takes another id, and every processor tells its whole counts again.
 
 mod audit;
+mod confirmed;
 mod history;
 mod index;
 mod order;
@@ -30,7 +31,6 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::confirmed;
 use crate::storage::sqlite::{self, Schema};
 use crate::wire::{Confirmed, ConfirmedUpdate, CountsUpdate};
 use index::{Index, Unfolded};

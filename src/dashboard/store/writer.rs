@@ -12,11 +12,14 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::audit;
+use super::confirmed;
 use super::history::{self, Keep};
 use super::index::{Index, Told, Unfolded};
-use super::{Job, Posted, State, confirmed, now_ms};
+use super::{Job, Posted, State, now_ms};
+use crate::model::unix_time::UnixMs;
+use crate::model::video_count::VideoCount;
 use crate::storage::failpoint;
-use crate::wire::{CountsUpdate, VideoCount};
+use crate::wire::CountsUpdate;
 
 /// The most updates in one transaction.
 const GROUP_MAX: usize = 64;
@@ -131,7 +134,7 @@ fn encode(counts: &[VideoCount]) -> Vec<u8> {
     for count in counts {
         bytes.extend(count.video_id.as_bytes());
         bytes.extend(count.plays.to_le_bytes());
-        bytes.extend(count.last_played_at.unwrap_or(0).to_le_bytes());
+        bytes.extend(count.last_played_at.map_or(0, |at| at.0).to_le_bytes());
     }
     bytes
 }
@@ -148,7 +151,7 @@ fn decode(bytes: &[u8]) -> impl Iterator<Item = VideoCount> {
         VideoCount {
             video_id: Uuid::from_bytes(id),
             plays: number(16),
-            last_played_at: Some(number(24)).filter(|time| *time > 0),
+            last_played_at: Some(UnixMs(number(24) as i64)).filter(|time| time.0 > 0),
         }
     })
 }
@@ -490,7 +493,7 @@ mod tests {
             plays,
             last_played_at,
         };
-        let counts = [count(1, 0, None), count(u128::MAX, crate::wire::MAX_PLAYS, Some(7))];
+        let counts = [count(1, 0, None), count(u128::MAX, crate::wire::MAX_PLAYS, Some(UnixMs(7)))];
         assert!(decode(&encode(&counts)).eq(counts));
     }
 }
