@@ -460,8 +460,8 @@ fn mean(pairs: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::QueueDepth;
     use super::*;
+    use crate::nsqd::depth::QueueDepth;
     use crate::wire::ConsumptionTimes;
 
     fn told(per_second: f64, realtime_ms: f64, counted: u64, mean: f64) -> Option<Consumption> {

@@ -14,16 +14,13 @@ mod routes;
 mod store;
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{after, select};
-use nsq_protocol::thread::{OwnedThread, StopSource, StopToken, stop_pair};
-use nsq_protocol::{ChannelName, TopicStats};
-use serde::Serialize;
+use nsq_protocol::thread::{Crew, OwnedThread, StopSource, StopToken, stop_pair};
 use uuid::Uuid;
 
 use crate::http::{EventStream, Handler, Server, ServerConfig};
@@ -53,43 +50,6 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// The least time between two events: four a second look live, more would only cost.
 const EVENT_EVERY: Duration = Duration::from_millis(250);
 
-/// Where the messages of the channel are, or, before there is one, those of the topic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct QueueDepth {
-    /// Queued now, in-flight and deferred not included.
-    pub depth: u64,
-    /// Delivered and not yet answered.
-    pub in_flight: u64,
-    /// Waiting for a delay to pass.
-    pub deferred: u64,
-}
-
-impl QueueDepth {
-    /// Of one nsqd's topic.
-    pub fn of(topic: &TopicStats, channel: &ChannelName) -> Self {
-        // nsqd's counters are signed; a negative one is a moment between two of its updates.
-        let count = |number: i64| u64::try_from(number).unwrap_or(0);
-        let mut depth = Self { depth: count(topic.depth), ..Self::default() };
-        let mut channels = topic.channels.iter();
-        if let Some(channel) = channels.find(|known| known.channel_name == channel.as_str()) {
-            depth += Self {
-                depth: count(channel.depth),
-                in_flight: count(channel.in_flight_count),
-                deferred: count(channel.deferred_count),
-            };
-        }
-        depth
-    }
-}
-
-impl AddAssign for QueueDepth {
-    fn add_assign(&mut self, more: Self) {
-        self.depth = self.depth.saturating_add(more.depth);
-        self.in_flight = self.in_flight.saturating_add(more.in_flight);
-        self.deferred = self.deferred.saturating_add(more.deferred);
-    }
-}
-
 /// How a dashboard is set up.
 pub struct DashboardConfig {
     /// `host:port` to listen on; not a loopback address only with a `write_token`.
@@ -113,7 +73,7 @@ pub struct DashboardConfig {
 /// A running dashboard; dropping it stops it.
 pub struct Dashboard {
     // Stopped in this order: see `stop`.
-    watch: Option<(StopSource, Vec<OwnedThread<()>>)>,
+    watch: Option<Crew<()>>,
     sampler: Option<(StopSource, OwnedThread<()>)>,
     server: Option<Server>,
     app: Arc<App>,
@@ -154,15 +114,14 @@ impl Dashboard {
         server.max_body = BODY_MAX;
         let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
         let local_addr = server.local_addr();
+        let watch = app.watch.start()?;
         let (stop, stopped) = stop_pair();
         let sampler = {
             let app = Arc::clone(&app);
             OwnedThread::spawn("dash-sampler", move || sample(&app, &woken, &stopped))?
         };
-        let (stop_watch, watch_stopped) = stop_pair();
-        let watch = app.watch.start(&watch_stopped)?;
         Ok(Self {
-            watch: Some((stop_watch, watch)),
+            watch: Some(watch),
             sampler: Some((stop, sampler)),
             server: Some(server),
             app,
@@ -216,9 +175,8 @@ impl Dashboard {
             drop(stop);
             sampler.join();
         }
-        if let Some((stop, askers)) = self.watch.take() {
-            drop(stop);
-            askers.into_iter().for_each(OwnedThread::join);
+        if let Some(askers) = self.watch.take() {
+            askers.stop();
         }
         self.app.events.shutdown();
         // 2. No more requests; those in progress still have the store.

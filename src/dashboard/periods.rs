@@ -13,9 +13,10 @@ use uuid::Uuid;
 use super::guard::quote;
 use super::routes::{Answer, App, bad, broken, number, unavailable, uncached};
 use super::store::{
-    BUCKETS_MAX, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, Top, Video, now_ms,
+    BUCKETS_MAX, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, Top, VideoRow, now_ms,
 };
 use crate::http::{Download, Request, Response};
+use crate::model::unix_time::UnixMs;
 use crate::wire::MAX_PLAYS;
 
 const DAY_MS: i64 = 86_400_000;
@@ -45,8 +46,8 @@ const TOPS: usize = 16;
 /// Downloads at one time. Each has a connection's thread and a page of rows.
 const DOWNLOADS: usize = 16;
 
-/// A series: how long its buckets are, and (start in ms, plays) of each.
-type Series = (Scale, Vec<(i64, i64)>);
+/// A series: how long its buckets are, and (start, plays) of each.
+type Series = (Scale, Vec<(UnixMs, i64)>);
 
 type TopKey = (Scale, Period, usize);
 
@@ -121,11 +122,11 @@ trait Row: Serialize {
     fn csv(&self) -> String;
 }
 
-impl Row for Video {
+impl Row for VideoRow {
     const COLUMNS: &'static str = "video_id,plays,updated_at,last_played_at";
     fn csv(&self) -> String {
-        let played = self.last_played_at.map_or(String::new(), rfc3339);
-        format!("{},{},{},{played}", self.video_id, self.plays, rfc3339(self.updated_at))
+        let played = self.last_played_at.map_or(String::new(), |time| time.to_string());
+        format!("{},{},{},{played}", self.video_id, self.plays, self.updated_at)
     }
 }
 
@@ -140,19 +141,15 @@ impl Row for super::store::TopVideo {
 /// One bucket of a video's series.
 #[derive(Serialize)]
 struct Bucket {
-    time: i64,
+    time: UnixMs,
     plays: i64,
 }
 
 impl Row for Bucket {
     const COLUMNS: &'static str = "time,plays";
     fn csv(&self) -> String {
-        format!("{},{}", rfc3339(self.time), self.plays)
+        format!("{},{}", self.time, self.plays)
     }
-}
-
-fn rfc3339(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string())
 }
 
 /// A piece of an export: its rows, and what stands before and behind them.
@@ -195,13 +192,13 @@ fn time(request: &Request, name: &str) -> Result<Option<i64>, Box<Response>> {
 }
 
 /// `from` and `to`; without them the time up to now, `length` long.
-fn span(request: &Request, length: i64) -> Result<(i64, i64), Box<Response>> {
+fn span(request: &Request, length: i64) -> Result<(UnixMs, UnixMs), Box<Response>> {
     let to = time(request, "to")?.unwrap_or_else(now_ms);
     let from = time(request, "from")?.unwrap_or_else(|| (to.saturating_sub(length)).max(0));
     if from >= to {
         return Err(bad(format!("from must be before to: {from} is not before {to}")));
     }
-    Ok((from, to))
+    Ok((UnixMs(from), UnixMs(to)))
 }
 
 fn scale(request: &Request) -> Result<Option<Scale>, Box<Response>> {
@@ -242,7 +239,7 @@ impl App {
         let text = request.path.strip_prefix("/api/counts/").unwrap_or_default();
         let id = video_id(text.strip_suffix("/series").unwrap_or_default())?;
         let (scale, series) = self.buckets(request, id)?;
-        let (time, plays): (Vec<i64>, Vec<i64>) = series.into_iter().unzip();
+        let (time, plays): (Vec<UnixMs>, Vec<i64>) = series.into_iter().unzip();
         let answer = json!({
             "scale": scale,
             "step_ms": scale.step_ms(),
@@ -344,7 +341,7 @@ mod tests {
 
     #[test]
     fn pieces_make_one_document() {
-        let row = |time| Bucket { time, plays: 5 };
+        let row = |time| Bucket { time: UnixMs(time), plays: 5 };
         let whole = |format| {
             let pieces = [
                 piece(format, &[row(0)], true, false),

@@ -14,10 +14,13 @@ use super::assets;
 use super::guard::{Guard, quote};
 use super::live::{Live, SERIES};
 use super::metrics::{self, Counters, Format};
-use super::nsqds::{Heartbeat, Order, Peek, Refusal, Watch, WatchedQueue};
+use super::nsqds::{ActionError, ActionRequest, Heartbeat, PeekRequest, Watch, WatchedQueue};
 use super::periods::Tops;
-use super::store::{AuditLine, Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Store, now_ms};
+use super::store::{
+    Column, Cursor, LIST_MAX, ListQuery, LoggedAction, Period, Scale, Store, now_ms,
+};
 use crate::http::{Download, EventStream, Handler, Request, Response};
+use crate::runtime::clock::unix_ms;
 use crate::wire::{
     ConfirmedAnswer, ConfirmedUpdate, ConsumptionReport, CountsUpdate, MAX_PLAYS, ProducerConfirmed,
 };
@@ -253,15 +256,14 @@ impl App {
     /// and one behind it.
     fn touch_queue(&self, request: &Request) -> Answer {
         self.guard.check_token_is_set()?;
-        let order: Order = parse(&request.body)?;
+        let order: ActionRequest = parse(&request.body)?;
         let action = json!(order.action);
         let mut line =
             audit_line(request, action.as_str().unwrap_or_default(), &order.target(), "asked");
-        self.store.add_audit(line.clone()).map_err(|reason| unavailable(&reason))?;
-        let done = self.watch.obey(&order);
-        line.at = now_ms();
-        line.outcome =
-            done.as_ref().map_or_else(|(_, reason)| reason.clone(), |()| "done".to_owned());
+        self.store.log_action(line.clone()).map_err(|reason| unavailable(&reason))?;
+        let done = self.watch.execute(&order);
+        line.at = unix_ms();
+        line.outcome = done.as_ref().map_or_else(ActionError::to_string, |()| "done".to_owned());
         self.log_audit(line)?;
         done.map_err(refused)?;
         Ok(Response::json(200, &json!({ "done": true })))
@@ -270,23 +272,22 @@ impl App {
     /// Shows messages that pass by. One line behind it: it changes nothing, and what could not be written down is not
     /// shown.
     fn peek(&self, request: &Request) -> Answer {
-        let order: Peek = parse(&request.body)?;
+        let order: PeekRequest = parse(&request.body)?;
         let found = self.watch.peek(&order);
-        let outcome =
-            found.as_ref().map_or_else(|(_, reason)| reason.clone(), |_| "done".to_owned());
+        let outcome = found.as_ref().map_or_else(ActionError::to_string, |_| "done".to_owned());
         self.log_audit(audit_line(request, "peek", &order.target(), &outcome))?;
         Ok(uncached(Response::json(200, &found.map_err(refused)?)))
     }
 
     /// Keeps a line, and logs it.
-    fn log_audit(&self, line: AuditLine) -> Result<(), Box<Response>> {
-        let AuditLine { peer, action, target, outcome, .. } = &line;
+    fn log_audit(&self, line: LoggedAction) -> Result<(), Box<Response>> {
+        let LoggedAction { peer, action, target, outcome, .. } = &line;
         log::info!("{peer} asked to {action} {}: {}", quote(target), quote(outcome));
-        self.store.add_audit(line).map_err(|reason| unavailable(&reason))
+        self.store.log_action(line).map_err(|reason| unavailable(&reason))
     }
 
     fn audit(&self, _request: &Request) -> Answer {
-        let lines = self.store.audit().map_err(|error| broken(&error))?;
+        let lines = self.store.actions().map_err(|error| broken(&error))?;
         Ok(uncached(Response::json(200, &json!({ "audit": lines }))))
     }
 
@@ -415,9 +416,9 @@ impl App {
     }
 }
 
-fn audit_line(request: &Request, action: &str, target: &str, outcome: &str) -> AuditLine {
-    AuditLine {
-        at: now_ms(),
+fn audit_line(request: &Request, action: &str, target: &str, outcome: &str) -> LoggedAction {
+    LoggedAction {
+        at: unix_ms(),
         peer: request.peer.map_or_else(String::new, |peer| peer.to_string()),
         action: action.to_owned(),
         target: target.chars().take(REASON_MAX).collect(),
@@ -425,11 +426,13 @@ fn audit_line(request: &Request, action: &str, target: &str, outcome: &str) -> A
     }
 }
 
-fn refused((status, reason): Refusal) -> Box<Response> {
-    match status {
-        400 => bad(reason),
-        503 => unavailable(&reason),
-        status => Box::new(Response::error(status, &reason)),
+fn refused(error: ActionError) -> Box<Response> {
+    match error {
+        ActionError::Invalid(reason) => bad(reason),
+        ActionError::NotFound(reason) => Box::new(Response::error(404, &reason)),
+        ActionError::Conflict(reason) => Box::new(Response::error(409, &reason)),
+        ActionError::Upstream(reason) => Box::new(Response::error(502, &reason)),
+        ActionError::Busy(reason) => unavailable(&reason),
     }
 }
 

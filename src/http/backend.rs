@@ -25,7 +25,7 @@ use super::{Handler, Request};
 const WORKER_WAIT: Duration = Duration::from_secs(10);
 
 /// How long a worker may take for one answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
 /// The largest answer the front holds in memory for a slow client; the largest here is under 1 MiB.
 const ANSWER_MAX: u64 = 64 * 1024 * 1024;

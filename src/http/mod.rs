@@ -15,6 +15,8 @@ mod front;
 mod head;
 mod message;
 
+#[cfg(test)]
+pub(crate) use backend::ANSWER_WAIT;
 pub use events::EventStream;
 pub use front::{Server, ServerConfig};
 pub use message::{Download, Request, Response};

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use nsq_protocol::{Admin, ChannelName, StatsFilter, TopicName, TopicStats};
 
-use crate::dashboard::QueueDepth;
+use super::depth::QueueDepth;
 
 /// One topic, with one channel of interest, over several nsqds.
 #[derive(Debug)]

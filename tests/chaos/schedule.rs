@@ -87,8 +87,8 @@ const FAILPOINTS: [(Part, &str, u64); 12] = [
     (Part::Processor, "ledger-after-fold", 1),
     (Part::Dashboard, "dashboard-before-commit", 10),
     (Part::Dashboard, "dashboard-after-commit", 10),
-    (Part::Dashboard, "dashboard-before-fold-commit", 1),
-    (Part::Dashboard, "dashboard-after-fold-commit", 1),
+    (Part::Dashboard, "dashboard-before-checkpoint-commit", 1),
+    (Part::Dashboard, "dashboard-after-checkpoint-commit", 1),
     (Part::Producer, "outbox-after-write", 20),
 ];
 

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nsq_protocol::thread::OwnedThread;
-use playcounts::dashboard::{self, Dashboard, QueueDepth, Totals};
+use playcounts::dashboard::{self, Dashboard, Totals};
+use playcounts::nsqd::depth::QueueDepth;
 use playcounts::wire::MAX_PLAYS;
 use serde_json::{Value, json};
 use uuid::Uuid;

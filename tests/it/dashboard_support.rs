@@ -8,7 +8,8 @@ use nsq_protocol::{
     Admin, Batch, BodiesBuf, Consumer, ConsumerConfig, Producer, ProducerConfig, RdyMode,
 };
 use playcounts::broker::{Broker, BrokerConfig};
-use playcounts::dashboard::{Dashboard, DashboardConfig, Keep, QueueDepth, WatchedQueue};
+use playcounts::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
+use playcounts::nsqd::depth::QueueDepth;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;

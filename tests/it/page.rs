@@ -17,7 +17,8 @@ use headless_chrome::{Browser, LaunchOptions, Tab};
 use nsq_protocol::{Compression, Consumer, ConsumerConfig, Producer, ProducerConfig, StatsFilter};
 use parking_lot::Mutex;
 
-use playcounts::dashboard::{Dashboard, QueueDepth, WatchedQueue};
+use playcounts::dashboard::{Dashboard, WatchedQueue};
+use playcounts::nsqd::depth::QueueDepth;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

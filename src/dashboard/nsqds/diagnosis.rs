@@ -3,7 +3,8 @@
 use nsq_protocol::Pause;
 use serde::Serialize;
 
-use super::{Alert, Lookupd, Nsqd, State, Watch, WatchedQueue};
+use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
+use super::watch::Watch;
 use crate::wire::{ConnectionFigures, ConsumerFigures};
 
 /// A processor that has not been heard for so long does not count.
@@ -11,31 +12,27 @@ const SILENT_MS: u64 = 10_000;
 
 /// One thing that may keep plays from moving, or that all is well.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(in super::super) struct Finding {
-    pub(in super::super) code: &'static str,
+pub(crate) struct Finding {
+    pub(crate) code: &'static str,
     /// `error`: nothing moves; `warning`: it may soon not; `info`.
-    pub(in super::super) severity: &'static str,
-    pub(in super::super) text: String,
-    pub(in super::super) way_out: &'static str,
+    pub(crate) severity: &'static str,
+    pub(crate) text: String,
+    pub(crate) way_out: &'static str,
 }
 
 /// A processor, as the diagnosis sees it.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Heartbeat {
-    pub(in super::super) id: String,
-    pub(in super::super) silent_ms: u64,
-    pub(in super::super) failure: Option<String>,
-    pub(in super::super) per_second: f64,
-    pub(in super::super) consumer: Option<ConsumerFigures>,
+pub(crate) struct Heartbeat {
+    pub(crate) id: String,
+    pub(crate) silent_ms: u64,
+    pub(crate) failure: Option<String>,
+    pub(crate) per_second: f64,
+    pub(crate) consumer: Option<ConsumerFigures>,
 }
 
 impl Watch {
     /// Why nothing is moving, the worst first.
-    pub(in super::super) fn diagnose(
-        &self,
-        processors: &[Heartbeat],
-        store: Option<&str>,
-    ) -> Vec<Finding> {
+    pub(crate) fn diagnose(&self, processors: &[Heartbeat], store: Option<&str>) -> Vec<Finding> {
         let mut found = Vec::new();
         if let Some(reason) = store {
             found.push(Finding {
@@ -67,12 +64,12 @@ impl Watch {
 }
 
 fn diagnose_queue(
-    state: &State,
+    state: &WatchState,
     queue: &WatchedQueue,
     processors: &[Heartbeat],
     found: &mut Vec<Finding>,
 ) {
-    let mut answering = state.nsqds().filter_map(Nsqd::answering);
+    let mut answering = state.nsqds().filter_map(WatchedNsqd::answering);
     let has_topic = answering.any(|heard| heard.stats.topic(&queue.topic).is_some());
     let sum = state.depth(queue);
     let is_known = sum.queue.is_some();
@@ -103,7 +100,7 @@ fn diagnose_queue(
 }
 
 /// While nsqds are known, an nsqlookupd that is away keeps new ones from being found, and no more.
-fn diagnose_lookupd(lookupd: &Lookupd, is_nsqd_known: bool, found: &mut Vec<Finding>) {
+fn diagnose_lookupd(lookupd: &WatchedLookupd, is_nsqd_known: bool, found: &mut Vec<Finding>) {
     let severity = if is_nsqd_known { "warning" } else { "error" };
     if let Some(error) = &lookupd.peer.error {
         found.push(Finding {
@@ -204,7 +201,12 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
 }
 
 /// Adds what it finds at one nsqd. Where another one has the topic, this one needs it not.
-fn diagnose_nsqd(nsqd: &Nsqd, queue: &WatchedQueue, has_topic: bool, found: &mut Vec<Finding>) {
+fn diagnose_nsqd(
+    nsqd: &WatchedNsqd,
+    queue: &WatchedQueue,
+    has_topic: bool,
+    found: &mut Vec<Finding>,
+) {
     let at = &nsqd.peer.address;
     let mut find = |code, severity, text: String, way_out| {
         found.push(Finding { code, severity, text, way_out });

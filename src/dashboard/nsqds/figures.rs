@@ -20,7 +20,7 @@ const PERCENTILES_MAX: usize = 8;
 const TEXT_MAX: usize = 100;
 
 /// A topic, or one of its channels.
-type Place = (String, Option<String>);
+type TopicOrChannel = (String, Option<String>);
 
 /// Messages a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -32,7 +32,7 @@ pub(super) struct Rate {
 }
 
 /// For each place: messages ever put in, and messages there now.
-fn counters(stats: &NodeStats) -> BTreeMap<Place, (u64, i64)> {
+fn counters(stats: &NodeStats) -> BTreeMap<TopicOrChannel, (u64, i64)> {
     let mut counters = BTreeMap::new();
     for topic in &stats.topics {
         counters.insert((topic.topic_name.clone(), None), (topic.message_count, topic.depth));
@@ -49,7 +49,7 @@ fn counters(stats: &NodeStats) -> BTreeMap<Place, (u64, i64)> {
 
 /// How fast each topic and channel of an nsqd moves.
 #[derive(Debug, Default)]
-pub(super) struct Rates(BTreeMap<Place, Rate>);
+pub(super) struct Rates(BTreeMap<TopicOrChannel, Rate>);
 
 impl Rates {
     /// Of a topic, or of its channel; nothing is known of what is new.
@@ -62,7 +62,7 @@ impl Rates {
 /// How fast each place moved in those seconds.
 pub(super) fn rates(before: &NodeStats, now: &NodeStats, seconds: f64) -> Rates {
     let before = counters(before);
-    let rate = |(place, (put, held)): (Place, (u64, i64))| {
+    let rate = |(place, (put, held)): (TopicOrChannel, (u64, i64))| {
         // What was made, or made anew, since: nothing to compare with.
         let (put_before, held_before) =
             before.get(&place).copied().filter(|(then, _)| *then <= put)?;
@@ -105,12 +105,6 @@ pub(super) fn cut(stats: &mut NodeStats, topic: &TopicName, channel: &ChannelNam
             }
         }
     }
-}
-
-/// One nsqd's figures, to be summed.
-pub(super) struct Told<'a> {
-    pub(super) stats: &'a NodeStats,
-    pub(super) rates: &'a Rates,
 }
 
 /// A topic, or a channel of it, over all nsqds that have it.
@@ -192,9 +186,9 @@ impl Total {
 }
 
 /// The sums over all nsqds, each topic followed by its channels; in the order of the first nsqd that has them.
-pub(super) fn totals<'a>(nsqds: impl Iterator<Item = Told<'a>>) -> Vec<Total> {
+pub(super) fn totals<'a>(nsqds: impl Iterator<Item = (&'a NodeStats, &'a Rates)>) -> Vec<Total> {
     let mut sums: Vec<(String, Vec<Total>)> = Vec::new();
-    for Told { stats, rates } in nsqds {
+    for (stats, rates) in nsqds {
         for topic in &stats.topics {
             let rate = |channel: Option<&str>| rates.of(&topic.topic_name, channel);
             let of = sums.iter().position(|(name, _)| *name == topic.topic_name);
@@ -241,7 +235,7 @@ mod tests {
         let place = ("plays".to_owned(), Some("processor".to_owned()));
         let (moving, still) = (Rates(BTreeMap::from([(place, rate)])), Rates::default());
         let told = [(&first, &moving), (&second, &moving), (&third, &still)];
-        let totals = totals(told.into_iter().map(|(stats, rates)| Told { stats, rates }));
+        let totals = totals(told.into_iter());
         let names: Vec<_> = totals
             .iter()
             .map(|total| (&*total.topic_name, total.channel_name.as_deref(), total.nsqds))

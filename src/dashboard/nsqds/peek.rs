@@ -9,8 +9,8 @@ use nsq_protocol::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Watch;
-use super::orders::{Refusal, failed};
+use super::actions::ActionError;
+use super::watch::{PEEKS, Watch};
 
 /// The most messages of one peek: what a reader looks through.
 const MESSAGES_MAX: u32 = 20;
@@ -22,21 +22,18 @@ const MESSAGES_DEFAULT: u32 = 10;
 const BODY_MAX: usize = 4096;
 
 /// How long messages are waited for: a reader waits with it.
-const WAIT: Duration = Duration::from_secs(3);
+pub(super) const WAIT: Duration = Duration::from_secs(3);
 
 /// How long a connection, and each step of its handshake, may take.
-const CONNECT_WAIT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(1);
 
 /// How long nsqd may take to let go.
-const STOP_WAIT: Duration = Duration::from_millis(500);
-
-/// Peeks at one time: each holds one of the server's workers.
-pub(super) const AT_ONCE: usize = 2;
+pub(super) const STOP_WAIT: Duration = Duration::from_millis(500);
 
 /// The body of `POST /api/queue/peek`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct Peek {
+pub(crate) struct PeekRequest {
     nsqd: String,
     topic: String,
     #[serde(default = "messages_default")]
@@ -47,9 +44,9 @@ fn messages_default() -> u32 {
     MESSAGES_DEFAULT
 }
 
-impl Peek {
-    /// What is looked at, for the audit.
-    pub(in super::super) fn target(&self) -> String {
+impl PeekRequest {
+    /// What is looked at, for the action log.
+    pub(crate) fn target(&self) -> String {
         format!("{} {}", self.nsqd, self.topic)
     }
 }
@@ -58,43 +55,37 @@ impl Watch {
     /// Waits for messages that are published from now on.
     ///
     /// # Errors
-    /// Status and reason: the order is not whole, the topic is not there or has no channel, nsqd refused.
-    pub(in super::super) fn peek(&self, order: &Peek) -> Result<Value, Refusal> {
-        if !(1..=MESSAGES_MAX).contains(&order.limit) {
+    /// The request is not whole, the topic is not there or has no channel, nsqd refused.
+    pub(crate) fn peek(&self, request: &PeekRequest) -> Result<Value, ActionError> {
+        if !(1..=MESSAGES_MAX).contains(&request.limit) {
             let reason =
-                format!("limit must be a number from 1 to {MESSAGES_MAX}, not {}", order.limit);
-            return Err((400, reason));
+                format!("limit must be a number from 1 to {MESSAGES_MAX}, not {}", request.limit);
+            return Err(ActionError::Invalid(reason));
         }
-        let topic = TopicName::new(&order.topic).map_err(|error| (400, error.to_string()))?;
-        let admin = self.admin(&order.nsqd)?;
+        let topic = TopicName::new(&request.topic).map_err(ActionError::invalid)?;
+        let admin = self.admin(&request.nsqd)?;
         let _permit = self.peeks.try_acquire().ok_or_else(|| {
-            (503, format!("{AT_ONCE} peeks are under way; try again in some seconds"))
+            ActionError::Busy(format!("{PEEKS} peeks are under way; try again in some seconds"))
         })?;
         let mut filter = StatsFilter::default();
         (filter.topic, filter.clients) = (Some(topic), false);
-        let stats = admin.stats(&filter).map_err(|error| failed(error.into()))?;
+        let stats = admin.stats(&filter).map_err(failed)?;
         let Some(told) = stats.topic(&topic) else {
-            return Err((404, format!("there is no {topic} at {}", order.nsqd)));
+            let reason = format!("there is no {topic} at {}", request.nsqd);
+            return Err(ActionError::NotFound(reason));
         };
         // nsqd gives what waits in a topic to its first channel, whichever that is.
         if told.channels.is_empty() {
             let reason = format!(
                 "topic {topic} at {} has no channel: the first one gets the messages that wait, and a peek must not",
-                order.nsqd
+                request.nsqd
             );
-            return Err((409, reason));
+            return Err(ActionError::Conflict(reason));
         }
-        let info = admin.info().map_err(|error| failed(error.into()))?;
-        let consumer = connect(&order.nsqd, &info, topic, order.limit)?;
-        let (batches, started) = (consumer.batches(), Instant::now());
-        let mut messages = Vec::new();
-        let wanted = order.limit as usize;
-        while messages.len() < wanted {
-            let left = WAIT.saturating_sub(started.elapsed());
-            let Ok(batch) = batches.recv_timeout(left) else { break };
-            messages.extend(batch.iter().take(wanted - messages.len()).map(show));
-            batch.finish();
-        }
+        let info = admin.info().map_err(failed)?;
+        let consumer = connect(&request.nsqd, &info, topic, request.limit)?;
+        let started = Instant::now();
+        let messages = collect(&consumer, request.limit as usize, started);
         consumer.stop_within(STOP_WAIT);
         Ok(json!({
             "messages": messages,
@@ -103,10 +94,33 @@ impl Watch {
     }
 }
 
-fn connect(http: &str, info: &NodeInfo, topic: TopicName, limit: u32) -> Result<Consumer, Refusal> {
+/// The first messages that come, up to [`WAIT`] after `started`.
+fn collect(consumer: &Consumer, wanted: usize, started: Instant) -> Vec<Value> {
+    let batches = consumer.batches();
+    let mut messages = Vec::new();
+    while messages.len() < wanted {
+        let left = WAIT.saturating_sub(started.elapsed());
+        let Ok(batch) = batches.recv_timeout(left) else { break };
+        messages.extend(batch.iter().take(wanted - messages.len()).map(show));
+        batch.finish();
+    }
+    messages
+}
+
+/// What an nsqd said, with its cause.
+fn failed(error: impl Into<anyhow::Error>) -> ActionError {
+    ActionError::upstream(error.into())
+}
+
+fn connect(
+    http: &str,
+    info: &NodeInfo,
+    topic: TopicName,
+    limit: u32,
+) -> Result<Consumer, ActionError> {
     let name = format!("playcounts-peek-{:08x}#ephemeral", rand::random::<u32>());
-    let channel = ChannelName::new(&name).map_err(|error| failed(error.into()))?;
-    let mut error = (502, format!("{http} tells no TCP address"));
+    let channel = ChannelName::new(&name).map_err(failed)?;
+    let mut error = ActionError::upstream(format!("{http} tells no TCP address"));
     for address in tcp_addresses(http, info) {
         let mut config = ConsumerConfig::new(topic, channel).nsqd(address).max_in_flight(limit);
         config.rdy = RdyMode::Fixed;
@@ -116,7 +130,7 @@ fn connect(http: &str, info: &NodeInfo, topic: TopicName, limit: u32) -> Result<
             concat!("playcounts-peek/", env!("CARGO_PKG_VERSION")).to_owned();
         match Consumer::start(config) {
             Ok(consumer) => return Ok(consumer),
-            Err(failure) => error = failed(failure.into()),
+            Err(failure) => error = failed(failure),
         }
     }
     Err(error)

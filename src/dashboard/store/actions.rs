@@ -1,8 +1,10 @@
-//! Who touched what: a line for each queue action and each reset.
+//! The action log: who touched what. A line for each queue action, each peek and each reset, in SQLite.
 
 use anyhow::Result;
 use rusqlite::{Connection, Transaction, params};
 use serde::Serialize;
+
+use crate::model::unix_time::UnixMs;
 
 /// Lines that are kept, and that one answer shows.
 const KEPT: i64 = 10_000;
@@ -10,21 +12,24 @@ const SHOWN: i64 = 100;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(in super::super) struct AuditLine {
-    /// Ms since the Unix epoch.
-    pub(in super::super) at: i64,
+pub(crate) struct LoggedAction {
+    /// When.
+    pub(crate) at: UnixMs,
     /// `host:port` of who asked.
-    pub(in super::super) peer: String,
-    pub(in super::super) action: String,
-    pub(in super::super) target: String,
+    pub(crate) peer: String,
+    /// `pause`, `reset`.
+    pub(crate) action: String,
+    /// What it was done to: `host:port topic/channel`.
+    pub(crate) target: String,
     /// `asked`, then `done` or why not.
-    pub(in super::super) outcome: String,
+    pub(crate) outcome: String,
 }
 
-pub(super) fn add(transaction: &Transaction<'_>, line: &AuditLine) -> Result<()> {
+/// Adds a line; the oldest one goes when there are too many.
+pub(super) fn add(transaction: &Transaction<'_>, line: &LoggedAction) -> Result<()> {
     transaction.execute(
         "INSERT INTO audit (at, peer, action, target, outcome) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![line.at, line.peer, line.action, line.target, line.outcome],
+        params![line.at.0, line.peer, line.action, line.target, line.outcome],
     )?;
     transaction.execute(
         "DELETE FROM audit WHERE number <= (SELECT max(number) FROM audit) - ?1",
@@ -34,13 +39,13 @@ pub(super) fn add(transaction: &Transaction<'_>, line: &AuditLine) -> Result<()>
 }
 
 /// The newest lines, newest first.
-pub(super) fn newest(connection: &Connection) -> Result<Vec<AuditLine>> {
+pub(super) fn newest(connection: &Connection) -> Result<Vec<LoggedAction>> {
     let mut statement = connection.prepare_cached(
         "SELECT at, peer, action, target, outcome FROM audit ORDER BY number DESC LIMIT ?1",
     )?;
     let lines = statement.query_map([SHOWN], |row| {
-        Ok(AuditLine {
-            at: row.get(0)?,
+        Ok(LoggedAction {
+            at: UnixMs(row.get(0)?),
             peer: row.get(1)?,
             action: row.get(2)?,
             target: row.get(3)?,

@@ -14,7 +14,7 @@ pub(super) type Place = (i64, Uuid);
 
 /// See the file.
 #[derive(Debug, Default)]
-pub(super) struct Order {
+pub(super) struct Ranking {
     // Ascending, none empty.
     chunks: Vec<Vec<Place>>,
     // For each chunk a place that is not above its first one, and above all of the chunk before.
@@ -22,7 +22,7 @@ pub(super) struct Order {
     len: usize,
 }
 
-impl Order {
+impl Ranking {
     /// All of them at once.
     pub(super) fn of(mut places: Vec<Place>) -> Self {
         places.sort_unstable();
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(order: &Order, model: &BTreeSet<Place>) {
+    fn check(order: &Ranking, model: &BTreeSet<Place>) {
         let all: Vec<_> = model.iter().copied().collect();
         assert_eq!(order.len(), all.len());
         assert!(order.chunks.iter().all(|chunk| !chunk.is_empty() && chunk.len() <= CHUNK));
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn thousands_go_in_move_and_go_out() {
-        let mut order = Order::default();
+        let mut order = Ranking::default();
         let mut model = BTreeSet::new();
         check(&order, &model);
         let place = |n: u128| ((n * 7919 % 1009) as i64, Uuid::from_u128(n));
@@ -162,7 +162,7 @@ mod tests {
             model.insert(place(n));
         }
         check(&order, &model);
-        check(&Order::of(model.iter().rev().copied().collect()), &model);
+        check(&Ranking::of(model.iter().rev().copied().collect()), &model);
         for n in 0..4_990 {
             order.remove(&place(n));
             order.remove(&place(n));
@@ -177,7 +177,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn any_history_is_that_of_a_set(steps in prop::collection::vec((any::<bool>(), 0i64..40, 0u128..40), 0..3_000)) {
-            let mut order = Order::default();
+            let mut order = Ranking::default();
             let mut model = BTreeSet::new();
             for (add, value, id) in steps {
                 let place = (value, Uuid::from_u128(id));

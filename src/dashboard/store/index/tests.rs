@@ -1,0 +1,93 @@
+//! [`Index`] beside a list that is sorted anew each time.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn count(id: u128, plays: u64) -> VideoCount {
+    let last_played_at = Some(UnixMs((plays * 3 % 7) as i64));
+    VideoCount { video_id: Uuid::from_u128(id), plays, last_played_at }
+}
+
+/// What [`Index::list`] must answer, by sorting everything.
+fn expected(index: &Index, query: &ListQuery) -> Page {
+    let mut places: Vec<_> = index
+        .videos
+        .keys()
+        .filter(|id| query.range.is_none_or(|(low, high)| (&low..=&high).contains(id)))
+        .map(|id| (index.value(query.column, id), *id))
+        .collect();
+    places.sort_unstable();
+    if query.descending {
+        places.reverse();
+    }
+    let matching = places.len() as u64;
+    if let Some(after) = query.after.map(|cursor| (cursor.value, cursor.video_id)) {
+        places.retain(|place| if query.descending { *place < after } else { *place > after });
+    }
+    let rest = &places[places.len().min(query.offset as usize)..];
+    let shown = &rest[..rest.len().min(query.limit as usize)];
+    let next = shown.last().filter(|_| rest.len() > shown.len()).map(|(value, id)| Cursor {
+        column: query.column,
+        value: *value,
+        video_id: *id,
+    });
+    Page { rows: shown.iter().filter_map(|(_, id)| index.video(id)).collect(), matching, next }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn lists_are_those_of_sorting_everything(
+        updates in prop::collection::vec((0u32..3, 0u128..60, 0u64..30), 1..200),
+        column in 0usize..4, descending: bool, limit in 1u32..20, offset in 0u32..20,
+        range in prop::option::of((0u128..60, 0u128..60)), after in prop::option::of((0i64..30, 0u128..60)),
+    ) {
+        let mut index = Index::default();
+        for (time, (processor, id, plays)) in updates.iter().enumerate() {
+            let news = index.is_news(*processor, &count(*id, *plays));
+            prop_assert_eq!(index.apply(*processor, &count(*id, *plays), UnixMs(time as i64)).is_some(), news);
+        }
+        let column = Column::ALL[column].1;
+        let after = after.map(|(value, id)| Cursor {
+            column,
+            value: if column == Column::VideoId { 0 } else { value },
+            video_id: Uuid::from_u128(id),
+        });
+        let range = range.map(|(a, b)| (Uuid::from_u128(a.min(b)), Uuid::from_u128(a.max(b))));
+        let query = ListQuery { column, descending, limit, offset, after, range };
+        prop_assert_eq!(index.list(&query), expected(&index, &query));
+        // Written down and read again it is the same.
+        let rows: Vec<_> = index.videos.iter().flat_map(|(id, row)| {
+            index.processor_counts(id).into_iter().map(|told| (*id, told, row.updated_at, row.last_played_at))
+        }).collect();
+        let again = Index::load(rows.into_iter());
+        prop_assert_eq!(again.list(&query), index.list(&query));
+        prop_assert_eq!((again.totals(), again.counts()), (index.totals(), index.counts()));
+    }
+}
+
+#[test]
+fn a_search_that_finds_many_is_answered_like_one_that_finds_few() {
+    let mut index = Index::default();
+    for id in 0..(GATHER_MAX as u128 + 500) {
+        index.apply(1, &count(id, (id * 7919 % 1009) as u64), UnixMs(1));
+    }
+    for (descending, after, offset) in
+        [(true, None, 3), (false, Some((500, 77)), 0), (true, Some((500, 77)), 9)]
+    {
+        let query = ListQuery {
+            column: Column::Plays,
+            descending,
+            limit: 10,
+            offset,
+            after: after.map(|(value, id)| Cursor {
+                column: Column::Plays,
+                value,
+                video_id: Uuid::from_u128(id),
+            }),
+            range: Some((Uuid::from_u128(3), Uuid::from_u128(GATHER_MAX as u128 + 400))),
+        };
+        assert_eq!(index.list(&query), expected(&index, &query));
+    }
+}

@@ -1,0 +1,136 @@
+//! What a list of videos is asked for and answered with (pure). `index` finds the rows.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::model::unix_time::UnixMs;
+
+/// The most rows of one list.
+pub(crate) const LIST_MAX: u32 = 500;
+
+/// One video's row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct VideoRow {
+    /// Which video.
+    pub(crate) video_id: Uuid,
+    /// Its plays, over all processors.
+    pub(crate) plays: i64,
+    /// When its count changed last.
+    pub(crate) updated_at: UnixMs,
+    /// When it was played last; `None`: no play said so.
+    pub(crate) last_played_at: Option<UnixMs>,
+}
+
+/// What a list is ordered by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Column {
+    /// [`VideoRow::plays`].
+    Plays,
+    /// [`VideoRow::video_id`].
+    VideoId,
+    /// [`VideoRow::updated_at`].
+    UpdatedAt,
+    /// [`VideoRow::last_played_at`]; without one as if it were 0.
+    LastPlayedAt,
+}
+
+impl Column {
+    /// Each with the name that calls give it.
+    pub(crate) const ALL: [(&str, Self); 4] = [
+        ("plays", Self::Plays),
+        ("video_id", Self::VideoId),
+        ("updated_at", Self::UpdatedAt),
+        ("last_played_at", Self::LastPlayedAt),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, column)| *column == self).map_or("plays", |(name, _)| name)
+    }
+}
+
+/// A row's place in a list: what `next` of one page says and `after` asks the following one for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Cursor {
+    /// What the list is ordered by.
+    pub(crate) column: Column,
+    /// The row's value of it; 0 in a list by id.
+    pub(crate) value: i64,
+    /// Which video the row is of.
+    pub(crate) video_id: Uuid,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.column.name(), self.value, self.video_id)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.splitn(3, '.');
+        let mut part = || parts.next().ok_or(());
+        let (column, value, video_id) = (part()?, part()?, part()?);
+        let (_, column) = Column::ALL.iter().find(|(name, _)| *name == column).ok_or(())?;
+        let cursor = Self {
+            column: *column,
+            value: value.parse().map_err(drop)?,
+            video_id: Uuid::try_parse(video_id).map_err(drop)?,
+        };
+        // `+5`, and a UUID in braces, are nothing that was ever given out.
+        (cursor.to_string() == text).then_some(cursor).ok_or(())
+    }
+}
+
+/// Which rows, in which order.
+#[derive(Clone, Debug)]
+pub(crate) struct ListQuery {
+    /// What it is ordered by.
+    pub(crate) column: Column,
+    /// The highest first.
+    pub(crate) descending: bool,
+    /// The most rows; [`LIST_MAX`] at most.
+    pub(crate) limit: u32,
+    /// Rows left out first.
+    pub(crate) offset: u32,
+    /// Only rows behind this one.
+    pub(crate) after: Option<Cursor>,
+    /// The lowest and the highest id, both included; `None`: all.
+    pub(crate) range: Option<(Uuid, Uuid)>,
+}
+
+/// What a list is answered with.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Page {
+    /// In the order asked for.
+    pub(crate) rows: Vec<VideoRow>,
+    /// How many videos are in the range.
+    pub(crate) matching: u64,
+    /// Where the next page begins; `None` behind the last row.
+    pub(crate) next: Option<Cursor>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_what_was_given_out_and_nothing_else() {
+        let cursor = Cursor { column: Column::Plays, value: -5, video_id: Uuid::from_u128(7) };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        for text in [
+            "",
+            "plays",
+            "plays.5",
+            "plays.+5.00000000-0000-0000-0000-000000000007",
+            "plays.5.{00000000-0000-0000-0000-000000000007}",
+            "plays.5.00000000000000000000000000000007",
+            "likes.5.00000000-0000-0000-0000-000000000007",
+        ] {
+            assert_eq!(text.parse::<Cursor>(), Err(()), "{text}");
+        }
+    }
+}

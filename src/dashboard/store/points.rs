@@ -1,0 +1,101 @@
+//! The charts, a point a minute, in SQLite.
+
+use anyhow::Result;
+use rusqlite::{Connection, Transaction, params};
+use serde::Serialize;
+
+use super::period::{Keep, MINUTE_MS, Period, Scale};
+use crate::model::unix_time::UnixMs;
+
+/// The most points of one [`points`].
+const POINTS_MAX: i64 = 720;
+
+/// One minute of the charts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct MinutePoint {
+    /// Which minute since the Unix epoch.
+    pub(crate) minute: i64,
+    /// Published in it.
+    pub(crate) plays: i64,
+    /// Messages counted a second.
+    pub(crate) messages_per_second: f64,
+    /// The newest consumption times, in ms; `None`, here and below: nothing was counted.
+    pub(crate) realtime_ms: Option<f64>,
+    /// The mean since the processors started, in ms.
+    pub(crate) average_ms: Option<f64>,
+    /// The consumption time that half of the minute's plays did not exceed, in ms.
+    pub(crate) p50_ms: Option<f64>,
+    /// The one that 99 % of them did not exceed.
+    pub(crate) p99_ms: Option<f64>,
+    /// The deepest that the queue was; `None`: nobody knows.
+    pub(crate) queue_depth: Option<i64>,
+}
+
+/// Keeps a point; a second one of the same minute, after a restart, adds its plays.
+pub(super) fn add(transaction: &Transaction<'_>, point: &MinutePoint) -> Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO points VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET
+               plays = plays + excluded.plays, messages_per_second = excluded.messages_per_second,
+               realtime_ms = excluded.realtime_ms, average_ms = excluded.average_ms, p50_ms = excluded.p50_ms,
+               p99_ms = excluded.p99_ms, queue_depth = excluded.queue_depth",
+        )?
+        .execute(params![
+            point.minute,
+            point.plays,
+            point.messages_per_second,
+            point.realtime_ms,
+            point.average_ms,
+            point.p50_ms,
+            point.p99_ms,
+            point.queue_depth
+        ])?;
+    Ok(())
+}
+
+/// Removes the points that are too old.
+pub(super) fn prune(transaction: &Transaction<'_>, keep: Keep, now: UnixMs) -> Result<()> {
+    let oldest = Scale::Hour.oldest(keep, now).unwrap_or(0) * 60;
+    transaction.prepare_cached("DELETE FROM points WHERE minute < ?1")?.execute([oldest])?;
+    Ok(())
+}
+
+/// The charts over a period, as columns; the longer, the more minutes a point stands for.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Points {
+    step_ms: i64,
+    time: Vec<UnixMs>,
+    plays: Vec<i64>,
+    messages_per_second: Vec<f64>,
+    realtime_ms: Vec<Option<f64>>,
+    average_ms: Vec<Option<f64>>,
+    p50_ms: Vec<Option<f64>>,
+    /// The worst minute's.
+    p99_ms: Vec<Option<f64>>,
+    /// The deepest minute's.
+    queue_depth: Vec<Option<i64>>,
+}
+
+/// The charts from `from` to `to`, which is not included.
+pub(super) fn points(connection: &Connection, from: UnixMs, to: UnixMs) -> Result<Points> {
+    let period = Period::of(Scale::Minute, from, to);
+    let minutes = (period.buckets() + POINTS_MAX - 1) / POINTS_MAX;
+    let mut points = Points { step_ms: minutes * MINUTE_MS, ..Points::default() };
+    let mut statement = connection.prepare_cached(
+        "SELECT minute / ?3, sum(plays), avg(messages_per_second), avg(realtime_ms), avg(average_ms), avg(p50_ms),
+                max(p99_ms), max(queue_depth)
+         FROM points WHERE minute BETWEEN ?1 AND ?2 GROUP BY minute / ?3 ORDER BY 1",
+    )?;
+    let mut rows = statement.query([period.first, period.last, minutes])?;
+    while let Some(row) = rows.next()? {
+        points.time.push(UnixMs(row.get::<_, i64>(0)? * points.step_ms));
+        points.plays.push(row.get(1)?);
+        points.messages_per_second.push(row.get(2)?);
+        points.realtime_ms.push(row.get(3)?);
+        points.average_ms.push(row.get(4)?);
+        points.p50_ms.push(row.get(5)?);
+        points.p99_ms.push(row.get(6)?);
+        points.queue_depth.push(row.get(7)?);
+    }
+    Ok(points)
+}

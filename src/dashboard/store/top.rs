@@ -1,0 +1,170 @@
+//! The most played videos of a period, found in the history's tables.
+
+use anyhow::Result;
+use foldhash::{HashMap, HashMapExt};
+use rusqlite::Connection;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::history::series;
+use super::pending::Minutes;
+use super::period::{Keep, Period, Scale};
+use crate::model::unix_time::UnixMs;
+
+/// Parts of a [`TopVideo::spark`].
+const SPARK: i64 = 24;
+
+/// A video in [`Top`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct TopVideo {
+    /// Which video.
+    pub(crate) video_id: Uuid,
+    /// Its plays in the period.
+    pub(crate) plays: i64,
+    /// Of all plays in the period, 0 to 1.
+    pub(crate) share: f64,
+    /// Its plays in the period before; `None`: not all of that is kept.
+    pub(crate) before: Option<i64>,
+    /// The plays of 24 equal parts of the period.
+    pub(crate) spark: Vec<i64>,
+}
+
+/// The most played videos of a period.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Top {
+    /// When the period's first bucket begins.
+    pub(crate) from: UnixMs,
+    /// When its last bucket ends.
+    pub(crate) to: UnixMs,
+    /// How long its buckets are.
+    pub(crate) scale: Scale,
+    /// When it was found.
+    pub(crate) as_of: UnixMs,
+    /// All plays in the period.
+    pub(crate) total: i64,
+    /// All plays in the period before; `None`: not all of that is kept.
+    pub(crate) total_before: Option<i64>,
+    /// Videos that were played in the period.
+    pub(crate) videos: usize,
+    /// The most played first.
+    pub(crate) top: Vec<TopVideo>,
+}
+
+/// Which list is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TopQuery {
+    /// How long buckets are.
+    pub(super) scale: Scale,
+    /// In buckets of `scale`.
+    pub(super) period: Period,
+    /// The most videos.
+    pub(super) limit: usize,
+    /// What the tables still have.
+    pub(super) keep: Keep,
+    /// The present.
+    pub(super) now: UnixMs,
+}
+
+/// A video's plays.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    // In the period, and in the one before it.
+    plays: i64,
+    before: i64,
+}
+
+/// The most played videos of a period; `pending` are (video, minute, plays) that the tables do not have.
+///
+/// Scans the period and the one before: about 0.3 s for a million rows.
+pub(super) fn top(
+    connection: &Connection,
+    pending: &[(Uuid, i64, i64)],
+    query: TopQuery,
+) -> Result<Top> {
+    let TopQuery { scale, period, limit, keep, now } = query;
+    let knows_before = scale.oldest(keep, now).is_none_or(|oldest| period.before().first >= oldest);
+    let sums = sums(connection, pending, scale, period)?;
+    let total: i64 = sums.values().map(|sums| sums.plays).sum();
+    let total_before: i64 = sums.values().map(|sums| sums.before).sum();
+    let (videos, ranked) = most_played(sums, limit);
+    let mut own: HashMap<Uuid, Minutes> = ranked.iter().map(|(id, _)| (*id, Vec::new())).collect();
+    for (id, minute, plays) in pending {
+        if let Some(own) = own.get_mut(id) {
+            own.push((*minute, *plays));
+        }
+    }
+    let top = ranked
+        .into_iter()
+        .map(|(video_id, Sums { plays, before })| {
+            let own = own.get(&video_id).map_or(&[][..], Vec::as_slice);
+            let share = plays as f64 / total.max(1) as f64;
+            let spark = spark(&series(connection, own, &video_id, scale, period)?, scale, period);
+            Ok(TopVideo { video_id, plays, share, before: knows_before.then_some(before), spark })
+        })
+        .collect::<Result<_>>()?;
+    Ok(Top {
+        from: scale.start(period.first),
+        to: scale.start(period.last.saturating_add(1)),
+        scale,
+        as_of: now,
+        total,
+        total_before: knows_before.then_some(total_before),
+        videos,
+        top,
+    })
+}
+
+/// The plays of every video in the period and in the one before it.
+fn sums(
+    connection: &Connection,
+    pending: &[(Uuid, i64, i64)],
+    scale: Scale,
+    period: Period,
+) -> Result<HashMap<Uuid, Sums>> {
+    let before = period.before();
+    let mut sums: HashMap<Uuid, Sums> = HashMap::new();
+    let mut add = |bucket: i64, id: Uuid, more: i64| {
+        if period.contains(bucket) {
+            sums.entry(id).or_default().plays += more;
+        } else if before.contains(bucket) {
+            sums.entry(id).or_default().before += more;
+        }
+    };
+    let table = scale.table();
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT bucket, video_id, plays FROM {table} WHERE bucket BETWEEN ?1 AND ?2"
+    ))?;
+    let mut rows = statement.query([before.first, period.last])?;
+    while let Some(row) = rows.next()? {
+        add(row.get(0)?, row.get(1)?, row.get(2)?);
+    }
+    for (id, minute, more) in pending {
+        add(scale.of_minute(*minute), *id, *more);
+    }
+    Ok(sums)
+}
+
+/// How many videos were played in the period, and the first `limit` of them: the most played, among equals by id.
+fn most_played(sums: HashMap<Uuid, Sums>, limit: usize) -> (usize, Vec<(Uuid, Sums)>) {
+    let mut ranked: Vec<_> = sums.into_iter().filter(|(_, sums)| sums.plays > 0).collect();
+    let videos = ranked.len();
+    let most_first = |one: &(Uuid, Sums), other: &(Uuid, Sums)| {
+        other.1.plays.cmp(&one.1.plays).then(other.0.cmp(&one.0))
+    };
+    if videos > limit {
+        ranked.select_nth_unstable_by(limit, most_first);
+        ranked.truncate(limit);
+    }
+    ranked.sort_unstable_by(most_first);
+    (videos, ranked)
+}
+
+/// The plays of [`SPARK`] equal parts of the period.
+fn spark(series: &[(UnixMs, i64)], scale: Scale, period: Period) -> Vec<i64> {
+    let mut spark = vec![0; SPARK as usize];
+    for (time, plays) in series {
+        let part = (scale.bucket(*time) - period.first) * SPARK / period.buckets();
+        spark[part as usize] += plays;
+    }
+    spark
+}
