@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use nsq_protocol::{ChannelName, ChannelStats, ClientStats, NodeStats, TopicName, TopicStats};
 use serde::Serialize;
 
-/// The most of each that is kept of one nsqd, whose own limits are none: topics, channels of one topic and of all,
-/// consumers of one channel and of all.
+/// The most topics that are kept of one nsqd, whose own limits are none.
 pub(super) const TOPICS_MAX: usize = 100;
+
+/// The most channels of one topic, and of all topics of one nsqd.
 pub(super) const CHANNELS_MAX: usize = 50;
 const CHANNELS_IN_ALL: usize = 1_000;
+
+/// The most consumers of one channel.
 pub(super) const CLIENTS_MAX: usize = 100;
+
+/// The most consumers of all channels of one nsqd.
 pub(super) const CLIENTS_IN_ALL: usize = 1_000;
 
 /// The most percentiles of one channel: nsqd keeps as many as it was told to.
@@ -73,7 +78,7 @@ pub(super) fn rates(before: &NodeStats, now: &NodeStats, seconds: f64) -> Rates 
     Rates(counters(now).into_iter().filter_map(rate).collect())
 }
 
-pub(super) fn shorten(text: &mut String) {
+fn shorten(text: &mut String) {
     if let Some((end, _)) = text.char_indices().nth(TEXT_MAX) {
         text.truncate(end);
     }
@@ -212,48 +217,4 @@ pub(super) fn totals<'a>(nsqds: impl Iterator<Item = (&'a NodeStats, &'a Rates)>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::stats;
-    use super::*;
-
-    #[test]
-    fn totals_are_sums_over_the_nsqds_that_have_it() {
-        let first = stats(|topic| {
-            (topic.depth, topic.backend_depth, topic.paused) = (5, 4, true);
-            (topic.channels[0].depth, topic.channels[0].requeue_count) = (7, u64::MAX);
-        });
-        let second = stats(|topic| {
-            topic.depth = 1;
-            (topic.channels[0].depth, topic.channels[0].backend_depth) = (i64::MAX, 2);
-            (topic.channels[0].requeue_count, topic.channels[0].timeout_count) = (3, 1);
-            let mut other = topic.channels[0].clone();
-            (other.channel_name, other.paused) = ("other".to_owned(), true);
-            topic.channels.push(other);
-        });
-        let third = stats(|topic| topic.topic_name = "more".to_owned());
-        let rate = Rate { rate_in: 2.0, rate_out: 1.0 };
-        let place = ("plays".to_owned(), Some("processor".to_owned()));
-        let (moving, still) = (Rates(BTreeMap::from([(place, rate)])), Rates::default());
-        let told = [(&first, &moving), (&second, &moving), (&third, &still)];
-        let totals = totals(told.into_iter());
-        let names: Vec<_> = totals
-            .iter()
-            .map(|total| (&*total.topic_name, total.channel_name.as_deref(), total.nsqds))
-            .collect();
-        let wanted = [
-            ("plays", None, 2),
-            ("plays", Some("processor"), 2),
-            ("plays", Some("other"), 1),
-            ("more", None, 1),
-            ("more", Some("processor"), 1),
-        ];
-        assert_eq!(names, wanted);
-        let topic = &totals[0];
-        assert_eq!((topic.depth, topic.backend_depth, topic.paused), (6, 4, 1));
-        let channel = &totals[1];
-        // What no nsqd would tell must not overflow.
-        assert_eq!((channel.depth, channel.requeue_count), (i64::MAX, u64::MAX));
-        assert_eq!((channel.backend_depth, channel.timeout_count, channel.client_count), (2, 1, 2));
-        assert_eq!((channel.rate_in, channel.rate_out, channel.paused), (4.0, 2.0, 0));
-    }
-}
+mod tests;

@@ -47,6 +47,7 @@ pub struct WatchedQueue {
 
 /// Who is asked.
 pub(super) struct WatchedPeer {
+    /// Its HTTP `host:port`.
     pub(super) address: String,
     /// When next.
     pub(super) due: Instant,
@@ -88,12 +89,15 @@ impl WatchedPeer {
 
 /// An nsqd.
 pub(super) struct WatchedNsqd {
+    /// When it is asked.
     pub(super) peer: WatchedPeer,
+    /// Its HTTP API.
     pub(super) admin: Admin,
     /// On the command line: it stays, whatever becomes of it.
     pub(super) is_named: bool,
     /// Who it says that it is, since the start at that time.
     pub(super) info: Option<(NodeInfo, i64)>,
+    /// What it said last.
     pub(super) heard: Option<Heard>,
 }
 
@@ -135,19 +139,27 @@ impl WatchedNsqd {
 
 /// What an nsqd said, and how fast it moved since it was asked before.
 pub(super) struct Heard {
+    /// When it was asked.
     pub(super) at: Instant,
+    /// When its answer came.
     pub(super) at_ms: UnixMs,
+    /// What it said, cut to the limits of `figures`.
     pub(super) stats: NodeStats,
+    /// How fast it moved.
     pub(super) rates: Rates,
 }
 
 /// An nsqlookupd.
 pub(super) struct WatchedLookupd {
+    /// When it is asked.
     pub(super) peer: WatchedPeer,
+    /// How it is asked.
     pub(super) config: LookupConfig,
-    /// HTTP addresses that it named last, at most [`NSQDS_MAX`], and how many there were.
+    /// HTTP addresses that it named last, at most [`NSQDS_MAX`].
     pub(super) names: BTreeSet<String>,
+    /// How many it named.
     pub(super) named: usize,
+    /// When that was.
     pub(super) heard: Option<(Instant, UnixMs)>,
 }
 
@@ -185,11 +197,12 @@ impl WatchedLookupd {
     }
 }
 
-/// All of them.
+/// Every nsqd and nsqlookupd that is watched.
 #[derive(Default)]
 pub(super) struct WatchState {
     /// Those of the command line first.
     pub(super) nsqds: Vec<WatchedNsqd>,
+    /// In the order of the command line.
     pub(super) lookupds: Vec<WatchedLookupd>,
 }
 
@@ -203,7 +216,7 @@ impl WatchState {
         })
     }
 
-    /// Takes in what is named, and forgets what nobody names and what does not answer.
+    /// Adds the nsqds that are named, and forgets those that nobody names and that do not answer.
     pub(super) fn follow(&mut self, now: Instant) {
         let Self { nsqds, lookupds } = self;
         let believed = lookupds.iter().filter(|lookupd| lookupd.is_believed(now));

@@ -133,7 +133,7 @@ fn the_depth_tells_of_pauses_and_of_the_alert() {
     assert_eq!(depth().alert, Some(Alert { above: 100, on: Some(true) }));
     let found = watch.diagnose(&[], None);
     let alert = found.iter().find(|finding| finding.code == "depth-alert").unwrap();
-    assert_eq!(alert.severity, "warning");
+    assert_eq!(json!(alert.severity), "warning");
     assert_eq!(alert.text, "101 messages wait, more than the 100 of --depth-alert.");
 }
 

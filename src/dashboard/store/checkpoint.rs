@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::index::ProcessorCount;
 use super::pending::Minutes;
 use super::period::Keep;
-use super::state::State;
+use super::state::StoreState;
 use super::{database, history, log as update_log, points};
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
@@ -62,7 +62,7 @@ pub(super) enum Traffic {
 }
 
 /// A checkpoint in progress.
-struct Progress {
+struct CheckpointProgress {
     // The log up to here is not needed behind it.
     up_to: i64,
     // The last video that the tables have.
@@ -71,9 +71,9 @@ struct Progress {
 
 /// When there is a checkpoint, and how far the present one is.
 pub(super) struct Checkpoints {
-    state: Arc<State>,
+    state: Arc<StoreState>,
     keep: Keep,
-    current: Option<Progress>,
+    current: Option<CheckpointProgress>,
     // When the next one may begin, and when it must, whatever comes.
     next_at: Instant,
     latest_at: Instant,
@@ -85,7 +85,7 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// The first one begins at once: what a killed dashboard has left need not be played again at the next start.
-    pub(super) fn new(state: Arc<State>, keep: Keep) -> Self {
+    pub(super) fn new(state: Arc<StoreState>, keep: Keep) -> Self {
         let next_at = Instant::now();
         let latest_at = next_at + LATEST;
         Self { state, keep, current: None, next_at, latest_at, to_prune: true, commits: 0 }
@@ -195,7 +195,8 @@ impl Checkpoints {
     fn write_slice(&mut self, connection: &mut Connection) -> Result<()> {
         let progress = match &mut self.current {
             Some(progress) => progress,
-            none => none.insert(Progress { up_to: update_log::newest(connection)?, last: None }),
+            none => none
+                .insert(CheckpointProgress { up_to: update_log::newest(connection)?, last: None }),
         };
         let slice = self.state.pending.read().slice(progress.last, SLICE);
         let transaction = database::begin(connection)?;
@@ -238,7 +239,7 @@ impl Checkpoints {
 /// Writes a video's counts and its newest history.
 fn write_video(
     transaction: &Transaction<'_>,
-    state: &State,
+    state: &StoreState,
     id: &Uuid,
     minutes: &Minutes,
 ) -> Result<()> {

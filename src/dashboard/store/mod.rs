@@ -50,7 +50,7 @@ use job::{Job, Posted, Reply};
 use log::Loaded;
 use pending::PendingHistory;
 use readers::Readers;
-use state::State;
+use state::StoreState;
 use top::TopQuery;
 use writer::Writer;
 
@@ -79,7 +79,7 @@ const CLEAR_WAITS: u32 = 2;
 pub(super) struct Store {
     jobs: Mutex<Option<Sender<Posted>>>,
     readers: Readers,
-    state: Arc<State>,
+    state: Arc<StoreState>,
     keep: Keep,
     // [`WAIT`]; less in tests.
     wait: Duration,
@@ -95,11 +95,11 @@ impl Store {
         let file = directory.join(FILE);
         let connection = database::open(&file)?;
         let Loaded { index, pending, numbers } = log::load(&connection)?;
-        let state = Arc::new(State {
+        let state = Arc::new(StoreState {
             id: Mutex::new(read_id(&connection)?),
             index: RwLock::new(index),
             pending: RwLock::new(pending),
-            ..State::default()
+            ..StoreState::default()
         });
         let readers = Readers::open(&file, readers)?;
         let (jobs, inbox) = bounded(JOBS);

@@ -11,7 +11,7 @@ use super::pending::PendingHistory;
 
 /// The counts in memory, and how the store is. Locks are held for arithmetic, but `pending`.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct StoreState {
     /// Which database this is: another one after each reset.
     pub(super) id: Mutex<Uuid>,
     /// Every count.
@@ -27,7 +27,7 @@ pub(super) struct State {
     pub(super) checkpoint_failure: Mutex<Option<Arc<str>>>,
 }
 
-impl State {
+impl StoreState {
     /// Whether the newest transaction, or the newest checkpoint, failed.
     pub(super) fn has_failed(&self) -> bool {
         self.commit_failure.lock().is_some() || self.checkpoint_failure.lock().is_some()

@@ -14,7 +14,7 @@ use super::checkpoint::{Checkpoints, Traffic};
 use super::index::{self, Index};
 use super::job::{Job, Posted};
 use super::period::Keep;
-use super::state::State;
+use super::state::StoreState;
 use super::{actions, confirmed, database, log as update_log, points};
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
@@ -27,7 +27,7 @@ const GROUP_MAX: usize = 64;
 /// The database, as its writer has it.
 pub(super) struct Writer {
     connection: Connection,
-    state: Arc<State>,
+    state: Arc<StoreState>,
     // Each processor's number in the database.
     numbers: HashMap<Uuid, u32>,
     checkpoints: Checkpoints,
@@ -37,7 +37,7 @@ impl Writer {
     /// A writer that knows those processors.
     pub(super) fn new(
         connection: Connection,
-        state: Arc<State>,
+        state: Arc<StoreState>,
         numbers: HashMap<Uuid, u32>,
         keep: Keep,
     ) -> Self {

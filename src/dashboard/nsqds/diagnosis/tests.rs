@@ -1,0 +1,138 @@
+//! Each cause is found, and nothing where all is well.
+
+use nsq_protocol::TopicStats;
+
+use super::super::tests::{stats, watch};
+use super::*;
+use crate::wire::LookupdFigures;
+
+fn processor() -> Heartbeat {
+    let id = "p".to_owned();
+    Heartbeat { id, silent_ms: 100, failure: None, per_second: 5.0, consumer: None }
+}
+
+#[track_caller]
+fn check(change: impl FnOnce(&mut TopicStats), want: &[&str]) {
+    let watch = watch(&["a:1"], &[]);
+    watch.hear("a:1", stats(change));
+    let found = watch.diagnose(&[processor()], None);
+    let codes: Vec<_> = found.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, want, "{found:?}");
+}
+
+#[test]
+fn each_cause_is_found() {
+    check(|_| {}, &["well"]);
+    check(|topic| topic.topic_name = "other".to_owned(), &["no-topic"]);
+    check(|topic| topic.channels.clear(), &["no-channel"]);
+    check(|topic| topic.paused = true, &["topic-paused"]);
+    check(|topic| topic.channels[0].paused = true, &["channel-paused"]);
+    check(
+        |topic| {
+            (topic.channels[0].depth, topic.channels[0].client_count) = (5, 0);
+            topic.channels[0].clients.clear();
+        },
+        &["no-consumer"],
+    );
+    check(
+        |topic| {
+            topic.channels[0].deferred_count = 5;
+            topic.channels[0].clients[0].ready_count = 0;
+        },
+        &["backoff"],
+    );
+    check(
+        |topic| (topic.channels[0].depth, topic.channels[0].in_flight_count) = (5, 10),
+        &["behind"],
+    );
+    let watch = watch(&["a:1"], &[]);
+    let codes = |processors: &[Heartbeat], store| {
+        let found = watch.diagnose(processors, store);
+        found.iter().map(|finding| finding.code).collect::<Vec<_>>()
+    };
+    watch.hear("a:1", stats(|_| {}));
+    let quiet = Heartbeat { per_second: 0.0, ..processor() };
+    assert_eq!(codes(&[quiet], None), ["idle"]);
+    assert_eq!(codes(&[], Some("full")), ["store", "no-processor", "idle"]);
+    let gone = Heartbeat { silent_ms: 60_000, failure: Some("x".to_owned()), ..processor() };
+    assert_eq!(codes(&[gone], None), ["processor-failed", "processor-silent"]);
+}
+
+#[test]
+fn an_nsqlookupd_that_is_away_is_told() {
+    let watch = watch(&["a:1"], &["l:1", "l:2"]);
+    let codes = || {
+        let found = watch.diagnose(&[processor()], None);
+        found.iter().map(|finding| (finding.code, finding.severity)).collect::<Vec<_>>()
+    };
+    watch.hear_lookupd(0, Err("gone"));
+    watch.hear_lookupd(1, Ok(&[]));
+    assert_eq!(codes(), [("lookupd-away", Severity::Error), ("no-nsqd", Severity::Error)]);
+    watch.hear("a:1", stats(|_| {}));
+    assert_eq!(codes(), [("lookupd-away", Severity::Warning), ("no-nsqd", Severity::Warning)]);
+    watch.hear_lookupd(0, Ok(&["a:1", "b:1"]));
+    watch.hear_lookupd(1, Ok(&["a:1"]));
+    assert_eq!(codes(), [("well", Severity::Info)]);
+    // Another nsqd need not have the topic.
+    watch.hear("b:1", stats(|topic| topic.topic_name = "other".to_owned()));
+    assert_eq!(codes(), [("well", Severity::Info)]);
+    watch.hear("a:1", stats(|topic| topic.topic_name = "other".to_owned()));
+    assert_eq!(codes(), [("no-topic", Severity::Warning), ("no-topic", Severity::Warning)]);
+}
+
+#[test]
+fn what_a_processor_says_of_its_connections_is_told() {
+    let watch = watch(&["a:1"], &[]);
+    watch.hear("a:1", stats(|_| {}));
+    let nsqd = |name: &str, connected, pause| ConnectionFigures {
+        nsqd: name.to_owned(),
+        connected,
+        rdy: 0,
+        pause,
+        in_flight: 0,
+        reconnects: 0,
+        last_error: Some("refused".to_owned()),
+    };
+    let lookupd = LookupdFigures {
+        lookupd: "l:1".to_owned(),
+        answering: false,
+        nsqds: 0,
+        last_error: Some("gone".to_owned()),
+    };
+    let away = Some(Pause::NotConnected);
+    let check = |consumer: ConsumerFigures, silent_ms, want: &[(&str, Severity)]| {
+        let heartbeat = Heartbeat { consumer: Some(consumer), silent_ms, ..processor() };
+        let found = watch.diagnose(&[heartbeat], None);
+        let codes: Vec<_> = found.iter().map(|one| (one.code, one.severity)).collect();
+        assert_eq!(codes, want, "{found:?}");
+        found[0].text.clone()
+    };
+    let with = |connections| ConsumerFigures { connections, ..ConsumerFigures::default() };
+    // An error that is over is none.
+    check(with(vec![nsqd("a:1", true, None)]), 0, &[("well", Severity::Info)]);
+    let text =
+        check(with(vec![nsqd("a:1", false, away)]), 0, &[("processor-nsqd", Severity::Error)]);
+    assert_eq!(text, "Processor p cannot connect to nsqd a:1: refused");
+    let both = vec![nsqd("a:1", true, None), nsqd("b:1", false, away)];
+    check(with(both.clone()), 0, &[("processor-nsqd", Severity::Warning)]);
+    check(with(both.clone()), SILENT_MS + 1, &[("processor-silent", Severity::Error)]);
+    check(with(vec![nsqd("a:1", false, Some(Pause::Stopping))]), 0, &[("well", Severity::Info)]);
+    let held = with(vec![nsqd("a:1", true, Some(Pause::TimedOut))]);
+    check(held, 0, &[("processor-timed-out", Severity::Warning)]);
+    let backoff = ConsumerFigures {
+        backoff_ms: Some(3_040),
+        backoff_level: 2,
+        lookupds: vec![lookupd],
+        ..with(vec![nsqd("a:1", true, Some(Pause::Backoff))])
+    };
+    let want = [("processor-backoff", Severity::Error), ("processor-lookupd", Severity::Warning)];
+    let text = check(backoff, 0, &want);
+    assert_eq!(text, "Processor p is in backoff for 3.0 s: messages failed, 2 in a row.");
+}
+
+#[test]
+fn a_severity_is_a_word() {
+    let all = [Severity::Error, Severity::Warning, Severity::Info];
+    assert_eq!(serde_json::json!(all), serde_json::json!(["error", "warning", "info"]));
+    assert!(all.is_sorted());
+}
