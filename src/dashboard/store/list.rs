@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use crate::model::unix_time::UnixMs;
 pub(crate) const LIST_MAX: u32 = 500;
 
 /// One video's row.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct VideoRow {
     /// Which video.
     pub(crate) video_id: Uuid,

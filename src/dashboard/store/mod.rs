@@ -292,8 +292,3 @@ impl Drop for Store {
         self.shutdown();
     }
 }
-
-/// Ms since the Unix epoch.
-pub(super) fn now_ms() -> i64 {
-    unix_ms().0
-}
