@@ -23,6 +23,7 @@ pub struct VideoCount {
     pub plays: u64,
     /// When its newest play was enqueued, in ms since the Unix epoch; absent if no play said so.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_moment")]
+    #[schemars(range(max = MAX_PLAYS))]
     pub last_played_at: Option<UnixMs>,
 }
 

@@ -53,6 +53,9 @@ static OFFSET: NumberParam = NumberParam {
     default: Some(0),
 };
 
+/// What [`Cursor`] is written as; an answer never has more than an i64 can hold.
+const CURSOR: &str = r"^(plays|video_id|updated_at|last_played_at)\.(0|-?[1-9][0-9]{0,18})\.[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
 static AFTER: TextParam = TextParam {
     name: "after",
     about: "`next` of the page before, of the same sort",
@@ -65,7 +68,7 @@ static SEARCH: TextParam = TextParam {
     name: "search",
     about: "the start of a video id, or a whole one in any spelling",
     max_length: 45,
-    pattern: r"^([0-9A-Fa-f]{0,32}|([0-9A-Fa-f]{0,8}|[0-9A-Fa-f]{8}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-[0-9A-Fa-f]{0,12})))))$",
+    pattern: r"^(\{[0-9A-Fa-f-]{36}\}|urn:uuid:[0-9A-Fa-f-]{36}|[0-9A-Fa-f]{0,32}|([0-9A-Fa-f]{0,8}|[0-9A-Fa-f]{8}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-[0-9A-Fa-f]{0,12})))))$",
 };
 
 /// The video of the path.
@@ -129,6 +132,7 @@ pub(in super::super) struct Counts {
     #[schemars(range(max = MAX_PLAYS))]
     revision: u64,
     /// `after` of the following page; null on the last.
+    #[schemars(regex(pattern = CURSOR))]
     next: Option<String>,
     /// In the order asked for.
     #[schemars(length(max = LIST_MAX))]
@@ -154,6 +158,7 @@ pub(in super::super) struct CountAt {
     /// When the minute began.
     at: UnixMs,
     /// All plays until its end.
+    #[schemars(range(min = 0))]
     plays: i64,
 }
 
@@ -161,6 +166,7 @@ pub(in super::super) struct CountAt {
 #[derive(Serialize, JsonSchema)]
 pub(in super::super) struct Cleared {
     /// Always true.
+    #[schemars(extend("const" = true))]
     cleared: bool,
 }
 
@@ -243,12 +249,12 @@ fn read_query(call: Call<'_>) -> Result<ListQuery, CallError> {
             ))
         })?),
     };
-    let after = AFTER.read(call).map(|text| read_cursor(text, column)).transpose()?;
+    let after = AFTER.read(call).map(|text| read_cursor(text, column, call)).transpose()?;
     Ok(ListQuery { column, descending, limit, offset, after, range })
 }
 
 /// A page's `next`, of a list by `column`.
-fn read_cursor(text: &str, column: Column) -> Result<Cursor, CallError> {
+fn read_cursor(text: &str, column: Column, call: Call<'_>) -> Result<Cursor, CallError> {
     let cursor: Cursor = text.parse().map_err(|()| {
         CallError::bad_request(format!(
             "after takes the next of the page before, not {}",
@@ -256,7 +262,9 @@ fn read_cursor(text: &str, column: Column) -> Result<Cursor, CallError> {
         ))
     })?;
     if cursor.column != column {
-        return Err(CallError::bad_request("after is of a list with another sort"));
+        let sort = call.request.get(SORT.name).unwrap_or(SORT.values[0].0);
+        let reason = format!("after is of a list with another sort than {sort}");
+        return Err(CallError::bad_request(reason));
     }
     Ok(cursor)
 }

@@ -32,6 +32,7 @@ pub(in super::super) const DIAGNOSIS: Operation = Operation {
 #[derive(Serialize, JsonSchema)]
 pub(in super::super) struct Health {
     /// Always `ok`: what is not well is a 503.
+    #[schemars(extend("const" = "ok"))]
     status: &'static str,
 }
 

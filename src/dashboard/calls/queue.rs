@@ -53,6 +53,7 @@ pub(in super::super) const PEEK: Operation = Operation {
 #[derive(Serialize, JsonSchema)]
 pub(in super::super) struct Done {
     /// Always true.
+    #[schemars(extend("const" = true))]
     done: bool,
 }
 

@@ -45,7 +45,7 @@ impl Minute {
             minute: self.number,
             // Less than at its beginning: there was a reset.
             plays: signed(plays.checked_sub(self.plays).unwrap_or(plays)),
-            messages_per_second: self.rates / f64::from(self.points.max(1)),
+            messages_per_second: self.rates.min(f64::MAX) / f64::from(self.points.max(1)),
             realtime_ms: (count > 0).then(|| sum / f64::from(count)),
             average_ms: self.average_ms,
             p50_ms: self.times.percentile(0.5),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::model::unix_time::UnixMs;
 
-/// NewestPoints kept: 30 minutes of one a second.
+/// Points kept: 30 minutes of one a second.
 pub(super) const POINTS: usize = 1_800;
 
 /// One second of the charts.
@@ -52,7 +52,7 @@ impl Measure {
     ];
 }
 
-/// NewestPoints as columns; those that were not asked for are absent.
+/// Points as columns; those that were not asked for are absent.
 #[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(in super::super) struct LiveSeries {
     /// When each point was taken.

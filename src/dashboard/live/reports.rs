@@ -181,8 +181,11 @@ impl Live {
     }
 
     pub(super) fn messages_per_second(&self, now: Instant) -> f64 {
-        // The sum of nothing is -0.0.
-        self.fresh(now).map(|told| told.per_second).fold(0.0, |sum, rate| sum + rate)
+        // The sum of nothing is -0.0; that of what a stranger may tell is no number of JSON without a limit.
+        self.fresh(now)
+            .map(|told| told.per_second)
+            .fold(0.0_f64, |sum, rate| sum + rate)
+            .min(f64::MAX)
     }
 
     pub(super) fn realtime_ms(&self, now: Instant) -> Option<f64> {

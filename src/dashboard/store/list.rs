@@ -18,6 +18,7 @@ pub(crate) struct VideoRow {
     /// Which video.
     pub(crate) video_id: Uuid,
     /// Its plays, over all processors.
+    #[schemars(range(min = 0))]
     pub(crate) plays: i64,
     /// When its count changed last.
     pub(crate) updated_at: UnixMs,
