@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use playcounts::model::unix_time::UnixMs;
+use playcounts::model::video::VideoCount;
+use playcounts::wire::CountsUpdate;
 use playcounts::wire::client::DashboardClient;
-use playcounts::wire::{CountsUpdate, VideoCount};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -97,7 +99,7 @@ fn tell(
         .map(|(number, plays)| VideoCount {
             video_id: video(number),
             plays,
-            last_played_at: Some(1_700_000_000_000 + plays),
+            last_played_at: Some(UnixMs(1_700_000_000_000 + plays as i64)),
         })
         .collect();
     let processor = Uuid::from_u128(1);

@@ -194,7 +194,7 @@ fn open_ledger(config: &ProcessConfig) -> Result<Box<dyn Ledger>> {
     let ledger = ledger::open(&ledger, config.durability)?;
     let before = ledger.counters();
     if before.counted > 0 {
-        let (plays, videos) = (before.counted, ledger.standings().len());
+        let (plays, videos) = (before.counted, ledger.videos().len());
         note(format_args!(
             "the ledger holds {plays} plays of {videos} videos; going on from there"
         ));

@@ -1,5 +1,6 @@
-//! The page's files, compiled in and gzipped once at the start: no path from the network ever names a file.
+//! The page's files, compiled in and gzipped once: no path from the network ever names a file (pure).
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::sync::LazyLock;
 
@@ -16,6 +17,56 @@ struct Asset {
     path: &'static str,
     content_type: &'static str,
     bytes: &'static [u8],
+}
+
+/// A file in both of its forms, with what tells two builds of it apart.
+pub(super) struct File {
+    content_type: &'static str,
+    bytes: Cow<'static, [u8]>,
+    /// Empty: it goes out as it is.
+    gzipped: Vec<u8>,
+    /// A hash of the bytes.
+    tag: u64,
+}
+
+impl File {
+    pub(super) fn new(content_type: &'static str, bytes: impl Into<Cow<'static, [u8]>>) -> Self {
+        let bytes = bytes.into();
+        let gzipped = gzip(&bytes).unwrap_or_default();
+        let tag = fnv1a(&bytes);
+        Self { content_type, bytes, gzipped, tag }
+    }
+
+    /// The file in the form that the request takes; 304 if the browser has it.
+    pub(super) fn answer(&self, request: &Request) -> Response {
+        let gzipped = Some(&self.gzipped).filter(|bytes| {
+            !bytes.is_empty() && takes_gzip(request.header("accept-encoding").unwrap_or_default())
+        });
+        // All that an ETag is for is to tell two builds' files apart, and the two forms of one.
+        let form = if gzipped.is_some() { "-gzip" } else { "" };
+        let etag = format!("\"{:016x}{form}\"", self.tag);
+        let known = request.header("if-none-match").unwrap_or_default();
+        let is_known = known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag);
+        let status = if is_known { 304 } else { 200 };
+        // The body of a 304 is not sent; it gives tiny_http the right length.
+        let body = gzipped.map_or(&*self.bytes, |bytes| bytes);
+        let answer = Response::new(status, self.content_type, body)
+            .with_header("ETag", etag)
+            .with_header("Vary", "Accept-Encoding")
+            .with_header("Cache-Control", "no-cache")
+            .with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY);
+        match gzipped {
+            Some(_) => answer.with_header("Content-Encoding", "gzip"),
+            None => answer,
+        }
+    }
+}
+
+fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    // Writing to memory does not fail; if it did, the file would go out as it is.
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes)?;
+    encoder.finish()
 }
 
 macro_rules! asset {
@@ -47,9 +98,8 @@ macro_rules! style {
     };
 }
 
-const ASSETS: [Asset; 19] = [
+const ASSETS: [Asset; 18] = [
     asset!("/", "index.html", "text/html; charset=utf-8"),
-    asset!("/api/openapi.json", "../openapi.json", "application/json"),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
     style!("style.css"),
     style!("queue.css"),
@@ -69,17 +119,9 @@ const ASSETS: [Asset; 19] = [
     asset!("/uplot/LICENSE", "uplot/LICENSE", "text/plain; charset=utf-8"),
 ];
 
-/// What [`ASSETS`] are gzipped, in their order: 200 KB become 60.
-static GZIPPED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let gzip = |asset: &Asset| {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        // Writing to memory does not fail; if it did, the file would go out as it is.
-        match encoder.write_all(asset.bytes) {
-            Ok(()) => encoder.finish().unwrap_or_default(),
-            Err(_) => Vec::new(),
-        }
-    };
-    ASSETS.iter().map(gzip).collect()
+/// [`ASSETS`] in their order, made ready once: 200 KB become 60.
+static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
+    ASSETS.iter().map(|asset| File::new(asset.content_type, asset.bytes)).collect()
 });
 
 /// Whether an Accept-Encoding takes gzip.
@@ -95,30 +137,7 @@ fn takes_gzip(accepts: &str) -> bool {
 /// The file at the request's path; 304 if the browser has it.
 pub(super) fn answer(request: &Request) -> Option<Response> {
     let index = ASSETS.iter().position(|asset| asset.path == request.path)?;
-    let asset = &ASSETS[index];
-    let gzipped = Some(&GZIPPED[index]).filter(|bytes| {
-        !bytes.is_empty() && takes_gzip(request.header("accept-encoding").unwrap_or_default())
-    });
-    // Tells two builds' files apart, which is all an ETag is for; and the two forms of one.
-    let form = if gzipped.is_some() { "-gzip" } else { "" };
-    let etag = format!("\"{:016x}{form}\"", fnv1a(asset.bytes));
-    let known = request.header("if-none-match").unwrap_or_default();
-    let status = if known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag) {
-        304
-    } else {
-        200
-    };
-    // The body of a 304 is not sent; it gives tiny_http the right length.
-    let body = gzipped.map_or(asset.bytes, |bytes| bytes);
-    let mut answer = Response::new(status, asset.content_type, body)
-        .with_header("ETag", etag)
-        .with_header("Vary", "Accept-Encoding")
-        .with_header("Cache-Control", "no-cache")
-        .with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY);
-    if gzipped.is_some() {
-        answer = answer.with_header("Content-Encoding", "gzip");
-    }
-    Some(answer)
+    Some(FILES[index].answer(request))
 }
 
 #[cfg(test)]

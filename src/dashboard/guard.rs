@@ -1,9 +1,10 @@
-//! Who may ask and who may write (pure): the write token, and what keeps a foreign web page from using the
-//! browser of somebody on this machine.
+//! Who may ask and who may write: the write token, and what keeps a foreign web page from using the browser of somebody
+//! on this machine (pure).
 
 use std::net::IpAddr;
 
-use crate::http::{Request, Response};
+use super::answer::{CallError, Status, quote};
+use crate::http::Request;
 
 /// The rules of one dashboard.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ impl Guard {
     ///
     /// A name that somebody points at this machine (DNS rebinding) would let their page read the counts, as a page of
     /// the same origin. A browser tells the name in Host, and no page can change that.
-    pub(super) fn check(&self, request: &Request) -> Result<(), Box<Response>> {
+    pub(super) fn check(&self, request: &Request) -> Result<(), CallError> {
         // Absent from HTTP/1.0 only, which no browser speaks.
         let Some(host) = request.header("host") else { return Ok(()) };
         if self.is_ours(host) {
@@ -31,21 +32,21 @@ impl Guard {
             "the dashboard answers to localhost and to its addresses, not to {}; start it with --allowed-host for other names",
             quote(host)
         );
-        Err(Box::new(Response::error(421, &reason)))
+        Err(CallError::new(Status::Misdirected, reason))
     }
 
     /// Refuses everybody while there is no write token.
-    pub(super) fn check_token_is_set(&self) -> Result<(), Box<Response>> {
+    pub(super) fn check_token_is_set(&self) -> Result<(), CallError> {
         if self.token.is_some() {
             return Ok(());
         }
         let reason =
             "what is done to the queue needs a write token; start the dashboard with --write-token";
-        Err(Box::new(Response::error(403, reason)))
+        Err(CallError::new(Status::Forbidden, reason))
     }
 
     /// Refuses a write without the token or, where there is none, from a foreign page.
-    pub(super) fn check_write(&self, request: &Request) -> Result<(), Box<Response>> {
+    pub(super) fn check_write(&self, request: &Request) -> Result<(), CallError> {
         if let Some(token) = &self.token {
             let given = request.header("authorization").and_then(|value| {
                 let (scheme, given) = value.split_once(' ')?;
@@ -54,21 +55,17 @@ impl Guard {
             if given.is_some_and(|given| equal(given.as_bytes(), token.as_bytes())) {
                 return Ok(());
             }
-            let refused = Response::error(
-                401,
-                "this call needs `Authorization: Bearer` with the write token",
-            );
-            return Err(Box::new(refused.with_header("WWW-Authenticate", "Bearer")));
+            return Err(CallError::no_token());
         }
         let Some(origin) = request.header("origin") else { return Ok(()) };
         let host = request.header("host").unwrap_or_default();
         if origin.strip_prefix("http://").is_some_and(|from| from.eq_ignore_ascii_case(host)) {
             return Ok(());
         }
-        Err(Box::new(Response::error(
-            403,
-            &format!("pages of {} may not write here", quote(origin)),
-        )))
+        Err(CallError::new(
+            Status::Forbidden,
+            format!("pages of {} may not write here", quote(origin)),
+        ))
     }
 
     fn is_ours(&self, host: &str) -> bool {
@@ -90,13 +87,6 @@ impl Guard {
 fn equal(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len()
         && std::hint::black_box(left.iter().zip(right).fold(0, |sum, (a, b)| sum | (a ^ b))) == 0
-}
-
-/// A stranger's text, for an error: quoted, escaped and cut to 80 characters.
-pub(super) fn quote(text: &str) -> String {
-    let cut: String = text.chars().take(80).collect();
-    let more = if cut.len() < text.len() { "…" } else { "" };
-    format!("{cut:?}{more}")
 }
 
 #[cfg(test)]
@@ -138,7 +128,7 @@ mod tests {
             "127.0.0.1.nip.io",
         ] {
             let refused = guard.check(&request(&[("host", host)])).unwrap_err();
-            assert_eq!(refused.status, 421, "{host}");
+            assert_eq!(refused.status(), Status::Misdirected, "{host}");
         }
         assert!(guard.check(&request(&[])).is_ok());
         // A token changes nothing: reads need none.
@@ -160,7 +150,7 @@ mod tests {
         for origin in
             ["null", "http://localhost:9000", "https://localhost:8000", "http://evil.example", ""]
         {
-            assert_eq!(check(origin).unwrap_err().status, 403, "{origin}");
+            assert_eq!(check(origin).unwrap_err().status(), Status::Forbidden, "{origin}");
         }
         assert!(guard.check_write(&request(&[("host", "localhost:8000")])).is_ok());
     }
@@ -181,14 +171,8 @@ mod tests {
             "",
         ] {
             let refused = guard.check_write(&request(&[("authorization", given)])).unwrap_err();
-            assert_eq!(refused.status, 401, "{given}");
+            assert_eq!(refused.status(), Status::Unauthorized, "{given}");
         }
-        assert_eq!(guard.check_write(&request(&[])).unwrap_err().status, 401);
-    }
-
-    #[test]
-    fn quotes_are_bounded_and_hold_no_control_character() {
-        assert_eq!(quote("a\"\n\u{1b}[31m"), r#""a\"\n\u{1b}[31m""#);
-        assert_eq!(quote(&"é".repeat(200)).chars().count(), 83);
+        assert_eq!(guard.check_write(&request(&[])).unwrap_err().status(), Status::Unauthorized);
     }
 }

@@ -8,12 +8,12 @@ use crate::wire::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram};
 
 /// How the text is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Format {
+pub(super) enum TextFormat {
     Prometheus,
     OpenMetrics,
 }
 
-impl Format {
+impl TextFormat {
     /// What a client wants that sends this `Accept`.
     pub(super) fn of(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") {
@@ -69,18 +69,18 @@ fn sample(name: &str, kind: &str) -> String {
     format!("playcounts_{name}{}", if kind == "counter" { "_total" } else { "" })
 }
 
-struct Text {
-    format: Format,
+struct MetricsText {
+    format: TextFormat,
     out: String,
 }
 
-impl Text {
+impl MetricsText {
     /// Starts a family; its samples follow.
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         // OpenMetrics names a family of counters without the end of its samples' name.
         let name = match self.format {
-            Format::Prometheus => sample(name, kind),
-            Format::OpenMetrics => format!("playcounts_{name}"),
+            TextFormat::Prometheus => sample(name, kind),
+            TextFormat::OpenMetrics => format!("playcounts_{name}"),
         };
         self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
     }
@@ -112,8 +112,13 @@ impl Text {
 }
 
 /// The whole text.
-pub(super) fn render(format: Format, totals: Totals, live: &Live, counters: &Counters) -> String {
-    let mut text = Text { format, out: String::new() };
+pub(super) fn render(
+    format: TextFormat,
+    totals: Totals,
+    live: &Live,
+    counters: &Counters,
+) -> String {
+    let mut text = MetricsText { format, out: String::new() };
     let point = live.last_point();
     let depth = point.and_then(|point| point.queue_depth);
     for (name, kind, help, value) in [
@@ -152,7 +157,7 @@ pub(super) fn render(format: Format, totals: Totals, live: &Live, counters: &Cou
     for (id, told) in live.consumptions() {
         told.histogram.iter().for_each(|histogram| text.histogram(name, id, histogram));
     }
-    if format == Format::OpenMetrics {
+    if format == TextFormat::OpenMetrics {
         text.line("# EOF");
     }
     text.out
@@ -179,9 +184,9 @@ mod tests {
         live.report(uuid::Uuid::from_u128(1), None, Some(told), std::time::Instant::now());
         let counters = Counters { updates: 3, refused: 1, streams: 2 };
         let render = |format| render(format, Totals { videos: 2, plays: 10 }, &live, &counters);
-        let text = render(Format::of("text/html"));
+        let text = render(TextFormat::of("text/html"));
         let open =
-            render(Format::of("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"));
+            render(TextFormat::of("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"));
         for (text, family) in [(&text, "_total"), (&open, "")] {
             let id = "{processor=\"00000000-0000-0000-0000-000000000001\"";
             for sample in [

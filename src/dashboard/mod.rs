@@ -1,32 +1,39 @@
-//! The dashboard: takes counts over HTTP, keeps them in SQLite, shows them live.
+//! The dashboard: takes counts over HTTP, keeps them in SQLite, shows them live. Here it is started and stopped.
 //!
-//! `store` holds the counts and their history, `live` what processors report and the charts' points, `routes` and
-//! `periods` say what each call answers, `guard` who may call, `assets` the page. Threads: the HTTP server's (`dash-…`), `dash-store`
-//! which writes, `dash-events` which feeds the pages, `dash-queue-N` which ask the nsqds, and `dash-sampler` here.
+//! `router` has the table of calls, `calls` what each answers, `app` what they share, `guard` who may call, `query` and
+//! `body` how a request is read, `openapi` the document of all this, `assets` the page. `store` holds the counts and their
+//! history, `live` what processors report and the charts' points, `nsqds` what the nsqds tell. Threads: the HTTP server's
+//! (`dash-…`), `dash-store` which writes, `dash-events` which feeds the pages, `dash-queue-N` which ask the nsqds, and
+//! `dash-sampler`.
 
+mod answer;
+mod app;
 mod assets;
-mod confirmed;
+mod body;
+mod calls;
 mod guard;
 mod live;
 mod metrics;
 mod nsqds;
-mod periods;
-mod routes;
+mod openapi;
+mod operation;
+mod query;
+mod router;
+mod sampler;
 mod store;
+mod tops;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use crossbeam_channel::{after, select};
-use nsq_protocol::thread::{Crew, OwnedThread, StopSource, StopToken, stop_pair};
+use nsq_protocol::thread::{Crew, stop_pair};
 use uuid::Uuid;
 
 use crate::http::{EventStream, Handler, Server, ServerConfig};
 use crate::storage::data_dir::{DataDir, Lock};
-use routes::App;
+use app::{App, Parts};
 use store::Store;
 
 pub use nsqds::WatchedQueue;
@@ -44,12 +51,6 @@ const BODY_MAX: usize = 1024 * 1024;
 
 /// Event streams open at one time: a thousand pages and some that are just closing.
 const STREAMS_MAX: usize = 1_100;
-
-/// How often a point is recorded, with the queue's depth.
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-
-/// The least time between two events: four a second look live, more would only cost.
-const EVENT_EVERY: Duration = Duration::from_millis(250);
 
 /// How a dashboard is set up.
 pub struct DashboardConfig {
@@ -75,7 +76,7 @@ pub struct DashboardConfig {
 pub struct Dashboard {
     // Stopped in this order: see `stop`.
     watch: Option<Crew<()>>,
-    sampler: Option<(StopSource, OwnedThread<()>)>,
+    sampler: Option<Crew<()>>,
     server: Option<Server>,
     app: Arc<App>,
     local_addr: SocketAddr,
@@ -105,11 +106,14 @@ impl Dashboard {
         if clean {
             store::remove(directory.path())?;
         }
-        let store = Arc::new(Store::open(directory.path(), WORKERS, keep)?);
+        let store = Store::open(directory.path(), WORKERS, keep)?;
         let events = EventStream::start("dash-events", streams_max())?;
         let (changed, woken) = crossbeam_channel::bounded(1);
         let guard = guard::Guard { token: write_token, bound, allowed: allowed_hosts };
-        let app = Arc::new(App::new(store, events, guard, configuration, watched, changed));
+        let document = openapi::document(router::ROUTES).to_string().into_bytes();
+        let document = assets::File::new(operation::JSON, document);
+        let parts = Parts { store, events, guard, configuration, document, watched, changed };
+        let app = Arc::new(App::new(parts));
         let mut server = ServerConfig::new(http_address, "dash");
         server.workers = WORKERS;
         server.max_body = BODY_MAX;
@@ -117,13 +121,12 @@ impl Dashboard {
         let local_addr = server.local_addr();
         let watch = app.watch.start()?;
         let (stop, stopped) = stop_pair();
-        let sampler = {
-            let app = Arc::clone(&app);
-            OwnedThread::spawn("dash-sampler", move || sample(&app, &woken, &stopped))?
-        };
+        let mut sampler = Crew::stopped_by(stop);
+        let shared = Arc::clone(&app);
+        sampler.spawn("dash-sampler", move || sampler::run(&shared, &woken, &stopped))?;
         Ok(Self {
             watch: Some(watch),
-            sampler: Some((stop, sampler)),
+            sampler: Some(sampler),
             server: Some(server),
             app,
             local_addr,
@@ -172,9 +175,8 @@ impl Dashboard {
 
     fn stop(&mut self) {
         // 1. No more events.
-        if let Some((stop, sampler)) = self.sampler.take() {
-            drop(stop);
-            sampler.join();
+        if let Some(sampler) = self.sampler.take() {
+            sampler.stop();
         }
         if let Some(askers) = self.watch.take() {
             askers.stop();
@@ -271,46 +273,6 @@ fn soft_limit(limits: &str) -> Option<usize> {
         .next()?
         .parse()
         .ok()
-}
-
-/// Once a second a point; an event with each, and between them when counts have changed.
-fn sample(app: &App, changed: &crossbeam_channel::Receiver<()>, stop: &StopToken) {
-    let mut next_point = Instant::now();
-    loop {
-        let now = Instant::now();
-        if now >= next_point {
-            if let Some(found) = app.watch.depth() {
-                app.live.lock().set_queue(found);
-            }
-            let plays = app.store.totals().plays;
-            let ended = app.live.lock().sample(store::now_ms(), Instant::now(), plays);
-            keep_minute(app, ended);
-            // A write that took long shifts the points; it does not make them come in a rush.
-            next_point = (next_point + SAMPLE_EVERY).max(Instant::now());
-        }
-        app.publish();
-        let quiet_until = now + EVENT_EVERY;
-        // First the pause, in which changes gather, then whichever comes first.
-        if stop.wait_until(quiet_until.min(next_point)) {
-            break;
-        }
-        select! {
-            recv(stop.channel()) -> _ => break,
-            recv(changed) -> _ => {}
-            recv(after(next_point.saturating_duration_since(Instant::now()))) -> _ => {}
-        }
-    }
-    let last = app.live.lock().last_minute(app.store.totals().plays);
-    keep_minute(app, last);
-}
-
-/// Keeps a minute of the charts. One that cannot be kept is missing from them; health tells why.
-fn keep_minute(app: &App, ended: Option<store::MinutePoint>) {
-    if let Some(point) = ended
-        && let Err(reason) = app.store.add_point(point)
-    {
-        log::warn!("a minute of the charts is lost: {reason}");
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::model::unix_time::UnixMs;
 use crate::model::video::{VideoCount, VideoState};
 use crate::model::video_ids::VideoIds;
 
@@ -154,7 +155,8 @@ impl ShardedCounts {
                 shard.listed[number as usize] = false;
                 let video = &mut shard.videos[number as usize];
                 video.published = video.plays;
-                let last_played_at = (video.last_played_at > 0).then_some(video.last_played_at);
+                let last_played_at =
+                    (video.last_played_at > 0).then(|| UnixMs(video.last_played_at as i64));
                 let video_id = shard.ids.id(number);
                 batch.push(VideoCount { video_id, plays: video.plays, last_played_at });
             }
@@ -225,14 +227,17 @@ mod tests {
         assert!(counts.add(video, 1, Some(5)));
         assert!(!counts.add(video, 1, Some(4)));
         let batch = counts.take_due(20);
-        assert_eq!(batch, [VideoCount { video_id: video, plays: 2, last_played_at: Some(5) }]);
+        assert_eq!(
+            batch,
+            [VideoCount { video_id: video, plays: 2, last_played_at: Some(UnixMs(5)) }]
+        );
         counts.put_back(&batch);
         counts.put_back(&batch);
         assert!(!counts.add(video, 1, None));
         assert_eq!(counts.unpublished(), 1);
         assert_eq!(
             counts.take_due(20),
-            [VideoCount { video_id: video, plays: 3, last_played_at: Some(5) }]
+            [VideoCount { video_id: video, plays: 3, last_played_at: Some(UnixMs(5)) }]
         );
         assert_eq!(counts.unpublished(), 0);
         assert_eq!(counts.totals(), Totals { videos: 1, plays: 3 });

@@ -1,7 +1,9 @@
 //! Moments as the parts tell them to each other and keep them (pure).
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A moment, in whole milliseconds since the Unix epoch; a plain number in JSON.
@@ -16,6 +18,25 @@ impl UnixMs {
     pub fn from_ns(ns: u64) -> Self {
         // At most 2^64 / 10^6, far below 2^63.
         Self((ns / 1_000_000) as i64)
+    }
+}
+
+/// As the parts tell it to each other: not before the epoch.
+impl JsonSchema for UnixMs {
+    fn schema_name() -> Cow<'static, str> {
+        "UnixMs".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "ms since the Unix epoch",
+            "type": "integer",
+            "minimum": 0,
+        })
     }
 }
 

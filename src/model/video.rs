@@ -1,25 +1,36 @@
 //! One video's count, as it is published and as it is kept (pure).
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-/// The most videos that are published in one message.
+use crate::model::unix_time::UnixMs;
+
+/// The most videos that one message to the dashboard may carry.
 pub const MAX_COUNTS: usize = 20;
 
 /// The largest count: the largest integer that a browser's JSON parser keeps exactly.
 pub const MAX_PLAYS: u64 = (1 << 53) - 1;
 
-/// One video's whole count at one processor; this is its JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One video's whole count at one processor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VideoCount {
     /// The video.
     pub video_id: Uuid,
-    /// All its plays that this processor counted, at most [`MAX_PLAYS`].
+    /// All its plays that this processor counted.
+    #[schemars(range(max = MAX_PLAYS))]
     pub plays: u64,
     /// When its newest play was enqueued, in ms since the Unix epoch; absent if no play said so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_played_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_moment")]
+    #[schemars(range(max = MAX_PLAYS))]
+    pub last_played_at: Option<UnixMs>,
+}
+
+/// A moment that is too large for any calendar is left to the check of the message, which names the field.
+fn read_moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnixMs>, D::Error> {
+    let ms = Option::<u64>::deserialize(deserializer)?;
+    Ok(ms.map(|ms| UnixMs(i64::try_from(ms).unwrap_or(i64::MAX))))
 }
 
 /// One video as the ledger has it.

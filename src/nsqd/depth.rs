@@ -3,10 +3,11 @@
 use std::ops::AddAssign;
 
 use nsq_protocol::{ChannelName, TopicStats};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Where the messages of the channel are, or, before there is one, those of the topic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QueueDepth {
     /// Queued now, in-flight and deferred not included.
     pub depth: u64,

@@ -246,6 +246,9 @@ fn quick() -> Vec<Attack> {
         ("/api/counts?after=%2B5", "400"),
         ("/api/counts?limit=1e9", "400"),
         ("/api/series?name=%3Cscript%3E", "400"),
+        ("/api/series?since=%2B5", "400"),
+        ("/api/series?from=%2B5", "400"),
+        ("/api/confirmed?producer=00000000000000000000000000000007&outbox=%2B5", "400"),
         ("/api/export/series.csv?video==1+1", "400"),
         ("/api/confirmed?producer=%3Cscript%3E", "400"),
     ] {

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use nsq_protocol::thread::OwnedThread;
 use playcounts::dashboard::{self, Dashboard, Totals};
+use playcounts::model::video::MAX_PLAYS;
 use playcounts::nsqd::depth::QueueDepth;
-use playcounts::wire::MAX_PLAYS;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -120,9 +120,11 @@ fn processors_tell_of_their_ledgers_and_producers_of_their_outboxes() {
     assert_eq!(told["last_error"].as_str().unwrap().chars().count(), 200);
     let one = &shown["producers"][0];
     assert_eq!((&one["producer"], &one["outbox"]), (&json!(producer), &json!(12)));
+    // In any spelling it is the producer; a video of that id has no plays.
     for id in ["{00000000-0000-0000-0000-000000000007}", "00000000000000000000000000000007"] {
-        assert_eq!(running.get(&format!("/api/confirmed?producer={id}")).status, 400);
-        assert_eq!(running.get(&format!("/api/counts/{id}")).status, 400);
+        let answer = running.get(&format!("/api/confirmed?producer={id}"));
+        assert_eq!((answer.status, &answer.json()["producer"]), (200, &json!(producer)));
+        assert_eq!(running.get(&format!("/api/counts/{id}")).status, 404);
     }
 }
 
@@ -585,6 +587,58 @@ fn prometheus_accepts_metrics_and_alerts() {
 }
 
 /// The OpenAPI document and the routes know the same paths and methods.
+/// One video, however its id is spelled, at every call that takes one; and no number with a plus at any.
+#[test]
+fn every_call_reads_ids_and_numbers_alike() {
+    let running = start();
+    let id = video(1);
+    running.tell(1, &[(id, 5)]);
+    let spellings = [
+        id.to_string(),
+        id.to_string().to_uppercase(),
+        id.simple().to_string(),
+        format!("%7B{id}%7D"),
+        format!("urn:uuid:{id}"),
+    ];
+    for spelling in &spellings {
+        for path in [
+            format!("/api/counts/{spelling}"),
+            format!("/api/counts/{spelling}/series"),
+            format!("/api/export/series.csv?video={spelling}"),
+            format!("/api/export/series.json?video={spelling}"),
+            format!("/api/confirmed?producer={spelling}"),
+            format!("/api/counts?search={spelling}"),
+        ] {
+            let answer = running.get(&path);
+            assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
+        }
+        let found = running.get(&format!("/api/counts/{spelling}")).json();
+        assert_eq!((&found["video_id"], &found["plays"]), (&json!(id), &json!(5)), "{spelling}");
+        let found = running.get(&format!("/api/counts?search={spelling}")).json();
+        assert_eq!(found["matching"], 1, "{spelling}");
+    }
+    let series = format!("/api/counts/{id}/series");
+    for (path, names) in [
+        ("/api/counts", &["limit", "offset"][..]),
+        ("/api/series", &["since", "from", "to"]),
+        (&series, &["from", "to"]),
+        ("/api/top", &["limit", "from", "to"]),
+        ("/api/export/top.csv", &["limit", "from", "to"]),
+        ("/api/export/top.json", &["limit", "from", "to"]),
+    ] {
+        for name in names {
+            for number in ["%2B5", "-5", "5.0", "0x5", "", "%205"] {
+                let path = format!("{path}?{name}={number}");
+                assert_eq!(running.get(&path).status, 400, "{path}");
+            }
+        }
+    }
+    for number in ["%2B5", "-5", "5.0"] {
+        let path = format!("/api/confirmed?producer={id}&outbox={number}");
+        assert_eq!(running.get(&path).status, 400, "{path}");
+    }
+}
+
 #[test]
 fn the_api_document_has_every_route() {
     let running = start();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use nsq_protocol::{Admin, AdminError, ChannelName, LookupConfig, TopicName};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::state::{ANSWER_WAIT, ERROR_MAX, lookupd_config};
@@ -13,7 +14,7 @@ use super::watch::Watch;
 pub(super) const TOMBSTONE_WAIT: Duration = Duration::from_secs(6);
 
 /// What may be done to a topic or a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Action {
     /// Its messages wait.
@@ -31,13 +32,16 @@ pub(crate) enum Action {
 }
 
 /// The body of `POST /api/queue`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ActionRequest {
     /// What to do.
     pub(crate) action: Action,
+    /// Its address in `GET /api/queue`.
     nsqd: String,
+    /// What it is done to, or whose channel.
     topic: String,
+    /// What it is done to; without one it is done to the topic.
     #[serde(default)]
     channel: Option<String>,
     /// `topic`, or `topic/channel`, typed once more.

@@ -1,6 +1,7 @@
 //! Why nothing is moving: what each part told, put into sentences with a way out (pure).
 
 use nsq_protocol::{ChannelStats, Pause};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
@@ -11,7 +12,7 @@ use crate::wire::{ConnectionFigures, ConsumerFigures};
 const SILENT_MS: u64 = 10_000;
 
 /// How bad a finding is; the worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Severity {
     /// Nothing moves.
@@ -23,7 +24,7 @@ pub(crate) enum Severity {
 }
 
 /// One thing that may keep plays from moving, or that all is well.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Finding {
     /// Which cause it is: `no-consumer`.
     pub(crate) code: &'static str,

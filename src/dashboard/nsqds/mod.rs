@@ -17,8 +17,8 @@ mod watch;
 mod tests;
 
 pub(super) use actions::{ActionError, ActionRequest};
-pub(super) use diagnosis::Heartbeat;
+pub(super) use diagnosis::{Finding, Heartbeat};
 pub(super) use peek::PeekRequest;
-pub(super) use state::Depth;
 pub use state::WatchedQueue;
+pub(super) use state::{Alert, Depth};
 pub(super) use watch::Watch;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nsq_protocol::{
     ChannelName, Consumer, ConsumerConfig, MessageRef, NodeInfo, RdyMode, StatsFilter, TopicName,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -31,12 +32,16 @@ pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(1);
 pub(super) const STOP_WAIT: Duration = Duration::from_millis(500);
 
 /// The body of `POST /api/queue/peek`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PeekRequest {
+    /// Its address in `GET /api/queue`.
     nsqd: String,
+    /// Whose messages.
     topic: String,
+    /// How many messages.
     #[serde(default = "messages_default")]
+    #[schemars(range(min = 1, max = MESSAGES_MAX))]
     limit: u32,
 }
 

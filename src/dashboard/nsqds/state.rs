@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nsq_protocol::{Admin, ChannelName, LookupConfig, NodeInfo, NodeStats, TopicName};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::figures::{self, Rates};
@@ -283,7 +284,7 @@ pub(crate) struct Depth {
 }
 
 /// The limit of [`WatchedQueue::depth_alert`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Alert {
     /// More than so many are too many.
     pub(crate) above: u64,

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use rusqlite::{Connection, Transaction, params};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::unix_time::UnixMs;
@@ -11,7 +12,7 @@ const KEPT: i64 = 10_000;
 const SHOWN: i64 = 100;
 
 /// One line.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct LoggedAction {
     /// When.
     pub(crate) at: UnixMs,

@@ -9,7 +9,7 @@ use super::list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
 use super::pending::PendingHistory;
 use super::rank::{Place, Ranking};
 use crate::model::unix_time::UnixMs;
-use crate::wire::VideoCount;
+use crate::model::video::VideoCount;
 
 /// Up to how many matches of a search are gathered and sorted. More are a good part of all videos, so that
 /// walking through all in order soon meets enough of them.
@@ -157,8 +157,7 @@ impl Index {
         }
         row.plays = row.plays.saturating_add(delta);
         row.updated_at = row.updated_at.max(now);
-        row.last_played_at =
-            row.last_played_at.max(UnixMs(signed(count.last_played_at.unwrap_or(0))));
+        row.last_played_at = row.last_played_at.max(count.last_played_at.unwrap_or_default());
         self.videos.insert(id, row);
         let mut shift = |order: fn(&mut Self) -> &mut Ranking, value: fn(&Entry) -> i64| {
             let from = old.as_ref().map(value);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -12,11 +13,12 @@ use crate::model::unix_time::UnixMs;
 pub(crate) const LIST_MAX: u32 = 500;
 
 /// One video's row.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct VideoRow {
     /// Which video.
     pub(crate) video_id: Uuid,
     /// Its plays, over all processors.
+    #[schemars(range(min = 0))]
     pub(crate) plays: i64,
     /// When its count changed last.
     pub(crate) updated_at: UnixMs,

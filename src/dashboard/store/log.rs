@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::index::{self, Index, ProcessorCount};
 use super::pending::PendingHistory;
 use crate::model::unix_time::UnixMs;
-use crate::wire::VideoCount;
+use crate::model::video::VideoCount;
 
 /// A video in the log: id, plays, last_played_at (0: none), little-endian.
 const ENTRY: usize = 32;
@@ -89,7 +89,7 @@ fn encode(counts: &[VideoCount]) -> Vec<u8> {
     for count in counts {
         bytes.extend(count.video_id.as_bytes());
         bytes.extend(count.plays.to_le_bytes());
-        bytes.extend(count.last_played_at.unwrap_or(0).to_le_bytes());
+        bytes.extend(count.last_played_at.unwrap_or_default().0.to_le_bytes());
     }
     bytes
 }
@@ -106,7 +106,7 @@ fn decode(bytes: &[u8]) -> impl Iterator<Item = VideoCount> {
         VideoCount {
             video_id: Uuid::from_bytes(id),
             plays: number(16),
-            last_played_at: Some(number(24)).filter(|time| *time > 0),
+            last_played_at: Some(UnixMs(number(24) as i64)).filter(|time| time.0 > 0),
         }
     })
 }
@@ -122,7 +122,7 @@ mod tests {
             plays,
             last_played_at,
         };
-        let counts = [count(1, 0, None), count(u128::MAX, crate::wire::MAX_PLAYS, Some(7))];
+        let counts = [count(1, 0, None), count(u128::MAX, crate::wire::MAX_PLAYS, Some(UnixMs(7)))];
         assert!(decode(&encode(&counts)).eq(counts));
     }
 }

@@ -11,6 +11,7 @@
 
 mod actions;
 mod checkpoint;
+mod confirmed;
 mod database;
 mod history;
 mod index;
@@ -41,7 +42,6 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::confirmed;
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
 use crate::wire::{Confirmed, ConfirmedUpdate, CountsUpdate};
@@ -291,9 +291,4 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.shutdown();
     }
-}
-
-/// Ms since the Unix epoch.
-pub(super) fn now_ms() -> i64 {
-    unix_ms().0
 }

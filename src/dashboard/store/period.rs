@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::unix_time::UnixMs;
@@ -25,7 +26,7 @@ impl Default for Keep {
 }
 
 /// How long a bucket is. Buckets are counted from the Unix epoch, so days begin at 0:00 UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Scale {
     /// 60,000 ms.

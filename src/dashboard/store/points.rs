@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use rusqlite::{Connection, Transaction, params};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::period::{Keep, MINUTE_MS, Period, Scale};
@@ -61,7 +62,7 @@ pub(super) fn prune(transaction: &Transaction<'_>, keep: Keep, now: UnixMs) -> R
 }
 
 /// The charts over a period, as columns; the longer, the more minutes a point stands for.
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Points {
     step_ms: i64,
     time: Vec<UnixMs>,

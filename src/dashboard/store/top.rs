@@ -3,6 +3,7 @@
 use anyhow::Result;
 use foldhash::{HashMap, HashMapExt};
 use rusqlite::Connection;
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -15,7 +16,7 @@ use crate::model::unix_time::UnixMs;
 const SPARK: i64 = 24;
 
 /// A video in [`Top`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct TopVideo {
     /// Which video.
     pub(crate) video_id: Uuid,
@@ -30,7 +31,7 @@ pub(crate) struct TopVideo {
 }
 
 /// The most played videos of a period.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Top {
     /// When the period's first bucket begins.
     pub(crate) from: UnixMs,

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn count(id: u128, plays: u64) -> VideoCount {
-    VideoCount { video_id: Uuid::from_u128(id), plays, last_played_at: Some(plays * 3 % 7) }
+    let last_played_at = Some(UnixMs((plays * 3 % 7) as i64));
+    VideoCount { video_id: Uuid::from_u128(id), plays, last_played_at }
 }
 
 /// What [`Index::list`] must answer, by sorting everything.

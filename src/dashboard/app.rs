@@ -1,0 +1,82 @@
+//! What all requests share: the store, what processors report, what is known of the nsqds, and the streams of events.
+//! Calls are free functions over it, in `calls`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::assets::File;
+use super::guard::Guard;
+use super::live::Live;
+use super::nsqds::{Watch, WatchedQueue};
+use super::store::Store;
+use super::tops::Tops;
+use crate::http::EventStream;
+
+/// Everything that requests share.
+pub(super) struct App {
+    pub(super) store: Arc<Store>,
+    pub(super) events: EventStream,
+    pub(super) live: Mutex<Live>,
+    pub(super) tops: Tops,
+    pub(super) watch: Arc<Watch>,
+    /// Downloads in progress.
+    pub(super) downloads: Arc<AtomicUsize>,
+    pub(super) guard: Guard,
+    /// Shown as the run's configuration.
+    pub(super) configuration: Value,
+    /// The OpenAPI document.
+    pub(super) document: File,
+    /// Messages with counts accepted since the start.
+    pub(super) updates: AtomicU64,
+    /// Writes refused since the start.
+    pub(super) refused: AtomicU64,
+    // Holds one token at most: "counts have changed".
+    changed: Sender<()>,
+}
+
+/// What an [`App`] is made of.
+pub(super) struct Parts {
+    pub(super) store: Store,
+    pub(super) events: EventStream,
+    pub(super) guard: Guard,
+    pub(super) configuration: Value,
+    pub(super) document: File,
+    pub(super) watched: Option<WatchedQueue>,
+    /// Takes a token when counts have changed; holds one.
+    pub(super) changed: Sender<()>,
+}
+
+impl App {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { store, events, guard, configuration, document, watched, changed } = parts;
+        Self {
+            store: Arc::new(store),
+            events,
+            live: Mutex::default(),
+            tops: Tops::default(),
+            watch: Arc::new(Watch::new(watched)),
+            downloads: Arc::default(),
+            guard,
+            configuration,
+            document,
+            updates: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            changed,
+        }
+    }
+
+    /// Tells the sampler that counts have changed.
+    pub(super) fn notify_changed(&self) {
+        // Full: the sampler has yet to look, and will see this change too.
+        let _ = self.changed.try_send(());
+    }
+
+    /// Counts one more refused write.
+    pub(super) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+}

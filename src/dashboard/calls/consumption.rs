@@ -1,0 +1,28 @@
+//! `/api/consumption`: how processors fare.
+
+use std::time::Instant;
+
+use super::written::{self, Written};
+use crate::dashboard::answer::{CallError, CallResult};
+use crate::dashboard::app::App;
+use crate::dashboard::body::parse;
+use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
+use crate::dashboard::query::Call;
+use crate::wire::ConsumptionReport;
+
+pub(in super::super) const REPORT: Operation = Operation {
+    id: "reportConsumption",
+    summary: "Takes how a processor fares",
+    description: "A histogram's buckets ascend, up to its count; else 400.",
+    body: Some(of::<ConsumptionReport>),
+    success: "taken",
+    media: &[(JSON, of::<Written>)],
+    ..PLAIN
+};
+
+pub(in super::super) fn report(app: &App, call: Call<'_>) -> CallResult {
+    let report: ConsumptionReport = parse(&call.request.body)?;
+    report.check().map_err(|error| CallError::bad_request(error.to_string()))?;
+    app.live.lock().report(report.processor, None, Some(report.consumption), Instant::now());
+    written::answer(&Written { accepted: 1, dashboard: app.store.id() })
+}

@@ -1,0 +1,323 @@
+//! `/api/counts`: the lists of videos, one video, and the counts that processors tell.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::actions;
+use super::written::{self, Written};
+use crate::dashboard::answer::{CallError, CallResult, json, quote};
+use crate::dashboard::app::App;
+use crate::dashboard::body::parse;
+use crate::dashboard::operation::{JSON, Operation, PLAIN, USUAL, USUAL_OR_UNKNOWN, of};
+use crate::dashboard::query::{Call, ChoiceParam, IdParam, Location, NumberParam, TextParam};
+use crate::dashboard::store::{Column, Cursor, LIST_MAX, ListQuery, Period, Scale, VideoRow};
+use crate::model::unix_time::UnixMs;
+use crate::model::video::MAX_PLAYS;
+use crate::runtime::clock::unix_ms;
+use crate::wire::CountsUpdate;
+
+/// Minutes of history that one video is shown with.
+const HISTORY_MINUTES: i64 = 60;
+
+/// A column, and whether the highest come first.
+type SortOrder = (Column, bool);
+
+static SORT: ChoiceParam<SortOrder> = ChoiceParam {
+    name: "sort",
+    about: "a - before it: descending",
+    values: &[
+        ("-plays", (Column::Plays, true)),
+        ("plays", (Column::Plays, false)),
+        ("video_id", (Column::VideoId, false)),
+        ("-video_id", (Column::VideoId, true)),
+        ("updated_at", (Column::UpdatedAt, false)),
+        ("-updated_at", (Column::UpdatedAt, true)),
+        ("last_played_at", (Column::LastPlayedAt, false)),
+        ("-last_played_at", (Column::LastPlayedAt, true)),
+    ],
+    allowed: "one of plays, video_id, updated_at, last_played_at, with a - before it for descending",
+};
+
+static LIMIT: NumberParam =
+    NumberParam { name: "limit", about: "rows", range: (1, LIST_MAX as i64), default: Some(50) };
+
+static OFFSET: NumberParam = NumberParam {
+    name: "offset",
+    about: "rows to leave out; a far page costs as much as a near one",
+    range: (0, u32::MAX as i64),
+    default: Some(0),
+};
+
+/// What [`Cursor`] is written as; an answer never has more than an i64 can hold.
+const CURSOR: &str = r"^(plays|video_id|updated_at|last_played_at)\.(0|-?[1-9][0-9]{0,18})\.[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+static AFTER: TextParam = TextParam {
+    name: "after",
+    about: "`next` of the page before, of the same sort",
+    // A column's name, an i64 and a UUID, with two dots.
+    max_length: 73,
+    pattern: r"^(plays|video_id|updated_at|last_played_at)\.(0|-?[1-9][0-9]{0,17}|[1-8][0-9]{18}|9[01][0-9]{17}|92[01][0-9]{16}|922[0-2][0-9]{15}|9223372036854775807)\.[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+};
+
+static SEARCH: TextParam = TextParam {
+    name: "search",
+    about: "the start of a video id, or a whole one in any spelling",
+    max_length: 45,
+    pattern: r"^(\{[0-9A-Fa-f-]{36}\}|urn:uuid:[0-9A-Fa-f-]{36}|[0-9A-Fa-f]{0,32}|([0-9A-Fa-f]{0,8}|[0-9A-Fa-f]{8}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-[0-9A-Fa-f]{0,12})))))$",
+};
+
+/// The video of the path.
+pub(super) static VIDEO_ID: IdParam = IdParam {
+    name: "video_id",
+    about: "the video; a UUID in any spelling",
+    location: Location::Path,
+    refusal: "{} is no video id: a UUID",
+};
+
+pub(in super::super) const LIST: Operation = Operation {
+    id: "listCounts",
+    summary: "Lists videos",
+    parameters: &[&SORT, &LIMIT, &OFFSET, &AFTER, &SEARCH],
+    success: "a page of videos",
+    media: &[(JSON, of::<Counts>)],
+    ..PLAIN
+};
+
+pub(in super::super) const UPDATE: Operation = Operation {
+    id: "updateCounts",
+    summary: "Takes a processor's whole counts of 1 to 20 videos",
+    description: "Counts are absolute: a repeat or an old message changes nothing. Each video at most once.",
+    body: Some(of::<CountsUpdate>),
+    success: "committed",
+    media: &[(JSON, of::<Written>)],
+    ..PLAIN
+};
+
+pub(in super::super) const CLEAR: Operation = Operation {
+    id: "clearCounts",
+    summary: "Forgets every count",
+    success: "forgotten",
+    media: &[(JSON, of::<Cleared>)],
+    refusals: USUAL,
+    ..PLAIN
+};
+
+pub(in super::super) const VIDEO: Operation = Operation {
+    id: "getVideo",
+    summary: "One video, with its history",
+    parameters: &[&VIDEO_ID],
+    success: "the video",
+    media: &[(JSON, of::<VideoWithHistory>)],
+    refusals: USUAL_OR_UNKNOWN,
+    ..PLAIN
+};
+
+/// A page of videos.
+#[derive(Serialize, JsonSchema)]
+pub(in super::super) struct Counts {
+    /// Videos with a count.
+    #[schemars(range(max = MAX_PLAYS))]
+    total_videos: u64,
+    /// The sum of their plays.
+    total_plays: u64,
+    /// Videos that the search finds.
+    #[schemars(range(max = MAX_PLAYS))]
+    matching: u64,
+    /// Grows when any count changes.
+    #[schemars(range(max = MAX_PLAYS))]
+    revision: u64,
+    /// `after` of the following page; null on the last.
+    #[schemars(regex(pattern = CURSOR))]
+    next: Option<String>,
+    /// In the order asked for.
+    #[schemars(length(max = LIST_MAX))]
+    counts: Vec<VideoRow>,
+}
+
+/// One video, its place, and its last hour.
+#[derive(Serialize, JsonSchema)]
+pub(in super::super) struct VideoWithHistory {
+    #[serde(flatten)]
+    video: VideoRow,
+    /// Its place by plays: 1 for the most.
+    #[schemars(range(min = 1))]
+    rank: u64,
+    /// The count at the end of each minute in which it changed.
+    #[schemars(length(max = HISTORY_MINUTES))]
+    history: Vec<CountAt>,
+}
+
+/// A count at the end of a minute.
+#[derive(Serialize, JsonSchema)]
+pub(in super::super) struct CountAt {
+    /// When the minute began.
+    at: UnixMs,
+    /// All plays until its end.
+    #[schemars(range(min = 0))]
+    plays: i64,
+}
+
+/// All counts are gone.
+#[derive(Serialize, JsonSchema)]
+pub(in super::super) struct Cleared {
+    /// Always true.
+    #[schemars(extend("const" = true))]
+    cleared: bool,
+}
+
+/// Serde takes an array of a struct's fields for the struct; here every count must be an object.
+#[derive(serde::Deserialize)]
+struct Shape {
+    #[serde(rename = "counts")]
+    _counts: Vec<serde_json::Map<String, Value>>,
+}
+
+pub(in super::super) fn list(app: &App, call: Call<'_>) -> CallResult {
+    let query = read_query(call)?;
+    // Read before the rows: a page that shows newer rows than its revision asks once more, not never.
+    let revision = app.store.revision();
+    let page = app.store.list(&query);
+    let totals = app.store.totals();
+    json(&Counts {
+        total_videos: totals.videos,
+        total_plays: totals.plays,
+        matching: page.matching,
+        revision,
+        next: page.next.map(|cursor| cursor.to_string()),
+        counts: page.rows,
+    })
+}
+
+pub(in super::super) fn video(app: &App, call: Call<'_>) -> CallResult {
+    let id = VIDEO_ID.read(call)?;
+    let (video, rank) = app.store.video(id).ok_or_else(|| CallError::no_video(id))?;
+    let last = unix_ms().0.div_euclid(Scale::Minute.step_ms());
+    let period = Period { first: last - (HISTORY_MINUTES - 1), last };
+    let minutes = app.store.series(id, Scale::Minute, period);
+    let minutes = minutes.map_err(|error| CallError::unreadable(&error))?;
+    let mut plays = video.plays;
+    let mut history: Vec<_> = minutes
+        .iter()
+        .rev()
+        .map(|(at, more)| {
+            let point = CountAt { at: *at, plays };
+            plays -= more;
+            point
+        })
+        .collect();
+    history.reverse();
+    json(&VideoWithHistory { video, rank, history })
+}
+
+pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
+    let mut update: CountsUpdate = parse(&call.request.body)?;
+    parse::<Shape>(&call.request.body)?;
+    update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
+    let accepted = update.counts.len();
+    let (processor, version, consumption) =
+        (update.processor, update.version, update.consumption.take());
+    app.store.merge(update).map_err(|reason| CallError::unavailable(&*reason))?;
+    app.updates.fetch_add(1, Ordering::Relaxed);
+    app.live.lock().report(processor, Some(version), consumption, Instant::now());
+    app.notify_changed();
+    written::answer(&Written { accepted, dashboard: app.store.id() })
+}
+
+pub(in super::super) fn clear(app: &App, call: Call<'_>) -> CallResult {
+    app.store.clear().map_err(|reason| CallError::unavailable(&*reason))?;
+    app.live.lock().clear();
+    app.notify_changed();
+    actions::log(app, actions::line(call.request, "reset", "counts", "done"))?;
+    written::answer(&Cleared { cleared: true })
+}
+
+fn read_query(call: Call<'_>) -> Result<ListQuery, CallError> {
+    let (column, descending) = SORT.read(call)?;
+    let limit = LIMIT.read_u32(call)?;
+    let offset = OFFSET.read_u32(call)?;
+    let range = match SEARCH.read(call).map(str::trim).unwrap_or_default() {
+        "" => None,
+        text => Some(id_range(text).ok_or_else(|| {
+            CallError::bad_request(format!(
+                "search takes the start of a video id, digits 0-9 a-f and dashes, not {}",
+                quote(text)
+            ))
+        })?),
+    };
+    let after = AFTER.read(call).map(|text| read_cursor(text, column, call)).transpose()?;
+    Ok(ListQuery { column, descending, limit, offset, after, range })
+}
+
+/// A page's `next`, of a list by `column`.
+fn read_cursor(text: &str, column: Column, call: Call<'_>) -> Result<Cursor, CallError> {
+    let cursor: Cursor = text.parse().map_err(|()| {
+        CallError::bad_request(format!(
+            "after takes the next of the page before, not {}",
+            quote(text)
+        ))
+    })?;
+    if cursor.column != column {
+        let sort = call.request.get(SORT.name).unwrap_or(SORT.values[0].0);
+        let reason = format!("after is of a list with another sort than {sort}");
+        return Err(CallError::bad_request(reason));
+    }
+    Ok(cursor)
+}
+
+/// The lowest and the highest UUID that start with `text`, dashes in their places or left out; or the one that it spells.
+fn id_range(text: &str) -> Option<(Uuid, Uuid)> {
+    const DASHES: [usize; 4] = [8, 13, 18, 23];
+    if let Ok(id) = Uuid::try_parse(text) {
+        return Some((id, id));
+    }
+    let dashed = text.contains('-');
+    let mut digits = String::new();
+    for (index, character) in text.char_indices() {
+        if dashed && DASHES.contains(&index) {
+            (character == '-').then_some(())?;
+        } else {
+            character.is_ascii_hexdigit().then_some(())?;
+            digits.push(character);
+        }
+    }
+    let missing = 32usize.checked_sub(digits.len())?;
+    let bound = |fill: &str| Uuid::try_parse(&format!("{digits}{}", fill.repeat(missing))).ok();
+    Some((bound("0")?, bound("f")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_a_range_of_ids() {
+        let range =
+            |text: &str| id_range(text).map(|(low, high)| (low.to_string(), high.to_string()));
+        let want = ("3fa00000-0000-0000-0000-000000000000", "3fafffff-ffff-ffff-ffff-ffffffffffff");
+        assert_eq!(range("3Fa"), Some((want.0.to_owned(), want.1.to_owned())));
+        let whole = "3fa85f64-5717-4562-b3fc-2c963f66afa6";
+        assert_eq!(range(whole), Some((whole.to_owned(), whole.to_owned())));
+        assert_eq!(range(&whole.replace('-', "")), range(whole));
+        assert!(range("3fa85f64-57").is_some() && range("3fa85f64-").is_some());
+        for spelling in [format!("{{{whole}}}"), format!("urn:uuid:{whole}"), whole.to_uppercase()]
+        {
+            assert_eq!(range(&spelling), range(whole), "{spelling}");
+        }
+        for text in [
+            "3f-a",
+            "x",
+            "3fa85f64--",
+            "3fa85f645717-",
+            "é",
+            "%",
+            "3fa85f64-5717-4562-b3fc-2c963f66afa6a",
+        ] {
+            assert_eq!(range(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `/api/top`: the most played videos of a period.
+
+use std::sync::Arc;
+
+use super::period::{self, FROM, TO};
+use crate::dashboard::answer::{CallError, CallResult, json};
+use crate::dashboard::app::App;
+use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
+use crate::dashboard::query::{Call, NumberParam};
+use crate::dashboard::store::{Period, Top};
+use crate::runtime::clock::unix_ms;
+
+/// The period when the call does not say.
+const LENGTH_MS: i64 = 30 * 60_000;
+
+/// The most buckets that a list is summed from: a day of minutes, or two months of hours.
+const BUCKETS_MAX: i64 = 1_440;
+
+static LIMIT: NumberParam =
+    NumberParam { name: "limit", about: "rows", range: (1, 100), default: Some(20) };
+
+pub(in super::super) const TOP: Operation = Operation {
+    id: "getTop",
+    summary: "The most played videos of a period",
+    parameters: &[&LIMIT, &FROM, &TO],
+    success: "the last 30 minutes by default, in whole minutes, hours or days; found again after some seconds",
+    media: &[(JSON, of::<Top>)],
+    ..PLAIN
+};
+
+/// The list of the call's period, of as many rows as `limit` reads.
+pub(super) fn find(app: &App, call: Call<'_>, limit: &NumberParam) -> Result<Arc<Top>, CallError> {
+    let limit = limit.read_u32(call)?;
+    let (from, to) = period::read(call, unix_ms(), LENGTH_MS)?;
+    let scale = app.store.scale_for(from, to, BUCKETS_MAX);
+    app.tops.get(&app.store, (scale, Period::of(scale, from, to), limit as usize))
+}
+
+pub(in super::super) fn top(app: &App, call: Call<'_>) -> CallResult {
+    json(&*find(app, call, &LIMIT)?)
+}

@@ -1,0 +1,13 @@
+//! What the processors report and the points of the charts; in memory, the time is an argument (pure).
+
+mod minute;
+mod points;
+mod reports;
+mod show;
+#[cfg(test)]
+mod tests;
+mod times;
+
+pub(super) use points::{LiveSeries, Measure};
+pub(super) use reports::Live;
+pub(super) use show::{LiveStats, ProcessorShown, ProducerShown};

@@ -1,0 +1,246 @@
+//! Takes in what processors and producers tell, and makes a point of it each second (pure).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::minute::Minute;
+use super::points::{LiveSeries, Measure, NewestPoints, Point};
+use super::times::Times;
+use crate::dashboard::nsqds::Depth;
+use crate::dashboard::store::MinutePoint;
+use crate::model::unix_time::UnixMs;
+use crate::wire::{CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, PROGRAM_MAX};
+
+/// The most processors shown; a new one takes the place of the one silent for longest.
+pub(super) const PROCESSORS: usize = 64;
+
+/// The most producers whose outboxes are shown; a new one takes the place of the one silent for longest.
+const PRODUCERS: usize = 1_000;
+
+/// A report older than this says nothing of the present: processors report once a second.
+pub(super) const FRESH: Duration = Duration::from_secs(3);
+
+/// A processor that has not reported for so long may be gone.
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// How long the failure of a processor that is gone keeps the dashboard's health red.
+const FAILURE_SHOWN: Duration = Duration::from_secs(3600);
+
+/// The longest `last_rejection` and `failure` kept, in characters, as `wire` promises.
+pub(super) const REASON_MAX: usize = 200;
+
+/// One processor and what it said last.
+pub(super) struct Processor {
+    pub(super) version: Option<u64>,
+    pub(super) consumption: Option<Consumption>,
+    /// Taken out of it, so that no event carries it.
+    pub(super) consumer: Option<Box<ConsumerFigures>>,
+    /// What its histogram held at the point before.
+    times: Times,
+    /// Of the newest consumption; messages with counts alone say nothing of the rate.
+    reported: Instant,
+    /// Of the newest message of any kind.
+    heard: Instant,
+}
+
+impl Processor {
+    /// How long nothing was heard of it, in ms.
+    pub(super) fn silent_ms(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.heard).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The newest report of each processor, the queue's depth and the points.
+#[derive(Default)]
+pub(in super::super) struct Live {
+    pub(super) processors: BTreeMap<Uuid, Processor>,
+    /// Plays in the outbox, and when it was told.
+    pub(super) producers: BTreeMap<Uuid, (u64, Instant)>,
+    pub(super) points: NewestPoints,
+    minute: Option<Minute>,
+    pub(super) queue: Depth,
+}
+
+impl Live {
+    /// Takes what a processor said.
+    pub(in super::super) fn report(
+        &mut self,
+        id: Uuid,
+        version: Option<u64>,
+        consumption: Option<Consumption>,
+        now: Instant,
+    ) {
+        if !self.processors.contains_key(&id) && self.processors.len() >= PROCESSORS {
+            let silent =
+                self.processors.iter().min_by_key(|(_, known)| known.heard).map(|(id, _)| *id);
+            silent.and_then(|id| self.processors.remove(&id));
+        }
+        let known = self.processors.entry(id).or_insert(Processor {
+            version: None,
+            consumption: None,
+            consumer: None,
+            times: Times::default(),
+            reported: now,
+            heard: now,
+        });
+        known.heard = now;
+        known.version = known.version.max(version);
+        if let Some(mut consumption) = consumption {
+            for text in
+                [&mut consumption.last_rejection, &mut consumption.failure].into_iter().flatten()
+            {
+                *text = text.chars().take(REASON_MAX).collect();
+            }
+            if let Some(program) = &mut consumption.program {
+                *program = program.chars().take(PROGRAM_MAX).collect();
+            }
+            known.consumer = consumption.consumer.take().map(cut_consumer);
+            known.consumption = Some(consumption);
+            known.reported = now;
+        }
+    }
+
+    /// Takes how many plays a producer has in its outbox.
+    pub(in super::super) fn outbox(&mut self, producer: Uuid, plays: u64, now: Instant) {
+        if !self.producers.contains_key(&producer) && self.producers.len() >= PRODUCERS {
+            let silent = self.producers.iter().min_by_key(|(_, (_, heard))| *heard);
+            let silent = silent.map(|(id, _)| *id);
+            silent.and_then(|id| self.producers.remove(&id));
+        }
+        self.producers.insert(producer, (plays, now));
+    }
+
+    /// Processors that have reported within [`ALIVE`].
+    pub(in super::super) fn alive(&self, now: Instant) -> usize {
+        let is_alive = |known: &&Processor| now.duration_since(known.heard) < ALIVE;
+        self.processors.values().filter(is_alive).count()
+    }
+
+    /// Why a processor has stopped counting, if its newest report, of the last hour, says so.
+    pub(in super::super) fn failure(&self, now: Instant) -> Option<&str> {
+        let recent = |known: &&Processor| now.duration_since(known.reported) < FAILURE_SHOWN;
+        let told =
+            self.processors.values().filter(recent).filter_map(|known| known.consumption.as_ref());
+        told.filter_map(|consumption| consumption.failure.as_deref()).next()
+    }
+
+    /// Takes what is known of the queue.
+    pub(in super::super) fn set_queue(&mut self, found: Depth) {
+        self.queue = found;
+    }
+
+    /// Adds the point of this second; returns that of the minute that has ended, if one has. `plays` are all
+    /// that are published.
+    pub(in super::super) fn sample(
+        &mut self,
+        time: UnixMs,
+        now: Instant,
+        plays: u64,
+    ) -> Option<MinutePoint> {
+        let mut times = Times::default();
+        for known in self.processors.values_mut() {
+            let told = known.consumption.as_ref().and_then(|told| told.histogram.as_deref());
+            let Some(histogram) = told else { continue };
+            times.add_growth(histogram, &known.times);
+            known.times = Times { buckets: histogram.buckets, count: histogram.count };
+        }
+        let point = Point {
+            time,
+            messages_per_second: self.messages_per_second(now),
+            realtime_ms: self.realtime_ms(now),
+            average_ms: self.average_ms(),
+            p50_ms: times.percentile(0.5),
+            p99_ms: times.percentile(0.99),
+            queue_depth: self.queue.queue.map(|queue| queue.depth),
+        };
+        let number = time.0.div_euclid(60_000);
+        let ended = self.minute.take_if(|minute| minute.number != number);
+        let minute = self.minute.get_or_insert_with(|| Minute::new(number, plays));
+        minute.add(&point, &times);
+        self.points.push(point);
+        ended.map(|minute| minute.finish(plays))
+    }
+
+    /// The minute that is not over yet, for the end.
+    pub(in super::super) fn last_minute(&mut self, plays: u64) -> Option<MinutePoint> {
+        self.minute.take().map(|minute| minute.finish(plays))
+    }
+
+    /// Forgets the processors, as a reset asks. The points stay: they tell of time, not of counts.
+    pub(in super::super) fn clear(&mut self) {
+        self.processors.clear();
+    }
+
+    fn fresh(&self, now: Instant) -> impl Iterator<Item = &Consumption> {
+        self.processors
+            .values()
+            .filter(move |known| now.saturating_duration_since(known.reported) < FRESH)
+            .filter_map(|known| known.consumption.as_ref())
+    }
+
+    pub(super) fn messages_per_second(&self, now: Instant) -> f64 {
+        // The sum of nothing is -0.0; that of what a stranger may tell is no number of JSON without a limit.
+        self.fresh(now)
+            .map(|told| told.per_second)
+            .fold(0.0_f64, |sum, rate| sum + rate)
+            .min(f64::MAX)
+    }
+
+    pub(super) fn realtime_ms(&self, now: Instant) -> Option<f64> {
+        mean(
+            self.fresh(now).filter_map(|told| {
+                Some((told.realtime_ms?, told.per_second.max(f64::MIN_POSITIVE)))
+            }),
+        )
+    }
+
+    pub(super) fn average_ms(&self) -> Option<f64> {
+        let told = self.processors.values().filter_map(|known| known.consumption.as_ref());
+        mean(told.filter_map(|told| Some((told.since_start?.mean, told.counted.max(1) as f64))))
+    }
+
+    /// The newest point.
+    pub(in super::super) fn last_point(&self) -> Option<&Point> {
+        self.points.last()
+    }
+
+    /// The points after `since`, as columns of `measures`.
+    pub(in super::super) fn series(&self, measures: &[Measure], since: UnixMs) -> LiveSeries {
+        self.points.series(measures, since)
+    }
+
+    /// Whether more messages wait than the limit; `None` without one, or while nobody knows.
+    pub(in super::super) fn depth_alert(&self) -> Option<bool> {
+        self.queue.alert.and_then(|alert| alert.on)
+    }
+
+    /// What each processor said last, for the metrics.
+    pub(in super::super) fn consumptions(&self) -> impl Iterator<Item = (&Uuid, &Consumption)> {
+        self.processors.iter().filter_map(|(id, known)| Some((id, known.consumption.as_ref()?)))
+    }
+}
+
+/// What a stranger could send that a processor would not.
+fn cut_consumer(mut consumer: Box<ConsumerFigures>) -> Box<ConsumerFigures> {
+    let cut = |text: &mut String| *text = text.chars().take(CONNECTION_TEXT_MAX).collect();
+    for connection in &mut consumer.connections {
+        cut(&mut connection.nsqd);
+        connection.last_error.iter_mut().for_each(cut);
+    }
+    for lookupd in &mut consumer.lookupds {
+        cut(&mut lookupd.lookupd);
+        lookupd.last_error.iter_mut().for_each(cut);
+    }
+    consumer
+}
+
+/// The mean of (value, weight) pairs.
+fn mean(pairs: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
+    let (sum, weights) = pairs.fold((0.0, 0.0), |(sum, weights), (value, weight)| {
+        (sum + value * weight, weights + weight)
+    });
+    let mean = sum / weights;
+    mean.is_finite().then_some(mean)
+}

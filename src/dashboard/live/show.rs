@@ -1,0 +1,189 @@
+//! What calls show of the processors' reports, and what the diagnosis is told of them (pure).
+
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::reports::{Live, Processor};
+use crate::dashboard::nsqds::{Alert, Heartbeat};
+use crate::nsqd::depth::QueueDepth;
+use crate::wire::{ConsumerFigures, Consumption, LedgerFigures};
+
+/// How long a producer is shown after it was last heard.
+const PRODUCER_SHOWN: Duration = Duration::from_secs(600);
+
+/// The present, as far as processors and nsqds tell it.
+#[derive(Serialize, JsonSchema)]
+pub(in super::super) struct LiveStats {
+    /// Plays counted a second, over all processors.
+    messages_per_second: f64,
+    /// Consumption times over all processors.
+    consumption: PresentTimes,
+    /// Where the messages are; null while nobody knows.
+    queue: Option<QueueDepth>,
+    /// Why some of it is missing.
+    queue_error: Option<String>,
+    /// Where the topic or the channel is paused, as `topic at host:port`.
+    queue_paused: Vec<String>,
+    /// The limit of the depth, where one is set.
+    depth_alert: Option<Alert>,
+    /// Those heard since the start.
+    processors: Vec<ProcessorStats>,
+}
+
+/// Consumption times over all processors, in ms; null while there are none.
+#[derive(Serialize, JsonSchema)]
+pub(in super::super) struct PresentTimes {
+    /// The mean of the newest plays.
+    realtime_ms: Option<f64>,
+    /// The mean since the processors' starts.
+    average_ms: Option<f64>,
+    /// The 99th percentile of the processor where it is the highest: percentiles do not add up.
+    p99_ms: Option<f64>,
+    /// The longest.
+    max_ms: Option<f64>,
+}
+
+/// A processor, as the present shows it.
+#[derive(Serialize, JsonSchema)]
+pub(in super::super) struct ProcessorStats {
+    processor: Uuid,
+    /// Of its newest message with counts.
+    version: Option<u64>,
+    /// How long nothing was heard of it, in ms.
+    heard_ms_ago: u64,
+    /// What it reported last, without its connections.
+    consumption: Option<Consumption>,
+}
+
+/// A processor, and whether what it received adds up.
+#[derive(Serialize, JsonSchema)]
+pub(in super::super) struct ProcessorShown {
+    processor: Uuid,
+    /// How long nothing was heard of it, in ms.
+    silent_ms: u64,
+    /// Of its newest message with counts.
+    version: Option<u64>,
+    /// Messages received since its start.
+    received: Option<u64>,
+    /// Plays counted.
+    counted: Option<u64>,
+    /// Plays that had been counted before.
+    duplicates: Option<u64>,
+    /// Bodies that were no play.
+    rejected: Option<u64>,
+    /// Plays counted that were lost on their way and sent again.
+    recovered: Option<u64>,
+    /// Received and not yet any of the others; what is delivered and not received is the queue's.
+    in_flight: Option<u64>,
+    /// Whether the others are no more than what was received.
+    adds_up: Option<bool>,
+    /// Plays counted a second.
+    per_second: Option<f64>,
+    /// 99th percentile of the consumption time since its start, in ms.
+    p99_ms: Option<f64>,
+    /// The version of its program.
+    program: Option<String>,
+    ledger: Option<LedgerFigures>,
+    consumer: Option<ConsumerFigures>,
+    /// Why it has stopped counting.
+    failure: Option<String>,
+    /// Why the newest body that was no play was rejected.
+    last_rejection: Option<String>,
+}
+
+/// A producer that has an outbox.
+#[derive(Serialize, JsonSchema)]
+pub(in super::super) struct ProducerShown {
+    producer: Uuid,
+    /// Plays that are not confirmed.
+    outbox: u64,
+    /// How long nothing was heard of it, in ms.
+    silent_ms: u64,
+}
+
+impl Live {
+    /// The present, for `GET /api/stats` and for each event.
+    pub(in super::super) fn stats(&self, now: Instant) -> LiveStats {
+        let times = || {
+            let told = self.processors.values().filter_map(|known| known.consumption.as_ref());
+            told.filter_map(|told| told.since_start)
+        };
+        let processor = |(id, known): (&Uuid, &Processor)| ProcessorStats {
+            processor: *id,
+            version: known.version,
+            heard_ms_ago: known.silent_ms(now),
+            consumption: known.consumption.clone(),
+        };
+        LiveStats {
+            messages_per_second: self.messages_per_second(now),
+            consumption: PresentTimes {
+                realtime_ms: self.realtime_ms(now),
+                average_ms: self.average_ms(),
+                p99_ms: times().map(|times| times.p99).reduce(f64::max),
+                max_ms: times().map(|times| times.max).reduce(f64::max),
+            },
+            queue: self.queue.queue,
+            queue_error: self.queue.error.clone(),
+            queue_paused: self.queue.paused.clone(),
+            depth_alert: self.queue.alert,
+            processors: self.processors.iter().map(processor).collect(),
+        }
+    }
+
+    /// Each processor: when it was heard, what it counted, and whether what it received adds up.
+    pub(in super::super) fn processors(&self, now: Instant) -> Vec<ProcessorShown> {
+        self.processors.iter().map(|(id, known)| show(*id, known, now)).collect()
+    }
+
+    /// The producers of the last 10 minutes that have an outbox.
+    pub(in super::super) fn producers(&self, now: Instant) -> Vec<ProducerShown> {
+        let silent = |heard: &Instant| now.saturating_duration_since(*heard);
+        let told = self.producers.iter().filter(|(_, (_, heard))| silent(heard) < PRODUCER_SHOWN);
+        told.map(|(id, (outbox, heard))| ProducerShown {
+            producer: *id,
+            outbox: *outbox,
+            silent_ms: silent(heard).as_millis() as u64,
+        })
+        .collect()
+    }
+
+    /// Each processor, as the diagnosis wants it.
+    pub(in super::super) fn heartbeats(&self, now: Instant) -> Vec<Heartbeat> {
+        let heartbeat = |(id, known): (&Uuid, &Processor)| Heartbeat {
+            id: id.to_string(),
+            silent_ms: known.silent_ms(now),
+            failure: known.consumption.as_ref().and_then(|told| told.failure.clone()),
+            per_second: known.consumption.as_ref().map_or(0.0, |told| told.per_second),
+            consumer: known.consumer.as_deref().cloned(),
+        };
+        self.processors.iter().map(heartbeat).collect()
+    }
+}
+
+fn show(id: Uuid, known: &Processor, now: Instant) -> ProcessorShown {
+    let told = known.consumption.as_ref();
+    let answered = told.map(|told| told.counted + told.duplicates + told.rejected);
+    let both = told.zip(answered);
+    ProcessorShown {
+        processor: id,
+        silent_ms: known.silent_ms(now),
+        version: known.version,
+        received: told.map(|told| told.received),
+        counted: told.map(|told| told.counted),
+        duplicates: told.map(|told| told.duplicates),
+        rejected: told.map(|told| told.rejected),
+        recovered: told.map(|told| told.recovered),
+        in_flight: both.map(|(told, answered)| told.received.saturating_sub(answered)),
+        adds_up: both.map(|(told, answered)| answered <= told.received),
+        per_second: told.map(|told| told.per_second),
+        p99_ms: told.and_then(|told| told.since_start).map(|times| times.p99),
+        program: told.and_then(|told| told.program.clone()),
+        ledger: told.and_then(|told| told.ledger),
+        consumer: known.consumer.as_deref().cloned(),
+        failure: told.and_then(|told| told.failure.clone()),
+        last_rejection: told.and_then(|told| told.last_rejection.clone()),
+    }
+}

@@ -1,0 +1,115 @@
+//! Reports in, points and figures out.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::points::{Measure, POINTS};
+use super::reports::{FRESH, Live, PROCESSORS, REASON_MAX};
+use crate::dashboard::nsqds::Depth;
+use crate::model::unix_time::UnixMs;
+use crate::nsqd::depth::QueueDepth;
+use crate::wire::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes};
+
+fn told(per_second: f64, realtime_ms: f64, counted: u64, mean: f64) -> Option<Consumption> {
+    Some(Consumption {
+        counted,
+        per_second,
+        realtime_ms: Some(realtime_ms),
+        since_start: Some(ConsumptionTimes { mean, ..ConsumptionTimes::default() }),
+        ..Consumption::default()
+    })
+}
+
+#[test]
+fn a_point_weighs_the_fresh_reports_and_leaves_out_the_stale() {
+    let mut live = Live::default();
+    let start = Instant::now();
+    live.report(Uuid::from_u128(1), Some(1), told(30.0, 10.0, 100, 4.0), start);
+    live.report(Uuid::from_u128(2), None, told(10.0, 50.0, 300, 8.0), start);
+    let queue = Some(QueueDepth { depth: 7, in_flight: 1, deferred: 0 });
+    live.set_queue(Depth { queue, ..Depth::default() });
+    live.sample(UnixMs(1_000), start, 0);
+    // Counts alone do not make a rate fresh.
+    live.report(Uuid::from_u128(2), Some(9), None, start + FRESH);
+    live.set_queue(Depth { error: Some("nsqd is gone".to_owned()), ..Depth::default() });
+    live.sample(UnixMs(2_000), start + FRESH, 0);
+    assert_eq!(
+        json!(live.series(&Measure::ALL.map(|(_, measure)| measure), UnixMs(0))),
+        json!({
+            "time": [1_000, 2_000],
+            "messages_per_second": [40.0, 0.0],
+            "realtime_ms": [20.0, null],
+            "average_ms": [7.0, 7.0],
+            "p50_ms": [null, null],
+            "p99_ms": [null, null],
+            "queue_depth": [7, null],
+        })
+    );
+    assert_eq!(
+        json!(live.series(&[Measure::QueueDepth], UnixMs(1_000))),
+        json!({"time": [2_000], "queue_depth": [null]})
+    );
+    assert_eq!(json!(live.stats(start + FRESH))["queue_error"], "nsqd is gone");
+}
+
+#[test]
+fn processors_points_and_texts_are_bounded() {
+    let mut live = Live::default();
+    let start = Instant::now();
+    for id in 0..200u64 {
+        let told =
+            Consumption { last_rejection: Some("é".repeat(1_000)), ..Consumption::default() };
+        live.report(
+            Uuid::from_u128(u128::from(id)),
+            None,
+            Some(told),
+            start + Duration::from_secs(id),
+        );
+    }
+    assert_eq!(live.processors.len(), PROCESSORS);
+    let newest = &live.processors[&Uuid::from_u128(199)];
+    let text = newest.consumption.as_ref().unwrap().last_rejection.as_ref().unwrap();
+    assert_eq!(text.chars().count(), REASON_MAX);
+    for time in 0..3_000 {
+        live.sample(UnixMs(time), start, 0);
+    }
+    assert_eq!(live.points.len(), POINTS);
+    assert_eq!(live.last_point().unwrap().time, UnixMs(2_999));
+}
+
+#[test]
+fn percentiles_are_those_of_the_second_and_of_the_minute() {
+    let mut live = Live::default();
+    let start = Instant::now();
+    let tell = |live: &mut Live, fast: u64, slow: u64| {
+        let mut buckets = [fast + slow; CONSUMPTION_BOUNDS_MS.len()];
+        // Up to 5 ms the fast ones alone; up to 20 ms all.
+        buckets[..4].fill(fast);
+        buckets[..2].fill(0);
+        let histogram = ConsumptionHistogram { buckets, count: fast + slow, sum_ms: 0.0 };
+        let told = Consumption { histogram: Some(Box::new(histogram)), ..Consumption::default() };
+        live.report(Uuid::from_u128(1), None, Some(told), start);
+    };
+    tell(&mut live, 100, 0);
+    assert_eq!(live.sample(UnixMs(0), start, 10), None);
+    let round = |ms: Option<f64>| ms.map(|ms| (ms * 1000.0).round() / 1000.0);
+    let point = |live: &Live| {
+        live.last_point().map(|point| (round(point.p50_ms), round(point.p99_ms))).unwrap()
+    };
+    assert_eq!(point(&live), (Some(3.5), Some(4.97)));
+    tell(&mut live, 100, 100);
+    live.sample(UnixMs(1_000), start, 20);
+    assert_eq!(point(&live), (Some(15.0), Some(19.9)));
+    live.sample(UnixMs(2_000), start, 25);
+    assert_eq!(point(&live), (None, None));
+    // It started again.
+    tell(&mut live, 4, 0);
+    live.sample(UnixMs(3_000), start, 30);
+    assert_eq!(point(&live).0, Some(3.5));
+    let minute = live.sample(UnixMs(60_000), start, 110).unwrap();
+    assert_eq!((minute.minute, minute.plays, round(minute.p50_ms)), (0, 100, Some(4.942)));
+    assert_eq!(live.last_minute(115).unwrap().plays, 5);
+    assert_eq!(live.last_minute(115), None);
+}

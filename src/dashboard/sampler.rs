@@ -1,0 +1,62 @@
+//! The thread `dash-sampler`: once a second a point of the charts, and an event with each, and between them when counts
+//! have changed.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, after, select};
+use nsq_protocol::thread::StopToken;
+
+use super::app::App;
+use super::calls::stats;
+use super::store::MinutePoint;
+use crate::runtime::clock::unix_ms;
+
+/// How often a point is recorded, with the queue's depth.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// The least time between two events: four a second look live, more would only cost.
+const EVENT_EVERY: Duration = Duration::from_millis(250);
+
+/// Runs until stopped; then the minute that is not over is kept.
+pub(super) fn run(app: &App, changed: &Receiver<()>, stop: &StopToken) {
+    let mut next_point = Instant::now();
+    loop {
+        let now = Instant::now();
+        if now >= next_point {
+            add_point(app);
+            // A write that took long shifts the points; it does not make them come in a rush.
+            next_point = (next_point + SAMPLE_EVERY).max(Instant::now());
+        }
+        stats::publish(app);
+        let quiet_until = now + EVENT_EVERY;
+        // First the pause, in which changes gather, then whichever comes first.
+        if stop.wait_until(quiet_until.min(next_point)) {
+            break;
+        }
+        select! {
+            recv(stop.channel()) -> _ => break,
+            recv(changed) -> _ => {}
+            recv(after(next_point.saturating_duration_since(Instant::now()))) -> _ => {}
+        }
+    }
+    let last = app.live.lock().last_minute(app.store.totals().plays);
+    keep_minute(app, last);
+}
+
+fn add_point(app: &App) {
+    if let Some(found) = app.watch.depth() {
+        app.live.lock().set_queue(found);
+    }
+    let plays = app.store.totals().plays;
+    let ended = app.live.lock().sample(unix_ms(), Instant::now(), plays);
+    keep_minute(app, ended);
+}
+
+/// Keeps a minute of the charts. One that cannot be kept is missing from them; health tells why.
+fn keep_minute(app: &App, ended: Option<MinutePoint>) {
+    if let Some(point) = ended
+        && let Err(reason) = app.store.add_point(point)
+    {
+        log::warn!("a minute of the charts is lost: {reason}");
+    }
+}

@@ -1,0 +1,187 @@
+//! `POST /api/consumption`: a processor tells how it fares (pure).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::connections::ConsumerFigures;
+use super::limits::{Invalid, check_numbers};
+use crate::model::video::MAX_PLAYS;
+
+/// The longest [`Consumption::program`], in characters.
+pub const PROGRAM_MAX: usize = 32;
+
+/// The upper bounds of a [`ConsumptionHistogram`]'s buckets, in ms: what a user feels, and what a queue may hold up.
+pub const CONSUMPTION_BOUNDS_MS: [u64; 15] =
+    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000, 600_000];
+
+/// The body of `POST /api/consumption`: sent once a second while the processor works, whether or not a
+/// count is due, so that the charts move between two publications.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumptionReport {
+    /// Who counted.
+    pub processor: Uuid,
+    /// How it fares.
+    pub consumption: Consumption,
+}
+
+/// How one processor fares since its start. Consumption time is from enqueued to counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Consumption {
+    /// Messages received: counted + duplicates + rejected, and those that are being decoded and committed.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub received: u64,
+    /// Plays counted.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub counted: u64,
+    /// Plays that had been counted before.
+    #[serde(default)]
+    #[schemars(range(max = MAX_PLAYS))]
+    pub duplicates: u64,
+    /// Bodies that were no play.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub rejected: u64,
+    /// Why the newest of them was rejected, cut to 200 characters. May quote what a stranger sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rejection: Option<String>,
+    /// Why it has stopped counting, cut to 200 characters; absent while it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Plays counted a second, over the time since the report before.
+    #[schemars(range(min = 0.0))]
+    pub per_second: f64,
+    /// Mean consumption time of the plays since the report before, in ms; absent without any. Below zero where the
+    /// producer's clock runs ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realtime_ms: Option<f64>,
+    /// Consumption times since the start, in ms; absent before the first play with a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_start: Option<ConsumptionTimes>,
+    /// The same times as a histogram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<Box<ConsumptionHistogram>>,
+    /// Of the counted plays, those that had been lost on their way and were published again.
+    #[serde(default)]
+    #[schemars(range(max = MAX_PLAYS))]
+    pub recovered: u64,
+    /// Of the duplicates, those that told another video than the play that was counted.
+    #[serde(default)]
+    #[schemars(range(max = MAX_PLAYS))]
+    pub conflicting: u64,
+    /// The version of its program, cut to 32 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// Its ledger, where it is on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerFigures>,
+    /// Its connections to the queue, while it has not stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<Box<ConsumerFigures>>,
+}
+
+/// The distribution of consumption times, in ms. Below zero where a producer's clock runs ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumptionTimes {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
+}
+
+/// How consumption times are spread.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumptionHistogram {
+    /// How many times were up to 1, 2, 5, 10, 20, 50, 100, 200, 500 ms, 1, 2, 5, 10, 60 and 600 s
+    /// ([`CONSUMPTION_BOUNDS_MS`]): ascending, up to the count.
+    #[schemars(inner(range(max = MAX_PLAYS)))]
+    pub buckets: [u64; CONSUMPTION_BOUNDS_MS.len()],
+    /// How many there are.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub count: u64,
+    /// Their sum, in ms.
+    pub sum_ms: f64,
+}
+
+/// How a processor's ledger fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerFigures {
+    /// Commits since the processor's start.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub commits: u64,
+    /// The longest of them since the report before, in ms.
+    #[schemars(range(min = 0.0))]
+    pub slowest_ms: f64,
+    /// Records that no checkpoint has taken into the tables: what a start would read again.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub unswept: u64,
+    /// Bytes of its files.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub bytes: u64,
+}
+
+impl ConsumptionReport {
+    /// Refuses what a processor would not send.
+    ///
+    /// # Errors
+    /// As [`Consumption::check`].
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.consumption.check()
+    }
+}
+
+impl Consumption {
+    /// Refuses what a processor would not send.
+    ///
+    /// # Errors
+    /// A number that is none or out of range, a histogram whose buckets do not grow, too many connections.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let times = self.since_start.map(|times| [times.mean, times.p50, times.p99, times.max]);
+        let mut numbers = [Some(self.per_second), self.realtime_ms]
+            .into_iter()
+            .flatten()
+            .chain(times.into_iter().flatten());
+        // A consumption time below zero is possible: the producer's clock may run ahead. A rate is not.
+        if self.per_second < 0.0 || !numbers.all(f64::is_finite) {
+            return Err(Invalid::new("the consumption holds a number that is none"));
+        }
+        let Self { received, counted, duplicates, rejected, recovered, conflicting, .. } = self;
+        let counters = [*received, *counted, *duplicates, *rejected, *recovered, *conflicting];
+        check_numbers(counters, "messages are")?;
+        self.ledger.as_ref().map_or(Ok(()), LedgerFigures::check)?;
+        self.consumer.as_deref().map_or(Ok(()), ConsumerFigures::check)?;
+        self.histogram.as_deref().map_or(Ok(()), ConsumptionHistogram::check)
+    }
+}
+
+impl LedgerFigures {
+    fn check(&self) -> Result<(), Invalid> {
+        if !self.slowest_ms.is_finite() || self.slowest_ms < 0.0 {
+            return Err(Invalid::new("the slowest commit took less than no time"));
+        }
+        check_numbers([self.commits, self.unswept, self.bytes], "of a ledger is")
+    }
+}
+
+impl ConsumptionHistogram {
+    fn check(&self) -> Result<(), Invalid> {
+        let Self { buckets, count, sum_ms } = self;
+        check_numbers([*count], "messages are")?;
+        // A consumption time below zero is possible, and so is such a sum.
+        if !buckets.is_sorted()
+            || buckets.iter().any(|bucket| bucket > count)
+            || !sum_ms.is_finite()
+        {
+            return Err(Invalid::new("a histogram's buckets grow, up to its count"));
+        }
+        Ok(())
+    }
+}
