@@ -19,7 +19,7 @@ use playcounts::ledger::{
 use playcounts::model::counts::ShardedCounts;
 use playcounts::model::play::{Play, PlayDecoder, PlayIdentity};
 use playcounts::model::publish_rules::PublishRules;
-use playcounts::wire::MAX_COUNTS;
+use playcounts::model::video::MAX_COUNTS;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};

@@ -122,7 +122,8 @@ mod tests {
             plays,
             last_played_at,
         };
-        let counts = [count(1, 0, None), count(u128::MAX, crate::wire::MAX_PLAYS, Some(UnixMs(7)))];
+        let counts =
+            [count(1, 0, None), count(u128::MAX, crate::model::video::MAX_PLAYS, Some(UnixMs(7)))];
         assert!(decode(&encode(&counts)).eq(counts));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::database::open_in;
 use super::*;
-use crate::wire::VideoCount;
+use crate::model::video::VideoCount;
 
 fn store() -> (tempfile::TempDir, Store) {
     let temp = tempfile::tempdir().unwrap();
@@ -283,7 +283,7 @@ fn what_an_http_call_waits_for_in_all_leaves_time_for_its_answer() {
 #[test]
 fn sums_past_every_integer_stay_integers() {
     let (_temp, store) = store();
-    let most = crate::wire::MAX_PLAYS;
+    let most = crate::model::video::MAX_PLAYS;
     for processor in 1..=3 {
         store.merge(update(processor, 1, &[(7, most)])).unwrap();
     }
