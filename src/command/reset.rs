@@ -48,7 +48,7 @@ pub(super) struct ResetArgs {
 }
 
 /// Something to empty.
-enum Target {
+enum ResetTarget {
     Topic { topic: TopicName, nsqds: Vec<String> },
     RunningDashboard { url: String, token: Option<String> },
     DashboardDatabase(PathBuf),
@@ -58,7 +58,7 @@ enum Target {
 
 impl ResetArgs {
     /// What there is to empty, in the order in which it is emptied.
-    fn targets(self) -> Result<Vec<Target>> {
+    fn targets(self) -> Result<Vec<ResetTarget>> {
         let topic = nsq::topic(&self.topic)?;
         let mut nsqds = self.nsqd_http_address;
         let found = nsq::nodes(&self.lookupd_http_address)?;
@@ -66,23 +66,23 @@ impl ResetArgs {
         let data_dir = PathBuf::from(self.data_dir);
         let mut targets = Vec::new();
         if !nsqds.is_empty() {
-            targets.push(Target::Topic { topic, nsqds });
+            targets.push(ResetTarget::Topic { topic, nsqds });
         }
         targets.push(match self.dashboard_url {
-            Some(url) => Target::RunningDashboard { url, token: self.write_token },
-            None => Target::DashboardDatabase(data_dir.clone()),
+            Some(url) => ResetTarget::RunningDashboard { url, token: self.write_token },
+            None => ResetTarget::DashboardDatabase(data_dir.clone()),
         });
         if ledger::exists(&data_dir) {
-            targets.push(Target::Ledger(data_dir.clone()));
+            targets.push(ResetTarget::Ledger(data_dir.clone()));
         }
         if producer::outbox_exists(&data_dir) {
-            targets.push(Target::Outbox(data_dir));
+            targets.push(ResetTarget::Outbox(data_dir));
         }
         Ok(targets)
     }
 }
 
-impl Target {
+impl ResetTarget {
     fn empty(&self) -> Result<()> {
         match self {
             Self::Topic { topic, nsqds } => {
@@ -103,7 +103,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ResetTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Topic { topic, nsqds } => write!(f, "topic {topic} at {}", nsqds.join(", ")),
@@ -124,10 +124,10 @@ pub(super) fn run(args: ResetArgs) -> Result<()> {
     let (data_dir, unasked) = (args.data_dir.clone(), args.yes);
     let targets = args.targets()?;
     if !unasked {
-        let all: Vec<_> = targets.iter().map(Target::to_string).collect();
+        let all: Vec<_> = targets.iter().map(ResetTarget::to_string).collect();
         confirm(&format!("This throws away {}. Go on?", all.join(" and ")))?;
     }
-    targets.iter().try_for_each(Target::empty)?;
+    targets.iter().try_for_each(ResetTarget::empty)?;
     RunFiles::new(Path::new(&data_dir)).clear()?;
     targets.iter().try_for_each(|target| print(format_args!("emptied {target}")))
 }

@@ -148,7 +148,7 @@ impl Service {
         &self,
         reader: &mut Reader<'_>,
         head: &Head,
-    ) -> io::Result<Result<Body<'_>, Refusal>> {
+    ) -> io::Result<Result<RequestBody<'_>, Refusal>> {
         let length = usize::try_from(head.content_length).ok();
         let Some(length) = length.filter(|length| *length <= self.max_body) else {
             return Ok(Err(Refusal::new(413, "the body is over the limit")));
@@ -173,7 +173,7 @@ impl Service {
             }
         }
         let rest = reader.bytes.split_off(length);
-        Ok(Ok(Body { bytes: std::mem::replace(&mut reader.bytes, rest), _share: share }))
+        Ok(Ok(RequestBody { bytes: std::mem::replace(&mut reader.bytes, rest), _share: share }))
     }
 
     /// Has a worker answer, and adds what tiny_http cannot be made to send; whether it says that the connection stays
@@ -207,12 +207,12 @@ impl Service {
 enum Taken<'a> {
     /// The client sent nothing at all.
     Nothing,
-    Request(Box<Head>, Body<'a>),
+    Request(Box<Head>, RequestBody<'a>),
     Refused(Refusal),
 }
 
 /// A whole body; its share of [`BODIES_MAX`] is given back when it is dropped.
-struct Body<'a> {
+struct RequestBody<'a> {
     bytes: Vec<u8>,
     _share: Share<'a>,
 }

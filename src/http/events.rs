@@ -51,14 +51,14 @@ const PING: &[u8] = b": ping\n\n";
 
 /// A hub of event streams. [`Handler::stream`](super::Handler::stream) names the hub a request subscribes to.
 pub struct EventStream {
-    shared: Arc<Shared>,
-    joining: Sender<Client>,
+    shared: Arc<Subscribers>,
+    joining: Sender<Subscriber>,
     // Holds one token at most: "look at the ring".
     wake: Sender<()>,
     broadcaster: Mutex<Option<Crew<()>>>,
 }
 
-struct Shared {
+struct Subscribers {
     max_clients: usize,
     clients: AtomicUsize,
     // The start: an id of an earlier run must not be taken for one of this run.
@@ -79,7 +79,7 @@ impl EventStream {
     /// # Errors
     /// The operating system's, when it refuses another thread.
     pub fn start(name: &str, max_clients: usize) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Subscribers {
             max_clients,
             clients: AtomicUsize::new(0),
             epoch: clock::unix_ms(),
@@ -140,7 +140,7 @@ impl EventStream {
         if shared.clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
             return false;
         }
-        let client = Client::new(Arc::clone(shared), socket, last_id);
+        let client = Subscriber::new(Arc::clone(shared), socket, last_id);
         client.is_some_and(|client| self.joining.send_timeout(client, JOIN_WAIT).is_ok())
     }
 }
@@ -151,7 +151,7 @@ impl Drop for EventStream {
     }
 }
 
-impl Shared {
+impl Subscribers {
     /// What a new client is sent: all it missed if that is known, or else the newest event.
     fn greeting(&self, last_id: Option<&str>) -> (Vec<u8>, u64) {
         let known = last_id.and_then(|id| {
@@ -181,8 +181,8 @@ fn head() -> Vec<u8> {
 }
 
 /// One subscriber; dropping it closes the connection and gives its place back.
-struct Client {
-    shared: Arc<Shared>,
+struct Subscriber {
+    shared: Arc<Subscribers>,
     socket: Arc<TcpStream>,
     // What is being written, and how far it got: an event that was begun must be finished.
     current: Arc<[u8]>,
@@ -194,8 +194,12 @@ struct Client {
     stalled_since: Option<Instant>,
 }
 
-impl Client {
-    fn new(shared: Arc<Shared>, socket: Arc<TcpStream>, last_id: Option<&str>) -> Option<Self> {
+impl Subscriber {
+    fn new(
+        shared: Arc<Subscribers>,
+        socket: Arc<TcpStream>,
+        last_id: Option<&str>,
+    ) -> Option<Self> {
         let (greeting, latest) = shared.greeting(last_id);
         let client = Self {
             shared,
@@ -260,7 +264,7 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+impl Drop for Subscriber {
     fn drop(&mut self) {
         // The connection's thread may still hold the socket for a moment: close it for both.
         let _ = self.socket.shutdown(Shutdown::Both);
@@ -269,18 +273,18 @@ impl Drop for Client {
 }
 
 struct Broadcaster {
-    shared: Arc<Shared>,
-    clients: Vec<Client>,
+    shared: Arc<Subscribers>,
+    clients: Vec<Subscriber>,
     // The newest event that was offered to all.
     sent: u64,
 }
 
 impl Broadcaster {
-    fn run(mut self, stop: &StopToken, joined: &Receiver<Client>, woken: &Receiver<()>) {
+    fn run(mut self, stop: &StopToken, joined: &Receiver<Subscriber>, woken: &Receiver<()>) {
         let ping: Arc<[u8]> = PING.into();
         let mut next_ping = Instant::now() + PING_EVERY;
         loop {
-            let behind = self.clients.iter().any(Client::is_behind);
+            let behind = self.clients.iter().any(Subscriber::is_behind);
             let until_ping = next_ping.saturating_duration_since(Instant::now());
             let wait = if behind { until_ping.min(RETRY_EVERY) } else { until_ping };
             select! {

@@ -103,11 +103,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         return Err(bad("the method is malformed"));
     }
 
+    let mut framing = Framing::default();
     let mut headers = Vec::new();
-    let mut content_length = None;
-    let mut expects_continue = false;
-    let mut keeps_alive = false;
-    let mut hosts = 0;
     for line in parsed.headers.iter() {
         let name = line.name.to_ascii_lowercase();
         let value =
@@ -115,12 +112,41 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         if !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
             return Err(bad("a header value is not printable ASCII"));
         }
-        match name.as_str() {
+        framing.take(&name, value)?;
+        headers.push((name, value.to_owned()));
+    }
+    let is_1_1 = version == 1;
+    if framing.hosts > 1 || (framing.hosts == 0 && is_1_1) {
+        return Err(bad("one Host header is needed"));
+    }
+    let (path, query) = target::parse(target)?;
+    Ok(Head {
+        request: Request { method: method.to_owned(), path, query, headers, ..Request::default() },
+        target: target.to_owned(),
+        content_length: framing.content_length.unwrap_or(0),
+        expects_continue: framing.expects_continue && is_1_1,
+        takes_chunks: is_1_1,
+        keeps_alive: framing.keeps_alive && is_1_1 && method == "POST",
+    })
+}
+
+/// What the header lines say of framing and of the connection.
+#[derive(Default)]
+struct Framing {
+    content_length: Option<u64>,
+    expects_continue: bool,
+    keeps_alive: bool,
+    hosts: u32,
+}
+
+impl Framing {
+    fn take(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
+        match name {
             "transfer-encoding" => {
                 return Err(bad("Transfer-Encoding is not supported; send a Content-Length"));
             }
             "content-length" => {
-                if content_length.is_some() {
+                if self.content_length.is_some() {
                     return Err(bad("more than one Content-Length"));
                 }
                 // `parse` alone would take a sign.
@@ -128,34 +154,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
                     return Err(bad("the Content-Length is not a number"));
                 }
                 // A number too large for u64 is over every limit.
-                content_length = Some(value.parse().unwrap_or(u64::MAX));
+                self.content_length = Some(value.parse().unwrap_or(u64::MAX));
             }
-            "expect" if value.eq_ignore_ascii_case("100-continue") => {
-                expects_continue = version == 1
-            }
-            "expect" => {
-                return Err(Refusal::new(417, "only Expect: 100-continue is known"));
-            }
-            "host" => hosts += 1,
-            "connection" => {
-                keeps_alive = method == "POST" && value.eq_ignore_ascii_case("keep-alive")
-            }
+            "expect" if value.eq_ignore_ascii_case("100-continue") => self.expects_continue = true,
+            "expect" => return Err(Refusal::new(417, "only Expect: 100-continue is known")),
+            "host" => self.hosts += 1,
+            "connection" => self.keeps_alive = value.eq_ignore_ascii_case("keep-alive"),
             _ => {}
         }
-        headers.push((name, value.to_owned()));
+        Ok(())
     }
-    if hosts > 1 || (hosts == 0 && version == 1) {
-        return Err(bad("one Host header is needed"));
-    }
-    let (path, query) = target::parse(target)?;
-    Ok(Head {
-        request: Request { method: method.to_owned(), path, query, headers, ..Request::default() },
-        target: target.to_owned(),
-        content_length: content_length.unwrap_or(0),
-        expects_continue,
-        takes_chunks: version == 1,
-        keeps_alive: keeps_alive && version == 1,
-    })
 }
 
 /// The request as the pool gets it: one plain framing, one connection, nothing hop-by-hop.

@@ -68,7 +68,7 @@ impl ServerConfig {
 /// A running server; dropping it stops it.
 pub struct Server {
     local_addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<Connections>,
     running: Option<Running>,
 }
 
@@ -79,7 +79,7 @@ struct Running {
     idle: Receiver<Never>,
 }
 
-struct Shared {
+struct Connections {
     service: Service,
     max_connections: usize,
     // Every connection that a thread is at, to wake it when the server stops.
@@ -101,7 +101,7 @@ impl Server {
         let (stop, stopped) = stop_pair();
         let body_bytes = AtomicUsize::new(0);
         let service = Service { name, limits, max_body, handler, pool, body_bytes, stopped };
-        let shared = Arc::new(Shared { service, max_connections, open: Mutex::default() });
+        let shared = Arc::new(Connections { service, max_connections, open: Mutex::default() });
         let (busy, idle) = bounded(0);
         let mut accept = {
             let listener = Arc::clone(&listener);
@@ -167,7 +167,7 @@ fn way_out(address: &str, error: &io::Error) -> anyhow::Error {
     }
 }
 
-impl Shared {
+impl Connections {
     /// Accepts until stopped; returns the threads of connections still open.
     fn accept_all(
         self: &Arc<Self>,
@@ -231,7 +231,7 @@ impl Shared {
 
 /// A connection in the registry; dropped, it is taken out, also when its thread panics or was refused.
 struct Registered {
-    shared: Arc<Shared>,
+    shared: Arc<Connections>,
     id: u64,
 }
 

@@ -26,10 +26,10 @@ pub(super) fn bad(reason: &'static str) -> Refusal {
 }
 
 /// A path, and the pairs of a query in their order.
-pub(super) type Target = (String, Vec<(String, String)>);
+pub(super) type PathAndQuery = (String, Vec<(String, String)>);
 
 /// Path and query of an origin-form target, decoded.
-pub(super) fn parse(target: &str) -> Result<Target, Refusal> {
+pub(super) fn parse(target: &str) -> Result<PathAndQuery, Refusal> {
     if !target.starts_with('/') {
         return Err(bad("the target must be a path that starts with /"));
     }

@@ -13,7 +13,7 @@ const PRODUCERS_PER_SLICE: usize = 64;
 
 /// A video as the tables keep it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct VideoRow {
+pub(super) struct SavedVideo {
     pub(super) number: u32,
     /// `None`: the row is there and keeps its id.
     pub(super) id: Option<Uuid>,
@@ -29,7 +29,7 @@ pub(super) struct CheckpointSlice {
     pub(super) as_of: u64,
     /// As of that record.
     pub(super) counters: Counters,
-    pub(super) videos: Vec<VideoRow>,
+    pub(super) videos: Vec<SavedVideo>,
     /// A producer's counted plays, as `encode_runs` writes them.
     pub(super) producers: Vec<(Uuid, Vec<u8>)>,
     /// There on the last slice: with it the records up to `.0` go, and their message IDs `.1` are kept in a table.

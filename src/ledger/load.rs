@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::checkpoint::VideoRow;
+use super::checkpoint::SavedVideo;
 use super::counters::Counters;
 use super::dedupe::MessageKey;
 use super::record::{Damaged, Record};
@@ -29,7 +29,7 @@ impl StateLoader {
     }
 
     /// A video's row, which includes all records up to `as_of`.
-    pub(super) fn video(&mut self, row: &VideoRow, id: Uuid, as_of: u64) -> Result<(), Damaged> {
+    pub(super) fn video(&mut self, row: &SavedVideo, id: Uuid, as_of: u64) -> Result<(), Damaged> {
         self.place(row.number, id)?;
         self.state.load_video(row);
         self.rows_as_of[row.number as usize] = as_of;

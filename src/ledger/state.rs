@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::checkpoint::{Changes, Checkpoint, CheckpointSlice, VideoRow};
+use super::checkpoint::{Changes, Checkpoint, CheckpointSlice, SavedVideo};
 use super::commit::{Arrivals, VideoDelta};
 use super::counters::Counters;
 use super::dedupe::{Dedupe, MessageKey};
@@ -169,7 +169,7 @@ impl LedgerState {
         let row = |number: u32| {
             let entry = &self.entries[number as usize];
             let was_saved = std::mem::replace(&mut self.is_saved[number as usize], true);
-            VideoRow {
+            SavedVideo {
                 number,
                 id: (!was_saved).then(|| self.ids.id(number)),
                 plays: entry.plays,
@@ -291,7 +291,7 @@ impl LedgerState {
     }
 
     /// Takes over a row of a video that has its place.
-    pub(super) fn load_video(&mut self, row: &VideoRow) {
+    pub(super) fn load_video(&mut self, row: &SavedVideo) {
         let entry = &mut self.entries[row.number as usize];
         (entry.plays, entry.last_played_at) = (row.plays, row.last_played_at);
         entry.set_published(row.published);

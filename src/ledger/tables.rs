@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::checkpoint::{CheckpointSlice, VideoRow};
+use super::checkpoint::{CheckpointSlice, SavedVideo};
 use super::counters::Counters;
 use super::dedupe::MESSAGE_WINDOW;
 use super::load::StateLoader;
@@ -45,7 +45,7 @@ pub(super) fn write_slice(
     let mut update = transaction.prepare_cached(
         "UPDATE videos SET plays = ?2, published = ?3, last_played_at = ?4, as_of = ?5, epoch = ?6 WHERE number = ?1",
     )?;
-    for VideoRow { number, id, plays, published, last_played_at } in &slice.videos {
+    for SavedVideo { number, id, plays, published, last_played_at } in &slice.videos {
         let (plays, published, played) = (*plays as i64, *published as i64, *last_played_at as i64);
         match id {
             Some(id) => {
@@ -124,7 +124,7 @@ fn read_tables(connection: &Connection) -> Result<LedgerState> {
     let mut rows = videos.query([])?;
     while let Some(row) = rows.next()? {
         let is_told = unsigned(row, 6)? == epoch;
-        let video = VideoRow {
+        let video = SavedVideo {
             number: row.get(0)?,
             id: None,
             plays: unsigned(row, 2)?,

@@ -28,7 +28,7 @@ pub use outbox::disk::{DiskOutbox, RunIdentity};
 pub use outbox::disk::{exists as outbox_exists, read as read_outbox, remove as remove_outbox};
 use pace::Pace;
 use popularity::Picker;
-use worker::{Done, Kept, Produced, Worker};
+use worker::{Kept, Produced, ProducedTotals, Worker};
 
 /// The most plays that an outbox holds, over all threads, unless said otherwise: 40 MB of memory.
 pub const OUTBOX_MAX: u64 = 10_000_000;
@@ -84,7 +84,7 @@ pub struct Production {
     asker: Crew<()>,
     ask: Sender<()>,
     videos: Arc<[Uuid]>,
-    done: Arc<Done>,
+    done: Arc<ProducedTotals>,
     started: Instant,
     /// Disconnects when nsqd has acknowledged all.
     publishing: Receiver<()>,
@@ -112,7 +112,7 @@ impl Production {
         let drawn = || (0..config.videos).map(|_| Uuid::new_v4()).collect();
         let videos: Arc<[Uuid]> =
             disk.as_ref().map_or_else(drawn, |disk| disk.videos.clone().into());
-        let done = Arc::new(Done::default());
+        let done = Arc::new(ProducedTotals::default());
         let (stop, stopped) = stop_pair();
         let (is_publishing, publishing) = bounded(0);
         let (is_running, running) = bounded(0);

@@ -39,7 +39,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// What the producers of a run have done, together.
 #[derive(Debug, Default)]
-pub(super) struct Done {
+pub(super) struct ProducedTotals {
     /// Plays that nsqd has acknowledged, each once.
     pub(super) acknowledged: AtomicU64,
     /// Copies of plays that were published again.
@@ -81,10 +81,10 @@ pub(super) struct Worker {
     pub(super) counts: Vec<u64>,
     pub(super) producer: Arc<Producer>,
     pub(super) kept: Option<Kept>,
-    pub(super) window: VecDeque<InFlight>,
+    pub(super) window: VecDeque<PendingPublish>,
     /// A buffer to use again.
     pub(super) buffer: BodiesBuf,
-    pub(super) done: Arc<Done>,
+    pub(super) done: Arc<ProducedTotals>,
     pub(super) stop: StopToken,
     /// Dropped when nsqd has acknowledged all.
     pub(super) publishing: Option<Sender<()>>,
@@ -93,7 +93,7 @@ pub(super) struct Worker {
 }
 
 /// An MPUB that awaits its OK.
-pub(super) struct InFlight {
+pub(super) struct PendingPublish {
     receipt: Receipt<BodiesBuf>,
     first: u64,
     /// Plays that no OK has come for before.
@@ -241,7 +241,7 @@ impl Worker {
     fn submit(&mut self, bodies: BodiesBuf, first: u64, fresh: u64) -> Result<()> {
         match self.producer.submit_many(&self.topic, bodies) {
             Ok(receipt) => {
-                self.window.push_back(InFlight { receipt, first, fresh });
+                self.window.push_back(PendingPublish { receipt, first, fresh });
                 Ok(())
             }
             Err(unpublished) => self.failed(first, (*unpublished.error).into()),
@@ -251,7 +251,9 @@ impl Worker {
     /// Waits for the oldest MPUBs until at most `left` await their OK.
     fn settle(&mut self, left: usize) -> Result<()> {
         while self.window.len() > left {
-            let Some(InFlight { receipt, first, fresh }) = self.window.pop_front() else { break };
+            let Some(PendingPublish { receipt, first, fresh }) = self.window.pop_front() else {
+                break;
+            };
             match receipt.wait() {
                 Ok(buffer) => {
                     self.buffer = buffer;
