@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 use crate::http::{EventStream, Handler, Server, ServerConfig};
 use crate::storage::data_dir::{DataDir, Lock};
-use app::{App, Parts};
+use app::{App, AppParts};
 use store::Store;
 
 pub use nsqds::WatchedQueue;
@@ -112,7 +112,7 @@ impl Dashboard {
         let guard = guard::Guard { token: write_token, bound, allowed: allowed_hosts };
         let document = openapi::document(router::ROUTES).to_string().into_bytes();
         let document = assets::File::new(operation::JSON, document);
-        let parts = Parts { store, events, guard, configuration, document, watched, changed };
+        let parts = AppParts { store, events, guard, configuration, document, watched, changed };
         let app = Arc::new(App::new(parts));
         let mut server = ServerConfig::new(http_address, "dash");
         server.workers = WORKERS;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use ureq::config::Config;
 use ureq::http::{Response, Uri};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
@@ -12,7 +12,8 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 use uuid::Uuid;
 
-use crate::wire::ConfirmedAnswer;
+use super::confirmed::ConfirmedAnswer;
+use super::written::Written;
 
 /// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,12 +23,6 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// The most of the dashboard's error that is quoted, in characters.
 const MAX_QUOTE: usize = 200;
-
-/// What a write is answered.
-#[derive(Deserialize)]
-struct Written {
-    dashboard: Option<Uuid>,
-}
 
 /// Takes an address for what it is. For a name, ureq's resolver starts a thread, and each call is a new connection.
 #[derive(Debug)]
@@ -96,7 +91,7 @@ impl DashboardClient {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let answer = self.check(path, request.send(serde_json::to_vec(body)?))?;
-        Ok(serde_json::from_str(&answer).map(|Written { dashboard }| dashboard).unwrap_or_default())
+        Ok(serde_json::from_str(&answer).ok().map(|Written { dashboard, .. }| dashboard))
     }
 
     /// Asks which plays of a producer are counted for good, and says how many are in its outbox.
