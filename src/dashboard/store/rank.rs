@@ -12,7 +12,7 @@ const CHUNK: usize = 512;
 /// A video's place: the column's value; among equals the id decides.
 pub(super) type Place = (i64, Uuid);
 
-/// See the file.
+/// Every video in the order of one column.
 #[derive(Debug, Default)]
 pub(super) struct Ranking {
     // Ascending, none empty.
