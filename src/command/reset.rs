@@ -96,7 +96,7 @@ impl ResetTarget {
             Self::DashboardDatabase(_) => Ok(()),
             Self::Ledger(dir) => {
                 let _lock = DataDir::open(dir)?.lock(PROCESSOR)?;
-                ledger::remove(dir, false)
+                ledger::remove(dir)
             }
             Self::Outbox(dir) => producer::remove_outbox(&DataDir::open(dir)?),
         }

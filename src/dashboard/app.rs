@@ -39,7 +39,7 @@ pub(super) struct App {
 }
 
 /// What an [`App`] is made of.
-pub(super) struct Parts {
+pub(super) struct AppParts {
     pub(super) store: Store,
     pub(super) events: EventStream,
     pub(super) guard: Guard,
@@ -51,8 +51,8 @@ pub(super) struct Parts {
 }
 
 impl App {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts { store, events, guard, configuration, document, watched, changed } = parts;
+    pub(super) fn new(parts: AppParts) -> Self {
+        let AppParts { store, events, guard, configuration, document, watched, changed } = parts;
         Self {
             store: Arc::new(store),
             events,

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::live::Live;
-use super::store::Totals;
+use crate::model::counts::Totals;
 use crate::wire::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram};
 
 /// How the text is written.
@@ -33,7 +33,7 @@ impl TextFormat {
 }
 
 /// What is counted beside the store and the reports.
-pub(super) struct Counters {
+pub(super) struct DashboardCounters {
     pub(super) updates: u64,
     pub(super) refused: u64,
     pub(super) streams: usize,
@@ -116,7 +116,7 @@ pub(super) fn render(
     format: TextFormat,
     totals: Totals,
     live: &Live,
-    counters: &Counters,
+    counters: &DashboardCounters,
 ) -> String {
     let mut text = MetricsText { format, out: String::new() };
     let point = live.last_point();
@@ -182,7 +182,7 @@ mod tests {
             ..Consumption::default()
         };
         live.report(uuid::Uuid::from_u128(1), None, Some(told), std::time::Instant::now());
-        let counters = Counters { updates: 3, refused: 1, streams: 2 };
+        let counters = DashboardCounters { updates: 3, refused: 1, streams: 2 };
         let render = |format| render(format, Totals { videos: 2, plays: 10 }, &live, &counters);
         let text = render(TextFormat::of("text/html"));
         let open =

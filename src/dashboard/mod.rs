@@ -32,12 +32,13 @@ use nsq_protocol::thread::{Crew, stop_pair};
 use uuid::Uuid;
 
 use crate::http::{EventStream, Handler, Server, ServerConfig};
+use crate::model::counts::Totals;
 use crate::storage::data_dir::{DataDir, Lock};
-use app::{App, Parts};
+use app::{App, AppParts};
 use store::Store;
 
 pub use nsqds::WatchedQueue;
-pub use store::{Keep, Totals};
+pub use store::Keep;
 
 /// The lock that a running dashboard holds on its data directory.
 const ROLE: &str = "dashboard";
@@ -112,7 +113,7 @@ impl Dashboard {
         let guard = guard::Guard { token: write_token, bound, allowed: allowed_hosts };
         let document = openapi::document(router::ROUTES).to_string().into_bytes();
         let document = assets::File::new(operation::JSON, document);
-        let parts = Parts { store, events, guard, configuration, document, watched, changed };
+        let parts = AppParts { store, events, guard, configuration, document, watched, changed };
         let app = Arc::new(App::new(parts));
         let mut server = ServerConfig::new(http_address, "dash");
         server.workers = WORKERS;

@@ -14,7 +14,11 @@ use super::router::{Handling, Route};
 const REFUSALS: [(Status, &str, &str); 8] = [
     (Status::BadRequest, "BadRequest", "what was sent does not fit, and why"),
     (Status::Unauthorized, "Unauthorized", "a write without the token"),
-    (Status::Forbidden, "Forbidden", "from another site, or without a write token to be had"),
+    (
+        Status::Forbidden,
+        "Forbidden",
+        "from a page of another site, or an action on the queue of a dashboard that has no write token",
+    ),
     (Status::NotFound, "NotFound", "no such thing"),
     (
         Status::Conflict,

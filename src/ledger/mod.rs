@@ -35,7 +35,7 @@ pub use ledger_trait::{CommitTraffic, Ledger};
 pub use memory::MemoryLedger;
 pub use owner::LedgerConfig;
 pub use record::{Damaged, Delta, Record};
-pub use snapshot::{Snapshot, exists, read, remove};
+pub use snapshot::{Snapshot, exists, read, remove, remove_simulation};
 pub use sqlite::SqliteLedger;
 
 /// Opens the ledger of a data directory with the durability that is wanted.

@@ -50,14 +50,22 @@ pub fn exists(directory: &Path) -> bool {
     directory.join(FILE).exists()
 }
 
-/// Throws the ledger of a data directory away; only a simulation's if `simulation`. The caller holds the directory's
-/// processor lock.
+/// Throws the ledger of a data directory away. The caller holds the directory's processor lock.
 ///
 /// # Errors
-/// When it may not be thrown away, or cannot.
-pub fn remove(directory: &Path, simulation: bool) -> Result<()> {
+/// The file that cannot be removed, and why.
+pub fn remove(directory: &Path) -> Result<()> {
+    crate::storage::sqlite::remove(&directory.join(FILE))
+}
+
+/// As [`remove`], but refuses a ledger that is not a simulation's.
+///
+/// # Errors
+/// As [`remove`]; and when it holds a processor's counts.
+pub fn remove_simulation(directory: &Path) -> Result<()> {
     let file = directory.join(FILE);
-    if simulation && let Some(connection) = SCHEMA.open_reader(&file)? {
+    // One of an older schema as well: it is not read but thrown away.
+    if let Some(connection) = SCHEMA.open_any(&file)? {
         let others: bool = connection.query_row(
             "SELECT count(*) > 0 FROM ledger WHERE simulation = 0",
             [],
@@ -70,5 +78,5 @@ pub fn remove(directory: &Path, simulation: bool) -> Result<()> {
             );
         }
     }
-    crate::storage::sqlite::remove(&file)
+    remove(directory)
 }

@@ -94,11 +94,12 @@ impl SqliteLedger {
         })
     }
 
-    /// Writes the newest record of the state, if there is one, and a slice of the checkpoint, if one is on its way.
-    fn write(&mut self, arrivals: &[Arrivals], record: bool) -> Result<()> {
+    /// Writes the newest record of the state, if `arrivals` has led to one, and a slice of the checkpoint, if one is on its
+    /// way.
+    fn write(&mut self, arrivals: Option<&[Arrivals]>) -> Result<()> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if record {
+        if let Some(arrivals) = arrivals {
             transaction
                 .prepare_cached("INSERT INTO records (number, record) VALUES (?1, ?2)")?
                 .execute(params![self.state.last() as i64, self.buffer])?;
@@ -126,9 +127,9 @@ impl SqliteLedger {
     }
 
     /// Does what `write` does, and remembers a failure.
-    fn try_write(&mut self, arrivals: &[Arrivals], record: bool) -> Result<()> {
+    fn try_write(&mut self, arrivals: Option<&[Arrivals]>) -> Result<()> {
         self.failed = true;
-        self.write(arrivals, record).context("the ledger cannot be written")?;
+        self.write(arrivals).context("the ledger cannot be written")?;
         self.failed = false;
         Ok(())
     }
@@ -163,7 +164,7 @@ impl Ledger for SqliteLedger {
             self.buffer.clear();
             record.encode(&mut self.buffer);
             failpoint::hit("ledger-before-commit");
-            self.try_write(arrivals, true)?;
+            self.try_write(Some(arrivals))?;
             failpoint::hit("ledger-after-commit");
         }
         self.failed = false;
@@ -178,7 +179,7 @@ impl Ledger for SqliteLedger {
         }
         if idle && self.state.is_checkpointing() {
             self.check_failed()?;
-            self.try_write(&[], false)?;
+            self.try_write(None)?;
         }
         Ok(if idle && self.state.is_checkpointing() { now } else { self.next_checkpoint })
     }
@@ -226,7 +227,7 @@ impl Ledger for SqliteLedger {
         for _ in 0..2 {
             self.state.begin_checkpoint();
             while self.state.is_checkpointing() {
-                self.try_write(&[], false)?;
+                self.try_write(None)?;
             }
         }
         Ok(())

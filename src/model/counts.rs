@@ -156,7 +156,7 @@ impl ShardedCounts {
                 let video = &mut shard.videos[number as usize];
                 video.published = video.plays;
                 let last_played_at =
-                    (video.last_played_at > 0).then(|| UnixMs(video.last_played_at as i64));
+                    (video.last_played_at > 0).then_some(UnixMs(video.last_played_at as i64));
                 let video_id = shard.ids.id(number);
                 batch.push(VideoCount { video_id, plays: video.plays, last_played_at });
             }

@@ -1,12 +1,13 @@
 //! Asking which plays are counted: the thread `confirm`.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
-use nsq_protocol::thread::StopToken;
+use nsq_protocol::thread::{Crew, StopToken, stop_pair};
 use uuid::Uuid;
 
 use crate::wire::ConfirmedAnswer;
@@ -28,8 +29,23 @@ pub(super) struct Asker {
     pub(super) answer: Sender<Confirmation>,
 }
 
+/// Starts the thread that asks for each producer, at once when `asked` says so; it ends with the last of them.
+///
+/// # Errors
+/// The operating system's, when it refuses the thread.
+pub(super) fn start(
+    confirmations: Confirmations,
+    producers: Vec<Asker>,
+    asked: Receiver<()>,
+) -> io::Result<Crew<()>> {
+    let (stop, stopped) = stop_pair();
+    let mut crew = Crew::stopped_by(stop);
+    crew.spawn("confirm", move || ask_all(&confirmations, producers, &asked, &stopped))?;
+    Ok(crew)
+}
+
 /// Asks for each producer again and again, until all of them are done or `stop`.
-pub(super) fn ask_all(
+fn ask_all(
     confirmations: &Confirmations,
     mut producers: Vec<Asker>,
     asked: &Receiver<()>,

@@ -14,15 +14,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nsq_protocol::thread::{Crew, stop_pair};
 use nsq_protocol::{BodiesBuf, Producer, TopicName};
 use uuid::Uuid;
 
 use crate::model::config::Popularity;
+use confirmations::Asker;
 pub use confirmations::Confirmations;
-use confirmations::{Asker, ask_all};
 use outbox::Outbox;
 pub use outbox::disk::{DiskOutbox, RunIdentity};
 pub use outbox::disk::{exists as outbox_exists, read as read_outbox, remove as remove_outbox};
@@ -81,7 +81,8 @@ pub struct ProductionReport {
 pub struct Production {
     // The order in which a drop ends them: those that produce need nobody who asks.
     threads: Crew<Result<Produced>>,
-    asker: Crew<()>,
+    /// With an outbox.
+    asker: Option<Crew<()>>,
     ask: Sender<()>,
     videos: Arc<[Uuid]>,
     done: Arc<ProducedTotals>,
@@ -116,10 +117,9 @@ impl Production {
         let (stop, stopped) = stop_pair();
         let (is_publishing, publishing) = bounded(0);
         let (is_running, running) = bounded(0);
-        let mut askers = Vec::new();
-        let mut workers = Vec::new();
+        let (mut askers, mut workers) = (Vec::new(), Vec::new());
+        let now = Instant::now();
         for index in 0..threads {
-            let now = Instant::now();
             let mut worker = Worker {
                 id: Uuid::new_v4(),
                 topic: config.topic,
@@ -148,21 +148,12 @@ impl Production {
             workers.push(worker);
         }
         let (ask, asked) = bounded(1);
-        let (stop_asking, asking_stopped) = stop_pair();
-        let mut asker = Crew::stopped_by(stop_asking);
-        if let Some(confirmations) = confirmations {
-            asker
-                .spawn("confirm", move || {
-                    ask_all(&confirmations, askers, &asked, &asking_stopped);
-                })
-                .context("cannot start the confirm thread")?;
-        }
+        let asker =
+            confirmations.map(|all| confirmations::start(all, askers, asked)).transpose()?;
         // Behind the asker: a refused thread drops those before it, each crew ending its threads first.
         let mut threads = Crew::stopped_by(stop);
         for (index, worker) in workers.into_iter().enumerate() {
-            threads
-                .spawn(&format!("produce-{index}"), move || worker.run())
-                .context("cannot start a producer thread")?;
+            threads.spawn(&format!("produce-{index}"), move || worker.run())?;
         }
         let started = Instant::now();
         Ok(Self { threads, asker, ask, videos, done, started, publishing, running })
@@ -214,7 +205,7 @@ impl Production {
         let mut counts = vec![0; videos.len()];
         let (mut messages, mut unconfirmed) = (0, None);
         let results = end(threads);
-        asker.stop();
+        asker.map(Crew::stop);
         for result in results {
             let produced = result?;
             messages += produced.acknowledged;

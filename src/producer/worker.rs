@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::confirmations::Confirmation;
 use super::outbox::Outbox;
-use super::outbox::batch::PlayBatch;
+use super::outbox::batch::{PlayBatch, PublishOutcome};
 use super::outbox::disk::DiskOutbox;
 use super::pace::Pace;
 use super::popularity::Picker;
@@ -124,8 +124,12 @@ impl Worker {
             (self.start, self.next) = (disk.next, disk.next);
             self.done.acknowledged.fetch_add(disk.acknowledged, Ordering::Relaxed);
             for batch in std::mem::take(&mut disk.batches) {
-                let acknowledged = batch.end() <= disk.acknowledged;
-                kept.outbox.restore(batch, acknowledged, now);
+                let outcome = if batch.end() <= disk.acknowledged {
+                    PublishOutcome::Acknowledged
+                } else {
+                    PublishOutcome::NotTaken
+                };
+                kept.outbox.restore(batch, outcome, now);
             }
             kept.disk = Some(disk);
         }
@@ -259,7 +263,7 @@ impl Worker {
                     self.buffer = buffer;
                     self.done.acknowledged.fetch_add(fresh, Ordering::Relaxed);
                     if let Some(kept) = &mut self.kept {
-                        kept.outbox.published(first, true, Instant::now());
+                        kept.outbox.published(first, PublishOutcome::Acknowledged, Instant::now());
                         kept.recovered();
                     }
                 }
@@ -272,7 +276,7 @@ impl Worker {
     /// An MPUB was not taken: it stays in the outbox; without one it is the end.
     fn failed(&mut self, first: u64, error: anyhow::Error) -> Result<()> {
         let Some(kept) = &mut self.kept else { return Err(error) };
-        kept.outbox.published(first, false, Instant::now());
+        kept.outbox.published(first, PublishOutcome::NotTaken, Instant::now());
         kept.back_off(&error);
         Ok(())
     }
@@ -393,10 +397,11 @@ impl Kept {
                 "the outbox is older than what was published from it: {told} plays are counted, and it knows of {next}; after a power loss or from a copy it cannot go on: give --data-dir another directory"
             );
         }
-        let gone = match answer {
-            Some(answer) => self.outbox.confirm(&answer.told.confirmed, answer.processors > 0, now),
-            None => self.outbox.confirm(&Default::default(), false, now),
-        };
+        if answer.as_ref().is_none_or(|answer| answer.processors == 0) {
+            self.outbox.nobody_counts(now);
+        }
+        let confirmed = answer.as_ref().map(|answer| answer.told.confirmed.clone());
+        let gone = self.outbox.confirm(&confirmed.unwrap_or_default(), now);
         self.tell();
         match &mut self.disk {
             Some(disk) => disk.forget(&gone),

@@ -58,6 +58,23 @@ impl Schema {
     /// # Errors
     /// As [`Schema::open`]; and when it is of an older version, which only a writer can migrate.
     pub fn open_reader(&self, file: &Path) -> Result<Option<Connection>> {
+        let Some(connection) = self.open_any(file)? else { return Ok(None) };
+        let found = self.check(&connection, file)?;
+        if found < self.version {
+            bail!(
+                "{} has schema {found}, of an older playcounts; it is brought to {} by the next start of its owner",
+                file.display(),
+                self.version
+            );
+        }
+        Ok(Some(connection))
+    }
+
+    /// As [`Schema::open_reader`], but of an older schema as well.
+    ///
+    /// # Errors
+    /// As [`Schema::open`].
+    pub fn open_any(&self, file: &Path) -> Result<Option<Connection>> {
         if !file.exists() {
             return Ok(None);
         }
@@ -67,14 +84,7 @@ impl Schema {
         if self.is_empty(&connection, file)? {
             return Ok(None);
         }
-        let found = self.check(&connection, file)?;
-        if found < self.version {
-            bail!(
-                "{} has schema {found}, of an older playcounts; it is brought to {} by the next start of its owner",
-                file.display(),
-                self.version
-            );
-        }
+        self.check(&connection, file)?;
         Ok(Some(connection))
     }
 

@@ -1,18 +1,15 @@
 //! Calls to a running dashboard over HTTP. Blocks the calling thread, at most 10 s a call.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
-use ureq::config::Config;
-use ureq::http::{Response, Uri};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use serde::Serialize;
+use ureq::http::Response;
 use ureq::{Agent, Body};
 use uuid::Uuid;
 
-use crate::wire::ConfirmedAnswer;
+use super::confirmed::ConfirmedAnswer;
+use super::written::Written;
 
 /// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,36 +19,6 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// The most of the dashboard's error that is quoted, in characters.
 const MAX_QUOTE: usize = 200;
-
-/// What a write is answered.
-#[derive(Deserialize)]
-struct Written {
-    dashboard: Option<Uuid>,
-}
-
-/// Takes an address for what it is. For a name, ureq's resolver starts a thread, and each call is a new connection.
-#[derive(Debug)]
-struct AddressFirst(DefaultResolver);
-
-impl Resolver for AddressFirst {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let text = uri
-            .scheme()
-            .zip(uri.authority())
-            .and_then(|(scheme, authority)| DefaultResolver::host_and_port(scheme, authority));
-        let Some(address) = text.and_then(|text| text.parse::<SocketAddr>().ok()) else {
-            return self.0.resolve(uri, config, timeout);
-        };
-        let mut found = self.empty();
-        found.push(address);
-        Ok(found)
-    }
-}
 
 /// A dashboard, by its URL.
 #[derive(Debug)]
@@ -72,8 +39,7 @@ impl DashboardClient {
             // Sooner than the dashboard, which waits 15 s for the next request.
             .max_idle_age(IDLE_MAX)
             .build();
-        let resolver = AddressFirst(DefaultResolver::default());
-        let agent = Agent::with_parts(config, DefaultConnector::default(), resolver);
+        let agent = nsq_protocol::http_agent(config);
         Self { agent, url: url.trim_end_matches('/').to_owned(), token }
     }
 
@@ -96,7 +62,7 @@ impl DashboardClient {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let answer = self.check(path, request.send(serde_json::to_vec(body)?))?;
-        Ok(serde_json::from_str(&answer).map(|Written { dashboard }| dashboard).unwrap_or_default())
+        Ok(serde_json::from_str(&answer).ok().map(|Written { dashboard, .. }| dashboard))
     }
 
     /// Asks which plays of a producer are counted for good, and says how many are in its outbox.

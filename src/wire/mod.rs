@@ -7,6 +7,7 @@ mod connections;
 mod consumption;
 mod counts;
 mod limits;
+mod written;
 
 pub use confirmed::{
     CONFIRMED_PRODUCERS_MAX, CONFIRMED_RUNS_MAX, Confirmed, ConfirmedAnswer, ConfirmedUpdate,
@@ -21,3 +22,4 @@ pub use consumption::{
 };
 pub use counts::CountsUpdate;
 pub use limits::Invalid;
+pub use written::Written;

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nsq_protocol::thread::OwnedThread;
-use playcounts::dashboard::{self, Dashboard, Totals};
+use playcounts::dashboard::{self, Dashboard};
+use playcounts::model::counts::Totals;
 use playcounts::model::video::MAX_PLAYS;
 use playcounts::nsqd::depth::QueueDepth;
 use serde_json::{Value, json};

@@ -4,8 +4,9 @@
 //! needs root, `setpriv` and `prlimit` (util-linux).
 
 use std::fs::Permissions;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -119,7 +120,8 @@ fn may_limit_threads() -> bool {
     let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
     let may = geteuid().is_root() && has("setpriv") && has("prlimit");
     if !may {
-        eprintln!("SKIPPED: refused threads need root, setpriv and prlimit");
+        let text = "SKIPPED: refused threads need root, setpriv and prlimit";
+        let _ = writeln!(std::io::stderr(), "{text}");
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "CI must run this");
     }
     may
@@ -137,7 +139,7 @@ fn a_part_that_is_refused_a_thread_ends_or_starts() {
     let any = "127.0.0.1:0";
     let nobody = "http://127.0.0.1:1";
     let fill = ["produce", "--nsqd-tcp-address", &tcp, "--num-messages", "100"];
-    crate::support::assert_exit(&crate::support::output(Path::new(dir.path()), &fill), 0);
+    crate::support::assert_exit(&crate::support::output(dir.path(), &fill), 0);
 
     check(&program, &["broker", "--tcp-address", any, "--http-address", any]);
     check(&program, &["dashboard", "--http-address", any, "--nsqd-http-address", &broker.http()]);

@@ -56,7 +56,7 @@ struct FinishedRun {
 fn simulate(config: &RunConfig, stop: &StopToken) -> Result<FinishedRun> {
     let data_dir = DataDir::open(&config.data_dir)?;
     let lock = data_dir.lock(PROCESSOR)?;
-    ledger::remove(data_dir.path(), true)?;
+    ledger::remove_simulation(data_dir.path())?;
     let files = RunFiles::new(data_dir.path());
     files.clear()?;
     let broker = RunBroker::start(config, &data_dir)?;

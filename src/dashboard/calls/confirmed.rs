@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use super::written::{self, Written};
+use super::written;
 use crate::dashboard::answer::{CallError, CallResult, json};
 use crate::dashboard::app::App;
 use crate::dashboard::body::parse;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::{Call, IdParam, Location, NumberParam};
 use crate::model::video::MAX_PLAYS;
-use crate::wire::{ConfirmedAnswer, ConfirmedUpdate, ProducerConfirmed};
+use crate::wire::{ConfirmedAnswer, ConfirmedUpdate, ProducerConfirmed, Written};
 
 static PRODUCER: IdParam = IdParam {
     name: "producer",

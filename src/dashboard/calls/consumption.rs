@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::written::{self, Written};
+use super::written;
 use crate::dashboard::answer::{CallError, CallResult};
 use crate::dashboard::app::App;
 use crate::dashboard::body::parse;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::Call;
-use crate::wire::ConsumptionReport;
+use crate::wire::{ConsumptionReport, Written};
 
 pub(in super::super) const REPORT: Operation = Operation {
     id: "reportConsumption",

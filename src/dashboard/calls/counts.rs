@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::actions;
-use super::written::{self, Written};
+use super::written;
 use crate::dashboard::answer::{CallError, CallResult, json, quote};
 use crate::dashboard::app::App;
 use crate::dashboard::body::parse;
@@ -19,7 +19,7 @@ use crate::dashboard::store::{Column, Cursor, LIST_MAX, ListQuery, Period, Scale
 use crate::model::unix_time::UnixMs;
 use crate::model::video::MAX_PLAYS;
 use crate::runtime::clock::unix_ms;
-use crate::wire::CountsUpdate;
+use crate::wire::{CountsUpdate, Written};
 
 /// Minutes of history that one video is shown with.
 const HISTORY_MINUTES: i64 = 60;
@@ -84,7 +84,7 @@ pub(in super::super) const LIST: Operation = Operation {
     summary: "Lists videos",
     parameters: &[&SORT, &LIMIT, &OFFSET, &AFTER, &SEARCH],
     success: "a page of videos",
-    media: &[(JSON, of::<Counts>)],
+    media: &[(JSON, of::<CountsPage>)],
     ..PLAIN
 };
 
@@ -119,7 +119,8 @@ pub(in super::super) const VIDEO: Operation = Operation {
 
 /// A page of videos.
 #[derive(Serialize, JsonSchema)]
-pub(in super::super) struct Counts {
+#[schemars(rename = "Counts")]
+pub(in super::super) struct CountsPage {
     /// Videos with a count.
     #[schemars(range(max = MAX_PLAYS))]
     total_videos: u64,
@@ -183,7 +184,7 @@ pub(in super::super) fn list(app: &App, call: Call<'_>) -> CallResult {
     let revision = app.store.revision();
     let page = app.store.list(&query);
     let totals = app.store.totals();
-    json(&Counts {
+    json(&CountsPage {
         total_videos: totals.videos,
         total_plays: totals.plays,
         matching: page.matching,

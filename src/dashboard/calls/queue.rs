@@ -27,7 +27,7 @@ pub(in super::super) const ACT: Operation = Operation {
     description: "Tombstone, of a topic only: the nsqlookupds name this nsqd to nobody who asks for it, for a while.",
     body: Some(of::<ActionRequest>),
     success: "done",
-    media: &[(JSON, of::<Done>)],
+    media: &[(JSON, of::<ActionDone>)],
     refusals: &[Status::BadRequest, Status::NotFound, Status::BadGateway, Status::Unavailable],
     ..PLAIN
 };
@@ -51,7 +51,7 @@ pub(in super::super) const PEEK: Operation = Operation {
 
 /// An action was taken.
 #[derive(Serialize, JsonSchema)]
-pub(in super::super) struct Done {
+pub(in super::super) struct ActionDone {
     /// Always true.
     #[schemars(extend("const" = true))]
     done: bool,
@@ -140,7 +140,7 @@ pub(in super::super) fn act(app: &App, call: Call<'_>) -> CallResult {
     line.outcome = outcome(&done);
     actions::log(app, line)?;
     done?;
-    written::answer(&Done { done: true })
+    written::answer(&ActionDone { done: true })
 }
 
 /// Shows messages that pass by. One line behind it: it changes nothing, and what could not be written down is not

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::dashboard::answer::{self, CallResult, Status, uncached};
 use crate::dashboard::app::App;
 use crate::dashboard::live::LiveStats;
-use crate::dashboard::metrics::{self, Counters, TextFormat};
+use crate::dashboard::metrics::{self, DashboardCounters, TextFormat};
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of, text};
 use crate::dashboard::query::Call;
 use crate::http::Response;
@@ -89,7 +89,7 @@ pub(in super::super) fn publish(app: &App) {
 }
 
 pub(in super::super) fn metrics(app: &App, call: Call<'_>) -> CallResult {
-    let counters = Counters {
+    let counters = DashboardCounters {
         updates: app.updates.load(Ordering::Relaxed),
         refused: app.refused.load(Ordering::Relaxed),
         streams: app.events.clients(),

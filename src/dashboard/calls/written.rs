@@ -1,21 +1,9 @@
-//! What a write is answered (pure).
+//! How a write that was done is answered (pure).
 
-use schemars::JsonSchema;
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::dashboard::answer::CallResult;
 use crate::http::Response;
-
-/// A message was taken.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Written {
-    /// How many of its parts.
-    #[schemars(range(min = 1))]
-    pub(super) accepted: usize,
-    /// Which database took it: another one after each reset.
-    pub(super) dashboard: Uuid,
-}
 
 /// The answer to a write.
 pub(super) fn answer(written: &impl Serialize) -> CallResult {

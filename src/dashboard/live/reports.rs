@@ -32,7 +32,7 @@ const FAILURE_SHOWN: Duration = Duration::from_secs(3600);
 pub(super) const REASON_MAX: usize = 200;
 
 /// One processor and what it said last.
-pub(super) struct Processor {
+pub(super) struct KnownProcessor {
     pub(super) version: Option<u64>,
     pub(super) consumption: Option<Consumption>,
     /// Taken out of it, so that no event carries it.
@@ -45,7 +45,7 @@ pub(super) struct Processor {
     heard: Instant,
 }
 
-impl Processor {
+impl KnownProcessor {
     /// How long nothing was heard of it, in ms.
     pub(super) fn silent_ms(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.heard).as_millis()).unwrap_or(u64::MAX)
@@ -55,7 +55,7 @@ impl Processor {
 /// The newest report of each processor, the queue's depth and the points.
 #[derive(Default)]
 pub(in super::super) struct Live {
-    pub(super) processors: BTreeMap<Uuid, Processor>,
+    pub(super) processors: BTreeMap<Uuid, KnownProcessor>,
     /// Plays in the outbox, and when it was told.
     pub(super) producers: BTreeMap<Uuid, (u64, Instant)>,
     pub(super) points: NewestPoints,
@@ -77,7 +77,7 @@ impl Live {
                 self.processors.iter().min_by_key(|(_, known)| known.heard).map(|(id, _)| *id);
             silent.and_then(|id| self.processors.remove(&id));
         }
-        let known = self.processors.entry(id).or_insert(Processor {
+        let known = self.processors.entry(id).or_insert(KnownProcessor {
             version: None,
             consumption: None,
             consumer: None,
@@ -114,13 +114,13 @@ impl Live {
 
     /// Processors that have reported within [`ALIVE`].
     pub(in super::super) fn alive(&self, now: Instant) -> usize {
-        let is_alive = |known: &&Processor| now.duration_since(known.heard) < ALIVE;
+        let is_alive = |known: &&KnownProcessor| now.duration_since(known.heard) < ALIVE;
         self.processors.values().filter(is_alive).count()
     }
 
     /// Why a processor has stopped counting, if its newest report, of the last hour, says so.
     pub(in super::super) fn failure(&self, now: Instant) -> Option<&str> {
-        let recent = |known: &&Processor| now.duration_since(known.reported) < FAILURE_SHOWN;
+        let recent = |known: &&KnownProcessor| now.duration_since(known.reported) < FAILURE_SHOWN;
         let told =
             self.processors.values().filter(recent).filter_map(|known| known.consumption.as_ref());
         told.filter_map(|consumption| consumption.failure.as_deref()).next()

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::reports::{Live, Processor};
+use super::reports::{KnownProcessor, Live};
 use crate::dashboard::nsqds::{Alert, Heartbeat};
 use crate::nsqd::depth::QueueDepth;
 use crate::wire::{ConsumerFigures, Consumption, LedgerFigures};
@@ -111,7 +111,7 @@ impl Live {
             let told = self.processors.values().filter_map(|known| known.consumption.as_ref());
             told.filter_map(|told| told.since_start)
         };
-        let processor = |(id, known): (&Uuid, &Processor)| ProcessorStats {
+        let processor = |(id, known): (&Uuid, &KnownProcessor)| ProcessorStats {
             processor: *id,
             version: known.version,
             heard_ms_ago: known.silent_ms(now),
@@ -152,7 +152,7 @@ impl Live {
 
     /// Each processor, as the diagnosis wants it.
     pub(in super::super) fn heartbeats(&self, now: Instant) -> Vec<Heartbeat> {
-        let heartbeat = |(id, known): (&Uuid, &Processor)| Heartbeat {
+        let heartbeat = |(id, known): (&Uuid, &KnownProcessor)| Heartbeat {
             id: id.to_string(),
             silent_ms: known.silent_ms(now),
             failure: known.consumption.as_ref().and_then(|told| told.failure.clone()),
@@ -163,7 +163,7 @@ impl Live {
     }
 }
 
-fn show(id: Uuid, known: &Processor, now: Instant) -> ProcessorShown {
+fn show(id: Uuid, known: &KnownProcessor, now: Instant) -> ProcessorShown {
     let told = known.consumption.as_ref();
     let answered = told.map(|told| told.counted + told.duplicates + told.rejected);
     let both = told.zip(answered);

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
 use super::pending::PendingHistory;
 use super::rank::{Place, Ranking};
+use crate::model::counts::Totals;
 use crate::model::unix_time::UnixMs;
 use crate::model::video::VideoCount;
 
@@ -17,15 +18,6 @@ const GATHER_MAX: usize = 20_000;
 
 /// In place of a processor's number: more than one has told of the video.
 const SEVERAL: u32 = u32::MAX;
-
-/// The sums over all videos.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// How many videos have a count.
-    pub videos: u64,
-    /// The sum of their plays.
-    pub plays: u64,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {

@@ -42,6 +42,7 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use crate::model::counts::Totals;
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
 use crate::wire::{Confirmed, ConfirmedUpdate, CountsUpdate};
@@ -57,7 +58,6 @@ use writer::Writer;
 pub(super) use actions::LoggedAction;
 pub(super) use database::{backup, read_counts, remove};
 pub(super) use history::BUCKETS_MAX;
-pub use index::Totals;
 pub(super) use list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
 pub use period::Keep;
 pub(super) use period::{Period, Scale};

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ledger::commit::DeadLetter;
 use crate::ledger::record::encode_runs;
-use crate::ledger::snapshot::{read, remove};
+use crate::ledger::snapshot::{read, remove, remove_simulation};
 use crate::model::play::{Play, PlayIdentity, Rejection};
 use crate::storage::sqlite::Schema;
 
@@ -388,12 +388,31 @@ fn it_keeps_to_its_machine_and_its_kind() {
     let run = LedgerConfig { simulation: true, ..config(dir.path()) };
     let text = format!("{:#}", SqliteLedger::open(&run, "OFF").err().unwrap());
     assert!(text.contains("a processor's (`process`) counts"), "{text}");
-    assert!(remove(dir.path(), true).unwrap_err().to_string().contains("`run` starts clean"));
-    remove(dir.path(), false).unwrap();
+    assert!(remove_simulation(dir.path()).unwrap_err().to_string().contains("`run` starts clean"));
+    remove(dir.path()).unwrap();
     drop(SqliteLedger::open(&run, "OFF").unwrap());
     assert!(refusal(dir.path()).contains("a simulation's (`run`) counts"));
-    remove(dir.path(), true).unwrap();
+    remove_simulation(dir.path()).unwrap();
     assert!(read(dir.path()).unwrap().is_none());
+}
+
+/// `run` starts clean, also where an older playcounts ran.
+#[test]
+fn a_simulation_of_schema_1_may_be_thrown_away_and_a_processors_may_not() {
+    for (simulation, may) in [(1, true), (0, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let old =
+            Schema { version: 1, sql: include_str!("../schema_1.sql"), migrations: &[], ..SCHEMA };
+        let made = old.open(&dir.path().join(FILE), "").unwrap();
+        made.execute(
+            "INSERT INTO ledger VALUES (1, ?1, '', ?2, 3, NULL, 1, 7, 0, 0, 0, 0, 0)",
+            params![Uuid::from_u128(5), simulation],
+        )
+        .unwrap();
+        drop(made);
+        assert_eq!(remove_simulation(dir.path()).is_ok(), may);
+        assert_eq!(dir.path().join(FILE).exists(), !may);
+    }
 }
 
 #[test]

@@ -2,6 +2,22 @@
 
 use std::time::Instant;
 
+/// What nsqd said of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::producer) enum PublishOutcome {
+    /// It has the batch.
+    Acknowledged,
+    /// It has not, or nobody knows.
+    NotTaken,
+}
+
+impl PublishOutcome {
+    /// When the batch was sent for good, as far as is known at `now`.
+    pub(super) fn sent_at(self, now: Instant) -> Option<Instant> {
+        (self == Self::Acknowledged).then_some(now)
+    }
+}
+
 /// Plays with consecutive numbers, published together.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::producer) struct PlayBatch {

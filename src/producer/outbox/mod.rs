@@ -11,7 +11,7 @@ pub(super) mod disk;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use batch::PlayBatch;
+use batch::{PlayBatch, PublishOutcome};
 
 use crate::model::seq_set::SeqSet;
 use crate::wire::Confirmed;
@@ -58,10 +58,10 @@ impl Outbox {
     }
 
     /// Takes a batch of an earlier start, which nsqd may have.
-    pub(super) fn restore(&mut self, mut batch: PlayBatch, acknowledged: bool, now: Instant) {
+    pub(super) fn restore(&mut self, mut batch: PlayBatch, outcome: PublishOutcome, now: Instant) {
         batch.published = 1;
-        batch.sent_at = acknowledged.then_some(now);
-        batch.acknowledged = acknowledged;
+        batch.sent_at = outcome.sent_at(now);
+        batch.acknowledged = outcome == PublishOutcome::Acknowledged;
         self.push(batch);
     }
 
@@ -107,34 +107,29 @@ impl Outbox {
     }
 
     /// nsqd has acknowledged it, or did not take it. It may be gone: counted before its OK came.
-    pub(super) fn published(&mut self, first: u64, acknowledged: bool, now: Instant) {
+    pub(super) fn published(&mut self, first: u64, outcome: PublishOutcome, now: Instant) {
         let Some(index) = self.place(first) else { return };
         let batch = &mut self.batches[index];
-        batch.sent_at = acknowledged.then_some(now);
-        batch.acknowledged |= acknowledged;
+        batch.sent_at = outcome.sent_at(now);
+        batch.acknowledged |= outcome == PublishOutcome::Acknowledged;
         batch.overtaken_at = None;
     }
 
+    /// There is nobody who counts: until now no time has passed.
+    pub(super) fn nobody_counts(&mut self, now: Instant) {
+        (self.quiet_since, self.attended_since) = (now, now);
+    }
+
     /// Takes what is counted for good, as of `now`; the batches that need not be kept any longer.
-    ///
-    /// Without anybody who counts `attended` is false: then no time passes.
-    pub(super) fn confirm(
-        &mut self,
-        told: &Confirmed,
-        attended: bool,
-        now: Instant,
-    ) -> Vec<PlayBatch> {
+    pub(super) fn confirm(&mut self, told: &Confirmed, now: Instant) -> Vec<PlayBatch> {
         let before: u64 = self.confirmed.runs().map(|run| run.end - run.start).sum();
         self.confirmed.insert_run(0..told.watermark);
         for [start, end] in &told.above {
             self.confirmed.insert_run(*start..*end);
         }
         let after: u64 = self.confirmed.runs().map(|run| run.end - run.start).sum();
-        if after > before || !attended {
+        if after > before {
             self.quiet_since = now;
-        }
-        if !attended {
-            self.attended_since = now;
         }
         let watermark = self.confirmed.watermark();
         let kept = self.batches.partition_point(|batch| batch.end() <= watermark);
@@ -184,7 +179,7 @@ mod tests {
             outbox.push(PlayBatch::new(first, 1, vec![0; 10].into()));
             assert_eq!(outbox.next_due(now), Some(first));
             outbox.publishing(first, now);
-            outbox.published(first, true, now);
+            outbox.published(first, PublishOutcome::Acknowledged, now);
         }
         outbox
     }
@@ -194,17 +189,17 @@ mod tests {
         let start = Instant::now();
         let mut outbox = two_batches(start);
         let told = confirmed(3, &[[5, 20]]);
-        assert!(outbox.confirm(&told, true, start + AFTER / 2).is_empty());
+        assert!(outbox.confirm(&told, start + AFTER / 2).is_empty());
         assert_eq!(outbox.next_due(start + AFTER), None, "overtaken half that time ago");
         let late = start + AFTER * 3 / 2;
         assert_eq!(outbox.next_due(late), Some(0));
         assert_eq!(outbox.missing(outbox.batch(0).unwrap()).collect::<Vec<_>>(), [3, 4]);
         outbox.publishing(0, late);
-        outbox.published(0, true, late);
-        outbox.confirm(&told, true, late);
+        outbox.published(0, PublishOutcome::Acknowledged, late);
+        outbox.confirm(&told, late);
         assert_eq!(outbox.next_due(late + AFTER), None, "the second time it waits twice as long");
         assert_eq!(outbox.next_due(late + 2 * AFTER), Some(0));
-        assert_eq!(outbox.confirm(&confirmed(20, &[]), true, late).len(), 2);
+        assert_eq!(outbox.confirm(&confirmed(20, &[]), late).len(), 2);
         assert_eq!(
             (outbox.plays(), outbox.unconfirmed(), outbox.next_due(late + AFTER)),
             (0, 0, None)
@@ -217,12 +212,12 @@ mod tests {
         let mut outbox = two_batches(start);
         for step in 1..10 {
             let now = start + AFTER * step / 2;
-            outbox.confirm(&confirmed(step.into(), &[]), true, now);
+            outbox.confirm(&confirmed(step.into(), &[]), now);
             // PlayBatch 0 is overtaken by its own plays: what is missing of it is due after a while, not before.
             assert_eq!(outbox.next_due(now), (step > 2).then_some(0), "{step}");
         }
         let now = start + AFTER * 9 / 2;
-        outbox.confirm(&confirmed(10, &[]), true, now);
+        outbox.confirm(&confirmed(10, &[]), now);
         assert_eq!(outbox.next_due(now + AFTER / 2), None);
         assert_eq!(outbox.next_due(now + AFTER), Some(10));
     }
@@ -232,9 +227,10 @@ mod tests {
         let start = Instant::now();
         let mut outbox = two_batches(start);
         let away = start + 100 * AFTER;
-        outbox.confirm(&confirmed(0, &[]), false, away);
+        outbox.nobody_counts(away);
+        outbox.confirm(&confirmed(0, &[]), away);
         assert_eq!(outbox.next_due(away + AFTER / 2), None);
-        outbox.confirm(&confirmed(0, &[]), true, away + AFTER / 2);
+        outbox.confirm(&confirmed(0, &[]), away + AFTER / 2);
         assert_eq!(outbox.next_due(away + AFTER), Some(0));
     }
 
@@ -245,16 +241,20 @@ mod tests {
         outbox.push(PlayBatch::new(20, 1, vec![0; 5].into()));
         outbox.publishing(20, start);
         assert_eq!((outbox.next_due(start), outbox.unacknowledged(25)), (None, 20));
-        outbox.published(20, false, start);
+        outbox.published(20, PublishOutcome::NotTaken, start);
         assert_eq!((outbox.next_due(start), outbox.unacknowledged(25)), (Some(20), 20));
-        outbox.published(20, true, start);
+        outbox.published(20, PublishOutcome::Acknowledged, start);
         assert_eq!((outbox.next_due(start), outbox.unacknowledged(25)), (None, 25));
-        outbox.restore(PlayBatch::new(25, 1, vec![0; 5].into()), true, start);
+        outbox.restore(
+            PlayBatch::new(25, 1, vec![0; 5].into()),
+            PublishOutcome::Acknowledged,
+            start,
+        );
         assert_eq!((outbox.next_due(start), outbox.unacknowledged(30)), (None, 30));
-        outbox.restore(PlayBatch::new(30, 1, vec![0; 5].into()), false, start);
+        outbox.restore(PlayBatch::new(30, 1, vec![0; 5].into()), PublishOutcome::NotTaken, start);
         assert_eq!((outbox.next_due(start), outbox.unacknowledged(35)), (Some(30), 30));
         // Counted without an OK: there is nothing to publish.
-        outbox.confirm(&confirmed(0, &[[30, 35]]), true, start);
+        outbox.confirm(&confirmed(0, &[[30, 35]]), start);
         assert_eq!((outbox.next_due(start), outbox.unacknowledged(35)), (None, 35));
     }
 
@@ -299,7 +299,7 @@ mod tests {
                             .collect::<Vec<_>>());
                         counted.extend(0..told.watermark);
                         told.above.iter().for_each(|[start, end]| counted.extend(*start..*end));
-                        for gone in outbox.confirm(&told, true, now) {
+                        for gone in outbox.confirm(&told, now) {
                             prop_assert_eq!(kept.remove(&gone.first), Some(gone.videos.len() as u64));
                             prop_assert!((gone.first..gone.end()).all(|seq| counted.contains(&seq)));
                         }
@@ -310,7 +310,12 @@ mod tests {
                             prop_assert!(!missing.is_empty());
                             prop_assert!(missing.iter().all(|seq| !counted.contains(seq)));
                             outbox.publishing(first, now);
-                            outbox.published(first, acknowledged, now);
+                            let outcome = if acknowledged {
+                                PublishOutcome::Acknowledged
+                            } else {
+                                PublishOutcome::NotTaken
+                            };
+                            outbox.published(first, outcome, now);
                         }
                     }
                     OutboxStep::Wait(seconds) => now += Duration::from_secs(seconds.into()),
@@ -326,7 +331,7 @@ mod tests {
                 while let Some(first) = outbox.next_due(now) {
                     again.extend(outbox.missing(outbox.batch(first).unwrap()));
                     outbox.publishing(first, now);
-                    outbox.published(first, true, now);
+                    outbox.published(first, PublishOutcome::Acknowledged, now);
                 }
             }
             prop_assert_eq!(again, (0..next).filter(|seq| !counted.contains(seq)).collect::<BTreeSet<_>>());
