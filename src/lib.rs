@@ -1,20 +1,19 @@
-//! Counts video plays from an NSQ queue and shows them live. The rooms, from the door down; each imports from those
-//! below it only.
+//! Counts video plays from an NSQ queue and shows them live. The rooms, floor by floor, from the door down: each imports
+//! from lower floors only, and `scripts/tidy` checks it.
 
 pub mod command;
 
 pub mod broker;
 pub mod dashboard;
 pub mod processor;
-pub mod producer;
-
-pub mod ledger;
-pub mod nsqd;
 
 pub mod http;
-pub mod storage;
-pub mod wire;
+pub mod ledger;
+pub mod producer;
 
 pub mod runtime;
+pub mod wire;
 
 pub mod model;
+pub mod nsqd;
+pub mod storage;
