@@ -22,6 +22,9 @@ mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
 mod nsqlookupd;
 mod page;
+mod page_accessibility;
+mod page_queue;
+mod page_support;
 mod page_views;
 mod pipeline;
 mod queue;

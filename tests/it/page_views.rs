@@ -7,7 +7,7 @@ use playcounts::dashboard::Dashboard;
 use serde_json::{Value, json};
 
 use crate::dashboard_support::{Running, ask, config, start, update, video};
-use crate::page::{PLAYS, click, launch, open, read, text, wait_for};
+use crate::page_support::{PLAYS, click, launch, open, read, text, wait_for};
 use crate::streams::ChildDashboard;
 use crate::support::wait_until;
 

@@ -9,6 +9,7 @@ mod admin;
 mod api;
 mod auth;
 mod certs;
+mod compression;
 mod consumer;
 mod examples;
 mod fake_lookupd;
