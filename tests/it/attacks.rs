@@ -5,6 +5,7 @@
 //! `http`, real browsers in `foreign_pages`, event streams in `streams`.
 
 mod list;
+mod permission;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

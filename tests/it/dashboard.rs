@@ -193,51 +193,65 @@ fn a_processor_that_has_failed_turns_health_red() {
     assert_eq!(running.get("/healthz").status, 200);
 }
 
-#[test]
-fn dashboard_refuses_bad_updates() {
-    let running = start();
-    let good = || update(1, &[(video(1), 3)]);
-    let with = |change: &dyn Fn(&mut Value)| {
-        let mut value = good();
-        change(&mut value);
-        value.to_string()
-    };
-    let many: Vec<_> = (1..=21).map(|first| (video(first), 1)).collect();
-    let cases = [
-        ("a message has 1 to 20 counts, not 21", update(1, &many).to_string()),
+/// A good message, changed.
+fn changed(change: &dyn Fn(&mut Value)) -> String {
+    let mut value = update(1, &[(video(1), 3)]);
+    change(&mut value);
+    value.to_string()
+}
+
+/// So many counts, each of another video.
+fn counts(videos: u8) -> Vec<(Uuid, u64)> {
+    (1..=videos).map(|first| (video(first), 1)).collect()
+}
+
+/// Messages that are refused, each behind what the answer says of it.
+fn bad_updates() -> Vec<(&'static str, String)> {
+    vec![
+        ("a message has 1 to 20 counts, not 21", update(1, &counts(21)).to_string()),
         ("a message has 1 to 20 counts, not 0", update(1, &[]).to_string()),
         (
             "UUID",
-            with(&|value| value["counts"][0]["video_id"] = json!("<img src=x onerror=alert(1)>")),
+            changed(&|value| {
+                value["counts"][0]["video_id"] = json!("<img src=x onerror=alert(1)>")
+            }),
         ),
-        ("UUID", with(&|value| value["processor"] = json!(""))),
-        ("invalid value: integer `-1`", with(&|value| value["counts"][0]["plays"] = json!(-1))),
-        ("floating point", with(&|value| value["counts"][0]["plays"] = json!(1.5))),
-        ("invalid type: string", with(&|value| value["counts"][0]["plays"] = json!("3"))),
-        ("invalid type: null", with(&|value| value["counts"][0]["plays"] = Value::Null)),
-        ("over the limit", with(&|value| value["counts"][0]["plays"] = json!(MAX_PLAYS + 1))),
-        ("last_played_at", with(&|value| value["counts"][0]["last_played_at"] = json!(u64::MAX))),
+        ("UUID", changed(&|value| value["processor"] = json!(""))),
+        ("invalid value: integer `-1`", changed(&|value| value["counts"][0]["plays"] = json!(-1))),
+        ("floating point", changed(&|value| value["counts"][0]["plays"] = json!(1.5))),
+        ("invalid type: string", changed(&|value| value["counts"][0]["plays"] = json!("3"))),
+        ("invalid type: null", changed(&|value| value["counts"][0]["plays"] = Value::Null)),
+        ("over the limit", changed(&|value| value["counts"][0]["plays"] = json!(MAX_PLAYS + 1))),
+        (
+            "last_played_at",
+            changed(&|value| value["counts"][0]["last_played_at"] = json!(u64::MAX)),
+        ),
         ("is there twice", update(1, &[(video(1), 1), (video(1), 2)]).to_string()),
         ("versions go from 1", update(0, &[(video(1), 1)]).to_string()),
-        ("unknown field", with(&|value| value["extra"] = json!(1))),
-        ("unknown field", with(&|value| value["counts"][0]["extra"] = json!(1))),
-        ("missing field", with(&|value| drop(value.as_object_mut().unwrap().remove("version")))),
+        ("unknown field", changed(&|value| value["extra"] = json!(1))),
+        ("unknown field", changed(&|value| value["counts"][0]["extra"] = json!(1))),
+        ("missing field", changed(&|value| drop(value.as_object_mut().unwrap().remove("version")))),
         (
             "a number that is none",
-            with(&|value| {
+            changed(&|value| {
                 value["consumption"] = consumption(None);
                 value["consumption"]["per_second"] = json!(-1);
             }),
         ),
-        ("invalid type: sequence", with(&|value| value["counts"][0] = json!([video(1), 3]))),
+        ("invalid type: sequence", changed(&|value| value["counts"][0] = json!([video(1), 3]))),
         ("one JSON object", "[]".to_owned()),
         ("one JSON object", String::new()),
         ("one JSON object", "nonsense".to_owned()),
         ("does not fit", "{".to_owned()),
-        ("does not fit", format!("{}{{}}", good())),
+        ("does not fit", format!("{}{{}}", update(1, &[(video(1), 3)]))),
         ("does not fit", format!("{{\"counts\":{}", "[".repeat(100_000))),
-    ];
-    for (reason, body) in cases {
+    ]
+}
+
+#[test]
+fn dashboard_refuses_bad_updates() {
+    let running = start();
+    for (reason, body) in bad_updates() {
         let answer = running.ask("POST", "/api/counts", "", body.as_bytes());
         let shown: String = body.chars().take(100).collect();
         assert_eq!(answer.status, 400, "{shown}");
@@ -249,7 +263,7 @@ fn dashboard_refuses_bad_updates() {
         );
     }
     // What is quoted is bounded, and acts on no terminal.
-    let nasty = with(&|value| {
+    let nasty = changed(&|value| {
         value["counts"][0]["video_id"] = json!(format!("\u{1b}[31m\n{}", "x".repeat(9_000)))
     });
     let error = running.ask("POST", "/api/counts", "", nasty.as_bytes()).error();
@@ -258,7 +272,7 @@ fn dashboard_refuses_bad_updates() {
     assert_eq!(running.ask("POST", "/api/counts", "", &vec![b' '; 1_048_577]).status, 413);
     assert_eq!(running.ask("POST", "/api/consumption", "", b"{}").status, 400);
     assert_eq!(running.dashboard.totals(), Totals::default());
-    running.tell(1, &many[..20]);
+    running.tell(1, &counts(20));
     assert_eq!(running.dashboard.totals(), Totals { videos: 20, plays: 20 });
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use headless_chrome::Tab;
 use headless_chrome::protocol::cdp::Page::CaptureScreenshotFormatOption;
 use playcounts::dashboard::Dashboard;
 use playcounts::nsqd::depth::QueueDepth;
@@ -68,6 +69,29 @@ fn page_is_whole_and_moves_without_a_reload() {
     complaints.assert_none();
 }
 
+/// Opens the video that was searched for, and goes back to what was on show.
+fn check_video_and_way_back(tab: &Tab) {
+    click(tab, "#videos-rows .row:not([hidden]) a");
+    wait_for(tab, &text("#video-id"), video(10).to_string());
+    wait_for(tab, &text("#video-plays"), "10,001");
+    wait_for(tab, &text("#video-rank"), "1,006");
+    wait_for(tab, "document.querySelectorAll('#view-video .chart canvas').length", 3);
+    wait_for(
+        tab,
+        "document.querySelector('#heat-text').textContent.startsWith('Most plays: ')",
+        true,
+    );
+    assert_eq!(read(tab, "document.querySelector('#video-error').hidden"), json!(true));
+    let export = read(
+        tab,
+        "fetch(document.querySelector('#video-exports a').href).then((answer) => answer.status)",
+    );
+    assert!(export.is_null() || export == json!({}), "{export}");
+    read(tab, "history.back()");
+    wait_for(tab, "document.querySelector('#search').value", "0a");
+    wait_for(tab, PLAYS, "10,001");
+}
+
 #[test]
 fn page_lists_sorts_searches_scrolls_and_opens_a_video() {
     let Some(browser) = launch() else { return };
@@ -113,26 +137,7 @@ fn page_lists_sorts_searches_scrolls_and_opens_a_video() {
     running.tell(99, &[(video(10), 10_001)]);
     wait_for(&tab, PLAYS, "10,001");
 
-    // A video, and the way back to what was on show.
-    click(&tab, "#videos-rows .row:not([hidden]) a");
-    wait_for(&tab, &text("#video-id"), video(10).to_string());
-    wait_for(&tab, &text("#video-plays"), "10,001");
-    wait_for(&tab, &text("#video-rank"), "1,006");
-    wait_for(&tab, "document.querySelectorAll('#view-video .chart canvas').length", 3);
-    wait_for(
-        &tab,
-        "document.querySelector('#heat-text').textContent.startsWith('Most plays: ')",
-        true,
-    );
-    assert_eq!(read(&tab, "document.querySelector('#video-error').hidden"), json!(true));
-    let export = read(
-        &tab,
-        "fetch(document.querySelector('#video-exports a').href).then((answer) => answer.status)",
-    );
-    assert!(export.is_null() || export == json!({}), "{export}");
-    read(&tab, "history.back()");
-    wait_for(&tab, "document.querySelector('#search').value", "0a");
-    wait_for(&tab, PLAYS, "10,001");
+    check_video_and_way_back(&tab);
     complaints.assert_none();
 
     // What is refused is said, as text.

@@ -2,14 +2,17 @@
 
 use std::time::Instant;
 
-use nsq_protocol::{Compression, Consumer, ConsumerConfig, Producer, ProducerConfig, StatsFilter};
+use headless_chrome::Tab;
+use nsq_protocol::{
+    Compression, Consumer, ConsumerConfig, Producer, ProducerConfig, StatsFilter, TopicName,
+};
 use playcounts::dashboard::{Dashboard, WatchedQueue};
 use serde_json::json;
 
 use crate::dashboard_support::{DEADLINE, Running, config};
 use crate::nsqd::{self, Nsqd};
 use crate::nsqlookupd::Nsqlookupd;
-use crate::page_support::{MARKUP, click, launch, open, read, text, wait_for};
+use crate::page_support::{Complaints, MARKUP, click, launch, open, read, text, wait_for};
 use crate::support::{Broker, on_both_brokers};
 
 /// The text of the cell of that column in the row with that key of the queue's view.
@@ -19,6 +22,104 @@ fn cell(key: &str, column: &str) -> String {
             const at = row && [...row.closest('table').tHead.rows[0].cells].findIndex((cell) => cell.textContent === {column:?}); \
             return row ? row.cells[at].textContent : null; }})()"
     )
+}
+
+/// The input of the open dialog with that number: 0 and 1 are topic and channel, 2 what is to be confirmed, 3 the token.
+fn field(number: usize) -> String {
+    format!("document.querySelectorAll('dialog[open] input')[{number}]")
+}
+
+fn type_into(tab: &Tab, number: usize, typed: &str) {
+    read(tab, &format!("{}.focus()", field(number)));
+    tab.type_str(typed).unwrap();
+}
+
+/// Waits until the open dialog says what is wrong.
+#[track_caller]
+fn wait_for_error(tab: &Tab, start: &str) {
+    let error = "document.querySelector('dialog[open] .error').textContent";
+    wait_for(tab, &format!("{error}.startsWith('{start}')"), true);
+}
+
+#[track_caller]
+fn wait_for_closed(tab: &Tab) {
+    wait_for(tab, "document.querySelector('dialog[open]') === null", true);
+}
+
+/// Who consumes, and how; what a consumer calls itself is text.
+fn check_consumer(tab: &Tab, broker: &Broker) {
+    read(tab, "document.querySelector('#queue details summary').click()");
+    let consumer_row = "document.querySelector('#queue details tbody tr').textContent";
+    wait_for(tab, &format!("{consumer_row}.includes({})", json!(MARKUP)), true);
+    // The embedded broker offers no compression.
+    let transport = if matches!(broker, Broker::Real(_)) { "snappy" } else { "plain" };
+    wait_for(tab, &format!("{consumer_row}.includes('{transport}')"), true);
+    assert_eq!(read(tab, "document.querySelectorAll('main img').length"), json!(0));
+}
+
+/// Half of the name is not enough; the whole of it pauses the channel.
+fn check_pause(tab: &Tab, complaints: &Complaints, is_paused: &dyn Fn() -> bool) {
+    click(tab, "button[aria-label='Choose an action for plays/processor']");
+    wait_for(tab, "document.activeElement.closest('dialog') !== null", true);
+    type_into(tab, 3, "the-secret");
+    type_into(tab, 2, "plays");
+    tab.press_key("Enter").unwrap();
+    wait_for_error(tab, "confirm must be");
+    assert!(!is_paused());
+    type_into(tab, 2, "/processor");
+    complaints.texts.lock().clear();
+    click(tab, "dialog[open] button.danger");
+    wait_for_closed(tab);
+    assert!(is_paused());
+    wait_for(tab, &cell("plays/processor", "State"), "paused");
+    let findings = "document.querySelector('.findings').textContent";
+    wait_for(tab, &format!("{findings}.includes('is paused')"), true);
+    complaints.assert_none();
+}
+
+/// A channel of a topic that is not there is refused; the topic is made.
+fn check_create(tab: &Tab, complaints: &Complaints) {
+    click(tab, "button[aria-label^='Create a topic or channel']");
+    for (number, typed) in [(0, "made"), (1, "c"), (2, "made/c")] {
+        type_into(tab, number, typed);
+    }
+    // Its topic comes first, says nsqd.
+    click(tab, "dialog[open] button.danger");
+    wait_for_error(tab, "there is no topic made");
+    for number in [1, 2] {
+        read(tab, &format!("{}.value = ''", field(number)));
+    }
+    type_into(tab, 2, "made");
+    complaints.texts.lock().clear();
+    click(tab, "dialog[open] button.danger");
+    wait_for_closed(tab);
+    wait_for(tab, &cell("made", "State"), "open");
+}
+
+/// What passes by is shown as text; how many messages were published for it.
+fn check_peek(tab: &Tab, nsqd: String, topic: &TopicName) -> u64 {
+    click(tab, "button[aria-label='Peek at the messages of plays']");
+    read(tab, "document.querySelector('dialog[open] select').value = '1'");
+    read(tab, "document.querySelector('dialog[open] form').requestSubmit()");
+    wait_for(
+        tab,
+        "document.querySelector('dialog[open] [role=status]').textContent",
+        "Waiting for messages…",
+    );
+    let producer = Producer::connect(ProducerConfig::new().nsqd(nsqd)).unwrap();
+    let mut published = 0;
+    let body =
+        "document.querySelector('dialog[open] tbody tr')?.lastElementChild.textContent ?? ''";
+    let deadline = Instant::now() + DEADLINE;
+    while read(tab, body) != json!(MARKUP) {
+        assert!(Instant::now() < deadline, "nothing is shown");
+        producer.publish(topic, MARKUP.as_bytes()).unwrap();
+        published += 1;
+    }
+    assert_eq!(read(tab, "document.querySelectorAll('dialog img').length"), json!(0));
+    tab.press_key("Escape").unwrap();
+    wait_for_closed(tab);
+    published
 }
 
 #[test]
@@ -43,102 +144,19 @@ fn page_pauses_a_channel_when_its_name_is_typed() {
         let (tab, complaints) = open(&browser, &format!("{}/?view=queue", running.dashboard.url()));
         wait_for(&tab, &cell("plays/processor", "State"), "open");
         wait_for(&tab, &cell("plays/processor", "Consumers"), "1");
-        // Who consumes, and how; what a consumer calls itself is text.
-        read(&tab, "document.querySelector('#queue details summary').click()");
-        let consumer_row = "document.querySelector('#queue details tbody tr').textContent";
-        wait_for(&tab, &format!("{consumer_row}.includes({})", json!(MARKUP)), true);
-        // The embedded broker offers no compression.
-        let transport = if matches!(broker, Broker::Real(_)) { "snappy" } else { "plain" };
-        wait_for(&tab, &format!("{consumer_row}.includes('{transport}')"), true);
-        assert_eq!(read(&tab, "document.querySelectorAll('main img').length"), json!(0));
-
-        click(&tab, "button[aria-label='Choose an action for plays/processor']");
-        wait_for(&tab, "document.activeElement.closest('dialog') !== null", true);
-        let field = |number: usize| {
-            format!("document.querySelectorAll('dialog[open] input')[{number}].focus()")
-        };
-        read(&tab, &field(3));
-        tab.type_str("the-secret").unwrap();
-        read(&tab, &field(2));
-        tab.type_str("plays").unwrap();
-        tab.press_key("Enter").unwrap();
-        wait_for(
-            &tab,
-            "document.querySelector('dialog[open] .error').textContent.startsWith('confirm must be')",
-            true,
-        );
-        let is_paused = || {
-            admin.stats(&StatsFilter::default()).unwrap().channel(&topic, &channel).unwrap().paused
-        };
-        assert!(!is_paused());
-        read(&tab, &field(2));
-        tab.type_str("/processor").unwrap();
-        complaints.texts.lock().clear();
-        click(&tab, "dialog[open] button.danger");
-        wait_for(&tab, "document.querySelector('dialog[open]') === null", true);
-        assert!(is_paused());
-        wait_for(&tab, &cell("plays/processor", "State"), "paused");
-        wait_for(
-            &tab,
-            "document.querySelector('.findings').textContent.includes('is paused')",
-            true,
-        );
-        complaints.assert_none();
-        // Something new.
-        click(&tab, "button[aria-label^='Create a topic or channel']");
-        for (number, typed) in [(0, "made"), (1, "c"), (2, "made/c")] {
-            read(&tab, &field(number));
-            tab.type_str(typed).unwrap();
-        }
-        // Its topic comes first, says nsqd.
-        click(&tab, "dialog[open] button.danger");
-        wait_for(
-            &tab,
-            "document.querySelector('dialog[open] .error').textContent.startsWith('there is no topic made')",
-            true,
-        );
-        for number in [1, 2] {
-            read(
-                &tab,
-                &format!("document.querySelectorAll('dialog[open] input')[{number}].value = ''"),
-            );
-        }
-        read(&tab, &field(2));
-        tab.type_str("made").unwrap();
-        complaints.texts.lock().clear();
-        click(&tab, "dialog[open] button.danger");
-        wait_for(&tab, "document.querySelector('dialog[open]') === null", true);
-        wait_for(&tab, &cell("made", "State"), "open");
-
-        // What passes by is shown as text, and the channel has it all the same.
-        click(&tab, "button[aria-label='Peek at the messages of plays']");
-        read(&tab, "document.querySelector('dialog[open] select').value = '1'");
-        read(&tab, "document.querySelector('dialog[open] form').requestSubmit()");
-        wait_for(
-            &tab,
-            "document.querySelector('dialog[open] [role=status]').textContent",
-            "Waiting for messages…",
-        );
-        let producer = Producer::connect(ProducerConfig::new().nsqd(broker.tcp())).unwrap();
-        let mut published = 0;
-        let body =
-            "document.querySelector('dialog[open] tbody tr')?.lastElementChild.textContent ?? ''";
-        let deadline = Instant::now() + DEADLINE;
-        while read(&tab, body) != json!(MARKUP) {
-            assert!(Instant::now() < deadline, "nothing is shown");
-            producer.publish(&topic, MARKUP.as_bytes()).unwrap();
-            published += 1;
-        }
-        assert_eq!(read(&tab, "document.querySelectorAll('dialog img').length"), json!(0));
-        tab.press_key("Escape").unwrap();
-        wait_for(&tab, "document.querySelector('dialog[open]') === null", true);
-        let told = admin.stats(&StatsFilter::default()).unwrap();
-        assert_eq!(told.channel(&topic, &channel).unwrap().message_count, published);
+        check_consumer(&tab, broker);
+        let stats = || admin.stats(&StatsFilter::default()).unwrap();
+        let is_paused = || stats().channel(&topic, &channel).unwrap().paused;
+        check_pause(&tab, &complaints, &is_paused);
+        check_create(&tab, &complaints);
+        let published = check_peek(&tab, broker.tcp(), &topic);
+        // The channel has all that was shown.
+        assert_eq!(stats().channel(&topic, &channel).unwrap().message_count, published);
         complaints.assert_none();
         // Escape leaves it alone.
         click(&tab, "button[aria-label='Choose an action for plays']");
         tab.press_key("Escape").unwrap();
-        wait_for(&tab, "document.querySelector('dialog[open]') === null", true);
+        wait_for_closed(&tab);
         tab.close(true).unwrap();
         consumer.stop();
     });

@@ -20,6 +20,19 @@ fn unchunked(mut body: &[u8]) -> String {
     }
 }
 
+/// What is asked for wrongly, and how the answer begins.
+const WRONG: [(&str, &str); 6] = [
+    ("/api/top?from=5&to=5", "from must be before to: 5 is not before 5"),
+    ("/api/top?limit=101", "limit must be a number from 1 to 100"),
+    ("/api/top?from=x", "from must be ms since the Unix epoch, not \"x\""),
+    ("/api/series?from=7&to=3", "from must be before to"),
+    ("/api/export/series.csv", "\"\" is no video id: a UUID"),
+    (
+        "/api/counts?sort=plays&after=video_id.0.00000000-0000-0000-0000-000000000007",
+        "after is of a list with another sort than plays",
+    ),
+];
+
 #[test]
 fn periods_tell_the_most_played_and_every_video_s_series() {
     let running = start();
@@ -57,17 +70,7 @@ fn periods_tell_the_most_played_and_every_video_s_series() {
     }
     // A long ago there was nothing; and what is asked for wrongly is told.
     assert_eq!(running.get("/api/top?from=1000&to=2000").json()["top"], json!([]));
-    for (path, want) in [
-        ("/api/top?from=5&to=5", "from must be before to: 5 is not before 5"),
-        ("/api/top?limit=101", "limit must be a number from 1 to 100"),
-        ("/api/top?from=x", "from must be ms since the Unix epoch, not \"x\""),
-        ("/api/series?from=7&to=3", "from must be before to"),
-        ("/api/export/series.csv", "\"\" is no video id: a UUID"),
-        (
-            "/api/counts?sort=plays&after=video_id.0.00000000-0000-0000-0000-000000000007",
-            "after is of a list with another sort than plays",
-        ),
-    ] {
+    for (path, want) in WRONG {
         let answer = running.get(path);
         assert_eq!(
             (answer.status, answer.error().starts_with(want)),
