@@ -31,3 +31,5 @@ mod queue;
 mod refused_threads;
 mod streams;
 mod support;
+#[path = "../../nsq-protocol/tests/it/timing.rs"]
+mod timing;

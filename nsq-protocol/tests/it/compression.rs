@@ -6,7 +6,8 @@ use std::time::Duration;
 use nsq_protocol::thread::OwnedThread;
 use nsq_protocol::{Compression, Consumer, ConsumerConfig, Frame, MessageRef};
 
-use crate::script::{DEADLINE, Peer, Script, beside, config, frame, id, start};
+use crate::script::{Peer, Script, beside, config, frame, id, start};
+use crate::timing::DEADLINE;
 
 pub(crate) const SNAPPY: &[u8] = br#"{"max_rdy_count":2500,"snappy":true}"#;
 pub(crate) const DEFLATE: &[u8] = br#"{"max_rdy_count":2500,"deflate":true,"deflate_level":6}"#;

@@ -12,7 +12,8 @@ use nsq_protocol::{
 use crate::certs::{Authority, Issued};
 use crate::nsqd::{Nsqd, find, nsqd_or_skip};
 use crate::proxy::{Proxy, Toxic};
-use crate::script::{DEADLINE, beside, check_takes_less, config, producer_config};
+use crate::script::{beside, config, producer_config};
+use crate::timing::{DEADLINE, check_takes_less};
 
 /// Shorter than a heartbeat, which would bring a stalled connection to life again.
 const SOON: Duration = Duration::from_secs(12);

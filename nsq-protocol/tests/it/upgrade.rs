@@ -13,7 +13,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::certs::Authority;
 use crate::compression::{DEFLATE, IDENTIFIER, SNAPPY, chunk, with};
-use crate::script::{DEADLINE, Peer, Script, beside, config, frame, id, start};
+use crate::script::{Peer, Script, beside, config, frame, id, start};
+use crate::timing::DEADLINE;
 
 /// As long as a test likes to wait for a limit to pass.
 const SHORT: Duration = Duration::from_millis(300);

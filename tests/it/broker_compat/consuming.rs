@@ -6,7 +6,8 @@ use nsq_protocol::{CLOSE_WAIT, Command, MessageId};
 use serde_json::json;
 
 use super::Target;
-use crate::broker_support::{Client, Got, text};
+use crate::broker_support::{Client, DEADLINE, Got, text};
+use crate::timing::check_takes_less;
 
 pub(super) fn rdy_is_a_level(target: &Target) {
     let mut producer = Client::connect(target.tcp);
@@ -107,22 +108,40 @@ pub(super) fn requeue(target: &Target) {
     assert_eq!((&channel["requeue_count"], &channel["depth"]), (&json!(4), &json!(0)));
 }
 
-pub(super) fn requeue_with_a_delay(target: &Target) {
-    let mut producer = Client::connect(target.tcp);
-    producer.publish("req-delay", b"a");
-    let mut consumer = target.consumer("req-delay", 1);
-    let message = consumer.delivery(b"a", 1);
-    let sent = Instant::now();
-    consumer.send(Command::Req(message.id, 500));
-    target.channel_becomes("req-delay", "deferred_count", 1);
-    let again = consumer.delivery(b"a", 2);
-    assert!(sent.elapsed() >= Duration::from_millis(500));
-    if target.is_ours {
-        assert!(sent.elapsed() < Duration::from_secs(3), "{:?}", sent.elapsed());
+/// What comes back after its time comes when it is due, ours soon: nsqd looks at a new channel after 5 s only.
+const SOON: Duration = Duration::from_secs(3);
+
+/// Runs a scenario that says how long something took, on topics of that name: once for nsqd, and for ours until it took
+/// less than [`SOON`], three times at most.
+fn check_soon(target: &Target, topic: &str, scenario: fn(&Target, &str) -> Duration) {
+    if !target.is_ours {
+        scenario(target, topic);
+        return;
     }
-    // Far too long is clamped, not refused.
-    consumer.send(Command::Req(again.id, 99_999_999_999));
-    target.channel_becomes("req-delay", "deferred_count", 1);
+    let mut round = 0;
+    check_takes_less(SOON, || {
+        round += 1;
+        scenario(target, &format!("{topic}-{round}"))
+    });
+}
+
+pub(super) fn requeue_with_a_delay(target: &Target) {
+    check_soon(target, "req-delay", |target, topic| {
+        let mut producer = Client::connect(target.tcp);
+        producer.publish(topic, b"a");
+        let mut consumer = target.consumer(topic, 1);
+        let message = consumer.delivery(b"a", 1);
+        let sent = Instant::now();
+        consumer.send(Command::Req(message.id, 500));
+        target.channel_becomes(topic, "deferred_count", 1);
+        let again = consumer.delivery(b"a", 2);
+        let after = sent.elapsed();
+        assert!(after >= Duration::from_millis(500), "{after:?}");
+        // Far too long is clamped, not refused.
+        consumer.send(Command::Req(again.id, 99_999_999_999));
+        target.channel_becomes(topic, "deferred_count", 1);
+        after
+    });
 }
 
 pub(super) fn touch(target: &Target) {
@@ -144,33 +163,37 @@ pub(super) fn touch(target: &Target) {
 }
 
 pub(super) fn timeout(target: &Target) {
-    let mut producer = Client::connect(target.tcp);
-    producer.publish("timeout", b"a");
-    let mut consumer = Client::identified(target.tcp, r#"{"msg_timeout":1000}"#);
-    consumer.sub("timeout", "c");
-    consumer.send(Command::Rdy(1));
-    let delivered = Instant::now();
-    let first = consumer.delivery(b"a", 1);
-    let second = consumer.delivery(b"a", 2);
-    let after = delivered.elapsed();
-    assert!(after >= Duration::from_millis(900), "{after:?}");
-    if target.is_ours {
-        // nsqd looks at a new channel after 5 s only.
-        assert!(after < Duration::from_secs(3), "{after:?}");
-    }
-    assert_eq!(first.id, second.id);
-    // A late FIN of the first delivery finishes the second, on the same connection.
-    consumer.finish(&first);
-    consumer.finish(&second);
-    consumer.error(&format!("E_FIN_FAILED FIN {} failed ID not in flight", first.id));
-    let channel = target.channel("timeout");
-    assert_eq!((&channel["timeout_count"], &channel["in_flight_count"]), (&json!(1), &json!(0)));
+    check_soon(target, "timeout", |target, topic| {
+        let mut producer = Client::connect(target.tcp);
+        producer.publish(topic, b"a");
+        let mut consumer = Client::identified(target.tcp, r#"{"msg_timeout":1000}"#);
+        consumer.sub(topic, "c");
+        consumer.send(Command::Rdy(1));
+        let delivered = Instant::now();
+        let first = consumer.delivery(b"a", 1);
+        let second = consumer.delivery(b"a", 2);
+        let after = delivered.elapsed();
+        assert!(after >= Duration::from_millis(900), "{after:?}");
+        assert_eq!(first.id, second.id);
+        // A late FIN of the first delivery finishes the second, on the same connection.
+        consumer.finish(&first);
+        consumer.finish(&second);
+        consumer.error(&format!("E_FIN_FAILED FIN {} failed ID not in flight", first.id));
+        let channel = target.channel(topic);
+        assert_eq!(
+            (&channel["timeout_count"], &channel["in_flight_count"]),
+            (&json!(1), &json!(0))
+        );
+        after
+    });
 }
 
 pub(super) fn disconnect(target: &Target) {
     let mut producer = Client::connect(target.tcp);
     producer.publish("disconnect", b"a");
-    let mut first = Client::identified(target.tcp, r#"{"msg_timeout":3000}"#);
+    // On purpose: ours requeues at once, nsqd when the message times out.
+    let timeout = if target.is_ours { 60_000 } else { 3000 };
+    let mut first = Client::identified(target.tcp, &format!(r#"{{"msg_timeout":{timeout}}}"#));
     first.sub("disconnect", "c");
     first.send(Command::Rdy(1));
     first.delivery(b"a", 1);
@@ -179,9 +202,8 @@ pub(super) fn disconnect(target: &Target) {
     let gone = Instant::now();
     drop(first);
     second.delivery(b"a", 2);
-    // On purpose: ours requeues at once, nsqd when the message times out.
     if target.is_ours {
-        assert!(gone.elapsed() < Duration::from_secs(2), "{:?}", gone.elapsed());
+        assert!(gone.elapsed() < DEADLINE, "{:?}", gone.elapsed());
     } else {
         assert!(gone.elapsed() > Duration::from_secs(2), "{:?}", gone.elapsed());
     }
