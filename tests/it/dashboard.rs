@@ -1,4 +1,9 @@
-//! The dashboard over HTTP: counts in, answers out, who may write, what is refused.
+//! The dashboard over HTTP: counts and reports in, what is refused of them, and what it keeps. Answers are in the files
+//! beside.
+
+mod access;
+mod api;
+mod periods;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,14 +14,10 @@ use nsq_protocol::thread::OwnedThread;
 use playcounts::dashboard::{self, Dashboard};
 use playcounts::model::counts::Totals;
 use playcounts::model::video::MAX_PLAYS;
-use playcounts::nsqd::depth::QueueDepth;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::dashboard_support::{
-    DEADLINE, Queue, Running, config, consumption, start, update, video,
-};
-use crate::support::wait_until;
+use crate::dashboard_support::{DEADLINE, Running, config, consumption, start, update, video};
 
 #[test]
 fn dashboard_updates_counts() {
@@ -193,51 +194,65 @@ fn a_processor_that_has_failed_turns_health_red() {
     assert_eq!(running.get("/healthz").status, 200);
 }
 
-#[test]
-fn dashboard_refuses_bad_updates() {
-    let running = start();
-    let good = || update(1, &[(video(1), 3)]);
-    let with = |change: &dyn Fn(&mut Value)| {
-        let mut value = good();
-        change(&mut value);
-        value.to_string()
-    };
-    let many: Vec<_> = (1..=21).map(|first| (video(first), 1)).collect();
-    let cases = [
-        ("a message has 1 to 20 counts, not 21", update(1, &many).to_string()),
+/// A good message, changed.
+fn changed(change: &dyn Fn(&mut Value)) -> String {
+    let mut value = update(1, &[(video(1), 3)]);
+    change(&mut value);
+    value.to_string()
+}
+
+/// So many counts, each of another video.
+fn counts(videos: u8) -> Vec<(Uuid, u64)> {
+    (1..=videos).map(|first| (video(first), 1)).collect()
+}
+
+/// Messages that are refused, each behind what the answer says of it.
+fn bad_updates() -> Vec<(&'static str, String)> {
+    vec![
+        ("a message has 1 to 20 counts, not 21", update(1, &counts(21)).to_string()),
         ("a message has 1 to 20 counts, not 0", update(1, &[]).to_string()),
         (
             "UUID",
-            with(&|value| value["counts"][0]["video_id"] = json!("<img src=x onerror=alert(1)>")),
+            changed(&|value| {
+                value["counts"][0]["video_id"] = json!("<img src=x onerror=alert(1)>")
+            }),
         ),
-        ("UUID", with(&|value| value["processor"] = json!(""))),
-        ("invalid value: integer `-1`", with(&|value| value["counts"][0]["plays"] = json!(-1))),
-        ("floating point", with(&|value| value["counts"][0]["plays"] = json!(1.5))),
-        ("invalid type: string", with(&|value| value["counts"][0]["plays"] = json!("3"))),
-        ("invalid type: null", with(&|value| value["counts"][0]["plays"] = Value::Null)),
-        ("over the limit", with(&|value| value["counts"][0]["plays"] = json!(MAX_PLAYS + 1))),
-        ("last_played_at", with(&|value| value["counts"][0]["last_played_at"] = json!(u64::MAX))),
+        ("UUID", changed(&|value| value["processor"] = json!(""))),
+        ("invalid value: integer `-1`", changed(&|value| value["counts"][0]["plays"] = json!(-1))),
+        ("floating point", changed(&|value| value["counts"][0]["plays"] = json!(1.5))),
+        ("invalid type: string", changed(&|value| value["counts"][0]["plays"] = json!("3"))),
+        ("invalid type: null", changed(&|value| value["counts"][0]["plays"] = Value::Null)),
+        ("over the limit", changed(&|value| value["counts"][0]["plays"] = json!(MAX_PLAYS + 1))),
+        (
+            "last_played_at",
+            changed(&|value| value["counts"][0]["last_played_at"] = json!(u64::MAX)),
+        ),
         ("is there twice", update(1, &[(video(1), 1), (video(1), 2)]).to_string()),
         ("versions go from 1", update(0, &[(video(1), 1)]).to_string()),
-        ("unknown field", with(&|value| value["extra"] = json!(1))),
-        ("unknown field", with(&|value| value["counts"][0]["extra"] = json!(1))),
-        ("missing field", with(&|value| drop(value.as_object_mut().unwrap().remove("version")))),
+        ("unknown field", changed(&|value| value["extra"] = json!(1))),
+        ("unknown field", changed(&|value| value["counts"][0]["extra"] = json!(1))),
+        ("missing field", changed(&|value| drop(value.as_object_mut().unwrap().remove("version")))),
         (
             "a number that is none",
-            with(&|value| {
+            changed(&|value| {
                 value["consumption"] = consumption(None);
                 value["consumption"]["per_second"] = json!(-1);
             }),
         ),
-        ("invalid type: sequence", with(&|value| value["counts"][0] = json!([video(1), 3]))),
+        ("invalid type: sequence", changed(&|value| value["counts"][0] = json!([video(1), 3]))),
         ("one JSON object", "[]".to_owned()),
         ("one JSON object", String::new()),
         ("one JSON object", "nonsense".to_owned()),
         ("does not fit", "{".to_owned()),
-        ("does not fit", format!("{}{{}}", good())),
+        ("does not fit", format!("{}{{}}", update(1, &[(video(1), 3)]))),
         ("does not fit", format!("{{\"counts\":{}", "[".repeat(100_000))),
-    ];
-    for (reason, body) in cases {
+    ]
+}
+
+#[test]
+fn dashboard_refuses_bad_updates() {
+    let running = start();
+    for (reason, body) in bad_updates() {
         let answer = running.ask("POST", "/api/counts", "", body.as_bytes());
         let shown: String = body.chars().take(100).collect();
         assert_eq!(answer.status, 400, "{shown}");
@@ -249,7 +264,7 @@ fn dashboard_refuses_bad_updates() {
         );
     }
     // What is quoted is bounded, and acts on no terminal.
-    let nasty = with(&|value| {
+    let nasty = changed(&|value| {
         value["counts"][0]["video_id"] = json!(format!("\u{1b}[31m\n{}", "x".repeat(9_000)))
     });
     let error = running.ask("POST", "/api/counts", "", nasty.as_bytes()).error();
@@ -258,188 +273,8 @@ fn dashboard_refuses_bad_updates() {
     assert_eq!(running.ask("POST", "/api/counts", "", &vec![b' '; 1_048_577]).status, 413);
     assert_eq!(running.ask("POST", "/api/consumption", "", b"{}").status, 400);
     assert_eq!(running.dashboard.totals(), Totals::default());
-    running.tell(1, &many[..20]);
+    running.tell(1, &counts(20));
     assert_eq!(running.dashboard.totals(), Totals { videos: 20, plays: 20 });
-}
-
-#[test]
-fn dashboard_lists_sort_page_and_search() {
-    let running = start();
-    let counts: Vec<_> = (1..=20).map(|first| (video(first), u64::from(first) * 10)).collect();
-    running.tell(1, &counts);
-    let listed = |query: &str| -> Vec<u64> {
-        let answer = running.get(&format!("/api/counts?{query}"));
-        assert_eq!(answer.status, 200, "{query}: {answer:?}");
-        answer.json()["counts"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|row| row["plays"].as_u64().unwrap())
-            .collect()
-    };
-    assert_eq!(listed("limit=3"), [200, 190, 180]);
-    assert_eq!(listed("sort=plays&limit=2&offset=1"), [20, 30]);
-    assert_eq!(listed("sort=-video_id&limit=2"), [200, 190]);
-    assert_eq!(listed("sort=updated_at&limit=1"), [10]);
-    assert_eq!(listed("sort=-last_played_at&limit=1"), [200]);
-    assert_eq!(listed("search=0A"), [100]);
-    assert_eq!(listed("search=1"), [200, 190, 180, 170, 160]);
-    assert_eq!(listed(&format!("search={}", video(7))), [70]);
-    assert_eq!(listed("offset=4294967295"), Vec::<u64>::new());
-    assert_eq!(running.get("/api/counts?search=1").json()["matching"], 5);
-    // Page after page by key is the whole list, in every order, and within a search.
-    for query in [
-        "sort=-plays",
-        "sort=plays",
-        "sort=video_id",
-        "sort=-updated_at",
-        "sort=-last_played_at&search=1",
-    ] {
-        let (all, mut paged) = (listed(&format!("{query}&limit=500")), Vec::new());
-        let mut after = String::new();
-        loop {
-            let page = format!("{query}&limit=3{after}");
-            paged.extend(listed(&page));
-            match running.get(&format!("/api/counts?{page}")).json()["next"].as_str() {
-                Some(next) => after = format!("&after={next}"),
-                None => break,
-            }
-        }
-        assert_eq!(paged, all, "{query}");
-    }
-    for (query, reason) in [
-        ("sort=plays;drop", "sort must be one of plays, video_id, updated_at, last_played_at"),
-        ("sort=", "sort must be"),
-        ("limit=0", "limit must be a number from 1 to 500"),
-        ("limit=501", "limit must be a number from 1 to 500"),
-        ("limit=%2B5", "limit must be"),
-        ("limit=x", "limit must be"),
-        ("offset=-1", "offset must be a number from 0"),
-        ("after=x", "after takes the next of the page before"),
-        ("search=%3Cimg%3E", "search takes the start of a video id"),
-        ("search=%27%20OR%201=1", "search takes"),
-    ] {
-        let answer = running.get(&format!("/api/counts?{query}"));
-        assert_eq!(answer.status, 400, "{query}");
-        assert!(answer.error().contains(reason), "{query}: {}", answer.error());
-    }
-}
-
-#[test]
-fn dashboard_says_what_a_path_takes() {
-    let running = start();
-    for (method, path, status, allow) in [
-        ("PUT", "/api/counts", 405, "GET, HEAD, POST, DELETE"),
-        ("GET", "/api/consumption", 405, "POST"),
-        ("POST", "/api/stats", 405, "GET, HEAD"),
-        ("DELETE", "/api/counts/x", 405, "GET, HEAD"),
-        ("POST", "/", 405, "GET, HEAD"),
-        ("OPTIONS", "/metrics", 405, "GET, HEAD"),
-        ("HEAD", "/events", 405, "GET"),
-        ("GET", "/api", 404, ""),
-        ("GET", "/src/main.rs", 404, ""),
-        ("POST", "/nowhere", 404, ""),
-        ("HEAD", "/", 200, ""),
-        ("GET", "/healthz", 200, ""),
-    ] {
-        let answer = running.ask(method, path, "", b"");
-        assert_eq!(answer.status, status, "{method} {path}");
-        let named =
-            answer.head.lines().find_map(|line| line.strip_prefix("Allow: ")).unwrap_or_default();
-        assert_eq!(named, allow, "{method} {path}");
-    }
-    let page = running.get("/");
-    assert!(page.head.contains("Content-Security-Policy: default-src 'none'"), "{}", page.head);
-    let etag = page.head.lines().find_map(|line| line.strip_prefix("ETag: ")).unwrap();
-    assert_eq!(running.ask("GET", "/", &format!("If-None-Match: {etag}\r\n"), b"").status, 304);
-}
-
-#[test]
-fn dashboard_shows_processors_queue_and_series() {
-    let data = tempfile::tempdir().unwrap();
-    let mut with_queue = config(&data);
-    let queue = Queue::start(QueueDepth { depth: 42, in_flight: 3, deferred: 1 });
-    with_queue.watched = Some(queue.watched.clone());
-    let running = Running { dashboard: Dashboard::start(with_queue).unwrap(), data };
-    wait_until("the queue was asked", || !running.get("/api/stats").json()["queue"].is_null());
-    let report = json!({"processor": Uuid::from_u128(1), "consumption": consumption(Some("<b>no JSON</b>"))});
-    running.post("/api/consumption", &report, 200);
-    let deadline = Instant::now() + DEADLINE;
-    let series = loop {
-        let series = running.get("/api/series?name=queue_depth&name=realtime_ms").json();
-        if series["realtime_ms"].as_array().unwrap().last() == Some(&json!(1.25)) {
-            break series;
-        }
-        assert!(Instant::now() < deadline, "{series}");
-    };
-    assert_eq!(series["queue_depth"].as_array().unwrap().last(), Some(&json!(42)));
-    assert_eq!(series["average_ms"], Value::Null);
-    let last = series["time"].as_array().unwrap().last().unwrap().clone();
-    let stats = running.get("/api/stats").json();
-    assert_eq!(stats["queue"], json!({"depth": 42, "in_flight": 3, "deferred": 1}));
-    assert_eq!(stats["processors"][0]["consumption"]["last_rejection"], "<b>no JSON</b>");
-    assert_eq!(stats["consumption"]["p99_ms"], 40.25);
-    assert_eq!(stats["configuration"][0]["name"], "messages");
-    assert!(
-        running.get(&format!("/api/series?since={last}")).json()["time"].as_array().unwrap().len()
-            <= 1
-    );
-    assert_eq!(running.get("/api/series?name=x").status, 400);
-    assert_eq!(running.get("/api/series?since=x").status, 400);
-    let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
-    assert!(metrics.contains("\nplaycounts_queue_depth 42\n"), "{metrics}");
-    assert!(metrics.contains("playcounts_processor_counted_total{processor="), "{metrics}");
-}
-
-#[test]
-fn dashboard_writes_need_the_token_once_there_is_one() {
-    let data = tempfile::tempdir().unwrap();
-    let mut open = config(&data);
-    open.http_address = "0.0.0.0:0".to_owned();
-    let refused = Dashboard::start(open).err().unwrap().to_string();
-    assert!(refused.contains("give --write-token, or a loopback --http-address"), "{refused}");
-    for token in ["", "two words", "\u{e9}"] {
-        let mut bad = config(&data);
-        bad.write_token = Some(token.to_owned());
-        assert!(Dashboard::start(bad).is_err(), "{token:?}");
-    }
-    let mut guarded = config(&data);
-    guarded.http_address = "0.0.0.0:0".to_owned();
-    guarded.write_token = Some("secret".to_owned());
-    guarded.allowed_hosts = vec!["counts.example".to_owned()];
-    let running = Running { dashboard: Dashboard::start(guarded).unwrap(), data };
-    let body = update(1, &[(video(1), 3)]).to_string();
-    let post = |extra: &str| running.ask("POST", "/api/counts", extra, body.as_bytes()).status;
-    assert_eq!(post(""), 401);
-    assert_eq!(post("Authorization: Bearer wrong\r\n"), 401);
-    assert_eq!(running.ask("DELETE", "/api/counts", "", b"").status, 401);
-    assert_eq!(post("Authorization: Bearer secret\r\n"), 200);
-    assert_eq!(running.ask("GET", "/api/counts", "Host: counts.example\r\n", b"").status, 200);
-    assert_eq!(running.ask("GET", "/api/counts", "Host: evil.example\r\n", b"").status, 421);
-    assert_eq!(
-        running.ask("DELETE", "/api/counts", "Authorization: Bearer secret\r\n", b"").status,
-        200
-    );
-    assert_eq!(running.dashboard.totals(), Totals::default());
-}
-
-#[test]
-fn dashboard_answers_no_foreign_page() {
-    let running = start();
-    for path in ["/", "/api/counts", "/events", "/metrics"] {
-        assert_eq!(
-            running.ask("GET", path, "Host: rebound.example:8000\r\n", b"").status,
-            421,
-            "{path}"
-        );
-    }
-    let body = update(1, &[(video(1), 3)]).to_string();
-    let from = |origin: &str| {
-        running.ask("POST", "/api/counts", &format!("Origin: {origin}\r\n"), body.as_bytes()).status
-    };
-    assert_eq!(from("http://evil.example"), 403);
-    assert_eq!(from("null"), 403);
-    assert_eq!(from(&running.dashboard.url()), 200);
 }
 
 #[test]
@@ -539,267 +374,4 @@ fn dashboard_keeps_what_it_accepted_through_kill_9() {
     let dashboard = Dashboard::start(config(&data)).unwrap();
     assert_eq!(dashboard.totals(), Totals { videos: 2, plays: 33 });
     dashboard.shutdown().unwrap();
-}
-
-/// What Prometheus' own tool says of the metrics, the alerts, and that both know the same names.
-#[test]
-fn prometheus_accepts_metrics_and_alerts() {
-    let running = start();
-    let mut told = consumption(Some("a reason"));
-    told["histogram"] =
-        json!({ "buckets": (1..=15).collect::<Vec<_>>(), "count": 20, "sum_ms": 12.5 });
-    let report = json!({ "processor": video(1), "consumption": told });
-    running.post("/api/consumption", &report, 200);
-    told["histogram"]["buckets"][3] = json!(1);
-    let report = json!({ "processor": video(1), "consumption": told });
-    assert!(running.post("/api/consumption", &report, 400).error().contains("buckets grow"));
-    running.dashboard.totals();
-    let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
-    let open = running.ask("GET", "/metrics", "Accept: application/openmetrics-text\r\n", b"");
-    assert!(open.head.contains("application/openmetrics-text; version=1.0.0"), "{}", open.head);
-    assert!(open.body.ends_with(b"# EOF\n"));
-    for file in ["docs/alerts.yml", "docs/grafana.json"] {
-        let text = std::fs::read_to_string(file).unwrap();
-        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
-        let names = text.split(|c| !is_name(c)).filter(|name| name.starts_with("playcounts_"));
-        // The queue's are there once somebody asks nsqd: `queue` has them.
-        let of_queue = ["playcounts_queue_depth", "playcounts_queue_depth_alert"];
-        for name in names.filter(|name| !of_queue.contains(name)) {
-            assert!(metrics.contains(&format!("\n{name}")), "{file}: {name} is none of\n{metrics}");
-        }
-    }
-    if Command::new("promtool").arg("--version").output().is_err() {
-        writeln!(
-            std::io::stderr(),
-            "SKIPPED: no promtool (package prometheus); metrics are not linted"
-        )
-        .unwrap();
-        return;
-    }
-    let mut lint = Command::new("promtool");
-    let lint = lint.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut lint = lint.stderr(Stdio::piped()).spawn().unwrap();
-    lint.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
-    let lint = lint.wait_with_output().unwrap();
-    assert!(lint.status.success() && lint.stderr.is_empty(), "{lint:?}");
-    let rules =
-        Command::new("promtool").args(["check", "rules", "docs/alerts.yml"]).output().unwrap();
-    assert!(rules.status.success(), "{rules:?}");
-}
-
-/// The OpenAPI document and the routes know the same paths and methods.
-/// One video, however its id is spelled, at every call that takes one; and no number with a plus at any.
-#[test]
-fn every_call_reads_ids_and_numbers_alike() {
-    let running = start();
-    let id = video(1);
-    running.tell(1, &[(id, 5)]);
-    let spellings = [
-        id.to_string(),
-        id.to_string().to_uppercase(),
-        id.simple().to_string(),
-        format!("%7B{id}%7D"),
-        format!("urn:uuid:{id}"),
-    ];
-    for spelling in &spellings {
-        for path in [
-            format!("/api/counts/{spelling}"),
-            format!("/api/counts/{spelling}/series"),
-            format!("/api/export/series.csv?video={spelling}"),
-            format!("/api/export/series.json?video={spelling}"),
-            format!("/api/confirmed?producer={spelling}"),
-            format!("/api/counts?search={spelling}"),
-        ] {
-            let answer = running.get(&path);
-            assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
-        }
-        let found = running.get(&format!("/api/counts/{spelling}")).json();
-        assert_eq!((&found["video_id"], &found["plays"]), (&json!(id), &json!(5)), "{spelling}");
-        let found = running.get(&format!("/api/counts?search={spelling}")).json();
-        assert_eq!(found["matching"], 1, "{spelling}");
-    }
-    let series = format!("/api/counts/{id}/series");
-    for (path, names) in [
-        ("/api/counts", &["limit", "offset"][..]),
-        ("/api/series", &["since", "from", "to"]),
-        (&series, &["from", "to"]),
-        ("/api/top", &["limit", "from", "to"]),
-        ("/api/export/top.csv", &["limit", "from", "to"]),
-        ("/api/export/top.json", &["limit", "from", "to"]),
-    ] {
-        for name in names {
-            for number in ["%2B5", "-5", "5.0", "0x5", "", "%205"] {
-                let path = format!("{path}?{name}={number}");
-                assert_eq!(running.get(&path).status, 400, "{path}");
-            }
-        }
-    }
-    for number in ["%2B5", "-5", "5.0"] {
-        let path = format!("/api/confirmed?producer={id}&outbox={number}");
-        assert_eq!(running.get(&path).status, 400, "{path}");
-    }
-}
-
-#[test]
-fn the_api_document_has_every_route() {
-    let running = start();
-    let document = running.get("/api/openapi.json").json();
-    assert_eq!(document["openapi"], "3.1.0");
-    let paths = document["paths"].as_object().unwrap();
-    for (path, operations) in paths {
-        let at = path.replace("{video_id}", &video(1).to_string());
-        for method in ["GET", "POST", "DELETE", "PUT", "PATCH"] {
-            if (&path[..], method) == ("/events", "GET") {
-                continue;
-            }
-            let known = operations.get(method.to_lowercase()).is_some();
-            let answer = running.ask(method, &at, "", b"");
-            assert_eq!(answer.status != 405, known, "{method} {path}: {}", answer.status);
-            let unknown = answer.status == 404 && answer.error().starts_with("nothing is at");
-            assert!(!unknown || !known, "{method} {path} is not there");
-        }
-    }
-    // What the page and the processor call is in it.
-    for path in [
-        "/api/counts",
-        "/api/confirmed",
-        "/api/consumption",
-        "/api/stats",
-        "/api/series",
-        "/api/top",
-        "/api/counts/{video_id}/series",
-        "/api/export/counts.csv",
-        "/events",
-        "/metrics",
-        "/healthz",
-    ] {
-        assert!(paths.contains_key(path), "{path}");
-    }
-}
-
-/// The body of an answer that came in chunks.
-fn unchunked(mut body: &[u8]) -> String {
-    let mut whole = Vec::new();
-    loop {
-        let end = body.windows(2).position(|pair| pair == b"\r\n").unwrap();
-        let size = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap(), 16).unwrap();
-        whole.extend(&body[end + 2..end + 2 + size]);
-        body = &body[end + 2 + size + 2..];
-        if size == 0 {
-            assert!(body.is_empty());
-            return String::from_utf8(whole).unwrap();
-        }
-    }
-}
-
-#[test]
-fn periods_tell_the_most_played_and_every_video_s_series() {
-    let running = start();
-    for (version, first) in (1..=3).zip([1u8, 20, 40]) {
-        let counts: Vec<_> =
-            (first..first + 19).map(|first| (video(first), u64::from(first) * 10)).collect();
-        running.tell(version, &counts);
-    }
-    let mut more = update(1, &[(video(1), 500)]);
-    more["processor"] = json!(Uuid::from_u128(2));
-    running.post("/api/counts", &more, 200);
-    let top = running.get("/api/top?limit=2").json();
-    let sum: u64 =
-        [1u64..20, 20..39, 40..59].into_iter().flatten().map(|n| n * 10).sum::<u64>() + 500;
-    assert_eq!((&top["total"], &top["videos"]), (&json!(sum), &json!(57)));
-    assert_eq!((&top["scale"], top["top"].as_array().unwrap().len()), (&json!("minute"), 2));
-    let first = &top["top"][0];
-    assert_eq!(
-        (&first["video_id"], &first["plays"], &first["before"]),
-        (&json!(video(58)), &json!(580), &json!(0))
-    );
-    let spark: u64 = first["spark"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
-    assert_eq!(spark, 580);
-    assert_eq!(top["top"][1]["video_id"], json!(video(57)));
-    let one = running.get(&format!("/api/counts/{}", video(1))).json();
-    assert_eq!((&one["plays"], &one["rank"]), (&json!(510), &json!(9)));
-    for scale in ["minute", "hour", "day"] {
-        let series = running.get(&format!("/api/counts/{}/series?scale={scale}", video(1))).json();
-        let plays: u64 =
-            series["plays"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
-        assert_eq!((plays, &series["scale"]), (510, &json!(scale)), "{series}");
-        let kept_from = series["kept_from"].as_i64().unwrap();
-        assert_eq!(kept_from == 0, scale == "day", "{series}");
-        assert!(kept_from < series["time"][0].as_i64().unwrap(), "{series}");
-    }
-    // A long ago there was nothing; and what is asked for wrongly is told.
-    assert_eq!(running.get("/api/top?from=1000&to=2000").json()["top"], json!([]));
-    for (path, want) in [
-        ("/api/top?from=5&to=5", "from must be before to: 5 is not before 5"),
-        ("/api/top?limit=101", "limit must be a number from 1 to 100"),
-        ("/api/top?from=x", "from must be ms since the Unix epoch, not \"x\""),
-        ("/api/series?from=7&to=3", "from must be before to"),
-        ("/api/export/series.csv", "\"\" is no video id: a UUID"),
-        (
-            "/api/counts?sort=plays&after=video_id.0.00000000-0000-0000-0000-000000000007",
-            "after is of a list with another sort than plays",
-        ),
-    ] {
-        let answer = running.get(path);
-        assert_eq!(
-            (answer.status, answer.error().starts_with(want)),
-            (400, true),
-            "{path}: {}",
-            answer.error()
-        );
-    }
-    let at = format!("/api/counts/{}/series?scale=", video(1));
-    assert!(
-        running.get(&format!("{at}week")).error().starts_with("scale must be minute, hour or day")
-    );
-    // However long the period, it is what is kept.
-    let long = running.get(&format!("{at}minute&from=0&to=9007199254740991")).json();
-    assert_eq!(long["plays"], json!([510]));
-    assert_eq!(running.get(&format!("{at}day&from=0&to=1000")).json()["time"], json!([]));
-    for path in [
-        format!("/api/counts/{}/series", video(99)),
-        format!("/api/export/series.json?video={}", video(99)),
-        "/api/export/likes.csv".to_owned(),
-    ] {
-        assert_eq!(running.get(&path).status, 404, "{path}");
-    }
-}
-
-#[test]
-fn exports_are_whole_and_come_in_chunks() {
-    let running = start();
-    for version in 0..40u64 {
-        let counts: Vec<_> = (0..20)
-            .map(|n| (Uuid::from_u128(u128::from(version * 20 + n + 1)), version + 1))
-            .collect();
-        running.tell(version + 1, &counts);
-    }
-    let csv = running.get("/api/export/counts.csv");
-    assert!(
-        csv.head.contains("Content-Type: text/csv")
-            && csv.head.contains("Transfer-Encoding: chunked"),
-        "{}",
-        csv.head
-    );
-    assert!(csv.head.contains("attachment; filename=\"counts.csv\""), "{}", csv.head);
-    let text = unchunked(&csv.body);
-    let lines: Vec<_> = text.split_terminator("\r\n").collect();
-    assert_eq!((lines.len(), lines[0]), (801, "video_id,plays,updated_at,last_played_at"));
-    assert!(
-        lines[1].starts_with("00000000-0000-0000-0000-000000000001,1,20")
-            && lines[1].ends_with(",2023-11-14T22:13:20Z"),
-        "{}",
-        lines[1]
-    );
-    let rows: Vec<Value> =
-        serde_json::from_str(&unchunked(&running.get("/api/export/counts.json").body)).unwrap();
-    assert_eq!((rows.len(), &rows[799]["plays"]), (800, &json!(40)));
-    let top: Vec<Value> =
-        serde_json::from_str(&unchunked(&running.get("/api/export/top.json").body)).unwrap();
-    assert_eq!((top.len(), &top[0]["plays"]), (100, &json!(40)));
-    let series =
-        running.get(&format!("/api/export/series.csv?scale=day&video={}", Uuid::from_u128(1)));
-    assert!(unchunked(&series.body).ends_with("T00:00:00Z,1\r\n"));
-    let head = running.ask("HEAD", "/api/export/counts.csv", "", b"");
-    assert_eq!((head.status, head.body.len()), (200, 0));
 }

@@ -8,7 +8,7 @@ use playcounts::dashboard::Dashboard;
 use playcounts::http::{Handler, Request, Response, Server, ServerConfig};
 
 use crate::dashboard_support::{DEADLINE, Running, config, update, video};
-use crate::page::{launch_with, read};
+use crate::page_support::{launch_with, read};
 
 /// Every name of the attacker is this machine.
 const NAMES: &str = "--host-resolver-rules=MAP *.example 127.0.0.1";

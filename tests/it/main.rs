@@ -22,9 +22,14 @@ mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
 mod nsqlookupd;
 mod page;
+mod page_accessibility;
+mod page_queue;
+mod page_support;
 mod page_views;
 mod pipeline;
 mod queue;
 mod refused_threads;
 mod streams;
 mod support;
+#[path = "../../nsq-protocol/tests/it/timing.rs"]
+mod timing;

@@ -1,13 +1,14 @@
 //! What the page's views do beyond being there, in a real Chromium as in `page.rs`: the counter, a video's page, the keys,
 //! a long list, and how the page comes back when the dashboard or its reader was away.
 
+use headless_chrome::Tab;
 use headless_chrome::browser::tab::ModifierKey;
 use headless_chrome::protocol::cdp::Browser::{GrantPermissions, PermissionType};
 use playcounts::dashboard::Dashboard;
 use serde_json::{Value, json};
 
 use crate::dashboard_support::{Running, ask, config, start, update, video};
-use crate::page::{PLAYS, click, launch, open, read, text, wait_for};
+use crate::page_support::{PLAYS, click, launch, open, read, text, wait_for};
 use crate::streams::ChildDashboard;
 use crate::support::wait_until;
 
@@ -53,6 +54,33 @@ fn page_counts_for_a_wall() {
     wait_for(&tab, &text("#counter-figure"), "0");
 }
 
+/// Copies the id of video 1 by keyboard, with and without a clipboard.
+fn check_copy(tab: &Tab) {
+    tab.call_method(GrantPermissions {
+        permissions: vec![
+            PermissionType::ClipboardReadWrite,
+            PermissionType::ClipboardSanitizedWrite,
+        ],
+        origin: None,
+        browser_context_id: None,
+    })
+    .unwrap();
+    read(tab, "document.getElementById('video-copy').focus()");
+    tab.press_key("Enter").unwrap();
+    wait_for(tab, &text("#video-said"), "The id is copied.");
+    assert_eq!(read(tab, &text("#video-copy")), json!("Copied"));
+    let copied = tab.evaluate("navigator.clipboard.readText()", true).unwrap().value;
+    assert_eq!(copied, Some(json!(video(1).to_string())));
+    // Over plain HTTP from elsewhere a browser has no clipboard: the old way does it.
+    read(
+        tab,
+        "Object.defineProperty(navigator, 'clipboard', { value: undefined }); document.getElementById('video-said').textContent = ''",
+    );
+    tab.press_key("Enter").unwrap();
+    wait_for(tab, &text("#video-said"), "The id is copied.");
+    assert_eq!(read(tab, "getSelection().toString()"), json!(video(1).to_string()));
+}
+
 /// What a video's page lets one choose, and where it leads.
 #[test]
 fn page_of_a_video_has_spans_a_way_back_and_its_id_to_copy() {
@@ -82,30 +110,7 @@ fn page_of_a_video_has_spans_a_way_back_and_its_id_to_copy() {
     let at = format!("?view=video&sort=plays&search=0&video={}&minutes=48&days=all", video(1));
     assert_eq!(read(&tab, "location.search"), json!(at));
 
-    // The id, by keyboard.
-    tab.call_method(GrantPermissions {
-        permissions: vec![
-            PermissionType::ClipboardReadWrite,
-            PermissionType::ClipboardSanitizedWrite,
-        ],
-        origin: None,
-        browser_context_id: None,
-    })
-    .unwrap();
-    read(&tab, "document.getElementById('video-copy').focus()");
-    tab.press_key("Enter").unwrap();
-    wait_for(&tab, &text("#video-said"), "The id is copied.");
-    assert_eq!(read(&tab, &text("#video-copy")), json!("Copied"));
-    let copied = tab.evaluate("navigator.clipboard.readText()", true).unwrap().value;
-    assert_eq!(copied, Some(json!(video(1).to_string())));
-    // Over plain HTTP from elsewhere a browser has no clipboard: the old way does it.
-    read(
-        &tab,
-        "Object.defineProperty(navigator, 'clipboard', { value: undefined }); document.getElementById('video-said').textContent = ''",
-    );
-    tab.press_key("Enter").unwrap();
-    wait_for(&tab, &text("#video-said"), "The id is copied.");
-    assert_eq!(read(&tab, "getSelection().toString()"), json!(video(1).to_string()));
+    check_copy(&tab);
 
     // Each download says what it is.
     let names =
@@ -163,6 +168,28 @@ fn page_takes_a_range_from_and_to() {
     );
 }
 
+/// Turns the keys off, also after a reload, and on again.
+fn check_keys_off_and_on(tab: &Tab) {
+    read(tab, "document.activeElement.blur()");
+    let shortcut =
+        "document.querySelector('nav a[data-view=videos]').getAttribute('aria-keyshortcuts')";
+    assert_eq!(read(tab, shortcut), json!("v"));
+    tab.press_key("h").unwrap();
+    wait_for(tab, "location.search", "?view=help");
+    click(tab, "#keys-on");
+    tab.reload(true, None).unwrap().wait_until_navigated().unwrap();
+    wait_for(tab, "document.getElementById('keys-on').checked", false);
+    wait_for(tab, shortcut, Value::Null);
+    for key in ["v", "o", "/", "c"] {
+        tab.press_key(key).unwrap();
+    }
+    assert_eq!(read(tab, "location.search"), json!("?view=help"));
+    click(tab, "#keys-on");
+    read(tab, "document.activeElement.blur()");
+    tab.press_key("v").unwrap();
+    wait_for(tab, "location.search", "?view=videos");
+}
+
 /// Single keys change the view and the range, never while something is typed, and not at all once turned off.
 #[test]
 fn page_takes_single_keys_and_lets_them_be_turned_off() {
@@ -206,25 +233,7 @@ fn page_takes_single_keys_and_lets_them_be_turned_off() {
     tab.press_key("v").unwrap();
     assert_eq!(read(&tab, "location.search"), json!(""));
 
-    // Off, also after a reload; and on again.
-    read(&tab, "document.activeElement.blur()");
-    let shortcut =
-        "document.querySelector('nav a[data-view=videos]').getAttribute('aria-keyshortcuts')";
-    assert_eq!(read(&tab, shortcut), json!("v"));
-    tab.press_key("h").unwrap();
-    wait_for(&tab, "location.search", "?view=help");
-    click(&tab, "#keys-on");
-    tab.reload(true, None).unwrap().wait_until_navigated().unwrap();
-    wait_for(&tab, "document.getElementById('keys-on').checked", false);
-    wait_for(&tab, shortcut, Value::Null);
-    for key in ["v", "o", "/", "c"] {
-        tab.press_key(key).unwrap();
-    }
-    assert_eq!(read(&tab, "location.search"), json!("?view=help"));
-    click(&tab, "#keys-on");
-    read(&tab, "document.activeElement.blur()");
-    tab.press_key("v").unwrap();
-    wait_for(&tab, "location.search", "?view=videos");
+    check_keys_off_and_on(&tab);
     let texts = complaints.texts.lock();
     // The search for what is no id was refused, and streams were left.
     assert!(
@@ -301,10 +310,8 @@ fn page_in_the_background_does_not_listen_and_catches_up() {
     assert!(texts.iter().all(|text| text.contains("EventSource")), "{texts:?}");
 }
 
-/// A list that nobody reads from end to end: the bar, the keys, every order, and the way back to a row that moved.
-#[test]
-fn page_scrolls_through_200_000_videos() {
-    let Some(browser) = launch() else { return };
+/// A dashboard of 200,001 videos: video n of 200,000 has 10 n plays, and video 1 of the tests has one.
+fn with_200_000_videos() -> Running {
     let running = start();
     running.tell(1, &[(video(1), 1)]);
     let Running { dashboard, data } = running;
@@ -316,78 +323,101 @@ fn page_scrolls_through_200_000_videos() {
         SELECT unhex(printf('%032x', n)), (SELECT number FROM processors), 10 * n, 1700000000000 + n, 1700000000000 - n FROM numbers";
     database.execute_batch(many).unwrap();
     drop(database);
-    let running = Running { dashboard: Dashboard::start(config(&data)).unwrap(), data };
-    let (tab, complaints) =
-        open(&browser, &format!("{}/?view=videos&sort=plays", running.dashboard.url()));
-    wait_for(&tab, "document.querySelector('#videos').ariaRowCount", "200002");
-    // Row n + 2 has video n, which has 10 n plays; all in sight are there, with nothing between.
-    let right = "(() => { const head = document.querySelector('#videos-head').getBoundingClientRect().bottom; \
+    Running { dashboard: Dashboard::start(config(&data)).unwrap(), data }
+}
+
+/// Whether the rows in sight are there, with nothing between: row n + 2 has video n, which has 10 n plays.
+const RIGHT: &str = "(() => { const head = document.querySelector('#videos-head').getBoundingClientRect().bottom; \
         const end = document.querySelector('#videos').getBoundingClientRect().bottom; \
         const rows = [...document.querySelectorAll('#videos-rows .row:not([hidden])')].filter((row) => { \
             const box = row.getBoundingClientRect(); return box.bottom > head + 1 && box.top < end - 1; }) \
             .map((row) => [Number(row.ariaRowIndex) - 2, row.querySelector('.plays').textContent.replaceAll(',', '')]) \
             .sort(([one], [other]) => one - other); \
         return rows.length > 10 && rows.every(([index, plays], at) => index === rows[0][0] + at && Number(plays) === Math.max(1, 10 * index)); })()";
-    let place = text("#videos-place");
-    wait_for(&tab, right, true);
-    // Rows that are known are never shown as unknown while counts flow.
+
+/// The row that the keys have reached.
+const ACTIVE_ROW: &str = "document.getElementById(document.querySelector('#videos').getAttribute('aria-activedescendant'))";
+
+/// Its number.
+fn active() -> String {
+    format!("{ACTIVE_ROW}.ariaRowIndex")
+}
+
+/// Moves the bar of the list to a part of its height.
+fn bar(part: &str) -> String {
+    format!(
+        "(() => {{ const box = document.querySelector('#videos'); box.scrollTop = box.scrollHeight {part}; }})()"
+    )
+}
+
+/// Rows that are known are never shown as unknown while counts flow.
+fn check_nothing_pending_while_counts_flow(tab: &Tab, running: &Running) {
     read(
-        &tab,
+        tab,
         "window.pending = 0; new MutationObserver((changes) => changes.forEach(({ target }) => { \
             if (target.classList.contains('pending') && !target.hidden) window.pending += 1; \
         })).observe(document.querySelector('#videos-rows'), { attributes: true, subtree: true, attributeFilter: ['class'] })",
     );
     for version in 2..6u64 {
         running.tell(version, &[(video(1), version)]);
-        wait_for(&tab, &format!("({PLAYS}).split(' ')[0]"), version.to_string());
+        wait_for(tab, &format!("({PLAYS}).split(' ')[0]"), version.to_string());
     }
-    assert_eq!(read(&tab, "window.pending"), json!(0));
+    assert_eq!(read(tab, "window.pending"), json!(0));
     running.tell(6, &[(video(1), 9)]);
+}
 
-    let bar = |part: &str| {
-        format!(
-            "(() => {{ const box = document.querySelector('#videos'); box.scrollTop = box.scrollHeight {part}; }})()"
-        )
-    };
+/// To a video far down and back, while another one has come in before it: the row is that of the video.
+fn check_way_back_to_a_row_that_moved(tab: &Tab, running: &Running) {
+    read(tab, &bar("/ 2"));
+    wait_for(tab, RIGHT, true);
+    tab.press_key("ArrowDown").unwrap();
+    wait_for(tab, &format!("{ACTIVE_ROW}?.classList.contains('pending')"), false);
+    let id = read(tab, &format!("{ACTIVE_ROW}.querySelector('a').textContent"));
+    let index: u64 = read(tab, &active()).as_str().unwrap().parse().unwrap();
+    tab.press_key("Enter").unwrap();
+    wait_for(tab, &text("#video-id"), id.clone());
+    running.tell(7, &[(video(2), 5)]);
+    read(tab, "history.back()");
+    wait_for(tab, "document.querySelector('#videos').ariaRowCount", "200003");
+    wait_for(tab, &format!("{ACTIVE_ROW}?.querySelector('a').textContent"), id);
+    assert_eq!(read(tab, &active()), json!((index + 1).to_string()));
+    assert_eq!(read(tab, "document.activeElement.id"), json!("videos"));
+}
+
+/// A list that nobody reads from end to end: the bar, the keys, every order, and the way back to a row that moved.
+#[test]
+fn page_scrolls_through_200_000_videos() {
+    let Some(browser) = launch() else { return };
+    let running = with_200_000_videos();
+    let (tab, complaints) =
+        open(&browser, &format!("{}/?view=videos&sort=plays", running.dashboard.url()));
+    wait_for(&tab, "document.querySelector('#videos').ariaRowCount", "200002");
+    let place = text("#videos-place");
+    wait_for(&tab, RIGHT, true);
+    check_nothing_pending_while_counts_flow(&tab, &running);
     read(&tab, &bar("/ 2"));
     wait_for(&tab, &format!("/^(99,9|100,0)\\d\\d–/.test({place})"), true);
-    wait_for(&tab, right, true);
+    wait_for(&tab, RIGHT, true);
     read(&tab, &bar("* 0.9"));
     wait_for(&tab, &format!("{place}.startsWith('180,0')"), true);
-    wait_for(&tab, right, true);
+    wait_for(&tab, RIGHT, true);
     read(&tab, "document.querySelector('#videos').focus()");
-    let active = "document.getElementById(document.querySelector('#videos').getAttribute('aria-activedescendant')).ariaRowIndex";
     tab.press_key("End").unwrap();
     wait_for(&tab, &format!("{place}.endsWith('–200,001 of 200,001')"), true);
-    wait_for(&tab, right, true);
-    assert_eq!(read(&tab, active), json!("200002"));
+    wait_for(&tab, RIGHT, true);
+    assert_eq!(read(&tab, &active()), json!("200002"));
     tab.press_key("PageUp").unwrap();
     tab.press_key("PageUp").unwrap();
-    wait_for(&tab, right, true);
+    wait_for(&tab, RIGHT, true);
     tab.press_key("Home").unwrap();
     wait_for(&tab, &format!("{place}.startsWith('1–')"), true);
     wait_for(&tab, &format!("({PLAYS}).startsWith('9 10 20 ')"), true);
-    assert_eq!(read(&tab, active), json!("2"));
+    assert_eq!(read(&tab, &active()), json!("2"));
     tab.press_key("PageDown").unwrap();
     tab.press_key("PageDown").unwrap();
-    wait_for(&tab, right, true);
+    wait_for(&tab, RIGHT, true);
 
-    // To a video far down and back, while another one has come in before it: the row is that of the video.
-    read(&tab, &bar("/ 2"));
-    wait_for(&tab, right, true);
-    tab.press_key("ArrowDown").unwrap();
-    let row = "document.getElementById(document.querySelector('#videos').getAttribute('aria-activedescendant'))";
-    wait_for(&tab, &format!("{row}?.classList.contains('pending')"), false);
-    let id = read(&tab, &format!("{row}.querySelector('a').textContent"));
-    let index: u64 = read(&tab, active).as_str().unwrap().parse().unwrap();
-    tab.press_key("Enter").unwrap();
-    wait_for(&tab, &text("#video-id"), id.clone());
-    running.tell(7, &[(video(2), 5)]);
-    read(&tab, "history.back()");
-    wait_for(&tab, "document.querySelector('#videos').ariaRowCount", "200003");
-    wait_for(&tab, &format!("{row}?.querySelector('a').textContent"), id);
-    assert_eq!(read(&tab, active), json!((index + 1).to_string()));
-    assert_eq!(read(&tab, "document.activeElement.id"), json!("videos"));
+    check_way_back_to_a_row_that_moved(&tab, &running);
 
     // Every order begins with another video.
     for (column, first) in [

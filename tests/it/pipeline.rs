@@ -301,7 +301,7 @@ fn counts_outlive_a_dashboard_that_is_killed() {
     assert_eq!(json(&process)["counted"], 51);
 }
 
-/// Case 43 of RELIABILITY.md: nothing is published, and everything is counted and finished meanwhile.
+/// A dashboard that takes calls and does not answer, then fails them: nothing is published, and everything is counted and finished meanwhile.
 #[test]
 fn counting_goes_on_while_the_dashboard_hangs_and_fails() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! The dashboard's view of the queue, and what may be done to it, on our broker and on a real nsqd.
 
 use std::net::TcpListener;
+use std::path::Path;
 
 use nsq_protocol::{Admin, Producer, ProducerConfig, StatsFilter, TopicName};
 use playcounts::dashboard::{Dashboard, WatchedQueue};
@@ -66,18 +67,115 @@ fn order(
     (answer.status, answer.json())
 }
 
+/// The first channel of the first topic of the first nsqd, as it is shown.
+fn channel(running: &Running) -> Value {
+    running.get("/api/queue").json()["nsqds"][0]["topics"][0]["channels"][0].clone()
+}
+
+/// The code of each finding.
+fn codes(running: &Running) -> Vec<String> {
+    findings(running).into_iter().map(|(code, _)| code).collect()
+}
+
+/// What goes to every page.
+fn present(running: &Running) -> Value {
+    running.get("/api/stats").json()
+}
+
+/// Five messages are more than the alert of 4.
+fn check_alert(running: &Running, found: &[String]) {
+    assert!(found.contains(&"depth-alert".to_owned()), "{found:?}");
+    wait_until("it is in the present", || {
+        present(running)["depth_alert"] == json!({ "above": 4, "on": true })
+    });
+    let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
+    for line in ["playcounts_queue_depth 5", "playcounts_queue_depth_alert 1"] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{line} is not in {metrics}");
+    }
+}
+
+/// What is typed must be the name, and the nsqd one that is shown.
+fn check_what_is_typed(running: &Running, http: &str) {
+    let (status, answer) = order(running, http, "empty", Some("processor"), "plays");
+    assert_eq!(status, 400);
+    assert_eq!(
+        answer["error"],
+        r#"confirm must be "plays/processor", the name of what is touched"#
+    );
+    let (status, answer) =
+        order(running, "127.0.0.1:1", "empty", Some("processor"), "plays/processor");
+    assert_eq!(
+        (status, &answer["error"]),
+        (400, &json!("nsqd must be one that GET /api/queue shows"))
+    );
+    assert_eq!(order(running, http, "empty", Some("x"), "plays/x").0, 404);
+    assert_eq!(channel(running)["depth"], 5);
+}
+
+/// Paused and not, emptied, deleted.
+fn check_orders(running: &Running, http: &str) {
+    assert_eq!(order(running, http, "pause", Some("processor"), "plays/processor").0, 200);
+    wait_until("it is paused", || channel(running)["paused"] == true);
+    assert!(codes(running).contains(&"channel-paused".to_owned()));
+    let paused = json!([format!("channel at {http}")]);
+    wait_until("it is in the present", || present(running)["queue_paused"] == paused);
+    assert_eq!(order(running, http, "unpause", Some("processor"), "plays/processor").0, 200);
+    wait_until("it goes on", || channel(running)["paused"] == false);
+    assert_eq!(order(running, http, "empty", Some("processor"), "plays/processor").0, 200);
+    wait_until("it is empty", || channel(running)["depth"] == 0);
+    wait_until("the alert ends", || present(running)["depth_alert"]["on"] == false);
+    assert_eq!(order(running, http, "pause", None, "plays").0, 200);
+    wait_until("the topic is paused", || codes(running).contains(&"topic-paused".to_owned()));
+    assert_eq!(order(running, http, "delete", None, "plays").0, 200);
+    wait_until("it is gone", || codes(running).contains(&"no-topic".to_owned()));
+}
+
+/// Made anew, the topic before its channel; there is nothing to tombstone.
+fn check_creation(running: &Running, http: &str) {
+    let whole = "plays/processor";
+    let (status, answer) = order(running, http, "create", Some("processor"), whole);
+    let reason = answer["error"].as_str().unwrap();
+    assert!(status == 404 && reason.starts_with("there is no topic plays at"), "{answer}");
+    assert_eq!(order(running, http, "create", None, whole).0, 400);
+    assert_eq!(order(running, http, "create", None, "plays").0, 200);
+    assert_eq!(order(running, http, "create", Some("processor"), whole).0, 200);
+    wait_until("it is there", || channel(running)["channel_name"] == "processor");
+    assert_eq!(order(running, http, "tombstone", Some("processor"), whole).0, 400);
+    let (status, answer) = order(running, http, "tombstone", None, "plays");
+    let reason = answer["error"].as_str().unwrap();
+    assert!(status == 404 && reason.starts_with("no nsqlookupd names"), "{answer}");
+}
+
+/// Every order was written down when it was asked for and when it was done or refused; gives the dashboard, started again.
+fn check_audit(running: Running, http: &str) -> Running {
+    let audit = running.get("/api/audit").json();
+    let lines: Vec<_> = audit["audit"].as_array().unwrap().iter().collect();
+    // Asked and done; the refused ones, too.
+    assert_eq!(lines.len(), 2 * 14);
+    let deleted = &lines[12];
+    assert_eq!((&deleted["action"], &deleted["outcome"]), (&json!("delete"), &json!("done")));
+    assert_eq!(deleted["target"], json!(format!("{http} plays")));
+    assert_eq!(lines[13]["outcome"], "asked");
+    assert!(lines[27]["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+    // It is there after a restart, and after a reset.
+    let Running { dashboard, data } = running;
+    dashboard.shutdown().unwrap();
+    let running = Running { dashboard: Dashboard::start(config(&data)).unwrap(), data };
+    assert_eq!(running.ask("DELETE", "/api/counts", "", b"").status, 200);
+    let audit = running.get("/api/audit").json();
+    assert_eq!(
+        (audit["audit"].as_array().unwrap().len(), &audit["audit"][0]["action"]),
+        (29, &json!("reset"))
+    );
+    running
+}
+
 #[test]
 fn the_queue_is_shown_paused_emptied_and_deleted() {
     on_both_brokers(|_, broker| {
         let http = broker.http();
         fill(&broker.tcp(), &http, 5);
         let running = watching(&[&http], &[]);
-        let channel = |running: &Running| {
-            running.get("/api/queue").json()["nsqds"][0]["topics"][0]["channels"][0].clone()
-        };
-        let codes = |running: &Running| -> Vec<String> {
-            findings(running).into_iter().map(|(code, _)| code).collect()
-        };
         wait_until("the depth is seen", || channel(&running)["depth"] == 5);
         let shown = running.get("/api/queue").json();
         assert_eq!(
@@ -91,80 +189,11 @@ fn the_queue_is_shown_paused_emptied_and_deleted() {
             "{found:?}"
         );
 
-        // More than the alert of 4.
-        assert!(found.contains(&"depth-alert".to_owned()), "{found:?}");
-        let stats = |running: &Running| running.get("/api/stats").json();
-        wait_until("it is in the present", || {
-            stats(&running)["depth_alert"] == json!({ "above": 4, "on": true })
-        });
-        let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
-        for line in ["playcounts_queue_depth 5", "playcounts_queue_depth_alert 1"] {
-            assert!(metrics.contains(&format!("\n{line}\n")), "{line} is not in {metrics}");
-        }
-
-        // What is typed must be the name.
-        let (status, answer) = order(&running, &http, "empty", Some("processor"), "plays");
-        assert_eq!(status, 400);
-        assert_eq!(
-            answer["error"],
-            r#"confirm must be "plays/processor", the name of what is touched"#
-        );
-        let (status, answer) =
-            order(&running, "127.0.0.1:1", "empty", Some("processor"), "plays/processor");
-        assert_eq!(
-            (status, &answer["error"]),
-            (400, &json!("nsqd must be one that GET /api/queue shows"))
-        );
-        assert_eq!(order(&running, &http, "empty", Some("x"), "plays/x").0, 404);
-        assert_eq!(channel(&running)["depth"], 5);
-
-        assert_eq!(order(&running, &http, "pause", Some("processor"), "plays/processor").0, 200);
-        wait_until("it is paused", || channel(&running)["paused"] == true);
-        assert!(codes(&running).contains(&"channel-paused".to_owned()));
-        let paused = json!([format!("channel at {http}")]);
-        wait_until("it is in the present", || stats(&running)["queue_paused"] == paused);
-        assert_eq!(order(&running, &http, "unpause", Some("processor"), "plays/processor").0, 200);
-        wait_until("it goes on", || channel(&running)["paused"] == false);
-        assert_eq!(order(&running, &http, "empty", Some("processor"), "plays/processor").0, 200);
-        wait_until("it is empty", || channel(&running)["depth"] == 0);
-        wait_until("the alert ends", || stats(&running)["depth_alert"]["on"] == false);
-        assert_eq!(order(&running, &http, "pause", None, "plays").0, 200);
-        wait_until("the topic is paused", || codes(&running).contains(&"topic-paused".to_owned()));
-        assert_eq!(order(&running, &http, "delete", None, "plays").0, 200);
-        wait_until("it is gone", || codes(&running).contains(&"no-topic".to_owned()));
-        // And made anew, the topic before its channel.
-        let whole = "plays/processor";
-        let (status, answer) = order(&running, &http, "create", Some("processor"), whole);
-        let reason = answer["error"].as_str().unwrap();
-        assert!(status == 404 && reason.starts_with("there is no topic plays at"), "{answer}");
-        assert_eq!(order(&running, &http, "create", None, whole).0, 400);
-        assert_eq!(order(&running, &http, "create", None, "plays").0, 200);
-        assert_eq!(order(&running, &http, "create", Some("processor"), whole).0, 200);
-        wait_until("it is there", || channel(&running)["channel_name"] == "processor");
-        assert_eq!(order(&running, &http, "tombstone", Some("processor"), whole).0, 400);
-        let (status, answer) = order(&running, &http, "tombstone", None, "plays");
-        let reason = answer["error"].as_str().unwrap();
-        assert!(status == 404 && reason.starts_with("no nsqlookupd names"), "{answer}");
-
-        let audit = running.get("/api/audit").json();
-        let lines: Vec<_> = audit["audit"].as_array().unwrap().iter().collect();
-        // Asked and done; the refused ones, too.
-        assert_eq!(lines.len(), 2 * 14);
-        let deleted = &lines[12];
-        assert_eq!((&deleted["action"], &deleted["outcome"]), (&json!("delete"), &json!("done")));
-        assert_eq!(deleted["target"], json!(format!("{http} plays")));
-        assert_eq!(lines[13]["outcome"], "asked");
-        assert!(lines[27]["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
-        // It is there after a restart, and after a reset.
-        let Running { dashboard, data } = running;
-        dashboard.shutdown().unwrap();
-        let running = Running { dashboard: Dashboard::start(config(&data)).unwrap(), data };
-        assert_eq!(running.ask("DELETE", "/api/counts", "", b"").status, 200);
-        let audit = running.get("/api/audit").json();
-        assert_eq!(
-            (audit["audit"].as_array().unwrap().len(), &audit["audit"][0]["action"]),
-            (29, &json!("reset"))
-        );
+        check_alert(&running, &found);
+        check_what_is_typed(&running, &http);
+        check_orders(&running, &http);
+        check_creation(&running, &http);
+        let running = check_audit(running, &http);
         assert_eq!(running.get("/api/queue").json()["nsqds"], json!([]));
     });
 }
@@ -208,6 +237,20 @@ fn an_nsqd_that_hangs_holds_up_no_other() {
     });
 }
 
+/// Starts a processor that asks an nsqlookupd, and waits until the dashboard knows from it that it gets answers.
+fn start_processor(dir: &Path, at: &str, running: &Running) -> support::Running {
+    let url = running.dashboard.url();
+    let args = ["process", "--lookupd-http-address", at, "--channel", "other"];
+    let more = ["--dashboard-url", &url, "--write-token", TOKEN];
+    let often = ["--consumer-opt", "lookupd_poll_interval,100ms"];
+    let processor = support::Running::start(dir, &[&args[..], &more, &often].concat());
+    let asked = || connections(running, "lookupds", "lookupd").pop().map(|(_, told)| told);
+    wait_until("it answers the processor", || {
+        asked().is_some_and(|told| told["answering"] == true && told["nsqds"] == 1)
+    });
+    processor
+}
+
 #[test]
 fn nsqds_are_followed_through_nsqlookupd() {
     let Some(mut lookupd) = Nsqlookupd::start() else { return };
@@ -245,17 +288,8 @@ fn nsqds_are_followed_through_nsqlookupd() {
     second.kill();
     wait_until("it is gone", || addresses() == [first.http_addr()] && depth() == 3);
 
-    // A processor tells of it, too.
     let dir = tempfile::tempdir().unwrap();
-    let url = running.dashboard.url();
-    let args = ["process", "--lookupd-http-address", &at, "--channel", "other"];
-    let more = ["--dashboard-url", &url, "--write-token", TOKEN];
-    let often = ["--consumer-opt", "lookupd_poll_interval,100ms"];
-    let processor = support::Running::start(dir.path(), &[&args[..], &more, &often].concat());
-    let asked = || connections(&running, "lookupds", "lookupd").pop().map(|(_, told)| told);
-    wait_until("it answers the processor", || {
-        asked().is_some_and(|told| told["answering"] == true && told["nsqds"] == 1)
-    });
+    let processor = start_processor(dir.path(), &at, &running);
 
     // Tombstoned, it is named to nobody who asks for the topic.
     let named = || {

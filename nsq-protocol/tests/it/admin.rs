@@ -8,6 +8,26 @@ use nsq_protocol::{
 use crate::nsqd::nsqd_or_skip;
 use crate::script::Script;
 
+/// Pauses both, one after the other, and lets them go on.
+fn check_pauses(admin: &Admin, topic: &TopicName, channel: &ChannelName) {
+    let topic_is_paused = || {
+        let stats = admin.stats(&StatsFilter::default()).unwrap();
+        stats.topic(topic).unwrap().paused
+    };
+    let channel_is_paused = || {
+        let stats = admin.stats(&StatsFilter::default()).unwrap();
+        stats.channel(topic, channel).unwrap().paused
+    };
+    admin.pause_topic(topic).unwrap();
+    assert!(topic_is_paused());
+    admin.unpause_topic(topic).unwrap();
+    assert!(!topic_is_paused());
+    admin.pause_channel(topic, channel).unwrap();
+    assert!(channel_is_paused());
+    admin.unpause_channel(topic, channel).unwrap();
+    assert!(!channel_is_paused());
+}
+
 #[test]
 fn topics_and_channels_are_created_paused_emptied_and_deleted() {
     let nsqd = nsqd_or_skip!();
@@ -24,23 +44,9 @@ fn topics_and_channels_are_created_paused_emptied_and_deleted() {
     assert!(admin.empty_channel(&topic, &channel).unwrap_err().is_not_found());
     admin.create_channel(&topic, &channel).unwrap();
 
-    let all = StatsFilter::default();
-    let paused = |topic_too| {
-        let stats = admin.stats(&StatsFilter::default()).unwrap();
-        match topic_too {
-            true => stats.topic(&topic).unwrap().paused,
-            false => stats.channel(&topic, &channel).unwrap().paused,
-        }
-    };
-    admin.pause_topic(&topic).unwrap();
-    assert!(paused(true));
-    admin.unpause_topic(&topic).unwrap();
-    assert!(!paused(true));
-    admin.pause_channel(&topic, &channel).unwrap();
-    assert!(paused(false));
-    admin.unpause_channel(&topic, &channel).unwrap();
-    assert!(!paused(false));
+    check_pauses(&admin, &topic, &channel);
 
+    let all = StatsFilter::default();
     admin.pause_topic(&topic).unwrap();
     let producer = Producer::connect(ProducerConfig::new().nsqd(nsqd.addr())).unwrap();
     producer.publish(&topic, b"x").unwrap();

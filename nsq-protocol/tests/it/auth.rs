@@ -11,7 +11,8 @@ use nsq_protocol::{Compression, Consumer, Error, ErrorCode, Producer, PublishErr
 use crate::certs::Authority;
 use crate::features::{lines, nsqd, round_trip, topic};
 use crate::nsqd::nsqd_or_skip;
-use crate::script::{DEADLINE, config, producer_config};
+use crate::script::{config, producer_config};
+use crate::timing::DEADLINE;
 
 /// A small authentication server: `secret` in the query decides.
 struct AuthServer {

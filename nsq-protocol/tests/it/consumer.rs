@@ -8,9 +8,8 @@ use nsq_protocol::{
     Consumer, DecodeError, Delivery, Error, ErrorCode, Frame, HEARTBEAT, MessageRef,
 };
 
-use crate::script::{
-    DEADLINE, IDENTIFIED, Script, beside, config, frame, id, recv, seen_by_reader, start,
-};
+use crate::script::{IDENTIFIED, Script, beside, config, frame, id, recv, seen_by_reader, start};
+use crate::timing::DEADLINE;
 
 #[test]
 fn every_command_has_its_exact_bytes() {

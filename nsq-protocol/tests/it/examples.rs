@@ -7,7 +7,8 @@ use std::process::{Child, Command, Output, Stdio};
 use nsq_protocol::{BodiesBuf, Consumer, Producer, TopicName};
 
 use crate::nsqd::nsqd_or_skip;
-use crate::script::{DEADLINE, config, producer_config};
+use crate::script::{config, producer_config};
+use crate::timing::DEADLINE;
 
 /// The program of an example. `cargo test` has built it; `cargo test --test it` alone has not.
 fn example(name: &str) -> PathBuf {

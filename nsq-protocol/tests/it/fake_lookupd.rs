@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use nsq_protocol::thread::OwnedThread;
 use parking_lot::{Condvar, Mutex};
 
-use crate::script::DEADLINE;
+use crate::timing::DEADLINE;
 
 /// What a request is answered with.
 #[derive(Clone)]

@@ -9,9 +9,8 @@ use nsq_protocol::{Admin, ConnectionStats, Consumer, Producer, StatsFilter, Topi
 
 use crate::nsqd::{Nsqd, nsqd_or_skip};
 use crate::proxy::{Proxy, Toxic, Way};
-use crate::script::{
-    DEADLINE, MINUTE, Script, beside, config, id, producer_config, start, waits_a_minute,
-};
+use crate::script::{Script, beside, config, id, producer_config, start, waits_a_minute};
+use crate::timing::{DEADLINE, MINUTE};
 
 /// Seeds for each toxic, where `NSQ_FAULT_SEEDS` does not say how many.
 const SEEDS: u64 = 4;

@@ -12,7 +12,8 @@ use nsq_protocol::{
 use crate::certs::{Authority, Issued};
 use crate::nsqd::{Nsqd, find, nsqd_or_skip};
 use crate::proxy::{Proxy, Toxic};
-use crate::script::{DEADLINE, beside, check_takes_less, config, producer_config};
+use crate::script::{beside, config, producer_config};
+use crate::timing::{DEADLINE, check_takes_less};
 
 /// Shorter than a heartbeat, which would bring a stalled connection to life again.
 const SOON: Duration = Duration::from_secs(12);
@@ -259,8 +260,9 @@ fn compression_that_nsqd_has_not_is_done_without() {
     }
 }
 
-/// ECOSYSTEM.md's trap: of 100 connections, 94 had received a message and kept it to themselves until more bytes
-/// came. All here get one message, then none, and the next heartbeat is further away than the test waits.
+/// A decompressor may hold a message back until more bytes come: a client that waits for the socket alone then has it,
+/// and hands it on to nobody. All here get one message, then none, and the next heartbeat is further away than the test
+/// waits.
 #[test]
 fn no_connection_keeps_a_message_to_itself() {
     let nsqd = nsqd_or_skip!();

@@ -11,9 +11,8 @@ use nsq_protocol::{
 };
 
 use crate::nsqd::{Nsqd, nsqd_or_skip};
-use crate::script::{
-    DEADLINE, IDENTIFIED, Peer, Script, beside, config, id, recv, seen_by_reader, start,
-};
+use crate::script::{IDENTIFIED, Peer, Script, beside, config, id, recv, seen_by_reader, start};
+use crate::timing::DEADLINE;
 
 const SHORT: Duration = Duration::from_millis(50);
 

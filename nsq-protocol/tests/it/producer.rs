@@ -6,7 +6,8 @@ use nsq_protocol::{
     BodiesBuf, Error, ErrorCode, HEARTBEAT, Producer, ProducerConfig, PublishError, TopicName,
 };
 
-use crate::script::{DEADLINE, Script, beside, connect, producer_config, waits_a_minute};
+use crate::script::{Script, beside, connect, producer_config, waits_a_minute};
+use crate::timing::DEADLINE;
 
 const PUB_A: &[u8] = b"PUB t\n\0\0\0\x01a";
 const PUB_B: &[u8] = b"PUB t\n\0\0\0\x01b";

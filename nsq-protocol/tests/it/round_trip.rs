@@ -11,7 +11,8 @@ use nsq_protocol::{
 };
 
 use crate::nsqd::{Nsqd, nsqd_or_skip};
-use crate::script::{DEADLINE, beside, config, producer_config};
+use crate::script::{beside, config, producer_config};
+use crate::timing::DEADLINE;
 
 #[test]
 fn what_is_published_is_consumed_and_finished() {

@@ -12,12 +12,7 @@ use nsq_protocol::{
     MessageId, MessageRef, Producer, ProducerConfig, RdyMode,
 };
 
-/// How long any step may take before the test fails.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A wait that would be a fault: much longer than [`DEADLINE`], so that a test which ends before that has not waited for
-/// it, however busy the machine is.
-pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+use crate::timing::{DEADLINE, MINUTE};
 
 /// What the fake says to IDENTIFY.
 pub(crate) const IDENTIFIED: &[u8] = br#"{"max_rdy_count":2500,"version":"1.3.0"}"#;
@@ -116,22 +111,6 @@ pub(crate) fn waits_a_minute(connection: &mut ConnectionConfig) {
     connection.handshake_timeout = MINUTE;
     connection.write_timeout = MINUTE;
     connection.heartbeat_interval = MINUTE;
-}
-
-/// Checks that something takes less than `limit`, of which `measure` gives how long it took. It is measured up to three
-/// times: a machine that is busy is slow once, and code that waits too long each time. No time may pass [`DEADLINE`].
-#[track_caller]
-pub(crate) fn check_takes_less(limit: Duration, mut measure: impl FnMut() -> Duration) {
-    let mut took = Vec::new();
-    for _ in 0..3 {
-        let time = measure();
-        assert!(time < DEADLINE, "{time:?} is no matter of a busy machine");
-        if time < limit {
-            return;
-        }
-        took.push(time);
-    }
-    panic!("it took {took:?}, never less than {limit:?}");
 }
 
 /// Starts a consumer beside the test, which plays nsqd meanwhile.

@@ -7,9 +7,9 @@ use nsq_protocol::{
 };
 
 use crate::script::{
-    DEADLINE, MINUTE, Script, beside, check_takes_less, config, frame, id, producer_config, recv,
-    seen_by_reader, waits_a_minute,
+    Script, beside, config, frame, id, producer_config, recv, seen_by_reader, waits_a_minute,
 };
+use crate::timing::{DEADLINE, MINUTE, check_takes_less};
 
 /// The defaults, with everything that a stop must not wait for lasting a minute.
 fn patient() -> ConsumerConfig {

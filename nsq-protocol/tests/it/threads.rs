@@ -8,7 +8,8 @@ use nsq_protocol::{Consumer, Producer, TopicName};
 
 use crate::fake_lookupd::{FakeLookupd, Reply};
 use crate::nsqd::nsqd_or_skip;
-use crate::script::{DEADLINE, Script, beside, config, producer_config};
+use crate::script::{Script, beside, config, producer_config};
+use crate::timing::DEADLINE;
 
 /// Set in the process that runs a test of this file alone.
 const ALONE: &str = "NSQ_PROTOCOL_TEST_ALONE";

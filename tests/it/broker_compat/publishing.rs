@@ -1,0 +1,58 @@
+//! DPUB and MPUB.
+
+use std::time::{Duration, Instant};
+
+use nsq_protocol::Command;
+use serde_json::json;
+
+use super::Target;
+use crate::broker_support::{Client, topic};
+
+pub(super) fn dpub(target: &Target) {
+    let mut producer = Client::connect(target.tcp);
+    let mut consumer = target.consumer("dpub", 10);
+    let sent = Instant::now();
+    producer.send(Command::Dpub(topic("dpub"), 500, b"late"));
+    producer.ok();
+    producer.send(Command::Dpub(topic("dpub"), 0, b"now"));
+    producer.ok();
+    consumer.delivery(b"now", 1);
+    target.channel_becomes("dpub", "deferred_count", 1);
+    assert_eq!(target.channel("dpub")["depth"], 0);
+    consumer.delivery(b"late", 1);
+    assert!(sent.elapsed() >= Duration::from_millis(500));
+    producer.send(Command::Dpub(topic("dpub"), 3_600_000, b"the longest"));
+    producer.ok();
+}
+
+pub(super) fn mpub(target: &Target) {
+    let mut producer = Client::connect(target.tcp);
+    producer.publish_many("mpub", &[b"1", b"22", b"333"]);
+    let mut consumer = target.consumer("mpub", 3);
+    let messages: Vec<_> =
+        [&b"1"[..], b"22", b"333"].iter().map(|body| consumer.delivery(body, 1)).collect();
+    assert!(messages[0].id < messages[1].id && messages[1].id < messages[2].id);
+    let stats = target.topic("mpub");
+    assert_eq!((&stats["message_count"], &stats["message_bytes"]), (&json!(3), &json!(6)));
+    // A body of exactly the limit.
+    consumer.finish(&messages[0]);
+    let large = vec![b'x'; 1 << 20];
+    producer.publish("mpub", &large);
+    assert_eq!(consumer.message().body.len(), large.len());
+    // What follows a bad message is not read, and what came before it: nsqd and we take none of it.
+    producer.raw(b"MPUB mpub\n\0\0\0\x0d\0\0\0\x02\0\0\0\x01a\0\0\0\0");
+    producer.fatal("E_BAD_MESSAGE MPUB invalid message(1) body size 0");
+    assert_eq!(target.topic("mpub")["message_count"], 4);
+}
+
+pub(super) fn mpub_with_a_wrong_length(target: &Target) {
+    let mut producer = Client::connect(target.tcp);
+    // The length says 13, the count and sizes make 9; four bytes that are no command follow.
+    producer.raw(b"MPUB wrong-length\n\0\0\0\x0d\0\0\0\x01\0\0\0\x01aNOP\n");
+    // On purpose: nsqd lets the inner lengths drive, ours wants both to agree.
+    if target.is_ours {
+        producer.fatal("E_BAD_BODY MPUB body is 4 bytes longer than its messages");
+    } else {
+        producer.ok();
+    }
+}

@@ -1,0 +1,156 @@
+//! A ledger that cannot be written or trusted: busy, full, damaged, from elsewhere.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+use uuid::Uuid;
+
+use super::{assert_goes_on, process, publish, start, total, with};
+use crate::disk::{SmallDisk, limit_files};
+use crate::support::{self, Broker, assert_exit, on_both_brokers, wait_until};
+
+/// Another connection holds the ledger's write lock.
+#[test]
+fn a_busy_ledger_is_waited_for_and_then_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let broker = Broker::ours(dir);
+    let (_dashboard, url) = support::dashboard(dir);
+    let args = process(&broker, &url);
+    let first = start(dir, &args);
+    let producer = Uuid::new_v4();
+    publish(&broker, producer, 0..100);
+    wait_until("plays are counted", || total(&url) == 100);
+    let other = Connection::open(dir.join("ledger/ledger.sqlite3")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    publish(&broker, producer, 100..200);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(total(&url), 100, "nothing is shown that is not committed");
+    other.execute_batch("ROLLBACK").unwrap();
+    wait_until("it goes on", || total(&url) == 200);
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    publish(&broker, producer, 200..300);
+    let first = first.wait();
+    assert_exit(&first, 1);
+    let error = String::from_utf8_lossy(&first.stderr).into_owned();
+    assert!(error.contains("the ledger cannot be written: database is locked"), "{error}");
+    assert!(error.contains("what was not counted went back to nsqd"), "{error}");
+    assert_red(&url, "database is locked");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_goes_on(dir, &broker, &url, producer, 300);
+}
+
+/// That the dashboard's health tells why the processor has stopped.
+#[track_caller]
+fn assert_red(url: &str, reason: &str) {
+    let agent = ureq::Agent::new_with_config(
+        ureq::Agent::config_builder().http_status_as_error(false).build(),
+    );
+    let mut health = agent.get(format!("{url}/healthz")).call().unwrap();
+    let text = health.body_mut().read_to_string().unwrap();
+    assert_eq!(health.status().as_u16(), 503, "{text}");
+    assert!(text.contains("a processor has stopped counting") && text.contains(reason), "{text}");
+}
+
+/// The disk takes no more: the file may not grow (EFBIG), as with a quota.
+#[test]
+fn a_ledger_that_cannot_grow_ends_the_processor_and_loses_nothing() {
+    on_both_brokers(|dir, broker| {
+        let (_dashboard, url) = support::dashboard(dir);
+        let args = process(broker, &url);
+        // A first run without the limit, so that it is hit by a commit and not by the making of the file.
+        let producer = Uuid::new_v4();
+        publish(broker, producer, 0..10);
+        assert_exit(&start(dir, &with(&args, &["--num-messages", "10"])).wait(), 0);
+        let mut limited = std::process::Command::new("bash");
+        limited.args(["-c", &format!(r#"{} exec "$0" "$@""#, limit_files(128))]);
+        limited.arg(env!("CARGO_BIN_EXE_playcounts")).args(&args).current_dir(dir);
+        limited.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+        let mut child = limited.spawn().unwrap();
+        let mut seq = 10;
+        while child.try_wait().unwrap().is_none() {
+            assert!(seq < 100_000, "it never ends");
+            publish(broker, producer, seq..seq + 10);
+            seq += 10;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let limited = child.wait_with_output().unwrap();
+        assert_exit(&limited, 1);
+        let error = String::from_utf8_lossy(&limited.stderr).into_owned();
+        assert!(error.contains("the ledger cannot be written: "), "{error}");
+        assert_red(&url, "the ledger cannot be written");
+        assert_goes_on(dir, broker, &url, producer, seq);
+    });
+}
+
+/// A full disk, where a small one may be mounted.
+#[test]
+fn a_full_disk_ends_the_processor_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("ledger")).unwrap();
+    let Some(disk) = SmallDisk::mount(&dir.join("ledger"), "400k") else { return };
+    let broker = Broker::ours(dir);
+    let (_dashboard, url) = support::dashboard(dir);
+    let producer = Uuid::new_v4();
+    let mut full = start(dir, &process(&broker, &url));
+    let mut seq = 0;
+    while !full.has_ended() {
+        assert!(seq < 100_000, "it never ends");
+        publish(&broker, producer, seq..seq + 10);
+        seq += 10;
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let full = full.wait();
+    assert_exit(&full, 1);
+    let error = String::from_utf8_lossy(&full.stderr).into_owned();
+    assert!(error.contains("the ledger cannot be written: database or disk is full"), "{error}");
+    assert_red(&url, "disk is full");
+    disk.resize("10m");
+    assert_goes_on(dir, &broker, &url, producer, seq);
+}
+
+/// A ledger that is damaged, of another version or from elsewhere is refused, never taken for empty.
+#[test]
+fn a_ledger_that_cannot_be_trusted_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let broker = Broker::ours(dir);
+    let (_dashboard, url) = support::dashboard(dir);
+    let producer = Uuid::new_v4();
+    publish(&broker, producer, 0..50);
+    let args = with(&process(&broker, &url), &["--num-messages", "50"]);
+    assert_exit(&start(dir, &args).wait(), 0);
+    let file = dir.join("ledger/ledger.sqlite3");
+    let good = std::fs::read(&file).unwrap();
+    let mut damaged = good.clone();
+    damaged[4096..].iter_mut().step_by(7).for_each(|byte| *byte ^= 0x55);
+    let sql = |sql: &str| {
+        std::fs::write(&file, &good).unwrap();
+        Connection::open(&file).unwrap().execute_batch(sql).unwrap();
+        std::fs::read(&file).unwrap()
+    };
+    let newer = sql("PRAGMA user_version = 99");
+    let older = sql("PRAGMA user_version = 0");
+    let elsewhere = sql("UPDATE ledger SET machine = 'another'");
+    let wrong = sql("UPDATE videos SET plays = plays + 1 WHERE number = 0");
+    for (bytes, reason) in [
+        (&damaged[..], "bring back a backup"),
+        (
+            b"this is no database, but it is long enough to be read as if it were one",
+            "bring back a backup",
+        ),
+        (&newer, "of a newer playcounts"),
+        (&older, "somebody else's database"),
+        (&elsewhere, "--adopt-ledger"),
+        (&wrong, "bring back a backup"),
+    ] {
+        std::fs::write(&file, bytes).unwrap();
+        let refused = start(dir, &args).wait();
+        assert_exit(&refused, 1);
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(error.contains("ledger.sqlite3") && error.contains(reason), "{reason}: {error}");
+    }
+    std::fs::write(&file, &good).unwrap();
+    assert_goes_on(dir, &broker, &url, producer, 50);
+}

@@ -1,0 +1,278 @@
+//! What is asked for: lists, ids and numbers, every path and its methods, metrics, the OpenAPI document.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use playcounts::dashboard::Dashboard;
+use playcounts::nsqd::depth::QueueDepth;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::dashboard_support::{DEADLINE, Queue, Running, config, consumption, start, video};
+use crate::support::wait_until;
+
+#[test]
+fn dashboard_lists_sort_page_and_search() {
+    let running = start();
+    let counts: Vec<_> = (1..=20).map(|first| (video(first), u64::from(first) * 10)).collect();
+    running.tell(1, &counts);
+    let listed = |query: &str| -> Vec<u64> {
+        let answer = running.get(&format!("/api/counts?{query}"));
+        assert_eq!(answer.status, 200, "{query}: {answer:?}");
+        answer.json()["counts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["plays"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(listed("limit=3"), [200, 190, 180]);
+    assert_eq!(listed("sort=plays&limit=2&offset=1"), [20, 30]);
+    assert_eq!(listed("sort=-video_id&limit=2"), [200, 190]);
+    assert_eq!(listed("sort=updated_at&limit=1"), [10]);
+    assert_eq!(listed("sort=-last_played_at&limit=1"), [200]);
+    assert_eq!(listed("search=0A"), [100]);
+    assert_eq!(listed("search=1"), [200, 190, 180, 170, 160]);
+    assert_eq!(listed(&format!("search={}", video(7))), [70]);
+    assert_eq!(listed("offset=4294967295"), Vec::<u64>::new());
+    assert_eq!(running.get("/api/counts?search=1").json()["matching"], 5);
+    // Page after page by key is the whole list, in every order, and within a search.
+    for query in [
+        "sort=-plays",
+        "sort=plays",
+        "sort=video_id",
+        "sort=-updated_at",
+        "sort=-last_played_at&search=1",
+    ] {
+        let (all, mut paged) = (listed(&format!("{query}&limit=500")), Vec::new());
+        let mut after = String::new();
+        loop {
+            let page = format!("{query}&limit=3{after}");
+            paged.extend(listed(&page));
+            match running.get(&format!("/api/counts?{page}")).json()["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(paged, all, "{query}");
+    }
+    for (query, reason) in [
+        ("sort=plays;drop", "sort must be one of plays, video_id, updated_at, last_played_at"),
+        ("sort=", "sort must be"),
+        ("limit=0", "limit must be a number from 1 to 500"),
+        ("limit=501", "limit must be a number from 1 to 500"),
+        ("limit=%2B5", "limit must be"),
+        ("limit=x", "limit must be"),
+        ("offset=-1", "offset must be a number from 0"),
+        ("after=x", "after takes the next of the page before"),
+        ("search=%3Cimg%3E", "search takes the start of a video id"),
+        ("search=%27%20OR%201=1", "search takes"),
+    ] {
+        let answer = running.get(&format!("/api/counts?{query}"));
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.error().contains(reason), "{query}: {}", answer.error());
+    }
+}
+
+#[test]
+fn dashboard_says_what_a_path_takes() {
+    let running = start();
+    for (method, path, status, allow) in [
+        ("PUT", "/api/counts", 405, "GET, HEAD, POST, DELETE"),
+        ("GET", "/api/consumption", 405, "POST"),
+        ("POST", "/api/stats", 405, "GET, HEAD"),
+        ("DELETE", "/api/counts/x", 405, "GET, HEAD"),
+        ("POST", "/", 405, "GET, HEAD"),
+        ("OPTIONS", "/metrics", 405, "GET, HEAD"),
+        ("HEAD", "/events", 405, "GET"),
+        ("GET", "/api", 404, ""),
+        ("GET", "/src/main.rs", 404, ""),
+        ("POST", "/nowhere", 404, ""),
+        ("HEAD", "/", 200, ""),
+        ("GET", "/healthz", 200, ""),
+    ] {
+        let answer = running.ask(method, path, "", b"");
+        assert_eq!(answer.status, status, "{method} {path}");
+        let named =
+            answer.head.lines().find_map(|line| line.strip_prefix("Allow: ")).unwrap_or_default();
+        assert_eq!(named, allow, "{method} {path}");
+    }
+    let page = running.get("/");
+    assert!(page.head.contains("Content-Security-Policy: default-src 'none'"), "{}", page.head);
+    let etag = page.head.lines().find_map(|line| line.strip_prefix("ETag: ")).unwrap();
+    assert_eq!(running.ask("GET", "/", &format!("If-None-Match: {etag}\r\n"), b"").status, 304);
+}
+
+#[test]
+fn dashboard_shows_processors_queue_and_series() {
+    let data = tempfile::tempdir().unwrap();
+    let mut with_queue = config(&data);
+    let queue = Queue::start(QueueDepth { depth: 42, in_flight: 3, deferred: 1 });
+    with_queue.watched = Some(queue.watched.clone());
+    let running = Running { dashboard: Dashboard::start(with_queue).unwrap(), data };
+    wait_until("the queue was asked", || !running.get("/api/stats").json()["queue"].is_null());
+    let report = json!({"processor": Uuid::from_u128(1), "consumption": consumption(Some("<b>no JSON</b>"))});
+    running.post("/api/consumption", &report, 200);
+    let deadline = Instant::now() + DEADLINE;
+    let series = loop {
+        let series = running.get("/api/series?name=queue_depth&name=realtime_ms").json();
+        if series["realtime_ms"].as_array().unwrap().last() == Some(&json!(1.25)) {
+            break series;
+        }
+        assert!(Instant::now() < deadline, "{series}");
+    };
+    assert_eq!(series["queue_depth"].as_array().unwrap().last(), Some(&json!(42)));
+    assert_eq!(series["average_ms"], Value::Null);
+    let last = series["time"].as_array().unwrap().last().unwrap().clone();
+    let stats = running.get("/api/stats").json();
+    assert_eq!(stats["queue"], json!({"depth": 42, "in_flight": 3, "deferred": 1}));
+    assert_eq!(stats["processors"][0]["consumption"]["last_rejection"], "<b>no JSON</b>");
+    assert_eq!(stats["consumption"]["p99_ms"], 40.25);
+    assert_eq!(stats["configuration"][0]["name"], "messages");
+    assert!(
+        running.get(&format!("/api/series?since={last}")).json()["time"].as_array().unwrap().len()
+            <= 1
+    );
+    assert_eq!(running.get("/api/series?name=x").status, 400);
+    assert_eq!(running.get("/api/series?since=x").status, 400);
+    let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
+    assert!(metrics.contains("\nplaycounts_queue_depth 42\n"), "{metrics}");
+    assert!(metrics.contains("playcounts_processor_counted_total{processor="), "{metrics}");
+}
+
+/// What Prometheus' own tool says of the metrics, the alerts, and that both know the same names.
+#[test]
+fn prometheus_accepts_metrics_and_alerts() {
+    let running = start();
+    let mut told = consumption(Some("a reason"));
+    told["histogram"] =
+        json!({ "buckets": (1..=15).collect::<Vec<_>>(), "count": 20, "sum_ms": 12.5 });
+    let report = json!({ "processor": video(1), "consumption": told });
+    running.post("/api/consumption", &report, 200);
+    told["histogram"]["buckets"][3] = json!(1);
+    let report = json!({ "processor": video(1), "consumption": told });
+    assert!(running.post("/api/consumption", &report, 400).error().contains("buckets grow"));
+    running.dashboard.totals();
+    let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
+    let open = running.ask("GET", "/metrics", "Accept: application/openmetrics-text\r\n", b"");
+    assert!(open.head.contains("application/openmetrics-text; version=1.0.0"), "{}", open.head);
+    assert!(open.body.ends_with(b"# EOF\n"));
+    for file in ["docs/alerts.yml", "docs/grafana.json"] {
+        let text = std::fs::read_to_string(file).unwrap();
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let names = text.split(|c| !is_name(c)).filter(|name| name.starts_with("playcounts_"));
+        // The queue's are there once somebody asks nsqd: `queue` has them.
+        let of_queue = ["playcounts_queue_depth", "playcounts_queue_depth_alert"];
+        for name in names.filter(|name| !of_queue.contains(name)) {
+            assert!(metrics.contains(&format!("\n{name}")), "{file}: {name} is none of\n{metrics}");
+        }
+    }
+    if Command::new("promtool").arg("--version").output().is_err() {
+        writeln!(
+            std::io::stderr(),
+            "SKIPPED: no promtool (package prometheus); metrics are not linted"
+        )
+        .unwrap();
+        return;
+    }
+    let mut lint = Command::new("promtool");
+    let lint = lint.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut lint = lint.stderr(Stdio::piped()).spawn().unwrap();
+    lint.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let lint = lint.wait_with_output().unwrap();
+    assert!(lint.status.success() && lint.stderr.is_empty(), "{lint:?}");
+    let rules =
+        Command::new("promtool").args(["check", "rules", "docs/alerts.yml"]).output().unwrap();
+    assert!(rules.status.success(), "{rules:?}");
+}
+
+/// One video, however its id is spelled, at every call that takes one; and no number with a plus at any.
+#[test]
+fn every_call_reads_ids_and_numbers_alike() {
+    let running = start();
+    let id = video(1);
+    running.tell(1, &[(id, 5)]);
+    let spellings = [
+        id.to_string(),
+        id.to_string().to_uppercase(),
+        id.simple().to_string(),
+        format!("%7B{id}%7D"),
+        format!("urn:uuid:{id}"),
+    ];
+    for spelling in &spellings {
+        for path in [
+            format!("/api/counts/{spelling}"),
+            format!("/api/counts/{spelling}/series"),
+            format!("/api/export/series.csv?video={spelling}"),
+            format!("/api/export/series.json?video={spelling}"),
+            format!("/api/confirmed?producer={spelling}"),
+            format!("/api/counts?search={spelling}"),
+        ] {
+            let answer = running.get(&path);
+            assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
+        }
+        let found = running.get(&format!("/api/counts/{spelling}")).json();
+        assert_eq!((&found["video_id"], &found["plays"]), (&json!(id), &json!(5)), "{spelling}");
+        let found = running.get(&format!("/api/counts?search={spelling}")).json();
+        assert_eq!(found["matching"], 1, "{spelling}");
+    }
+    let series = format!("/api/counts/{id}/series");
+    for (path, names) in [
+        ("/api/counts", &["limit", "offset"][..]),
+        ("/api/series", &["since", "from", "to"]),
+        (&series, &["from", "to"]),
+        ("/api/top", &["limit", "from", "to"]),
+        ("/api/export/top.csv", &["limit", "from", "to"]),
+        ("/api/export/top.json", &["limit", "from", "to"]),
+    ] {
+        for name in names {
+            for number in ["%2B5", "-5", "5.0", "0x5", "", "%205"] {
+                let path = format!("{path}?{name}={number}");
+                assert_eq!(running.get(&path).status, 400, "{path}");
+            }
+        }
+    }
+    for number in ["%2B5", "-5", "5.0"] {
+        let path = format!("/api/confirmed?producer={id}&outbox={number}");
+        assert_eq!(running.get(&path).status, 400, "{path}");
+    }
+}
+
+/// The OpenAPI document and the routes know the same paths and methods.
+#[test]
+fn the_api_document_has_every_route() {
+    let running = start();
+    let document = running.get("/api/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().unwrap();
+    for (path, operations) in paths {
+        let at = path.replace("{video_id}", &video(1).to_string());
+        for method in ["GET", "POST", "DELETE", "PUT", "PATCH"] {
+            if (&path[..], method) == ("/events", "GET") {
+                continue;
+            }
+            let known = operations.get(method.to_lowercase()).is_some();
+            let answer = running.ask(method, &at, "", b"");
+            assert_eq!(answer.status != 405, known, "{method} {path}: {}", answer.status);
+            let unknown = answer.status == 404 && answer.error().starts_with("nothing is at");
+            assert!(!unknown || !known, "{method} {path} is not there");
+        }
+    }
+    // What the page and the processor call is in it.
+    for path in [
+        "/api/counts",
+        "/api/confirmed",
+        "/api/consumption",
+        "/api/stats",
+        "/api/series",
+        "/api/top",
+        "/api/counts/{video_id}/series",
+        "/api/export/counts.csv",
+        "/events",
+        "/metrics",
+        "/healthz",
+    ] {
+        assert!(paths.contains_key(path), "{path}");
+    }
+}

@@ -1,0 +1,226 @@
+//! The page's view of the queue in a real Chromium: what it shows of nsqds and nsqlookupds, and what may be done there.
+
+use std::time::Instant;
+
+use headless_chrome::Tab;
+use nsq_protocol::{
+    Compression, Consumer, ConsumerConfig, Producer, ProducerConfig, StatsFilter, TopicName,
+};
+use playcounts::dashboard::{Dashboard, WatchedQueue};
+use serde_json::json;
+
+use crate::dashboard_support::{DEADLINE, Running, config};
+use crate::nsqd::{self, Nsqd};
+use crate::nsqlookupd::Nsqlookupd;
+use crate::page_support::{Complaints, MARKUP, click, launch, open, read, text, wait_for};
+use crate::support::{Broker, on_both_brokers};
+
+/// The text of the cell of that column in the row with that key of the queue's view.
+fn cell(key: &str, column: &str) -> String {
+    format!(
+        "(() => {{ const row = [...document.querySelectorAll('#queue tbody tr')].find((row) => row.dataset.key === {key:?}); \
+            const at = row && [...row.closest('table').tHead.rows[0].cells].findIndex((cell) => cell.textContent === {column:?}); \
+            return row ? row.cells[at].textContent : null; }})()"
+    )
+}
+
+/// The input of the open dialog with that number: 0 and 1 are topic and channel, 2 what is to be confirmed, 3 the token.
+fn field(number: usize) -> String {
+    format!("document.querySelectorAll('dialog[open] input')[{number}]")
+}
+
+fn type_into(tab: &Tab, number: usize, typed: &str) {
+    read(tab, &format!("{}.focus()", field(number)));
+    tab.type_str(typed).unwrap();
+}
+
+/// Waits until the open dialog says what is wrong.
+#[track_caller]
+fn wait_for_error(tab: &Tab, start: &str) {
+    let error = "document.querySelector('dialog[open] .error').textContent";
+    wait_for(tab, &format!("{error}.startsWith('{start}')"), true);
+}
+
+#[track_caller]
+fn wait_for_closed(tab: &Tab) {
+    wait_for(tab, "document.querySelector('dialog[open]') === null", true);
+}
+
+/// Who consumes, and how; what a consumer calls itself is text.
+fn check_consumer(tab: &Tab, broker: &Broker) {
+    read(tab, "document.querySelector('#queue details summary').click()");
+    let consumer_row = "document.querySelector('#queue details tbody tr').textContent";
+    wait_for(tab, &format!("{consumer_row}.includes({})", json!(MARKUP)), true);
+    // The embedded broker offers no compression.
+    let transport = if matches!(broker, Broker::Real(_)) { "snappy" } else { "plain" };
+    wait_for(tab, &format!("{consumer_row}.includes('{transport}')"), true);
+    assert_eq!(read(tab, "document.querySelectorAll('main img').length"), json!(0));
+}
+
+/// Half of the name is not enough; the whole of it pauses the channel.
+fn check_pause(tab: &Tab, complaints: &Complaints, is_paused: &dyn Fn() -> bool) {
+    click(tab, "button[aria-label='Choose an action for plays/processor']");
+    wait_for(tab, "document.activeElement.closest('dialog') !== null", true);
+    type_into(tab, 3, "the-secret");
+    type_into(tab, 2, "plays");
+    tab.press_key("Enter").unwrap();
+    wait_for_error(tab, "confirm must be");
+    assert!(!is_paused());
+    type_into(tab, 2, "/processor");
+    complaints.texts.lock().clear();
+    click(tab, "dialog[open] button.danger");
+    wait_for_closed(tab);
+    assert!(is_paused());
+    wait_for(tab, &cell("plays/processor", "State"), "paused");
+    let findings = "document.querySelector('.findings').textContent";
+    wait_for(tab, &format!("{findings}.includes('is paused')"), true);
+    complaints.assert_none();
+}
+
+/// A channel of a topic that is not there is refused; the topic is made.
+fn check_create(tab: &Tab, complaints: &Complaints) {
+    click(tab, "button[aria-label^='Create a topic or channel']");
+    for (number, typed) in [(0, "made"), (1, "c"), (2, "made/c")] {
+        type_into(tab, number, typed);
+    }
+    // Its topic comes first, says nsqd.
+    click(tab, "dialog[open] button.danger");
+    wait_for_error(tab, "there is no topic made");
+    for number in [1, 2] {
+        read(tab, &format!("{}.value = ''", field(number)));
+    }
+    type_into(tab, 2, "made");
+    complaints.texts.lock().clear();
+    click(tab, "dialog[open] button.danger");
+    wait_for_closed(tab);
+    wait_for(tab, &cell("made", "State"), "open");
+}
+
+/// What passes by is shown as text; how many messages were published for it.
+fn check_peek(tab: &Tab, nsqd: String, topic: &TopicName) -> u64 {
+    click(tab, "button[aria-label='Peek at the messages of plays']");
+    read(tab, "document.querySelector('dialog[open] select').value = '1'");
+    read(tab, "document.querySelector('dialog[open] form').requestSubmit()");
+    wait_for(
+        tab,
+        "document.querySelector('dialog[open] [role=status]').textContent",
+        "Waiting for messages…",
+    );
+    let producer = Producer::connect(ProducerConfig::new().nsqd(nsqd)).unwrap();
+    let mut published = 0;
+    let body =
+        "document.querySelector('dialog[open] tbody tr')?.lastElementChild.textContent ?? ''";
+    let deadline = Instant::now() + DEADLINE;
+    while read(tab, body) != json!(MARKUP) {
+        assert!(Instant::now() < deadline, "nothing is shown");
+        producer.publish(topic, MARKUP.as_bytes()).unwrap();
+        published += 1;
+    }
+    assert_eq!(read(tab, "document.querySelectorAll('dialog img').length"), json!(0));
+    tab.press_key("Escape").unwrap();
+    wait_for_closed(tab);
+    published
+}
+
+#[test]
+fn page_pauses_a_channel_when_its_name_is_typed() {
+    let Some(browser) = launch() else { return };
+    on_both_brokers(|_, broker| {
+        let (topic, channel) = ("plays".parse().unwrap(), "processor".parse().unwrap());
+        let admin = nsq_protocol::Admin::new(&broker.http());
+        admin.create_topic(&topic).unwrap();
+        admin.create_channel(&topic, &channel).unwrap();
+        let mut consumer = ConsumerConfig::new(topic, channel).nsqd(broker.tcp());
+        consumer.connection.compression = Compression::Snappy;
+        consumer.connection.user_agent = MARKUP.to_owned();
+        let consumer = Consumer::start(consumer).unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let mut config = config(&data);
+        config.write_token = Some("the-secret".to_owned());
+        let (nsqds, lookupds) = (vec![broker.http()], Vec::new());
+        config.watched =
+            Some(WatchedQueue { nsqds, lookupds, topic, channel, depth_alert: Some(20) });
+        let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
+        let (tab, complaints) = open(&browser, &format!("{}/?view=queue", running.dashboard.url()));
+        wait_for(&tab, &cell("plays/processor", "State"), "open");
+        wait_for(&tab, &cell("plays/processor", "Consumers"), "1");
+        check_consumer(&tab, broker);
+        let stats = || admin.stats(&StatsFilter::default()).unwrap();
+        let is_paused = || stats().channel(&topic, &channel).unwrap().paused;
+        check_pause(&tab, &complaints, &is_paused);
+        check_create(&tab, &complaints);
+        let published = check_peek(&tab, broker.tcp(), &topic);
+        // The channel has all that was shown.
+        assert_eq!(stats().channel(&topic, &channel).unwrap().message_count, published);
+        complaints.assert_none();
+        // Escape leaves it alone.
+        click(&tab, "button[aria-label='Choose an action for plays']");
+        tab.press_key("Escape").unwrap();
+        wait_for_closed(&tab);
+        tab.close(true).unwrap();
+        consumer.stop();
+    });
+}
+
+#[test]
+fn page_sums_over_the_nsqds_of_an_nsqlookupd() {
+    let Some(browser) = launch() else { return };
+    let Some(lookupd) = Nsqlookupd::start() else { return };
+    let program = nsqd::find().unwrap();
+    let register = format!("--lookupd-tcp-address={}", lookupd.tcp);
+    // The second one measures how long messages take.
+    let measure = "--e2e-processing-latency-percentile=0.5,0.99";
+    let nsqds = ["--mem-queue-size=1", measure]
+        .map(|more| Nsqd::start(&program, &[&register, "--mem-queue-size=1", more]));
+    let (topic, channel) = ("plays".parse().unwrap(), "processor".parse().unwrap());
+    for nsqd in &nsqds {
+        let admin = nsq_protocol::Admin::new(&nsqd.http_addr());
+        admin.create_topic(&topic).unwrap();
+        admin.create_channel(&topic, &channel).unwrap();
+        let producer = Producer::connect(ProducerConfig::new().nsqd(nsqd.addr())).unwrap();
+        (0..10).for_each(|_| producer.publish(&topic, b"{}").unwrap());
+    }
+    let consumer = ConsumerConfig::new(topic, "other".parse().unwrap()).nsqd(nsqds[1].addr());
+    let consumer = Consumer::start(consumer).unwrap();
+    let producer = Producer::connect(ProducerConfig::new().nsqd(nsqds[1].addr())).unwrap();
+    producer.publish(&topic, b"{}").unwrap();
+    consumer.batches().recv().unwrap().finish();
+    consumer.stop();
+    nsq_protocol::Admin::new(&nsqds[0].http_addr()).pause_channel(&topic, &channel).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let mut config = config(&data);
+    let at = lookupd.http.to_string();
+    let (watched, lookupds) = (Vec::new(), vec![at.clone()]);
+    config.watched =
+        Some(WatchedQueue { nsqds: watched, lookupds, topic, channel, depth_alert: Some(20) });
+    let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
+    let (tab, complaints) = open(&browser, &format!("{}/?view=queue", running.dashboard.url()));
+    wait_for(&tab, &cell(&at, "State"), "answers");
+    wait_for(&tab, &cell(&at, "nsqds that it names"), "2");
+    wait_for(&tab, "document.querySelectorAll('.nsqds > section').length", 2);
+    // The first table with that row is the one of the sums.
+    wait_for(&tab, &cell("plays/processor", "nsqds"), "2");
+    wait_for(&tab, &cell("plays/processor", "Waiting"), "21");
+    wait_for(&tab, &cell("plays/processor", "State"), "paused at 1 of 2");
+    wait_for(&tab, &format!("Number({}) > 10", cell("plays/processor", "On disk")), true);
+    // Its columns are there where an nsqd measures, and only there.
+    let head = |text: &str| {
+        format!(
+            "[...document.querySelectorAll('.nsqds > section')].map((box) => box.textContent.includes('{text}')).sort().join()"
+        )
+    };
+    wait_for(&tab, &head("p50"), "false,true");
+    wait_for(&tab, &head("p99"), "false,true");
+    let measured = "[...document.querySelectorAll('.nsqds tbody tr')].some((row) => \
+        row.dataset.key === 'plays/other' && /[0-9] (µs|ms|s)/.test(row.cells[11].textContent))";
+    wait_for(&tab, measured, true);
+    // At a glance, in words and not by colour alone.
+    click(&tab, "nav a[data-view=overview]");
+    wait_for(
+        &tab,
+        &format!("{}.startsWith('⚠ more than 20; paused; ')", text("#depth-more")),
+        true,
+    );
+    assert_eq!(read(&tab, "document.querySelector('#depth-tile').dataset.alert"), json!("true"));
+    complaints.assert_none();
+}

@@ -1,0 +1,148 @@
+//! A Chromium that the tests of the page look through, and what they read of it.
+//!
+//! Chromium is `$CHROME` or /usr/bin/chromium. Without one the test says so and passes, except where it is
+//! required: with `CI=true` or `REQUIRE_CHROMIUM=1` it fails.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use headless_chrome::protocol::cdp::types::Event;
+use headless_chrome::{Browser, LaunchOptions, Tab};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::dashboard_support::DEADLINE;
+
+/// Runs wherever it is shown as markup.
+pub(crate) const MARKUP: &str = "<img src=x onerror=\"document.title='broken in'\">";
+
+/// How often the page is asked whether it has come so far. What it shows has no event to wait for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Chromium, or `None` where its absence is excused.
+pub(crate) fn launch() -> Option<Browser> {
+    launch_with(&[])
+}
+
+/// The same with more arguments.
+#[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
+pub(crate) fn launch_with(more: &[&str]) -> Option<Browser> {
+    let path = std::env::var_os("CHROME")
+        .map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
+    if !path.exists() {
+        let set = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
+        assert!(
+            !set("CI", "true") && !set("REQUIRE_CHROMIUM", "1"),
+            "no Chromium at {}",
+            path.display()
+        );
+        eprintln!(
+            "SKIPPED: the page was NOT tested: no Chromium at {}; set CHROME",
+            path.display()
+        );
+        return None;
+    }
+    let quiet = [
+        "--disable-quic",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ];
+    let options = LaunchOptions::default_builder()
+        .path(Some(path))
+        // Chromium's own sandbox refuses to run as root, as containers do.
+        .sandbox(false)
+        .window_size(Some((1280, 900)))
+        // The default of 30 s ends the session while a loaded machine still starts it.
+        .idle_browser_timeout(Duration::from_secs(120))
+        .args(quiet.iter().chain(more).map(OsStr::new).collect())
+        .build()
+        .unwrap();
+    Some(Browser::new(options).unwrap())
+}
+
+/// What went wrong in the page: failed loads, refusals, errors on the console.
+#[derive(Clone, Default)]
+pub(crate) struct Complaints {
+    pub(crate) texts: Arc<Mutex<Vec<String>>>,
+    pub(crate) loaded: Arc<Mutex<Vec<String>>>,
+}
+
+impl Complaints {
+    fn listen(tab: &Tab) -> Self {
+        let complaints = Self::default();
+        tab.enable_log().unwrap().enable_runtime().unwrap();
+        // Handles nothing: it is what switches the events of the network on.
+        tab.register_response_handling("on", Box::new(|_, _| {})).unwrap();
+        let (texts, loaded) = (Arc::clone(&complaints.texts), Arc::clone(&complaints.loaded));
+        tab.add_event_listener(Arc::new(move |event: &Event| {
+            let text = match event {
+                Event::LogEntryAdded(entry) => format!("{:?}", entry.params.entry),
+                Event::RuntimeExceptionThrown(thrown) => {
+                    format!("{:?}", thrown.params.exception_details)
+                }
+                Event::NetworkLoadingFailed(failed) => format!("{:?}", failed.params),
+                Event::RuntimeConsoleAPICalled(call) => format!("{:?}", call.params),
+                Event::NetworkResponseReceived(response) => {
+                    let response = &response.params.response;
+                    loaded.lock().push(response.url.clone());
+                    if response.status < 400 {
+                        return;
+                    }
+                    format!("{} {}", response.status, response.url)
+                }
+                _ => return,
+            };
+            texts.lock().push(text);
+        }))
+        .unwrap();
+        complaints
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_none(&self) {
+        assert_eq!(*self.texts.lock(), Vec::<String>::new());
+    }
+}
+
+pub(crate) fn read(tab: &Tab, expression: &str) -> Value {
+    tab.evaluate(expression, false).unwrap().value.unwrap_or(Value::Null)
+}
+
+/// Waits until `expression` is `wanted` in the page.
+#[track_caller]
+pub(crate) fn wait_for(tab: &Tab, expression: &str, wanted: impl Into<Value>) {
+    let wanted = wanted.into();
+    let deadline = Instant::now() + DEADLINE;
+    let (_source, never) = nsq_protocol::thread::stop_pair();
+    loop {
+        let found = read(tab, expression);
+        if found == wanted {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{expression} is {found}, not {wanted}");
+        never.wait(LOOK_EVERY);
+    }
+}
+
+pub(crate) fn text(selector: &str) -> String {
+    format!("document.querySelector({selector:?}).textContent")
+}
+
+/// The plays of the rows on show in the list of videos, from the top.
+pub(crate) const PLAYS: &str = "[...document.querySelectorAll('#videos-rows .row:not([hidden])')]\
+    .sort((a, b) => a.ariaRowIndex - b.ariaRowIndex).map((row) => row.querySelector('.plays').textContent).join(' ')";
+
+pub(crate) fn click(tab: &Tab, selector: &str) {
+    tab.evaluate(&format!("document.querySelector({selector:?}).click()"), false).unwrap();
+}
+
+pub(crate) fn open(browser: &Browser, url: &str) -> (Arc<Tab>, Complaints) {
+    let tab = browser.new_tab().unwrap();
+    tab.set_default_timeout(DEADLINE);
+    let complaints = Complaints::listen(&tab);
+    tab.navigate_to(url).unwrap().wait_until_navigated().unwrap();
+    (tab, complaints)
+}
