@@ -147,7 +147,7 @@ pub enum Error {
     #[error("the client was stopped")]
     Stopped,
     /// The operating system refused another thread.
-    #[error("cannot start the thread {name}")]
+    #[error("the thread {name} is missing")]
     Thread {
         /// The thread's name.
         name: String,

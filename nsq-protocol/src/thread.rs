@@ -50,7 +50,8 @@ impl<T: Send + 'static> OwnedThread<T> {
     ) -> io::Result<Self> {
         debug_assert!(name.len() <= NAME_MAX, "Linux cuts the thread name {name}");
         let handle = builder.name(name.to_owned()).spawn(body).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot start the thread {name}: {error}"))
+            let text = format!("cannot start the thread {name}: {error}; raise `ulimit -u`");
+            io::Error::new(error.kind(), text)
         })?;
         Ok(Self { name: name.to_owned(), handle: Some(handle) })
     }

@@ -16,7 +16,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use crossbeam_channel::{Receiver, bounded};
 use nsq_protocol::thread::{Crew, stop_pair};
 use nsq_protocol::{Consumer, ConsumerConfig};
@@ -137,9 +137,7 @@ impl Processor {
             stop,
         });
         let mut publisher = Crew::stopped_by(stop_publisher);
-        publisher
-            .spawn("publisher", move || publishing.run())
-            .context("cannot start the publisher thread")?;
+        publisher.spawn("publisher", move || publishing.run())?;
         Ok(Self {
             workers,
             checkpointer,
@@ -237,9 +235,7 @@ fn start_workers(
     });
     for index in 0..threads.get() {
         let (batches, committer) = (consumer.batches(), committer.clone());
-        workers
-            .spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer))
-            .context("cannot start a worker thread")?;
+        workers.spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer))?;
     }
     Ok(workers)
 }
@@ -248,8 +244,6 @@ fn start_checkpointer(committer: &Arc<Committer>) -> Result<Crew<()>> {
     let (source, stop) = stop_pair();
     let mut checkpointer = Crew::stopped_by(source);
     let committer = committer.clone();
-    checkpointer
-        .spawn("ledger", move || committer.run_checkpoints(&stop))
-        .context("cannot start the ledger thread")?;
+    checkpointer.spawn("ledger", move || committer.run_checkpoints(&stop))?;
     Ok(checkpointer)
 }

@@ -31,8 +31,7 @@ impl SignalWatch {
                 }
                 log::info!("signal {signal}: stopping; a second one ends at once");
             }
-        })
-        .context("cannot start the signal thread")?;
+        })?;
         Ok((Self { handle, _thread: thread }, token))
     }
 }
