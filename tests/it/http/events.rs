@@ -52,6 +52,7 @@ fn a_thousand_streams_of_which_fifty_never_read() {
     check_takes_less(Duration::from_secs(3), stop_with_a_thousand_streams);
 }
 
+#[allow(clippy::print_stdout, reason = "figures, for who asks for them with --nocapture")]
 fn stop_with_a_thousand_streams() -> Duration {
     let (server, address, routes) = start(config());
     // Opened a few hundred at a time: each is an ordinary connection until it is handed over.
