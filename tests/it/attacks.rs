@@ -15,8 +15,9 @@ use playcounts::dashboard::Dashboard;
 use serde_json::Value;
 
 use self::list::{GROUPS, framed, get, held, quick};
-use crate::dashboard_support::{DEADLINE, Running, config, start, update, video};
+use crate::dashboard_support::{Running, config, start, update, video};
 use crate::streams::ChildDashboard;
+use crate::timing::DEADLINE;
 
 /// Where the list is kept.
 const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/attacks.md");

@@ -19,8 +19,9 @@ use std::time::Instant;
 use playcounts::broker::{Broker, BrokerConfig};
 use serde_json::Value;
 
-use crate::broker_support::{self, Client, DEADLINE};
+use crate::broker_support::{self, Client};
 use crate::nsqd::nsqd_or_skip;
+use crate::timing::DEADLINE;
 
 /// Who is being asked.
 struct Target {

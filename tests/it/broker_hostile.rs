@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nsq_protocol::{Command, MAGIC};
 use playcounts::broker::{Broker, BrokerConfig};
 
-use crate::broker_support::{Client, DEADLINE, Got, topic};
-use crate::timing::check_takes_less;
+use crate::broker_support::{Client, Got, topic};
+use crate::timing::{DEADLINE, check_takes_less};
 
 fn start(change: impl FnOnce(&mut BrokerConfig)) -> Broker {
     let mut config = BrokerConfig {

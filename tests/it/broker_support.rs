@@ -9,8 +9,7 @@ use nsq_protocol::{
     BodiesBuf, ChannelName, Command, Frame, FrameDecoder, MAGIC, MessageId, TopicName,
 };
 
-/// No answer here takes longer on a loaded machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+use crate::timing::DEADLINE;
 
 /// Within it, what must not come would have come.
 pub(crate) const QUIET: Duration = Duration::from_millis(300);

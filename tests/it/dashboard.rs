@@ -17,7 +17,8 @@ use playcounts::model::video::MAX_PLAYS;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::dashboard_support::{DEADLINE, Running, config, consumption, start, update, video};
+use crate::dashboard_support::{Running, config, consumption, start, update, video};
+use crate::timing::DEADLINE;
 
 #[test]
 fn dashboard_updates_counts() {

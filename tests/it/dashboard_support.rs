@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// No answer here takes longer on a loaded machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+use crate::timing::DEADLINE;
 
 /// A running dashboard and its directory, both gone at the end of the test.
 pub(crate) struct Running {

@@ -7,8 +7,9 @@ use headless_chrome::Tab;
 use playcounts::dashboard::Dashboard;
 use playcounts::http::{Handler, Request, Response, Server, ServerConfig};
 
-use crate::dashboard_support::{DEADLINE, Running, config, update, video};
+use crate::dashboard_support::{Running, config, update, video};
 use crate::page_support::{launch_with, read};
+use crate::timing::DEADLINE;
 
 /// Every name of the attacker is this machine.
 const NAMES: &str = "--host-resolver-rules=MAP *.example 127.0.0.1";

@@ -9,11 +9,12 @@ use nsq_protocol::{
 use playcounts::dashboard::{Dashboard, WatchedQueue};
 use serde_json::json;
 
-use crate::dashboard_support::{DEADLINE, Running, config};
+use crate::dashboard_support::{Running, config};
 use crate::nsqd::{self, Nsqd};
 use crate::nsqlookupd::Nsqlookupd;
 use crate::page_support::{Complaints, MARKUP, click, launch, open, read, text, wait_for};
 use crate::support::{Broker, on_both_brokers};
+use crate::timing::DEADLINE;
 
 /// The text of the cell of that column in the row with that key of the queue's view.
 fn cell(key: &str, column: &str) -> String {

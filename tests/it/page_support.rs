@@ -13,7 +13,7 @@ use headless_chrome::{Browser, LaunchOptions, Tab};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::dashboard_support::DEADLINE;
+use crate::timing::DEADLINE;
 
 /// Runs wherever it is shown as markup.
 pub(crate) const MARKUP: &str = "<img src=x onerror=\"document.title='broken in'\">";

@@ -116,6 +116,7 @@ fn check(program: &Program, args: &[&str]) {
     assert!(refused.into_inner() > 0, "{args:?} was never refused a thread");
 }
 
+#[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
 fn may_limit_threads() -> bool {
     let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
     let may = geteuid().is_root() && has("setpriv") && has("prlimit");

@@ -13,7 +13,8 @@ use playcounts::http::{EventStream, Handler, Request, Response, Server, ServerCo
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::dashboard_support::{DEADLINE, start, update, video};
+use crate::dashboard_support::{start, update, video};
+use crate::timing::DEADLINE;
 
 /// A dashboard in a process of its own, killed at the end.
 pub(crate) struct ChildDashboard {
@@ -334,6 +335,7 @@ impl Deliveries {
     }
 
     /// Prints how long it took to reach all of so many readers, and each; how many events have reached all.
+    #[allow(clippy::print_stdout, reason = "it is what it is for")]
     fn report(&mut self, reading: usize) -> usize {
         let mut to_all: Vec<f64> = self
             .events

@@ -6,7 +6,8 @@ use nsq_protocol::Command;
 use serde_json::{Value, json};
 
 use super::Target;
-use crate::broker_support::{Client, DEADLINE};
+use crate::broker_support::Client;
+use crate::timing::DEADLINE;
 
 pub(super) fn pause_a_channel(target: &Target) {
     let mut producer = Client::connect(target.tcp);

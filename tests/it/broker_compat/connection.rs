@@ -3,7 +3,8 @@
 use nsq_protocol::Command;
 
 use super::Target;
-use crate::broker_support::{Client, DEADLINE, Got};
+use crate::broker_support::{Client, Got};
+use crate::timing::DEADLINE;
 
 pub(super) fn magic(target: &Target) {
     let mut client = Client::silent(target.tcp);

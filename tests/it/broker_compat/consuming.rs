@@ -6,8 +6,8 @@ use nsq_protocol::{CLOSE_WAIT, Command, MessageId};
 use serde_json::json;
 
 use super::Target;
-use crate::broker_support::{Client, DEADLINE, Got, text};
-use crate::timing::check_takes_less;
+use crate::broker_support::{Client, Got, text};
+use crate::timing::{DEADLINE, check_takes_less};
 
 pub(super) fn rdy_is_a_level(target: &Target) {
     let mut producer = Client::connect(target.tcp);

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use nsq_protocol::{Command, HEARTBEAT};
 
 use super::Target;
-use crate::broker_support::{Client, DEADLINE, Got, text};
+use crate::broker_support::{Client, Got, text};
+use crate::timing::DEADLINE;
 
 pub(super) fn heartbeats(target: &Target) {
     let started = Instant::now();

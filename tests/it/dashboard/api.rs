@@ -9,8 +9,9 @@ use playcounts::nsqd::depth::QueueDepth;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::dashboard_support::{DEADLINE, Queue, Running, config, consumption, start, video};
+use crate::dashboard_support::{Queue, Running, config, consumption, start, video};
 use crate::support::wait_until;
+use crate::timing::DEADLINE;
 
 #[test]
 fn dashboard_lists_sort_page_and_search() {

@@ -52,6 +52,7 @@ fn a_thousand_streams_of_which_fifty_never_read() {
     check_takes_less(Duration::from_secs(3), stop_with_a_thousand_streams);
 }
 
+#[allow(clippy::print_stdout, reason = "figures, for who asks for them with --nocapture")]
 fn stop_with_a_thousand_streams() -> Duration {
     let (server, address, routes) = start(config());
     // Opened a few hundred at a time: each is an ordinary connection until it is handed over.
@@ -67,15 +68,13 @@ fn stop_with_a_thousand_streams() -> Duration {
     assert_eq!(routes.events.clients(), 1_000);
     let readers = sockets.split_off(50);
     let filler = "x".repeat(8_000);
-    let mut publishing = Duration::ZERO;
-    check_takes_less(Duration::from_secs(1), || {
-        let began = Instant::now();
-        for number in 0..200 {
-            routes.events.publish("stats", &format!("{number} {filler}"));
-        }
-        publishing = began.elapsed();
-        publishing
-    });
+    let began = Instant::now();
+    for number in 0..200 {
+        routes.events.publish("stats", &format!("{number} {filler}"));
+    }
+    let publishing = began.elapsed();
+    // Whoever waited for them would do so once, for 10 s: then they are dropped.
+    assert!(publishing < Duration::from_secs(5), "publishing took {publishing:?}");
     routes.events.publish("last", "done");
     let began = Instant::now();
     for mut socket in readers {
