@@ -1,6 +1,7 @@
 //! Who may write, and who may not even read.
 
-use playcounts::dashboard::{Dashboard, Totals};
+use playcounts::dashboard::Dashboard;
+use playcounts::model::counts::Totals;
 
 use crate::dashboard_support::{Running, config, start, update, video};
 
