@@ -1,8 +1,8 @@
 //! The ledger in SQLite: `ledger.sqlite3` in the data directory.
 //!
-//! A commit is one row, appended: the cost does not depend on how many videos there are. Every [`CHECKPOINT_EVERY`] a checkpoint
-//! takes the rows into the tables, at most [`SLICE`] videos a transaction. A start reads the tables and the rows that
-//! are newer, and checks that all of it adds up.
+//! A commit is one row, appended: the cost does not depend on how many videos there are. Every [`CHECKPOINT_EVERY`] a
+//! checkpoint takes the rows into the tables, at most [`SLICE`] videos a transaction. A start reads the tables and the
+//! rows that are newer, and checks that all of it adds up.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
 //! The processor: consumer → workers → ledger → sharded map → publisher.
 //!
-//! Threads: the consumer's own, `worker-0` … that decode and, one at a time, commit, count and finish the messages,
-//! `ledger` that checkpoints the ledger, which moves its records into tables, and `publisher`, the timer thread that tells the dashboard
-//! what changed. A message is finished once what it brought is
-//! durable; the map holds committed counts only, and only they are published.
+//! Threads: the consumer's own; `worker-0` …, which decode and, one at a time, commit, count and finish the messages;
+//! `ledger`, which moves the ledger's records into its tables (a checkpoint); and `publisher`, the timer thread that tells
+//! the dashboard what changed. A message is finished once what it brought is durable; the map holds committed counts only,
+//! and only they are published.
 
 mod commit;
 mod decode;
