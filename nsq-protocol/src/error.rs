@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::codec::compression::DecompressError;
 use crate::codec::error_code::ErrorCode;
 use crate::codec::frame::DecodeError;
+use crate::thread;
 
 /// What can go wrong between this process and one nsqd.
 ///
@@ -147,7 +148,7 @@ pub enum Error {
     #[error("the client was stopped")]
     Stopped,
     /// The operating system refused another thread.
-    #[error("the thread {name} is missing")]
+    #[error("cannot start the thread {name}")]
     Thread {
         /// The thread's name.
         name: String,
@@ -168,7 +169,10 @@ fn connect_hint(source: &io::Error) -> &'static str {
 impl Error {
     /// What the system's refusal of the thread `name` becomes.
     pub(crate) fn thread(name: &str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Error::Thread { name: name.to_owned(), source: Arc::new(source) }
+        move |refusal| {
+            let source = Arc::new(thread::system_error(refusal));
+            Error::Thread { name: name.to_owned(), source }
+        }
     }
 
     /// How much the error tells a user who gave several addresses: the most telling one is returned.

@@ -50,8 +50,7 @@ impl<T: Send + 'static> OwnedThread<T> {
     ) -> io::Result<Self> {
         debug_assert!(name.len() <= NAME_MAX, "Linux cuts the thread name {name}");
         let handle = builder.name(name.to_owned()).spawn(body).map_err(|error| {
-            let text = format!("cannot start the thread {name}: {error}; raise `ulimit -u`");
-            io::Error::new(error.kind(), text)
+            io::Error::new(error.kind(), RefusedThread { name: name.to_owned(), error })
         })?;
         Ok(Self { name: name.to_owned(), handle: Some(handle) })
     }
@@ -84,6 +83,26 @@ impl<T> Drop for OwnedThread<T> {
             log::error!("thread {} panicked", self.name);
         }
     }
+}
+
+/// The system's refusal of a thread, inside the [`io::Error`] of a spawn.
+#[derive(Debug)]
+struct RefusedThread {
+    name: String,
+    error: io::Error,
+}
+
+impl std::fmt::Display for RefusedThread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot start the thread {}: {}; raise `ulimit -u`", self.name, self.error)
+    }
+}
+
+impl std::error::Error for RefusedThread {}
+
+/// The operating system's own error in the error of a spawn, for who names the thread itself.
+pub(crate) fn system_error(refusal: io::Error) -> io::Error {
+    refusal.downcast::<RefusedThread>().map_or_else(|other| other, |refused| refused.error)
 }
 
 /// Threads that end together.
