@@ -27,7 +27,7 @@ pub struct Snapshot {
 /// What the ledger in a data directory holds, whether or not a processor uses it; `None` where there is none.
 ///
 /// # Errors
-/// As [`SqliteLedger::open`], and the operating system's.
+/// As [`SqliteLedger::open`](super::SqliteLedger::open), and the operating system's.
 pub fn read(directory: &Path) -> Result<Option<Snapshot>> {
     let file = directory.join(FILE);
     let Some(mut connection) = SCHEMA.open_reader(&file)? else { return Ok(None) };

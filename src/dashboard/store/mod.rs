@@ -1,7 +1,7 @@
 //! The dashboard's counts: in memory to be read, in SQLite to be kept. Knows nothing of HTTP.
 //!
 //! An update is one row of a `log`, committed before it is answered; updates that wait at the same time share a
-//! transaction. Then it is in the [`Index`], from which every list is answered without SQLite. Every half minute a
+//! transaction. Then it is in the [`index`], from which every list is answered without SQLite. Every half minute a
 //! `checkpoint` writes the videos that changed into the table of counts and the history, in the order of their ids, some
 //! at a time. Played again over what the tables have, the log changes nothing: counts only grow, and history is written
 //! in the transaction that writes the count.
