@@ -21,6 +21,7 @@ use super::popularity::Picker;
 use crate::model::play::{Play, PlayIdentity};
 use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
+use crate::wire::Confirmed;
 
 /// Plays in one MPUB: about 80 KB, far below nsqd's limit of 5 MiB and enough to make a command's cost small.
 const BATCH: u64 = 500;
@@ -400,8 +401,9 @@ impl Kept {
         if answer.as_ref().is_none_or(|answer| answer.processors == 0) {
             self.outbox.nobody_counts(now);
         }
-        let confirmed = answer.as_ref().map(|answer| answer.told.confirmed.clone());
-        let gone = self.outbox.confirm(&confirmed.unwrap_or_default(), now);
+        let nothing = Confirmed::default();
+        let confirmed = answer.as_ref().map_or(&nothing, |answer| &answer.told.confirmed);
+        let gone = self.outbox.confirm(confirmed, now);
         self.tell();
         match &mut self.disk {
             Some(disk) => disk.forget(&gone),
