@@ -8,6 +8,7 @@ pub mod dashboard;
 pub mod processor;
 
 pub mod http;
+pub mod journal;
 pub mod ledger;
 pub mod producer;
 

@@ -11,7 +11,7 @@ use super::dedupe::MESSAGE_WINDOW;
 use super::load::StateLoader;
 use super::record::{Record, decode_messages, decode_runs, encode_messages};
 use super::state::LedgerState;
-use crate::storage::sqlite::Schema;
+use crate::storage::sqlite::{self, Schema};
 
 /// The file in the data directory.
 pub(super) const FILE: &str = "ledger.sqlite3";
@@ -27,6 +27,7 @@ pub(super) const SCHEMA: Schema = Schema {
         "ALTER TABLE ledger ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
          ALTER TABLE videos ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;",
     ],
+    migrate: sqlite::nothing_more,
     way_out: "bring back a backup, or `playcounts reset` throws the counts away",
 };
 

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Transaction};
+
+use super::row_check;
 
 /// Below 3.51.3 SQLite can corrupt a WAL database at a checkpoint (sqlite.org/wal.html, "WAL-reset bug").
 const SQLITE_MIN: i32 = 3_051_003;
@@ -21,6 +23,9 @@ pub struct Schema {
     pub sql: &'static str,
     /// `migrations[n]` turns schema n + 1 into n + 2: one less than `version` of them.
     pub migrations: &'static [&'static str],
+    /// Does of a migration what SQL cannot: behind the last of `migrations`, in their transaction, with the schema that
+    /// was found. [`nothing_more`] where there is nothing.
+    pub migrate: fn(&Transaction<'_>, i64) -> Result<()>,
     /// What to do with a file that is broken beyond repair: the end of a sentence.
     pub way_out: &'static str,
 }
@@ -34,6 +39,7 @@ impl Schema {
         check_library()?;
         let unusable = || self.unusable(file);
         let mut connection = Connection::open(file).with_context(unusable)?;
+        row_check::add_function(&connection).with_context(unusable)?;
         connection.execute_batch("PRAGMA journal_mode = WAL;").with_context(unusable)?;
         connection.execute_batch(pragmas).with_context(unusable)?;
         let transaction = connection
@@ -46,6 +52,9 @@ impl Schema {
             let found = self.check(&transaction, file)?;
             for migration in &self.migrations[found as usize - 1..] {
                 transaction.execute_batch(migration).with_context(unusable)?;
+            }
+            if found < self.version {
+                (self.migrate)(&transaction, found).with_context(unusable)?;
             }
         }
         transaction.pragma_update(None, "user_version", self.version)?;
@@ -81,6 +90,7 @@ impl Schema {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(file, flags).with_context(|| self.unusable(file))?;
+        row_check::add_function(&connection).with_context(|| self.unusable(file))?;
         if self.is_empty(&connection, file)? {
             return Ok(None);
         }
@@ -119,6 +129,14 @@ impl Schema {
     pub fn unusable(&self, file: &Path) -> String {
         format!("cannot use {}, {}; {}", self.name, file.display(), self.way_out)
     }
+}
+
+/// All that a migration does is in its SQL.
+///
+/// # Errors
+/// None.
+pub fn nothing_more(_: &Transaction<'_>, _: i64) -> Result<()> {
+    Ok(())
 }
 
 fn check_library() -> Result<()> {
@@ -161,6 +179,7 @@ mod tests {
         version: 1,
         sql: "CREATE TABLE t (a INTEGER) STRICT; INSERT INTO t VALUES (1);",
         migrations: &[],
+        migrate: nothing_more,
         way_out: "remove it",
     };
 

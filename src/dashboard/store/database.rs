@@ -23,6 +23,7 @@ pub(super) const SCHEMA: Schema = Schema {
     version: 3,
     sql: include_str!("schema.sql"),
     migrations: &[include_str!("schema_2.sql"), include_str!("schema_3.sql")],
+    migrate: sqlite::nothing_more,
     way_out: "`playcounts reset` makes a new one",
 };
 

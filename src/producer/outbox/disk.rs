@@ -26,6 +26,7 @@ const SCHEMA: Schema = Schema {
     version: 1,
     sql: include_str!("schema.sql"),
     migrations: &[],
+    migrate: sqlite::nothing_more,
     way_out: "remove it, and the plays that are only in it",
 };
 

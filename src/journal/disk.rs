@@ -1,0 +1,229 @@
+//! The files under a journal: a directory, and what may be done with it. A trait, so that a test can fail any call and
+//! lose what was not synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A directory of files. Names have no directory part.
+pub trait Disk: Send + Sync {
+    /// The names of all files, in no order.
+    ///
+    /// # Errors
+    /// The operating system's, as for all that follow.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Opens a file to read and write; one that is not there is an error.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Makes a file, which must not be there, with that many bytes; with `zeros` they are written, otherwise their place
+    /// is only taken.
+    fn create(&self, name: &str, bytes: u64, zeros: Zeros) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Gives a file another name, which no file may have.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Returns when the names are on the disk.
+    fn sync_names(&self) -> io::Result<()>;
+
+    /// Whether the name still leads to the file.
+    fn is_named(&self, name: &str, file: &dyn DiskFile) -> io::Result<bool>;
+}
+
+/// How the bytes of a new file come to be zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zeros {
+    /// Their place is taken: the disk writes nothing, and each block a little more when it is first written to.
+    Reserved,
+    /// They are written: a later fdatasync has nothing but the data to write.
+    Written,
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync {
+    /// Its size in bytes.
+    ///
+    /// # Errors
+    /// The operating system's, as for all that follow.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Reads some bytes; 0 at the end.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes some of the bytes; how many.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Returns when all that was written is on the disk.
+    fn sync(&self) -> io::Result<()>;
+
+    /// What tells the file from every other: device and number there.
+    fn identity(&self) -> io::Result<(u64, u64)>;
+}
+
+/// Writes all of the bytes.
+pub(super) fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_at(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the file from its start, at most `most` bytes.
+pub(super) fn read_whole(file: &dyn DiskFile, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; file.size()?.min(most) as usize];
+    let mut at = 0;
+    while at < bytes.len() {
+        match file.read_at(&mut bytes[at..], at as u64) {
+            Ok(0) => break,
+            Ok(read) => at += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(at);
+    Ok(bytes)
+}
+
+/// A directory of the file system.
+#[derive(Debug)]
+pub struct FsDisk {
+    path: PathBuf,
+}
+
+/// Bytes of zeros in one write.
+const ZEROS: usize = 1 << 20;
+
+impl FsDisk {
+    /// The directory, made if missing; its parent must be there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn open(path: &Path) -> io::Result<Arc<dyn Disk>> {
+        match fs::create_dir(path) {
+            Ok(()) => {
+                // Its own name must outlive a power loss, too.
+                if let Some(parent) = path.parent() {
+                    File::open(parent)?.sync_all()?;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Arc::new(Self { path: path.to_owned() }))
+    }
+
+    /// The directory to read; `None` where there is none.
+    pub fn open_reader(path: &Path) -> Option<Arc<dyn Disk>> {
+        path.is_dir().then(|| Arc::new(Self { path: path.to_owned() }) as Arc<dyn Disk>)
+    }
+}
+
+impl Disk for FsDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().into_string()));
+        // A name that is no text is none of ours.
+        Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path.join(name);
+        // A reader may look at files that it must not write.
+        let file = OpenOptions::new().read(true).write(true).open(&path).or_else(|error| {
+            match error.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    File::open(&path)
+                }
+                _ => Err(error),
+            }
+        })?;
+        Ok(Arc::new(file))
+    }
+
+    fn create(&self, name: &str, bytes: u64, zeros: Zeros) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path.join(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        match zeros {
+            Zeros::Reserved => reserve(&file, bytes)?,
+            Zeros::Written => {
+                let block = vec![0; ZEROS.min(bytes as usize)];
+                let mut at = 0;
+                while at < bytes {
+                    let next = block.len().min((bytes - at) as usize);
+                    write_all(&file, &block[..next], at)?;
+                    at += next as u64;
+                }
+            }
+        }
+        Ok(Arc::new(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let to = self.path.join(to);
+        if to.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        fs::rename(self.path.join(from), to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    fn is_named(&self, name: &str, file: &dyn DiskFile) -> io::Result<bool> {
+        match fs::metadata(self.path.join(name)) {
+            Ok(found) => Ok((found.dev(), found.ino()) == file.identity()?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Takes the place on the disk, where the file system can; sets the size everywhere.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(bytes),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+impl DiskFile for File {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, bytes, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        FileExt::write_at(self, bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        let found = self.metadata()?;
+        Ok((found.dev(), found.ino()))
+    }
+}

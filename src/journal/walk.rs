@@ -1,0 +1,397 @@
+//! What a start finds in a journal: reads every segment, and says what is whole, what a crash has cut off, and what is
+//! damage. Writes nothing.
+//!
+//! Every frame that was committed is there after a kill -9: a write goes to the system's cache at once. So within one
+//! start of the machine only the last write can be cut short, and no whole frame may lie behind a gap. After another start
+//! of the machine (a power loss) what was not synced may be missing in any pattern; but a frame that lies behind a gap and
+//! says that the gap was synced, or a seal, which is written behind a sync, proves damage. Heads are on the disk before a
+//! frame is written, so one that is damaged is always an error, as is a mark.
+
+use std::fmt;
+
+use super::config::{JournalConfig, OnDamage, Position};
+use super::disk::{Disk, read_whole};
+use super::error::JournalError;
+use super::frame::{FRAMES_AT, Frame, MARK_AT, MARK_LEN, Mark, NoHead, SegmentHead};
+use super::scan::{Scanned, Stop, look_behind, scan};
+use super::segment::{segment_name, segment_number};
+
+/// The most bytes of a segment that is read.
+const SEGMENT_MAX: u64 = 1 << 30;
+
+/// What was cut off the end of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment's file.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// How many bytes, as far as can be known; those of later segments included.
+    pub bytes: u64,
+    /// The number of the first frame that is gone.
+    pub number: u64,
+    /// Why.
+    pub reason: CutReason,
+}
+
+/// Why something was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutReason {
+    /// A crash has left it unfinished: it was never committed, or not synced before a power loss.
+    Crash,
+    /// It is damage, and somebody has decided to go on without it.
+    Decided,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, offset, bytes, number, reason } = self;
+        let why = match reason {
+            CutReason::Crash => "a crash has left them unfinished",
+            CutReason::Decided => "they are damaged, and were dropped as asked",
+        };
+        write!(
+            f,
+            "{bytes} bytes were cut off at byte {offset} of {file}, from frame {number} on: {why}"
+        )
+    }
+}
+
+/// What takes every frame: its number and its payload. Its error says what is wrong with it.
+pub(super) type EachFrame<'a> = dyn FnMut(u64, &[u8]) -> Result<(), String> + 'a;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// The segments that hold frames, or may, oldest first.
+    pub(super) used: Vec<UsedSegment>,
+    /// The number of the next frame; `None`: no segment says so.
+    pub(super) next: Option<u64>,
+    /// A segment that was made ready and never written to: it follows the last of `used`.
+    pub(super) unused: Option<SegmentHead>,
+    /// Segments that are not needed, oldest first: from before the position.
+    pub(super) old: Vec<u64>,
+    /// Segments to drop, oldest first: behind a cut, or behind `unused`.
+    pub(super) dropped: Vec<u64>,
+    /// What was cut off.
+    pub(super) cut: Option<Cut>,
+}
+
+/// A segment that holds frames, or may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UsedSegment {
+    pub(super) head: SegmentHead,
+    /// The number of its first frame; of one without, the next.
+    pub(super) first: u64,
+    /// The offset behind its last frame, the end frame included.
+    pub(super) end: usize,
+    /// Whether it has an end frame.
+    pub(super) has_end: bool,
+}
+
+impl Walk {
+    /// Whether the next segment continues the last one.
+    fn goes_on(&self) -> bool {
+        self.unused.is_none()
+            && self.cut.is_none()
+            && self.used.last().is_none_or(|last| last.has_end)
+    }
+
+    /// The lowest number that the next frame can have.
+    fn lowest_next(&self) -> u64 {
+        self.next.unwrap_or(1)
+    }
+
+    /// Gives up the frames as well, where all that is left of them is older than what the tables have.
+    fn without_too_old(mut self, from: Option<Position>) -> Self {
+        if from.is_some_and(|from| self.lowest_next() < from.number) {
+            let used = self.used.drain(..).map(|used| used.head.segment);
+            self.dropped.splice(0..0, used);
+            self.next = None;
+        }
+        self
+    }
+
+    /// Notes what is cut off; the first place is where.
+    fn cut(&mut self, file: &str, offset: usize, bytes: usize, reason: CutReason) {
+        let number = self.lowest_next();
+        let none = Cut { file: file.to_owned(), offset: offset as u64, bytes: 0, number, reason };
+        self.cut.get_or_insert(none).bytes += bytes as u64;
+    }
+}
+
+/// Reads the journal from `from` on, which is `None` for one that is new. Calls `each` with every frame's number and
+/// payload.
+pub(super) fn walk(
+    disk: &dyn Disk,
+    config: &JournalConfig,
+    from: Option<Position>,
+    each: &mut EachFrame<'_>,
+) -> Result<Walk, JournalError> {
+    let first = from.map_or(0, |from| from.segment);
+    let (old, mut needed): (Vec<u64>, Vec<u64>) =
+        numbers(disk)?.into_iter().partition(|number| *number < first);
+    let mut walk = Walk { old, ..Walk::default() };
+    if let Some(missing) = from.and_then(|from| missing(&needed, from)) {
+        if config.on_damage == OnDamage::Refuse {
+            let what = "it is among those that hold what the tables do not have".into();
+            return Err(JournalError::Missing { file: segment_name(missing), what });
+        }
+        let behind = needed.partition_point(|number| *number < missing);
+        walk.dropped = needed.split_off(behind);
+    }
+    for (index, number) in needed.iter().enumerate() {
+        match step(disk, config, *number, &mut walk, from, each) {
+            Err(JournalError::Damaged { file, offset, .. })
+                if config.on_damage == OnDamage::Cut =>
+            {
+                walk.cut(&file, offset as usize, 0, CutReason::Decided);
+                let is_begun = walk.used.last().is_some_and(|used| used.head.segment == *number);
+                let behind = index + usize::from(is_begun);
+                walk.dropped.splice(0..0, needed[behind..].iter().copied());
+                return Ok(walk.without_too_old(from));
+            }
+            result => result?,
+        }
+    }
+    check_all(&walk, config, from)?;
+    Ok(walk.without_too_old(from))
+}
+
+/// The numbers of the segments that are there.
+fn numbers(disk: &dyn Disk) -> Result<Vec<u64>, JournalError> {
+    let names = disk.list().map_err(JournalError::io("the journal's directory", "read"))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The number of a segment that must be there and is not.
+fn missing(needed: &[u64], from: Position) -> Option<u64> {
+    let last = needed.last().copied().unwrap_or(from.segment);
+    (from.segment..=last)
+        .zip(0..)
+        .find(|(want, at)| needed.get(*at) != Some(want))
+        .map(|(want, _)| want)
+}
+
+/// Reads one segment.
+fn step(
+    disk: &dyn Disk,
+    config: &JournalConfig,
+    number: u64,
+    walk: &mut Walk,
+    from: Option<Position>,
+    each: &mut EachFrame<'_>,
+) -> Result<(), JournalError> {
+    let name = segment_name(number);
+    let file = disk.open(&name).map_err(JournalError::io(&name, "opened"))?;
+    let bytes = read_whole(&*file, SEGMENT_MAX).map_err(JournalError::io(&name, "read"))?;
+    let head = check_head(&name, number, &bytes, config)?;
+    let mark = bytes[MARK_AT..].first_chunk::<MARK_LEN>();
+    let mark = mark.and_then(|mark| Mark::decode(mark, head.seed()));
+    let mark = mark.ok_or_else(|| damaged(&name, MARK_AT, "its mark does not fit its checksum"))?;
+    let opened = OpenedSegment { name, bytes, head, mark };
+    match walk.goes_on() {
+        true => take(&opened, config, walk, from, each),
+        false => drop_behind(&opened, config, walk),
+    }
+}
+
+/// A segment that is read.
+struct OpenedSegment {
+    name: String,
+    bytes: Vec<u8>,
+    head: SegmentHead,
+    mark: Mark,
+}
+
+fn check_head(
+    name: &str,
+    number: u64,
+    bytes: &[u8],
+    config: &JournalConfig,
+) -> Result<SegmentHead, JournalError> {
+    let foreign = |what: String| JournalError::Foreign { file: name.to_owned(), what };
+    let head = match SegmentHead::decode(bytes) {
+        Ok(head) => head,
+        Err(NoHead::Damaged) => return Err(damaged(name, 0, "its head does not fit its checksum")),
+        Err(NoHead::Newer) => return Err(foreign("of a newer playcounts".into())),
+    };
+    if (head.kind, head.owner) != (config.kind, config.owner) {
+        return Err(foreign(format!("{} of {}", head.kind, head.owner)));
+    }
+    if head.life != config.life {
+        return Err(foreign("of other files than those beside it".into()));
+    }
+    if head.segment != number {
+        return Err(foreign(format!("segment {} under another name", head.segment)));
+    }
+    if bytes.len() as u64 != head.size || bytes.len() < FRAMES_AT {
+        let what = format!("it ends here, and must have {} bytes", head.size);
+        return Err(damaged(name, bytes.len(), &what));
+    }
+    Ok(head)
+}
+
+fn damaged(name: &str, offset: usize, what: &str) -> JournalError {
+    JournalError::Damaged { file: name.to_owned(), offset: offset as u64, what: what.to_owned() }
+}
+
+/// Takes the frames of a segment that follows those before it.
+fn take(
+    opened: &OpenedSegment,
+    config: &JournalConfig,
+    walk: &mut Walk,
+    from: Option<Position>,
+    each: &mut EachFrame<'_>,
+) -> Result<(), JournalError> {
+    let OpenedSegment { name, bytes, head, mark } = opened;
+    let wanted = from.map_or(1, |from| from.number);
+    let limit = match mark {
+        Mark::Sealed { end, .. } => Some(*end),
+        Mark::Empty | Mark::Open => None,
+    };
+    let known = walk.next;
+    walk.used.push(UsedSegment {
+        head: *head,
+        first: known.unwrap_or(wanted),
+        end: FRAMES_AT,
+        has_end: false,
+    });
+    let mut last = UsedSegment { head: *head, first: 0, end: FRAMES_AT, has_end: false };
+    let mut first = known;
+    let scanned = scan(bytes, head.seed(), known, limit, |at, frame: Frame<'_>| {
+        if *first.get_or_insert(frame.number) > wanted && known.is_none() {
+            let what = format!("its first frame is {}, and {wanted} is needed", frame.number);
+            return Err(damaged(name, FRAMES_AT, &what));
+        }
+        if frame.number >= wanted {
+            each(frame.number, frame.payload).map_err(|what| damaged(name, at, &what))?;
+        }
+        last.end = at + frame.size();
+        walk.next = Some(frame.number + 1);
+        Ok(())
+    });
+    last.first = first.unwrap_or(wanted);
+    if let Some(used) = walk.used.last_mut() {
+        *used = last;
+    }
+    let mut scanned = scanned?;
+    if let (None, Mark::Sealed { next, .. }) = (scanned.next, mark) {
+        scanned.next = Some(*next);
+    }
+    walk.next = scanned.next;
+    if walk.next.is_some_and(|next| next > wanted) && first.is_none() && known.is_none() {
+        let what = format!("it has no frames any more, and {wanted} is needed");
+        return Err(damaged(name, FRAMES_AT, &what));
+    }
+    judge(opened, scanned, config, walk)
+}
+
+/// Says whether a segment ends in order, by a crash, or by damage.
+fn judge(
+    opened: &OpenedSegment,
+    scanned: Scanned,
+    config: &JournalConfig,
+    walk: &mut Walk,
+) -> Result<(), JournalError> {
+    let OpenedSegment { name, bytes, head, mark } = opened;
+    let Scanned { end, stop, .. } = scanned;
+    if let Some(used) = walk.used.last_mut() {
+        (used.end, used.has_end) = (end, stop == Stop::End);
+    }
+    match (mark, stop) {
+        (_, Stop::Jump(number)) => {
+            let what = format!("frame {number} lies where {} must be", walk.lowest_next());
+            return Err(damaged(name, end, &what));
+        }
+        (Mark::Sealed { end: sealed, next }, _) => {
+            let is_whole = *sealed == end as u64 && Some(*next) == walk.next;
+            return match is_whole {
+                true => Ok(()),
+                false => {
+                    let what = format!("its frames are whole up to here, and were up to {sealed}");
+                    Err(damaged(name, end, &what))
+                }
+            };
+        }
+        (_, Stop::End) => return Ok(()),
+        (Mark::Empty | Mark::Open, Stop::NoFrame | Stop::Limit) => {}
+    }
+    let behind = look_behind(bytes, head.seed(), end, walk.lowest_next());
+    if behind.has_frames && is_this_boot(head, config) {
+        return Err(damaged(name, end, "whole frames lie behind what is none"));
+    }
+    if behind.synced_below > walk.lowest_next() {
+        let what = "a frame behind it says that what was here was on the disk";
+        return Err(damaged(name, end, what));
+    }
+    if behind.torn > 0 {
+        walk.cut(name, end, behind.torn, CutReason::Crash);
+    } else if *mark == Mark::Empty && end == FRAMES_AT {
+        walk.used.pop();
+        walk.unused = Some(*head);
+    }
+    Ok(())
+}
+
+fn is_this_boot(head: &SegmentHead, config: &JournalConfig) -> bool {
+    head.boot == config.boot && !config.boot.is_nil()
+}
+
+/// A segment behind one that has no end: it was never written to, or is lost with what is before it.
+fn drop_behind(
+    opened: &OpenedSegment,
+    config: &JournalConfig,
+    walk: &mut Walk,
+) -> Result<(), JournalError> {
+    let OpenedSegment { name, bytes, head, mark } = opened;
+    let behind = look_behind(bytes, head.seed(), FRAMES_AT, walk.lowest_next());
+    let is_used = *mark != Mark::Empty || behind.has_frames;
+    if let Some(before) = walk.used.last().copied().filter(|_| is_used) {
+        let gap = segment_name(before.head.segment);
+        // Within one start of the machine the end is there before the next segment is written to; and one is sealed only
+        // after those before it are on the disk.
+        let was_synced = matches!(mark, Mark::Sealed { .. })
+            || behind.synced_below > walk.lowest_next()
+            || is_this_boot(&before.head, config);
+        if was_synced {
+            let what = format!("its frames stop here, and {name} goes on");
+            return Err(damaged(&gap, before.end, &what));
+        }
+        walk.cut(&gap, before.end, behind.torn, CutReason::Crash);
+    }
+    if !is_used && walk.cut.is_none() && walk.unused.is_none() {
+        walk.unused = Some(*head);
+    } else {
+        walk.dropped.push(head.segment);
+    }
+    Ok(())
+}
+
+/// Checks what can only be said when all is read.
+fn check_all(
+    walk: &Walk,
+    config: &JournalConfig,
+    from: Option<Position>,
+) -> Result<(), JournalError> {
+    let Some(last) = walk.used.last() else { return Ok(()) };
+    let name = segment_name(last.head.segment);
+    let Some(from) = from else {
+        let what = "of tables that are not there, or are older than it".into();
+        return Err(JournalError::Foreign { file: name, what });
+    };
+    if config.on_damage == OnDamage::Cut {
+        return Ok(());
+    }
+    if last.has_end && walk.unused.is_none() {
+        let file = segment_name(last.head.segment + 1);
+        return Err(JournalError::Missing { file, what: format!("{name} says that it follows") });
+    }
+    if walk.lowest_next() < from.number {
+        let what = format!("it ends before frame {}, which the tables have", from.number);
+        return Err(damaged(&name, last.end, &what));
+    }
+    Ok(())
+}
