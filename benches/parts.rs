@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use nsq_protocol::MessageId;
 use playcounts::broker;
+use playcounts::journal::SyncPolicy;
 use playcounts::ledger::{
-    Arrivals, Dedupe, Ledger, LedgerConfig, MemoryLedger, MessageKey, Seen, SqliteLedger,
+    Arrivals, Dedupe, DurableLedger, Ledger, LedgerConfig, MemoryLedger, MessageKey, Seen,
 };
 use playcounts::model::counts::ShardedCounts;
 use playcounts::model::play::{Play, PlayDecoder, PlayIdentity};
@@ -95,12 +96,15 @@ fn main() {
     counts(&scale);
     publish(&scale);
     let directory = tempfile::tempdir().unwrap();
-    for (name, synchronous) in
-        [("none", None), ("process", Some("NORMAL")), ("power", Some("FULL"))]
-    {
+    let policies = [
+        ("none", None),
+        ("process", Some(SyncPolicy::Process)),
+        ("power", Some(SyncPolicy::Power)),
+    ];
+    for (name, sync) in policies {
         let directory = directory.path().join(name);
         std::fs::create_dir(&directory).unwrap();
-        commit(&scale, name, synchronous, &directory);
+        commit(&scale, name, sync, &directory);
     }
     let rounds = if full { 2_000 } else { 1 };
     let took = (0..scale.runs).map(|_| broker::bench_core(rounds, 100)).min().unwrap();
@@ -265,14 +269,14 @@ fn publish(scale: &Scale) {
 }
 
 /// A commit of 1,000 plays, among few videos and of many.
-fn commit(scale: &Scale, name: &str, synchronous: Option<&str>, directory: &Path) {
+fn commit(scale: &Scale, name: &str, sync: Option<SyncPolicy>, directory: &Path) {
     for videos in [100, scale.videos] {
         let directory = directory.join(videos.to_string());
         std::fs::create_dir(&directory).unwrap();
         let config = LedgerConfig { directory, simulation: true, adopt: false };
-        let mut ledger: Box<dyn Ledger> = match synchronous {
+        let mut ledger: Box<dyn Ledger> = match sync {
             None => Box::new(MemoryLedger::new()),
-            Some(synchronous) => Box::new(SqliteLedger::open(&config, synchronous).unwrap()),
+            Some(sync) => Box::new(DurableLedger::open(&config, sync).unwrap()),
         };
         let mut next = more_plays(videos);
         let arrivals = || {

@@ -38,6 +38,6 @@ pub use config::{JournalConfig, OnDamage, Position, SEGMENT_BYTES, SyncPolicy};
 pub use disk::{Disk, DiskFile, FsDisk, Zeros};
 pub use error::JournalError;
 pub use frame::{JournalKind, JournalOwner, SegmentHead};
-pub use reader::{examine, read};
+pub use reader::{examine, owner, read};
 pub use upkeep::{Sync, Upkeep, UpkeepDone};
 pub use walk::{Cut, CutReason};

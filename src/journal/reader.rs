@@ -3,9 +3,9 @@
 use super::config::{JournalConfig, Position};
 use super::disk::{Disk, read_whole};
 use super::error::JournalError;
-use super::frame::{NoHead, SegmentHead};
+use super::frame::{FRAMES_AT, JournalOwner, NoHead, SegmentHead};
 use super::scan::{Stop, scan};
-use super::segment::segment_name;
+use super::segment::{segment_name, segment_number};
 use super::walk::{Cut, walk};
 
 /// The most bytes of a segment that is read.
@@ -36,7 +36,7 @@ pub fn read(
         let scanned = scan(&bytes, head.seed(), next, None, |at, frame| {
             let refused =
                 |what| JournalError::Damaged { file: name.clone(), offset: at as u64, what };
-            if next.is_none() && at == super::frame::FRAMES_AT && frame.number > from.number {
+            if next.is_none() && at == FRAMES_AT && frame.number > from.number {
                 return Err(refused("frames before it are needed".into()));
             }
             if frame.number < from.number {
@@ -50,6 +50,22 @@ pub fn read(
         }
     }
     Ok(next.unwrap_or(from.number).max(from.number))
+}
+
+/// Who made the journal; `None` where there is no segment, or none with a head that can be read.
+///
+/// # Errors
+/// The operating system's.
+pub fn owner(disk: &dyn Disk) -> Result<Option<JournalOwner>, JournalError> {
+    let names = disk.list().map_err(JournalError::io("the journal's directory", "read"))?;
+    for name in names.iter().filter(|name| segment_number(name).is_some()) {
+        let file = disk.open(name).map_err(JournalError::io(name, "opened"))?;
+        let bytes = read_whole(&*file, FRAMES_AT as u64).map_err(JournalError::io(name, "read"))?;
+        if let Ok(head) = SegmentHead::decode(&bytes) {
+            return Ok(Some(head.owner));
+        }
+    }
+    Ok(None)
 }
 
 /// Looks at a journal as a start would, and changes nothing: the number of the next frame, and what would be cut off.

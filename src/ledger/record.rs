@@ -161,7 +161,7 @@ pub(super) fn decode_messages(bytes: &[u8]) -> Result<Vec<MessageKey>, Damaged> 
     Ok(messages)
 }
 
-fn push(out: &mut Vec<u8>, mut number: u64) {
+pub(super) fn push(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -170,16 +170,16 @@ fn push(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// What is left to read.
-struct Input<'a>(&'a [u8]);
+pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
-impl Input<'_> {
+impl<'a> Input<'a> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
         let (bytes, rest) = self.0.split_first_chunk::<N>().ok_or(Damaged)?;
         self.0 = rest;
         Ok(*bytes)
     }
 
-    fn number(&mut self) -> Result<u64, Damaged> {
+    pub(super) fn number(&mut self) -> Result<u64, Damaged> {
         let mut number = 0u64;
         for shift in (0..u64::BITS).step_by(7) {
             let [byte] = self.take()?;
@@ -194,6 +194,14 @@ impl Input<'_> {
             }
         }
         Err(Damaged)
+    }
+
+    /// A number of bytes, then the bytes.
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Damaged> {
+        let len = usize::try_from(self.number()?).map_err(|_| Damaged)?;
+        let (bytes, rest) = self.0.split_at_checked(len).ok_or(Damaged)?;
+        self.0 = rest;
+        Ok(bytes)
     }
 
     /// A number of things, then the things. Nothing is set aside for more than have come.
