@@ -38,8 +38,8 @@ fn open(
     from: Option<Position>,
     each: &mut EachFrame<'_>,
 ) -> Result<(Journal, Option<Cut>), JournalError> {
-    let Walk { used, next, unused, old, dropped, cut } = walk(&*disk, &config, from, each)?;
-    let wanted = from.map_or(1, |from| from.number);
+    let found = walk(&*disk, &config, from, each)?;
+    let Walk { used, wanted, next, unused, old, dropped, cut } = found;
     let next = next.unwrap_or(wanted).max(wanted);
     // The last first, and each name gone before the next: those that are left always follow each other.
     for number in dropped.iter().rev() {

@@ -65,6 +65,8 @@ pub(super) type EachFrame<'a> = dyn FnMut(u64, &[u8]) -> Result<(), String> + 'a
 pub(super) struct Walk {
     /// The segments that hold frames, or may, oldest first.
     pub(super) used: Vec<UsedSegment>,
+    /// The number of the first frame that the tables do not have.
+    pub(super) wanted: u64,
     /// The number of the next frame; `None`: no segment says so.
     pub(super) next: Option<u64>,
     /// A segment that was made ready and never written to: it follows the last of `used`.
@@ -110,9 +112,9 @@ impl Walk {
             && self.used.last().is_none_or(|last| last.has_end)
     }
 
-    /// The lowest number that the next frame can have.
+    /// The lowest number that the next frame can have: where no segment says so, the tables have all before theirs.
     fn lowest_next(&self) -> u64 {
-        self.next.unwrap_or(1)
+        self.next.unwrap_or(self.wanted)
     }
 
     /// Gives up the frames as well, where all that is left of them is older than what the tables have.
@@ -144,7 +146,8 @@ pub(super) fn walk(
     let first = from.map_or(0, |from| from.segment);
     let (old, mut needed): (Vec<u64>, Vec<u64>) =
         numbers(disk)?.into_iter().partition(|number| *number < first);
-    let mut walk = Walk { old, ..Walk::default() };
+    let wanted = from.map_or(1, |from| from.number);
+    let mut walk = Walk { wanted, old, ..Walk::default() };
     let mut lost = None;
     if let Some(missing) = from.and_then(|from| missing(&needed, from)) {
         if config.on_damage == OnDamage::Refuse {
@@ -156,7 +159,7 @@ pub(super) fn walk(
         lost = Some(missing);
     }
     for (index, number) in needed.iter().enumerate() {
-        match step(disk, config, *number, &mut walk, from, each) {
+        match step(disk, config, *number, &mut walk, each) {
             Err(JournalError::Damaged { file, offset, .. })
                 if config.on_damage == OnDamage::Cut =>
             {
@@ -204,7 +207,6 @@ fn step(
     config: &JournalConfig,
     number: u64,
     walk: &mut Walk,
-    from: Option<Position>,
     each: &mut EachFrame<'_>,
 ) -> Result<(), JournalError> {
     let name = segment_name(number);
@@ -216,7 +218,7 @@ fn step(
     let mark = mark.ok_or_else(|| damaged(&name, MARK_AT, "its mark does not fit its checksum"))?;
     let opened = OpenedSegment { name, bytes, head, mark };
     match walk.goes_on() {
-        true => take(&opened, config, walk, from, each),
+        true => take(&opened, config, walk, each),
         false => drop_behind(&opened, config, walk),
     }
 }
@@ -266,11 +268,10 @@ fn take(
     opened: &OpenedSegment,
     config: &JournalConfig,
     walk: &mut Walk,
-    from: Option<Position>,
     each: &mut EachFrame<'_>,
 ) -> Result<(), JournalError> {
     let OpenedSegment { name, bytes, head, mark } = opened;
-    let wanted = from.map_or(1, |from| from.number);
+    let wanted = walk.wanted;
     let limit = match mark {
         Mark::Closed { end, .. } => Some(*end),
         Mark::Empty | Mark::Open | Mark::Sealed { .. } => None,

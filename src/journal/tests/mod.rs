@@ -6,6 +6,10 @@ use uuid::Uuid;
 
 use super::*;
 
+mod crashes;
+mod sim;
+mod world;
+
 /// Small segments, so that a test fills several.
 const SEGMENT: u64 = 8192;
 
