@@ -59,9 +59,8 @@ fn open(
         if one.state == SegmentState::Open {
             segment.doubt();
         }
-        if one.state != SegmentState::Closed {
-            segment.settle(one.end as u64, used.get(index + 1).map_or(next, |next| next.first))?;
-        }
+        // One that is closed, too: the start that did it may have ended before its mark was on the disk.
+        segment.settle(one.end as u64, used.get(index + 1).map_or(next, |next| next.first))?;
         segments.push_back((segment, one.first));
     }
     let committed = (next, FRAMES_AT as u64, current.number);

@@ -7,7 +7,7 @@ use super::world::World;
 use super::*;
 
 /// Seeds of one test; more with `JOURNAL_SEEDS` in the environment.
-fn seeds(usual: u64) -> u64 {
+pub(super) fn seeds(usual: u64) -> u64 {
     std::env::var("JOURNAL_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(usual)
 }
 
