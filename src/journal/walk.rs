@@ -127,6 +127,21 @@ impl Walk {
         self
     }
 
+    /// A segment that is damaged keeps the frames before that, and ends there, whatever its mark says; `false`: it has
+    /// none. `next` was the next frame's number before it.
+    fn keep_begun(&mut self, number: u64, next: Option<u64>) -> bool {
+        let Some(begun) = self.used.last_mut().filter(|used| used.head.segment == number) else {
+            return false;
+        };
+        if begun.end == FRAMES_AT {
+            self.used.pop();
+            self.next = next;
+            return false;
+        }
+        (begun.state, begun.has_end) = (SegmentState::Open, false);
+        true
+    }
+
     /// Notes what is cut off; the first place is where.
     fn cut(&mut self, file: &str, offset: usize, bytes: usize, reason: CutReason) {
         let number = self.lowest_next();
@@ -159,18 +174,14 @@ pub(super) fn walk(
         lost = Some(missing);
     }
     for (index, number) in needed.iter().enumerate() {
+        let known = walk.next;
         match step(disk, config, *number, &mut walk, each) {
             Err(JournalError::Damaged { file, offset, .. })
                 if config.on_damage == OnDamage::Cut =>
             {
+                let kept = walk.keep_begun(*number, known);
                 walk.cut(&file, offset as usize, 0, CutReason::Decided);
-                let begun = walk.used.last_mut().filter(|used| used.head.segment == *number);
-                let behind = index + usize::from(begun.is_some());
-                if let Some(begun) = begun {
-                    // Whatever its mark says, it ends there.
-                    (begun.state, begun.has_end) = (SegmentState::Open, false);
-                }
-                walk.dropped.splice(0..0, needed[behind..].iter().copied());
+                walk.dropped.splice(0..0, needed[index + usize::from(kept)..].iter().copied());
                 return Ok(walk.without_too_old(from));
             }
             result => result?,
@@ -303,8 +314,10 @@ fn take(
         *used = last;
     }
     let mut scanned = scanned?;
-    if let (None, Mark::Sealed { next, .. } | Mark::Closed { next, .. }) = (scanned.next, mark) {
-        scanned.next = Some(*next);
+    if let Mark::Sealed { end, next } | Mark::Closed { end, next } = mark
+        && *end == scanned.end as u64
+    {
+        scanned.next = scanned.next.or(Some(*next));
     }
     walk.next = scanned.next;
     if walk.next.is_some_and(|next| next > wanted) && first.is_none() && known.is_none() {

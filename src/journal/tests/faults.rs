@@ -25,7 +25,7 @@ fn run(seed: u64, sync: SyncPolicy, fault: Option<(u64, u64, Fault)>, after: Aft
     if let Some((at, count, fault)) = fault {
         world.disk.fail(at, at + count, fault);
     }
-    for _ in 0..60 {
+    for _ in 0..40 {
         if !world.start() {
             // Whoever waits long enough gets a disk that works.
             world.failures += 1;
@@ -55,7 +55,7 @@ fn run(seed: u64, sync: SyncPolicy, fault: Option<(u64, u64, Fault)>, after: Aft
 /// All calls of a script, one after the other.
 fn every_call(sync: SyncPolicy, count: u64, faults: &[Fault]) {
     let mut failures = 0;
-    for seed in 0..seeds(150) / 150 {
+    for seed in 0..seeds(100) / 100 {
         let calls = run(seed, sync, None, After::GoesOn).disk.calls();
         assert!(calls > 100, "{calls}");
         for at in 0..calls {
@@ -96,7 +96,7 @@ fn any_call_may_fail_for_good() {
 
 #[test]
 fn calls_fail_between_kills_and_power_losses() {
-    for seed in 0..seeds(150) {
+    for seed in 0..seeds(100) {
         for sync in [SyncPolicy::Process, SyncPolicy::Power] {
             let run = std::panic::catch_unwind(|| fail_and_crash(seed, sync));
             run.unwrap_or_else(|_| panic!("seed {seed}, {sync:?}"));

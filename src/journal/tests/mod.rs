@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::*;
 
 mod crashes;
+mod damage;
 mod faults;
 mod sim;
 mod world;

@@ -53,7 +53,7 @@ struct Inode {
 #[derive(Clone)]
 enum NameChange {
     Put(String, usize),
-    Rename(String, String),
+    Rename(String, String, usize),
     Remove(String),
 }
 
@@ -94,10 +94,12 @@ fn apply(names: &mut BTreeMap<String, usize>, change: NameChange) {
         NameChange::Put(name, inode) => {
             names.insert(name, inode);
         }
-        NameChange::Rename(from, to) => {
-            if let Some(inode) = names.remove(&from) {
-                names.insert(to, inode);
+        NameChange::Rename(from, to, inode) => {
+            // Of the file that had the name then.
+            if names.get(&from) == Some(&inode) {
+                names.remove(&from);
             }
+            names.insert(to, inode);
         }
         NameChange::Remove(name) => {
             names.remove(&name);
@@ -312,10 +314,8 @@ impl Disk for SimDisk {
         let mut inner = self.0.lock();
         let epoch = inner.epoch;
         inner.whole(epoch)?;
-        if !inner.names.contains_key(from) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        inner.change(NameChange::Rename(from.to_owned(), to.to_owned()));
+        let inode = inner.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
+        inner.change(NameChange::Rename(from.to_owned(), to.to_owned(), inode));
         Ok(())
     }
 
