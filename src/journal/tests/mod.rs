@@ -9,6 +9,7 @@ use super::*;
 mod crashes;
 mod damage;
 mod faults;
+mod format;
 mod sim;
 mod world;
 
