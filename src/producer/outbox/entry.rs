@@ -51,7 +51,7 @@ pub(super) fn encode_forgotten(below: u64, out: &mut Vec<u8>) {
 
 /// Reads one frame; `None`: it is of no kind and format that is known, or not whole.
 pub(super) fn decode(bytes: &[u8]) -> Option<OutboxEntry> {
-    let mut input = Input(bytes);
+    let mut input = EntryInput(bytes);
     let entry = match input.take::<1>()? {
         [KEPT] => {
             let (first, acknowledged) = (input.number()?, input.number()?);
@@ -83,9 +83,9 @@ fn push(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// What is left to read.
-struct Input<'a>(&'a [u8]);
+struct EntryInput<'a>(&'a [u8]);
 
-impl Input<'_> {
+impl EntryInput<'_> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (bytes, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;

@@ -82,7 +82,7 @@ fn a_killed_producer_goes_on_where_it_was() {
         ];
         if cfg!(debug_assertions) {
             let dead = command(dir, &produce)
-                .env("PLAYCOUNTS_FAILPOINT", "outbox-after-write:30")
+                .env("PLAYCOUNTS_FAILPOINT", "outbox-after-write:5")
                 .output();
             assert_eq!(dead.unwrap().status.code(), None);
         }
