@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use nsq_protocol::MessageId;
 use playcounts::broker;
-use playcounts::journal::SyncPolicy;
+use playcounts::journal::{
+    FsDisk, Journal, JournalConfig, JournalKind, JournalOwner, OnDamage, SEGMENT_BYTES, Sync,
+    SyncPolicy,
+};
 use playcounts::ledger::{
     Arrivals, Dedupe, DurableLedger, Ledger, LedgerConfig, MemoryLedger, MessageKey, Seen,
 };
@@ -106,10 +109,66 @@ fn main() {
         std::fs::create_dir(&directory).unwrap();
         commit(&scale, name, sync, &directory);
     }
+    journal(&scale, directory.path());
     let rounds = if full { 2_000 } else { 1 };
     let took = (0..scale.runs).map(|_| broker::bench_core(rounds, 100)).min().unwrap();
     let each = took.as_nanos() as f64 / (rounds * 100) as f64;
     println!("{:<46} {each:>8.1} ns each", "broker core: publish, pull, finish");
+}
+
+/// Frames that are committed one by one, and a start that reads four full segments.
+fn journal(scale: &Scale, directory: &Path) {
+    let config = JournalConfig {
+        kind: JournalKind::Ledger,
+        owner: JournalOwner::Simulation,
+        life: Uuid::from_u128(1),
+        boot: Uuid::nil(),
+        sync: SyncPolicy::Process,
+        segment_bytes: SEGMENT_BYTES,
+        on_damage: OnDamage::Refuse,
+    };
+    for bytes in [100, 4096] {
+        let disk = FsDisk::open(&directory.join(format!("journal-{bytes}"))).unwrap();
+        let (mut journal, _) = Journal::open(disk, config, None, |_, _| Ok(())).unwrap();
+        let payload = vec![1; bytes];
+        let name = format!("journal: append and commit {bytes} B, process");
+        scale.bench(
+            &name,
+            PLAYS,
+            || (),
+            |()| {
+                for _ in 0..PLAYS {
+                    black_box(journal.put(&payload).unwrap());
+                }
+                journal.release(journal.position(journal.next()));
+                if let Some(upkeep) = journal.upkeep(Sync::Closed) {
+                    let done = upkeep.run().unwrap();
+                    journal.upkept(done).unwrap();
+                }
+            },
+        );
+    }
+    let disk = FsDisk::open(&directory.join("journal-full")).unwrap();
+    let (mut journal, _) = Journal::open(disk.clone(), config, None, |_, _| Ok(())).unwrap();
+    let from = journal.position(1);
+    let segments = if scale.rounds > 1 { 4 } else { 1 };
+    while journal.written() < segments * SEGMENT_BYTES {
+        journal.put(&[1; 4096]).unwrap();
+    }
+    journal.close().unwrap();
+    drop(journal);
+    let mut best = Duration::MAX;
+    for _ in 0..scale.runs {
+        let began = Instant::now();
+        let opened = Journal::open(disk.clone(), config, Some(from), |_, payload| {
+            black_box(payload);
+            Ok(())
+        });
+        best = best.min(began.elapsed());
+        drop(opened.unwrap());
+    }
+    let name = format!("journal: open {segments} full segments");
+    println!("{name:<46} {:>8.1} ms", best.as_secs_f64() * 1e3);
 }
 
 fn decode(scale: &Scale) {
