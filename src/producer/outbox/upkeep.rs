@@ -18,7 +18,7 @@ use crate::storage::failpoint;
 pub(super) struct OutboxLimits {
     /// Bytes of a segment.
     pub(super) segment_bytes: u64,
-    /// Frames of which a checkpoint is due.
+    /// Bytes of whole segments at which a checkpoint is due.
     pub(super) checkpoint_bytes: u64,
     /// The longest that a change waits for a checkpoint.
     pub(super) checkpoint_every: Duration,
@@ -71,18 +71,21 @@ impl OutboxUpkeep {
     }
 
     fn look_after(&mut self, stop: &StopToken) -> Result<()> {
-        let (mut began, mut began_at) = (self.shared.lock().journal.written(), Instant::now());
-        let mut seen = 0;
+        let (mut began_at, mut seen) = (Instant::now(), 0);
+        // Beside what waits there are the present segment and the next. Starts count as well: a journal that is killed again
+        // and again must not grow without end.
+        let OutboxLimits { segment_bytes, checkpoint_bytes, .. } = self.limits;
+        let large = checkpoint_bytes + 2 * segment_bytes;
         while !stop.wait(self.limits.tick) {
             let mut shared = self.shared.lock();
-            let (written, next) = (shared.journal.written(), shared.journal.next());
+            let next = shared.journal.next();
             let is_quiet = std::mem::replace(&mut seen, next) == next;
-            let is_large = written - began >= self.limits.checkpoint_bytes;
+            let is_large = shared.journal.size() >= large;
             let is_old = began_at.elapsed() >= self.limits.checkpoint_every;
             if is_large || is_old && next > self.position.number {
                 drop(shared);
                 self.checkpoint()?;
-                (began, began_at) = (written, Instant::now());
+                began_at = Instant::now();
                 shared = self.shared.lock();
             }
             let sync = if is_quiet { Sync::All } else { Sync::Closed };

@@ -81,9 +81,8 @@ fn a_killed_producer_goes_on_where_it_was() {
             "--json",
         ];
         if cfg!(debug_assertions) {
-            let dead = command(dir, &produce)
-                .env("PLAYCOUNTS_FAILPOINT", "outbox-after-write:5")
-                .output();
+            let dead =
+                command(dir, &produce).env("PLAYCOUNTS_FAILPOINT", "outbox-after-write:5").output();
             assert_eq!(dead.unwrap().status.code(), None);
         }
         let killed = Running::start(dir, &produce);

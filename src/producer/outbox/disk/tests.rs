@@ -11,7 +11,7 @@ use crate::storage::row_check;
 /// Small segments, checkpoints that hold some frames and slices that hold few plays.
 const SMALL: OutboxLimits = OutboxLimits {
     segment_bytes: 8192,
-    checkpoint_bytes: 2000,
+    checkpoint_bytes: 8192,
     checkpoint_every: Duration::from_secs(300),
     slice_plays: 100,
     tick: Duration::from_millis(1),
