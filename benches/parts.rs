@@ -7,6 +7,9 @@
     reason = "a bench: it prints, and panics when broken"
 )]
 
+#[path = "parts/bodies.rs"]
+mod bodies;
+
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -192,27 +195,17 @@ fn decode(scale: &Scale) {
         body
     };
     let ours: Vec<Vec<u8>> = plays.iter().map(encoded).collect();
-    let foreign: Vec<Vec<u8>> = plays
-        .iter()
-        .map(|play| {
-            let identity = play.identity.unwrap();
-            serde_json::to_vec(&serde_json::json!({
-                "producer": identity.producer, "seq": identity.seq, "video_id": play.video_id,
-                "enqueued_at": play.enqueued_at_ns,
-            }))
-            .unwrap()
-        })
-        .collect();
-    for (name, bodies) in
-        [("play: decode, as we write it", &ours), ("play: decode, any JSON", &foreign)]
-    {
+    let mut kinds = vec![("as we write it", ours.clone())];
+    kinds.extend(bodies::kinds(PLAYS as u64));
+    for (kind, bodies) in kinds {
+        let mut decoder = PlayDecoder::default();
+        let name = format!("play: decode, {kind}");
         scale.bench(
-            name,
+            &name,
             PLAYS,
             || (),
             |()| {
-                let mut decoder = PlayDecoder::default();
-                for body in bodies {
+                for body in &bodies {
                     black_box(decoder.decode(body).unwrap());
                 }
             },

@@ -73,6 +73,7 @@ pub(super) fn next_member(rest: &[u8]) -> Option<Member<'_>> {
 }
 
 /// Passes over the value that stands next.
+#[inline(always)]
 pub(super) fn skip_value(rest: &[u8]) -> Option<&[u8]> {
     skip_value_at(rest, 0)
 }

@@ -26,23 +26,15 @@ pub(super) fn are_ascii(chars: u64) -> bool {
     chars & TOP_BITS == 0
 }
 
-/// Marks the bytes from `low` to `high`, both of which are ASCII. No byte carries into another.
-#[inline]
-fn within(chars: u64, low: u8, high: u8) -> u64 {
-    let rest = chars & !TOP_BITS;
-    let not_below = rest + in_each(0x80 - low);
-    let above = rest + in_each(0x7f - high);
-    not_below & !above & !chars & TOP_BITS
-}
-
 /// The number that eight digits are; `None` if one of them is none.
 #[inline]
 pub(super) fn eight_digits(chars: u64) -> Option<u64> {
-    if within(chars, b'0', b'9') != TOP_BITS {
+    let digits = chars ^ in_each(b'0');
+    // What is over 9 reaches the top bit; what carries into the byte above has had it.
+    if !are_ascii(digits | digits.wrapping_add(in_each(0x7f - 9))) {
         return None;
     }
     // Neighbours are joined: digits to pairs, these to fours, which stand in the upper halves of the products.
-    let digits = chars ^ in_each(b'0');
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
     const OF_FOUR: u64 = 0x0000_00ff_0000_00ff;
     let first_and_third = (pairs & OF_FOUR).wrapping_mul(1_000_000 << 32 | 100);
@@ -57,10 +49,10 @@ pub(super) fn uuid(text: &[u8; 36]) -> Option<Uuid> {
         u64::from(u32::from_le_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]]))
     };
     let hyphens = [text[8], text[13], text[18], text[23]] == *b"----";
-    let eights = [four(0) | four(4) << 32, four(9) | four(14) << 32];
-    let [first, second] = eights;
-    let [third, fourth] = [four(19) | four(24) << 32, four(28) | four(32) << 32];
-    let valid = are_hex(first) & are_hex(second) & are_hex(third) & are_hex(fourth) == TOP_BITS;
+    let (first, second) = (four(0) | four(4) << 32, four(9) | four(14) << 32);
+    let (third, fourth) = (four(19) | four(24) << 32, four(28) | four(32) << 32);
+    let hex = are_hex(first) & are_hex(second) & are_hex(third) & are_hex(fourth) & TOP_BITS;
+    let valid = hex == TOP_BITS && are_ascii(first | second | third | fourth);
     (hyphens && valid).then(|| {
         let upper = four_bytes(first) << 32 | four_bytes(second);
         let lower = four_bytes(third) << 32 | four_bytes(fourth);
@@ -68,11 +60,15 @@ pub(super) fn uuid(text: &[u8; 36]) -> Option<Uuid> {
     })
 }
 
-/// Marks the hexadecimal digits.
+/// Marks the hexadecimal digits, if all are ASCII. Bits below the top ones say nothing.
 #[inline]
 fn are_hex(chars: u64) -> u64 {
-    let lower_case = in_each(0x20);
-    within(chars, b'0', b'9') | within(chars | lower_case, b'a', b'f')
+    let within = |chars: u64, low: u8, high: u8| {
+        let not_below = chars.wrapping_add(in_each(0x80 - low));
+        let above = chars.wrapping_add(in_each(0x7f - high));
+        not_below & !above
+    };
+    within(chars, b'0', b'9') | within(chars | in_each(0x20), b'a', b'f')
 }
 
 /// The 32-bit number that eight hexadecimal digits are.
