@@ -80,7 +80,7 @@ pub(super) fn keep<'a>(
             .execute(params![
                 now.0,
                 nsqd,
-                message.to_string(),
+                message.id().to_string(),
                 reason.as_str(),
                 body.len() as i64,
                 &body[..body.len().min(BODY_MAX)],

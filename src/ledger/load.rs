@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::checkpoint::SavedVideo;
 use super::counters::Counters;
-use super::dedupe::MessageKey;
+use super::message_key::MessageKey;
 use super::record::{Damaged, Record};
 use super::state::LedgerState;
 

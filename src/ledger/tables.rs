@@ -9,7 +9,7 @@ use super::checkpoint::{CheckpointSlice, SavedVideo};
 use super::counters::Counters;
 use super::dedupe::MESSAGE_WINDOW;
 use super::load::StateLoader;
-use super::record::{Record, decode_messages, decode_runs, encode_messages};
+use super::record::{Record, count_messages, decode_messages, decode_runs, encode_messages};
 use super::state::LedgerState;
 use crate::storage::sqlite::Schema;
 
@@ -29,9 +29,6 @@ pub(super) const SCHEMA: Schema = Schema {
     ],
     way_out: "bring back a backup, or `playcounts reset` throws the counts away",
 };
-
-/// Bytes of one message's key.
-const KEY_LEN: usize = 24;
 
 /// `epoch` is that of the dashboard which the slice's videos were published to.
 pub(super) fn write_slice(
@@ -69,20 +66,31 @@ pub(super) fn write_slice(
         .execute(params![as_of, counted, by_message, recovered, duplicates, conflicting, rejected])?;
     let Some((upto, messages)) = &slice.end else { return Ok(()) };
     if !messages.is_empty() {
-        let mut keys = Vec::with_capacity(messages.len() * KEY_LEN);
+        let mut keys = Vec::new();
         encode_messages(messages, &mut keys);
         transaction.execute("INSERT INTO messages (keys) VALUES (?1)", [keys])?;
-        // As many as are remembered: older rows than those that fill the window twice.
-        transaction.execute(
-            "DELETE FROM messages WHERE number IN (SELECT number FROM
-               (SELECT number, sum(length(keys)) OVER (ORDER BY number DESC) - length(keys) AS newer FROM messages)
-             WHERE newer >= ?1)",
-            [(2 * MESSAGE_WINDOW * KEY_LEN) as i64],
-        )?;
+        forget_messages(transaction)?;
     }
     transaction
         .prepare_cached("DELETE FROM records WHERE number <= ?1")?
         .execute([*upto as i64])?;
+    Ok(())
+}
+
+/// Keeps as many messages as are remembered: the rows go that are older than those that fill the window twice.
+fn forget_messages(transaction: &Transaction<'_>) -> Result<()> {
+    let mut rows = transaction
+        .prepare_cached("SELECT number, substr(keys, 1, 10) FROM messages ORDER BY number DESC")?;
+    let mut rows = rows.query([])?;
+    let mut newer = 0;
+    while let Some(row) = rows.next()? {
+        if newer >= 2 * MESSAGE_WINDOW as u64 {
+            let oldest: i64 = row.get(0)?;
+            transaction.execute("DELETE FROM messages WHERE number <= ?1", [oldest])?;
+            break;
+        }
+        newer += count_messages(&row.get::<_, Vec<u8>>(1)?)?;
+    }
     Ok(())
 }
 
