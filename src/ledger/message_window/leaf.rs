@@ -7,9 +7,6 @@ use crate::ledger::message_key::IdClock;
 /// Keys in one leaf, at most: 1 KiB. More would make an insertion in the middle slow.
 pub(super) const LEAF_MAX: usize = 128;
 
-/// By how many keys a leaf grows: what is set aside and not used.
-const GROWTH: usize = 32;
-
 /// Bits of a narrow key for the distance of its timestamp: 67 ms, enough for an nsqd that was held up between the two.
 const STAMP_BITS: u32 = 26;
 
@@ -200,7 +197,8 @@ fn insert<T: Ord + Copy>(keys: &mut Vec<T>, key: T) -> Inserted {
         Err(at) if keys.len() >= LEAF_MAX => Inserted::Full(at),
         Err(at) => {
             if keys.len() == keys.capacity() {
-                keys.reserve_exact(GROWTH.min(LEAF_MAX - keys.len()));
+                // At once: a leaf that grows becomes full as a rule, and many sizes would leave gaps in the memory.
+                keys.reserve_exact(LEAF_MAX - keys.len());
             }
             keys.insert(at, key);
             Inserted::Added
