@@ -41,6 +41,8 @@ struct Scale {
     rounds: usize,
     /// Videos where it shall be many.
     videos: u128,
+    /// Messages where the window shall be full.
+    filled: usize,
 }
 
 impl Scale {
@@ -93,9 +95,9 @@ fn more_plays(videos: u128) -> impl FnMut() -> Vec<Play> {
 fn main() {
     let full = std::env::args().any(|arg| arg == "--bench");
     let scale = if full {
-        Scale { runs: 10, rounds: 100, videos: 1_000_000 }
+        Scale { runs: 10, rounds: 100, videos: 1_000_000, filled: 2_500_000 }
     } else {
-        Scale { runs: 1, rounds: 1, videos: 2_000 }
+        Scale { runs: 1, rounds: 1, videos: 2_000, filled: 2_000 }
     };
     decode(&scale);
     dedupe(&scale);
@@ -225,12 +227,8 @@ fn decode(scale: &Scale) {
 
 fn dedupe(scale: &Scale) {
     let insert = |dedupe: &mut Dedupe, plays: &[Play]| {
-        let new = plays.iter().filter(|play| {
-            let message =
-                MessageKey { nsqd: 1, id: MessageId::from_u64(play.identity.unwrap().seq) };
-            dedupe.insert(play, message) == Seen::New
-        });
-        let new = new.count();
+        let new =
+            plays.iter().filter(|play| dedupe.insert(play, message_of(play)) == Seen::New).count();
         black_box(dedupe.take_learned());
         new
     };
@@ -255,21 +253,61 @@ fn dedupe(scale: &Scale) {
     scale.bench("dedupe: shuffled", PLAYS, shuffled, |plays| {
         assert_eq!(insert(&mut known, &plays), PLAYS);
     });
-    let mut known = Dedupe::new();
-    let mut next = more_plays(100);
-    let anonymous = || {
-        let plays = next();
-        let ids = plays.iter().map(|play| MessageId::from_u64(play.identity.unwrap().seq));
-        let ids: Vec<_> = ids.collect();
-        let plays = plays.into_iter().map(|play| Play { identity: None, ..play });
-        plays.zip(ids).collect::<Vec<_>>()
-    };
-    scale.bench("dedupe: by message id", PLAYS, anonymous, |plays| {
-        for (play, id) in plays {
-            black_box(known.insert(&play, MessageKey { nsqd: 1, id }));
+    dedupe_by_message(scale);
+}
+
+/// The number of an ID and its message's timestamp as nsqd makes them: the `index`th of a node that takes 50,000 a second.
+fn nsqd_message(index: u64, node: u64) -> (u64, i64) {
+    let (tick, sequence) = (1_712_000_000_000 + index / 50, index % 50);
+    let id = (tick - 1_288_834_974_288) << 22 | node << 12 | sequence;
+    (id, ((tick << 20) + sequence * 20_000) as i64)
+}
+
+/// The message that brings a play of [`plays`].
+fn message_of(play: &Play) -> MessageKey {
+    let (id, timestamp_ns) = nsqd_message(play.identity.unwrap().seq, 7);
+    MessageKey::new(MessageId::from_u64(id), timestamp_ns)
+}
+
+/// The same of three nsqds, each 10 ms ahead of the one before.
+fn of_three(index: u64, nsqd: u64) -> (u64, i64) {
+    nsqd_message(index + 500 * nsqd, 7 + nsqd)
+}
+
+fn dedupe_by_message(scale: &Scale) {
+    type Message = fn(u64) -> (u64, i64);
+    let messages: [(&str, Message); 5] = [
+        ("by message id", |index| nsqd_message(index, 7)),
+        ("3 nsqds, 200 in turn", |index| {
+            of_three(index / 600 * 200 + index % 200, index / 200 % 3)
+        }),
+        ("3 nsqds, one in turn", |index| of_three(index / 3, index % 3)),
+        ("3 nsqds of one node", |index| nsqd_message(index / 3 + 500 * (index % 3), 7)),
+        ("ids in no order", |index| (index.wrapping_mul(0x9e37_79b9_7f4a_7c15), 7)),
+    ];
+    let play = Play { identity: None, ..plays(0, 100)[0] };
+    for (name, message) in messages {
+        let mut known = Dedupe::new();
+        let mut next = 0;
+        let mut more = || {
+            next += PLAYS as u64;
+            let message = |index| {
+                let (id, timestamp_ns) = message(index);
+                MessageKey::new(MessageId::from_u64(id), timestamp_ns + (index % 3) as i64)
+            };
+            (next - PLAYS as u64..next).map(message).collect::<Vec<_>>()
+        };
+        // So many that what is older than the window has gone before.
+        for _ in 0..scale.filled / PLAYS {
+            more().into_iter().for_each(|message| known.learn_message(message));
         }
-        black_box(known.take_learned());
-    });
+        scale.bench(&format!("dedupe: {name}"), PLAYS, more, |messages| {
+            for message in messages {
+                assert_eq!(known.insert(&play, message), Seen::NewByMessage);
+            }
+            black_box(known.take_learned());
+        });
+    }
 }
 
 fn counts(scale: &Scale) {
@@ -332,9 +370,8 @@ fn commit(scale: &Scale, name: &str, sync: Option<SyncPolicy>, directory: &Path)
         };
         let mut next = more_plays(videos);
         let arrivals = || {
-            let id = |play: &Play| MessageId::from_u64(play.identity.unwrap().seq);
-            let plays = next().into_iter().map(|play| (play, id(&play))).collect();
-            Arrivals { nsqd: 1, plays, rejected: Vec::new() }
+            let plays = next().into_iter().map(|play| (play, message_of(&play))).collect();
+            Arrivals { plays, rejected: Vec::new() }
         };
         let name = format!("ledger: commit of {PLAYS}, {name}, {videos} videos");
         scale.bench(&name, PLAYS, arrivals, |arrivals| {

@@ -101,8 +101,7 @@ pub fn owner(disk: &dyn Disk) -> Result<Option<JournalOwner>, JournalError> {
     let names = disk.list().map_err(JournalError::io("the journal's directory", "read"))?;
     for name in names.iter().filter(|name| segment_number(name).is_some()) {
         let file = disk.open(name).map_err(JournalError::io(name, "opened"))?;
-        let bytes =
-            read_whole(&*file, FRAMES_AT as u64).map_err(JournalError::io(name, "read"))?;
+        let bytes = read_whole(&*file, FRAMES_AT as u64).map_err(JournalError::io(name, "read"))?;
         if let Ok(head) = SegmentHead::decode(&bytes) {
             return Ok(Some(head.owner));
         }
