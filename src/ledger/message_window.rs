@@ -17,14 +17,14 @@ use tree::KeyTree;
 #[derive(Debug)]
 pub(super) struct MessageWindow {
     window: usize,
-    newer: Generation,
+    newer: KeyGeneration,
     /// Those before them.
-    older: Generation,
+    older: KeyGeneration,
 }
 
 /// Keys that came after each other.
 #[derive(Debug, Default)]
-struct Generation {
+struct KeyGeneration {
     /// IDs that are numbers, as nsqd's are.
     numbers: KeyTree,
     others: BTreeSet<MessageKey>,
@@ -35,7 +35,7 @@ struct Generation {
 impl MessageWindow {
     /// Remembers at least the newest `window`.
     pub(super) fn new(window: usize) -> Self {
-        Self { window, newer: Generation::default(), older: Generation::default() }
+        Self { window, newer: KeyGeneration::default(), older: KeyGeneration::default() }
     }
 
     /// Remembers a message; false if it was remembered. One without a timestamp is one with any timestamp.
@@ -57,7 +57,7 @@ impl MessageWindow {
     }
 }
 
-impl Generation {
+impl KeyGeneration {
     fn len(&self) -> usize {
         self.numbers.len() + self.others.len()
     }

@@ -44,7 +44,7 @@ pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;
 pub use message_key::MessageKey;
 pub use owner::LedgerConfig;
-pub use record::{Damaged, Delta, Record};
+pub use record::{Damaged, Delta, Record, RecordError};
 pub use snapshot::{Snapshot, exists, read, remove, remove_simulation};
 pub use upkeep::{LedgerUpkeep, LedgerUpkept};
 

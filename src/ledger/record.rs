@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::counters::Counters;
 use super::dedupe::Learned;
+pub use bytes::Damaged;
 pub(super) use bytes::{Input, push};
 pub(super) use messages::{count_messages, decode_messages, encode_messages};
 
@@ -58,11 +59,6 @@ pub struct Record {
     /// By play.
     pub learned: Learned,
 }
-
-/// The bytes are not what the ledger writes: they were changed behind its back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a record of the ledger is damaged")]
-pub struct Damaged;
 
 /// Why bytes are no record that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

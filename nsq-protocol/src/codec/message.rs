@@ -53,16 +53,16 @@ fn eight_digits(digits: &[u8]) -> Option<u32> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let digits = u64::from_be_bytes(digits.try_into().ok()?);
     // Of a letter bit 6 is set, and its lower half counts from 1.
-    let values = (digits & (0x0f * ONES)) + 9 * (digits >> 6 & ONES);
+    let values = (digits & (0x0f * ONES)) + 9 * ((digits >> 6) & ONES);
     // Written again, they are the same, if they were digits.
-    let letters = (values + 6 * ONES) >> 4 & ONES;
+    let letters = ((values + 6 * ONES) >> 4) & ONES;
     let again = values + 0x30 * ONES + 39 * letters;
     if again != digits || values & (0xf0 * ONES) != 0 {
         return None;
     }
-    let pairs = (values | values >> 4) & 0x00ff_00ff_00ff_00ff;
-    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
-    Some((fours | fours >> 16) as u32)
+    let pairs = (values | (values >> 4)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | (pairs >> 8)) & 0x0000_ffff_0000_ffff;
+    Some((fours | (fours >> 16)) as u32)
 }
 
 impl fmt::Display for MessageId {

@@ -2,8 +2,12 @@
 
 use std::ops::Range;
 
-use super::Damaged;
 use crate::model::play::PlayIdentity;
+
+/// The bytes are not what the ledger writes: they were changed behind its back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record of the ledger is damaged")]
+pub struct Damaged;
 
 /// Appends a number.
 pub(in crate::ledger) fn push(out: &mut Vec<u8>, mut number: u64) {

@@ -8,8 +8,7 @@
 
 use nsq_protocol::{MESSAGE_ID_LEN, MessageId};
 
-use super::Damaged;
-use super::bytes::{Input, push, push_signed};
+use super::bytes::{Damaged, Input, push, push_signed};
 use crate::ledger::message_key::{IdClock, MessageKey};
 
 /// The kinds of keys: IDs that are numbers, of a clock or without a timestamp; and any 16 bytes with 8 of the timestamp,
