@@ -197,6 +197,8 @@ fn an_unknown_field_is_any_json() {
         (r#""a":{1:1}"#, false),
         (r#""a":[}"#, false),
         (r#""a":{]"#, false),
+        (r#""a":[1}"#, false),
+        (r#""a":{"b":1]"#, false),
         (r#""a":[{"b":[{"c":[1,{"d":[]}]}]}]"#, true),
         (r#""a":[{"b":[{"c":[1,{"d":[}]}]}]"#, false),
         (r#""a":1,"#, false),
