@@ -24,6 +24,7 @@ mod disk;
 mod error;
 mod frame;
 mod open;
+mod prepare;
 mod reader;
 mod scan;
 mod segment;

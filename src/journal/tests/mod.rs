@@ -6,6 +6,13 @@ use uuid::Uuid;
 
 use super::*;
 
+mod crashes;
+mod damage;
+mod faults;
+mod format;
+mod sim;
+mod world;
+
 /// Small segments, so that a test fills several.
 const SEGMENT: u64 = 8192;
 
