@@ -152,9 +152,10 @@ impl Journal {
         }
         let current = &self.segments[self.segments.len() - 1].0;
         check_named(&*self.disk, current)?;
-        if self.mark != Mark::Open {
-            current.write_mark(Mark::Open)?;
-            self.mark = Mark::Open;
+        if !self.mark.is_open() {
+            let mark = self.mark.opened();
+            current.write_mark(mark)?;
+            self.mark = mark;
         }
         let frames = self.buffer.len() as u64;
         // Zeros behind the last frame, so that a start can tell its end from a frame that was cut short.

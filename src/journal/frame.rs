@@ -154,8 +154,13 @@ impl SegmentHead {
 pub(super) enum Mark {
     /// No frame was written to it yet.
     Empty,
-    /// Frames are being written.
-    Open,
+    /// Frames are being written. As sealed for those up to `end`; 0: nothing is known of any.
+    Open {
+        /// The offset behind the last frame that was on the disk before this was written.
+        end: u64,
+        /// The number of the frame that follows it.
+        next: u64,
+    },
     /// All up to `end` was on the disk before this was written. Frames may follow it, where a power loss has taken the
     /// mark that was written before them.
     Sealed {
@@ -174,11 +179,29 @@ pub(super) enum Mark {
 }
 
 impl Mark {
+    /// Frames are being written, and nothing is known of any.
+    pub(super) const OPEN: Self = Self::Open { end: 0, next: 0 };
+
+    /// Whether frames are being written.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+
+    /// The mark of a segment that frames are about to be written to.
+    pub(super) fn opened(self) -> Self {
+        match self {
+            Self::Empty => Self::OPEN,
+            Self::Open { end, next } | Self::Sealed { end, next } | Self::Closed { end, next } => {
+                Self::Open { end, next }
+            }
+        }
+    }
+
     /// The mark's bytes.
     pub(super) fn encode(self, seed: u32) -> [u8; MARK_LEN] {
         let (state, end, next) = match self {
             Self::Empty => (1u64, 0, 0),
-            Self::Open => (2, 0, 0),
+            Self::Open { end, next } => (2, end, next),
             Self::Sealed { end, next } => (3, end, next),
             Self::Closed { end, next } => (4, end, next),
         };
@@ -198,7 +221,7 @@ impl Mark {
         }
         match (u64_at(bytes, 0), u64_at(bytes, 8), u64_at(bytes, 16)) {
             (1, 0, 0) => Some(Self::Empty),
-            (2, 0, 0) => Some(Self::Open),
+            (2, end, next) => Some(Self::Open { end, next }),
             (3, end, next) => Some(Self::Sealed { end, next }),
             (4, end, next) => Some(Self::Closed { end, next }),
             _ => None,

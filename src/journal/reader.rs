@@ -32,8 +32,8 @@ pub fn read(
             |at, what| JournalError::Damaged { file: name.clone(), offset: at as u64, what };
         let (whole, limit) = match mark {
             Mark::Closed { end, .. } => (end, Some(end)),
-            Mark::Sealed { end, .. } => (end, None),
-            Mark::Empty | Mark::Open => (0, None),
+            Mark::Sealed { end, .. } | Mark::Open { end, .. } => (end, None),
+            Mark::Empty => (0, None),
         };
         let known = next;
         let scanned = scan(&bytes, head.seed(), known, limit, |at, frame| {

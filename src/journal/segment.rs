@@ -119,7 +119,7 @@ impl Segment {
         }
         write_all(&*self.file, &bytes[FRAMES_AT..], FRAMES_AT as u64)
             .map_err(JournalError::io(&self.name, "written"))?;
-        self.write_mark(Mark::Open)
+        self.write_mark(Mark::OPEN)
     }
 }
 

@@ -90,7 +90,7 @@ impl Journal {
 
     /// Writes a seal, if all is on the disk and there is none.
     fn seal(&mut self) -> Result<(), JournalError> {
-        if self.mark != Mark::Open || self.synced < self.next || self.has_failed {
+        if !self.mark.is_open() || self.synced < self.next || self.has_failed {
             return Ok(());
         }
         // Even if it fails: it may be there.
@@ -121,7 +121,7 @@ impl Upkeep {
         let closed = journal.closed.iter().filter(|closed| closed.next <= committed);
         let closed: Vec<_> = closed.cloned().collect();
         let settled = closed.last().map_or(journal.synced, |closed| closed.next);
-        let is_open = number != journal.current().number || journal.mark == Mark::Open;
+        let is_open = number != journal.current().number || journal.mark.is_open();
         let is_behind = journal.synced.max(settled) < committed;
         let all = sync == Sync::All && is_open;
         let current = journal.segments.iter().find(|(segment, _)| segment.number == number);

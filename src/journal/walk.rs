@@ -285,7 +285,7 @@ fn take(
     let wanted = walk.wanted;
     let limit = match mark {
         Mark::Closed { end, .. } => Some(*end),
-        Mark::Empty | Mark::Open | Mark::Sealed { .. } => None,
+        Mark::Empty | Mark::Open { .. } | Mark::Sealed { .. } => None,
     };
     let known = walk.next;
     let mut last = UsedSegment {
@@ -377,9 +377,11 @@ fn check_mark(
 ) -> Result<SegmentState, JournalError> {
     let end = end as u64;
     let (marked, next, state) = match opened.mark {
-        Mark::Empty | Mark::Open => return Ok(SegmentState::Open),
+        Mark::Empty => return Ok(SegmentState::Open),
+        Mark::Open { end: sealed, .. } if sealed <= end => return Ok(SegmentState::Open),
         // A power loss may have taken the mark that was written before the frames behind a seal.
         Mark::Sealed { end: sealed, .. } if sealed < end => return Ok(SegmentState::Open),
+        Mark::Open { end, next } => (end, next, SegmentState::Open),
         Mark::Sealed { end, next } => (end, next, SegmentState::Sealed),
         Mark::Closed { end, next } => (end, next, SegmentState::Closed),
     };

@@ -51,7 +51,7 @@ fn run(seed: u64, sync: SyncPolicy, crashes: &[Crash]) -> World {
 
 fn run_all(sync: SyncPolicy, crashes: &[Crash]) {
     let (mut frames, mut cuts) = (0, 0);
-    for seed in 0..seeds(100) {
+    for seed in 0..seeds(60) {
         let world = std::panic::catch_unwind(|| run(seed, sync, crashes));
         let world = world.unwrap_or_else(|_| panic!("seed {seed}"));
         frames += world.frames;

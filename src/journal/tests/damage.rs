@@ -170,7 +170,7 @@ fn damage(end: End) -> Tally {
         }
         one(name, 4, 0);
     }
-    for seed in 0..seeds(100) * 6 {
+    for seed in 0..seeds(60) * 10 {
         let mut rng = StdRng::seed_from_u64(seed);
         let names: Vec<&String> = sample.files.keys().collect();
         let name = names[rng.random_range(0..names.len())];

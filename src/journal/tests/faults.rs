@@ -55,7 +55,7 @@ fn run(seed: u64, sync: SyncPolicy, fault: Option<(u64, u64, Fault)>, after: Aft
 /// All calls of a script, one after the other.
 fn every_call(sync: SyncPolicy, count: u64, faults: &[Fault]) {
     let mut failures = 0;
-    for seed in 0..seeds(100) / 100 {
+    for seed in 0..seeds(60).div_ceil(100) {
         let calls = run(seed, sync, None, After::GoesOn).disk.calls();
         assert!(calls > 100, "{calls}");
         for at in 0..calls {
@@ -76,7 +76,7 @@ fn every_call(sync: SyncPolicy, count: u64, faults: &[Fault]) {
 #[test]
 fn any_call_may_fail_once() {
     for sync in [SyncPolicy::Process, SyncPolicy::Power] {
-        every_call(sync, ONCE, &[Fault::Short, Fault::Full, Fault::Broken]);
+        every_call(sync, ONCE, &[Fault::Short, Fault::Broken]);
     }
 }
 
@@ -96,7 +96,7 @@ fn any_call_may_fail_for_good() {
 
 #[test]
 fn calls_fail_between_kills_and_power_losses() {
-    for seed in 0..seeds(100) {
+    for seed in 0..seeds(60) {
         for sync in [SyncPolicy::Process, SyncPolicy::Power] {
             let run = std::panic::catch_unwind(|| fail_and_crash(seed, sync));
             run.unwrap_or_else(|_| panic!("seed {seed}, {sync:?}"));

@@ -41,7 +41,11 @@ fn the_bytes_of_a_head() {
 fn the_bytes_of_a_mark() {
     for (mark, bytes) in [
         (Mark::Empty, "0100000000000000".to_owned() + &"00".repeat(16) + "effff700"),
-        (Mark::Open, "0200000000000000".to_owned() + &"00".repeat(16) + "8ccecbcb"),
+        (Mark::OPEN, "0200000000000000".to_owned() + &"00".repeat(16) + "8ccecbcb"),
+        (
+            Mark::Open { end: 4200, next: 258 },
+            "020000000000000068100000000000000201000000000000992207a8".to_owned(),
+        ),
         (
             Mark::Sealed { end: 4200, next: 258 },
             "03000000000000006810000000000000020100000000000017e04812".to_owned(),

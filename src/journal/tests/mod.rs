@@ -10,6 +10,7 @@ mod crashes;
 mod damage;
 mod faults;
 mod format;
+mod model;
 mod sim;
 mod world;
 
