@@ -107,6 +107,7 @@ impl DurableLedger {
             BUSY_TIMEOUT.as_millis()
         );
         let connection = SCHEMA.open(&file, &pragmas)?;
+        failpoint::hit("ledger-after-migration");
         let machine = machine_id();
         let unreadable = || unreadable(&file);
         let found = LedgerRow::read(&connection).with_context(unreadable)?;

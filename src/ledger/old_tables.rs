@@ -10,6 +10,7 @@ use super::counters::Counters;
 use super::load::{LoadedLedger, StateLoader, TablesAsOf};
 use super::record::{Record, decode_messages, decode_runs};
 use super::tables::{LedgerRow, RowCounts, TablesUpdate, count_letters, unsigned};
+use crate::storage::failpoint;
 
 /// See [`Schema::migrate`](crate::storage::sqlite::Schema::migrate).
 pub(super) fn migrate(transaction: &Transaction<'_>, _found: i64) -> Result<()> {
@@ -40,6 +41,7 @@ fn take_over(transaction: &Transaction<'_>) -> Result<()> {
         let update = TablesUpdate { slice, letters, dashboard, epoch, position: None };
         row.update(transaction, &update)?;
     }
+    failpoint::hit("ledger-in-migration");
     Ok(())
 }
 

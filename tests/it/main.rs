@@ -17,6 +17,7 @@ mod dashboard_support;
 mod disk;
 mod foreign_pages;
 mod http;
+mod migration;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
@@ -29,6 +30,7 @@ mod page_views;
 mod pipeline;
 mod queue;
 mod refused_threads;
+mod replayed;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
