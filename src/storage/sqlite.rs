@@ -139,6 +139,19 @@ pub fn nothing_more(_: &Transaction<'_>, _: i64) -> Result<()> {
     Ok(())
 }
 
+/// What SQLite finds wrong with the structure of a database, at most so many lines.
+///
+/// # Errors
+/// It is so broken that SQLite cannot look.
+pub fn quick_check(connection: &Connection, most: usize) -> rusqlite::Result<Vec<String>> {
+    let sql = format!("PRAGMA quick_check({most})");
+    let lines = connection
+        .prepare(&sql)?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<Vec<String>, _>>()?;
+    Ok(lines.into_iter().filter(|line| line != "ok").collect())
+}
+
 fn check_library() -> Result<()> {
     if rusqlite::version_number() < SQLITE_MIN {
         bail!(

@@ -12,6 +12,7 @@ mod broker_hostile;
 mod broker_support;
 mod cli;
 mod crash;
+mod damage;
 mod dashboard;
 mod dashboard_support;
 mod disk;
