@@ -129,10 +129,10 @@ impl DurableLedger {
         let position = tables.row.position.unwrap_or_else(|| journal.position(journal.next()));
         tables.row.position = Some(position);
         tables.row.write(&tables.connection).with_context(|| SCHEMA.unusable(&file))?;
-        journal
-            .put(&encode_tables(tables.row.generation))
-            .context("the ledger cannot be written")?;
-        let LoadedLedger { state, letters, dashboard, epoch, .. } = loaded;
+        let number = journal.put(&encode_tables(tables.row.generation));
+        let number = number.context("the ledger cannot be written")?;
+        let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;
+        state.passed(number);
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
         let (processor, starts) = (tables.row.processor, tables.row.starts);
         let seen = journal.next();
@@ -326,9 +326,11 @@ impl Ledger for DurableLedger {
             self.journal.upkept(journal).context("the ledger cannot be written")?;
         }
         if let Some(generation) = done.generation {
-            self.journal.put(&encode_tables(generation)).context("the ledger cannot be written")?;
+            let number = self.journal.put(&encode_tables(generation));
+            let number = number.context("the ledger cannot be written")?;
+            self.state.passed(number);
             // That is no work.
-            self.seen += u64::from(self.seen + 1 == self.journal.next());
+            self.seen += u64::from(self.seen == number);
         }
         if let Some(position) = done.needed_from {
             self.journal.release(position);

@@ -104,7 +104,7 @@ impl StateLoader {
             LedgerEntry::Dashboard(_) => {}
             LedgerEntry::Tables(generation) => {
                 self.generation = self.generation.max(generation);
-                // No row ever takes it in.
+                self.state.passed(number);
                 return Ok(());
             }
         }
