@@ -59,8 +59,10 @@ fn open(
         if one.state == SegmentState::Open {
             segment.doubt();
         }
-        // One that is closed, too: the start that did it may have ended before its mark was on the disk.
-        segment.settle(one.end as u64, used.get(index + 1).map_or(next, |next| next.first))?;
+        if one.state != SegmentState::Closed {
+            let next = used.get(index + 1).map_or(next, |next| next.first);
+            segment.settle(one.end as u64, next)?;
+        }
         segments.push_back((segment, one.first));
     }
     let committed = (next, FRAMES_AT as u64, current.number);

@@ -98,9 +98,9 @@ pub(super) struct UsedSegment {
 pub(super) enum SegmentState {
     /// Nothing: they may not be on the disk.
     Open,
-    /// They were on the disk.
+    /// They were on the disk, the end maybe not.
     Sealed,
-    /// That, and nothing behind them counts.
+    /// That, with the end on the disk too: nothing is left to be done.
     Closed,
 }
 
@@ -345,8 +345,10 @@ fn judge(
     }
     let state = check_mark(opened, end, walk)?;
     if let Some(used) = walk.used.last_mut() {
-        used.state = state;
-        used.has_end |= state == SegmentState::Closed;
+        // Without its mark the end is all that says so: where there is none, the mark may be in the cache only.
+        let is_closed = state == SegmentState::Closed;
+        used.state = if is_closed && !used.has_end { SegmentState::Sealed } else { state };
+        used.has_end |= is_closed;
         if used.has_end {
             return Ok(());
         }

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::counters::Counters;
-use super::dedupe::{Learned, MessageKey};
+use super::dedupe::Learned;
+use super::message_key::MessageKey;
 
 /// Producers in one slice of a checkpoint: seldom more than some hundred bytes each.
 const PRODUCERS_PER_SLICE: usize = 64;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::commit::DeadLetter;
 use super::letter::{BODY_MAX, SavedDeadLetter};
-use super::record::{Damaged, Input, Record, push};
+use super::record::{Damaged, Input, Record, RecordError, push};
 use crate::model::play::Rejection;
 use crate::model::unix_time::UnixMs;
 
@@ -41,12 +41,12 @@ impl LedgerEntry {
     /// Reads a frame's payload.
     ///
     /// # Errors
-    /// [`Damaged`] when it is anything else.
-    pub(super) fn decode(payload: &[u8]) -> Result<Self, Damaged> {
+    /// [`RecordError`] when it is anything else.
+    pub(super) fn decode(payload: &[u8]) -> Result<Self, RecordError> {
         let (kind, rest) = payload.split_first().ok_or(Damaged)?;
         match *kind {
             RECORD => Record::decode(rest).map(Self::Record),
-            LETTERS => decode_letters(Input(rest)).map(Self::Letters),
+            LETTERS => Ok(Self::Letters(decode_letters(Input(rest))?)),
             DASHBOARD => {
                 let id = rest.try_into().map_err(|_| Damaged)?;
                 Ok(Self::Dashboard(Uuid::from_bytes(id)))
@@ -54,9 +54,9 @@ impl LedgerEntry {
             TABLES => {
                 let mut input = Input(rest);
                 let generation = input.number()?;
-                if input.0.is_empty() { Ok(Self::Tables(generation)) } else { Err(Damaged) }
+                if input.0.is_empty() { Ok(Self::Tables(generation)) } else { Err(Damaged.into()) }
             }
-            _ => Err(Damaged),
+            _ => Err(Damaged.into()),
         }
     }
 }
@@ -94,7 +94,7 @@ pub(super) fn saved<'a>(
             number: number as i64,
             at,
             nsqd: nsqd.clone(),
-            message_id: message.to_string(),
+            message_id: message.id().to_string(),
             reason: reason.as_str().to_owned(),
             size: body.len() as i64,
             body: body[..body.len().min(BODY_MAX)].to_owned(),
@@ -200,8 +200,8 @@ mod tests {
     fn a_dashboard_comes_back() {
         let id = Uuid::from_u128(9);
         assert_eq!(LedgerEntry::decode(&encode_dashboard(id)), Ok(LedgerEntry::Dashboard(id)));
-        assert_eq!(LedgerEntry::decode(&[3; 16]), Err(Damaged));
-        assert_eq!(LedgerEntry::decode(&[]), Err(Damaged));
+        assert_eq!(LedgerEntry::decode(&[3; 16]), Err(Damaged.into()));
+        assert_eq!(LedgerEntry::decode(&[]), Err(Damaged.into()));
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
             let mut payload = encode_tables(generation);
             assert_eq!(LedgerEntry::decode(&payload), Ok(LedgerEntry::Tables(generation)));
             payload.push(0);
-            assert_eq!(LedgerEntry::decode(&payload), Err(Damaged));
+            assert_eq!(LedgerEntry::decode(&payload), Err(Damaged.into()));
         }
     }
 }

@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::checkpoint::SavedVideo;
 use super::counters::Counters;
-use super::dedupe::MessageKey;
 use super::entry::LedgerEntry;
 use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
-use super::record::{Damaged, Record};
+use super::message_key::MessageKey;
+use super::record::{Damaged, Record, RecordError};
 use super::state::LedgerState;
 
 /// What the one row of the tables says.
@@ -85,7 +85,7 @@ impl StateLoader {
     }
 
     /// A frame of the journal; in order.
-    pub(super) fn entry(&mut self, number: u64, payload: &[u8]) -> Result<(), Damaged> {
+    pub(super) fn entry(&mut self, number: u64, payload: &[u8]) -> Result<(), RecordError> {
         match LedgerEntry::decode(payload)? {
             LedgerEntry::Record(record) => self.record(number, &record)?,
             LedgerEntry::Letters(letters) => {

@@ -17,6 +17,8 @@ mod ledger_trait;
 mod letter;
 mod load;
 mod memory;
+mod message_key;
+mod message_window;
 #[cfg(test)]
 mod model;
 mod old_tables;
@@ -37,14 +39,15 @@ pub use check::{accept_loss, check};
 pub use commit::{Arrivals, Committed, DeadLetter, VideoDelta};
 pub use counters::Counters;
 pub use dead_letters::dead_letters;
-pub use dedupe::{Dedupe, Learned, MessageKey, Seen};
+pub use dedupe::{Dedupe, Learned, Seen};
 pub use durable::DurableLedger;
 pub use integrity::IntegrityCheck;
 pub use ledger_trait::{Ledger, LedgerSize, NextUpkeep};
 pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;
+pub use message_key::MessageKey;
 pub use owner::LedgerConfig;
-pub use record::{Damaged, Delta, Record};
+pub use record::{Damaged, Delta, Record, RecordError};
 pub use snapshot::{Snapshot, exists, read, remove, remove_simulation};
 pub use upkeep::{LedgerUpkeep, LedgerUpkept};
 

@@ -15,7 +15,8 @@ use uuid::Uuid;
 use super::checkpoint::{Changes, Checkpoint, CheckpointEnd, CheckpointSlice, SavedVideo};
 use super::commit::{Arrivals, VideoDelta};
 use super::counters::Counters;
-use super::dedupe::{Dedupe, MessageKey};
+use super::dedupe::Dedupe;
+use super::message_key::MessageKey;
 use super::record::{Delta, Record, encode_runs};
 use crate::model::play::Play;
 use crate::model::video::{VideoCount, VideoState};
@@ -71,9 +72,9 @@ impl LedgerState {
     ) -> (Record, Vec<VideoDelta>) {
         let mut record = Record { first_video: self.entries.len() as u32, ..Record::default() };
         let mut video_deltas = Vec::new();
-        for Arrivals { nsqd, plays, rejected } in arrivals {
-            plays.retain(|(play, id)| {
-                let seen = self.dedupe.insert(play, MessageKey { nsqd: *nsqd, id: *id });
+        for Arrivals { plays, rejected } in arrivals {
+            plays.retain(|(play, message)| {
+                let seen = self.dedupe.insert(play, *message);
                 let is_new = record.counters.count(seen, play);
                 if is_new {
                     self.count_play(play, &mut record, &mut video_deltas);
@@ -81,8 +82,7 @@ impl LedgerState {
                 is_new
             });
             rejected.retain(|letter| {
-                let key = MessageKey { nsqd: *nsqd, id: letter.message };
-                let fresh = self.dedupe.insert_message(key);
+                let fresh = self.dedupe.insert_message(letter.message);
                 record.counters.rejected += u64::from(fresh);
                 record.counters.duplicates += u64::from(!fresh);
                 fresh

@@ -11,7 +11,7 @@ use super::counters::Counters;
 use super::dedupe::MESSAGE_WINDOW;
 use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 use super::load::{StateLoader, TablesAsOf};
-use super::record::{decode_messages, decode_runs, encode_messages};
+use super::record::{count_messages, decode_messages, decode_runs, encode_messages};
 use crate::journal::{
     JournalConfig, JournalKind, JournalOwner, OnDamage, Position, SEGMENT_BYTES, SyncPolicy,
 };
@@ -181,7 +181,7 @@ impl LedgerRow {
         &mut self,
         transaction: &Transaction<'_>,
         update: &TablesUpdate,
-    ) -> rusqlite::Result<()> {
+    ) -> Result<()> {
         let TablesUpdate { slice, letters, dashboard, epoch, position } = update;
         for video in &slice.videos {
             self.rows.videos += write_video(transaction, video, slice.as_of, *epoch)?;
@@ -205,7 +205,7 @@ impl LedgerRow {
             dashboard: *dashboard,
             epoch: *epoch,
         };
-        self.write(transaction)
+        Ok(self.write(transaction)?)
     }
 }
 
@@ -287,25 +287,33 @@ pub(super) fn count_letters(connection: &Connection) -> rusqlite::Result<u64> {
 }
 
 /// Adds a row of message IDs; how many rows there are then.
-pub(super) fn write_messages(transaction: &Transaction<'_>, keys: &[u8]) -> rusqlite::Result<u64> {
+fn write_messages(transaction: &Transaction<'_>, keys: &[u8]) -> Result<u64> {
     let next = "SELECT coalesce(max(number), 0) + 1 FROM messages";
     let number: i64 = transaction.query_row(next, [], |row| row.get(0))?;
     transaction.execute(
         "INSERT INTO messages VALUES (?1, ?2, row_check(?1, ?2))",
         params![number, keys],
     )?;
-    // As many as are remembered: older rows than those that fill the window twice. A key has at least one byte.
-    transaction.execute(
-        "DELETE FROM messages WHERE number IN (SELECT number FROM
-           (SELECT number, sum(length(keys)) OVER (ORDER BY number DESC) - length(keys) AS newer FROM messages)
-         WHERE newer >= ?1)",
-        [(2 * MESSAGE_WINDOW * KEY_MAX) as i64],
-    )?;
-    transaction.query_row("SELECT count(*) FROM messages", [], |row| unsigned(row, 0))
+    forget_messages(transaction)?;
+    Ok(transaction.query_row("SELECT count(*) FROM messages", [], |row| unsigned(row, 0))?)
 }
 
-/// The most bytes of one message's key.
-const KEY_MAX: usize = 24;
+/// Keeps as many messages as are remembered: the rows go that are older than those that fill the window twice.
+fn forget_messages(transaction: &Transaction<'_>) -> Result<()> {
+    let mut rows = transaction
+        .prepare_cached("SELECT number, substr(keys, 1, 10) FROM messages ORDER BY number DESC")?;
+    let mut rows = rows.query([])?;
+    let mut newer = 0;
+    while let Some(row) = rows.next()? {
+        if newer >= 2 * MESSAGE_WINDOW as u64 {
+            let oldest: i64 = row.get(0)?;
+            transaction.execute("DELETE FROM messages WHERE number <= ?1", [oldest])?;
+            break;
+        }
+        newer += count_messages(&row.get::<_, Vec<u8>>(1)?)?;
+    }
+    Ok(())
+}
 
 /// Reads and checks the tables.
 ///

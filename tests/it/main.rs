@@ -10,6 +10,7 @@ mod bench;
 mod broker_compat;
 mod broker_hostile;
 mod broker_support;
+mod check;
 mod cli;
 mod crash;
 mod damage;
@@ -18,6 +19,7 @@ mod dashboard_support;
 mod disk;
 mod foreign_pages;
 mod http;
+mod ledger_support;
 mod migration;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;

@@ -3,7 +3,7 @@
 use rand::RngExt;
 
 use super::crashes::seeds;
-use super::sim::{Crash, Fault};
+use super::sim::{Crash, Fault, SimDisk};
 use super::world::World;
 use super::*;
 
@@ -57,7 +57,7 @@ fn every_call(sync: SyncPolicy, count: u64, faults: &[Fault]) {
     let mut failures = 0;
     for seed in 0..seeds(60).div_ceil(100) {
         let calls = run(seed, sync, None, After::GoesOn).disk.calls();
-        assert!(calls > 100, "{calls}");
+        assert!(calls > 40, "{calls}");
         for at in 0..calls {
             for fault in faults {
                 for after in [After::GoesOn, After::Restarts] {
@@ -126,4 +126,44 @@ fn fail_and_crash(seed: u64, sync: SyncPolicy) {
     }
     world.disk.fail(0, 0, Fault::Short);
     assert!(world.start());
+}
+
+/// What a sync that failed has lost is written again: by the next upkeep, by a start, and where a segment is closed.
+#[test]
+fn a_sync_that_failed_is_not_believed_the_next_time() {
+    for (seed, frames) in (0..40).map(|seed| (seed, if seed % 2 == 0 { 10 } else { 60 })) {
+        let disk = SimDisk::new(seed);
+        let (mut journal, _) = Journal::open(disk.shared(), config(), None, |_, _| Ok(())).unwrap();
+        let from = Some(journal.position(1));
+        for number in 1..=frames {
+            assert_eq!(journal.put(&payload(number)).unwrap(), number);
+        }
+        disk.fail(disk.calls(), u64::MAX, Fault::Broken);
+        let upkeep = journal.upkeep(Sync::All).unwrap();
+        // The first call of an upkeep that fails may be another one than its sync.
+        assert!(upkeep.run().is_err());
+        let calls = disk.calls();
+        disk.fail(calls + 1, calls + 2, Fault::Broken);
+        assert!(frames == 10 || journal.upkeep(Sync::All).unwrap().run().is_err());
+        disk.fail(0, 0, Fault::Short);
+        if seed % 3 == 0 {
+            drop(journal);
+            disk.reboot(Crash::Kill);
+            journal = Journal::open(disk.shared(), config(), from, |_, _| Ok(())).unwrap().0;
+        } else if let Some(upkeep) = journal.upkeep(Sync::All) {
+            let done = upkeep.run().unwrap();
+            journal.upkept(done).unwrap();
+        }
+        drop(journal);
+        disk.reboot(Crash::Power);
+        let boot = Uuid::from_u128(2);
+        let mut found = 0;
+        let config = JournalConfig { boot, ..config() };
+        let opened = Journal::open(disk.shared(), config, from, |_, _| {
+            found += 1;
+            Ok(())
+        });
+        opened.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(found, frames, "seed {seed}");
+    }
 }

@@ -398,8 +398,13 @@ impl DiskFile for SimFile {
         match inner.enter(self.epoch)? {
             Fate::Done | Fate::Fails(Fault::Short) => {
                 let file = &mut inner.inodes[self.inode];
-                file.unsynced.clear();
-                (file.disk, file.has_size) = (file.cache.clone(), true);
+                // Only what is to be written: not what an earlier sync has lost.
+                for (sector, versions) in std::mem::take(&mut file.unsynced) {
+                    if let Some(version) = versions.last() {
+                        file.disk[sector * SECTOR..][..SECTOR].copy_from_slice(version);
+                    }
+                }
+                file.has_size = true;
                 Ok(())
             }
             Fate::Killed => Err(io::Error::other("killed")),

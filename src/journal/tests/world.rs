@@ -64,17 +64,6 @@ impl World {
         JournalConfig { sync: self.sync, boot: Uuid::from_u128(self.boot), ..config() }
     }
 
-    pub(super) fn from(&self) -> Option<Position> {
-        self.from
-    }
-
-    /// The number and the payload of every frame that a start must give now.
-    pub(super) fn expected(&self) -> Vec<(u64, Vec<u8>)> {
-        let first = self.from.map_or(1, |from| from.number);
-        let frames = (first..).zip(self.committed.iter().skip(first as usize - 1));
-        frames.map(|(number, payload)| (number, payload.clone())).collect()
-    }
-
     /// Starts the journal if it is not; `false`: the disk failed.
     pub(super) fn start(&mut self) -> bool {
         if self.journal.is_some() {

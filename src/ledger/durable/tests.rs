@@ -8,6 +8,7 @@ use super::*;
 use crate::ledger::commit::DeadLetter;
 use crate::ledger::dead_letters;
 use crate::ledger::letter::DEAD_LETTERS_MAX;
+use crate::ledger::message_key::MessageKey;
 use crate::ledger::record::encode_runs;
 use crate::ledger::snapshot::{read, remove, remove_simulation};
 use crate::model::play::{Play, PlayIdentity, Rejection};
@@ -41,26 +42,26 @@ fn refusal(directory: &Path) -> String {
 }
 
 /// A play of `video`: number `seq` of a producer, or without identity, in a message of that ID.
-fn play(video: u128, identity: Option<(u128, u64)>, message: u64) -> (Play, MessageId) {
+fn play(video: u128, identity: Option<(u128, u64)>, message: u64) -> (Play, MessageKey) {
     let identity =
         identity.map(|(producer, seq)| PlayIdentity { producer: Uuid::from_u128(producer), seq });
     let enqueued_at_ns = Some(message * 1_000_000);
     let play = Play { video_id: Uuid::from_u128(video), enqueued_at_ns, identity, resent: false };
-    (play, MessageId::from_u64(message))
+    (play, MessageKey::new(MessageId::from_u64(message), 1))
 }
 
-fn arrivals(plays: Vec<(Play, MessageId)>) -> [Arrivals; 1] {
-    [Arrivals { nsqd: 1, plays, rejected: Vec::new() }]
+fn arrivals(plays: Vec<(Play, MessageKey)>) -> [Arrivals; 1] {
+    [Arrivals { plays, rejected: Vec::new() }]
 }
 
-fn commit(ledger: &mut DurableLedger, plays: Vec<(Play, MessageId)>) -> Counters {
+fn commit(ledger: &mut DurableLedger, plays: Vec<(Play, MessageKey)>) -> Counters {
     ledger.commit(&mut arrivals(plays)).unwrap().counters
 }
 
 fn letter(id: u64, len: usize) -> DeadLetter {
     DeadLetter {
         nsqd: "nsqd:4150".into(),
-        message: MessageId::from_u64(id),
+        message: MessageKey::new(MessageId::from_u64(id), 1),
         reason: Play::decode(b"{}").unwrap_err(),
         body: vec![0xff; len],
     }
@@ -222,7 +223,7 @@ fn dead_letters_are_kept_once_and_bounded() {
     let mut ledger = open_large(dir.path());
     let mut reject = |ids: std::ops::Range<u64>, len: usize| {
         let rejected = ids.map(|id| letter(id, len)).collect();
-        let mut arrivals = [Arrivals { nsqd: 1, plays: Vec::new(), rejected }];
+        let mut arrivals = [Arrivals { plays: Vec::new(), rejected }];
         ledger.commit(&mut arrivals).unwrap().counters.rejected
     };
     assert_eq!(reject(0..3, 5), 3);

@@ -80,7 +80,11 @@ fuzz_target!(|data: &[u8]| {
 /// The journal, its frames, and whether something was cut off.
 type Opened = (Journal, Vec<(u64, Vec<u8>)>, bool);
 
-fn open(disk: &std::sync::Arc<Memory>, config: JournalConfig, from: Position) -> Result<Opened, ()> {
+fn open(
+    disk: &std::sync::Arc<Memory>,
+    config: JournalConfig,
+    from: Position,
+) -> Result<Opened, ()> {
     let mut frames = Vec::new();
     let opened = Journal::open(disk.clone(), config, Some(from), |number, payload| {
         frames.push((number, payload.to_vec()));

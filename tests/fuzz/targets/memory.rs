@@ -36,7 +36,8 @@ struct File(Bytes);
 impl Memory {
     /// With these files.
     pub fn of(files: &BTreeMap<String, Vec<u8>>) -> Arc<Self> {
-        let files = files.iter().map(|(name, bytes)| (name.clone(), Arc::new(Mutex::new(bytes.clone()))));
+        let files =
+            files.iter().map(|(name, bytes)| (name.clone(), Arc::new(Mutex::new(bytes.clone()))));
         Arc::new(Self(Mutex::new(files.collect())))
     }
 

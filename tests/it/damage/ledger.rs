@@ -2,22 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nsq_protocol::MessageId;
-use playcounts::journal::SyncPolicy;
-use playcounts::ledger::{
-    self, Arrivals, Counters, DeadLetter, DurableLedger, Ledger, LedgerConfig, NextUpkeep,
-};
-use playcounts::model::play::{Play, PlayIdentity};
+use playcounts::ledger::{self, Counters, DurableLedger, Ledger, NextUpkeep};
 use playcounts::model::seq_set::SeqSet;
 use playcounts::model::video::VideoCount;
 use uuid::Uuid;
 
 use super::{Part, State, copy};
-
-/// Small segments, so that there are several.
-const SEGMENT: u64 = 16 * 1024;
+use crate::ledger_support::{arrivals, hours, letter, open, play, upkeep};
 
 /// Producers: more than a checkpoint takes at once, so that one can be in the middle of it.
 const PRODUCERS: u64 = 150;
@@ -53,51 +46,10 @@ struct Model {
     next_message: u64,
 }
 
-fn config(directory: &Path) -> LedgerConfig {
-    LedgerConfig { directory: directory.to_owned(), simulation: false, adopt: false }
-}
-
-fn open(directory: &Path) -> anyhow::Result<DurableLedger> {
-    DurableLedger::open_with(&config(directory), SyncPolicy::Process, SEGMENT)
-}
-
 /// Ends a ledger and starts it again.
 fn reopened(ledger: DurableLedger, directory: &Path) -> DurableLedger {
     drop(ledger);
     open(directory).unwrap()
-}
-
-fn play(video: u128, identity: Option<(u128, u64)>, message: u64) -> (Play, MessageId) {
-    let identity =
-        identity.map(|(producer, seq)| PlayIdentity { producer: Uuid::from_u128(producer), seq });
-    let enqueued_at_ns = Some(message * 1_000_000);
-    let play = Play { video_id: Uuid::from_u128(video), enqueued_at_ns, identity, resent: false };
-    (play, MessageId::from_u64(message))
-}
-
-fn letter(message: u64) -> DeadLetter {
-    DeadLetter {
-        nsqd: "nsqd:4150".into(),
-        message: MessageId::from_u64(message),
-        reason: Play::decode(b"{}").unwrap_err(),
-        body: vec![message as u8; 40],
-    }
-}
-
-fn arrivals(plays: Vec<(Play, MessageId)>, rejected: Vec<DeadLetter>) -> [Arrivals; 1] {
-    [Arrivals { nsqd: 1, plays, rejected }]
-}
-
-/// Does one upkeep at that time, as the thread `ledger` does.
-fn upkeep(ledger: &mut DurableLedger, now: Instant) -> NextUpkeep {
-    let Some(work) = ledger.upkeep(now) else { return NextUpkeep::Later };
-    let done = work.run().unwrap();
-    ledger.upkept(done).unwrap()
-}
-
-/// So many hours from now: when a checkpoint is due again.
-fn hours(hours: u64) -> Instant {
-    Instant::now() + Duration::from_secs(3600 * hours)
 }
 
 impl Model {
@@ -150,7 +102,7 @@ impl Model {
             self.facts.counters.rejected += 1;
             let letter = letter(message);
             let number = self.facts.counters.rejected as i64;
-            self.facts.letters.push((number, letter.message.to_string(), letter.body.clone()));
+            self.facts.letters.push((number, letter.message.id().to_string(), letter.body.clone()));
             rejected.push(letter);
         }
         let committed = self.ledger.commit(&mut arrivals(batch, rejected)).unwrap();

@@ -99,7 +99,7 @@ fn a_ledger_that_does_not_add_up_is_refused() {
         }
         commit(&mut ledger, vec![play(1, None, 7)]);
         let rejected = vec![letter(99, 5)];
-        ledger.commit(&mut [Arrivals { nsqd: 1, plays: Vec::new(), rejected }]).unwrap();
+        ledger.commit(&mut [Arrivals { plays: Vec::new(), rejected }]).unwrap();
         ledger.close().unwrap();
         drop(ledger);
 
