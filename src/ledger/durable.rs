@@ -231,8 +231,10 @@ fn read_all(
     let Tables { connection, row } = tables;
     check_structure(connection)?;
     let mut loader = read_tables(connection, row)?;
-    // From now on the journal belongs to these tables.
-    row.write(connection)?;
+    if row.position.is_none() {
+        // From now on the journal belongs to these tables.
+        row.write(connection)?;
+    }
     let journal_config =
         JournalConfig { segment_bytes, ..row.journal_config(sync, OnDamage::Refuse) };
     let directory = config.directory.join(JOURNAL);

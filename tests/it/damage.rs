@@ -227,10 +227,10 @@ fn check_damage<P: Part>(part: &str, state: State) {
         wrong[..wrong.len().min(5)].join("\n")
     );
     assert_eq!(exact + refused + cut, cases);
-    assert!(
-        refused > 0 && exact > 0 && (cut > 0) == (state == State::Killed),
-        "{refused} refused, {cut} cut"
-    );
+    assert!(refused > 0 && exact > 0, "{refused} refused, {exact} exact");
+    assert!(cut == 0 || state == State::Killed);
+    // Of some hundreds it may be that none hits what is behind the seal and before the last frame's end.
+    assert!(cut > 0 || state != State::Killed || cases < 1000);
 }
 
 macro_rules! parts {
