@@ -84,6 +84,11 @@ impl Changes {
         self.messages.push(message);
     }
 
+    /// How many message IDs there are to keep.
+    pub(super) fn messages(&self) -> usize {
+        self.messages.len()
+    }
+
     /// Whether nothing has changed.
     pub(super) fn is_empty(&self) -> bool {
         self.videos.is_empty() && self.producers.is_empty() && self.messages.is_empty()

@@ -29,7 +29,7 @@ use super::state::LedgerState;
 use super::tables::{LedgerRow, TablesUpdate, read_tables, unreadable};
 use super::upkeep::{LedgerUpkeep, LedgerUpkept, Tables};
 use crate::journal::{
-    Cut, FsDisk, Journal, JournalConfig, OnDamage, SEGMENT_BYTES, Sync, SyncPolicy,
+    Cut, FsDisk, Journal, JournalConfig, JournalError, OnDamage, SEGMENT_BYTES, Sync, SyncPolicy,
 };
 use crate::model::video::{VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
@@ -51,6 +51,9 @@ const LETTERS_BYTES: usize = 32 << 20;
 
 /// So many bytes of dead letters make a checkpoint due.
 const LETTERS_DUE: usize = 1 << 20;
+
+/// So many message IDs that are in no table make a checkpoint due: 24 MB.
+const MESSAGES_DUE: usize = 1 << 20;
 
 /// How long another connection's write lock is waited for, by a checkpoint: no commit waits for it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,6 +84,8 @@ pub struct DurableLedger {
     /// Videos in one slice of a checkpoint.
     slice: usize,
     cut: Option<Cut>,
+    /// What was last said of the journal's upkeep.
+    warned: Option<String>,
     /// The newest payload.
     buffer: Vec<u8>,
     /// A commit has failed: the state is ahead of the file.
@@ -152,9 +157,19 @@ impl DurableLedger {
             seen,
             slice: SLICE,
             cut,
+            warned: None,
             buffer: Vec::new(),
             failed: false,
         })
+    }
+
+    /// Says once what keeps the journal from being made ready.
+    fn warn(&mut self, error: &JournalError) {
+        let reason = error.to_string();
+        if self.warned.as_deref() != Some(&reason) {
+            log::warn!("the ledger's journal: {reason}");
+            self.warned = Some(reason);
+        }
     }
 
     /// What a start has cut off the journal's end.
@@ -179,7 +194,7 @@ impl DurableLedger {
             let number = self.journal.append(&self.buffer)?;
             failpoint::hit("ledger-in-commit");
             self.journal.commit()?;
-            Ok::<_, crate::journal::JournalError>(number)
+            Ok::<_, JournalError>(number)
         };
         let number = put().context("the ledger cannot be written")?;
         self.state.written(number);
@@ -202,6 +217,7 @@ impl DurableLedger {
         let is_late = now.saturating_duration_since(self.checkpoint_at) >= CHECKPOINT_EVERY;
         grown >= CHECKPOINT_BYTES
             || self.letters_bytes >= LETTERS_DUE
+            || self.state.unsaved_messages() >= MESSAGES_DUE
             || is_late && (self.state.has_changes() || !self.letters.is_empty())
     }
 
@@ -324,15 +340,22 @@ impl Ledger for DurableLedger {
     }
 
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep> {
-        if let Some(journal) = done.journal {
-            self.journal.upkept(journal).context("the ledger cannot be written")?;
+        if let Some(journal) = done.journal
+            && let Err(error) = self.journal.upkept(journal)
+        {
+            // What is committed is safe. A commit that finds no room fails by itself.
+            self.warn(&error);
         }
         if let Some(generation) = done.generation {
-            let number = self.journal.put(&encode_tables(generation));
-            let number = number.context("the ledger cannot be written")?;
-            self.state.passed(number);
-            // That is no work.
-            self.seen += u64::from(self.seen == number);
+            match self.journal.put(&encode_tables(generation)) {
+                Ok(number) => {
+                    self.state.passed(number);
+                    // That is no work.
+                    self.seen += u64::from(self.seen == number);
+                }
+                // The tables are ahead of what the journal says of them, which is no damage.
+                Err(error) => self.warn(&error),
+            }
         }
         if let Some(position) = done.needed_from {
             self.journal.release(position);

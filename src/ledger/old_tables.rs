@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::checkpoint::SavedVideo;
 use super::counters::Counters;
 use super::load::{StateLoader, TablesAsOf};
-use super::record::{Record, decode_messages, decode_runs};
+use super::record::{Record, decode_messages_v1, decode_runs};
 use super::rewrite::write_whole;
 use super::tables::{LedgerRow, RowCounts, count_letters, unsigned};
 use crate::storage::failpoint;
@@ -107,7 +107,7 @@ fn read_old(transaction: &Transaction<'_>, as_of: TablesAsOf) -> Result<StateLoa
     for keys in all(transaction, "SELECT keys FROM messages_2 ORDER BY number", |row| {
         row.get::<_, Vec<u8>>(0)
     })? {
-        let keys = decode_messages(&keys)?;
+        let keys = decode_messages_v1(&keys)?;
         loader.old_messages(keys);
     }
     for (number, record) in &records {

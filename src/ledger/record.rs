@@ -20,7 +20,7 @@ use super::counters::Counters;
 use super::dedupe::Learned;
 pub use bytes::Damaged;
 pub(super) use bytes::{Input, push};
-pub(super) use messages::{count_messages, decode_messages, encode_messages};
+pub(super) use messages::{count_messages, decode_messages, decode_messages_v1, encode_messages};
 
 /// The first byte of a record.
 const VERSION: u8 = 2;

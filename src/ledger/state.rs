@@ -264,6 +264,11 @@ impl LedgerState {
         !self.changes.is_empty()
     }
 
+    /// Message IDs that no checkpoint has taken.
+    pub(super) fn unsaved_messages(&self) -> usize {
+        self.changes.messages()
+    }
+
     /// Frames of the journal that no checkpoint has taken into the tables.
     pub(super) fn pending_records(&self) -> u64 {
         self.last - self.checkpointed

@@ -58,7 +58,7 @@ impl RankedKey {
 /// Distinct keys, sorted; at least one.
 #[derive(Debug)]
 pub(super) struct Leaf {
-    frame: Frame,
+    frame: LeafBase,
     keys: Keys,
 }
 
@@ -82,7 +82,7 @@ pub(super) enum Inserted {
 
 /// Whether another leaf of the key's node follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Position {
+pub(super) enum LeafPosition {
     Inner,
     Last,
 }
@@ -90,7 +90,7 @@ pub(super) enum Position {
 impl Leaf {
     /// Of one key, whose rank is of that clock.
     pub(super) fn new(key: RankedKey, clock: IdClock) -> Self {
-        let frame = Frame::new(key, clock);
+        let frame = LeafBase::new(key, clock);
         Self { frame, keys: frame.keys(vec![key]) }
     }
 
@@ -122,11 +122,11 @@ impl Leaf {
     }
 
     /// Adds a key. The last leaf rather ends half full than becomes wide.
-    pub(super) fn insert(&mut self, key: RankedKey, position: Position) -> Inserted {
+    pub(super) fn insert(&mut self, key: RankedKey, position: LeafPosition) -> Inserted {
         match &mut self.keys {
             Keys::Narrow(keys) => match self.frame.narrow(key) {
                 Some(narrow) => insert(keys, narrow),
-                None if position == Position::Last
+                None if position == LeafPosition::Last
                     && keys.len() >= LEAF_MAX / 2
                     && keys.last().is_some_and(|last| self.frame.key(*last) < key) =>
                 {
@@ -154,7 +154,7 @@ impl Leaf {
                 let clock = self.frame.clock;
                 // Each by itself may be narrow again.
                 let of = |keys: Vec<RankedKey>| {
-                    let frame = Frame::new(keys[0], clock);
+                    let frame = LeafBase::new(keys[0], clock);
                     (keys[0], Self { frame, keys: frame.keys(keys) })
                 };
                 let upper = of(keys.split_off(at));
@@ -209,14 +209,14 @@ fn insert<T: Ord + Copy>(keys: &mut Vec<T>, key: T) -> Inserted {
 /// What the distances are from. A narrow key is the rank's above the timestamp's, where 0 is for no timestamp: so they sort
 /// as the keys do.
 #[derive(Clone, Copy, Debug)]
-struct Frame {
+struct LeafBase {
     clock: IdClock,
     rank: u64,
     /// Of a timestamp from what its ID tells.
     offset_ns: i64,
 }
 
-impl Frame {
+impl LeafBase {
     /// With room around a key.
     fn new(key: RankedKey, clock: IdClock) -> Self {
         let frame = Self { clock, rank: key.rank().saturating_sub(RANKS_BELOW), offset_ns: 0 };

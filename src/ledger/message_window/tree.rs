@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::leaf::{Inserted, LEAF_MAX, Leaf, Position, RankedKey};
+use super::leaf::{Inserted, LEAF_MAX, Leaf, LeafPosition, RankedKey};
 use crate::ledger::message_key::IdClock;
 
 /// Leaves that are remembered, for as many nsqds.
@@ -71,7 +71,7 @@ impl KeyTree {
             return true;
         };
         let BoundedLeaf { last, leaf, .. } = &mut self.leaves[place];
-        let position = if last == of_node.end() { Position::Last } else { Position::Inner };
+        let position = if last == of_node.end() { LeafPosition::Last } else { LeafPosition::Inner };
         match leaf.insert(key, position) {
             Inserted::Present => return false,
             Inserted::Added => {}
@@ -82,11 +82,17 @@ impl KeyTree {
     }
 
     /// Splits a full leaf and adds the key, which would stand at `at` of it.
-    fn insert_into_full(&mut self, place: usize, at: usize, key: RankedKey, position: Position) {
+    fn insert_into_full(
+        &mut self,
+        place: usize,
+        at: usize,
+        key: RankedKey,
+        position: LeafPosition,
+    ) {
         let BoundedLeaf { last, leaf, .. } = &mut self.leaves[place];
         // A node's last leaf is split where keys come: it stays full behind them. Any other in halves, so that nobody
         // who chooses the keys makes many small ones.
-        let is_at_end = position == Position::Last && at >= LEAF_MAX / 2;
+        let is_at_end = position == LeafPosition::Last && at >= LEAF_MAX / 2;
         let (first, upper) = match is_at_end {
             true if at == leaf.len() => (key, Leaf::new(key, self.clock)),
             true => leaf.split_off(at),
@@ -96,7 +102,7 @@ impl KeyTree {
         self.add_leaf(first, upper_last, upper);
         if first != key {
             let to = if key < first { place } else { self.leaves.len() - 1 };
-            let inserted = self.leaves[to].leaf.insert(key, Position::Inner);
+            let inserted = self.leaves[to].leaf.insert(key, LeafPosition::Inner);
             debug_assert_eq!(inserted, Inserted::Added);
         }
     }

@@ -96,7 +96,6 @@ pub(in crate::ledger) fn decode_messages(bytes: &[u8]) -> Result<Vec<MessageKey>
 ///
 /// # Errors
 /// [`Damaged`] when the last key is cut.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the migration of the tables"))]
 pub(in crate::ledger) fn decode_messages_v1(bytes: &[u8]) -> Result<Vec<MessageKey>, Damaged> {
     let mut input = Input(bytes);
     let mut messages = Vec::new();
