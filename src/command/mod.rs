@@ -10,6 +10,7 @@
 mod backup;
 mod bench;
 mod broker;
+mod check;
 mod dashboard;
 mod dead_letters;
 mod process;
@@ -50,6 +51,7 @@ enum Command {
     Dashboard(dashboard::DashboardArgs),
     Broker(broker::BrokerArgs),
     Verify(verify::VerifyArgs),
+    Check(check::CheckArgs),
     Reset(reset::ResetArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
     Backup(backup::BackupArgs),
@@ -129,6 +131,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Dashboard(args) => dashboard::run(args, &stop),
         Command::Broker(args) => broker::run(args, &stop),
         Command::Verify(args) => verify::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Reset(args) => reset::run(args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Backup(args) => backup::run(&args),
@@ -145,6 +148,7 @@ impl Command {
             Self::Dashboard(args) => args.log_level,
             Self::Broker(args) => args.log_level,
             Self::Verify(args) => args.log_level,
+            Self::Check(args) => args.log_level,
             Self::Reset(args) => args.log_level,
             Self::DeadLetters(args) => args.log_level,
             Self::Backup(args) => args.log_level,

@@ -73,6 +73,7 @@ fn switches_are_known_of_all_commands() {
         "--yes",
         "--standby",
         "--adopt-ledger",
+        "--accept-loss",
     ];
     want.sort_unstable();
     assert_eq!(known, want);
@@ -156,10 +157,10 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
     let want = [
         ("--channel", 3),
         ("--dashboard-url", 3),
-        ("--data-dir", 9),
+        ("--data-dir", 10),
         ("--durability", 2),
         ("--http-address", 2),
-        ("--json", 3),
+        ("--json", 4),
         ("--lookupd-http-address", 5),
         ("--max-in-flight", 2),
         ("--nsqd-http-address", 4),

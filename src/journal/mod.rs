@@ -39,6 +39,6 @@ pub use config::{JournalConfig, OnDamage, Position, SEGMENT_BYTES, SyncPolicy};
 pub use disk::{Disk, DiskFile, FsDisk, Zeros};
 pub use error::JournalError;
 pub use frame::{JournalKind, JournalOwner, SegmentHead};
-pub use reader::{examine, owner, read};
+pub use reader::{any_head, examine, read};
 pub use upkeep::{Sync, Upkeep, UpkeepDone};
 pub use walk::{Cut, CutReason};

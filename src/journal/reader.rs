@@ -3,7 +3,7 @@
 use super::config::{JournalConfig, Position};
 use super::disk::{Disk, read_whole};
 use super::error::JournalError;
-use super::frame::{FRAMES_AT, JournalOwner, MARK_AT, MARK_LEN, Mark, NoHead, SegmentHead};
+use super::frame::{FRAMES_AT, MARK_AT, MARK_LEN, Mark, NoHead, SegmentHead};
 use super::scan::{Stop, scan};
 use super::segment::{segment_name, segment_number};
 use super::walk::{Cut, SEGMENT_MAX, walk};
@@ -93,17 +93,17 @@ fn decode(name: &str, number: u64, bytes: &[u8]) -> Result<(SegmentHead, Mark), 
     Ok((head, mark))
 }
 
-/// Who made the journal; `None` where there is no segment, or none with a head that can be read.
+/// The head of any segment, which tells whose journal it is; `None` where there is none that can be read.
 ///
 /// # Errors
 /// The operating system's.
-pub fn owner(disk: &dyn Disk) -> Result<Option<JournalOwner>, JournalError> {
+pub fn any_head(disk: &dyn Disk) -> Result<Option<SegmentHead>, JournalError> {
     let names = disk.list().map_err(JournalError::io("the journal's directory", "read"))?;
     for name in names.iter().filter(|name| segment_number(name).is_some()) {
         let file = disk.open(name).map_err(JournalError::io(name, "opened"))?;
         let bytes = read_whole(&*file, FRAMES_AT as u64).map_err(JournalError::io(name, "read"))?;
         if let Ok(head) = SegmentHead::decode(&bytes) {
-            return Ok(Some(head.owner));
+            return Ok(Some(head));
         }
     }
     Ok(None)

@@ -12,29 +12,28 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
+use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
-use super::entry::{encode_dashboard, encode_letters, encode_record, saved};
+use super::entry::{encode_dashboard, encode_letters, encode_record, encode_tables, saved};
 use super::ledger_trait::{Ledger, LedgerSize, NextUpkeep};
 use super::letter::SavedDeadLetter;
 use super::load::LoadedLedger;
 use super::owner::{LedgerConfig, check_owner, machine_id, new_row};
 use super::record::Record;
 use super::schema::{FILE, SCHEMA};
-use super::snapshot::JOURNAL;
+use super::snapshot::{JOURNAL, check_generation};
 use super::state::LedgerState;
 use super::tables::{LedgerRow, TablesUpdate, read_tables, unreadable};
 use super::upkeep::{LedgerUpkeep, LedgerUpkept, Tables};
 use crate::journal::{
-    Cut, FsDisk, Journal, JournalConfig, JournalError, JournalKind, JournalOwner, OnDamage,
-    SEGMENT_BYTES, Sync, SyncPolicy,
+    Cut, FsDisk, Journal, JournalConfig, JournalError, OnDamage, SEGMENT_BYTES, Sync, SyncPolicy,
 };
 use crate::model::video::{VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
-use crate::storage::boot::boot_id;
-use crate::storage::failpoint;
+use crate::storage::{failpoint, sqlite};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// A checkpoint is made when the journal has grown by so many bytes: what a start has to read again, in less than a
@@ -103,7 +102,11 @@ impl DurableLedger {
         Self::open_with(config, sync, SEGMENT_BYTES)
     }
 
-    fn open_with(config: &LedgerConfig, sync: SyncPolicy, segment_bytes: u64) -> Result<Self> {
+    /// As [`DurableLedger::open`], with segments of so many bytes, at least 8 KiB: smaller ones for tests.
+    ///
+    /// # Errors
+    /// As [`DurableLedger::open`].
+    pub fn open_with(config: &LedgerConfig, sync: SyncPolicy, segment_bytes: u64) -> Result<Self> {
         let file = config.directory.join(FILE);
         // FULL: the journal's older segments go when a checkpoint is on the disk. Nobody waits for it.
         let pragmas = format!(
@@ -112,24 +115,29 @@ impl DurableLedger {
             BUSY_TIMEOUT.as_millis()
         );
         let connection = SCHEMA.open(&file, &pragmas)?;
+        failpoint::hit("ledger-after-migration");
         let machine = machine_id();
         let unreadable = || unreadable(&file);
         let found = LedgerRow::read(&connection).with_context(unreadable)?;
         let row = found.unwrap_or_else(|| new_row(config, &machine));
         check_owner(config, &row, &machine, &file)?;
         let mut tables = Tables { connection, row };
-        let (journal, loaded, cut) =
+        let (mut journal, loaded, cut) =
             read_all(&mut tables, config, sync, segment_bytes).with_context(unreadable)?;
         if let Some(cut) = &cut {
             log::warn!("the ledger {}: {cut}", config.directory.join(JOURNAL).display());
         }
         tables.row.starts += 1;
+        tables.row.generation += 1;
         tables.row.machine = machine;
         // What a start has to read next time stays where it was.
         let position = tables.row.position.unwrap_or_else(|| journal.position(journal.next()));
         tables.row.position = Some(position);
         tables.row.write(&tables.connection).with_context(|| SCHEMA.unusable(&file))?;
-        let LoadedLedger { state, letters, dashboard, epoch } = loaded;
+        let number = journal.put(&encode_tables(tables.row.generation));
+        let number = number.context("the ledger cannot be written")?;
+        let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;
+        state.passed(number);
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
         let (processor, starts) = (tables.row.processor, tables.row.starts);
         let seen = journal.next();
@@ -237,18 +245,14 @@ fn read_all(
     segment_bytes: u64,
 ) -> Result<(Journal, LoadedLedger, Option<Cut>)> {
     let Tables { connection, row } = tables;
+    check_structure(connection)?;
     let mut loader = read_tables(connection, row)?;
-    // From now on the journal belongs to these tables.
-    row.write(connection)?;
-    let journal_config = JournalConfig {
-        kind: JournalKind::Ledger,
-        owner: if row.simulation { JournalOwner::Simulation } else { JournalOwner::Part },
-        life: row.life,
-        boot: boot_id(),
-        sync,
-        segment_bytes,
-        on_damage: OnDamage::Refuse,
-    };
+    if row.position.is_none() {
+        // From now on the journal belongs to these tables.
+        row.write(connection)?;
+    }
+    let journal_config =
+        JournalConfig { segment_bytes, ..row.journal_config(sync, OnDamage::Refuse) };
     let directory = config.directory.join(JOURNAL);
     let disk =
         FsDisk::open(&directory).with_context(|| format!("cannot use {}", directory.display()))?;
@@ -262,7 +266,17 @@ fn read_all(
             row.as_of.as_of
         );
     }
-    Ok((journal, loader.finish()?, cut))
+    let loaded = loader.finish()?;
+    check_generation(&loaded, row)?;
+    Ok((journal, loaded, cut))
+}
+
+/// Has SQLite look at its pages: rows that can all be read may be found by no key. As long as reading them.
+fn check_structure(connection: &Connection) -> Result<()> {
+    match sqlite::quick_check(connection, 1)?.first() {
+        Some(line) => bail!("{line}"),
+        None => Ok(()),
+    }
 }
 
 impl Ledger for DurableLedger {
@@ -331,6 +345,17 @@ impl Ledger for DurableLedger {
         {
             // What is committed is safe. A commit that finds no room fails by itself.
             self.warn(&error);
+        }
+        if let Some(generation) = done.generation {
+            match self.journal.put(&encode_tables(generation)) {
+                Ok(number) => {
+                    self.state.passed(number);
+                    // That is no work.
+                    self.seen += u64::from(self.seen == number);
+                }
+                // The tables are ahead of what the journal says of them, which is no damage.
+                Err(error) => self.warn(&error),
+            }
         }
         if let Some(position) = done.needed_from {
             self.journal.release(position);

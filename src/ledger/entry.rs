@@ -4,6 +4,7 @@
 //! | 1 | record |    a commit: see Record
 //! | 2 | at | first number | letters … |    dead letters of the record that follows, at most 1 MiB of bodies
 //! | 3 | id |    counts are published to another dashboard from now on
+//! | 4 | generation |    the tables were written that often
 //! ```
 
 use uuid::Uuid;
@@ -18,6 +19,7 @@ use crate::model::unix_time::UnixMs;
 const RECORD: u8 = 1;
 const LETTERS: u8 = 2;
 const DASHBOARD: u8 = 3;
+const TABLES: u8 = 4;
 
 /// Bytes of bodies in one frame of dead letters; and one body more.
 const LETTERS_BYTES: usize = 1 << 20;
@@ -31,6 +33,8 @@ pub(super) enum LedgerEntry {
     Letters(Vec<SavedDeadLetter>),
     /// Counts are published to another dashboard.
     Dashboard(Uuid),
+    /// The tables were written that often.
+    Tables(u64),
 }
 
 impl LedgerEntry {
@@ -46,6 +50,11 @@ impl LedgerEntry {
             DASHBOARD => {
                 let id = rest.try_into().map_err(|_| Damaged)?;
                 Ok(Self::Dashboard(Uuid::from_bytes(id)))
+            }
+            TABLES => {
+                let mut input = Input(rest);
+                let generation = input.number()?;
+                if input.0.is_empty() { Ok(Self::Tables(generation)) } else { Err(Damaged.into()) }
             }
             _ => Err(Damaged.into()),
         }
@@ -63,6 +72,13 @@ pub(super) fn encode_record(record: &Record, out: &mut Vec<u8>) {
 pub(super) fn encode_dashboard(id: Uuid) -> Vec<u8> {
     let mut out = vec![DASHBOARD];
     out.extend_from_slice(id.as_bytes());
+    out
+}
+
+/// The payload that says how often the tables were written.
+pub(super) fn encode_tables(generation: u64) -> Vec<u8> {
+    let mut out = vec![TABLES];
+    push(&mut out, generation);
     out
 }
 
@@ -186,5 +202,15 @@ mod tests {
         assert_eq!(LedgerEntry::decode(&encode_dashboard(id)), Ok(LedgerEntry::Dashboard(id)));
         assert_eq!(LedgerEntry::decode(&[3; 16]), Err(Damaged.into()));
         assert_eq!(LedgerEntry::decode(&[]), Err(Damaged.into()));
+    }
+
+    #[test]
+    fn a_generation_comes_back() {
+        for generation in [1, 300, u64::MAX] {
+            let mut payload = encode_tables(generation);
+            assert_eq!(LedgerEntry::decode(&payload), Ok(LedgerEntry::Tables(generation)));
+            payload.push(0);
+            assert_eq!(LedgerEntry::decode(&payload), Err(Damaged.into()));
+        }
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct StateLoader {
     tables: TablesAsOf,
     /// By number: as of which frame each video's row stands; 0 where there is none.
     rows_as_of: Vec<u64>,
+    /// How often the tables were written, as the journal says; 0: it does not.
+    generation: u64,
     /// By number: those that are in no table yet.
     letters: BTreeMap<i64, SavedDeadLetter>,
 }
@@ -47,13 +49,16 @@ pub(super) struct LoadedLedger {
     pub(super) letters: Vec<SavedDeadLetter>,
     pub(super) dashboard: Option<Uuid>,
     pub(super) epoch: u64,
+    /// How often the tables were written, as the journal says. More than they do: they are of before.
+    pub(super) generation: u64,
 }
 
 impl StateLoader {
     /// Starts from what the tables say.
     pub(super) fn new(tables: TablesAsOf) -> Self {
         let state = LedgerState::as_of(tables.counters, tables.as_of, tables.checkpointed);
-        Self { state, tables, rows_as_of: Vec::new(), letters: BTreeMap::new() }
+        let (rows_as_of, letters) = (Vec::new(), BTreeMap::new());
+        Self { state, tables, rows_as_of, generation: 0, letters }
     }
 
     /// A video's row, which includes all frames up to `as_of`.
@@ -97,6 +102,11 @@ impl StateLoader {
                 self.state.forget_published();
             }
             LedgerEntry::Dashboard(_) => {}
+            LedgerEntry::Tables(generation) => {
+                self.generation = self.generation.max(generation);
+                self.state.passed(number);
+                return Ok(());
+            }
         }
         self.state.written(number);
         Ok(())
@@ -134,7 +144,8 @@ impl StateLoader {
         self.letters.retain(|number, _| *number <= rejected);
         let TablesAsOf { dashboard, epoch, .. } = self.tables;
         let letters = self.letters.into_values().collect();
-        Ok(LoadedLedger { state: self.state, letters, dashboard, epoch })
+        let generation = self.generation;
+        Ok(LoadedLedger { state: self.state, letters, dashboard, epoch, generation })
     }
 
     /// Makes room for a video's number, if it has none; its id must not change.

@@ -4,6 +4,7 @@
 //! finished, the counts shown and the producers told. [`DurableLedger`] keeps it in the data directory; [`MemoryLedger`]
 //! nowhere, to measure what durability costs. Holds no thread: the processor's commit, checkpoint and publish.
 
+mod check;
 mod checkpoint;
 mod commit;
 mod counters;
@@ -23,6 +24,7 @@ mod model;
 mod old_tables;
 mod owner;
 mod record;
+mod rewrite;
 mod schema;
 mod snapshot;
 mod state;
@@ -33,6 +35,7 @@ use anyhow::Result;
 
 use crate::model::config::Durability;
 
+pub use check::{accept_loss, check};
 pub use commit::{Arrivals, Committed, DeadLetter, VideoDelta};
 pub use counters::Counters;
 pub use dead_letters::dead_letters;

@@ -7,9 +7,11 @@ use uuid::Uuid;
 
 use super::checkpoint::SavedVideo;
 use super::counters::Counters;
-use super::load::{LoadedLedger, StateLoader, TablesAsOf};
+use super::load::{StateLoader, TablesAsOf};
 use super::record::{Record, decode_messages_v1, decode_runs};
-use super::tables::{LedgerRow, RowCounts, TablesUpdate, count_letters, unsigned};
+use super::rewrite::write_whole;
+use super::tables::{LedgerRow, RowCounts, count_letters, unsigned};
+use crate::storage::failpoint;
 
 /// See [`Schema::migrate`](crate::storage::sqlite::Schema::migrate).
 pub(super) fn migrate(transaction: &Transaction<'_>, _found: i64) -> Result<()> {
@@ -26,20 +28,10 @@ pub(super) fn migrate(transaction: &Transaction<'_>, _found: i64) -> Result<()> 
 
 fn take_over(transaction: &Transaction<'_>) -> Result<()> {
     let mut row = read_row(transaction)?;
-    let LoadedLedger { mut state, dashboard, epoch, .. } =
-        read_old(transaction, row.as_of)?.finish()?;
-
-    state.change_all();
-    state.begin_checkpoint();
-    row.write(transaction)?;
+    let loaded = read_old(transaction, row.as_of)?.finish()?;
     row.rows.letters = copy_letters(transaction)?;
-    while let Some(mut slice) = state.next_slice(usize::MAX) {
-        // The journal that is begun now has frames from 1 on.
-        slice.as_of = 0;
-        let letters = Vec::new();
-        let update = TablesUpdate { slice, letters, dashboard, epoch, position: None };
-        row.update(transaction, &update)?;
-    }
+    write_whole(transaction, &mut row, loaded)?;
+    failpoint::hit("ledger-in-migration");
     Ok(())
 }
 
@@ -68,6 +60,7 @@ fn read_row(transaction: &Transaction<'_>) -> Result<LedgerRow> {
                     epoch: unsigned(row, 5)?,
                 },
                 rows: RowCounts::default(),
+                generation: 0,
             })
         },
     )?)

@@ -30,6 +30,7 @@ pub(super) fn new_row(config: &LedgerConfig, machine: &str) -> LedgerRow {
         position: None,
         as_of: TablesAsOf::default(),
         rows: RowCounts::default(),
+        generation: 0,
     }
 }
 

@@ -25,6 +25,7 @@ CREATE TABLE ledger (
     producers   INTEGER NOT NULL,
     messages    INTEGER NOT NULL,
     letters     INTEGER NOT NULL,
+    generation  INTEGER NOT NULL, -- how often the tables were written; the journal says so, too
     row_check   INTEGER NOT NULL
 ) STRICT;
 

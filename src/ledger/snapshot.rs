@@ -57,6 +57,7 @@ pub(super) fn read_with<T>(
 ) -> Result<Option<T>> {
     let file = directory.join(FILE);
     let Some(mut connection) = SCHEMA.open_reader(&file)? else { return Ok(None) };
+    let mut older = Ok(());
     for _ in 0..TRIES {
         // One moment in time, although the processor goes on.
         let transaction = connection.transaction()?;
@@ -65,12 +66,34 @@ pub(super) fn read_with<T>(
             return Ok(None);
         };
         match load(directory, &transaction, &row) {
-            Ok(loaded) => return with(&transaction, row, loaded).map(Some),
+            Ok(loaded) => {
+                // The processor may have written them just now.
+                older = check_generation(&loaded, &row);
+                if older.is_ok() {
+                    return with(&transaction, row, loaded).map(Some);
+                }
+            }
             Err(error) if is_released(&error) => {}
             Err(error) => return Err(error).with_context(unreadable),
         }
     }
+    older.with_context(|| unreadable(&file))?;
     bail!("{} changes faster than it can be read; try again", file.display());
+}
+
+/// Checks that the tables are those that the journal goes on from.
+///
+/// # Errors
+/// They are of before: SQLite takes a damaged WAL for a short one.
+pub(super) fn check_generation(loaded: &LoadedLedger, row: &LedgerRow) -> Result<()> {
+    let (found, wanted) = (row.generation, loaded.generation);
+    if wanted > found {
+        bail!(
+            "{FILE} is older than {JOURNAL}: its generation is {found}, and was {wanted}; {FILE}-wal was damaged or removed, \
+             or an old copy was put back"
+        );
+    }
+    Ok(())
 }
 
 fn load(directory: &Path, connection: &Connection, row: &LedgerRow) -> Result<LoadedLedger> {
@@ -140,7 +163,7 @@ pub fn remove_simulation(directory: &Path) -> Result<()> {
     let journal = directory.join(JOURNAL);
     // Left without its tables, it is all that there is.
     if let Some(disk) = FsDisk::open_reader(&journal)
-        && journal::owner(&*disk)? == Some(JournalOwner::Part)
+        && journal::any_head(&*disk)?.is_some_and(|head| head.owner == JournalOwner::Part)
     {
         return refused(journal);
     }

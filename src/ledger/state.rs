@@ -158,6 +158,13 @@ impl LedgerState {
         self.last = self.last.max(number);
     }
 
+    /// A frame of the journal that changes nothing here: no checkpoint has to take it.
+    pub(super) fn passed(&mut self, number: u64) {
+        if self.last == self.checkpointed {
+            (self.last, self.checkpointed) = (number, number);
+        }
+    }
+
     /// Starts a checkpoint if anything has changed and none is on its way.
     pub(super) fn begin_checkpoint(&mut self) {
         if self.checkpoint.is_none() {

@@ -12,7 +12,10 @@ use super::dedupe::MESSAGE_WINDOW;
 use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 use super::load::{StateLoader, TablesAsOf};
 use super::record::{count_messages, decode_messages, decode_runs, encode_messages};
-use crate::journal::Position;
+use crate::journal::{
+    JournalConfig, JournalKind, JournalOwner, OnDamage, Position, SEGMENT_BYTES, SyncPolicy,
+};
+use crate::storage::boot::boot_id;
 
 /// How many rows the tables have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +39,9 @@ pub(super) struct LedgerRow {
     pub(super) position: Option<Position>,
     pub(super) as_of: TablesAsOf,
     pub(super) rows: RowCounts,
+    /// How often the tables were written, for a start or a checkpoint. The journal says so, too: SQLite takes a damaged
+    /// WAL for a short one, and its tables are older then, and whole.
+    pub(super) generation: u64,
 }
 
 /// What a transaction of a checkpoint writes.
@@ -61,11 +67,12 @@ impl LedgerRow {
             .query_row(
                 "SELECT processor, machine, simulation, starts, dashboard, epoch, life, segment, number, as_of, counted,
                    by_message, recovered, duplicates, conflicting, rejected, videos, producers, messages, letters,
+                   generation,
                    row_check = row_check(processor, machine, simulation, starts, dashboard, epoch, life, segment, number,
                      as_of, counted, by_message, recovered, duplicates, conflicting, rejected, videos, producers, messages,
-                     letters) FROM ledger",
+                     letters, generation) FROM ledger",
                 [],
-                |row| Ok((Self::of(row)?, row.get::<_, bool>(20)?)),
+                |row| Ok((Self::of(row)?, row.get::<_, bool>(21)?)),
             )
             .optional()?;
         match row {
@@ -105,19 +112,43 @@ impl LedgerRow {
                 messages: unsigned(row, 18)?,
                 letters: unsigned(row, 19)?,
             },
+            generation: unsigned(row, 20)?,
         })
+    }
+
+    /// How the journal that belongs to these tables is opened.
+    pub(super) fn journal_config(&self, sync: SyncPolicy, on_damage: OnDamage) -> JournalConfig {
+        JournalConfig {
+            kind: JournalKind::Ledger,
+            owner: if self.simulation { JournalOwner::Simulation } else { JournalOwner::Part },
+            life: self.life,
+            boot: boot_id(),
+            sync,
+            segment_bytes: SEGMENT_BYTES,
+            on_damage,
+        }
     }
 
     /// Writes the row over what is there.
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let Self { processor, machine, simulation, starts, life, position, as_of, rows } = self;
+        let Self {
+            processor,
+            machine,
+            simulation,
+            starts,
+            life,
+            position,
+            as_of,
+            rows,
+            generation,
+        } = self;
         let [counted, by_message, recovered, duplicates, conflicting, rejected] =
             as_of.counters.fields().map(|field| field as i64);
         connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO ledger VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
-                   ?16, ?17, ?18, ?19, ?20, row_check(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
-                   ?16, ?17, ?18, ?19, ?20))",
+                   ?16, ?17, ?18, ?19, ?20, ?21, row_check(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+                   ?16, ?17, ?18, ?19, ?20, ?21))",
             )?
             .execute(params![
                 processor,
@@ -140,6 +171,7 @@ impl LedgerRow {
                 rows.producers as i64,
                 rows.messages as i64,
                 rows.letters as i64,
+                *generation as i64,
             ])?;
         Ok(())
     }
@@ -290,6 +322,41 @@ fn forget_messages(transaction: &Transaction<'_>) -> Result<()> {
 pub(super) fn read_tables(connection: &Connection, row: &LedgerRow) -> Result<StateLoader> {
     check_rows(connection, row)?;
     let mut loader = StateLoader::new(row.as_of);
+    read_videos(connection, row, &mut loader)?;
+    read_producers(connection, &mut loader)?;
+    let mut messages = connection.prepare(
+        "SELECT keys, row_check = row_check(number, keys) FROM messages ORDER BY number",
+    )?;
+    let mut rows = messages.query([])?;
+    while let Some(found) = rows.next()? {
+        if !found.get::<_, bool>(1)? {
+            bail!("a row of the table messages does not fit its check");
+        }
+        loader.messages(decode_messages(&found.get::<_, Vec<u8>>(0)?)?);
+    }
+    Ok(loader)
+}
+
+/// As [`read_tables`], but without the rows of messages that do not fit their check, and as if none of it were in any
+/// table.
+///
+/// # Errors
+/// As [`read_tables`]: without a video's or a producer's row nothing can be said.
+pub(super) fn read_left(connection: &Connection, row: &LedgerRow) -> Result<StateLoader> {
+    let mut loader = StateLoader::new(row.as_of);
+    read_videos(connection, row, &mut loader)?;
+    read_producers(connection, &mut loader)?;
+    let mut messages = connection.prepare(
+        "SELECT keys FROM messages WHERE row_check = row_check(number, keys) ORDER BY number",
+    )?;
+    let mut rows = messages.query([])?;
+    while let Some(found) = rows.next()? {
+        loader.old_messages(decode_messages(&found.get::<_, Vec<u8>>(0)?)?);
+    }
+    Ok(loader)
+}
+
+fn read_videos(connection: &Connection, row: &LedgerRow, loader: &mut StateLoader) -> Result<()> {
     let mut videos = connection.prepare(
         "SELECT number, video_id, plays, published, last_played_at, as_of, epoch,
            row_check = row_check(number, video_id, plays, published, last_played_at, as_of, epoch) FROM videos",
@@ -311,6 +378,10 @@ pub(super) fn read_tables(connection: &Connection, row: &LedgerRow) -> Result<St
         };
         loader.video(&video, unsigned(found, 5)?)?;
     }
+    Ok(())
+}
+
+fn read_producers(connection: &Connection, loader: &mut StateLoader) -> Result<()> {
     let mut producers = connection.prepare(
         "SELECT producer, counted, row_check = row_check(producer, counted) FROM producers",
     )?;
@@ -321,38 +392,110 @@ pub(super) fn read_tables(connection: &Connection, row: &LedgerRow) -> Result<St
         }
         loader.producer(found.get(0)?, decode_runs(&found.get::<_, Vec<u8>>(1)?)?);
     }
-    let mut messages = connection.prepare(
-        "SELECT keys, row_check = row_check(number, keys) FROM messages ORDER BY number",
-    )?;
-    let mut rows = messages.query([])?;
-    while let Some(found) = rows.next()? {
-        if !found.get::<_, bool>(1)? {
-            bail!("a row of the table messages does not fit its check");
-        }
-        loader.messages(decode_messages(&found.get::<_, Vec<u8>>(0)?)?);
+    Ok(())
+}
+
+/// A table whose rows have a check.
+#[derive(Debug)]
+pub(super) struct CheckedTable {
+    pub(super) name: &'static str,
+    /// What tells a row to people, in SQL.
+    key: &'static str,
+    /// What the check is of.
+    columns: &'static str,
+    /// Whether the counts can do without some of its rows.
+    pub(super) is_spare: bool,
+}
+
+/// All but the one of a single row.
+pub(super) const TABLES: [CheckedTable; 4] = [
+    CheckedTable {
+        name: "videos",
+        key: "number",
+        columns: "number, video_id, plays, published, last_played_at, as_of, epoch",
+        is_spare: false,
+    },
+    CheckedTable {
+        name: "producers",
+        key: "hex(producer)",
+        columns: "producer, counted",
+        is_spare: false,
+    },
+    CheckedTable { name: "messages", key: "number", columns: "number, keys", is_spare: true },
+    CheckedTable {
+        name: "dead_letters",
+        key: "number",
+        columns: "number, at, nsqd, message_id, reason, size, body",
+        is_spare: true,
+    },
+];
+
+impl RowCounts {
+    /// In the order of [`TABLES`].
+    fn fields(&self) -> [u64; 4] {
+        let Self { videos, producers, messages, letters } = *self;
+        [videos, producers, messages, letters]
     }
-    Ok(loader)
+
+    /// Tables of which another number of rows is there than is wanted: the table, what is found, what is wanted.
+    pub(super) fn differences(
+        &self,
+        wanted: &Self,
+    ) -> impl Iterator<Item = (&'static CheckedTable, u64, u64)> {
+        let numbers = self.fields().into_iter().zip(wanted.fields());
+        TABLES
+            .iter()
+            .zip(numbers)
+            .map(|(table, (found, wanted))| (table, found, wanted))
+            .filter(|(_, found, wanted)| found != wanted)
+    }
+}
+
+/// How many rows there are.
+pub(super) fn row_counts(connection: &Connection) -> rusqlite::Result<RowCounts> {
+    let mut counts = [0; 4];
+    for (count, table) in counts.iter_mut().zip(&TABLES) {
+        let sql = format!("SELECT count(*) FROM {}", table.name);
+        *count = connection.query_row(&sql, [], |row| unsigned(row, 0))?;
+    }
+    let [videos, producers, messages, letters] = counts;
+    Ok(RowCounts { videos, producers, messages, letters })
+}
+
+/// The keys of the first rows that do not fit their check, at most so many, and how many there are.
+pub(super) fn find_misfits(
+    connection: &Connection,
+    table: &CheckedTable,
+    most: usize,
+) -> rusqlite::Result<(Vec<String>, u64)> {
+    let CheckedTable { name, key, columns, .. } = table;
+    let from = format!("FROM {name} WHERE row_check IS NOT row_check({columns})");
+    let keys = connection
+        .prepare(&format!("SELECT CAST({key} AS TEXT) {from} LIMIT {most}"))?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let all =
+        connection.query_row(&format!("SELECT count(*) {from}"), [], |row| unsigned(row, 0))?;
+    Ok((keys, all))
+}
+
+/// Removes the rows that do not fit their check from the tables that can do without.
+pub(super) fn drop_misfits(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    for CheckedTable { name, columns, .. } in TABLES.iter().filter(|table| table.is_spare) {
+        let sql = format!("DELETE FROM {name} WHERE row_check IS NOT row_check({columns})");
+        transaction.execute(&sql, [])?;
+    }
+    Ok(())
 }
 
 /// Checks that as many rows are there as were written: one that has vanished has no check.
 fn check_rows(connection: &Connection, row: &LedgerRow) -> Result<()> {
-    let count = |table: &str| {
-        let sql = format!("SELECT count(*) FROM {table}");
-        connection.query_row(&sql, [], |row| unsigned(row, 0))
-    };
-    let RowCounts { videos, producers, messages, letters } = row.rows;
-    for (table, want) in [
-        ("videos", videos),
-        ("producers", producers),
-        ("messages", messages),
-        ("dead_letters", letters),
-    ] {
-        let found = count(table)?;
-        if found != want {
-            bail!("the table {table} has {found} rows, and must have {want}");
+    match row_counts(connection)?.differences(&row.rows).next() {
+        Some((table, found, wanted)) => {
+            bail!("the table {} has {found} rows, and must have {wanted}", table.name)
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// What stands before what is wrong with a ledger.

@@ -23,6 +23,7 @@ impl Tables {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut row = self.row.clone();
+        row.generation += 1;
         row.update(&transaction, update)?;
         failpoint::hit("ledger-in-checkpoint");
         transaction.commit()?;
@@ -45,6 +46,8 @@ pub struct LedgerUpkept {
     pub(super) journal: Option<UpkeepDone>,
     /// From where on the journal is needed, if that has changed.
     pub(super) needed_from: Option<Position>,
+    /// How often the tables were written, if they were.
+    pub(super) generation: Option<u64>,
 }
 
 impl LedgerUpkeep {
@@ -56,11 +59,13 @@ impl LedgerUpkeep {
         // The journal first: what the tables say must never be ahead of what is on the disk.
         let journal =
             self.journal.map(Upkeep::run).transpose().context("the ledger cannot be written")?;
-        let mut needed_from = None;
+        let (mut needed_from, mut generation) = (None, None);
         if let Some((tables, update)) = self.slice {
-            tables.lock().write(&update).context("the ledger cannot be written")?;
+            let mut tables = tables.lock();
+            tables.write(&update).context("the ledger cannot be written")?;
+            generation = Some(tables.row.generation);
             needed_from = update.position;
         }
-        Ok(LedgerUpkept { journal, needed_from })
+        Ok(LedgerUpkept { journal, needed_from, generation })
     }
 }

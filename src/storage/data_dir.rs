@@ -99,7 +99,7 @@ impl DataDir {
         // The kernel has a call that blocks until the lock is free, but none that a stop can end.
         while !self.try_lock(&mut file, role)? {
             if let Some(waiting) = waiting.take() {
-                waiting(self.owner(role, &file));
+                waiting(owner(&self.path, role, &file));
             }
             if stop.wait(STANDBY_RETRY) {
                 return Ok(None);
@@ -140,20 +140,31 @@ impl DataDir {
     }
 
     fn taken(&self, role: &str, file: &File) -> anyhow::Error {
-        anyhow!("{}; stop it or give --data-dir another directory", self.owner(role, file))
+        let owner = owner(&self.path, role, file);
+        anyhow!("{owner}; stop it or give --data-dir another directory")
     }
+}
 
-    /// Who holds the lock.
-    fn owner(&self, role: &str, mut file: &File) -> String {
-        let mut pid = String::new();
-        // The owner is only named for convenience: without its pid it is one all the same.
-        let read = file.rewind().and_then(|()| file.take(PID_MAX).read_to_string(&mut pid));
-        let owner = match pid.trim().parse::<u32>() {
-            Ok(pid) if read.is_ok() => format!(" (pid {pid})"),
-            _ => String::new(),
-        };
-        format!("another {role}{owner} uses the data directory {}", self.path.display())
+/// Who uses a data directory in that role, in words; `None`: nobody. Changes nothing.
+pub fn user(directory: &Path, role: &str) -> Option<String> {
+    let file = File::open(directory.join(format!("{role}.lock"))).ok()?;
+    // Held for a moment: whoever starts now waits longer than that.
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(owner(directory, role, &file)),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
     }
+}
+
+/// Who holds the lock.
+fn owner(directory: &Path, role: &str, mut file: &File) -> String {
+    let mut pid = String::new();
+    // The owner is only named for convenience: without its pid it is one all the same.
+    let read = file.rewind().and_then(|()| file.take(PID_MAX).read_to_string(&mut pid));
+    let owner = match pid.trim().parse::<u32>() {
+        Ok(pid) if read.is_ok() => format!(" (pid {pid})"),
+        _ => String::new(),
+    };
+    format!("another {role}{owner} uses the data directory {}", directory.display())
 }
 
 /// The right to use the directory for one role; dropping it gives it back.
@@ -202,7 +213,11 @@ mod tests {
         );
         assert_eq!(text, want);
         dir.lock("dashboard").unwrap();
+        let using = user(dir.path(), "processor").unwrap();
+        assert!(want.starts_with(&using), "{using}");
         drop(lock);
+        assert_eq!(user(dir.path(), "processor"), None);
+        assert_eq!(user(dir.path(), "producer"), None);
         dir.lock("processor").unwrap();
     }
 

@@ -4,5 +4,6 @@
 pub mod boot;
 pub mod data_dir;
 pub mod failpoint;
+pub mod part_check;
 pub mod row_check;
 pub mod sqlite;

@@ -45,9 +45,10 @@ impl Schema {
         let transaction = connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .with_context(unusable)?;
-        if self.is_empty(&transaction, file)? {
+        let found = if self.is_empty(&transaction, file)? {
             transaction.execute_batch(self.sql).with_context(unusable)?;
             transaction.pragma_update(None, "application_id", self.application)?;
+            0
         } else {
             let found = self.check(&transaction, file)?;
             for migration in &self.migrations[found as usize - 1..] {
@@ -56,8 +57,12 @@ impl Schema {
             if found < self.version {
                 (self.migrate)(&transaction, found).with_context(unusable)?;
             }
+            found
+        };
+        // A start that is refused later has written nothing.
+        if found < self.version {
+            transaction.pragma_update(None, "user_version", self.version)?;
         }
-        transaction.pragma_update(None, "user_version", self.version)?;
         transaction.commit().with_context(unusable)?;
         Ok(connection)
     }
@@ -137,6 +142,19 @@ impl Schema {
 /// None.
 pub fn nothing_more(_: &Transaction<'_>, _: i64) -> Result<()> {
     Ok(())
+}
+
+/// What SQLite finds wrong with the structure of a database, at most so many lines.
+///
+/// # Errors
+/// It is so broken that SQLite cannot look.
+pub fn quick_check(connection: &Connection, most: usize) -> rusqlite::Result<Vec<String>> {
+    let sql = format!("PRAGMA quick_check({most})");
+    let lines = connection
+        .prepare(&sql)?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<Vec<String>, _>>()?;
+    Ok(lines.into_iter().filter(|line| line != "ok").collect())
 }
 
 fn check_library() -> Result<()> {

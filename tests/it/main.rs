@@ -10,13 +10,17 @@ mod bench;
 mod broker_compat;
 mod broker_hostile;
 mod broker_support;
+mod check;
 mod cli;
 mod crash;
+mod damage;
 mod dashboard;
 mod dashboard_support;
 mod disk;
 mod foreign_pages;
 mod http;
+mod ledger_support;
+mod migration;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
@@ -29,6 +33,7 @@ mod page_views;
 mod pipeline;
 mod queue;
 mod refused_threads;
+mod replayed;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]

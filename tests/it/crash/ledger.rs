@@ -151,7 +151,7 @@ fn a_ledger_that_cannot_be_trusted_is_refused() {
     let elsewhere = sql(
         "UPDATE ledger SET machine = 'another', row_check = row_check(processor, 'another', simulation, starts, dashboard,
            epoch, life, segment, number, as_of, counted, by_message, recovered, duplicates, conflicting, rejected, videos,
-           producers, messages, letters)",
+           producers, messages, letters, generation)",
     );
     let wrong = sql("UPDATE videos SET plays = plays + 1 WHERE number = 0");
     for (bytes, reason) in [

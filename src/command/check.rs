@@ -1,0 +1,116 @@
+//! `check`: looks at the files of a data directory, says what is whole and what is lost, and how to go on. Runs on the
+//! main thread.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use argh::{ArgsInfo, FromArgs};
+
+use crate::command::shared::output::{OutputFormat, print, print_json};
+use crate::command::shared::values::{self, LogLevel};
+use crate::storage::data_dir::{DataDir, PROCESSOR};
+use crate::storage::part_check::PartCheck;
+use crate::{dashboard, ledger, producer};
+
+/// looks at the files of ledger, outbox and dashboard: what is whole, what is lost, how to go on; changes
+/// nothing, and works beside their owners, too; exit status 1 when something is damaged
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
+pub(super) struct CheckArgs {
+    /// directory whose files to look at [default: playcounts-data]
+    #[argh(option, default = "values::DATA_DIR.into()")]
+    data_dir: String,
+    /// go on with what is left of a damaged ledger, for ever: what is behind the damage is not counted any
+    /// more, and put aside; not while a processor runs
+    #[argh(switch)]
+    accept_loss: bool,
+    /// print one JSON object for each part, each on a line
+    #[argh(switch)]
+    json: bool,
+    /// what to log: off, error, warn, info, debug or trace [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    pub(super) log_level: LogLevel,
+}
+
+/// Looks, says what was found, and fails when something is damaged.
+pub(super) fn run(args: &CheckArgs) -> Result<()> {
+    let CheckArgs { data_dir, accept_loss, json, .. } = args;
+    let directory = Path::new(data_dir);
+    if !directory.is_dir() {
+        bail!("there is no data directory {data_dir}; give --data-dir the one of the part");
+    }
+    let format = OutputFormat::from_switch(*json);
+    if *accept_loss {
+        accept(directory)?;
+    }
+    let found = [ledger::check(directory)?, check_outbox(directory), check_dashboard(directory)];
+    let found: Vec<PartCheck> = found.into_iter().flatten().collect();
+    for check in &found {
+        match format {
+            OutputFormat::Json => print_json(check)?,
+            OutputFormat::Text => print(format_args!("{check}"))?,
+        }
+    }
+    if found.is_empty() {
+        bail!("no part has kept anything in {data_dir}; give --data-dir another directory");
+    }
+    let damaged: Vec<_> =
+        found.iter().filter(|check| !check.is_whole()).map(|check| check.part).collect();
+    if !damaged.is_empty() {
+        bail!("damaged: {}", damaged.join(", "));
+    }
+    Ok(())
+}
+
+/// Goes on with what is left of the ledger, and says what was done.
+fn accept(directory: &Path) -> Result<()> {
+    if !ledger::exists(directory) {
+        bail!("there is no ledger in {}, and only one can be gone on with", directory.display());
+    }
+    let _lock = DataDir::open(directory)?.lock(PROCESSOR)?;
+    let before = ledger::check(directory)?.context("there is a ledger")?;
+    if !before.is_whole() {
+        log::warn!("{before}");
+    }
+    let done = ledger::accept_loss(directory)?;
+    done.iter().try_for_each(|line| print(format_args!("ledger: {line}")))
+}
+
+/// The outbox of `produce`.
+fn check_outbox(directory: &Path) -> Option<PartCheck> {
+    let mut check = PartCheck::new("outbox");
+    match producer::read_outbox(directory) {
+        Ok(None) => return None,
+        Ok(Some(attempted)) => {
+            let (plays, acknowledged) = (attempted.plays, attempted.acknowledged);
+            check.holds =
+                Some(format!("{plays} plays, of which nsqd has taken {acknowledged} at least"));
+        }
+        Err(error) => {
+            check.add_damage(format!("{error:#}"));
+            check.way_out = Some(
+                "bring back a backup, or remove the outbox: plays that are in no ledger are not published again".into(),
+            );
+        }
+    }
+    Some(check)
+}
+
+/// The counts and the history of the dashboard.
+fn check_dashboard(directory: &Path) -> Option<PartCheck> {
+    let mut check = PartCheck::new("dashboard");
+    match dashboard::read_counts(directory) {
+        Ok(None) => return None,
+        Ok(Some(counts)) => {
+            let plays: u64 = counts.iter().map(|(_, plays)| plays).sum();
+            check.holds = Some(format!("{plays} plays of {} videos", counts.len()));
+        }
+        Err(error) => {
+            check.add_damage(format!("{error:#}"));
+            check.way_out = Some(
+                "bring back a backup, or `playcounts reset` throws it away: processors tell a new one every count again, the history is lost".into(),
+            );
+        }
+    }
+    Some(check)
+}
