@@ -1,6 +1,6 @@
 //! How a dashboard fares with a million videos: time to store a full publish, answers while counts flow, memory.
 //!
-//! `scripts/dashboard-load [VIDEOS]`. Starts the release binary's `dashboard` in a directory of its own, tells it all
+//! `scripts/dashboard-load [VIDEOS [SECONDS]]`. Starts the release binary's `dashboard` in a directory of its own, tells it all
 //! videos as a processor does (messages of 20 counts), then 2,000 counts a second while it asks.
 
 use std::io::{Read, Write};
@@ -19,9 +19,9 @@ use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// Counts a second, and for how long.
+/// Counts a second, and for how many seconds unless it is said.
 const COUNTS_PER_SECOND: u32 = 2_000;
-const SECONDS: u64 = 20;
+const SECONDS: u32 = 20;
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -112,11 +112,26 @@ fn video(number: u64) -> Uuid {
     Uuid::from_u128(u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
 }
 
+/// Prints how the times, in ms, are spread.
+#[allow(clippy::print_stdout, reason = "it is what it is for")]
+fn show(name: &str, mut times: Vec<f64>) {
+    times.sort_unstable_by(f64::total_cmp);
+    let at = |part: f64| times[(times.len().saturating_sub(1) as f64 * part) as usize];
+    println!(
+        "{name:<46} p50 {:>7.2} ms, p99 {:>7.2} ms, longest {:>7.2} ms, of {}",
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        times.len()
+    );
+}
+
 #[allow(clippy::print_stdout, reason = "it is what it is for")]
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let binary = args.next().context("usage: dashboard_load BINARY [VIDEOS]")?;
     let videos: u64 = args.next().map_or(Ok(1_000_000), |text| text.parse())?;
+    let seconds: u32 = args.next().map_or(Ok(SECONDS), |text| text.parse())?;
     let directory = tempfile::tempdir()?;
     let dashboard = Dashboard::start(&binary, directory.path())?;
     println!("{:<46} {:>8} MiB", "memory, empty", dashboard.memory_mib()?);
@@ -160,11 +175,11 @@ fn main() -> Result<()> {
 
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let flowing = scope.spawn(|| -> Result<Duration> {
+        let flowing = scope.spawn(|| -> Result<Vec<f64>> {
             let client = dashboard.client();
             let mut rng = StdRng::seed_from_u64(7);
             let began = Instant::now();
-            let mut slowest = Duration::ZERO;
+            let mut times = Vec::new();
             for sent in 0.. {
                 let due = began + Duration::from_secs(1) * sent * 20 / COUNTS_PER_SECOND;
                 let _ = crossbeam_channel::at(due).recv();
@@ -177,9 +192,9 @@ fn main() -> Result<()> {
                 let plays = 2_000 + u64::from(sent);
                 let sent_at = Instant::now();
                 tell(&client, version, numbers.into_iter().map(|number| (number, plays)))?;
-                slowest = slowest.max(sent_at.elapsed());
+                times.push(sent_at.elapsed().as_secs_f64() * 1000.0);
             }
-            Ok(slowest)
+            Ok(times)
         });
         let result = (|| -> Result<()> {
             for (name, path) in [
@@ -195,22 +210,14 @@ fn main() -> Result<()> {
                 ("GET /", "/".to_owned()),
             ] {
                 let mut times = Vec::new();
-                let until = Instant::now() + Duration::from_secs(SECONDS) / 7;
+                let until = Instant::now() + Duration::from_secs(1) * seconds / 7;
                 while Instant::now() < until {
                     let began = Instant::now();
                     dashboard.ask("GET", &path, b"")?;
                     times.push(began.elapsed().as_secs_f64() * 1000.0);
                     let _ = crossbeam_channel::after(PAUSE).recv();
                 }
-                times.sort_unstable_by(f64::total_cmp);
-                let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-                println!(
-                    "{name:<46} p50 {:>7.2} ms, p99 {:>7.2} ms, longest {:>7.2} ms, of {}",
-                    at(0.5),
-                    at(0.99),
-                    at(1.0),
-                    times.len()
-                );
+                show(name, times);
             }
             let began = Instant::now();
             dashboard.ask("GET", "/api/top", b"")?;
@@ -230,12 +237,8 @@ fn main() -> Result<()> {
             Ok(())
         })();
         stop.store(true, Ordering::Relaxed);
-        let slowest = flowing.join().map_err(|_| anyhow::anyhow!("the flow of counts panicked"))?;
-        println!(
-            "{:<46} {:>8.1} ms",
-            "longest POST /api/counts meanwhile",
-            slowest?.as_secs_f64() * 1000.0
-        );
+        let times = flowing.join().map_err(|_| anyhow::anyhow!("the flow of counts panicked"))?;
+        show("POST /api/counts of 20 meanwhile", times?);
         result
     })?;
     println!("{:<46} {:>8} MiB", "memory at the end", dashboard.memory_mib()?);
@@ -243,6 +246,10 @@ fn main() -> Result<()> {
         let size = std::fs::metadata(directory.path().join(name)).map_or(0, |file| file.len());
         println!("{name:<46} {:>8} MB", size / 1_000_000);
     }
+    let journal = std::fs::read_dir(directory.path().join("dashboard.journal"));
+    let sizes = journal.into_iter().flatten().flatten().flat_map(|file| file.metadata());
+    let size: u64 = sizes.map(|file| file.len()).sum();
+    println!("{:<46} {:>8} MB", "dashboard.journal", size / 1_000_000);
     let began = Instant::now();
     drop(dashboard);
     let dashboard = Dashboard::start(&binary, directory.path())?;

@@ -6,7 +6,7 @@ use foldhash::{HashMap, HashMapExt};
 use uuid::Uuid;
 
 use super::list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
-use super::pending::PendingHistory;
+use super::pending::PendingSlice;
 use super::rank::{Place, Ranking};
 use crate::model::counts::Totals;
 use crate::model::unix_time::UnixMs;
@@ -105,6 +105,12 @@ impl Index {
                 vec![ProcessorCount { processor: *processor, plays: *plays }]
             }
         }
+    }
+
+    /// The videos of a slice, in its order, as they are now.
+    pub(super) fn of_slice(&self, slice: &PendingSlice) -> Vec<(VideoRow, Vec<ProcessorCount>)> {
+        let ids = slice.videos.iter().map(|(id, _)| id);
+        ids.filter_map(|id| Some((self.video(id)?, self.processor_counts(id)))).collect()
     }
 
     fn known(&self, processor: u32, id: &Uuid) -> Option<i64> {
@@ -280,19 +286,6 @@ impl Index {
             Box::new(order.upwards(low).copied().take(high.saturating_sub(low)))
         }
     }
-}
-
-/// Takes a count in, and notes what it has grown by; whether it is news.
-pub(super) fn apply(
-    index: &mut Index,
-    pending: &mut PendingHistory,
-    processor: u32,
-    count: &VideoCount,
-    at: UnixMs,
-) -> bool {
-    let Some(delta) = index.apply(processor, count, at) else { return false };
-    pending.add(count.video_id, delta, at);
-    true
 }
 
 #[cfg(test)]
