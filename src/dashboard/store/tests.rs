@@ -387,11 +387,12 @@ fn damaged_rows_are_found() {
             outcome: "done".into(),
         })
         .unwrap();
-    store.add_point(MinutePoint { minute: 7, plays: 1, ..MinutePoint::default() }).unwrap();
-    store.add_point(MinutePoint { minute: 7, plays: 2, ..MinutePoint::default() }).unwrap();
+    let minute = unix_ms().0 / 60_000;
+    store.add_point(MinutePoint { minute, plays: 1, ..MinutePoint::default() }).unwrap();
+    store.add_point(MinutePoint { minute, plays: 2, ..MinutePoint::default() }).unwrap();
     store.write(Task::Checkpoint).unwrap();
     assert_eq!(store.actions().unwrap().len(), 1);
-    store.points(UnixMs(0), UnixMs(1 << 40)).unwrap();
+    store.points(UnixMs(0), UnixMs(1 << 43)).unwrap();
     drop(store);
     let damaged = |sql: &str| {
         let copy = killed(temp.path());
@@ -430,7 +431,7 @@ fn damaged_rows_are_found() {
             store.series(Uuid::from_u128(7), Scale::Day, store.kept(Scale::Day)?).map(drop)
         }),
         ("UPDATE points SET plays = 6", "points", |store| {
-            store.points(UnixMs(0), UnixMs(1 << 40)).map(drop)
+            store.points(UnixMs(0), UnixMs(1 << 43)).map(drop)
         }),
         ("UPDATE audit SET peer = 'there'", "audit", |store| store.actions().map(drop)),
     ];
