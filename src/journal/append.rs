@@ -137,11 +137,8 @@ impl Journal {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        self.check_name()?;
         let current = self.current().clone();
-        let is_named = self.disk.is_named(&current.name, &*current.file);
-        if !is_named.map_err(JournalError::io(&current.name, "found"))? {
-            return Err(JournalError::Gone { file: current.name });
-        }
         if self.mark != Mark::Open {
             // Before the frames: what lies behind a seal does not count.
             current.write_mark(Mark::Open)?;
@@ -156,6 +153,15 @@ impl Journal {
         self.written += frames;
         self.buffer.clear();
         Ok(())
+    }
+
+    /// Goes on if the present segment is still the file that its name leads to.
+    fn check_name(&self) -> Result<(), JournalError> {
+        let Segment { name, file, .. } = self.current();
+        match self.disk.is_named(name, &**file).map_err(JournalError::io(name, "found"))? {
+            true => Ok(()),
+            false => Err(JournalError::Gone { file: name.clone() }),
+        }
     }
 
     /// Ends the present segment and goes on in the next.
@@ -193,6 +199,8 @@ impl Journal {
         if !self.has_failed {
             return Ok(());
         }
+        // Or the next segment would be begun in a directory that is another one.
+        self.check_name()?;
         let (next, offset, segment) = self.committed;
         if self.current().number != segment {
             // The failed commit had reached into another segment already. No commit of ours that goes on is so large.

@@ -15,7 +15,7 @@ use playcounts::dashboard::Dashboard;
 use serde_json::Value;
 
 use self::list::{GROUPS, framed, get, held, quick};
-use crate::dashboard_support::{Running, config, start, update, video};
+use crate::dashboard_support::{Running, config, start, video};
 use crate::streams::ChildDashboard;
 use crate::timing::DEADLINE;
 

@@ -275,7 +275,6 @@ impl Checkpoints {
         let transaction = database::begin(&mut self.connection)?;
         tables::clear(&transaction)?;
         identity.write(&transaction)?;
-        failpoint::hit("dashboard-before-clear-commit");
         let tables = self.state.tables.write();
         transaction.commit()?;
         self.state.pending.write().tables_cleared(cleared);

@@ -32,6 +32,9 @@ pub(super) enum Task {
     /// Write a whole checkpoint.
     #[cfg(test)]
     Checkpoint,
+    /// Say so, and do nothing else until the other end is gone.
+    #[cfg(test)]
+    Hold(Sender<()>, crossbeam_channel::Receiver<nsq_protocol::thread::Never>),
 }
 
 /// What came of a task: done, or why not.
