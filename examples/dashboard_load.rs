@@ -23,6 +23,9 @@ use uuid::Uuid;
 const COUNTS_PER_SECOND: u32 = 2_000;
 const SECONDS: u32 = 20;
 
+/// More than what is told between two publishes.
+const PLAYS: u64 = 2_000_000;
+
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -126,6 +129,59 @@ fn show(name: &str, mut times: Vec<f64>) {
     );
 }
 
+/// Tells [`COUNTS_PER_SECOND`] of random videos until `stop`; how long each message took, in ms. `round` grows.
+fn flow(client: &DashboardClient, videos: u64, round: u64, stop: &AtomicBool) -> Result<Vec<f64>> {
+    let mut rng = StdRng::seed_from_u64(round);
+    let began = Instant::now();
+    let mut times = Vec::new();
+    for sent in 0.. {
+        let due = began + Duration::from_secs(1) * sent * 20 / COUNTS_PER_SECOND;
+        let _ = crossbeam_channel::at(due).recv();
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let numbers: std::collections::BTreeSet<u64> =
+            (0..20).map(|_| rng.random_range(0..videos)).collect();
+        let version = round * videos + 1 + u64::from(sent);
+        let plays = round * PLAYS - 1_000_000 + u64::from(sent);
+        let sent_at = Instant::now();
+        tell(client, version, numbers.into_iter().map(|number| (number, plays)))?;
+        times.push(sent_at.elapsed().as_secs_f64() * 1000.0);
+    }
+    Ok(times)
+}
+
+/// Tells counts for a while, and says what was written to the tables meanwhile.
+#[allow(clippy::print_stdout, reason = "it is what it is for")]
+fn measure_checkpoint(
+    dashboard: &Dashboard,
+    directory: &std::path::Path,
+    videos: u64,
+    seconds: u32,
+) -> Result<()> {
+    let written = || -> Result<u64> {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", dashboard.child.id()))?;
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        Ok(line.context("no write_bytes")?.parse()?)
+    };
+    let (stop, before) = (AtomicBool::new(false), written()?);
+    let times = std::thread::scope(|scope| {
+        let flowing = scope.spawn(|| flow(&dashboard.client(), videos, 1, &stop));
+        let _ = crossbeam_channel::after(Duration::from_secs(1) * seconds).recv();
+        stop.store(true, Ordering::Relaxed);
+        flowing.join().map_err(|_| anyhow::anyhow!("the flow of counts panicked"))?
+    })?;
+    show("POST of 20 while all these are checkpointed", times);
+    let size = std::fs::metadata(directory.join("dashboard.sqlite3")).map_or(0, |file| file.len());
+    println!(
+        "{:<46} {:>8} MB written, dashboard.sqlite3 has {} MB",
+        "  meanwhile",
+        (written()? - before) / 1_000_000,
+        size / 1_000_000
+    );
+    Ok(())
+}
+
 #[allow(clippy::print_stdout, reason = "it is what it is for")]
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -142,7 +198,7 @@ fn main() -> Result<()> {
                 let client = dashboard.client();
                 for first in (teller * 20..videos).step_by(20 * tellers as usize) {
                     let counts = (first..(first + 20).min(videos))
-                        .map(|number| (number, round * 10 + number % 1000));
+                        .map(|number| (number, PLAYS * (round - 1) + round * 10 + number % 1000));
                     tell(&client, first + 1, counts)?;
                 }
                 Ok(())
@@ -158,13 +214,16 @@ fn main() -> Result<()> {
         let name = format!("{videos} {what} videos stored, {tellers} at a time");
         println!("{name:<46} {:>8.1} s", began.elapsed().as_secs_f64());
         println!("{:<46} {:>8} MiB", "memory", dashboard.memory_mib()?);
+        if round == 1 {
+            measure_checkpoint(&dashboard, directory.path(), videos, seconds)?;
+        }
     }
     let stats: Value = {
         let answer = dashboard.ask("GET", "/api/stats", b"")?;
         let at = answer.windows(4).position(|four| four == b"\r\n\r\n").context("no body")?;
         serde_json::from_slice(&answer[at + 4..])?
     };
-    let want: u64 = (0..videos).map(|number| 20 + number % 1000).sum();
+    let want: u64 = (0..videos).map(|number| PLAYS + 20 + number % 1000).sum();
     if stats["total_plays"] != want || stats["total_videos"] != videos {
         bail!(
             "the dashboard has {} plays of {} videos, not {want}",
@@ -175,27 +234,7 @@ fn main() -> Result<()> {
 
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let flowing = scope.spawn(|| -> Result<Vec<f64>> {
-            let client = dashboard.client();
-            let mut rng = StdRng::seed_from_u64(7);
-            let began = Instant::now();
-            let mut times = Vec::new();
-            for sent in 0.. {
-                let due = began + Duration::from_secs(1) * sent * 20 / COUNTS_PER_SECOND;
-                let _ = crossbeam_channel::at(due).recv();
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                let numbers: std::collections::BTreeSet<u64> =
-                    (0..20).map(|_| rng.random_range(0..videos)).collect();
-                let version = videos + 1 + u64::from(sent);
-                let plays = 2_000 + u64::from(sent);
-                let sent_at = Instant::now();
-                tell(&client, version, numbers.into_iter().map(|number| (number, plays)))?;
-                times.push(sent_at.elapsed().as_secs_f64() * 1000.0);
-            }
-            Ok(times)
-        });
+        let flowing = scope.spawn(|| flow(&dashboard.client(), videos, 2, &stop));
         let result = (|| -> Result<()> {
             for (name, path) in [
                 ("GET /api/counts", "/api/counts".to_owned()),

@@ -199,24 +199,25 @@ impl Drop for Dashboard {
     }
 }
 
-/// Every (video, plays) in a data directory, without a running dashboard; `None` where none has run.
+/// Every (video, plays) in a data directory, tables and journal together, with or without a running dashboard; `None` where
+/// none has run.
 ///
 /// # Errors
-/// The database cannot be read.
+/// The files cannot be read, are damaged, or of an older version.
 pub fn read_counts(data_dir: &Path) -> Result<Option<Vec<(Uuid, u64)>>> {
     store::read_counts(data_dir)
 }
 
-/// Writes a copy of the dashboard's database in a data directory to the new file `to`, also while it runs; whether
-/// there is one.
+/// Writes a copy of all that the dashboard in a data directory has committed to the new file `to`, also while it runs;
+/// whether there is one. The copy is a database by itself, of another id.
 ///
 /// # Errors
-/// The database cannot be read, or the file exists or cannot be written.
+/// As [`read_counts`]; or the file exists, or cannot be written.
 pub fn backup(data_dir: &Path, to: &Path) -> Result<bool> {
     Ok(store::backup(data_dir, to)?.is_some())
 }
 
-/// Empties the dashboard's database in a data directory.
+/// Removes the dashboard's files in a data directory.
 ///
 /// # Errors
 /// A dashboard runs on it: it must be asked by `DELETE /api/counts`, or stopped.

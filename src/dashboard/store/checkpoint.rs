@@ -13,7 +13,7 @@ use anyhow::Result;
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::identity::{CountSums, Identity};
+use super::identity::{CountSums, TablesIdentity};
 use super::job::Reply;
 use super::pending::ClearedTables;
 use super::state::StoreState;
@@ -62,7 +62,7 @@ pub(super) struct Checkpoints {
     state: Arc<StoreState>,
     /// The connection that writes.
     pub(super) connection: Connection,
-    identity: Identity,
+    identity: TablesIdentity,
     current: Option<CheckpointProgress>,
     // When the next one begins whatever has changed; and not before, after one that failed.
     next_at: Instant,
@@ -75,7 +75,11 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// The first one begins at once: what a killed dashboard has left need not be played again at the next start.
-    pub(super) fn new(state: Arc<StoreState>, connection: Connection, identity: Identity) -> Self {
+    pub(super) fn new(
+        state: Arc<StoreState>,
+        connection: Connection,
+        identity: TablesIdentity,
+    ) -> Self {
         let now = Instant::now();
         Self {
             state,
@@ -248,7 +252,7 @@ impl Checkpoints {
     /// Notes that the tables have every change before `next`, and lets the journal forget them.
     fn end(&mut self, next: u64) -> Result<()> {
         let position = self.state.journal.lock().position(next);
-        let identity = Identity { position: Some(position), ..self.identity.clone() };
+        let identity = TablesIdentity { position: Some(position), ..self.identity.clone() };
         identity.write(&self.connection)?;
         self.release(identity, position);
         self.next_at = Instant::now() + EVERY;
@@ -283,7 +287,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    fn release(&mut self, identity: Identity, position: Position) {
+    fn release(&mut self, identity: TablesIdentity, position: Position) {
         self.identity = identity;
         self.state.journal.lock().release(position);
     }

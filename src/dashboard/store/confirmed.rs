@@ -17,7 +17,7 @@ const PRODUCERS_MAX: usize = 100_000;
 
 /// What is known of one producer.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct KnownProducer {
+pub(super) struct ConfirmedEntry {
     confirmed: Confirmed,
     changed_at: UnixMs,
 }
@@ -25,7 +25,7 @@ pub(super) struct KnownProducer {
 /// Every producer that processors have told of.
 #[derive(Debug, Default)]
 pub(super) struct ConfirmedProducers {
-    known: HashMap<Uuid, KnownProducer>,
+    known: HashMap<Uuid, ConfirmedEntry>,
     by_change: BTreeSet<(UnixMs, Uuid)>,
     // What the table has not, or not any more.
     changed: BTreeSet<Uuid>,
@@ -54,7 +54,7 @@ impl ConfirmedProducers {
             let known = self.of(producer);
             let merged = known.union(confirmed);
             if merged != known {
-                self.insert(*producer, KnownProducer { confirmed: merged, changed_at: at });
+                self.insert(*producer, ConfirmedEntry { confirmed: merged, changed_at: at });
                 self.changed.insert(*producer);
             }
         }
@@ -66,7 +66,7 @@ impl ConfirmedProducers {
         }
     }
 
-    fn insert(&mut self, producer: Uuid, known: KnownProducer) {
+    fn insert(&mut self, producer: Uuid, known: ConfirmedEntry) {
         let changed_at = known.changed_at;
         if let Some(before) = self.known.insert(producer, known) {
             self.by_change.remove(&(before.changed_at, producer));
@@ -80,7 +80,7 @@ impl ConfirmedProducers {
         &mut self,
         after: Option<Uuid>,
         most: usize,
-    ) -> BTreeMap<Uuid, Option<KnownProducer>> {
+    ) -> BTreeMap<Uuid, Option<ConfirmedEntry>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let next = self.changed.range((from, Bound::Unbounded)).take(most).copied();
         let taken: BTreeMap<_, _> = next.map(|id| (id, self.known.get(&id).cloned())).collect();
@@ -91,7 +91,7 @@ impl ConfirmedProducers {
     }
 
     /// The table does not have what was taken.
-    pub(super) fn give_back(&mut self, taken: BTreeMap<Uuid, Option<KnownProducer>>) {
+    pub(super) fn give_back(&mut self, taken: BTreeMap<Uuid, Option<ConfirmedEntry>>) {
         self.changed.extend(taken.into_keys());
     }
 }
@@ -99,10 +99,10 @@ impl ConfirmedProducers {
 /// Writes what was taken.
 pub(super) fn write(
     transaction: &Transaction<'_>,
-    taken: &BTreeMap<Uuid, Option<KnownProducer>>,
+    taken: &BTreeMap<Uuid, Option<ConfirmedEntry>>,
 ) -> Result<()> {
     for (producer, known) in taken {
-        let Some(KnownProducer { confirmed, changed_at }) = known else {
+        let Some(ConfirmedEntry { confirmed, changed_at }) = known else {
             transaction
                 .prepare_cached("DELETE FROM confirmed WHERE producer = ?1")?
                 .execute([producer])?;
@@ -135,7 +135,7 @@ pub(super) fn load(connection: &Connection) -> Result<ConfirmedProducers> {
         let confirmed =
             Confirmed { watermark: watermark.unsigned_abs(), above: serde_json::from_str(&above)? };
         let changed_at = UnixMs(row.get(3)?);
-        producers.insert(row.get(0)?, KnownProducer { confirmed, changed_at });
+        producers.insert(row.get(0)?, ConfirmedEntry { confirmed, changed_at });
     }
     Ok(producers)
 }

@@ -7,10 +7,10 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::database::{FILE, JOURNAL, SCHEMA, unusable_journal};
-use super::identity::{self, Identity};
+use super::identity::{self, TablesIdentity};
 use super::memory::Memory;
 use super::tables;
-use crate::journal::{self, FsDisk, JournalError};
+use crate::journal::{self, FsDisk};
 use crate::storage::row_check;
 
 /// So often both are read again, where the owner has moved frames from the journal to the tables meanwhile. It does so every
@@ -82,7 +82,7 @@ fn complete(directory: &Path, reader: &Connection, to: &Path) -> Result<ReadOutc
     }
     let mut sums = identity.sums();
     tables::write_all(&transaction, &mut memory, &mut sums)?;
-    let mut whole = Identity::new();
+    let mut whole = TablesIdentity::new();
     whole.set_sums(sums);
     whole.write(&transaction)?;
     transaction.commit()?;
@@ -90,7 +90,7 @@ fn complete(directory: &Path, reader: &Connection, to: &Path) -> Result<ReadOutc
 }
 
 /// Reads and checks the tables, in a snapshot of the caller's; `None` where they are just being made.
-fn load(snapshot: &Connection) -> Result<Option<(Identity, Memory)>> {
+fn load(snapshot: &Connection) -> Result<Option<(TablesIdentity, Memory)>> {
     let Some(identity) = identity::read(snapshot)? else { return Ok(None) };
     let (memory, sums) = tables::load(snapshot)?;
     tables::check_sums(snapshot, &identity, sums)?;
@@ -101,7 +101,7 @@ fn load(snapshot: &Connection) -> Result<Option<(Identity, Memory)>> {
 fn replay(
     directory: &Path,
     reader: &Connection,
-    identity: &Identity,
+    identity: &TablesIdentity,
     memory: &mut Memory,
 ) -> Result<ReadOutcome> {
     let Some(position) = identity.position else { return Ok(ReadOutcome::Whole) };
@@ -114,13 +114,6 @@ fn replay(
     if now.map(|now| now.segment) != Some(position.segment) {
         return Ok(ReadOutcome::Again);
     }
-    match read {
-        Ok(_) => Ok(ReadOutcome::Whole),
-        Err(JournalError::Io { source, .. })
-            if source.kind() == std::io::ErrorKind::NotFound && !path.exists() =>
-        {
-            bail!(missing())
-        }
-        Err(error) => Err(error).with_context(|| unusable_journal(&path)),
-    }
+    read.with_context(|| unusable_journal(&path))?;
+    Ok(ReadOutcome::Whole)
 }

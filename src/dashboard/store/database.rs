@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use uuid::Uuid;
 
-use super::identity::{self, CountSums, Identity};
+use super::identity::{self, CountSums, TablesIdentity};
 use super::memory::Memory;
 use super::migrate::migrate;
 use super::tables;
@@ -53,7 +53,7 @@ const PRAGMAS: &str =
 pub(super) struct OpenedFiles {
     /// The connection that writes.
     pub(super) connection: Connection,
-    pub(super) identity: Identity,
+    pub(super) identity: TablesIdentity,
     pub(super) memory: Memory,
     pub(super) journal: Journal,
     /// The number of the next change.
@@ -92,7 +92,7 @@ pub(super) fn open(directory: &Path, boot: Uuid) -> Result<OpenedFiles> {
 /// Writes which database it is; and empties the tables, if a reset is the newest that the journal says of them.
 fn bring_forward(
     transaction: &Transaction<'_>,
-    identity: &mut Identity,
+    identity: &mut TablesIdentity,
     memory: &mut Memory,
     journal: &Journal,
 ) -> Result<()> {
@@ -108,11 +108,11 @@ fn bring_forward(
 }
 
 /// Reads and checks the tables. The identity of new files is written before there is a journal, whose segments hold its life.
-fn read_tables(connection: &Connection) -> Result<(Identity, Memory)> {
+fn read_tables(connection: &Connection) -> Result<(TablesIdentity, Memory)> {
     let identity = match identity::read(connection)? {
         Some(found) => found,
         None => {
-            let new = Identity::new();
+            let new = TablesIdentity::new();
             new.write(connection)?;
             new
         }
@@ -125,7 +125,7 @@ fn read_tables(connection: &Connection) -> Result<(Identity, Memory)> {
 /// Opens the journal, and plays into memory what it has and the tables have not.
 fn open_journal(
     directory: &Path,
-    identity: &Identity,
+    identity: &TablesIdentity,
     boot: Uuid,
     memory: &mut Memory,
 ) -> Result<(Journal, Option<Cut>)> {

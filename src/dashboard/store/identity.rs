@@ -17,7 +17,7 @@ pub(super) struct CountSums {
 
 /// What the row says.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Identity {
+pub(super) struct TablesIdentity {
     /// Which database it is: another one after each reset.
     pub(super) id: Uuid,
     /// The start of the machine that it was last opened in; empty: not known.
@@ -34,7 +34,7 @@ pub(super) struct Identity {
     pub(super) count_plays: i64,
 }
 
-impl Identity {
+impl TablesIdentity {
     /// Of new files.
     pub(super) fn new() -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Identity {
 ///
 /// # Errors
 /// It does not fit its check; or SQLite's.
-pub(super) fn read(connection: &Connection) -> Result<Option<Identity>> {
+pub(super) fn read(connection: &Connection) -> Result<Option<TablesIdentity>> {
     let mut statement = connection.prepare_cached(
         "SELECT dashboard, boot, closed, life, segment, number, count_rows, count_plays,
                 row_check = row_check(only, dashboard, boot, closed, life, segment, number, count_rows, count_plays)
@@ -95,7 +95,7 @@ pub(super) fn read(connection: &Connection) -> Result<Option<Identity>> {
         segment: segment.cast_unsigned(),
         number: number.cast_unsigned(),
     });
-    Ok(Some(Identity {
+    Ok(Some(TablesIdentity {
         id: row.get(0)?,
         boot: row.get(1)?,
         closed: row.get(2)?,

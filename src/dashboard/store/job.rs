@@ -12,7 +12,7 @@ use crate::wire::{ConfirmedUpdate, CountsUpdate};
 /// One thing to commit to the journal.
 pub(super) enum Job {
     /// Merge a processor's counts.
-    Counts(CountsUpdate),
+    Counts(Box<CountsUpdate>),
     /// Merge what a processor has counted of producers' plays.
     Confirmed(ConfirmedUpdate),
     /// Forget every count and processor.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use rusqlite::{OptionalExtension, Transaction};
 use uuid::Uuid;
 
-use super::identity::Identity;
+use super::identity::TablesIdentity;
 use super::memory::{Memory, apply_counts};
 use super::tables;
 use crate::model::unix_time::UnixMs;
@@ -23,7 +23,7 @@ pub(super) fn migrate(transaction: &Transaction<'_>, _found: i64) -> Result<()> 
             Ok((row.get(0)?, row.get(1)?))
         })
         .optional()?;
-    let mut identity = Identity::new();
+    let mut identity = TablesIdentity::new();
     if let Some((id, boot)) = old {
         (identity.id, identity.boot, identity.closed) = (id, boot, None);
     }

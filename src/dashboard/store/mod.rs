@@ -150,7 +150,7 @@ impl Store {
 
     /// Merges an update; returns after the commit.
     pub(super) fn merge(&self, update: CountsUpdate) -> Stored {
-        self.commit(Job::Counts(update))
+        self.commit(Job::Counts(Box::new(update)))
     }
 
     /// Merges what a processor has counted of producers' plays; returns after the commit.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use rusqlite::{Connection, Transaction, params};
 use uuid::Uuid;
 
-use super::identity::{CountSums, Identity};
+use super::identity::{CountSums, TablesIdentity};
 use super::index::{Index, ProcessorCount};
 use super::list::VideoRow;
 use super::memory::{Memory, ProcessorNumbers};
@@ -73,7 +73,7 @@ fn load_processors(connection: &Connection) -> Result<ProcessorNumbers> {
 /// They do not: rows have vanished, or come from elsewhere.
 pub(super) fn check_sums(
     connection: &Connection,
-    identity: &Identity,
+    identity: &TablesIdentity,
     found: CountSums,
 ) -> Result<()> {
     let CountSums { rows, plays } = identity.sums();

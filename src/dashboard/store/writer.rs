@@ -166,7 +166,8 @@ impl Writer {
             let mut index = self.state.index.write();
             let mut pending = self.state.pending.write();
             for job in news {
-                let Job::Counts(CountsUpdate { processor, counts, .. }) = job else { continue };
+                let Job::Counts(update) = job else { continue };
+                let CountsUpdate { processor, counts, .. } = &**update;
                 let processors = &mut self.processors;
                 has_changed |=
                     apply_counts(&mut index, &mut pending, processors, *processor, counts, at);
