@@ -33,12 +33,15 @@ const VIDEOS_OVERDUE: usize = 1_000_000;
 /// The pause behind a checkpoint that failed.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Videos, or producers, that one transaction writes: taken out of memory in less than a ms, written in some 20.
-const SLICE: usize = 1_000;
+/// Videos, or producers, of a slice: an update waits while one is taken out of memory, for less than a ms.
+const SLICE: usize = 500;
 
-/// The WAL goes back into the database after so many slices, each of up to 3,000 pages. A snapshot that is read for long, such
+/// Slices that one transaction writes, in some 100 ms: each waits for the disk, and who asks for a rare task waits for one.
+const SLICES: usize = 8;
+
+/// The WAL goes back into the database after so many transactions, each of up to 12,000 pages. A snapshot that is read for long, such
 /// as a backup's, holds it up: then the WAL grows meanwhile.
-const WAL_CHECKPOINT_AFTER: usize = 5;
+const WAL_CHECKPOINT_AFTER: usize = 2;
 
 /// How far a checkpoint is.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +73,7 @@ pub(super) struct Checkpoints {
     // What the journal had written when the last one began.
     begun_at: u64,
     // Since the WAL went back.
-    slices: usize,
+    commits: usize,
 }
 
 impl Checkpoints {
@@ -89,7 +92,7 @@ impl Checkpoints {
             next_at: now,
             not_before: now,
             begun_at: 0,
-            slices: 0,
+            commits: 0,
         }
     }
 
@@ -184,46 +187,57 @@ impl Checkpoints {
 
     /// Writes videos behind `after`; the last of them, or `None`: there are no more.
     fn write_videos(&mut self, after: Option<Uuid>) -> Result<Option<Uuid>> {
-        let (slice, videos) = {
-            let index = self.state.index.read();
-            let mut pending = self.state.pending.write();
-            if pending.cleared().is_some() {
-                // The next step is the reset.
-                return Ok(Some(Uuid::nil()));
+        match self.try_write_videos(after) {
+            Ok((last, identity)) => {
+                self.identity = identity;
+                self.commits += 1;
+                if self.commits >= WAL_CHECKPOINT_AFTER {
+                    self.write_back();
+                }
+                Ok(last)
             }
-            let slice = pending.begin_slice(after, SLICE);
-            let videos = index.of_slice(&slice);
-            (slice, videos)
-        };
-        if slice.videos.is_empty() && slice.processors.is_empty() {
-            return Ok(None);
+            Err(error) => {
+                self.state.pending.write().undo_slices();
+                Err(error)
+            }
         }
+    }
+
+    fn try_write_videos(
+        &mut self,
+        mut after: Option<Uuid>,
+    ) -> Result<(Option<Uuid>, TablesIdentity)> {
         let mut identity = self.identity.clone();
         let mut sums = identity.sums();
-        let written = (|| {
-            let transaction = database::begin(&mut self.connection)?;
+        let transaction = database::begin(&mut self.connection)?;
+        for _ in 0..SLICES {
+            let (slice, videos) = {
+                let index = self.state.index.read();
+                let mut pending = self.state.pending.write();
+                if pending.cleared().is_some() {
+                    // The next step is the reset.
+                    after = Some(Uuid::nil());
+                    break;
+                }
+                let slice = pending.begin_slice(after, SLICE);
+                let videos = index.of_slice(&slice);
+                (slice, videos)
+            };
             tables::write_slice(&transaction, &slice, &videos, &mut sums)?;
-            identity.set_sums(sums);
-            identity.write(&transaction)?;
-            failpoint::hit("dashboard-before-checkpoint-commit");
-            let tables = self.state.tables.write();
-            transaction.commit()?;
-            failpoint::hit("dashboard-after-checkpoint-commit");
-            let done = self.state.pending.write().end_slice();
-            drop(tables);
-            drop(done);
-            anyhow::Ok(())
-        })();
-        if let Err(error) = written {
-            self.state.pending.write().undo_slice();
-            return Err(error);
+            after = slice.videos.last().map(|(id, _)| *id);
+            if after.is_none() {
+                break;
+            }
         }
-        self.identity = identity;
-        self.slices += 1;
-        if self.slices >= WAL_CHECKPOINT_AFTER {
-            self.write_back();
-        }
-        Ok(slice.videos.last().map(|(id, _)| *id))
+        identity.set_sums(sums);
+        identity.write(&transaction)?;
+        failpoint::hit("dashboard-before-checkpoint-commit");
+        let tables = self.state.tables.write();
+        transaction.commit()?;
+        failpoint::hit("dashboard-after-checkpoint-commit");
+        let done = self.state.pending.write().end_slices();
+        drop((tables, done));
+        Ok((after, identity))
     }
 
     /// Writes producers behind `after`; the last of them, or `None`: there are no more.
@@ -262,7 +276,7 @@ impl Checkpoints {
 
     /// Lets SQLite's WAL go back into the database, so that it begins again: between transactions, where nobody waits.
     pub(super) fn write_back(&mut self) {
-        self.slices = 0;
+        self.commits = 0;
         let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         if let Err(error) = done {
             log::warn!("the WAL cannot be written back: {error}");

@@ -39,6 +39,7 @@ pub(crate) fn read_counts(directory: &Path) -> Result<Option<Vec<(Uuid, u64)>>> 
         let Some((identity, mut memory)) = load(&snapshot)? else { return Ok(None) };
         drop(snapshot);
         if replay(directory, &reader, &identity, &mut memory)? == ReadOutcome::Whole {
+            memory.index.loaded();
             return Ok(Some(memory.index.counts()));
         }
     }

@@ -76,6 +76,7 @@ pub(super) fn open(directory: &Path, boot: Uuid) -> Result<OpenedFiles> {
         read_tables(&connection).with_context(|| SCHEMA.unusable(&file))?;
     memory.id = identity.id;
     let (journal, cut) = open_journal(directory, &identity, boot, &mut memory)?;
+    memory.index.loaded();
     let was_closed = identity.closed.unwrap_or(!had_wal);
     let is_same_boot = !boot.is_nil() && identity.boot == boot_text(boot);
     if cut.is_some() || !(was_closed || is_same_boot) {

@@ -13,7 +13,7 @@ use crate::model::unix_time::UnixMs;
 /// Plays of one video by minute: (minute since the Unix epoch, plays), oldest first.
 pub(super) type Minutes = Vec<(i64, i64)>;
 
-/// The part of it that one transaction writes. It is pending until that is committed.
+/// A part of it that one transaction writes. It is pending until that is committed.
 #[derive(Debug, Default)]
 pub(super) struct PendingSlice {
     /// The changed videos, in the order of their ids.
@@ -36,8 +36,8 @@ pub(super) struct ClearedTables {
 pub(super) struct PendingHistory {
     videos: BTreeMap<Uuid, Minutes>,
     processors: Vec<(u32, Uuid)>,
-    // What is being written.
-    writing: Arc<PendingSlice>,
+    // What is being written: no video is in two of them.
+    writing: Vec<Arc<PendingSlice>>,
     cleared: Option<ClearedTables>,
     resets: u64,
 }
@@ -45,7 +45,8 @@ pub(super) struct PendingHistory {
 impl PendingHistory {
     /// How many videos have changed.
     pub(super) fn len(&self) -> usize {
-        self.videos.len() + self.writing.videos.len()
+        let writing: usize = self.writing.iter().map(|slice| slice.videos.len()).sum();
+        self.videos.len() + writing
     }
 
     /// Adds a processor that has got this number.
@@ -61,8 +62,11 @@ impl PendingHistory {
 
     /// One video's plays.
     pub(super) fn of(&self, id: &Uuid) -> Minutes {
-        let written = self.writing.videos.binary_search_by_key(id, |(id, _)| *id);
-        let written = written.map_or(&[][..], |at| &self.writing.videos[at].1);
+        let written = self.writing.iter().find_map(|slice| {
+            let at = slice.videos.binary_search_by_key(id, |(id, _)| *id).ok()?;
+            Some(slice.videos[at].1.as_slice())
+        });
+        let written = written.unwrap_or_default();
         let since = self.videos.get(id).map_or(&[][..], Vec::as_slice);
         [written, since].concat()
     }
@@ -79,7 +83,8 @@ impl PendingHistory {
             all.extend(minutes.iter().map(|(minute, plays)| (id, *minute, *plays)));
         };
         if after.is_none() {
-            self.writing.videos.iter().for_each(|(id, minutes)| push(*id, minutes));
+            let writing = self.writing.iter().flat_map(|slice| &slice.videos);
+            writing.for_each(|(id, minutes)| push(*id, minutes));
         }
         let next = self.behind(after).take(most);
         next.fold(None, |_, (id, minutes)| {
@@ -93,29 +98,31 @@ impl PendingHistory {
         self.videos.range((from, Bound::Unbounded))
     }
 
-    /// Begins to write: all new processors, and the first `most` videos behind `after`, in the order of their ids.
+    /// Begins to write, or goes on with it: all new processors, and the first `most` videos behind `after`, in the order of their ids.
     pub(super) fn begin_slice(&mut self, after: Option<Uuid>, most: usize) -> Arc<PendingSlice> {
         let ids: Vec<Uuid> = self.behind(after).take(most).map(|(id, _)| *id).collect();
         let videos = ids.into_iter().filter_map(|id| self.videos.remove_entry(&id)).collect();
         let processors = std::mem::take(&mut self.processors);
-        self.writing = Arc::new(PendingSlice { videos, processors });
-        Arc::clone(&self.writing)
+        let slice = Arc::new(PendingSlice { videos, processors });
+        self.writing.push(Arc::clone(&slice));
+        slice
     }
 
     /// The tables have what was being written. It is returned, to be dropped where nobody waits.
-    pub(super) fn end_slice(&mut self) -> Arc<PendingSlice> {
+    pub(super) fn end_slices(&mut self) -> Vec<Arc<PendingSlice>> {
         std::mem::take(&mut self.writing)
     }
 
     /// What was being written is not in the tables: it waits again.
-    pub(super) fn undo_slice(&mut self) {
-        let slice = std::mem::take(&mut self.writing);
-        for (id, before) in &slice.videos {
-            let since = self.videos.insert(*id, before.clone()).unwrap_or_default();
-            let minutes = self.videos.entry(*id).or_default();
-            since.into_iter().for_each(|(minute, plays)| add_minute(minutes, minute, plays));
+    pub(super) fn undo_slices(&mut self) {
+        for slice in std::mem::take(&mut self.writing).into_iter().rev() {
+            for (id, before) in &slice.videos {
+                let since = self.videos.insert(*id, before.clone()).unwrap_or_default();
+                let minutes = self.videos.entry(*id).or_default();
+                since.into_iter().for_each(|(minute, plays)| add_minute(minutes, minute, plays));
+            }
+            self.processors.splice(0..0, slice.processors.iter().copied());
         }
-        self.processors.splice(0..0, slice.processors.iter().copied());
     }
 
     /// How often all was forgotten.
@@ -185,18 +192,18 @@ mod tests {
             all(pending).iter().map(|(_, _, plays)| plays).sum()
         };
         assert_eq!(plays(&pending), 52);
-        pending.undo_slice();
+        pending.undo_slices();
         assert_eq!(pending.of(&Uuid::from_u128(2)), [(1, 11), (2, 1)]);
         assert_eq!((plays(&pending), pending.len()), (52, 5));
         let slice = pending.begin_slice(None, 2);
         assert_eq!((slice.videos.len(), slice.processors.len()), (2, 1));
-        pending.end_slice();
+        pending.end_slices();
         assert_eq!((all(&pending), pending.len()), (vec![(3, 1, 10), (4, 1, 10), (5, 1, 10)], 3));
         assert_eq!(pending.begin_slice(Some(Uuid::from_u128(4)), 9).videos.len(), 1);
         let tables = ClearedTables { id: Uuid::nil(), next: 7 };
         pending.clear(tables);
         // The slice of before the reset ends, whichever way: it changes nothing.
-        pending.undo_slice();
+        pending.undo_slices();
         assert_eq!((pending.len(), pending.cleared()), (0, Some(tables)));
         pending.tables_cleared(ClearedTables { id: Uuid::nil(), next: 6 });
         assert_eq!(pending.cleared(), Some(tables));

@@ -159,7 +159,7 @@ pub(super) fn write_all(
     }
     let slice = memory.pending.begin_slice(None, usize::MAX);
     write_slice(transaction, &slice, &memory.index.of_slice(&slice), sums)?;
-    memory.pending.end_slice();
+    memory.pending.end_slices();
     confirmed::write(transaction, &memory.confirmed.take_changed(None, usize::MAX))
 }
 
