@@ -7,14 +7,21 @@
     reason = "a bench: it prints, and panics when broken"
 )]
 
+#[path = "parts/bodies.rs"]
+mod bodies;
+
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nsq_protocol::MessageId;
 use playcounts::broker;
+use playcounts::journal::{
+    FsDisk, Journal, JournalConfig, JournalKind, JournalOwner, OnDamage, SEGMENT_BYTES, Sync,
+    SyncPolicy,
+};
 use playcounts::ledger::{
-    Arrivals, Dedupe, Ledger, LedgerConfig, MemoryLedger, MessageKey, Seen, SqliteLedger,
+    Arrivals, Dedupe, DurableLedger, Ledger, LedgerConfig, MemoryLedger, MessageKey, Seen,
 };
 use playcounts::model::counts::ShardedCounts;
 use playcounts::model::play::{Play, PlayDecoder, PlayIdentity};
@@ -34,6 +41,8 @@ struct Scale {
     rounds: usize,
     /// Videos where it shall be many.
     videos: u128,
+    /// Messages where the window shall be full.
+    filled: usize,
 }
 
 impl Scale {
@@ -86,26 +95,85 @@ fn more_plays(videos: u128) -> impl FnMut() -> Vec<Play> {
 fn main() {
     let full = std::env::args().any(|arg| arg == "--bench");
     let scale = if full {
-        Scale { runs: 10, rounds: 100, videos: 1_000_000 }
+        Scale { runs: 10, rounds: 100, videos: 1_000_000, filled: 2_500_000 }
     } else {
-        Scale { runs: 1, rounds: 1, videos: 2_000 }
+        Scale { runs: 1, rounds: 1, videos: 2_000, filled: 2_000 }
     };
     decode(&scale);
     dedupe(&scale);
     counts(&scale);
     publish(&scale);
     let directory = tempfile::tempdir().unwrap();
-    for (name, synchronous) in
-        [("none", None), ("process", Some("NORMAL")), ("power", Some("FULL"))]
-    {
+    let policies = [
+        ("none", None),
+        ("process", Some(SyncPolicy::Process)),
+        ("power", Some(SyncPolicy::Power)),
+    ];
+    for (name, sync) in policies {
         let directory = directory.path().join(name);
         std::fs::create_dir(&directory).unwrap();
-        commit(&scale, name, synchronous, &directory);
+        commit(&scale, name, sync, &directory);
     }
+    journal(&scale, directory.path());
     let rounds = if full { 2_000 } else { 1 };
     let took = (0..scale.runs).map(|_| broker::bench_core(rounds, 100)).min().unwrap();
     let each = took.as_nanos() as f64 / (rounds * 100) as f64;
     println!("{:<46} {each:>8.1} ns each", "broker core: publish, pull, finish");
+}
+
+/// Frames that are committed one by one, and a start that reads four full segments.
+fn journal(scale: &Scale, directory: &Path) {
+    let config = JournalConfig {
+        kind: JournalKind::Ledger,
+        owner: JournalOwner::Simulation,
+        life: Uuid::from_u128(1),
+        boot: Uuid::nil(),
+        sync: SyncPolicy::Process,
+        segment_bytes: SEGMENT_BYTES,
+        on_damage: OnDamage::Refuse,
+    };
+    for bytes in [100, 4096] {
+        let disk = FsDisk::open(&directory.join(format!("journal-{bytes}"))).unwrap();
+        let (mut journal, _) = Journal::open(disk, config, None, |_, _| Ok(())).unwrap();
+        let payload = vec![1; bytes];
+        let name = format!("journal: append and commit {bytes} B, process");
+        scale.bench(
+            &name,
+            PLAYS,
+            || (),
+            |()| {
+                for _ in 0..PLAYS {
+                    black_box(journal.put(&payload).unwrap());
+                }
+                journal.release(journal.position(journal.next()));
+                if let Some(upkeep) = journal.upkeep(Sync::Closed) {
+                    let done = upkeep.run().unwrap();
+                    journal.upkept(done).unwrap();
+                }
+            },
+        );
+    }
+    let disk = FsDisk::open(&directory.join("journal-full")).unwrap();
+    let (mut journal, _) = Journal::open(disk.clone(), config, None, |_, _| Ok(())).unwrap();
+    let from = journal.position(1);
+    let segments = if scale.rounds > 1 { 4 } else { 1 };
+    while journal.written() < segments * SEGMENT_BYTES {
+        journal.put(&[1; 4096]).unwrap();
+    }
+    journal.close().unwrap();
+    drop(journal);
+    let mut best = Duration::MAX;
+    for _ in 0..scale.runs {
+        let began = Instant::now();
+        let opened = Journal::open(disk.clone(), config, Some(from), |_, payload| {
+            black_box(payload);
+            Ok(())
+        });
+        best = best.min(began.elapsed());
+        drop(opened.unwrap());
+    }
+    let name = format!("journal: open {segments} full segments");
+    println!("{name:<46} {:>8.1} ms", best.as_secs_f64() * 1e3);
 }
 
 fn decode(scale: &Scale) {
@@ -129,27 +197,17 @@ fn decode(scale: &Scale) {
         body
     };
     let ours: Vec<Vec<u8>> = plays.iter().map(encoded).collect();
-    let foreign: Vec<Vec<u8>> = plays
-        .iter()
-        .map(|play| {
-            let identity = play.identity.unwrap();
-            serde_json::to_vec(&serde_json::json!({
-                "producer": identity.producer, "seq": identity.seq, "video_id": play.video_id,
-                "enqueued_at": play.enqueued_at_ns,
-            }))
-            .unwrap()
-        })
-        .collect();
-    for (name, bodies) in
-        [("play: decode, as we write it", &ours), ("play: decode, any JSON", &foreign)]
-    {
+    let mut kinds = vec![("as we write it", ours.clone())];
+    kinds.extend(bodies::kinds(PLAYS as u64));
+    for (kind, bodies) in kinds {
+        let mut decoder = PlayDecoder::default();
+        let name = format!("play: decode, {kind}");
         scale.bench(
-            name,
+            &name,
             PLAYS,
             || (),
             |()| {
-                let mut decoder = PlayDecoder::default();
-                for body in bodies {
+                for body in &bodies {
                     black_box(decoder.decode(body).unwrap());
                 }
             },
@@ -169,12 +227,8 @@ fn decode(scale: &Scale) {
 
 fn dedupe(scale: &Scale) {
     let insert = |dedupe: &mut Dedupe, plays: &[Play]| {
-        let new = plays.iter().filter(|play| {
-            let message =
-                MessageKey { nsqd: 1, id: MessageId::from_u64(play.identity.unwrap().seq) };
-            dedupe.insert(play, message) == Seen::New
-        });
-        let new = new.count();
+        let new =
+            plays.iter().filter(|play| dedupe.insert(play, message_of(play)) == Seen::New).count();
         black_box(dedupe.take_learned());
         new
     };
@@ -199,21 +253,61 @@ fn dedupe(scale: &Scale) {
     scale.bench("dedupe: shuffled", PLAYS, shuffled, |plays| {
         assert_eq!(insert(&mut known, &plays), PLAYS);
     });
-    let mut known = Dedupe::new();
-    let mut next = more_plays(100);
-    let anonymous = || {
-        let plays = next();
-        let ids = plays.iter().map(|play| MessageId::from_u64(play.identity.unwrap().seq));
-        let ids: Vec<_> = ids.collect();
-        let plays = plays.into_iter().map(|play| Play { identity: None, ..play });
-        plays.zip(ids).collect::<Vec<_>>()
-    };
-    scale.bench("dedupe: by message id", PLAYS, anonymous, |plays| {
-        for (play, id) in plays {
-            black_box(known.insert(&play, MessageKey { nsqd: 1, id }));
+    dedupe_by_message(scale);
+}
+
+/// The number of an ID and its message's timestamp as nsqd makes them: the `index`th of a node that takes 50,000 a second.
+fn nsqd_message(index: u64, node: u64) -> (u64, i64) {
+    let (tick, sequence) = (1_712_000_000_000 + index / 50, index % 50);
+    let id = (tick - 1_288_834_974_288) << 22 | node << 12 | sequence;
+    (id, ((tick << 20) + sequence * 20_000) as i64)
+}
+
+/// The message that brings a play of [`plays`].
+fn message_of(play: &Play) -> MessageKey {
+    let (id, timestamp_ns) = nsqd_message(play.identity.unwrap().seq, 7);
+    MessageKey::new(MessageId::from_u64(id), timestamp_ns)
+}
+
+/// The same of three nsqds, each 10 ms ahead of the one before.
+fn of_three(index: u64, nsqd: u64) -> (u64, i64) {
+    nsqd_message(index + 500 * nsqd, 7 + nsqd)
+}
+
+fn dedupe_by_message(scale: &Scale) {
+    type Message = fn(u64) -> (u64, i64);
+    let messages: [(&str, Message); 5] = [
+        ("by message id", |index| nsqd_message(index, 7)),
+        ("3 nsqds, 200 in turn", |index| {
+            of_three(index / 600 * 200 + index % 200, index / 200 % 3)
+        }),
+        ("3 nsqds, one in turn", |index| of_three(index / 3, index % 3)),
+        ("3 nsqds of one node", |index| nsqd_message(index / 3 + 500 * (index % 3), 7)),
+        ("ids in no order", |index| (index.wrapping_mul(0x9e37_79b9_7f4a_7c15), 7)),
+    ];
+    let play = Play { identity: None, ..plays(0, 100)[0] };
+    for (name, message) in messages {
+        let mut known = Dedupe::new();
+        let mut next = 0;
+        let mut more = || {
+            next += PLAYS as u64;
+            let message = |index| {
+                let (id, timestamp_ns) = message(index);
+                MessageKey::new(MessageId::from_u64(id), timestamp_ns + (index % 3) as i64)
+            };
+            (next - PLAYS as u64..next).map(message).collect::<Vec<_>>()
+        };
+        // So many that what is older than the window has gone before.
+        for _ in 0..scale.filled / PLAYS {
+            more().into_iter().for_each(|message| known.learn_message(message));
         }
-        black_box(known.take_learned());
-    });
+        scale.bench(&format!("dedupe: {name}"), PLAYS, more, |messages| {
+            for message in messages {
+                assert_eq!(known.insert(&play, message), Seen::NewByMessage);
+            }
+            black_box(known.take_learned());
+        });
+    }
 }
 
 fn counts(scale: &Scale) {
@@ -265,20 +359,19 @@ fn publish(scale: &Scale) {
 }
 
 /// A commit of 1,000 plays, among few videos and of many.
-fn commit(scale: &Scale, name: &str, synchronous: Option<&str>, directory: &Path) {
+fn commit(scale: &Scale, name: &str, sync: Option<SyncPolicy>, directory: &Path) {
     for videos in [100, scale.videos] {
         let directory = directory.join(videos.to_string());
         std::fs::create_dir(&directory).unwrap();
         let config = LedgerConfig { directory, simulation: true, adopt: false };
-        let mut ledger: Box<dyn Ledger> = match synchronous {
+        let mut ledger: Box<dyn Ledger> = match sync {
             None => Box::new(MemoryLedger::new()),
-            Some(synchronous) => Box::new(SqliteLedger::open(&config, synchronous).unwrap()),
+            Some(sync) => Box::new(DurableLedger::open(&config, sync).unwrap()),
         };
         let mut next = more_plays(videos);
         let arrivals = || {
-            let id = |play: &Play| MessageId::from_u64(play.identity.unwrap().seq);
-            let plays = next().into_iter().map(|play| (play, id(&play))).collect();
-            Arrivals { nsqd: 1, plays, rejected: Vec::new() }
+            let plays = next().into_iter().map(|play| (play, message_of(&play))).collect();
+            Arrivals { plays, rejected: Vec::new() }
         };
         let name = format!("ledger: commit of {PLAYS}, {name}, {videos} videos");
         scale.bench(&name, PLAYS, arrivals, |arrivals| {

@@ -1,7 +1,9 @@
-//! How a dashboard fares with a million videos: time to store a full publish, answers while counts flow, memory.
+//! How a dashboard fares with a million videos: time to store a full publish, answers while counts flow, posts while it
+//! makes checkpoints, memory.
 //!
-//! `scripts/dashboard-load [VIDEOS [SECONDS]]`. Starts the release binary's `dashboard` in a directory of its own, tells it all
-//! videos as a processor does (messages of 20 counts), then 2,000 counts a second while it asks.
+//! `scripts/dashboard-load [VIDEOS]`. Starts the release binary's `dashboard` in a directory of its own, tells it all
+//! videos as a processor does (messages of 20 counts), then 2,000 counts a second while it asks, and for a while more
+//! while nobody asks. `scripts/bench` reads the lines of that while.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -19,12 +21,15 @@ use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// Counts a second, and for how many seconds unless it is said.
+/// Counts a second, and for how long while it asks.
 const COUNTS_PER_SECOND: u32 = 2_000;
-const SECONDS: u32 = 20;
+const SECONDS: u64 = 20;
 
-/// More than what is told between two publishes.
-const PLAYS: u64 = 2_000_000;
+/// How long counts flow alone: two of the dashboard's checkpoints, one every 30 s, begin and end in it.
+const ALONE: Duration = Duration::from_secs(75);
+
+/// A checkpoint of what 30 s bring takes a few of them: the worst such part is one with a checkpoint in it.
+const PART: Duration = Duration::from_secs(5);
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -115,70 +120,119 @@ fn video(number: u64) -> Uuid {
     Uuid::from_u128(u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
 }
 
-/// Prints how the times, in ms, are spread.
+/// Asks all that a page and an export ask, for `SECONDS`, and prints how long it took.
 #[allow(clippy::print_stdout, reason = "it is what it is for")]
-fn show(name: &str, mut times: Vec<f64>) {
-    times.sort_unstable_by(f64::total_cmp);
-    let at = |part: f64| times[(times.len().saturating_sub(1) as f64 * part) as usize];
+fn ask_all(dashboard: &Dashboard) -> Result<()> {
+    for (name, path) in [
+        ("GET /api/counts", "/api/counts".to_owned()),
+        (
+            "  sort=updated_at&offset=500000&limit=100",
+            "/api/counts?sort=-updated_at&offset=500000&limit=100".to_owned(),
+        ),
+        ("  search=7 by plays", "/api/counts?search=7".to_owned()),
+        ("  search=7c3 by plays", "/api/counts?search=7c3".to_owned()),
+        ("GET /api/counts/<id>", format!("/api/counts/{}", video(5))),
+        ("  its hours of 90 days", format!("/api/counts/{}/series?scale=hour", video(5))),
+        ("GET /", "/".to_owned()),
+    ] {
+        let mut times = Vec::new();
+        let until = Instant::now() + Duration::from_secs(SECONDS) / 7;
+        while Instant::now() < until {
+            let began = Instant::now();
+            dashboard.ask("GET", &path, b"")?;
+            times.push(began.elapsed());
+            let _ = crossbeam_channel::after(PAUSE).recv();
+        }
+        print_times(name, times.into_iter());
+    }
+    let began = Instant::now();
+    dashboard.ask("GET", "/api/top", b"")?;
+    println!(
+        "{:<46} {:>8.2} s",
+        "GET /api/top of 30 minutes, not cached",
+        began.elapsed().as_secs_f64()
+    );
+    let began = Instant::now();
+    let export = dashboard.ask("GET", "/api/export/counts.csv", b"")?;
+    println!(
+        "{:<46} {:>8.2} s, {} MB",
+        "GET /api/export/counts.csv",
+        began.elapsed().as_secs_f64(),
+        export.len() / 1_000_000
+    );
+    Ok(())
+}
+
+/// The flow of counts of random videos.
+struct Posts<'a> {
+    dashboard: &'a Dashboard,
+    videos: u64,
+    /// Messages so far.
+    sent: u64,
+    rng: StdRng,
+}
+
+/// When a message was due, since the flow began, and how long it took once it was sent.
+struct Post {
+    due: Duration,
+    took: Duration,
+}
+
+impl Post {
+    fn part(&self) -> u128 {
+        self.due.as_nanos() / PART.as_nanos()
+    }
+}
+
+impl Posts<'_> {
+    /// Tells 20 counts a message until `stop` says so of the time since the beginning.
+    fn flow(&mut self, stop: impl Fn(Duration) -> bool) -> Result<Vec<Post>> {
+        let client = self.dashboard.client();
+        let began = Instant::now();
+        let mut posts = Vec::new();
+        for number in 0.. {
+            let due = Duration::from_secs(1) * number * 20 / COUNTS_PER_SECOND;
+            let _ = crossbeam_channel::at(began + due).recv();
+            if stop(began.elapsed()) {
+                break;
+            }
+            let numbers: std::collections::BTreeSet<u64> =
+                (0..20).map(|_| self.rng.random_range(0..self.videos)).collect();
+            self.sent += 1;
+            let (version, plays) = (self.videos + self.sent, 2_000 + self.sent);
+            let sent_at = Instant::now();
+            tell(&client, version, numbers.into_iter().map(|number| (number, plays)))?;
+            posts.push(Post { due, took: sent_at.elapsed() });
+        }
+        Ok(posts)
+    }
+}
+
+fn p99(posts: &[Post]) -> Duration {
+    at(&sorted(posts.iter().map(|post| post.took)), 0.99)
+}
+
+fn sorted(times: impl Iterator<Item = Duration>) -> Vec<Duration> {
+    let mut times: Vec<_> = times.collect();
+    times.sort_unstable();
+    times
+}
+
+fn at(sorted: &[Duration], part: f64) -> Duration {
+    sorted.get((sorted.len().saturating_sub(1) as f64 * part) as usize).copied().unwrap_or_default()
+}
+
+#[allow(clippy::print_stdout, reason = "it is what it is for")]
+fn print_times(name: &str, times: impl Iterator<Item = Duration>) {
+    let times = sorted(times);
+    let ms = |part| at(&times, part).as_secs_f64() * 1000.0;
     println!(
         "{name:<46} p50 {:>7.2} ms, p99 {:>7.2} ms, longest {:>7.2} ms, of {}",
-        at(0.5),
-        at(0.99),
-        at(1.0),
+        ms(0.5),
+        ms(0.99),
+        ms(1.0),
         times.len()
     );
-}
-
-/// Tells [`COUNTS_PER_SECOND`] of random videos until `stop`; how long each message took, in ms. `round` grows.
-fn flow(client: &DashboardClient, videos: u64, round: u64, stop: &AtomicBool) -> Result<Vec<f64>> {
-    let mut rng = StdRng::seed_from_u64(round);
-    let began = Instant::now();
-    let mut times = Vec::new();
-    for sent in 0.. {
-        let due = began + Duration::from_secs(1) * sent * 20 / COUNTS_PER_SECOND;
-        let _ = crossbeam_channel::at(due).recv();
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let numbers: std::collections::BTreeSet<u64> =
-            (0..20).map(|_| rng.random_range(0..videos)).collect();
-        let version = round * videos + 1 + u64::from(sent);
-        let plays = round * PLAYS + u64::from(sent);
-        let sent_at = Instant::now();
-        tell(client, version, numbers.into_iter().map(|number| (number, plays)))?;
-        times.push(sent_at.elapsed().as_secs_f64() * 1000.0);
-    }
-    Ok(times)
-}
-
-/// Kills the dashboard and starts it again: what waits for a checkpoint is checkpointed at once. Meanwhile it is told counts;
-/// says what was written, too.
-#[allow(clippy::print_stdout, reason = "it is what it is for")]
-fn measure_checkpoint(
-    killed: Dashboard,
-    (binary, directory): (&str, &std::path::Path),
-    videos: u64,
-    (round, seconds): (u64, u32),
-) -> Result<Dashboard> {
-    let began = Instant::now();
-    drop(killed);
-    let dashboard = Dashboard::start(binary, directory)?;
-    println!("{:<46} {:>8.2} s", "started again after kill -9", began.elapsed().as_secs_f64());
-    let written = || -> Result<u64> {
-        let io = std::fs::read_to_string(format!("/proc/{}/io", dashboard.child.id()))?;
-        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-        Ok(line.context("no write_bytes")?.parse()?)
-    };
-    let (stop, before) = (AtomicBool::new(false), written()?);
-    let times = std::thread::scope(|scope| {
-        let flowing = scope.spawn(|| flow(&dashboard.client(), videos, round, &stop));
-        let _ = crossbeam_channel::after(Duration::from_secs(1) * seconds).recv();
-        stop.store(true, Ordering::Relaxed);
-        flowing.join().map_err(|_| anyhow::anyhow!("the flow of counts panicked"))?
-    })?;
-    show("POST of 20 while all these are checkpointed", times);
-    println!("{:<46} {:>8} MB written", "  meanwhile", (written()? - before) / 1_000_000);
-    Ok(dashboard)
 }
 
 #[allow(clippy::print_stdout, reason = "it is what it is for")]
@@ -186,9 +240,8 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let binary = args.next().context("usage: dashboard_load BINARY [VIDEOS]")?;
     let videos: u64 = args.next().map_or(Ok(1_000_000), |text| text.parse())?;
-    let seconds: u32 = args.next().map_or(Ok(SECONDS), |text| text.parse())?;
     let directory = tempfile::tempdir()?;
-    let mut dashboard = Dashboard::start(&binary, directory.path())?;
+    let dashboard = Dashboard::start(&binary, directory.path())?;
     println!("{:<46} {:>8} MiB", "memory, empty", dashboard.memory_mib()?);
     for (round, tellers) in (1..).zip(TELLERS) {
         let began = Instant::now();
@@ -197,7 +250,7 @@ fn main() -> Result<()> {
                 let client = dashboard.client();
                 for first in (teller * 20..videos).step_by(20 * tellers as usize) {
                     let counts = (first..(first + 20).min(videos))
-                        .map(|number| (number, PLAYS * 2 * (round - 1) + number % 1000));
+                        .map(|number| (number, round * 10 + number % 1000));
                     tell(&client, first + 1, counts)?;
                 }
                 Ok(())
@@ -213,79 +266,42 @@ fn main() -> Result<()> {
         let name = format!("{videos} {what} videos stored, {tellers} at a time");
         println!("{name:<46} {:>8.1} s", began.elapsed().as_secs_f64());
         println!("{:<46} {:>8} MiB", "memory", dashboard.memory_mib()?);
-        let stats: Value = {
-            let answer = dashboard.ask("GET", "/api/stats", b"")?;
-            let at = answer.windows(4).position(|four| four == b"\r\n\r\n").context("no body")?;
-            serde_json::from_slice(&answer[at + 4..])?
-        };
-        let want: u64 = (0..videos).map(|number| PLAYS * 2 * (round - 1) + number % 1000).sum();
-        if stats["total_plays"] != want || stats["total_videos"] != videos {
-            bail!(
-                "the dashboard has {} plays of {} videos, not {want}",
-                stats["total_plays"],
-                stats["total_videos"]
-            );
-        }
-        let files = (binary.as_str(), directory.path());
-        dashboard = measure_checkpoint(dashboard, files, videos, (round * 2 - 1, seconds))?;
     }
+    let stats: Value = {
+        let answer = dashboard.ask("GET", "/api/stats", b"")?;
+        let at = answer.windows(4).position(|four| four == b"\r\n\r\n").context("no body")?;
+        serde_json::from_slice(&answer[at + 4..])?
+    };
+    let want: u64 = (0..videos).map(|number| 20 + number % 1000).sum();
+    if stats["total_plays"] != want || stats["total_videos"] != videos {
+        bail!(
+            "the dashboard has {} plays of {} videos, not {want}",
+            stats["total_plays"],
+            stats["total_videos"]
+        );
+    }
+
+    let mut posts = Posts { dashboard: &dashboard, videos, sent: 0, rng: StdRng::seed_from_u64(7) };
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let flowing = scope.spawn(|| flow(&dashboard.client(), videos, 4, &stop));
-        let result = (|| -> Result<()> {
-            for (name, path) in [
-                ("GET /api/counts", "/api/counts".to_owned()),
-                (
-                    "  sort=updated_at&offset=500000&limit=100",
-                    "/api/counts?sort=-updated_at&offset=500000&limit=100".to_owned(),
-                ),
-                ("  search=7 by plays", "/api/counts?search=7".to_owned()),
-                ("  search=7c3 by plays", "/api/counts?search=7c3".to_owned()),
-                ("GET /api/counts/<id>", format!("/api/counts/{}", video(5))),
-                ("  its hours of 90 days", format!("/api/counts/{}/series?scale=hour", video(5))),
-                ("GET /", "/".to_owned()),
-            ] {
-                let mut times = Vec::new();
-                let until = Instant::now() + Duration::from_secs(1) * seconds / 7;
-                while Instant::now() < until {
-                    let began = Instant::now();
-                    dashboard.ask("GET", &path, b"")?;
-                    times.push(began.elapsed().as_secs_f64() * 1000.0);
-                    let _ = crossbeam_channel::after(PAUSE).recv();
-                }
-                show(name, times);
-            }
-            let began = Instant::now();
-            dashboard.ask("GET", "/api/top", b"")?;
-            println!(
-                "{:<46} {:>8.2} s",
-                "GET /api/top of 30 minutes, not cached",
-                began.elapsed().as_secs_f64()
-            );
-            let began = Instant::now();
-            let export = dashboard.ask("GET", "/api/export/counts.csv", b"")?;
-            println!(
-                "{:<46} {:>8.2} s, {} MB",
-                "GET /api/export/counts.csv",
-                began.elapsed().as_secs_f64(),
-                export.len() / 1_000_000
-            );
-            Ok(())
-        })();
+        let flowing = scope.spawn(|| posts.flow(|_| stop.load(Ordering::Relaxed)));
+        let asked = ask_all(&dashboard);
         stop.store(true, Ordering::Relaxed);
-        let times = flowing.join().map_err(|_| anyhow::anyhow!("the flow of counts panicked"))?;
-        show("POST /api/counts of 20 meanwhile", times?);
-        result
+        let times =
+            flowing.join().map_err(|_| anyhow::anyhow!("the flow of counts panicked"))??;
+        print_times("POST /api/counts meanwhile", times.iter().map(|post| post.took));
+        asked
     })?;
+    let alone = posts.flow(|since| since >= ALONE)?;
+    print_times("POST /api/counts, alone", alone.iter().map(|post| post.took));
+    let worst = alone.chunk_by(|a, b| a.part() == b.part()).max_by_key(|part| p99(part));
+    let worst = worst.context("no post")?.iter().map(|post| post.took);
+    print_times("POST /api/counts, alone, its worst 5 s", worst);
     println!("{:<46} {:>8} MiB", "memory at the end", dashboard.memory_mib()?);
     for name in ["dashboard.sqlite3", "dashboard.sqlite3-wal"] {
         let size = std::fs::metadata(directory.path().join(name)).map_or(0, |file| file.len());
         println!("{name:<46} {:>8} MB", size / 1_000_000);
     }
-    let journal = std::fs::read_dir(directory.path().join("dashboard.journal"));
-    let sizes = journal.into_iter().flatten().flatten().flat_map(|file| file.metadata());
-    let size: u64 = sizes.map(|file| file.len()).sum();
-    println!("{:<46} {:>8} MB", "dashboard.journal", size / 1_000_000);
     let began = Instant::now();
     drop(dashboard);
     let dashboard = Dashboard::start(&binary, directory.path())?;

@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::config::{JournalConfig, Position, SyncPolicy};
 use super::disk::{Disk, write_all};
 use super::error::JournalError;
 use super::frame::{FRAME_LEN, FRAMES_AT, Frame, Mark};
-use super::segment::{ClosedSegment, Segment, prepare};
+use super::prepare::NextSegment;
+use super::segment::{ClosedSegment, Segment};
 
 /// A journal that is written.
 pub struct Journal {
@@ -15,11 +18,13 @@ pub struct Journal {
     pub(super) config: JournalConfig,
     /// Every segment from the oldest that is needed to the present one, with the number of its first frame.
     pub(super) segments: VecDeque<(Segment, u64)>,
-    /// The next segment, made ready.
-    pub(super) prepared: Option<Segment>,
+    /// The next segment.
+    pub(super) ahead: Arc<NextSegment>,
+    /// Held while an upkeep is run: there may be several.
+    pub(super) upkeep: Arc<Mutex<()>>,
     /// Segments that have an end and are not known to be on the disk.
     pub(super) closed: Vec<ClosedSegment>,
-    /// Numbers of segments that nobody needs, oldest first.
+    /// Numbers of segments that nobody needs and that are still there, oldest first.
     pub(super) released: Vec<u64>,
     /// The mark of the present segment.
     pub(super) mark: Mark,
@@ -57,16 +62,16 @@ impl Journal {
         self.written
     }
 
-    /// Bytes of its files.
+    /// Bytes of its files, the segment that is made ready included.
     pub fn size(&self) -> u64 {
-        let segments = self.segments.len() + usize::from(self.prepared.is_some());
-        segments as u64 * self.config.segment_bytes
+        (self.segments.len() as u64 + 1) * self.config.segment_bytes
     }
 
     /// Appends a frame to the buffer; its number. It is durable after the next [`Journal::commit`].
     ///
     /// # Errors
-    /// The payload is empty or too large; or the buffer was full, and could not be written.
+    /// The payload is empty or too large: nothing has changed. Or the buffer was full, and could not be written: then all
+    /// that was appended since the last commit is gone.
     pub fn append(&mut self, payload: &[u8]) -> Result<u64, JournalError> {
         let (bytes, most) = (payload.len(), self.config.payload_max());
         if bytes == 0 || bytes > most {
@@ -80,8 +85,8 @@ impl Journal {
             self.note(done)?;
         }
         let number = self.next;
-        let frame = Frame { number, synced_below: self.synced, payload };
-        frame.encode(self.current().seed, &mut self.buffer);
+        let seed = self.current().seed;
+        Frame { number, synced_below: self.synced, payload }.encode(seed, &mut self.buffer);
         self.next += 1;
         Ok(number)
     }
@@ -90,9 +95,16 @@ impl Journal {
     /// relied on, and its numbers are given again.
     ///
     /// # Errors
-    /// The operating system's; or the files were removed or covered.
+    /// The operating system's; or the files were removed or covered. Also where an append or a commit before has failed
+    /// and nothing was appended since: what it was to make durable is gone.
     pub fn commit(&mut self) -> Result<(), JournalError> {
-        self.heal()?;
+        if self.has_failed {
+            return Err(JournalError::Io {
+                file: self.current().name.clone(),
+                act: "written",
+                source: std::io::Error::other("what was appended is gone: an earlier try failed"),
+            });
+        }
         let done = self.write_out().and_then(|()| match self.config.sync {
             SyncPolicy::Power if self.synced < self.next => {
                 self.current().sync()?;
@@ -119,12 +131,13 @@ impl Journal {
     /// Nobody needs what is before this position: its segments are given up with the next [`Upkeep`]. To be called when
     /// the tables, which have it instead, are on the disk.
     pub fn release(&mut self, before: Position) {
-        while self.segments.front().is_some_and(|(oldest, _)| oldest.number < before.segment)
-            && self.segments.len() > 1
-        {
+        let before = before.segment.min(self.committed.2);
+        while self.segments.front().is_some_and(|(oldest, _)| oldest.number < before) {
             let oldest = self.segments.pop_front();
             self.released.extend(oldest.map(|(oldest, _)| oldest.number));
         }
+        // Its file may soon be another segment.
+        self.closed.retain(|closed| closed.segment.number >= before);
     }
 
     pub(super) fn current(&self) -> &Segment {
@@ -133,16 +146,16 @@ impl Journal {
     }
 
     /// Writes the buffer to the present segment.
-    fn write_out(&mut self) -> Result<(), JournalError> {
+    pub(super) fn write_out(&mut self) -> Result<(), JournalError> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.check_name()?;
-        let current = self.current().clone();
-        if self.mark != Mark::Open {
-            // Before the frames: what lies behind a seal does not count.
-            current.write_mark(Mark::Open)?;
-            self.mark = Mark::Open;
+        let current = &self.segments[self.segments.len() - 1].0;
+        check_named(&*self.disk, current)?;
+        if !self.mark.is_open() {
+            let mark = self.mark.opened();
+            current.write_mark(mark)?;
+            self.mark = mark;
         }
         let frames = self.buffer.len() as u64;
         // Zeros behind the last frame, so that a start can tell its end from a frame that was cut short.
@@ -155,67 +168,84 @@ impl Journal {
         Ok(())
     }
 
-    /// Goes on if the present segment is still the file that its name leads to.
-    fn check_name(&self) -> Result<(), JournalError> {
-        let Segment { name, file, .. } = self.current();
-        match self.disk.is_named(name, &**file).map_err(JournalError::io(name, "found"))? {
-            true => Ok(()),
-            false => Err(JournalError::Gone { file: name.clone() }),
-        }
-    }
-
     /// Ends the present segment and goes on in the next.
-    fn switch(&mut self) -> Result<(), JournalError> {
+    pub(super) fn switch(&mut self) -> Result<(), JournalError> {
         let current = self.current().clone();
-        let next = match self.prepared.take() {
-            Some(prepared) => prepared,
-            // Nobody has made it ready in time.
-            None => prepare(&*self.disk, &self.config, current.number + 1)?,
-        };
+        let ahead = Arc::clone(&self.ahead);
+        let mut ahead = ahead.lock();
+        // Mostly it is, unless nobody had the time.
+        let next = ahead.make_ready()?.clone();
         current.write_end(self.offset, self.next, self.synced)?;
         if self.config.sync == SyncPolicy::Power {
             current.sync()?;
             self.synced = self.next;
         }
+        ahead.advance();
         let end = self.offset + FRAME_LEN as u64;
         self.closed.push(ClosedSegment { segment: current, end, next: self.next });
-        self.segments.push_back((next, self.next));
-        (self.offset, self.mark) = (FRAMES_AT as u64, Mark::Empty);
+        self.begin(next);
+        if self.committed.0 == self.next {
+            self.committed = (self.next, self.offset, self.current().number);
+        }
         Ok(())
     }
 
+    /// Goes on in a segment that is new.
+    fn begin(&mut self, segment: Segment) {
+        self.segments.push_back((segment, self.next));
+        (self.offset, self.mark) = (FRAMES_AT as u64, Mark::Empty);
+    }
+
     /// Notes a failure: what waits is forgotten.
-    fn note<T>(&mut self, result: Result<T, JournalError>) -> Result<T, JournalError> {
+    pub(super) fn note<T>(&mut self, result: Result<T, JournalError>) -> Result<T, JournalError> {
         if result.is_err() {
             self.has_failed = true;
             self.buffer.clear();
+            self.next = self.committed.0;
         }
         result
     }
 
-    /// After a failure: nothing behind the last committed frame counts, so the journal goes on in another segment. What
-    /// fsync has said once it need not say again.
-    fn heal(&mut self) -> Result<(), JournalError> {
+    /// After a failure: nothing behind the last committed frame counts, so the journal goes on in another segment.
+    ///
+    /// What the failed commit has left may be there after a start until the mark is written that closes its segment, and
+    /// nothing is written elsewhere before. Segments that it had reached into are replaced before that, the last first.
+    pub(super) fn heal(&mut self) -> Result<(), JournalError> {
         if !self.has_failed {
             return Ok(());
         }
-        // Or the next segment would be begun in a directory that is another one.
-        self.check_name()?;
         let (next, offset, segment) = self.committed;
-        if self.current().number != segment {
-            // The failed commit had reached into another segment already. No commit of ours that goes on is so large.
-            return Err(JournalError::Io {
-                file: self.current().name.clone(),
-                act: "gone on with",
-                source: std::io::Error::other("a commit over two segments has failed before"),
-            });
+        let kept = self.segments.partition_point(|(one, _)| one.number <= segment);
+        let committed = self.segments[kept - 1].0.clone();
+        // Not into another directory that covers this one.
+        check_named(&*self.disk, &committed)?;
+        // One without a committed frame is replaced itself: a disk that stays broken must not make more and more.
+        let is_empty = offset == FRAMES_AT as u64;
+        let fresh = self.ahead.lock().replace(segment + u64::from(!is_empty))?;
+        if !is_empty {
+            let before = self.closed.iter().filter(|closed| closed.segment.number < segment);
+            for closed in before {
+                closed.settle(&*self.disk)?;
+            }
+            committed.settle(offset, next)?;
+            self.synced = next;
         }
-        (self.next, self.offset) = (next, offset);
-        self.synced = self.synced.min(next);
-        self.switch()?;
+        self.segments.truncate(kept - usize::from(is_empty));
+        self.closed.retain(|closed| is_empty && closed.segment.number < segment);
+        (self.next, self.synced) = (next, self.synced.min(next));
+        self.begin(fresh);
         self.has_failed = false;
         self.committed = (self.next, self.offset, self.current().number);
         Ok(())
+    }
+}
+
+/// Whether the segment's name still leads to it: what is written to a directory that was removed or covered is lost.
+fn check_named(disk: &dyn Disk, segment: &Segment) -> Result<(), JournalError> {
+    let is_named = disk.is_named(&segment.name, &*segment.file);
+    match is_named.map_err(JournalError::io(&segment.name, "found"))? {
+        true => Ok(()),
+        false => Err(JournalError::Gone { file: segment.name.clone() }),
     }
 }
 

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::disk::Zeros;
 use super::frame::{FRAME_LEN, FRAMES_AT, JournalKind, JournalOwner, SegmentHead};
+use crate::model::config::Durability;
 
 /// Bytes of a segment: some minutes of a busy site, and what a start can read in a few milliseconds.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
@@ -15,6 +16,16 @@ pub enum SyncPolicy {
     Process,
     /// A power loss: one fdatasync a commit.
     Power,
+}
+
+impl From<Durability> for SyncPolicy {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            // Less than the process nothing on disk can survive.
+            Durability::None | Durability::Process => Self::Process,
+            Durability::Power => Self::Power,
+        }
+    }
 }
 
 /// What a start does with a journal that is damaged where no crash can have done it.

@@ -22,7 +22,7 @@ pub trait Disk: Send + Sync {
     /// is only taken.
     fn create(&self, name: &str, bytes: u64, zeros: Zeros) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Gives a file another name, which no file may have.
+    /// Gives a file another name, at once: a file that has that name is replaced, and no moment is without one.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.
@@ -113,15 +113,13 @@ impl FsDisk {
     /// The operating system's.
     pub fn open(path: &Path) -> io::Result<Arc<dyn Disk>> {
         match fs::create_dir(path) {
-            Ok(()) => {
-                // Its own name must outlive a power loss, too.
-                if let Some(parent) = path.parent() {
-                    File::open(parent)?.sync_all()?;
-                }
-            }
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
+        // Its own name must outlive a power loss, too; and whoever made it may have been killed before this.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(Arc::new(Self { path: path.to_owned() }))
     }
 
@@ -171,11 +169,7 @@ impl Disk for FsDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let to = self.path.join(to);
-        if to.exists() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        fs::rename(self.path.join(from), to)
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -198,7 +192,7 @@ impl Disk for FsDisk {
 /// Takes the place on the disk, where the file system can; sets the size everywhere.
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
-    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+    match rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, bytes)) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(bytes),
         Err(errno) => Err(errno.into()),

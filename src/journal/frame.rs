@@ -154,25 +154,56 @@ impl SegmentHead {
 pub(super) enum Mark {
     /// No frame was written to it yet.
     Empty,
-    /// Frames are being written.
-    Open,
-    /// All up to `end` was on the disk before this was written; nothing behind it counts. The next frame's number is
-    /// `next`.
+    /// Frames are being written. As sealed for those up to `end`; 0: nothing is known of any.
+    Open {
+        /// The offset behind the last frame that was on the disk before this was written.
+        end: u64,
+        /// The number of the frame that follows it.
+        next: u64,
+    },
+    /// All up to `end` was on the disk before this was written. Frames may follow it, where a power loss has taken the
+    /// mark that was written before them.
     Sealed {
         /// The offset behind the last frame.
         end: u64,
         /// The number of the frame that follows, here or in the next segment.
         next: u64,
     },
+    /// As sealed, and for good: nothing behind `end` counts, and what follows is in the next segment, which is there.
+    Closed {
+        /// The offset behind the last frame.
+        end: u64,
+        /// The number of the next segment's first frame.
+        next: u64,
+    },
 }
 
 impl Mark {
+    /// Frames are being written, and nothing is known of any.
+    pub(super) const OPEN: Self = Self::Open { end: 0, next: 0 };
+
+    /// Whether frames are being written.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+
+    /// The mark of a segment that frames are about to be written to.
+    pub(super) fn opened(self) -> Self {
+        match self {
+            Self::Empty => Self::OPEN,
+            Self::Open { end, next } | Self::Sealed { end, next } | Self::Closed { end, next } => {
+                Self::Open { end, next }
+            }
+        }
+    }
+
     /// The mark's bytes.
     pub(super) fn encode(self, seed: u32) -> [u8; MARK_LEN] {
         let (state, end, next) = match self {
             Self::Empty => (1u64, 0, 0),
-            Self::Open => (2, 0, 0),
+            Self::Open { end, next } => (2, end, next),
             Self::Sealed { end, next } => (3, end, next),
+            Self::Closed { end, next } => (4, end, next),
         };
         let mut bytes = [0; MARK_LEN];
         bytes[..8].copy_from_slice(&state.to_le_bytes());
@@ -190,8 +221,9 @@ impl Mark {
         }
         match (u64_at(bytes, 0), u64_at(bytes, 8), u64_at(bytes, 16)) {
             (1, 0, 0) => Some(Self::Empty),
-            (2, 0, 0) => Some(Self::Open),
+            (2, end, next) => Some(Self::Open { end, next }),
             (3, end, next) => Some(Self::Sealed { end, next }),
+            (4, end, next) => Some(Self::Closed { end, next }),
             _ => None,
         }
     }
@@ -207,30 +239,43 @@ pub(super) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Appends the frame's bytes.
+    /// Appends the frame's bytes. Its head has a checksum of its own: so a frame is searched for at every byte, whatever
+    /// strangers have put into payloads, without reading what a false head says is its payload.
     pub(super) fn encode(&self, seed: u32, out: &mut Vec<u8>) {
         let start = out.len();
+        // How far it is synced is told backwards. Saturated, it says less than is true, which is safe.
+        let unsynced = self.number.saturating_sub(self.synced_below);
+        let unsynced = u32::try_from(unsynced).unwrap_or(u32::MAX);
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&(self.payload.len() as u32).to_le_bytes());
         out.extend_from_slice(&self.number.to_le_bytes());
-        out.extend_from_slice(&self.synced_below.to_le_bytes());
+        out.extend_from_slice(&unsynced.to_le_bytes());
+        let of_head = crc32c::crc32c_append(seed, &out[start + 4..]);
+        out.extend_from_slice(&of_head.to_le_bytes());
         out.extend_from_slice(self.payload);
-        let checksum = crc32c::crc32c_append(seed, &out[start + 4..]);
+        let checksum = crc32c::crc32c_append(of_head, &out[start + 20..]);
         out[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
     }
 
     /// Reads the frame at the start of `bytes`; `None` where there is none, or it is damaged.
     pub(super) fn decode(bytes: &'a [u8], seed: u32) -> Option<Self> {
-        let len = Self::claimed_len(bytes)?;
-        let rest = bytes.get(4..FRAME_LEN + len)?;
-        if crc32c::crc32c_append(seed, rest) != u32_at(bytes, 0) {
+        let of_head = Self::decode_head(bytes, seed)?;
+        let len = u32_at(bytes, 4) as usize;
+        let payload = bytes[FRAME_LEN..].get(..len)?;
+        let checksum = crc32c::crc32c_append(of_head, &bytes[20..FRAME_LEN + len]);
+        if checksum != u32_at(bytes, 0) {
             return None;
         }
-        Some(Self {
-            number: u64_at(bytes, 8),
-            synced_below: u64_at(bytes, 16),
-            payload: &bytes[FRAME_LEN..FRAME_LEN + len],
-        })
+        let number = u64_at(bytes, 8);
+        let synced_below = number.saturating_sub(u32_at(bytes, 16).into());
+        Some(Self { number, synced_below, payload })
+    }
+
+    /// The checksum of a head that is whole.
+    fn decode_head(bytes: &[u8], seed: u32) -> Option<u32> {
+        let head = bytes.first_chunk::<FRAME_LEN>()?;
+        let of_head = crc32c::crc32c_append(seed, &head[4..20]);
+        (of_head == u32_at(head, 20)).then_some(of_head)
     }
 
     /// Bytes of the frame as a whole.
@@ -238,10 +283,10 @@ impl<'a> Frame<'a> {
         FRAME_LEN + self.payload.len()
     }
 
-    /// What the bytes say is the payload's length, if so much is there.
-    pub(super) fn claimed_len(bytes: &[u8]) -> Option<usize> {
-        let len = u32_at(bytes.first_chunk::<FRAME_LEN>()?, 4) as usize;
-        (bytes.len() - FRAME_LEN >= len).then_some(len)
+    /// Bytes that a frame has whose head is whole, if its payload is not; at most those that are there.
+    pub(super) fn claimed_size(bytes: &[u8], seed: u32) -> Option<usize> {
+        Self::decode_head(bytes, seed)?;
+        Some((FRAME_LEN + u32_at(bytes, 4) as usize).min(bytes.len()))
     }
 
     /// What the bytes say is the number.

@@ -1,15 +1,19 @@
 //! Opens a journal to write: after a walk through it, what was there is closed, and a new segment is begun.
+//!
+//! In an order that may be cut short anywhere: segments behind a cut go, the last first; the new segment is made ready;
+//! then the old ones are written again and closed, the oldest first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::append::Journal;
 use super::config::{JournalConfig, Position};
-use super::disk::{Disk, write_all};
+use super::disk::Disk;
 use super::error::JournalError;
-use super::frame::{FRAME_LEN, FRAMES_AT, Mark, SegmentHead};
-use super::segment::{Segment, give_up, prepare};
-use super::walk::{Cut, EachFrame, UsedSegment, Walk, walk};
+use super::frame::{FRAMES_AT, Mark};
+use super::prepare::{NextSegment, give_up, prepare};
+use super::segment::{Segment, segment_name};
+use super::walk::{Cut, EachFrame, SegmentState, Walk, walk};
 
 impl Journal {
     /// Opens a journal, made if `from` is `None`, and calls `each` with every frame from that position on: its number and
@@ -34,36 +38,41 @@ fn open(
     from: Option<Position>,
     each: &mut EachFrame<'_>,
 ) -> Result<(Journal, Option<Cut>), JournalError> {
-    let Walk { used, next, unused, old, dropped, cut } = walk(&*disk, &config, from, each)?;
-    let wanted = from.map_or(1, |from| from.number);
+    let found = walk(&*disk, &config, from, each)?;
+    let Walk { used, wanted, next, unused, old, dropped, cut } = found;
     let next = next.unwrap_or(wanted).max(wanted);
-    // The last first, so that those that are left always follow each other.
+    // The last first, and each name gone before the next: those that are left always follow each other.
     for number in dropped.iter().rev() {
         give_up(&*disk, *number)?;
+        disk.sync_names().map_err(JournalError::io(&segment_name(*number), "removed"))?;
     }
-    let last = used.last().copied();
-    let current = match unused {
-        Some(head) => take_over(&*disk, &config, &head)?,
-        None => {
-            let number =
-                last.map_or(from.map_or(1, |from| from.segment), |last| last.head.segment + 1);
-            prepare(&*disk, &config, number)?
-        }
+    let number = match (unused, used.last()) {
+        // A new one in its place, not itself: what a power loss has left in it must not come back behind new frames.
+        (Some(unused), _) => unused.segment,
+        (None, Some(last)) => last.head.segment + 1,
+        (None, None) => from.map_or(1, |from| from.segment),
     };
-    if let Some(last) = last.filter(|last| !last.has_end) {
-        close(&*disk, &last, next)?;
-    }
+    let current = prepare(&*disk, &config, number)?;
     let mut segments = VecDeque::with_capacity(used.len() + 1);
-    for UsedSegment { head, first, .. } in &used {
-        segments.push_back((Segment::open(&*disk, head)?, *first));
+    for (index, one) in used.iter().enumerate() {
+        let segment = Segment::open(&*disk, &one.head)?;
+        if one.state == SegmentState::Open {
+            segment.doubt();
+        }
+        if one.state != SegmentState::Closed {
+            let next = used.get(index + 1).map_or(next, |next| next.first);
+            segment.settle(one.end as u64, next)?;
+        }
+        segments.push_back((segment, one.first));
     }
     let committed = (next, FRAMES_AT as u64, current.number);
     segments.push_back((current, next));
     let journal = Journal {
+        ahead: Arc::new(NextSegment::new(Arc::clone(&disk), config, number + 1)),
+        upkeep: Arc::default(),
         disk,
         config,
         segments,
-        prepared: None,
         closed: Vec::new(),
         released: old,
         mark: Mark::Empty,
@@ -77,28 +86,4 @@ fn open(
         has_failed: false,
     };
     Ok((journal, cut))
-}
-
-/// A segment that was made ready in an earlier start becomes one of this start.
-fn take_over(
-    disk: &dyn Disk,
-    config: &JournalConfig,
-    old: &SegmentHead,
-) -> Result<Segment, JournalError> {
-    let segment = Segment::open(disk, old)?;
-    let head = SegmentHead { size: old.size, ..config.head(old.segment, old.draw) };
-    // Within one sector, which is written whole or not at all.
-    write_all(&*segment.file, &head.encode(), 0)
-        .map_err(JournalError::io(&segment.name, "written"))?;
-    segment.sync()?;
-    Ok(segment)
-}
-
-/// Ends the segment that an earlier start wrote to: all in it is on the disk, and what lies behind does not count.
-fn close(disk: &dyn Disk, last: &UsedSegment, next: u64) -> Result<(), JournalError> {
-    let segment = Segment::open(disk, &last.head)?;
-    segment.write_end(last.end as u64, next, next)?;
-    segment.sync()?;
-    segment.write_mark(Mark::Sealed { end: (last.end + FRAME_LEN) as u64, next })?;
-    segment.sync()
 }

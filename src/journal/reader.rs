@@ -3,19 +3,18 @@
 use super::config::{JournalConfig, Position};
 use super::disk::{Disk, read_whole};
 use super::error::JournalError;
-use super::frame::{NoHead, SegmentHead};
+use super::frame::{FRAMES_AT, JournalOwner, MARK_AT, MARK_LEN, Mark, NoHead, SegmentHead};
 use super::scan::{Stop, scan};
-use super::segment::segment_name;
-use super::walk::{Cut, walk};
-
-/// The most bytes of a segment that is read.
-const SEGMENT_MAX: u64 = 1 << 30;
+use super::segment::{segment_name, segment_number};
+use super::walk::{Cut, SEGMENT_MAX, walk};
 
 /// Calls `each` with every whole frame from `from` on, while the journal may be written: the number behind the last. What
-/// is no frame ends it, whatever it is; that a frame is missing is not told from one that does not exist yet.
+/// is no frame ends it, whatever it is, unless a mark says that the segment was whole up to a place behind it: that a
+/// frame is missing is not told from one that does not exist yet.
 ///
 /// # Errors
-/// A segment is not there: its owner has given it up since `from` was read. Read that again.
+/// A segment is not there: its owner has given it up since `from` was read. Read that again, and begin anew: frames that
+/// `each` has had are valid, but not all.
 pub fn read(
     disk: &dyn Disk,
     from: Position,
@@ -23,33 +22,91 @@ pub fn read(
 ) -> Result<u64, JournalError> {
     let mut next = None;
     for number in from.segment.. {
-        let name = segment_name(number);
-        let file = disk.open(&name).map_err(JournalError::io(&name, "opened"))?;
-        let bytes = read_whole(&*file, SEGMENT_MAX).map_err(JournalError::io(&name, "read"))?;
-        let head = SegmentHead::decode(&bytes).map_err(|no| {
-            let what = match no {
-                NoHead::Damaged => "its head does not fit its checksum",
-                NoHead::Newer => "a newer playcounts has written it",
-            };
-            JournalError::Damaged { file: name.clone(), offset: 0, what: what.into() }
-        })?;
-        let scanned = scan(&bytes, head.seed(), next, None, |at, frame| {
-            let refused =
-                |what| JournalError::Damaged { file: name.clone(), offset: at as u64, what };
-            if next.is_none() && at == super::frame::FRAMES_AT && frame.number > from.number {
-                return Err(refused("frames before it are needed".into()));
+        let (mut name, mut bytes) = read_segment(disk, number)?;
+        if decode(&name, number, &bytes).is_err() {
+            // Its mark may have been written at that moment; not twice.
+            (name, bytes) = read_segment(disk, number)?;
+        }
+        let (head, mark) = decode(&name, number, &bytes)?;
+        let damaged =
+            |at, what| JournalError::Damaged { file: name.clone(), offset: at as u64, what };
+        let (whole, limit) = match mark {
+            Mark::Closed { end, .. } => (end, Some(end)),
+            Mark::Sealed { end, .. } | Mark::Open { end, .. } => (end, None),
+            Mark::Empty => (0, None),
+        };
+        let known = next;
+        let scanned = scan(&bytes, head.seed(), known, limit, |at, frame| {
+            if known.is_none() && at == FRAMES_AT && frame.number > from.number {
+                return Err(damaged(at, "frames before it are needed".into()));
             }
             if frame.number < from.number {
                 return Ok(());
             }
-            each(frame.number, frame.payload).map_err(refused)
+            each(frame.number, frame.payload).map_err(|what| damaged(at, what))
         })?;
-        next = scanned.next;
-        if scanned.stop != Stop::End {
+        next = match (scanned.next, mark) {
+            (None, Mark::Closed { next, .. }) => Some(next),
+            (next, _) => next,
+        };
+        if (scanned.end as u64) < whole {
+            let what = format!("its frames are whole up to here, and were up to {whole}");
+            return Err(damaged(scanned.end, what));
+        }
+        if scanned.stop != Stop::End && limit.is_none() {
             break;
         }
     }
     Ok(next.unwrap_or(from.number).max(from.number))
+}
+
+/// The bytes of a segment, and its file's name. An owner may give it up meanwhile and make another one of its file; the
+/// name goes first.
+fn read_segment(disk: &dyn Disk, number: u64) -> Result<(String, Vec<u8>), JournalError> {
+    let name = segment_name(number);
+    let file = disk.open(&name).map_err(JournalError::io(&name, "opened"))?;
+    let bytes = read_whole(&*file, SEGMENT_MAX).map_err(JournalError::io(&name, "read"))?;
+    let is_named = disk.is_named(&name, &*file).map_err(JournalError::io(&name, "found"))?;
+    if !is_named {
+        let gone = std::io::ErrorKind::NotFound.into();
+        return Err(JournalError::io(&name, "read")(gone));
+    }
+    Ok((name, bytes))
+}
+
+/// The head and the mark of a segment.
+fn decode(name: &str, number: u64, bytes: &[u8]) -> Result<(SegmentHead, Mark), JournalError> {
+    let damaged = |offset: usize, what: &str| {
+        let (file, what) = (name.to_owned(), what.to_owned());
+        JournalError::Damaged { file, offset: offset as u64, what }
+    };
+    let head = SegmentHead::decode(bytes).map_err(|no| match no {
+        NoHead::Damaged => damaged(0, "its head does not fit its checksum"),
+        NoHead::Newer => damaged(0, "a newer playcounts has written it"),
+    })?;
+    if head.segment != number {
+        return Err(damaged(0, "it is another segment under this name"));
+    }
+    let mark = bytes.get(MARK_AT..).and_then(|rest| rest.first_chunk::<MARK_LEN>());
+    let mark = mark.and_then(|mark| Mark::decode(mark, head.seed()));
+    let mark = mark.ok_or_else(|| damaged(MARK_AT, "its mark does not fit its checksum"))?;
+    Ok((head, mark))
+}
+
+/// Who made the journal; `None` where there is no segment, or none with a head that can be read.
+///
+/// # Errors
+/// The operating system's.
+pub fn owner(disk: &dyn Disk) -> Result<Option<JournalOwner>, JournalError> {
+    let names = disk.list().map_err(JournalError::io("the journal's directory", "read"))?;
+    for name in names.iter().filter(|name| segment_number(name).is_some()) {
+        let file = disk.open(name).map_err(JournalError::io(name, "opened"))?;
+        let bytes = read_whole(&*file, FRAMES_AT as u64).map_err(JournalError::io(name, "read"))?;
+        if let Ok(head) = SegmentHead::decode(&bytes) {
+            return Ok(Some(head.owner));
+        }
+    }
+    Ok(None)
 }
 
 /// Looks at a journal as a start would, and changes nothing: the number of the next frame, and what would be cut off.

@@ -1,12 +1,6 @@
 //! Reads the frames of one segment, and looks behind the last one for what tells a crash from damage (pure).
 
-use std::ops::ControlFlow;
-
 use super::frame::{FRAME_LEN, FRAMES_AT, Frame};
-
-/// The most that is checksummed while a segment is searched for frames behind a gap, in bytes: many times a segment, and
-/// less than a second. What a stranger has put into payloads must not make it endless.
-const SEARCH_MAX: usize = 1 << 30;
 
 /// Zeros that are skipped at once.
 const BLOCK: usize = 4096;
@@ -85,51 +79,32 @@ pub(super) fn look_behind(bytes: &[u8], seed: u32, end: usize, next: u64) -> Beh
     let mut behind = Behind::default();
     // Behind the last frame zeros are written with it.
     if rest.iter().take(FRAME_LEN).any(|byte| *byte != 0) {
-        let claimed = Frame::claimed_len(rest).unwrap_or(0);
-        behind.torn = (FRAME_LEN + claimed).min(rest.len());
+        behind.torn = Frame::claimed_size(rest, seed).unwrap_or(FRAME_LEN).min(rest.len());
     }
-    let (mut at, mut budget) = (0, SEARCH_MAX);
+    let mut at = 0;
     while at + FRAME_LEN <= rest.len() {
         if rest[at..].first_chunk::<BLOCK>().is_some_and(|block| *block == [0; BLOCK]) {
             // A head that is all zeros has the number 0, which no frame has.
             at += BLOCK - FRAME_LEN;
             continue;
         }
-        match find(&rest[at..], seed, next, &mut budget) {
-            ControlFlow::Continue(()) => at += 1,
-            ControlFlow::Break(Some(frame)) => {
+        match find(&rest[at..], seed, next) {
+            None => at += 1,
+            Some(frame) => {
                 behind.has_frames = true;
                 behind.synced_below = behind.synced_below.max(frame.synced_below);
                 at += frame.size();
                 behind.torn = behind.torn.max(at);
-            }
-            // Nobody knows: then it is taken for damage.
-            ControlFlow::Break(None) => {
-                return Behind { torn: rest.len(), has_frames: true, synced_below: u64::MAX };
             }
         }
     }
     behind
 }
 
-/// Whether a frame with a number of `next` or more starts here; a break without one: the budget is spent.
-fn find<'a>(
-    rest: &'a [u8],
-    seed: u32,
-    next: u64,
-    budget: &mut usize,
-) -> ControlFlow<Option<Frame<'a>>> {
-    let plausible = Frame::claimed_number(rest)
-        .is_some_and(|number| number >= next && number - next < NUMBERS_MAX);
-    let Some(len) = Frame::claimed_len(rest).filter(|_| plausible) else {
-        return ControlFlow::Continue(());
-    };
-    match budget.checked_sub(FRAME_LEN + len) {
-        Some(left) => *budget = left,
-        None => return ControlFlow::Break(None),
-    }
-    match Frame::decode(rest, seed) {
-        Some(frame) => ControlFlow::Break(Some(frame)),
-        None => ControlFlow::Continue(()),
-    }
+/// The frame that starts here, if its number is `next` or more.
+fn find(rest: &[u8], seed: u32, next: u64) -> Option<Frame<'_>> {
+    // Cheap, and nearly always enough.
+    let number = Frame::claimed_number(rest)?;
+    let is_plausible = number >= next && number - next < NUMBERS_MAX;
+    is_plausible.then(|| Frame::decode(rest, seed)).flatten()
 }

@@ -1,22 +1,16 @@
-//! A segment's file: its names, how one is made ready, and its mark.
+//! A segment's file: its name, its mark, and how it gets to the disk.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use uuid::Uuid;
-
-use super::config::JournalConfig;
-use super::disk::{Disk, DiskFile, write_all};
+use super::disk::{Disk, DiskFile, read_whole, write_all};
 use super::error::JournalError;
 use super::frame::{FRAME_LEN, FRAMES_AT, Frame, MARK_AT, MARK_LEN, Mark, SegmentHead};
-
-/// Files that are kept to be used again. One is enough while a checkpoint gives back as many as were filled.
-const SPARES_MAX: usize = 2;
+use super::scan::scan;
 
 /// What ends the name of a segment.
 const SUFFIX: &str = ".segment";
-
-/// What begins the name of a file that is kept to be used again.
-const SPARE: &str = "spare-";
 
 /// A segment that is open.
 #[derive(Clone)]
@@ -25,6 +19,9 @@ pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) seed: u32,
+    /// A sync of it has failed, or may have: then the system may hold what it has never written, and say the next time
+    /// that all is on the disk. Only writing it again helps.
+    is_doubtful: Arc<AtomicBool>,
 }
 
 /// A segment that has an end and is not known to be on the disk.
@@ -38,11 +35,28 @@ pub(super) struct ClosedSegment {
 }
 
 impl Segment {
-    /// Opens a segment that has this head.
+    /// A segment that has this head.
+    pub(super) fn new(head: &SegmentHead, file: Arc<dyn DiskFile>) -> Self {
+        let is_doubtful = Arc::default();
+        let (number, seed) = (head.segment, head.seed());
+        Self { name: segment_name(number), number, file, seed, is_doubtful }
+    }
+
+    /// Opens a segment of an earlier start that has this head.
     pub(super) fn open(disk: &dyn Disk, head: &SegmentHead) -> Result<Self, JournalError> {
         let name = segment_name(head.segment);
         let file = disk.open(&name).map_err(JournalError::io(&name, "opened"))?;
-        Ok(Self { name, number: head.segment, file, seed: head.seed() })
+        Ok(Self::new(head, file))
+    }
+
+    /// Takes note that a sync of it has failed, or may have.
+    pub(super) fn doubt(&self) {
+        self.is_doubtful.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a sync of it has failed, or may have.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.is_doubtful.load(Ordering::SeqCst)
     }
 
     /// Writes the mark.
@@ -67,7 +81,57 @@ impl Segment {
 
     /// Returns when all that was written is on the disk.
     pub(super) fn sync(&self) -> Result<(), JournalError> {
-        self.file.sync().map_err(JournalError::io(&self.name, "written to the disk"))
+        let act = "written to the disk";
+        if self.is_doubtful() {
+            let source = std::io::Error::other("an earlier try has failed");
+            return Err(JournalError::io(&self.name, act)(source));
+        }
+        let done = self.file.sync();
+        if done.is_err() {
+            self.doubt();
+        }
+        done.map_err(JournalError::io(&self.name, act))
+    }
+
+    /// Gets all up to `end` to the disk, and a mark that says so and that the next segment, which must be there, goes on
+    /// with frame `next`. Segments before it must have been settled. May be done again.
+    pub(super) fn settle(&self, end: u64, next: u64) -> Result<(), JournalError> {
+        if self.is_doubtful() {
+            self.write_again(end)?;
+            self.is_doubtful.store(false, Ordering::SeqCst);
+        }
+        self.sync()?;
+        self.write_mark(Mark::Closed { end, next })?;
+        // What follows must not be on the disk without it: what lies behind `end` would count again.
+        self.sync()
+    }
+
+    /// Writes the frames up to `end` once more.
+    fn write_again(&self, end: u64) -> Result<(), JournalError> {
+        let bytes = read_whole(&*self.file, end).map_err(JournalError::io(&self.name, "read"))?;
+        let Ok(found) = scan::<Infallible>(&bytes, self.seed, None, Some(end), |_, _| Ok(()));
+        if found.end as u64 != end {
+            return Err(JournalError::Damaged {
+                file: self.name.clone(),
+                offset: found.end as u64,
+                what: format!("what was written up to {end} cannot be read again"),
+            });
+        }
+        write_all(&*self.file, &bytes[FRAMES_AT..], FRAMES_AT as u64)
+            .map_err(JournalError::io(&self.name, "written"))?;
+        self.write_mark(Mark::OPEN)
+    }
+}
+
+impl ClosedSegment {
+    /// See [`Segment::settle`]. One that was given up meanwhile is left alone: its file may be another segment.
+    pub(super) fn settle(&self, disk: &dyn Disk) -> Result<(), JournalError> {
+        let Self { segment, end, next } = self;
+        let is_named = disk.is_named(&segment.name, &*segment.file);
+        match is_named.map_err(JournalError::io(&segment.name, "found"))? {
+            true => segment.settle(*end, *next),
+            false => segment.sync(),
+        }
     }
 }
 
@@ -80,64 +144,4 @@ pub(super) fn segment_name(number: u64) -> String {
 pub(super) fn segment_number(name: &str) -> Option<u64> {
     let number = name.strip_suffix(SUFFIX)?.parse().ok()?;
     (segment_name(number) == name).then_some(number)
-}
-
-/// Makes the segment with that number ready to be written: from a spare file, or a new one. When this returns, its head
-/// is on the disk, so that one that is damaged later is never taken for one that was being made.
-pub(super) fn prepare(
-    disk: &dyn Disk,
-    config: &JournalConfig,
-    number: u64,
-) -> Result<Segment, JournalError> {
-    let head = config.head(number, Uuid::new_v4());
-    let (spare, file) = spare_file(disk, config)?;
-    let mut page = vec![0; FRAMES_AT + FRAME_LEN];
-    let bytes = head.encode();
-    page[..bytes.len()].copy_from_slice(&bytes);
-    page[MARK_AT..MARK_AT + MARK_LEN].copy_from_slice(&Mark::Empty.encode(head.seed()));
-    let name = segment_name(number);
-    write_all(&*file, &page, 0)
-        .and_then(|()| file.sync())
-        .and_then(|()| disk.rename(&spare, &name))
-        .and_then(|()| disk.sync_names())
-        .map_err(JournalError::io(&name, "made"))?;
-    Ok(Segment { name, number, file, seed: head.seed() })
-}
-
-/// A file to make a segment of, under the name of a spare one.
-fn spare_file(
-    disk: &dyn Disk,
-    config: &JournalConfig,
-) -> Result<(String, Arc<dyn DiskFile>), JournalError> {
-    let names = spares(disk)?;
-    for name in &names {
-        let file = disk.open(name).map_err(JournalError::io(name, "opened"))?;
-        if file.size().map_err(JournalError::io(name, "read"))? == config.segment_bytes {
-            return Ok((name.clone(), file));
-        }
-        // The start or another size of segment was cut short here.
-        disk.remove(name).map_err(JournalError::io(name, "removed"))?;
-    }
-    let name = format!("{SPARE}0");
-    let file = disk.create(&name, config.segment_bytes, config.zeros());
-    Ok((name.clone(), file.map_err(JournalError::io(&name, "made"))?))
-}
-
-/// The names of the files that are kept.
-fn spares(disk: &dyn Disk) -> Result<Vec<String>, JournalError> {
-    let mut names = disk.list().map_err(JournalError::io("the journal's directory", "read"))?;
-    names.retain(|name| name.starts_with(SPARE));
-    names.sort_unstable();
-    Ok(names)
-}
-
-/// Gives up a segment that nobody needs: its file is kept to be used again, or removed.
-pub(super) fn give_up(disk: &dyn Disk, number: u64) -> Result<(), JournalError> {
-    let (name, kept) = (segment_name(number), spares(disk)?);
-    let free = (0..SPARES_MAX).map(|place| format!("{SPARE}{place}"));
-    let result = match free.into_iter().find(|spare| !kept.contains(spare)) {
-        Some(spare) => disk.rename(&name, &spare),
-        None => disk.remove(&name),
-    };
-    result.map_err(JournalError::io(&name, "removed"))
 }

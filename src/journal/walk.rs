@@ -17,7 +17,7 @@ use super::scan::{Scanned, Stop, look_behind, scan};
 use super::segment::{segment_name, segment_number};
 
 /// The most bytes of a segment that is read.
-const SEGMENT_MAX: u64 = 1 << 30;
+pub(super) const SEGMENT_MAX: u64 = 1 << 30;
 
 /// What was cut off the end of a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub(super) type EachFrame<'a> = dyn FnMut(u64, &[u8]) -> Result<(), String> + 'a
 pub(super) struct Walk {
     /// The segments that hold frames, or may, oldest first.
     pub(super) used: Vec<UsedSegment>,
+    /// The number of the first frame that the tables do not have.
+    pub(super) wanted: u64,
     /// The number of the next frame; `None`: no segment says so.
     pub(super) next: Option<u64>,
     /// A segment that was made ready and never written to: it follows the last of `used`.
@@ -85,8 +87,21 @@ pub(super) struct UsedSegment {
     pub(super) first: u64,
     /// The offset behind its last frame, the end frame included.
     pub(super) end: usize,
-    /// Whether it has an end frame.
+    /// Whether the next segment goes on.
     pub(super) has_end: bool,
+    /// What its mark says.
+    pub(super) state: SegmentState,
+}
+
+/// What a segment's mark says about its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SegmentState {
+    /// Nothing: they may not be on the disk.
+    Open,
+    /// They were on the disk, the end maybe not.
+    Sealed,
+    /// That, with the end on the disk too: nothing is left to be done.
+    Closed,
 }
 
 impl Walk {
@@ -97,9 +112,9 @@ impl Walk {
             && self.used.last().is_none_or(|last| last.has_end)
     }
 
-    /// The lowest number that the next frame can have.
+    /// The lowest number that the next frame can have: where no segment says so, the tables have all before theirs.
     fn lowest_next(&self) -> u64 {
-        self.next.unwrap_or(1)
+        self.next.unwrap_or(self.wanted)
     }
 
     /// Gives up the frames as well, where all that is left of them is older than what the tables have.
@@ -110,6 +125,21 @@ impl Walk {
             self.next = None;
         }
         self
+    }
+
+    /// A segment that is damaged keeps the frames before that, and ends there, whatever its mark says; `false`: it has
+    /// none. `next` was the next frame's number before it.
+    fn keep_begun(&mut self, number: u64, next: Option<u64>) -> bool {
+        let Some(begun) = self.used.last_mut().filter(|used| used.head.segment == number) else {
+            return false;
+        };
+        if begun.end == FRAMES_AT {
+            self.used.pop();
+            self.next = next;
+            return false;
+        }
+        (begun.state, begun.has_end) = (SegmentState::Open, false);
+        true
     }
 
     /// Notes what is cut off; the first place is where.
@@ -131,7 +161,9 @@ pub(super) fn walk(
     let first = from.map_or(0, |from| from.segment);
     let (old, mut needed): (Vec<u64>, Vec<u64>) =
         numbers(disk)?.into_iter().partition(|number| *number < first);
-    let mut walk = Walk { old, ..Walk::default() };
+    let wanted = from.map_or(1, |from| from.number);
+    let mut walk = Walk { wanted, old, ..Walk::default() };
+    let mut lost = None;
     if let Some(missing) = from.and_then(|from| missing(&needed, from)) {
         if config.on_damage == OnDamage::Refuse {
             let what = "it is among those that hold what the tables do not have".into();
@@ -139,22 +171,27 @@ pub(super) fn walk(
         }
         let behind = needed.partition_point(|number| *number < missing);
         walk.dropped = needed.split_off(behind);
+        lost = Some(missing);
     }
     for (index, number) in needed.iter().enumerate() {
-        match step(disk, config, *number, &mut walk, from, each) {
+        let known = walk.next;
+        match step(disk, config, *number, &mut walk, each) {
             Err(JournalError::Damaged { file, offset, .. })
                 if config.on_damage == OnDamage::Cut =>
             {
+                let kept = walk.keep_begun(*number, known);
                 walk.cut(&file, offset as usize, 0, CutReason::Decided);
-                let is_begun = walk.used.last().is_some_and(|used| used.head.segment == *number);
-                let behind = index + usize::from(is_begun);
-                walk.dropped.splice(0..0, needed[behind..].iter().copied());
+                walk.dropped.splice(0..0, needed[index + usize::from(kept)..].iter().copied());
                 return Ok(walk.without_too_old(from));
             }
             result => result?,
         }
     }
-    check_all(&walk, config, from)?;
+    if let Some(missing) = lost.filter(|_| walk.cut.is_none()) {
+        walk.cut(&segment_name(missing), 0, 0, CutReason::Decided);
+        return Ok(walk.without_too_old(from));
+    }
+    check_all(&mut walk, config, from)?;
     Ok(walk.without_too_old(from))
 }
 
@@ -181,7 +218,6 @@ fn step(
     config: &JournalConfig,
     number: u64,
     walk: &mut Walk,
-    from: Option<Position>,
     each: &mut EachFrame<'_>,
 ) -> Result<(), JournalError> {
     let name = segment_name(number);
@@ -193,7 +229,7 @@ fn step(
     let mark = mark.ok_or_else(|| damaged(&name, MARK_AT, "its mark does not fit its checksum"))?;
     let opened = OpenedSegment { name, bytes, head, mark };
     match walk.goes_on() {
-        true => take(&opened, config, walk, from, each),
+        true => take(&opened, config, walk, each),
         false => drop_behind(&opened, config, walk),
     }
 }
@@ -243,23 +279,23 @@ fn take(
     opened: &OpenedSegment,
     config: &JournalConfig,
     walk: &mut Walk,
-    from: Option<Position>,
     each: &mut EachFrame<'_>,
 ) -> Result<(), JournalError> {
     let OpenedSegment { name, bytes, head, mark } = opened;
-    let wanted = from.map_or(1, |from| from.number);
+    let wanted = walk.wanted;
     let limit = match mark {
-        Mark::Sealed { end, .. } => Some(*end),
-        Mark::Empty | Mark::Open => None,
+        Mark::Closed { end, .. } => Some(*end),
+        Mark::Empty | Mark::Open { .. } | Mark::Sealed { .. } => None,
     };
     let known = walk.next;
-    walk.used.push(UsedSegment {
+    let mut last = UsedSegment {
         head: *head,
         first: known.unwrap_or(wanted),
         end: FRAMES_AT,
         has_end: false,
-    });
-    let mut last = UsedSegment { head: *head, first: 0, end: FRAMES_AT, has_end: false };
+        state: SegmentState::Open,
+    };
+    walk.used.push(last);
     let mut first = known;
     let scanned = scan(bytes, head.seed(), known, limit, |at, frame: Frame<'_>| {
         if *first.get_or_insert(frame.number) > wanted && known.is_none() {
@@ -270,7 +306,7 @@ fn take(
             each(frame.number, frame.payload).map_err(|what| damaged(name, at, &what))?;
         }
         last.end = at + frame.size();
-        walk.next = Some(frame.number + 1);
+        walk.next = frame.number.checked_add(1);
         Ok(())
     });
     last.first = first.unwrap_or(wanted);
@@ -278,8 +314,10 @@ fn take(
         *used = last;
     }
     let mut scanned = scanned?;
-    if let (None, Mark::Sealed { next, .. }) = (scanned.next, mark) {
-        scanned.next = Some(*next);
+    if let Mark::Sealed { end, next } | Mark::Closed { end, next } = mark
+        && *end == scanned.end as u64
+    {
+        scanned.next = scanned.next.or(Some(*next));
     }
     walk.next = scanned.next;
     if walk.next.is_some_and(|next| next > wanted) && first.is_none() && known.is_none() {
@@ -301,23 +339,19 @@ fn judge(
     if let Some(used) = walk.used.last_mut() {
         (used.end, used.has_end) = (end, stop == Stop::End);
     }
-    match (mark, stop) {
-        (_, Stop::Jump(number)) => {
-            let what = format!("frame {number} lies where {} must be", walk.lowest_next());
-            return Err(damaged(name, end, &what));
+    if let Stop::Jump(number) = stop {
+        let what = format!("frame {number} lies where {} must be", walk.lowest_next());
+        return Err(damaged(name, end, &what));
+    }
+    let state = check_mark(opened, end, walk)?;
+    if let Some(used) = walk.used.last_mut() {
+        // Without its mark the end is all that says so: where there is none, the mark may be in the cache only.
+        let is_closed = state == SegmentState::Closed;
+        used.state = if is_closed && !used.has_end { SegmentState::Sealed } else { state };
+        used.has_end |= is_closed;
+        if used.has_end {
+            return Ok(());
         }
-        (Mark::Sealed { end: sealed, next }, _) => {
-            let is_whole = *sealed == end as u64 && Some(*next) == walk.next;
-            return match is_whole {
-                true => Ok(()),
-                false => {
-                    let what = format!("its frames are whole up to here, and were up to {sealed}");
-                    Err(damaged(name, end, &what))
-                }
-            };
-        }
-        (_, Stop::End) => return Ok(()),
-        (Mark::Empty | Mark::Open, Stop::NoFrame | Stop::Limit) => {}
     }
     let behind = look_behind(bytes, head.seed(), end, walk.lowest_next());
     if behind.has_frames && is_this_boot(head, config) {
@@ -327,13 +361,37 @@ fn judge(
         let what = "a frame behind it says that what was here was on the disk";
         return Err(damaged(name, end, what));
     }
-    if behind.torn > 0 {
+    // Behind a seal nothing needs to have been written; what is no frame is none that was committed.
+    if behind.has_frames || (behind.torn > 0 && state == SegmentState::Open) {
         walk.cut(name, end, behind.torn, CutReason::Crash);
     } else if *mark == Mark::Empty && end == FRAMES_AT {
         walk.used.pop();
         walk.unused = Some(*head);
     }
     Ok(())
+}
+
+/// Compares a segment's frames, which end at `end`, with its mark.
+fn check_mark(
+    opened: &OpenedSegment,
+    end: usize,
+    walk: &Walk,
+) -> Result<SegmentState, JournalError> {
+    let end = end as u64;
+    let (marked, next, state) = match opened.mark {
+        Mark::Empty => return Ok(SegmentState::Open),
+        Mark::Open { end: sealed, .. } if sealed <= end => return Ok(SegmentState::Open),
+        // A power loss may have taken the mark that was written before the frames behind a seal.
+        Mark::Sealed { end: sealed, .. } if sealed < end => return Ok(SegmentState::Open),
+        Mark::Open { end, next } => (end, next, SegmentState::Open),
+        Mark::Sealed { end, next } => (end, next, SegmentState::Sealed),
+        Mark::Closed { end, next } => (end, next, SegmentState::Closed),
+    };
+    if (marked, Some(next)) == (end, walk.next) {
+        return Ok(state);
+    }
+    let what = format!("its frames are whole up to here, and were up to {marked}");
+    Err(damaged(&opened.name, end as usize, &what))
 }
 
 fn is_this_boot(head: &SegmentHead, config: &JournalConfig) -> bool {
@@ -349,18 +407,23 @@ fn drop_behind(
     let OpenedSegment { name, bytes, head, mark } = opened;
     let behind = look_behind(bytes, head.seed(), FRAMES_AT, walk.lowest_next());
     let is_used = *mark != Mark::Empty || behind.has_frames;
-    if let Some(before) = walk.used.last().copied().filter(|_| is_used) {
-        let gap = segment_name(before.head.segment);
-        // Within one start of the machine the end is there before the next segment is written to; and one is sealed only
-        // after those before it are on the disk.
-        let was_synced = matches!(mark, Mark::Sealed { .. })
+    // Where the frames stop: in one that looks as if it was never written to, or behind the last.
+    let gap = match (walk.unused, walk.used.last()) {
+        (Some(unused), _) => Some((unused, FRAMES_AT)),
+        (None, last) => last.map(|last| (last.head, last.end)),
+    };
+    if let Some((before, end)) = gap.filter(|_| is_used) {
+        let gap = segment_name(before.segment);
+        // Within one start of the machine the end is there before the next segment is written to; and a mark says that
+        // one is on the disk only after those before it are.
+        let was_synced = matches!(mark, Mark::Sealed { .. } | Mark::Closed { .. })
             || behind.synced_below > walk.lowest_next()
-            || is_this_boot(&before.head, config);
+            || is_this_boot(&before, config);
         if was_synced {
             let what = format!("its frames stop here, and {name} goes on");
-            return Err(damaged(&gap, before.end, &what));
+            return Err(damaged(&gap, end, &what));
         }
-        walk.cut(&gap, before.end, behind.torn, CutReason::Crash);
+        walk.cut(&gap, end, behind.torn, CutReason::Crash);
     }
     if !is_used && walk.cut.is_none() && walk.unused.is_none() {
         walk.unused = Some(*head);
@@ -372,24 +435,26 @@ fn drop_behind(
 
 /// Checks what can only be said when all is read.
 fn check_all(
-    walk: &Walk,
+    walk: &mut Walk,
     config: &JournalConfig,
     from: Option<Position>,
 ) -> Result<(), JournalError> {
-    let Some(last) = walk.used.last() else { return Ok(()) };
+    let Some(last) = walk.used.last().copied() else { return Ok(()) };
     let name = segment_name(last.head.segment);
     let Some(from) = from else {
         let what = "of tables that are not there, or are older than it".into();
         return Err(JournalError::Foreign { file: name, what });
     };
-    if config.on_damage == OnDamage::Cut {
-        return Ok(());
-    }
+    let is_decided = config.on_damage == OnDamage::Cut;
     if last.has_end && walk.unused.is_none() {
         let file = segment_name(last.head.segment + 1);
+        if is_decided {
+            walk.cut(&file, 0, 0, CutReason::Decided);
+            return Ok(());
+        }
         return Err(JournalError::Missing { file, what: format!("{name} says that it follows") });
     }
-    if walk.lowest_next() < from.number {
+    if walk.lowest_next() < from.number && !is_decided {
         let what = format!("it ends before frame {}, which the tables have", from.number);
         return Err(damaged(&name, last.end, &what));
     }

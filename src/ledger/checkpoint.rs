@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::counters::Counters;
-use super::dedupe::{Learned, MessageKey};
+use super::dedupe::Learned;
+use super::message_key::MessageKey;
 
 /// Producers in one slice of a checkpoint: seldom more than some hundred bytes each.
 const PRODUCERS_PER_SLICE: usize = 64;
@@ -15,8 +16,7 @@ const PRODUCERS_PER_SLICE: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SavedVideo {
     pub(super) number: u32,
-    /// `None`: the row is there and keeps its id.
-    pub(super) id: Option<Uuid>,
+    pub(super) id: Uuid,
     pub(super) plays: u64,
     pub(super) published: u64,
     pub(super) last_played_at: u64,
@@ -25,15 +25,24 @@ pub(super) struct SavedVideo {
 /// A part of a checkpoint: rows to write in one transaction.
 #[derive(Debug)]
 pub(super) struct CheckpointSlice {
-    /// The newest record that the rows include.
+    /// The newest frame of the journal that the rows include.
     pub(super) as_of: u64,
-    /// As of that record.
+    /// As of that frame.
     pub(super) counters: Counters,
     pub(super) videos: Vec<SavedVideo>,
     /// A producer's counted plays, as `encode_runs` writes them.
     pub(super) producers: Vec<(Uuid, Vec<u8>)>,
-    /// There on the last slice: with it the records up to `.0` go, and their message IDs `.1` are kept in a table.
-    pub(super) end: Option<(u64, Vec<MessageKey>)>,
+    /// There on the last slice.
+    pub(super) end: Option<CheckpointEnd>,
+}
+
+/// What the last slice of a checkpoint says.
+#[derive(Debug)]
+pub(super) struct CheckpointEnd {
+    /// The tables hold all frames up to this one now.
+    pub(super) upto: u64,
+    /// The IDs of messages in them, which are kept in a table.
+    pub(super) messages: Vec<MessageKey>,
 }
 
 /// What has changed since the last checkpoint began.
@@ -65,9 +74,29 @@ impl Changes {
         self.messages.extend(&learned.messages);
     }
 
-    /// A checkpoint of all changes, those of the records up to `upto`; `None` if there is none.
+    /// A producer has changed.
+    pub(super) fn add_producer(&mut self, id: Uuid) {
+        self.producers.insert(id);
+    }
+
+    /// A message ID is to be kept.
+    pub(super) fn add_message(&mut self, message: MessageKey) {
+        self.messages.push(message);
+    }
+
+    /// How many message IDs there are to keep.
+    pub(super) fn messages(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether nothing has changed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.videos.is_empty() && self.producers.is_empty() && self.messages.is_empty()
+    }
+
+    /// A checkpoint of all changes, those of the frames up to `upto`; `None` if there is none.
     pub(super) fn take(&mut self, upto: u64) -> Option<Checkpoint> {
-        if self.videos.is_empty() && self.producers.is_empty() && self.messages.is_empty() {
+        if self.is_empty() {
             return None;
         }
         for number in &self.videos {
@@ -89,7 +118,7 @@ impl Changes {
 /// A checkpoint on its way.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    /// With the last slice the tables hold all records up to this one.
+    /// With the last slice the tables hold all frames up to this one.
     pub(super) upto: u64,
     /// Numbers of what is not written yet, the highest first.
     videos: Vec<u32>,

@@ -1,18 +1,16 @@
 //! What a commit takes and what it gives (pure).
 
-use nsq_protocol::MessageId;
 use uuid::Uuid;
 
 use super::counters::Counters;
+use super::message_key::MessageKey;
 use crate::model::play::{Play, Rejection};
 
 /// What one batch of messages brought.
 #[derive(Debug, Default)]
 pub struct Arrivals {
-    /// The nsqd it came from: [`fnv1a`](crate::model::hash::fnv1a) of its address.
-    pub nsqd: u64,
-    /// The plays, each with its message's ID.
-    pub plays: Vec<(Play, MessageId)>,
+    /// The plays, each with its message.
+    pub plays: Vec<(Play, MessageKey)>,
     /// The bodies that are none.
     pub rejected: Vec<DeadLetter>,
 }
@@ -22,8 +20,8 @@ pub struct Arrivals {
 pub struct DeadLetter {
     /// The address of the nsqd it came from.
     pub nsqd: String,
-    /// Its message's ID there.
-    pub message: MessageId,
+    /// Its message.
+    pub message: MessageKey,
     /// Why it is none.
     pub reason: Rejection,
     /// The body, whole.

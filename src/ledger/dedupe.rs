@@ -1,13 +1,14 @@
 //! Which plays are counted already (pure).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::ops::Range;
 
 use foldhash::fast::RandomState;
-use nsq_protocol::MessageId;
 use uuid::Uuid;
 
+use super::message_key::MessageKey;
+use super::message_window::MessageWindow;
 use crate::model::play::{Play, PlayIdentity};
 use crate::model::seq_set::SeqSet;
 
@@ -15,22 +16,12 @@ use crate::model::seq_set::SeqSet;
 /// id for every play must not fill the memory.
 const MAX_PRODUCERS: usize = 100_000;
 
-/// Message IDs that are remembered for plays without an identity; at least that many, at most twice as many. About
-/// 80 MB at the most.
+/// Messages that are remembered for plays without an identity; at least that many, at most twice as many: about 20 MB.
 pub(super) const MESSAGE_WINDOW: usize = 1 << 20;
 
 /// Of how many of the newest plays the video is remembered, to tell a repeat from another play of the same number.
 /// 512 KiB.
 const VIDEO_WINDOW: usize = 1 << 16;
-
-/// A message as one nsqd knows it: two nsqds may use the same ID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MessageKey {
-    /// Which nsqd: [`fnv1a`](crate::model::hash::fnv1a) of its address.
-    pub nsqd: u64,
-    /// Its ID there.
-    pub id: MessageId,
-}
 
 /// What is known of a play that has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +49,10 @@ pub struct Learned {
 #[derive(Debug)]
 pub struct Dedupe {
     max_producers: usize,
-    message_window: usize,
     producers: HashMap<Uuid, Producer, RandomState>,
     /// Those with something `fresh`.
     touched: Vec<Uuid>,
-    /// The newest message IDs, and those before them.
-    messages: HashSet<MessageKey, RandomState>,
-    older_messages: HashSet<MessageKey, RandomState>,
+    messages: MessageWindow,
     fresh_messages: Vec<MessageKey>,
     /// For the newest plays, each at the place its identity's hash gives: the rest of that hash, and the video's.
     videos: Box<[(u32, u32)]>,
@@ -93,11 +81,9 @@ impl Dedupe {
     fn with_limits(max_producers: usize, message_window: usize) -> Self {
         Self {
             max_producers,
-            message_window,
             producers: HashMap::default(),
             touched: Vec::new(),
-            messages: HashSet::default(),
-            older_messages: HashSet::default(),
+            messages: MessageWindow::new(message_window),
             fresh_messages: Vec::new(),
             videos: vec![(0, 0); VIDEO_WINDOW].into(),
             hasher: RandomState::default(),
@@ -126,7 +112,7 @@ impl Dedupe {
 
     /// Remembers a message whose play has no identity, or that holds no play; false if it was remembered.
     pub fn insert_message(&mut self, message: MessageKey) -> bool {
-        let fresh = self.remember(message);
+        let fresh = self.messages.insert(message);
         if fresh {
             self.fresh_messages.push(message);
         }
@@ -162,7 +148,7 @@ impl Dedupe {
 
     /// Learns a message again.
     pub fn learn_message(&mut self, message: MessageKey) {
-        self.remember(message);
+        self.messages.insert(message);
     }
 
     /// The plays of a producer that are counted; `None` of one that is not known.
@@ -194,25 +180,16 @@ impl Dedupe {
         }
         if place.0 == entry.0 && place.1 != entry.1 { Seen::Conflicting } else { Seen::Duplicate }
     }
-
-    /// False if the message is remembered already.
-    fn remember(&mut self, message: MessageKey) -> bool {
-        if self.older_messages.contains(&message) || !self.messages.insert(message) {
-            return false;
-        }
-        if self.messages.len() >= self.message_window {
-            self.older_messages = std::mem::take(&mut self.messages);
-        }
-        true
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use nsq_protocol::MessageId;
+
     use super::*;
 
     fn message(id: u64) -> MessageKey {
-        MessageKey { nsqd: 1, id: MessageId::from_u64(id) }
+        MessageKey::new(MessageId::from_u64(id), 1)
     }
 
     fn play(video: u128, identity: Option<(u128, u64)>) -> Play {
@@ -254,7 +231,7 @@ mod tests {
         assert_eq!(insert(0), Seen::Duplicate);
         assert!((window..2 * window).all(|id| insert(id) == Seen::NewByMessage));
         assert_eq!(insert(window), Seen::Duplicate);
-        assert!(dedupe.messages.len() + dedupe.older_messages.len() <= 2 * window as usize);
+        assert!(dedupe.messages.len() <= 2 * window as usize);
         assert_eq!(dedupe.take_learned().messages.len() as u64, 2 * window);
     }
 

@@ -7,16 +7,28 @@ use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
+use super::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
-/// Whether commits come by, which take a checkpoint's next slice with them.
+/// When to ask for the next upkeep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommitTraffic {
-    /// One is being made, or waits.
-    Busy,
-    /// None does.
-    Idle,
+pub enum NextUpkeep {
+    /// Soon: a checkpoint goes on.
+    Soon,
+    /// In about a second.
+    Later,
+}
+
+/// How large a ledger is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LedgerSize {
+    /// Frames of the journal that no checkpoint has taken into the tables.
+    pub unswept: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Bytes that a crash had left unfinished, and that this start has cut off.
+    pub cut_bytes: u64,
 }
 
 /// The counts, durable. One thread commits; the publisher asks in between.
@@ -40,12 +52,14 @@ pub trait Ledger: Send {
     /// When it cannot be made durable. Then nothing more can be committed: what is in memory is ahead of the disk.
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed>;
 
-    /// Does a bounded part of the checkpoint that is due; when to come again. While commits come by, what can wait for
-    /// the next of them waits.
+    /// What is to be done now where no commit waits for it, if anything is: to be run without the lock.
+    fn upkeep(&mut self, now: Instant) -> Option<LedgerUpkeep>;
+
+    /// Takes note of what was done.
     ///
     /// # Errors
     /// As [`Ledger::commit`].
-    fn checkpoint(&mut self, now: Instant, traffic: CommitTraffic) -> Result<Instant>;
+    fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep>;
 
     /// The dashboard has taken these counts.
     fn published(&mut self, counts: &[VideoCount]);
@@ -65,8 +79,8 @@ pub trait Ledger: Send {
     /// These could not be told: they come again.
     fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]);
 
-    /// Records that no checkpoint has taken into the tables, and bytes of its files; `None` for one that has no file.
-    fn size(&self) -> Option<(u64, u64)>;
+    /// How large it is; `None` for one that has no file.
+    fn size(&self) -> Option<LedgerSize>;
 
     /// Writes down what is only of use to the next start. No commit may follow.
     ///

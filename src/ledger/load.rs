@@ -1,36 +1,64 @@
-//! How a start comes by the ledger's state: first the tables' rows, then the records that are newer (pure).
+//! How a start comes by the ledger's state: first the tables' rows, then the frames of the journal that are newer (pure).
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use uuid::Uuid;
 
 use super::checkpoint::SavedVideo;
 use super::counters::Counters;
-use super::dedupe::MessageKey;
-use super::record::{Damaged, Record};
+use super::entry::LedgerEntry;
+use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
+use super::message_key::MessageKey;
+use super::record::{Damaged, Record, RecordError};
 use super::state::LedgerState;
+
+/// What the one row of the tables says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TablesAsOf {
+    /// As of the frame `as_of`.
+    pub(super) counters: Counters,
+    /// The newest frame that any row has taken in.
+    pub(super) as_of: u64,
+    /// The newest frame that all rows have taken in.
+    pub(super) checkpointed: u64,
+    /// The dashboard that is published to.
+    pub(super) dashboard: Option<Uuid>,
+    /// Counts the dashboards.
+    pub(super) epoch: u64,
+}
 
 /// A [`LedgerState`] while it is loaded.
 #[derive(Debug)]
 pub(super) struct StateLoader {
     state: LedgerState,
-    /// How many videos there are in all: no number is larger.
-    videos: usize,
-    /// As of which record the counters stand, and each video's row: 0 where there is none.
-    as_of: u64,
+    tables: TablesAsOf,
+    /// By number: as of which frame each video's row stands; 0 where there is none.
     rows_as_of: Vec<u64>,
+    /// By number: those that are in no table yet.
+    letters: BTreeMap<i64, SavedDeadLetter>,
+}
+
+/// A ledger that is loaded.
+#[derive(Debug)]
+pub(super) struct LoadedLedger {
+    pub(super) state: LedgerState,
+    /// Dead letters that are in no table yet, oldest first.
+    pub(super) letters: Vec<SavedDeadLetter>,
+    pub(super) dashboard: Option<Uuid>,
+    pub(super) epoch: u64,
 }
 
 impl StateLoader {
-    /// Starts from the counters as of a record. `videos` is how many videos there are at most.
-    pub(super) fn new(counters: Counters, as_of: u64, videos: usize) -> Self {
-        let state = LedgerState::as_of(counters, as_of);
-        Self { state, videos, as_of, rows_as_of: Vec::new() }
+    /// Starts from what the tables say.
+    pub(super) fn new(tables: TablesAsOf) -> Self {
+        let state = LedgerState::as_of(tables.counters, tables.as_of, tables.checkpointed);
+        Self { state, tables, rows_as_of: Vec::new(), letters: BTreeMap::new() }
     }
 
-    /// A video's row, which includes all records up to `as_of`.
-    pub(super) fn video(&mut self, row: &SavedVideo, id: Uuid, as_of: u64) -> Result<(), Damaged> {
-        self.place(row.number, id)?;
+    /// A video's row, which includes all frames up to `as_of`.
+    pub(super) fn video(&mut self, row: &SavedVideo, as_of: u64) -> Result<(), Damaged> {
+        self.place(row.number, row.id)?;
         self.state.load_video(row);
         self.rows_as_of[row.number as usize] = as_of;
         Ok(())
@@ -41,13 +69,45 @@ impl StateLoader {
         self.state.load_producer(id, runs);
     }
 
-    /// Message IDs of records that are gone, oldest first.
+    /// Message IDs of frames that are gone, oldest first.
     pub(super) fn messages(&mut self, messages: Vec<MessageKey>) {
         messages.into_iter().for_each(|message| self.state.load_message(message));
     }
 
+    /// As [`StateLoader::messages`], from tables that are left: the next checkpoint writes them again.
+    pub(super) fn old_messages(&mut self, messages: Vec<MessageKey>) {
+        messages.into_iter().for_each(|message| self.state.load_old_message(message));
+    }
+
+    /// A frame of the journal; in order.
+    pub(super) fn entry(&mut self, number: u64, payload: &[u8]) -> Result<(), RecordError> {
+        match LedgerEntry::decode(payload)? {
+            LedgerEntry::Record(record) => self.record(number, &record)?,
+            LedgerEntry::Letters(letters) => {
+                for letter in letters {
+                    self.letters.insert(letter.number, letter);
+                }
+                while self.letters.len() as i64 > DEAD_LETTERS_MAX {
+                    self.letters.pop_first();
+                }
+            }
+            LedgerEntry::Dashboard(id) if number > self.tables.as_of => {
+                self.tables.dashboard = Some(id);
+                self.tables.epoch += 1;
+                self.state.forget_published();
+            }
+            LedgerEntry::Dashboard(_) => {}
+        }
+        self.state.written(number);
+        Ok(())
+    }
+
     /// A record; in order.
     pub(super) fn record(&mut self, number: u64, record: &Record) -> Result<(), Damaged> {
+        // Numbers are given without a gap, and what is before this record is loaded.
+        if record.first_video as usize > self.state.len() {
+            return Err(Damaged);
+        }
         for (number, id) in (record.first_video..).zip(&record.new_videos) {
             self.place(number, *id)?;
         }
@@ -57,21 +117,29 @@ impl StateLoader {
                 self.state.grow(delta);
             }
         }
-        self.state.load_record(number, record, number <= self.as_of);
+        self.state.load_record(number, record, number <= self.tables.as_of);
         Ok(())
     }
 
-    /// The state, if it adds up.
+    /// What is loaded, if it adds up.
     ///
     /// # Errors
     /// [`Damaged`] when videos, producers and counters tell different numbers of plays.
-    pub(super) fn finish(self) -> Result<LedgerState, Damaged> {
-        if self.state.adds_up() { Ok(self.state) } else { Err(Damaged) }
+    pub(super) fn finish(mut self) -> Result<LoadedLedger, Damaged> {
+        if !self.state.adds_up() {
+            return Err(Damaged);
+        }
+        // Without the record that counts them they were not committed.
+        let rejected = self.state.counters().rejected as i64;
+        self.letters.retain(|number, _| *number <= rejected);
+        let TablesAsOf { dashboard, epoch, .. } = self.tables;
+        let letters = self.letters.into_values().collect();
+        Ok(LoadedLedger { state: self.state, letters, dashboard, epoch })
     }
 
     /// Makes room for a video's number, if it has none; its id must not change.
     fn place(&mut self, number: u32, id: Uuid) -> Result<(), Damaged> {
-        if number as usize >= self.videos || !self.state.place(number, id) {
+        if !self.state.place(number, id) {
             return Err(Damaged);
         }
         self.rows_as_of.resize(self.rows_as_of.len().max(number as usize + 1), 0);

@@ -1,14 +1,15 @@
 //! A ledger that keeps nothing: for measurements of what durability costs.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
-use super::ledger_trait::{CommitTraffic, Ledger};
+use super::ledger_trait::{Ledger, LedgerSize, NextUpkeep};
 use super::state::LedgerState;
+use super::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
@@ -48,10 +49,15 @@ impl Ledger for MemoryLedger {
         Ok(Committed { counters: record.counters, video_deltas })
     }
 
-    fn checkpoint(&mut self, now: Instant, _traffic: CommitTraffic) -> Result<Instant> {
+    fn upkeep(&mut self, _now: Instant) -> Option<LedgerUpkeep> {
+        // What has changed since the last checkpoint is of no use here.
         self.state.begin_checkpoint();
         while self.state.next_slice(usize::MAX).is_some() {}
-        Ok(now + Duration::from_secs(1))
+        None
+    }
+
+    fn upkept(&mut self, _done: LedgerUpkept) -> Result<NextUpkeep> {
+        Ok(NextUpkeep::Later)
     }
 
     fn published(&mut self, counts: &[VideoCount]) {
@@ -74,7 +80,7 @@ impl Ledger for MemoryLedger {
         self.state.put_back_unreported(producers.iter().map(|told| told.producer));
     }
 
-    fn size(&self) -> Option<(u64, u64)> {
+    fn size(&self) -> Option<LedgerSize> {
         None
     }
 

@@ -1,7 +1,7 @@
 //! What makes counts exact: the counts and the set of plays that are in them, made durable together.
 //!
 //! A [`Ledger`] takes what arrived, counts what is new, and returns when that is durable; only then are the messages
-//! finished, the counts shown and the producers told. [`SqliteLedger`] keeps it in the data directory; [`MemoryLedger`]
+//! finished, the counts shown and the producers told. [`DurableLedger`] keeps it in the data directory; [`MemoryLedger`]
 //! nowhere, to measure what durability costs. Holds no thread: the processor's commit, checkpoint and publish.
 
 mod checkpoint;
@@ -9,18 +9,25 @@ mod commit;
 mod counters;
 mod dead_letters;
 mod dedupe;
+mod durable;
+mod entry;
 mod integrity;
 mod ledger_trait;
+mod letter;
 mod load;
 mod memory;
+mod message_key;
+mod message_window;
 #[cfg(test)]
 mod model;
+mod old_tables;
 mod owner;
 mod record;
+mod schema;
 mod snapshot;
-mod sqlite;
 mod state;
 mod tables;
+mod upkeep;
 
 use anyhow::Result;
 
@@ -28,25 +35,28 @@ use crate::model::config::Durability;
 
 pub use commit::{Arrivals, Committed, DeadLetter, VideoDelta};
 pub use counters::Counters;
-pub use dead_letters::{DEAD_LETTERS_MAX, SavedDeadLetter, dead_letters};
-pub use dedupe::{Dedupe, Learned, MessageKey, Seen};
+pub use dead_letters::dead_letters;
+pub use dedupe::{Dedupe, Learned, Seen};
+pub use durable::DurableLedger;
 pub use integrity::IntegrityCheck;
-pub use ledger_trait::{CommitTraffic, Ledger};
+pub use ledger_trait::{Ledger, LedgerSize, NextUpkeep};
+pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;
+pub use message_key::MessageKey;
 pub use owner::LedgerConfig;
-pub use record::{Damaged, Delta, Record};
+pub use record::{Damaged, Delta, Record, RecordError};
 pub use snapshot::{Snapshot, exists, read, remove, remove_simulation};
-pub use sqlite::SqliteLedger;
+pub use upkeep::{LedgerUpkeep, LedgerUpkept};
 
 /// Opens the ledger of a data directory with the durability that is wanted.
 ///
 /// # Errors
-/// As [`SqliteLedger::open`].
+/// As [`DurableLedger::open`].
 pub fn open(config: &LedgerConfig, durability: Durability) -> Result<Box<dyn Ledger>> {
     Ok(match durability {
         Durability::None => Box::new(MemoryLedger::new()),
         Durability::Process | Durability::Power => {
-            Box::new(SqliteLedger::open(config, durability.synchronous())?)
+            Box::new(DurableLedger::open(config, durability.into())?)
         }
     })
 }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::tables::unsigned;
+use super::load::TablesAsOf;
+use super::tables::{LedgerRow, RowCounts};
 
 /// How a ledger is opened.
 #[derive(Clone, Debug)]
@@ -19,51 +19,32 @@ pub struct LedgerConfig {
     pub adopt: bool,
 }
 
-/// On which machine the ledger was made, and whether for a simulation: here and now, if it is new.
-pub(super) fn made(
-    connection: &mut Connection,
-    config: &LedgerConfig,
-    machine: &str,
-) -> rusqlite::Result<(String, bool)> {
-    connection.execute(
-        "INSERT INTO ledger VALUES (1, ?1, ?2, ?3, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
-        params![Uuid::new_v4(), machine, config.simulation],
-    )?;
-    connection.query_row("SELECT machine, simulation FROM ledger", [], |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    })
+/// A ledger that is made here and now.
+pub(super) fn new_row(config: &LedgerConfig, machine: &str) -> LedgerRow {
+    LedgerRow {
+        processor: Uuid::new_v4(),
+        machine: machine.to_owned(),
+        simulation: config.simulation,
+        starts: 0,
+        life: Uuid::new_v4(),
+        position: None,
+        as_of: TablesAsOf::default(),
+        rows: RowCounts::default(),
+    }
 }
 
-/// What a start finds in the ledger.
-pub(super) struct Started {
-    pub(super) processor: Uuid,
-    /// How many there were, this one included.
-    pub(super) starts: u64,
-    pub(super) dashboard: Option<Uuid>,
-    pub(super) epoch: u64,
-}
-
-/// Notes that a processor starts: whose counts these are, how many starts there were, and which dashboard was told.
-pub(super) fn count_start(connection: &Connection, machine: &str) -> rusqlite::Result<Started> {
-    connection.execute("UPDATE ledger SET starts = starts + 1, machine = ?1", [machine])?;
-    connection.query_row("SELECT processor, starts, dashboard, epoch FROM ledger", [], |row| {
-        Ok(Started {
-            processor: row.get(0)?,
-            starts: unsigned(row, 1)?,
-            dashboard: row.get(2)?,
-            epoch: unsigned(row, 3)?,
-        })
-    })
-}
-
+/// Checks that the ledger may be used here.
+///
+/// # Errors
+/// It is of the other kind, or of another machine.
 pub(super) fn check_owner(
     config: &LedgerConfig,
-    made_on: &str,
+    row: &LedgerRow,
     machine: &str,
-    simulation: bool,
     file: &Path,
 ) -> Result<()> {
-    let file = file.display();
+    let LedgerRow { machine: made_on, simulation, .. } = row;
+    let (simulation, file) = (*simulation, file.display());
     if simulation != config.simulation {
         let owner = if simulation { "a simulation's (`run`)" } else { "a processor's (`process`)" };
         bail!(

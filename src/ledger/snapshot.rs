@@ -1,15 +1,26 @@
 //! What the ledger in a data directory holds, read beside a processor or without one; and how it is thrown away.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use rusqlite::OptionalExtension;
+use anyhow::{Context, Result, bail};
+use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::counters::Counters;
-use super::tables::{FILE, SCHEMA, read_state};
+use super::load::LoadedLedger;
+use super::schema::{FILE, SCHEMA};
+use super::tables::{LedgerRow, read_tables, unreadable};
+use crate::journal::{self, FsDisk, JournalError, JournalOwner};
 use crate::model::seq_set::SeqSet;
 use crate::model::video::VideoState;
+
+/// How often a reader begins anew because the processor has just given up a part of the journal: each time it would have
+/// to have made a checkpoint meanwhile.
+const TRIES: usize = 10;
+
+/// The journal's directory in the data directory.
+pub(super) const JOURNAL: &str = "ledger.journal";
 
 /// What a ledger holds.
 #[derive(Debug)]
@@ -27,22 +38,60 @@ pub struct Snapshot {
 /// What the ledger in a data directory holds, whether or not a processor uses it; `None` where there is none.
 ///
 /// # Errors
-/// As [`SqliteLedger::open`](super::SqliteLedger::open), and the operating system's.
+/// As [`DurableLedger::open`](super::DurableLedger::open), and the operating system's.
 pub fn read(directory: &Path) -> Result<Option<Snapshot>> {
+    read_with(directory, |_, row, LoadedLedger { state, .. }| {
+        Ok(Snapshot {
+            processor: row.processor,
+            counters: state.counters(),
+            videos: state.videos().collect(),
+            producers: state.dedupe().producers().map(|(id, set)| (*id, set.clone())).collect(),
+        })
+    })
+}
+
+/// Reads tables and journal of one moment, and calls `with` while the tables stand still.
+pub(super) fn read_with<T>(
+    directory: &Path,
+    with: impl Fn(&Connection, LedgerRow, LoadedLedger) -> Result<T>,
+) -> Result<Option<T>> {
     let file = directory.join(FILE);
     let Some(mut connection) = SCHEMA.open_reader(&file)? else { return Ok(None) };
-    // One moment in time, although the processor goes on.
-    let transaction = connection.transaction()?;
-    let processor =
-        transaction.query_row("SELECT processor FROM ledger", [], |row| row.get(0)).optional()?;
-    let Some(processor) = processor else { return Ok(None) };
-    let state = read_state(&transaction, &file)?;
-    Ok(Some(Snapshot {
-        processor,
-        counters: state.counters(),
-        videos: state.videos().collect(),
-        producers: state.dedupe().producers().map(|(id, set)| (*id, set.clone())).collect(),
-    }))
+    for _ in 0..TRIES {
+        // One moment in time, although the processor goes on.
+        let transaction = connection.transaction()?;
+        let unreadable = || unreadable(&file);
+        let Some(row) = LedgerRow::read(&transaction).with_context(unreadable)? else {
+            return Ok(None);
+        };
+        match load(directory, &transaction, &row) {
+            Ok(loaded) => return with(&transaction, row, loaded).map(Some),
+            Err(error) if is_released(&error) => {}
+            Err(error) => return Err(error).with_context(unreadable),
+        }
+    }
+    bail!("{} changes faster than it can be read; try again", file.display());
+}
+
+fn load(directory: &Path, connection: &Connection, row: &LedgerRow) -> Result<LoadedLedger> {
+    let mut loader = read_tables(connection, row)?;
+    if let Some(position) = row.position {
+        let disk = FsDisk::open_reader(&directory.join(JOURNAL))
+            .with_context(|| format!("the directory {JOURNAL} beside it is missing"))?;
+        journal::read(&*disk, position, |number, payload| {
+            loader.entry(number, payload).map_err(|damaged| damaged.to_string())
+        })?;
+    }
+    Ok(loader.finish()?)
+}
+
+/// Whether the processor has given up a segment since the tables were read.
+fn is_released(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<JournalError>().and_then(|error| match error {
+        JournalError::Io { source, .. } => Some(source.kind()),
+        _ => None,
+    });
+    kind == Some(io::ErrorKind::NotFound)
 }
 
 /// Whether a data directory has a ledger.
@@ -55,7 +104,14 @@ pub fn exists(directory: &Path) -> bool {
 /// # Errors
 /// The file that cannot be removed, and why.
 pub fn remove(directory: &Path) -> Result<()> {
-    crate::storage::sqlite::remove(&directory.join(FILE))
+    crate::storage::sqlite::remove(&directory.join(FILE))?;
+    let journal = directory.join(JOURNAL);
+    match std::fs::remove_dir_all(&journal) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", journal.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// As [`remove`], but refuses a ledger that is not a simulation's.
@@ -64,6 +120,12 @@ pub fn remove(directory: &Path) -> Result<()> {
 /// As [`remove`]; and when it holds a processor's counts.
 pub fn remove_simulation(directory: &Path) -> Result<()> {
     let file = directory.join(FILE);
+    let refused = |path: PathBuf| {
+        bail!(
+            "{} holds the counts of a processor (`process`), and `run` starts clean; give --data-dir another directory, or `playcounts reset` throws them away",
+            path.display()
+        );
+    };
     // One of an older schema as well: it is not read but thrown away.
     if let Some(connection) = SCHEMA.open_any(&file)? {
         let others: bool = connection.query_row(
@@ -72,11 +134,15 @@ pub fn remove_simulation(directory: &Path) -> Result<()> {
             |row| row.get(0),
         )?;
         if others {
-            bail!(
-                "{} holds the counts of a processor (`process`), and `run` starts clean; give --data-dir another directory, or `playcounts reset` throws them away",
-                file.display()
-            );
+            return refused(file);
         }
+    }
+    let journal = directory.join(JOURNAL);
+    // Left without its tables, it is all that there is.
+    if let Some(disk) = FsDisk::open_reader(&journal)
+        && journal::owner(&*disk)? == Some(JournalOwner::Part)
+    {
+        return refused(journal);
     }
     remove(directory)
 }

@@ -2,20 +2,21 @@
 //! only as records (pure).
 //!
 //! A commit enters plays and yields a [`Record`]. From time to time a *checkpoint* writes what has changed to the tables,
-//! a bounded slice at a time, so that no commit waits long; every row says as of which record it stands. When the last
-//! slice is written, the records from before the checkpoint are not needed any more.
+//! a bounded slice at a time, so that no commit waits long; every row says as of which frame of the journal it stands.
+//! When the last slice is written, the frames from before the checkpoint are not needed any more.
 //!
-//! A video costs 42 bytes and its share of a table, about 55 in all.
+//! A video costs 41 bytes and its share of a table, about 55 in all.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::checkpoint::{Changes, Checkpoint, CheckpointSlice, SavedVideo};
+use super::checkpoint::{Changes, Checkpoint, CheckpointEnd, CheckpointSlice, SavedVideo};
 use super::commit::{Arrivals, VideoDelta};
 use super::counters::Counters;
-use super::dedupe::{Dedupe, MessageKey};
+use super::dedupe::Dedupe;
+use super::message_key::MessageKey;
 use super::record::{Delta, Record, encode_runs};
 use crate::model::play::Play;
 use crate::model::video::{VideoCount, VideoState};
@@ -49,32 +50,31 @@ pub(super) struct LedgerState {
     ids: VideoIds,
     /// By number.
     entries: Vec<VideoEntry>,
-    /// By number: whether a video has a row in the tables.
-    is_saved: Vec<bool>,
     dedupe: Dedupe,
     counters: Counters,
-    /// The newest record.
+    /// The newest frame of the journal that is in here.
     last: u64,
     changes: Changes,
     checkpoint: Option<Checkpoint>,
     /// Producers whose newest state the dashboard has not been told.
     unreported: HashSet<Uuid>,
-    /// The newest record that the tables hold all of.
+    /// The newest frame that the tables hold all of.
     checkpointed: u64,
 }
 
 impl LedgerState {
     /// Counts the plays that were not counted before, and leaves only those, and new rejections, in `arrivals`.
-    /// Returns what to write down, and by how much each video's count has grown.
+    /// Returns what to write down, and by how much each video's count has grown. Once that is in a frame of the journal,
+    /// [`LedgerState::written`] must be told.
     pub(super) fn count_arrivals(
         &mut self,
         arrivals: &mut [Arrivals],
     ) -> (Record, Vec<VideoDelta>) {
         let mut record = Record { first_video: self.entries.len() as u32, ..Record::default() };
         let mut video_deltas = Vec::new();
-        for Arrivals { nsqd, plays, rejected } in arrivals {
-            plays.retain(|(play, id)| {
-                let seen = self.dedupe.insert(play, MessageKey { nsqd: *nsqd, id: *id });
+        for Arrivals { plays, rejected } in arrivals {
+            plays.retain(|(play, message)| {
+                let seen = self.dedupe.insert(play, *message);
                 let is_new = record.counters.count(seen, play);
                 if is_new {
                     self.count_play(play, &mut record, &mut video_deltas);
@@ -82,8 +82,7 @@ impl LedgerState {
                 is_new
             });
             rejected.retain(|letter| {
-                let key = MessageKey { nsqd: *nsqd, id: letter.message };
-                let fresh = self.dedupe.insert_message(key);
+                let fresh = self.dedupe.insert_message(letter.message);
                 record.counters.rejected += u64::from(fresh);
                 record.counters.duplicates += u64::from(!fresh);
                 fresh
@@ -94,7 +93,7 @@ impl LedgerState {
             self.grow(delta);
             (video.plays, video.last_played_at) = (delta.plays, delta.last_played_at);
         }
-        self.apply(self.last + 1, &record);
+        self.apply(&record);
         (record, video_deltas)
     }
 
@@ -134,7 +133,6 @@ impl LedgerState {
     /// There are that many videos now.
     fn resize(&mut self, videos: usize) {
         self.entries.resize_with(videos, VideoEntry::default);
-        self.is_saved.resize(videos, false);
         self.changes.resize(videos);
     }
 
@@ -149,11 +147,15 @@ impl LedgerState {
     }
 
     /// What every record changes besides the counts.
-    fn apply(&mut self, number: u64, record: &Record) {
-        self.last = number;
+    fn apply(&mut self, record: &Record) {
         self.counters.add(&record.counters);
         self.changes.add(&record.learned);
         self.unreported.extend(record.learned.producers.iter().map(|(id, _)| *id));
+    }
+
+    /// What was counted last is in this frame of the journal.
+    pub(super) fn written(&mut self, number: u64) {
+        self.last = self.last.max(number);
     }
 
     /// Starts a checkpoint if anything has changed and none is on its way.
@@ -168,10 +170,9 @@ impl LedgerState {
         let checkpoint = self.checkpoint.as_mut()?;
         let row = |number: u32| {
             let entry = &self.entries[number as usize];
-            let was_saved = std::mem::replace(&mut self.is_saved[number as usize], true);
             SavedVideo {
                 number,
-                id: (!was_saved).then(|| self.ids.id(number)),
+                id: self.ids.id(number),
                 plays: entry.plays,
                 published: entry.published(),
                 last_played_at: entry.last_played_at,
@@ -192,7 +193,10 @@ impl LedgerState {
             counters: self.counters,
             videos,
             producers,
-            end: end.map(|checkpoint| (checkpoint.upto, checkpoint.messages)),
+            end: end.map(|checkpoint| CheckpointEnd {
+                upto: checkpoint.upto,
+                messages: checkpoint.messages,
+            }),
         })
     }
 
@@ -248,14 +252,19 @@ impl LedgerState {
         self.counters
     }
 
-    /// Records that no checkpoint has taken into the tables.
-    pub(super) fn pending_records(&self) -> u64 {
-        self.last - self.checkpointed
+    /// Whether anything has changed that no checkpoint has taken.
+    pub(super) fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
     }
 
-    /// The number of the newest record.
-    pub(super) fn last(&self) -> u64 {
-        self.last
+    /// Message IDs that no checkpoint has taken.
+    pub(super) fn unsaved_messages(&self) -> usize {
+        self.changes.messages()
+    }
+
+    /// Frames of the journal that no checkpoint has taken into the tables.
+    pub(super) fn pending_records(&self) -> u64 {
+        self.last - self.checkpointed
     }
 
     /// Every video.
@@ -276,9 +285,14 @@ impl LedgerState {
 
 /// What a start reads, first the tables' rows, then the records that are newer.
 impl LedgerState {
-    /// Without a video yet, the counters being as of a record.
-    pub(super) fn as_of(counters: Counters, last: u64) -> Self {
-        Self { counters, last, checkpointed: last, ..Self::default() }
+    /// Without a video yet, the counters being as of a frame, the tables holding all up to another one.
+    pub(super) fn as_of(counters: Counters, last: u64, checkpointed: u64) -> Self {
+        Self { counters, last, checkpointed, ..Self::default() }
+    }
+
+    /// How many videos there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Makes room for a video that has this number; false if another has it, or the video another.
@@ -295,7 +309,6 @@ impl LedgerState {
         let entry = &mut self.entries[row.number as usize];
         (entry.plays, entry.last_played_at) = (row.plays, row.last_played_at);
         entry.set_published(row.published);
-        self.is_saved[row.number as usize] = true;
     }
 
     /// Takes over a producer's counted plays.
@@ -309,6 +322,18 @@ impl LedgerState {
         self.dedupe.learn_message(message);
     }
 
+    /// As [`LedgerState::load_message`], but the next checkpoint writes it again.
+    pub(super) fn load_old_message(&mut self, message: MessageKey) {
+        self.dedupe.learn_message(message);
+        self.changes.add_message(message);
+    }
+
+    /// The next checkpoint writes every video and every producer again.
+    pub(super) fn change_all(&mut self) {
+        (0..self.entries.len() as u32).for_each(|number| self.changes.mark(number));
+        self.dedupe.producers().for_each(|(id, _)| self.changes.add_producer(*id));
+    }
+
     /// Takes over a record, but not its deltas; its counters only if they are not counted yet.
     pub(super) fn load_record(&mut self, number: u64, record: &Record, counted: bool) {
         for (id, runs) in &record.learned.producers {
@@ -318,7 +343,8 @@ impl LedgerState {
             self.dedupe.learn_message(*message);
         }
         let counters = self.counters;
-        self.apply(self.last.max(number), record);
+        self.apply(record);
+        self.written(number);
         if counted {
             self.counters = counters;
         }

@@ -1,162 +1,366 @@
-//! The ledger's tables in SQLite: their schema, how a slice of a checkpoint is written, and how all is read.
+//! The ledger's tables in SQLite: their schema, how a slice of a checkpoint is written, and how all is read and checked.
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use rusqlite::{Connection, Row, Transaction, params};
+use anyhow::{Context, Result, bail};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use uuid::Uuid;
 
 use super::checkpoint::{CheckpointSlice, SavedVideo};
 use super::counters::Counters;
 use super::dedupe::MESSAGE_WINDOW;
-use super::load::StateLoader;
-use super::record::{Record, decode_messages, decode_runs, encode_messages};
-use super::state::LedgerState;
-use crate::storage::sqlite::{self, Schema};
+use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
+use super::load::{StateLoader, TablesAsOf};
+use super::record::{count_messages, decode_messages, decode_runs, encode_messages};
+use crate::journal::Position;
 
-/// The file in the data directory.
-pub(super) const FILE: &str = "ledger.sqlite3";
+/// How many rows the tables have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RowCounts {
+    pub(super) videos: u64,
+    pub(super) producers: u64,
+    pub(super) messages: u64,
+    pub(super) letters: u64,
+}
 
-pub(super) const SCHEMA: Schema = Schema {
-    name: "the processor's ledger",
-    // "play", and one more than the dashboard's.
-    application: 0x706c_617a,
-    version: 2,
-    sql: include_str!("schema.sql"),
-    migrations: &[
-        // Both 0: what was published stays so.
-        "ALTER TABLE ledger ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
-         ALTER TABLE videos ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;",
-    ],
-    migrate: sqlite::nothing_more,
-    way_out: "bring back a backup, or `playcounts reset` throws the counts away",
-};
+/// The one row: whose ledger it is, and what the tables hold.
+#[derive(Clone, Debug)]
+pub(super) struct LedgerRow {
+    pub(super) processor: Uuid,
+    pub(super) machine: String,
+    pub(super) simulation: bool,
+    pub(super) starts: u64,
+    /// As in the heads of the journal's segments.
+    pub(super) life: Uuid,
+    /// From where on the journal is read; `None`: there is none yet.
+    pub(super) position: Option<Position>,
+    pub(super) as_of: TablesAsOf,
+    pub(super) rows: RowCounts,
+}
 
-/// Bytes of one message's key.
-const KEY_LEN: usize = 24;
+/// What a transaction of a checkpoint writes.
+#[derive(Debug)]
+pub(super) struct TablesUpdate {
+    pub(super) slice: CheckpointSlice,
+    /// New dead letters, oldest first.
+    pub(super) letters: Vec<SavedDeadLetter>,
+    pub(super) dashboard: Option<Uuid>,
+    /// Of the dashboard that the slice's videos were published to.
+    pub(super) epoch: u64,
+    /// With the last slice: from where on the journal is needed.
+    pub(super) position: Option<Position>,
+}
 
-/// `epoch` is that of the dashboard which the slice's videos were published to.
-pub(super) fn write_slice(
-    transaction: &Transaction<'_>,
-    slice: &CheckpointSlice,
-    epoch: u64,
-) -> Result<()> {
-    let (as_of, epoch) = (slice.as_of as i64, epoch as i64);
-    let mut insert =
-        transaction.prepare_cached("INSERT INTO videos VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
-    let mut update = transaction.prepare_cached(
-        "UPDATE videos SET plays = ?2, published = ?3, last_played_at = ?4, as_of = ?5, epoch = ?6 WHERE number = ?1",
-    )?;
-    for SavedVideo { number, id, plays, published, last_played_at } in &slice.videos {
-        let (plays, published, played) = (*plays as i64, *published as i64, *last_played_at as i64);
-        match id {
-            Some(id) => {
-                insert.execute(params![number, id, plays, published, played, as_of, epoch])?
-            }
-            None => update.execute(params![number, plays, published, played, as_of, epoch])?,
-        };
+impl LedgerRow {
+    /// Reads the row; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// SQLite's; or it is damaged.
+    pub(super) fn read(connection: &Connection) -> Result<Option<Self>> {
+        let row = connection
+            .query_row(
+                "SELECT processor, machine, simulation, starts, dashboard, epoch, life, segment, number, as_of, counted,
+                   by_message, recovered, duplicates, conflicting, rejected, videos, producers, messages, letters,
+                   row_check = row_check(processor, machine, simulation, starts, dashboard, epoch, life, segment, number,
+                     as_of, counted, by_message, recovered, duplicates, conflicting, rejected, videos, producers, messages,
+                     letters) FROM ledger",
+                [],
+                |row| Ok((Self::of(row)?, row.get::<_, bool>(20)?)),
+            )
+            .optional()?;
+        match row {
+            Some((_, false)) => bail!("the row of the table ledger does not fit its check"),
+            row => Ok(row.map(|(row, _)| row)),
+        }
     }
-    for (id, counted) in &slice.producers {
+
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let mut fields = [0; 6];
+        for (field, column) in fields.iter_mut().zip(10..) {
+            *field = unsigned(row, column)?;
+        }
+        let position = match (row.get::<_, Option<i64>>(7)?, row.get::<_, Option<i64>>(8)?) {
+            (Some(segment), Some(number)) => {
+                Some(Position { segment: segment.unsigned_abs(), number: number.unsigned_abs() })
+            }
+            _ => None,
+        };
+        Ok(Self {
+            processor: row.get(0)?,
+            machine: row.get(1)?,
+            simulation: row.get(2)?,
+            starts: unsigned(row, 3)?,
+            life: row.get(6)?,
+            position,
+            as_of: TablesAsOf {
+                counters: Counters::from_fields(fields),
+                as_of: unsigned(row, 9)?,
+                checkpointed: position.map_or(0, |position| position.number - 1),
+                dashboard: row.get(4)?,
+                epoch: unsigned(row, 5)?,
+            },
+            rows: RowCounts {
+                videos: unsigned(row, 16)?,
+                producers: unsigned(row, 17)?,
+                messages: unsigned(row, 18)?,
+                letters: unsigned(row, 19)?,
+            },
+        })
+    }
+
+    /// Writes the row over what is there.
+    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let Self { processor, machine, simulation, starts, life, position, as_of, rows } = self;
+        let [counted, by_message, recovered, duplicates, conflicting, rejected] =
+            as_of.counters.fields().map(|field| field as i64);
+        connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO ledger VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+                   ?16, ?17, ?18, ?19, ?20, row_check(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+                   ?16, ?17, ?18, ?19, ?20))",
+            )?
+            .execute(params![
+                processor,
+                machine,
+                simulation,
+                *starts as i64,
+                as_of.dashboard,
+                as_of.epoch as i64,
+                life,
+                position.map(|position| position.segment as i64),
+                position.map(|position| position.number as i64),
+                as_of.as_of as i64,
+                counted,
+                by_message,
+                recovered,
+                duplicates,
+                conflicting,
+                rejected,
+                rows.videos as i64,
+                rows.producers as i64,
+                rows.messages as i64,
+                rows.letters as i64,
+            ])?;
+        Ok(())
+    }
+
+    /// Writes what a checkpoint has to write, the row included.
+    pub(super) fn update(
+        &mut self,
+        transaction: &Transaction<'_>,
+        update: &TablesUpdate,
+    ) -> Result<()> {
+        let TablesUpdate { slice, letters, dashboard, epoch, position } = update;
+        for video in &slice.videos {
+            self.rows.videos += write_video(transaction, video, slice.as_of, *epoch)?;
+        }
+        for (id, counted) in &slice.producers {
+            self.rows.producers += write_producer(transaction, id, counted)?;
+        }
+        if !letters.is_empty() {
+            self.rows.letters = write_letters(transaction, letters)?;
+        }
+        if let Some(end) = slice.end.as_ref().filter(|end| !end.messages.is_empty()) {
+            let mut keys = Vec::new();
+            encode_messages(&end.messages, &mut keys);
+            self.rows.messages = write_messages(transaction, &keys)?;
+        }
+        self.position = position.or(self.position);
+        self.as_of = TablesAsOf {
+            counters: slice.counters,
+            as_of: slice.as_of,
+            checkpointed: self.position.map_or(0, |position| position.number - 1),
+            dashboard: *dashboard,
+            epoch: *epoch,
+        };
+        Ok(self.write(transaction)?)
+    }
+}
+
+/// Writes a video's row; 1 if it is a new one.
+fn write_video(
+    transaction: &Transaction<'_>,
+    video: &SavedVideo,
+    as_of: u64,
+    epoch: u64,
+) -> rusqlite::Result<u64> {
+    let SavedVideo { number, id, plays, published, last_played_at } = video;
+    let values = params![
+        number,
+        id,
+        *plays as i64,
+        *published as i64,
+        *last_played_at as i64,
+        as_of as i64,
+        epoch as i64
+    ];
+    let changed = transaction
+        .prepare_cached(
+            "UPDATE videos SET video_id = ?2, plays = ?3, published = ?4, last_played_at = ?5, as_of = ?6, epoch = ?7,
+               row_check = row_check(?1, ?2, ?3, ?4, ?5, ?6, ?7) WHERE number = ?1",
+        )?
+        .execute(values)?;
+    if changed == 0 {
         transaction
-            .prepare_cached("INSERT OR REPLACE INTO producers VALUES (?1, ?2)")?
+            .prepare_cached(
+                "INSERT INTO videos VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, row_check(?1, ?2, ?3, ?4, ?5, ?6, ?7))",
+            )?
+            .execute(values)?;
+    }
+    Ok(1 - changed as u64)
+}
+
+/// Writes a producer's row; 1 if it is a new one.
+fn write_producer(
+    transaction: &Transaction<'_>,
+    id: &Uuid,
+    counted: &[u8],
+) -> rusqlite::Result<u64> {
+    let changed = transaction
+        .prepare_cached(
+            "UPDATE producers SET counted = ?2, row_check = row_check(?1, ?2) WHERE producer = ?1",
+        )?
+        .execute(params![id, counted])?;
+    if changed == 0 {
+        transaction
+            .prepare_cached("INSERT INTO producers VALUES (?1, ?2, row_check(?1, ?2))")?
             .execute(params![id, counted])?;
     }
-    let [counted, by_message, recovered, duplicates, conflicting, rejected] =
-        slice.counters.fields().map(|field| field as i64);
-    transaction
-        .prepare_cached(
-            "UPDATE ledger SET as_of = ?1, counted = ?2, by_message = ?3, recovered = ?4, duplicates = ?5,
-             conflicting = ?6, rejected = ?7",
-        )?
-        .execute(params![as_of, counted, by_message, recovered, duplicates, conflicting, rejected])?;
-    let Some((upto, messages)) = &slice.end else { return Ok(()) };
-    if !messages.is_empty() {
-        let mut keys = Vec::with_capacity(messages.len() * KEY_LEN);
-        encode_messages(messages, &mut keys);
-        transaction.execute("INSERT INTO messages (keys) VALUES (?1)", [keys])?;
-        // As many as are remembered: older rows than those that fill the window twice.
-        transaction.execute(
-            "DELETE FROM messages WHERE number IN (SELECT number FROM
-               (SELECT number, sum(length(keys)) OVER (ORDER BY number DESC) - length(keys) AS newer FROM messages)
-             WHERE newer >= ?1)",
-            [(2 * MESSAGE_WINDOW * KEY_LEN) as i64],
-        )?;
+    Ok(1 - changed as u64)
+}
+
+/// Writes dead letters that are in no table yet; how many rows there are then.
+fn write_letters(
+    transaction: &Transaction<'_>,
+    letters: &[SavedDeadLetter],
+) -> rusqlite::Result<u64> {
+    for SavedDeadLetter { number, at, nsqd, message_id, reason, size, body } in letters {
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO dead_letters
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, row_check(?1, ?2, ?3, ?4, ?5, ?6, ?7))",
+            )?
+            .execute(params![number, at.0, nsqd, message_id, reason, size, body])?;
     }
-    transaction
-        .prepare_cached("DELETE FROM records WHERE number <= ?1")?
-        .execute([*upto as i64])?;
+    transaction.execute(
+        "DELETE FROM dead_letters WHERE number <= (SELECT max(number) FROM dead_letters) - ?1",
+        [DEAD_LETTERS_MAX],
+    )?;
+    count_letters(transaction)
+}
+
+/// How many dead letters there are.
+pub(super) fn count_letters(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.query_row("SELECT count(*) FROM dead_letters", [], |row| unsigned(row, 0))
+}
+
+/// Adds a row of message IDs; how many rows there are then.
+fn write_messages(transaction: &Transaction<'_>, keys: &[u8]) -> Result<u64> {
+    let next = "SELECT coalesce(max(number), 0) + 1 FROM messages";
+    let number: i64 = transaction.query_row(next, [], |row| row.get(0))?;
+    transaction.execute(
+        "INSERT INTO messages VALUES (?1, ?2, row_check(?1, ?2))",
+        params![number, keys],
+    )?;
+    forget_messages(transaction)?;
+    Ok(transaction.query_row("SELECT count(*) FROM messages", [], |row| unsigned(row, 0))?)
+}
+
+/// Keeps as many messages as are remembered: the rows go that are older than those that fill the window twice.
+fn forget_messages(transaction: &Transaction<'_>) -> Result<()> {
+    let mut rows = transaction
+        .prepare_cached("SELECT number, substr(keys, 1, 10) FROM messages ORDER BY number DESC")?;
+    let mut rows = rows.query([])?;
+    let mut newer = 0;
+    while let Some(row) = rows.next()? {
+        if newer >= 2 * MESSAGE_WINDOW as u64 {
+            let oldest: i64 = row.get(0)?;
+            transaction.execute("DELETE FROM messages WHERE number <= ?1", [oldest])?;
+            break;
+        }
+        newer += count_messages(&row.get::<_, Vec<u8>>(1)?)?;
+    }
     Ok(())
 }
 
-pub(super) fn read_state(connection: &Connection, file: &Path) -> Result<LedgerState> {
-    read_tables(connection).with_context(|| {
-        format!(
-            "the ledger {} cannot be read; bring back a backup: nothing was changed",
-            file.display()
-        )
-    })
-}
-
-fn read_tables(connection: &Connection) -> Result<LedgerState> {
-    let records = all(connection, "SELECT number, record FROM records ORDER BY number", |row| {
-        Ok((unsigned(row, 0)?, row.get::<_, Vec<u8>>(1)?))
-    })?;
-    let records = records
-        .into_iter()
-        .map(|(number, bytes)| Ok((number, Record::decode(&bytes)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let saved: u64 =
-        connection.query_row("SELECT count(*) FROM videos", [], |row| unsigned(row, 0))?;
-    let new: usize = records.iter().map(|(_, record)| record.new_videos.len()).sum();
-    let (counters, as_of, epoch) = connection.query_row(
-        "SELECT counted, by_message, recovered, duplicates, conflicting, rejected, as_of, epoch FROM ledger",
-        [],
-        |row| {
-            let mut fields = [0; 6];
-            for (index, field) in fields.iter_mut().enumerate() {
-                *field = unsigned(row, index)?;
-            }
-            Ok((Counters::from_fields(fields), unsigned(row, 6)?, unsigned(row, 7)?))
-        },
-    )?;
-    let mut loader = StateLoader::new(counters, as_of, saved as usize + new);
+/// Reads and checks the tables.
+///
+/// # Errors
+/// SQLite's; or what is damaged.
+pub(super) fn read_tables(connection: &Connection, row: &LedgerRow) -> Result<StateLoader> {
+    check_rows(connection, row)?;
+    let mut loader = StateLoader::new(row.as_of);
     let mut videos = connection.prepare(
-        "SELECT number, video_id, plays, published, last_played_at, as_of, epoch FROM videos",
+        "SELECT number, video_id, plays, published, last_played_at, as_of, epoch,
+           row_check = row_check(number, video_id, plays, published, last_played_at, as_of, epoch) FROM videos",
     )?;
     let mut rows = videos.query([])?;
-    while let Some(row) = rows.next()? {
-        let is_told = unsigned(row, 6)? == epoch;
+    while let Some(found) = rows.next()? {
+        let number: i64 = found.get(0)?;
+        let damaged = || format!("the row {number} of the table videos does not fit its check");
+        if !found.get::<_, bool>(7)? {
+            bail!(damaged());
+        }
+        let is_told = unsigned(found, 6)? == row.as_of.epoch;
         let video = SavedVideo {
-            number: row.get(0)?,
-            id: None,
-            plays: unsigned(row, 2)?,
-            published: if is_told { unsigned(row, 3)? } else { 0 },
-            last_played_at: unsigned(row, 4)?,
+            number: u32::try_from(number)?,
+            id: found.get(1).with_context(damaged)?,
+            plays: unsigned(found, 2)?,
+            published: if is_told { unsigned(found, 3)? } else { 0 },
+            last_played_at: unsigned(found, 4)?,
         };
-        loader.video(&video, row.get(1)?, unsigned(row, 5)?)?;
+        loader.video(&video, unsigned(found, 5)?)?;
     }
-    let producers = all(connection, "SELECT producer, counted FROM producers", |row| {
-        Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?))
-    })?;
-    for (id, runs) in producers {
-        loader.producer(id, decode_runs(&runs)?);
+    let mut producers = connection.prepare(
+        "SELECT producer, counted, row_check = row_check(producer, counted) FROM producers",
+    )?;
+    let mut rows = producers.query([])?;
+    while let Some(found) = rows.next()? {
+        if !found.get::<_, bool>(2)? {
+            bail!("a row of the table producers does not fit its check");
+        }
+        loader.producer(found.get(0)?, decode_runs(&found.get::<_, Vec<u8>>(1)?)?);
     }
-    for keys in all(connection, "SELECT keys FROM messages ORDER BY number", |row| {
-        row.get::<_, Vec<u8>>(0)
-    })? {
-        loader.messages(decode_messages(&keys)?);
+    let mut messages = connection.prepare(
+        "SELECT keys, row_check = row_check(number, keys) FROM messages ORDER BY number",
+    )?;
+    let mut rows = messages.query([])?;
+    while let Some(found) = rows.next()? {
+        if !found.get::<_, bool>(1)? {
+            bail!("a row of the table messages does not fit its check");
+        }
+        loader.messages(decode_messages(&found.get::<_, Vec<u8>>(0)?)?);
     }
-    for (number, record) in &records {
-        loader.record(*number, record)?;
-    }
-    Ok(loader.finish()?)
+    Ok(loader)
 }
 
-fn all<T>(
-    connection: &Connection,
-    sql: &str,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>> {
-    Ok(connection.prepare(sql)?.query_map([], read)?.collect::<rusqlite::Result<_>>()?)
+/// Checks that as many rows are there as were written: one that has vanished has no check.
+fn check_rows(connection: &Connection, row: &LedgerRow) -> Result<()> {
+    let count = |table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        connection.query_row(&sql, [], |row| unsigned(row, 0))
+    };
+    let RowCounts { videos, producers, messages, letters } = row.rows;
+    for (table, want) in [
+        ("videos", videos),
+        ("producers", producers),
+        ("messages", messages),
+        ("dead_letters", letters),
+    ] {
+        let found = count(table)?;
+        if found != want {
+            bail!("the table {table} has {found} rows, and must have {want}");
+        }
+    }
+    Ok(())
+}
+
+/// What stands before what is wrong with a ledger.
+pub(super) fn unreadable(file: &Path) -> String {
+    format!(
+        "the ledger {} cannot be read; bring back a backup: nothing was changed",
+        file.display()
+    )
 }
 
 pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

@@ -16,13 +16,16 @@ use parking_lot::Mutex;
 
 use super::stats::Stats;
 use super::wake::Wake;
-use crate::ledger::{Arrivals, CommitTraffic, Committed, Ledger};
+use crate::ledger::{Arrivals, Committed, Ledger, NextUpkeep};
 use crate::model::counts::ShardedCounts;
 use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
 
 /// Messages in one commit, at most; and one batch more.
 const GROUP_MAX: usize = 10_000;
+
+/// How often the ledger is asked what there is to do. A second without work is sealed.
+const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Batches that wait for the one who commits. Full: the workers wait, then the consumer's connections, and RDY falls.
 const WAITING_MAX: usize = 64;
@@ -92,22 +95,31 @@ impl Committer {
         }
     }
 
-    /// Checkpoints the ledger when it is time, until stopped.
-    pub(super) fn run_checkpoints(&self, stop: &StopToken) {
-        let mut next_at = Instant::now();
-        while !stop.wait_until(next_at) {
-            let turn = self.turn.try_lock();
-            let traffic = match turn.is_some() && self.waiting.1.is_empty() {
-                true => CommitTraffic::Idle,
-                false => CommitTraffic::Busy,
-            };
-            let checkpointed = self.ledger.lock().checkpoint(Instant::now(), traffic);
-            drop(turn);
-            let next = checkpointed.inspect_err(|error| self.fail(error));
-            // Also after a failure: a worker that found the turn taken has left its batch here, to be given back.
-            self.commit_waiting();
-            let Ok(next) = next else { return };
-            next_at = next;
+    /// Does the ledger's upkeep, such as checkpoints, until stopped. No commit waits for it.
+    pub(super) fn run_upkeep(&self, stop: &StopToken) {
+        let mut pause = UPKEEP_EVERY;
+        while !stop.wait(pause) {
+            let began = Instant::now();
+            match self.upkeep(began) {
+                Ok(NextUpkeep::Later) => pause = UPKEEP_EVERY,
+                // The disk and the processors are left to the commits for as long as it took.
+                Ok(NextUpkeep::Soon) => pause = began.elapsed().min(UPKEEP_EVERY),
+                Err(error) => {
+                    self.fail(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn upkeep(&self, now: Instant) -> Result<NextUpkeep> {
+        let work = self.ledger.lock().upkeep(now);
+        match work {
+            Some(work) => {
+                let done = work.run()?;
+                self.ledger.lock().upkept(done)
+            }
+            None => Ok(NextUpkeep::Later),
         }
     }
 

@@ -5,8 +5,7 @@ use std::time::Instant;
 use nsq_protocol::{Batch, Batches};
 
 use super::commit::{Committer, Decoded};
-use crate::ledger::{Arrivals, DeadLetter};
-use crate::model::hash::fnv1a;
+use crate::ledger::{Arrivals, DeadLetter, MessageKey};
 use crate::model::play::PlayDecoder;
 use crate::storage::failpoint;
 
@@ -21,20 +20,17 @@ pub(super) fn run(batches: &Batches, committer: &Committer) {
 }
 
 fn decode(batch: &Batch) -> Arrivals {
-    let mut arrivals = Arrivals {
-        nsqd: fnv1a(batch.nsqd().as_bytes()),
-        plays: Vec::with_capacity(batch.len()),
-        rejected: Vec::new(),
-    };
+    let mut arrivals = Arrivals { plays: Vec::with_capacity(batch.len()), rejected: Vec::new() };
     let mut decoder = PlayDecoder::default();
     for message in batch.iter() {
+        let key = MessageKey::new(message.id, message.timestamp_ns);
         match decoder.decode(message.body) {
-            Ok(play) => arrivals.plays.push((play, message.id)),
+            Ok(play) => arrivals.plays.push((play, key)),
             Err(reason) => {
                 log::info!("a message body is no play: {reason}");
                 arrivals.rejected.push(DeadLetter {
                     nsqd: batch.nsqd().to_owned(),
-                    message: message.id,
+                    message: key,
                     reason,
                     body: message.body.to_owned(),
                 });

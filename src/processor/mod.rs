@@ -1,7 +1,7 @@
 //! The processor: consumer → workers → ledger → sharded map → publisher.
 //!
 //! Threads: the consumer's own; `worker-0` …, which decode and, one at a time, commit, count and finish the messages;
-//! `ledger`, which moves the ledger's records into its tables (a checkpoint); and `publisher`, the timer thread that tells
+//! `ledger`, which does the ledger's upkeep, such as checkpoints, where no commit waits for it; and `publisher`, the timer thread that tells
 //! the dashboard what changed. A message is finished once what it brought is durable; the map holds committed counts only,
 //! and only they are published.
 
@@ -85,7 +85,7 @@ pub struct Processor {
     // is still checkpointed and published.
     /// End when the consumer's batches end.
     workers: Crew<()>,
-    checkpointer: Crew<()>,
+    upkeep: Crew<()>,
     publisher: Crew<PublishReport>,
     consumer: Arc<Consumer>,
     ledger: SharedLedger,
@@ -122,7 +122,7 @@ impl Processor {
         // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last: it
         // would spend its last tries on a dashboard that is away.
         let workers = start_workers(config.threads, &consumer, &committer)?;
-        let checkpointer = start_checkpointer(&committer)?;
+        let upkeep = start_upkeep(&committer)?;
         let (stop_publisher, stop) = stop_pair();
         let publishing = Publisher::new(publish::PublisherConfig {
             processor,
@@ -140,7 +140,7 @@ impl Processor {
         publisher.spawn("publisher", move || publishing.run())?;
         Ok(Self {
             workers,
-            checkpointer,
+            upkeep,
             publisher,
             consumer,
             ledger,
@@ -183,7 +183,7 @@ impl Processor {
     pub fn stop(self) -> (ProcessorReport, Vec<(Uuid, u64)>) {
         let Self {
             workers,
-            checkpointer,
+            upkeep,
             publisher,
             consumer,
             ledger,
@@ -195,7 +195,7 @@ impl Processor {
         } = self;
         // 1. CLS; what is in flight still reaches the workers, which end when the last batch is committed.
         workers.stop();
-        checkpointer.stop();
+        upkeep.stop();
         drop(consumer);
         // 2. All is counted: the last batches.
         let published = publisher.stop().pop().unwrap_or_default();
@@ -240,10 +240,10 @@ fn start_workers(
     Ok(workers)
 }
 
-fn start_checkpointer(committer: &Arc<Committer>) -> Result<Crew<()>> {
+fn start_upkeep(committer: &Arc<Committer>) -> Result<Crew<()>> {
     let (source, stop) = stop_pair();
-    let mut checkpointer = Crew::stopped_by(source);
+    let mut upkeep = Crew::stopped_by(source);
     let committer = committer.clone();
-    checkpointer.spawn("ledger", move || committer.run_checkpoints(&stop))?;
-    Ok(checkpointer)
+    upkeep.spawn("ledger", move || committer.run_upkeep(&stop))?;
+    Ok(upkeep)
 }

@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use crate::ledger::Counters;
+use crate::ledger::{Counters, LedgerSize};
 use crate::model::play::Rejection;
 use crate::wire::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, LedgerFigures,
@@ -158,15 +158,16 @@ impl Stats {
         &self,
         counted_before: u64,
         seconds: f64,
-        ledger_size: Option<(u64, u64)>,
+        ledger_size: Option<LedgerSize>,
     ) -> Consumption {
-        let (unswept, bytes) = ledger_size.unwrap_or_default();
+        let LedgerSize { unswept, bytes, cut_bytes } = ledger_size.unwrap_or_default();
         let (counters, last_rejection, failure, (sum, times), all, ledger) = {
             let mut inner = self.inner.lock();
             // A copy, so that no commit waits for the sums over 30,000 buckets.
             let (recent, all) = (std::mem::take(&mut inner.recent), inner.times.clone());
             let slowest_ms = std::mem::take(&mut inner.slowest).as_secs_f64() * 1000.0;
-            let ledger = LedgerFigures { commits: inner.commits, slowest_ms, unswept, bytes };
+            let ledger =
+                LedgerFigures { commits: inner.commits, slowest_ms, unswept, bytes, cut_bytes };
             let (last_rejection, failure) = (inner.last_rejection.clone(), inner.failure.clone());
             (inner.counters, last_rejection, failure, recent, all, ledger)
         };

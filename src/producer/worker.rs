@@ -188,6 +188,9 @@ impl Worker {
         self.settle(0)?;
         let unconfirmed = self.kept.as_ref().map(|kept| kept.outbox.unconfirmed());
         let acknowledged = self.unacknowledged();
+        if let Some(disk) = self.kept.as_mut().and_then(|kept| kept.disk.take()) {
+            disk.close()?;
+        }
         Ok(Produced { acknowledged, counts: self.counts, unconfirmed })
     }
 

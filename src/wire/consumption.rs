@@ -120,12 +120,20 @@ pub struct LedgerFigures {
     /// The longest of them since the report before, in ms.
     #[schemars(range(min = 0.0))]
     pub slowest_ms: f64,
-    /// Records that no checkpoint has taken into the tables: what a start would read again.
+    /// Frames of its journal that no checkpoint has taken into the tables: what a start would read again.
     #[schemars(range(max = MAX_PLAYS))]
     pub unswept: u64,
     /// Bytes of its files.
     #[schemars(range(max = MAX_PLAYS))]
     pub bytes: u64,
+    /// Bytes that a crash had left unfinished at the end of its journal, and that its start has cut off.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(max = MAX_PLAYS))]
+    pub cut_bytes: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl ConsumptionReport {
@@ -167,7 +175,7 @@ impl LedgerFigures {
         if !self.slowest_ms.is_finite() || self.slowest_ms < 0.0 {
             return Err(Invalid::new("the slowest commit took less than no time"));
         }
-        check_numbers([self.commits, self.unswept, self.bytes], "of a ledger is")
+        check_numbers([self.commits, self.unswept, self.bytes, self.cut_bytes], "of a ledger is")
     }
 }
 

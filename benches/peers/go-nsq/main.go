@@ -1,8 +1,8 @@
-// Counts JSON plays per video with go-nsq, as a user of that library would.
+// Counts JSON plays per video with go-nsq, as a user of that library would, and publishes them as a site would.
 //
-// consume:  counts what waits on a channel.
-// pipeline: publishes plays in batches, then counts them.
-// latency:  publishes plays at a rate and counts them as they come.
+// consume:  counts what a channel has and gets.
+// pipeline: publishes plays in batches, then counts them; they are as short as those of playcounts.
+// publish:  publishes a site's own plays: in batches, or with -rate one by one.
 //
 // The last line on stdout is the result as JSON.
 package main
@@ -16,22 +16,28 @@ import (
 	"os"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nsqio/go-nsq"
 )
 
 var (
-	mode         = flag.String("mode", "consume", "consume, pipeline or latency")
+	mode         = flag.String("mode", "consume", "consume, pipeline or publish")
 	address      = flag.String("nsqd-tcp-address", "127.0.0.1:4150", "host:port of nsqd")
 	topic        = flag.String("topic", "plays", "topic")
 	channel      = flag.String("channel", "processor", "channel")
 	messages     = flag.Int("num-messages", 1000, "plays to count")
 	videos       = flag.Int("num-videos", 100, "videos to publish plays of")
-	rate         = flag.Float64("rate", 1000, "latency: plays a second")
+	rate         = flag.Float64("rate", 0, "publish: plays a second, one by one; 0: batches, as fast as it goes")
+	goroutines   = flag.Int("goroutines", 1, "publish: that publish at the rate, each waiting for nsqd's answer")
+	connections  = flag.Int("connections", 1, "publish: that they share")
+	withTimes    = flag.Bool("times", false, "consume: tell how long it took from enqueued_at to counted")
 	maxInFlight  = flag.Int("max-in-flight", 2500, "messages in flight")
 	outputBuffer = flag.Int64("output-buffer-size", 16384, "nsqd's buffer for this consumer; -1: none")
 )
+
+var quiet = log.New(os.Stderr, "", 0)
 
 // The handlers that run at one time: as many as playcounts has workers.
 const handlers = 2
@@ -39,11 +45,32 @@ const handlers = 2
 // The plays of one MPUB: bench_writer's default.
 const batch = 200
 
+// A site's session is cut into so many places of the film.
+const places = 1200
+
+// play is what is read of a body, and what pipeline publishes.
 type play struct {
 	VideoID    string `json:"video_id"`
 	EnqueuedAt int64  `json:"enqueued_at"`
 	Producer   string `json:"producer"`
 	Seq        int    `json:"seq"`
+}
+
+// sitePlay is a play as a site publishes it that knows nothing of playcounts but its two fields.
+type sitePlay struct {
+	Event      string  `json:"event"`
+	VideoID    string  `json:"video_id"`
+	UserID     string  `json:"user_id"`
+	Session    string  `json:"session"`
+	EnqueuedAt int64   `json:"enqueued_at"`
+	Position   float64 `json:"position"`
+	Player     player  `json:"player"`
+}
+
+type player struct {
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	Autoplay bool   `json:"autoplay"`
 }
 
 // counter is what a handler of go-nsq shares.
@@ -70,7 +97,7 @@ func (c *counter) HandleMessage(m *nsq.Message) error {
 	}
 	c.counts[p.VideoID]++
 	c.counted++
-	if *mode == "latency" {
+	if *withTimes {
 		c.times = append(c.times, time.Duration(now.UnixNano()-p.EnqueuedAt))
 	}
 	if c.counted == *messages {
@@ -82,18 +109,20 @@ func (c *counter) HandleMessage(m *nsq.Message) error {
 
 func main() {
 	flag.Parse()
-	quiet := log.New(os.Stderr, "", 0)
 	started := time.Now()
-	var producer *nsq.Producer
-	if *mode != "consume" {
-		var err error
-		producer, err = nsq.NewProducer(*address, nsq.NewConfig())
-		check(err)
-		producer.SetLogger(quiet, nsq.LogLevelWarning)
+	switch *mode {
+	case "publish":
+		publish(started)
+	case "pipeline":
+		publishAll(ownBody)
+		consume(&started)
+	default:
+		consume(nil)
 	}
-	if *mode == "pipeline" {
-		publishAll(producer)
-	}
+}
+
+// consume counts until it has all; what it took is from started, or from the first message.
+func consume(started *time.Time) {
 	config := nsq.NewConfig()
 	config.MaxInFlight = *maxInFlight
 	config.OutputBufferSize = *outputBuffer
@@ -103,31 +132,36 @@ func main() {
 	counter := &counter{counts: make(map[string]int), done: make(chan struct{})}
 	consumer.AddConcurrentHandlers(counter, handlers)
 	check(consumer.ConnectToNSQD(*address))
-	if *mode == "latency" {
-		publishAtRate(producer)
-	}
 	<-counter.done
-	seconds := counter.last.Sub(counter.first).Seconds()
-	if *mode == "pipeline" {
-		seconds = counter.last.Sub(started).Seconds()
+	if started == nil {
+		started = &counter.first
 	}
+	seconds := counter.last.Sub(*started).Seconds()
 	result := map[string]any{"counted": counter.counted, "videos": len(counter.counts), "seconds": seconds}
-	if *mode == "latency" {
-		sort.Slice(counter.times, func(i, j int) bool { return counter.times[i] < counter.times[j] })
-		at := func(q float64) float64 {
-			return float64(counter.times[int(q*float64(len(counter.times)-1))]) / 1e6
-		}
-		result["p50_ms"], result["p99_ms"] = at(0.50), at(0.99)
+	if *withTimes {
+		result["consumption_ms"] = quantiles(counter.times)
 	}
-	check(json.NewEncoder(os.Stdout).Encode(result))
+	report(result)
 	consumer.Stop()
 	<-consumer.StopChan
-	if producer != nil {
-		producer.Stop()
-	}
 }
 
-func publishAll(producer *nsq.Producer) {
+func publish(started time.Time) {
+	result := map[string]any{}
+	if *rate > 0 {
+		late, took := publishAtRate()
+		// How long behind its time a publish began, and how long nsqd's answer took.
+		result["late_ms"], result["publish_ms"] = quantiles(late), quantiles(took)
+	} else {
+		publishAll(siteBody)
+	}
+	result["published"], result["seconds"] = *messages, time.Since(started).Seconds()
+	report(result)
+}
+
+func publishAll(body func(ids []string, seq int) []byte) {
+	producer := newProducer()
+	defer producer.Stop()
 	ids := videoIDs()
 	bodies := make([][]byte, 0, batch)
 	for seq := 0; seq < *messages; seq++ {
@@ -139,17 +173,64 @@ func publishAll(producer *nsq.Producer) {
 	}
 }
 
-func publishAtRate(producer *nsq.Producer) {
-	ids := videoIDs()
-	start := time.Now()
-	for seq := 0; seq < *messages; seq++ {
-		time.Sleep(time.Until(start.Add(time.Duration(float64(seq) / *rate * float64(time.Second)))))
-		check(producer.Publish(*topic, body(ids, seq)))
+// publishAtRate has whichever goroutine is free publish the next play when its time has come.
+func publishAtRate() (late, took []time.Duration) {
+	producers := make([]*nsq.Producer, *connections)
+	for i := range producers {
+		producers[i] = newProducer()
+		check(producers[i].Ping())
 	}
+	ids := videoIDs()
+	late, took = make([]time.Duration, *messages), make([]time.Duration, *messages)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	start := time.Now()
+	for i := 0; i < *goroutines; i++ {
+		producer := producers[i%*connections]
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for seq := int(next.Add(1)) - 1; seq < *messages; seq = int(next.Add(1)) - 1 {
+				due := start.Add(time.Duration(float64(seq) / *rate * float64(time.Second)))
+				time.Sleep(time.Until(due))
+				began := time.Now()
+				check(producer.Publish(*topic, siteBody(ids, seq)))
+				late[seq], took[seq] = began.Sub(due), time.Since(began)
+			}
+		}()
+	}
+	all.Wait()
+	for _, producer := range producers {
+		producer.Stop()
+	}
+	return late, took
 }
 
-func body(ids []string, seq int) []byte {
-	body, err := json.Marshal(play{ids[rand.Intn(len(ids))], time.Now().UnixNano(), ids[0], seq})
+func newProducer() *nsq.Producer {
+	producer, err := nsq.NewProducer(*address, nsq.NewConfig())
+	check(err)
+	producer.SetLogger(quiet, nsq.LogLevelWarning)
+	return producer
+}
+
+func ownBody(ids []string, seq int) []byte {
+	return marshal(play{ids[rand.Intn(len(ids))], time.Now().UnixNano(), ids[0], seq})
+}
+
+func siteBody(ids []string, seq int) []byte {
+	return marshal(sitePlay{
+		Event:      "play",
+		VideoID:    ids[rand.Intn(len(ids))],
+		UserID:     uuid(),
+		Session:    fmt.Sprintf("s-%08x", seq),
+		EnqueuedAt: time.Now().UnixNano(),
+		Position:   float64(seq%places) / 2,
+		Player:     player{"web", "3.2.1", false},
+	})
+}
+
+func marshal(play any) []byte {
+	body, err := json.Marshal(play)
 	check(err)
 	return body
 }
@@ -157,10 +238,24 @@ func body(ids []string, seq int) []byte {
 func videoIDs() []string {
 	ids := make([]string, *videos)
 	for i := range ids {
-		r := func() uint32 { return rand.Uint32() }
-		ids[i] = fmt.Sprintf("%08x-%04x-4%03x-8%03x-%08x%04x", r(), r()>>16, r()>>20, r()>>20, r(), r()>>16)
+		ids[i] = uuid()
 	}
 	return ids
+}
+
+func uuid() string {
+	r := func() uint32 { return rand.Uint32() }
+	return fmt.Sprintf("%08x-%04x-4%03x-8%03x-%08x%04x", r(), r()>>16, r()>>20, r()>>20, r(), r()>>16)
+}
+
+func quantiles(times []time.Duration) map[string]float64 {
+	sort.Slice(times, func(i, j int) bool { return times[i] < times[j] })
+	at := func(q float64) float64 { return float64(times[int(q*float64(len(times)-1))]) / 1e6 }
+	return map[string]float64{"p50": at(0.50), "p99": at(0.99), "max": at(1)}
+}
+
+func report(result map[string]any) {
+	check(json.NewEncoder(os.Stdout).Encode(result))
 }
 
 func check(err error) {

@@ -43,15 +43,26 @@ impl MessageId {
 
     /// The number that the ID spells in lower-case hex, if it is one that [`MessageId::from_u64`] made.
     pub fn to_u64(self) -> Option<u64> {
-        self.0.into_iter().try_fold(0u64, |number, digit| {
-            let value = match digit {
-                b'0'..=b'9' => digit - b'0',
-                b'a'..=b'f' => digit - b'a' + 10,
-                _ => return None,
-            };
-            Some(number << 4 | u64::from(value))
-        })
+        let (high, low) = self.0.split_at(MESSAGE_ID_LEN / 2);
+        Some(u64::from(eight_digits(high)?) << 32 | u64::from(eight_digits(low)?))
     }
+}
+
+/// The number that eight lower-case hex digits spell, all at once: each byte of a word is one.
+fn eight_digits(digits: &[u8]) -> Option<u32> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let digits = u64::from_be_bytes(digits.try_into().ok()?);
+    // Of a letter bit 6 is set, and its lower half counts from 1.
+    let values = (digits & (0x0f * ONES)) + 9 * ((digits >> 6) & ONES);
+    // Written again, they are the same, if they were digits.
+    let letters = ((values + 6 * ONES) >> 4) & ONES;
+    let again = values + 0x30 * ONES + 39 * letters;
+    if again != digits || values & (0xf0 * ONES) != 0 {
+        return None;
+    }
+    let pairs = (values | (values >> 4)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | (pairs >> 8)) & 0x0000_ffff_0000_ffff;
+    Some((fours | (fours >> 16)) as u32)
 }
 
 impl fmt::Display for MessageId {
@@ -135,6 +146,20 @@ mod tests {
             assert_eq!(id.to_u64(), Some(number));
         }
         assert_eq!(MessageId(*b"0123456789ABCDEF").to_u64(), None);
+        // Any other byte, at each place.
+        for (at, byte) in
+            (0..MESSAGE_ID_LEN).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte)))
+        {
+            let mut id = MessageId(*b"0123456789abcdef");
+            id.0[at] = byte;
+            let number = id.to_u64();
+            assert_eq!(
+                number.is_some(),
+                matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+                "{byte} at {at}"
+            );
+            assert!(number.is_none_or(|number| MessageId::from_u64(number) == id));
+        }
     }
 
     #[test]

@@ -124,6 +124,12 @@ const CONSUMER_COLUMNS = [
   ["Consumer"], ["Channel"], ["Program"], ["RDY", true], ["In flight", true], ["Finished", true], ["Requeued", true],
   ["Connected for", true], ["Transport"], ["State"],
 ];
+// A ledger's bytes, and what a crash had left unfinished in it.
+const ledgerSize = (ledger) => {
+  if (!ledger) return "–";
+  return ledger.cut_bytes ? `${bytes(ledger.bytes)}, ${bytes(ledger.cut_bytes)} cut off at its start` : bytes(ledger.bytes);
+};
+
 const PROCESSOR_COLUMNS = [
   ["Processor"], ["Received", true], ["= Counted", true], ["+ Duplicates", true], ["+ Rejected", true],
   ["+ In flight", true], ["Adds up"], ["A second", true], ["p99", true], ["Heard"], ["Version"], ["Ledger", true], ["Slowest commit", true],
@@ -505,7 +511,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
         cells: [
           one.processor, count(one.received), count(one.counted), count(one.duplicates), count(one.rejected), count(one.in_flight),
           one.adds_up === null ? "–" : one.adds_up ? "yes" : "no", rate(one.per_second), one.p99_ms === null ? "–" : duration(one.p99_ms),
-          ago(one.silent_ms), one.program ?? "–", one.ledger ? bytes(one.ledger.bytes) : "–",
+          ago(one.silent_ms), one.program ?? "–", ledgerSize(one.ledger),
           one.ledger ? duration(one.ledger.slowest_ms) : "–", one.ledger ? count(one.ledger.unswept) : "–",
         ],
       })));

@@ -5,6 +5,7 @@
 //!   1 counts:    how many, and of each: length of the id, id, plays, last_played_at
 //!   2 confirmed: how many, and of each: producer (16 bytes), watermark, how many runs, and of each run: gap, length
 //! 3 cleared (1 byte)  at  the database's id from now on (16 bytes)
+//! 4 nothing (1 byte): to see whether the journal can be written
 //! ```
 //!
 //! Numbers are LEB128 varints. `at` is ms since the Unix epoch; `last_played_at` is 0 without one, or the distance from
@@ -19,6 +20,7 @@ use crate::wire::{CONFIRMED_PRODUCERS_MAX, CONFIRMED_RUNS_MAX, Confirmed, Produc
 const COUNTS: u8 = 1;
 const CONFIRMED: u8 = 2;
 const CLEARED: u8 = 3;
+const NOTHING: u8 = 4;
 
 /// The most bytes of a varint.
 const VARINT_MAX: usize = 10;
@@ -47,6 +49,8 @@ pub(super) enum Change {
         /// Which database it is from here on.
         id: Uuid,
     },
+    /// None: somebody has tried whether the journal can be written.
+    Nothing,
 }
 
 /// A processor's counts, which came at `at`.
@@ -96,6 +100,11 @@ pub(super) fn encode_cleared(at: UnixMs, id: Uuid) -> Vec<u8> {
     out
 }
 
+/// No change: what tries whether the journal can be written.
+pub(super) fn encode_nothing() -> Vec<u8> {
+    vec![NOTHING]
+}
+
 /// Reads a payload.
 ///
 /// # Errors
@@ -107,6 +116,7 @@ pub(super) fn decode(payload: &[u8]) -> Result<Change, String> {
         COUNTS => rest.counts(),
         CONFIRMED => rest.confirmed(),
         CLEARED => rest.cleared(),
+        NOTHING => Some(Change::Nothing),
         kind => return Err(format!("a change of kind {kind}, of a newer playcounts")),
     };
     change.filter(|_| rest.0.is_empty()).ok_or_else(wrong)
@@ -259,6 +269,7 @@ mod tests {
             assert!(decode(&whole[..len]).is_err(), "{len}");
         }
         assert!(decode(&[&whole[..], &[0]].concat()).is_err());
+        assert_eq!(decode(&encode_nothing()), Ok(Change::Nothing));
         assert!(decode(&[9]).unwrap_err().contains("of a newer playcounts"));
     }
 

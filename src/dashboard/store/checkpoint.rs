@@ -309,7 +309,7 @@ impl Checkpoints {
 
 /// Gets all that is in memory to the disk.
 pub(super) fn sync_journal(state: &StoreState) -> Result<(), JournalError> {
-    // One that has failed goes on in another segment first: behind what failed nothing can be synced.
+    // One that has failed says so: the next update tries to go on in another segment, and what is before it is not synced.
     state.journal.lock().commit()?;
     upkeep(state, Sync::All)
 }

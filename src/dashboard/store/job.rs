@@ -17,7 +17,7 @@ pub(super) enum Job {
     Confirmed(ConfirmedUpdate),
     /// Forget every count and processor.
     Clear,
-    /// Commit without changing anything: is the journal well again?
+    /// Commit a frame that changes nothing: is the journal well again?
     Probe,
 }
 

@@ -90,6 +90,7 @@ impl Memory {
                 pending.clear(ClearedTables { id, next: number + 1 });
                 *self = Self { id, pending, ..Self::default() };
             }
+            Change::Nothing => {}
         }
         Ok(())
     }

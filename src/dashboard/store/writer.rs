@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crossbeam_channel::Receiver;
 use uuid::Uuid;
 
-use super::change::{encode_cleared, encode_confirmed, encode_counts};
+use super::change::{encode_cleared, encode_confirmed, encode_counts, encode_nothing};
 use super::job::{Job, Posted};
 use super::memory::{ProcessorNumbers, apply_counts};
 use super::pending::ClearedTables;
@@ -78,7 +78,7 @@ impl Writer {
         let news: Vec<&Job> =
             group.iter().map(|(job, _)| job).filter(|job| self.is_news(job)).collect();
         self.check_processors(&news)?;
-        if news.is_empty() && !group.iter().any(|(job, _)| matches!(job, Job::Probe)) {
+        if news.is_empty() {
             return Ok(());
         }
         let (at, new_id) = (unix_ms(), Uuid::new_v4());
@@ -104,7 +104,7 @@ impl Writer {
                 Job::Counts(update) => encode_counts(at, update.processor, &update.counts),
                 Job::Confirmed(update) => encode_confirmed(at, update.processor, &update.producers),
                 Job::Clear => encode_cleared(at, new_id),
-                Job::Probe => continue,
+                Job::Probe => encode_nothing(),
             };
             journal.append(&payload)?;
         }
@@ -154,8 +154,7 @@ impl Writer {
                 update.counts.iter().any(|count| index.is_news(number, count))
             }
             Job::Confirmed(update) => self.state.confirmed.read().is_news(&update.producers),
-            Job::Clear => true,
-            Job::Probe => false,
+            Job::Clear | Job::Probe => true,
         }
     }
 

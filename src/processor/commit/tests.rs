@@ -1,12 +1,12 @@
 use std::sync::mpsc::{Receiver as TestReceiver, Sender as TestSender, channel};
 
-use nsq_protocol::thread::{OwnedThread, stop_pair};
+use nsq_protocol::thread::OwnedThread;
 use nsq_protocol::{ChannelName, Consumer, ConsumerConfig, TopicName};
 use uuid::Uuid;
 
 use super::*;
 use crate::broker::{Broker, BrokerConfig};
-use crate::ledger::Counters;
+use crate::ledger::{Counters, LedgerSize, LedgerUpkeep, LedgerUpkept};
 use crate::model::video::{VideoCount, VideoState};
 use crate::processor::wake::wake_pair;
 use crate::wire::{Confirmed, ProducerConfirmed};
@@ -14,13 +14,13 @@ use crate::wire::{Confirmed, ProducerConfirmed};
 /// The longest that anything here may take; far beyond what it does take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Fails its checkpoint, once it is told to.
-struct FailingCheckpoint {
+/// Fails its commit, once it is told to.
+struct FailingLedger {
     began: TestSender<()>,
     fail: TestReceiver<()>,
 }
 
-impl Ledger for FailingCheckpoint {
+impl Ledger for FailingLedger {
     fn processor(&self) -> Uuid {
         Uuid::nil()
     }
@@ -38,13 +38,17 @@ impl Ledger for FailingCheckpoint {
     }
 
     fn commit(&mut self, _: &mut [Arrivals]) -> Result<Committed> {
-        panic!("nothing is committed after a failure");
-    }
-
-    fn checkpoint(&mut self, _: Instant, _: CommitTraffic) -> Result<Instant> {
         self.began.send(()).unwrap();
         self.fail.recv_timeout(DEADLINE).unwrap();
         anyhow::bail!("on purpose")
+    }
+
+    fn upkeep(&mut self, _: Instant) -> Option<LedgerUpkeep> {
+        None
+    }
+
+    fn upkept(&mut self, _: LedgerUpkept) -> Result<NextUpkeep> {
+        Ok(NextUpkeep::Later)
     }
 
     fn published(&mut self, _: &[VideoCount]) {}
@@ -63,7 +67,7 @@ impl Ledger for FailingCheckpoint {
 
     fn put_back_unreported(&mut self, _: &[ProducerConfirmed]) {}
 
-    fn size(&self) -> Option<(u64, u64)> {
+    fn size(&self) -> Option<LedgerSize> {
         None
     }
 
@@ -74,27 +78,33 @@ impl Ledger for FailingCheckpoint {
 
 /// A worker that finds the turn taken leaves its batch to the one who has it, also when that one fails.
 #[test]
-fn a_batch_left_to_a_failing_checkpoint_is_given_back() {
+fn a_batch_left_to_a_failing_commit_is_given_back() {
     let broker = Broker::start(BrokerConfig {
         tcp_address: "127.0.0.1:0".to_owned(),
         http_address: None,
         ..BrokerConfig::default()
     })
     .unwrap();
-    let (topic, channel_name) =
-        (TopicName::new("plays").unwrap(), ChannelName::new("processor").unwrap());
+    let topic = TopicName::new("plays").unwrap();
     let nsqd = broker.tcp_addr().to_string();
+    // A channel each, so that both have a message at a time.
+    let consumers = ["first", "second"].map(|channel| {
+        let mut from = ConsumerConfig::new(topic, ChannelName::new(channel).unwrap());
+        from.nsqd_addresses = vec![nsqd.clone()];
+        Consumer::start(from).unwrap()
+    });
     let mut to = nsq_protocol::ProducerConfig::new();
-    to.nsqd_addresses = vec![nsqd.clone()];
+    to.nsqd_addresses = vec![nsqd];
     nsq_protocol::Producer::connect(to).unwrap().publish(&topic, b"a message").unwrap();
-    let mut from = ConsumerConfig::new(topic, channel_name);
-    from.nsqd_addresses = vec![nsqd];
-    let consumer = Consumer::start(from).unwrap();
-    let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
+    let [first, second] = consumers.each_ref().map(|consumer| Decoded {
+        batch: consumer.batches().recv_timeout(DEADLINE).unwrap(),
+        arrivals: Arrivals::default(),
+        received_at: Instant::now(),
+    });
 
     let (began, has_begun) = channel();
     let (fail, told) = channel();
-    let ledger: Box<dyn Ledger> = Box::new(FailingCheckpoint { began, fail: told });
+    let ledger: Box<dyn Ledger> = Box::new(FailingLedger { began, fail: told });
     let (reached, _) = bounded(1);
     let (failed, has_failed) = bounded(1);
     let committer = Arc::new(Committer::new(
@@ -104,18 +114,18 @@ fn a_batch_left_to_a_failing_checkpoint_is_given_back() {
         wake_pair().0,
         failed,
     ));
-    let (_source, stop) = stop_pair();
-    let checkpoints = {
+    let commits = {
         let committer = committer.clone();
-        OwnedThread::spawn("ledger", move || committer.run_checkpoints(&stop)).unwrap()
+        OwnedThread::spawn("worker-0", move || committer.put(first)).unwrap()
     };
     has_begun.recv_timeout(DEADLINE).unwrap();
-    // Whoever checkpoints the ledger has the turn now, and fails behind this.
-    committer.put(Decoded { batch, arrivals: Arrivals::default(), received_at: Instant::now() });
-    let given_back = || consumer.stats().connections[0].requeued;
-    assert_eq!(given_back(), 0);
+    // Whoever commits has the turn now, and fails behind this.
+    committer.put(second);
+    let given_back =
+        || consumers.each_ref().map(|consumer| consumer.stats().connections[0].requeued);
+    assert_eq!(given_back(), [0, 0]);
     fail.send(()).unwrap();
-    checkpoints.join();
-    assert_eq!(given_back(), 1);
+    commits.join();
+    assert_eq!(given_back(), [1, 1]);
     assert!(has_failed.try_recv().is_ok());
 }

@@ -1,12 +1,17 @@
 //! A producer's outbox: the plays that it has published, or is about to, and that no ledger is known to hold.
 //!
 //! What an nsqd loses when it is killed is in here still, and is published again (pure: `now` is an argument; `disk`
-//! keeps the same in a file, so that a killed producer goes on where it was).
+//! keeps the same in files, so that a killed producer goes on where it was: `entry` is a frame of its journal, `tables`
+//! what was moved out of it by `upkeep`, `contents` both together).
 //!
 //! In memory a play costs 4 bytes, and each batch of them about 100.
 
 pub(super) mod batch;
+mod contents;
 pub(super) mod disk;
+mod entry;
+pub(super) mod tables;
+mod upkeep;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

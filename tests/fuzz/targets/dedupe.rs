@@ -1,4 +1,5 @@
-//! Any order of plays: what is counted is what a tree says, and what was written down tells the same after a start.
+//! Any order of plays, with an identity or by their messages: what is counted is what a tree says, and what was written down
+//! tells the same after a start.
 #![no_main]
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 fuzz_target!(|data: &[u8]| {
     let mut dedupe = Dedupe::new();
     let mut model = BTreeSet::new();
+    let mut messages = BTreeSet::new();
     let mut restored = Dedupe::new();
     let mut at = [0u64; 4];
     for (index, step) in data.chunks_exact(3).enumerate() {
@@ -26,10 +28,18 @@ fuzz_target!(|data: &[u8]| {
         .min(PlayIdentity::MAX_SEQ);
         at[producer] = seq;
         let identity = PlayIdentity { producer: Uuid::from_u128(producer as u128), seq };
-        let play = Play { video_id: Uuid::nil(), enqueued_at_ns: None, identity: Some(identity), resent: false };
-        let message = MessageKey { nsqd: 0, id: MessageId::from_u64(index as u64) };
-        let fresh = dedupe.insert(&play, message) == Seen::New;
-        assert_eq!(fresh, model.insert((producer, seq)));
+        let mut play = Play { video_id: Uuid::nil(), enqueued_at_ns: None, identity: Some(identity), resent: false };
+        if step[0] & 0x40 == 0 {
+            let message = MessageKey::new(MessageId::from_u64(index as u64), 0);
+            let fresh = dedupe.insert(&play, message) == Seen::New;
+            assert_eq!(fresh, model.insert((producer, seq)));
+        } else {
+            // Far fewer than the window holds.
+            play.identity = None;
+            let message = message(producer, seq, step[1]);
+            let fresh = dedupe.insert(&play, message) == Seen::NewByMessage;
+            assert_eq!(fresh, messages.insert(message));
+        }
         if step[0] & 0x80 != 0 {
             write_down(&mut dedupe, &mut restored);
         }
@@ -45,7 +55,19 @@ fuzz_target!(|data: &[u8]| {
         let again = restored.counted(&id).expect("it was written down");
         assert!(again.runs().eq(counted.runs()));
     }
+    assert!(messages.iter().all(|message| !restored.insert_message(*message)));
 });
+
+/// Of nsqd, of the embedded broker, of anybody with numbers, and of anybody.
+fn message(kind: usize, number: u64, stamp: u8) -> MessageKey {
+    let ns = number as i64;
+    match kind {
+        0 => MessageKey::new(MessageId::from_u64(number << 10), 1_351_443_822_882_521_088 + (ns >> 12 << 20) + i64::from(stamp)),
+        1 => MessageKey::new(MessageId::from_u64(number), ns - i64::from(stamp)),
+        2 => MessageKey::new(MessageId::from_u64(number.reverse_bits()), ns.reverse_bits()),
+        _ => MessageKey::new(MessageId([stamp; 16]), i64::MIN + (ns & 3)),
+    }
+}
 
 /// As a commit and a start do.
 fn write_down(dedupe: &mut Dedupe, restored: &mut Dedupe) {
@@ -55,4 +77,5 @@ fn write_down(dedupe: &mut Dedupe, restored: &mut Dedupe) {
     record.encode(&mut bytes);
     let record = Record::decode(&bytes).expect("its own bytes");
     record.learned.producers.into_iter().for_each(|(id, runs)| restored.learn(id, runs));
+    record.learned.messages.into_iter().for_each(|message| restored.learn_message(message));
 }

@@ -6,6 +6,14 @@ use uuid::Uuid;
 
 use super::*;
 
+mod crashes;
+mod damage;
+mod faults;
+mod format;
+mod model;
+mod sim;
+mod world;
+
 /// Small segments, so that a test fills several.
 const SEGMENT: u64 = 8192;
 

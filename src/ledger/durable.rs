@@ -1,0 +1,402 @@
+//! The ledger on disk: a journal, `ledger.journal/` in the data directory, and the tables of `ledger.sqlite3`.
+//!
+//! A commit is one frame of the journal, appended with one write: the cost depends neither on how many videos there are nor
+//! on SQLite. A checkpoint takes what has changed into the tables, a slice at a time, on another thread and without the
+//! ledger's lock; then the journal's older segments are given up. A start reads the tables and the frames that are newer,
+//! and checks that all of it adds up.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::commit::{Arrivals, Committed};
+use super::counters::Counters;
+use super::entry::{encode_dashboard, encode_letters, encode_record, saved};
+use super::ledger_trait::{Ledger, LedgerSize, NextUpkeep};
+use super::letter::SavedDeadLetter;
+use super::load::LoadedLedger;
+use super::owner::{LedgerConfig, check_owner, machine_id, new_row};
+use super::record::Record;
+use super::schema::{FILE, SCHEMA};
+use super::snapshot::JOURNAL;
+use super::state::LedgerState;
+use super::tables::{LedgerRow, TablesUpdate, read_tables, unreadable};
+use super::upkeep::{LedgerUpkeep, LedgerUpkept, Tables};
+use crate::journal::{
+    Cut, FsDisk, Journal, JournalConfig, JournalError, JournalKind, JournalOwner, OnDamage,
+    SEGMENT_BYTES, Sync, SyncPolicy,
+};
+use crate::model::video::{VideoCount, VideoState};
+use crate::runtime::clock::unix_ms;
+use crate::storage::boot::boot_id;
+use crate::storage::failpoint;
+use crate::wire::{Confirmed, ProducerConfirmed};
+
+/// A checkpoint is made when the journal has grown by so many bytes: what a start has to read again, in less than a
+/// second. One every few seconds would write whole pages of the tables for a few plays each.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+
+/// Or after so long, if anything has changed.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
+
+/// Videos in one slice of a checkpoint: less than a millisecond under the lock, some 10 ms of SQLite's.
+const SLICE: usize = 2_000;
+
+/// Bytes of dead letters that wait for a checkpoint in memory; it is due before, and older ones go first.
+const LETTERS_BYTES: usize = 32 << 20;
+
+/// So many bytes of dead letters make a checkpoint due.
+const LETTERS_DUE: usize = 1 << 20;
+
+/// So many message IDs that are in no table make a checkpoint due: 24 MB.
+const MESSAGES_DUE: usize = 1 << 20;
+
+/// How long another connection's write lock is waited for, by a checkpoint: no commit waits for it.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Versions of one start: the versions of the next start lie above.
+const VERSIONS_PER_START: u64 = 1 << 32;
+
+/// Counts on disk.
+pub struct DurableLedger {
+    file: PathBuf,
+    state: LedgerState,
+    journal: Journal,
+    /// Shared with an upkeep that is run: never waited for while the ledger is held, but at its end.
+    tables: Arc<Mutex<Tables>>,
+    processor: Uuid,
+    starts: u64,
+    dashboard: Option<Uuid>,
+    /// Counts the dashboards: a row of another epoch tells of one that is not asked any more.
+    epoch: u64,
+    /// Dead letters that are in no table yet, oldest first, and bytes of their bodies.
+    letters: VecDeque<SavedDeadLetter>,
+    letters_bytes: usize,
+    /// When the newest checkpoint began, and how much the journal had written then.
+    checkpoint_at: Instant,
+    checkpoint_written: u64,
+    /// The journal's next frame at the last upkeep: the same means a second without work.
+    seen: u64,
+    /// Videos in one slice of a checkpoint.
+    slice: usize,
+    cut: Option<Cut>,
+    /// What was last said of the journal's upkeep.
+    warned: Option<String>,
+    /// The newest payload.
+    buffer: Vec<u8>,
+    /// A commit has failed: the state is ahead of the file.
+    failed: bool,
+}
+
+impl DurableLedger {
+    /// Opens the ledger, made if missing, and reads it.
+    ///
+    /// # Errors
+    /// One line with the way out: a file is damaged or missing, they do not add up, are somebody else's, of a newer
+    /// version, of another machine, or of the other kind (a simulation's, or none's).
+    pub fn open(config: &LedgerConfig, sync: SyncPolicy) -> Result<Self> {
+        Self::open_with(config, sync, SEGMENT_BYTES)
+    }
+
+    fn open_with(config: &LedgerConfig, sync: SyncPolicy, segment_bytes: u64) -> Result<Self> {
+        let file = config.directory.join(FILE);
+        // FULL: the journal's older segments go when a checkpoint is on the disk. Nobody waits for it.
+        let pragmas = format!(
+            "PRAGMA synchronous = FULL; PRAGMA busy_timeout = {}; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;
+             PRAGMA journal_size_limit = 67108864;",
+            BUSY_TIMEOUT.as_millis()
+        );
+        let connection = SCHEMA.open(&file, &pragmas)?;
+        let machine = machine_id();
+        let unreadable = || unreadable(&file);
+        let found = LedgerRow::read(&connection).with_context(unreadable)?;
+        let row = found.unwrap_or_else(|| new_row(config, &machine));
+        check_owner(config, &row, &machine, &file)?;
+        let mut tables = Tables { connection, row };
+        let (journal, loaded, cut) =
+            read_all(&mut tables, config, sync, segment_bytes).with_context(unreadable)?;
+        if let Some(cut) = &cut {
+            log::warn!("the ledger {}: {cut}", config.directory.join(JOURNAL).display());
+        }
+        tables.row.starts += 1;
+        tables.row.machine = machine;
+        // What a start has to read next time stays where it was.
+        let position = tables.row.position.unwrap_or_else(|| journal.position(journal.next()));
+        tables.row.position = Some(position);
+        tables.row.write(&tables.connection).with_context(|| SCHEMA.unusable(&file))?;
+        let LoadedLedger { state, letters, dashboard, epoch } = loaded;
+        let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
+        let (processor, starts) = (tables.row.processor, tables.row.starts);
+        let seen = journal.next();
+        Ok(Self {
+            file,
+            state,
+            journal,
+            tables: Arc::new(Mutex::new(tables)),
+            processor,
+            starts,
+            dashboard,
+            epoch,
+            letters: letters.into(),
+            letters_bytes,
+            checkpoint_at: Instant::now(),
+            checkpoint_written: 0,
+            seen,
+            slice: SLICE,
+            cut,
+            warned: None,
+            buffer: Vec::new(),
+            failed: false,
+        })
+    }
+
+    /// Says once what keeps the journal from being made ready.
+    fn warn(&mut self, error: &JournalError) {
+        let reason = error.to_string();
+        if self.warned.as_deref() != Some(&reason) {
+            log::warn!("the ledger's journal: {reason}");
+            self.warned = Some(reason);
+        }
+    }
+
+    /// What a start has cut off the journal's end.
+    pub fn cut(&self) -> Option<&Cut> {
+        self.cut.as_ref()
+    }
+
+    fn check_failed(&self) -> Result<()> {
+        if self.failed {
+            bail!("the ledger has failed before");
+        }
+        Ok(())
+    }
+
+    /// Makes a commit durable.
+    fn write(&mut self, record: &Record, letters: &[SavedDeadLetter]) -> Result<()> {
+        let mut put = || {
+            for frame in encode_letters(letters) {
+                self.journal.append(&frame)?;
+            }
+            encode_record(record, &mut self.buffer);
+            let number = self.journal.append(&self.buffer)?;
+            failpoint::hit("ledger-in-commit");
+            self.journal.commit()?;
+            Ok::<_, JournalError>(number)
+        };
+        let number = put().context("the ledger cannot be written")?;
+        self.state.written(number);
+        Ok(())
+    }
+
+    fn keep_letters(&mut self, letters: Vec<SavedDeadLetter>) {
+        self.letters_bytes += letters.iter().map(|letter| letter.body.len()).sum::<usize>();
+        self.letters.extend(letters);
+        while self.letters_bytes > LETTERS_BYTES
+            && let Some(oldest) = self.letters.pop_front()
+        {
+            self.letters_bytes -= oldest.body.len();
+        }
+    }
+
+    /// Whether it is time for a checkpoint.
+    fn is_due(&self, now: Instant) -> bool {
+        let grown = self.journal.written() - self.checkpoint_written;
+        let is_late = now.saturating_duration_since(self.checkpoint_at) >= CHECKPOINT_EVERY;
+        grown >= CHECKPOINT_BYTES
+            || self.letters_bytes >= LETTERS_DUE
+            || self.state.unsaved_messages() >= MESSAGES_DUE
+            || is_late && (self.state.has_changes() || !self.letters.is_empty())
+    }
+
+    fn begin_checkpoint(&mut self, now: Instant) {
+        self.state.begin_checkpoint();
+        (self.checkpoint_at, self.checkpoint_written) = (now, self.journal.written());
+    }
+
+    /// The next slice of a checkpoint, as the tables take it.
+    fn next_update(&mut self) -> Option<TablesUpdate> {
+        let slice = self.state.next_slice(self.slice)?;
+        let position = slice.end.as_ref().map(|end| self.journal.position(end.upto + 1));
+        self.letters_bytes = 0;
+        let letters = self.letters.drain(..).collect();
+        let (dashboard, epoch) = (self.dashboard, self.epoch);
+        Some(TablesUpdate { slice, letters, dashboard, epoch, position })
+    }
+}
+
+/// Reads the tables and the journal, which is made if there is none.
+fn read_all(
+    tables: &mut Tables,
+    config: &LedgerConfig,
+    sync: SyncPolicy,
+    segment_bytes: u64,
+) -> Result<(Journal, LoadedLedger, Option<Cut>)> {
+    let Tables { connection, row } = tables;
+    let mut loader = read_tables(connection, row)?;
+    // From now on the journal belongs to these tables.
+    row.write(connection)?;
+    let journal_config = JournalConfig {
+        kind: JournalKind::Ledger,
+        owner: if row.simulation { JournalOwner::Simulation } else { JournalOwner::Part },
+        life: row.life,
+        boot: boot_id(),
+        sync,
+        segment_bytes,
+        on_damage: OnDamage::Refuse,
+    };
+    let directory = config.directory.join(JOURNAL);
+    let disk =
+        FsDisk::open(&directory).with_context(|| format!("cannot use {}", directory.display()))?;
+    let (journal, cut) = Journal::open(disk, journal_config, row.position, |number, payload| {
+        loader.entry(number, payload).map_err(|damaged| damaged.to_string())
+    })?;
+    if journal.next() <= row.as_of.as_of {
+        bail!(
+            "the journal ends at frame {}, and the tables have taken in frame {}",
+            journal.next() - 1,
+            row.as_of.as_of
+        );
+    }
+    Ok((journal, loader.finish()?, cut))
+}
+
+impl Ledger for DurableLedger {
+    fn processor(&self) -> Uuid {
+        self.processor
+    }
+
+    fn first_version(&self) -> u64 {
+        self.starts * VERSIONS_PER_START
+    }
+
+    fn counters(&self) -> Counters {
+        self.state.counters()
+    }
+
+    fn videos(&self) -> Vec<VideoState> {
+        self.state.videos().collect()
+    }
+
+    fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
+        self.check_failed()?;
+        // From here to the commit the state is ahead of the file: were there a panic in between, the publisher, which
+        // outlives this thread, must not tell a producer what is not durable.
+        self.failed = true;
+        let first_letter = self.state.counters().rejected + 1;
+        let (record, video_deltas) = self.state.count_arrivals(arrivals);
+        let counters = record.counters;
+        // Repeats alone change nothing that must outlive the process.
+        if counters.counted + counters.rejected > 0 {
+            let letters = arrivals.iter().flat_map(|arrivals| &arrivals.rejected);
+            let letters = match counters.rejected {
+                0 => Vec::new(),
+                _ => saved(letters, first_letter, unix_ms()),
+            };
+            failpoint::hit("ledger-before-commit");
+            self.write(&record, &letters)?;
+            failpoint::hit("ledger-after-commit");
+            self.keep_letters(letters);
+        }
+        self.failed = false;
+        Ok(Committed { counters, video_deltas })
+    }
+
+    fn upkeep(&mut self, now: Instant) -> Option<LedgerUpkeep> {
+        if self.failed {
+            return None;
+        }
+        let next = self.journal.next();
+        let is_idle = std::mem::replace(&mut self.seen, next) == next;
+        if self.is_due(now) {
+            self.begin_checkpoint(now);
+        }
+        let update = self.next_update();
+        let sync = if is_idle || update.is_some() { Sync::All } else { Sync::Closed };
+        let journal = self.journal.upkeep(sync);
+        if journal.is_none() && update.is_none() {
+            return None;
+        }
+        let slice = update.map(|update| (Arc::clone(&self.tables), update));
+        Some(LedgerUpkeep { journal, slice })
+    }
+
+    fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep> {
+        if let Some(journal) = done.journal
+            && let Err(error) = self.journal.upkept(journal)
+        {
+            // What is committed is safe. A commit that finds no room fails by itself.
+            self.warn(&error);
+        }
+        if let Some(position) = done.needed_from {
+            self.journal.release(position);
+        }
+        Ok(if self.state.is_checkpointing() { NextUpkeep::Soon } else { NextUpkeep::Later })
+    }
+
+    fn published(&mut self, counts: &[VideoCount]) {
+        self.state.published(counts);
+    }
+
+    fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool> {
+        if self.dashboard == Some(dashboard) {
+            return Ok(false);
+        }
+        self.check_failed()?;
+        self.failed = true;
+        let number = self
+            .journal
+            .put(&encode_dashboard(dashboard))
+            .context("the ledger cannot be written")?;
+        self.failed = false;
+        self.state.written(number);
+        // However many videos there are: theirs tell of an older epoch from now on.
+        self.epoch += 1;
+        self.state.forget_published();
+        self.dashboard = Some(dashboard);
+        Ok(true)
+    }
+
+    fn confirmed(&self, producer: &Uuid) -> Confirmed {
+        if self.failed { Confirmed::default() } else { self.state.confirmed(producer) }
+    }
+
+    fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
+        if self.failed { Vec::new() } else { self.state.take_unreported(limit) }
+    }
+
+    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
+        self.state.put_back_unreported(producers.iter().map(|told| told.producer));
+    }
+
+    fn size(&self) -> Option<LedgerSize> {
+        let size = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
+        let mut wal = self.file.clone().into_os_string();
+        wal.push("-wal");
+        let cut_bytes = self.cut.as_ref().map_or(0, |cut| cut.bytes);
+        let bytes = size(&self.file) + size(Path::new(&wal)) + self.journal.size();
+        Some(LedgerSize { unswept: self.state.pending_records(), bytes, cut_bytes })
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.check_failed()?;
+        // One checkpoint may be on its way, and what changed since it began needs another.
+        for _ in 0..2 {
+            self.begin_checkpoint(Instant::now());
+            while self.state.is_checkpointing() {
+                if let Some(work) = self.upkeep(Instant::now()) {
+                    let done = work.run()?;
+                    self.upkept(done)?;
+                }
+            }
+        }
+        self.journal.close().context("the ledger cannot be written")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! A dead letter as it is kept: a body that was no play, with the reason, to be looked at and sent again (pure).
+
+use std::fmt;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use crate::model::unix_time::UnixMs;
+
+/// Dead letters that are kept; older ones go first.
+pub const DEAD_LETTERS_MAX: i64 = 10_000;
+
+/// The most of one body that is kept, in bytes: with [`DEAD_LETTERS_MAX`] at most 160 MB on disk.
+pub(super) const BODY_MAX: usize = 16 * 1024;
+
+/// The most of a body in one line, in characters.
+const SHOWN_MAX: usize = 80;
+
+/// A dead letter as it was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedDeadLetter {
+    /// 1, 2, … in the order of the ledger.
+    pub number: i64,
+    /// When it was kept.
+    pub at: UnixMs,
+    /// The address of the nsqd it came from.
+    pub nsqd: String,
+    /// Its message's ID there.
+    pub message_id: String,
+    /// Why it is no play. May quote what a stranger sent.
+    pub reason: String,
+    /// Bytes of the whole body.
+    pub size: i64,
+    /// The body, cut to 16 KiB.
+    pub body: Vec<u8>,
+}
+
+/// One line, whatever a stranger sent.
+impl fmt::Display for SavedDeadLetter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, at, nsqd, message_id, reason, size, body } = self;
+        let start: String = String::from_utf8_lossy(body).chars().take(SHOWN_MAX).collect();
+        write!(f, "{number} {} {nsqd} {message_id} {size} bytes: {reason}: {start:?}", at.0)
+    }
+}
+
+impl Serialize for SavedDeadLetter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("SavedDeadLetter", 7)?;
+        object.serialize_field("number", &self.number)?;
+        object.serialize_field("at", &self.at)?;
+        object.serialize_field("nsqd", &self.nsqd)?;
+        object.serialize_field("message_id", &self.message_id)?;
+        object.serialize_field("reason", &self.reason)?;
+        object.serialize_field("size", &self.size)?;
+        match std::str::from_utf8(&self.body) {
+            Ok(text) => object.serialize_field("body", text)?,
+            Err(_) => object.serialize_field("body_base64", &BASE64_STANDARD.encode(&self.body))?,
+        }
+        object.end()
+    }
+}

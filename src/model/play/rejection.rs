@@ -1,0 +1,33 @@
+//! Why a body is no play (pure).
+
+use std::fmt;
+
+/// Why a body is no play: one line of at most [`Rejection::MAX_LEN`] characters, which may quote the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection(String);
+
+impl Rejection {
+    /// The longest reason, in characters.
+    pub const MAX_LEN: usize = 200;
+
+    pub(super) fn new(reason: impl fmt::Display) -> Self {
+        let line = reason.to_string();
+        Self(
+            line.chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .take(Self::MAX_LEN)
+                .collect(),
+        )
+    }
+
+    /// The reason.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,190 @@
+//! What one frame of the outbox's journal says, as bytes (pure).
+//!
+//! ```text
+//! kept        1 | first | acknowledged | enqueued at, 8 bytes | number of plays | each play's video
+//! forgotten   2 | below
+//! ```
+//! The first byte says what it is, and in which format. Numbers are LEB128 varints of at most 10 bytes, the time is
+//! little-endian; the journal has the checksum. A batch costs some 14 bytes, and each play 1 to 5: with at most 128 videos
+//! it is 1, with at most 16,384 it is 2.
+
+use super::batch::PlayBatch;
+
+/// The first byte of a batch that is kept.
+const KEPT: u8 = 1;
+
+/// The first byte of what is forgotten.
+const FORGOTTEN: u8 = 2;
+
+/// What one frame says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum OutboxEntry {
+    /// A batch is kept: it is about to be published.
+    Kept {
+        /// What is kept.
+        batch: PlayBatch,
+        /// nsqd has acknowledged every play with a number below.
+        acknowledged: u64,
+    },
+    /// Every play with a number below is counted for good.
+    Forgotten {
+        /// Where a batch ends.
+        below: u64,
+    },
+}
+
+/// Writes that a batch is kept.
+pub(super) fn encode_kept(batch: &PlayBatch, acknowledged: u64, out: &mut Vec<u8>) {
+    out.push(KEPT);
+    push(out, batch.first);
+    push(out, acknowledged);
+    out.extend_from_slice(&batch.enqueued_at_ns.to_le_bytes());
+    push(out, batch.videos.len() as u64);
+    batch.videos.iter().for_each(|video| push(out, u64::from(*video)));
+}
+
+/// Writes that all below a number is forgotten.
+pub(super) fn encode_forgotten(below: u64, out: &mut Vec<u8>) {
+    out.push(FORGOTTEN);
+    push(out, below);
+}
+
+/// Reads one frame; `None`: it is of no kind and format that is known, or not whole.
+pub(super) fn decode(bytes: &[u8]) -> Option<OutboxEntry> {
+    let mut input = EntryInput(bytes);
+    let entry = match input.take::<1>()? {
+        [KEPT] => {
+            let (first, acknowledged) = (input.number()?, input.number()?);
+            let enqueued_at_ns = u64::from_le_bytes(input.take()?);
+            let plays = usize::try_from(input.number()?).ok()?;
+            // A play has one byte at least: nothing is set aside for more than have come.
+            if plays == 0 || plays > input.0.len() || first.checked_add(plays as u64).is_none() {
+                return None;
+            }
+            let mut videos = Vec::with_capacity(plays);
+            for _ in 0..plays {
+                videos.push(u32::try_from(input.number()?).ok()?);
+            }
+            let batch = PlayBatch::new(first, enqueued_at_ns, videos.into());
+            OutboxEntry::Kept { batch, acknowledged }
+        }
+        [FORGOTTEN] => OutboxEntry::Forgotten { below: input.number()? },
+        _ => return None,
+    };
+    input.0.is_empty().then_some(entry)
+}
+
+fn push(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// What is left to read.
+struct EntryInput<'a>(&'a [u8]);
+
+impl EntryInput<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*bytes)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0u64;
+        for shift in (0..u64::BITS).step_by(7) {
+            let [byte] = self.take()?;
+            let bits = u64::from(byte & 0x7f);
+            // The tenth byte has room for one bit.
+            if bits << shift >> shift != bits {
+                return None;
+            }
+            number |= bits << shift;
+            if byte < 0x80 {
+                return Some(number);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encoded(entry: &OutboxEntry) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match entry {
+            OutboxEntry::Kept { batch, acknowledged } => {
+                encode_kept(batch, *acknowledged, &mut bytes);
+            }
+            OutboxEntry::Forgotten { below } => encode_forgotten(*below, &mut bytes),
+        }
+        bytes
+    }
+
+    fn any_entry() -> impl Strategy<Value = OutboxEntry> {
+        let videos = proptest::collection::vec(prop_oneof![0u32..300, any::<u32>()], 1..600);
+        let kept = (0u64..u64::MAX - 600, any::<u64>(), any::<u64>(), videos);
+        prop_oneof![
+            kept.prop_map(|(first, acknowledged, enqueued_at_ns, videos)| OutboxEntry::Kept {
+                batch: PlayBatch::new(first, enqueued_at_ns, videos.into()),
+                acknowledged,
+            }),
+            any::<u64>().prop_map(|below| OutboxEntry::Forgotten { below }),
+        ]
+    }
+
+    #[test]
+    fn a_play_of_few_videos_costs_one_byte() {
+        let batch = PlayBatch::new(1_000_000, 1_800_000_000_000_000_000, vec![99; 500].into());
+        let entry = OutboxEntry::Kept { batch, acknowledged: 998_000 };
+        assert_eq!(encoded(&entry).len(), 500 + 17);
+    }
+
+    #[test]
+    fn what_is_no_entry_is_none() {
+        for bytes in [
+            &[][..],
+            &[0],
+            &[3, 1],
+            &[2],
+            &[2, 0x80],
+            &[2, 1, 0],
+            &[2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 7],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0x1f],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+        ] {
+            assert_eq!(decode(bytes), None, "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_comes_back(entry in any_entry()) {
+            prop_assert_eq!(decode(&encoded(&entry)), Some(entry));
+        }
+
+        #[test]
+        fn a_part_of_an_entry_is_none(entry in any_entry(), part in 0.0..1.0f64) {
+            let bytes = encoded(&entry);
+            let part = (bytes.len() as f64 * part) as usize;
+            prop_assert_eq!(decode(&bytes[..part]), None);
+        }
+
+        #[test]
+        fn whatever_comes_is_an_entry_or_none(
+            bytes in proptest::collection::vec(any::<u8>(), 0..60), kind in 0u8..4
+        ) {
+            let bytes = [&[kind][..], &bytes].concat();
+            if let Some(OutboxEntry::Kept { batch, .. }) = decode(&bytes) {
+                prop_assert!(batch.videos.len() < bytes.len());
+            }
+        }
+    }
+}
