@@ -26,8 +26,11 @@ enum State {
     Killed,
 }
 
+/// What a start gives: what is open, what it tells, and what was cut off.
+type Start<P> = (<P as Part>::Opened, <P as Part>::Facts, Option<String>);
+
 /// A part whose files are damaged.
-trait Part {
+trait Part: Sized {
     /// All that its files tell.
     type Facts: Clone + PartialEq + Debug;
     /// What is open.
@@ -40,7 +43,7 @@ trait Part {
     /// What a reader beside it sees.
     fn read(image: &Path) -> Result<Self::Facts, String>;
     /// Starts on it, with the facts, and what was cut off.
-    fn open(image: &Path) -> Result<(Self::Opened, Self::Facts, Option<String>), String>;
+    fn open(image: &Path) -> Result<Start<Self>, String>;
     /// Checks that it goes on from these facts, through an end in order and a new start.
     fn check_goes_on(opened: Self::Opened, facts: &Self::Facts, image: &Path);
     /// Facts, but those that a reader does not see.
