@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::store::DamagedTable;
 use crate::http::Response;
 
 /// The longest reason of a refusal that quotes what was sent, in characters.
@@ -25,6 +26,7 @@ pub(super) enum Status {
     Conflict = 409,
     TooLarge = 413,
     Misdirected = 421,
+    Damaged = 500,
     BadGateway = 502,
     Unavailable = 503,
 }
@@ -54,10 +56,14 @@ impl CallError {
         Self { header, ..Self::new(Status::Unavailable, reason) }
     }
 
-    /// The store cannot be read; the operator's log tells, too.
+    /// The store cannot be read, now or, where a file is damaged, at all; the operator's log tells, too.
     pub(super) fn unreadable(error: &anyhow::Error) -> Self {
         log::error!("a request could not be answered: {error:#}");
-        Self::unavailable(format!("the counts cannot be read: {error:#}"))
+        let reason = format!("the counts cannot be read: {error:#}");
+        if error.is::<DamagedTable>() {
+            return Self::new(Status::Damaged, reason);
+        }
+        Self::unavailable(reason)
     }
 
     /// No video has that id.

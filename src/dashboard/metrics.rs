@@ -37,6 +37,8 @@ pub(super) struct DashboardCounters {
     pub(super) updates: u64,
     pub(super) refused: u64,
     pub(super) streams: usize,
+    /// Bytes that the start has cut off the journal.
+    pub(super) cut_bytes: u64,
 }
 
 /// Of a processor: name, kind, help, value.
@@ -132,6 +134,12 @@ pub(super) fn render(
         ),
         ("dashboard_refused", "counter", "Writes refused.", Some(counters.refused as f64)),
         ("dashboard_event_streams", "gauge", "Pages that listen.", Some(counters.streams as f64)),
+        (
+            "dashboard_journal_cut_bytes",
+            "gauge",
+            "Bytes of the journal that the start has cut off: what a crash had left unfinished.",
+            Some(counters.cut_bytes as f64),
+        ),
         ("queue_depth", "gauge", "Messages in the queue.", depth.map(|depth| depth as f64)),
         (
             "queue_depth_alert",
@@ -182,7 +190,7 @@ mod tests {
             ..Consumption::default()
         };
         live.report(uuid::Uuid::from_u128(1), None, Some(told), std::time::Instant::now());
-        let counters = DashboardCounters { updates: 3, refused: 1, streams: 2 };
+        let counters = DashboardCounters { updates: 3, refused: 1, streams: 2, cut_bytes: 7 };
         let render = |format| render(format, Totals { videos: 2, plays: 10 }, &live, &counters);
         let text = render(TextFormat::of("text/html"));
         let open =
@@ -191,6 +199,7 @@ mod tests {
             let id = "{processor=\"00000000-0000-0000-0000-000000000001\"";
             for sample in [
                 "playcounts_dashboard_plays 10\n".to_owned(),
+                "playcounts_dashboard_journal_cut_bytes 7\n".to_owned(),
                 format!("# TYPE playcounts_processor_counted{family} counter\n"),
                 format!("playcounts_processor_counted_total{id}}} 12\n"),
                 format!("playcounts_processor_consumption_seconds_bucket{id},le=\"0.001\"}} 0\n"),

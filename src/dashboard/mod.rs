@@ -1,10 +1,11 @@
-//! The dashboard: takes counts over HTTP, keeps them in SQLite, shows them live. Here it is started and stopped.
+//! The dashboard: takes counts over HTTP, keeps them in a journal and in SQLite, shows them live. Here it is started and
+//! stopped.
 //!
 //! `router` has the table of calls, `calls` what each answers, `app` what they share, `guard` who may call, `query` and
 //! `body` how a request is read, `openapi` the document of all this, `assets` the page. `store` holds the counts and their
 //! history, `live` what processors report and the charts' points, `nsqds` what the nsqds tell. Threads: the HTTP server's
-//! (`dash-…`), `dash-store` which writes, `dash-events` which feeds the pages, `dash-queue-N` which ask the nsqds, and
-//! `dash-sampler`.
+//! (`dash-…`), `dash-store` which commits updates, `dash-checkpoint` which writes the tables, `dash-events` which feeds the
+//! pages, `dash-queue-N` which ask the nsqds, and `dash-sampler`.
 
 mod answer;
 mod app;
@@ -57,7 +58,7 @@ const STREAMS_MAX: usize = 1_100;
 pub struct DashboardConfig {
     /// `host:port` to listen on; not a loopback address only with a `write_token`.
     pub http_address: String,
-    /// Where `dashboard.sqlite3` lies; made if missing.
+    /// Where `dashboard.sqlite3` and `dashboard.journal` lie; made if missing.
     pub data_dir: PathBuf,
     /// What writes must carry as `Authorization: Bearer`; `None`: anyone on this machine may write.
     pub write_token: Option<String>,
@@ -198,24 +199,25 @@ impl Drop for Dashboard {
     }
 }
 
-/// Every (video, plays) in a data directory, without a running dashboard; `None` where none has run.
+/// Every (video, plays) in a data directory, tables and journal together, with or without a running dashboard; `None` where
+/// none has run.
 ///
 /// # Errors
-/// The database cannot be read.
+/// The files cannot be read, are damaged, or of an older version.
 pub fn read_counts(data_dir: &Path) -> Result<Option<Vec<(Uuid, u64)>>> {
     store::read_counts(data_dir)
 }
 
-/// Writes a copy of the dashboard's database in a data directory to the new file `to`, also while it runs; whether
-/// there is one.
+/// Writes a copy of all that the dashboard in a data directory has committed to the new file `to`, also while it runs;
+/// whether there is one. The copy is a database by itself, of another id.
 ///
 /// # Errors
-/// The database cannot be read, or the file exists or cannot be written.
+/// As [`read_counts`]; or the file exists, or cannot be written.
 pub fn backup(data_dir: &Path, to: &Path) -> Result<bool> {
     Ok(store::backup(data_dir, to)?.is_some())
 }
 
-/// Empties the dashboard's database in a data directory.
+/// Removes the dashboard's files in a data directory.
 ///
 /// # Errors
 /// A dashboard runs on it: it must be asked by `DELETE /api/counts`, or stopped.

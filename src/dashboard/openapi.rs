@@ -11,7 +11,7 @@ use super::query::{Location, Parameter};
 use super::router::{Handling, Route};
 
 /// What the refusals are called in the document, and what they mean.
-const REFUSALS: [(Status, &str, &str); 8] = [
+const REFUSALS: [(Status, &str, &str); 9] = [
     (Status::BadRequest, "BadRequest", "what was sent does not fit, and why"),
     (Status::Unauthorized, "Unauthorized", "a write without the token"),
     (
@@ -26,6 +26,7 @@ const REFUSALS: [(Status, &str, &str); 8] = [
         "the topic has no channel: the first one gets the messages that wait",
     ),
     (Status::TooLarge, "TooLarge", "a body over 1 MiB"),
+    (Status::Damaged, "Damaged", "the dashboard's files were changed behind its back, and where"),
     (Status::BadGateway, "BadGateway", "nsqd or an nsqlookupd refused, or is away"),
     (Status::Unavailable, "Unavailable", "the counts cannot be read or stored, and why"),
 ];

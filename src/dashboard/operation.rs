@@ -41,11 +41,11 @@ pub(super) struct Operation {
 pub(super) const JSON: &str = "application/json";
 
 /// How most calls may be refused.
-pub(super) const USUAL: &[Status] = &[Status::BadRequest, Status::Unavailable];
+pub(super) const USUAL: &[Status] = &[Status::BadRequest, Status::Damaged, Status::Unavailable];
 
 /// How calls about one thing may be refused.
 pub(super) const USUAL_OR_UNKNOWN: &[Status] =
-    &[Status::BadRequest, Status::NotFound, Status::Unavailable];
+    &[Status::BadRequest, Status::NotFound, Status::Damaged, Status::Unavailable];
 
 /// A call without parameters and body, to be refused as most are.
 pub(super) const PLAIN: Operation = Operation {

@@ -103,8 +103,13 @@ pub struct FsDisk {
     path: PathBuf,
 }
 
-/// Bytes of zeros in one write.
-const ZEROS: usize = 1 << 20;
+/// Bytes of zeros in one write: a page, so that the page cache keeps the file in pages. In larger pieces Linux counts a whole
+/// one as written for each small commit.
+const ZEROS: usize = 4096;
+
+/// So many bytes of zeros are got to the disk at once. A commit's fdatasync that comes meanwhile waits for so much, and not
+/// for a whole segment.
+const ZEROS_SYNCED: u64 = 128 * 1024;
 
 impl FsDisk {
     /// The directory, made if missing; its parent must be there.
@@ -155,15 +160,7 @@ impl Disk for FsDisk {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         match zeros {
             Zeros::Reserved => reserve(&file, bytes)?,
-            Zeros::Written => {
-                let block = vec![0; ZEROS.min(bytes as usize)];
-                let mut at = 0;
-                while at < bytes {
-                    let next = block.len().min((bytes - at) as usize);
-                    write_all(&file, &block[..next], at)?;
-                    at += next as u64;
-                }
-            }
+            Zeros::Written => write_zeros(&file, bytes)?,
         }
         Ok(Arc::new(file))
     }
@@ -187,6 +184,21 @@ impl Disk for FsDisk {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Writes that many bytes of zeros, which are on the disk when this returns.
+fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
+    let block = [0; ZEROS];
+    let mut at = 0;
+    while at < bytes {
+        let next = block.len().min((bytes - at) as usize);
+        write_all(file, &block[..next], at)?;
+        at += next as u64;
+        if at % ZEROS_SYNCED == 0 {
+            file.sync_data()?;
+        }
+    }
+    file.sync_data()
 }
 
 /// Takes the place on the disk, where the file system can; sets the size everywhere.

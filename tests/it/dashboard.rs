@@ -3,6 +3,7 @@
 
 mod access;
 mod api;
+mod files;
 mod periods;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -282,17 +283,27 @@ fn dashboard_refuses_bad_updates() {
 fn dashboard_says_that_its_store_fails_and_reads_go_on() {
     let running = start();
     running.tell(1, &[(video(1), 3)]);
-    let other = rusqlite::Connection::open(running.data.path().join("dashboard.sqlite3")).unwrap();
-    other.execute_batch("ALTER TABLE log RENAME TO gone").unwrap();
-    let refused = running.post("/api/counts", &update(2, &[(video(1), 4)]), 503);
-    assert!(refused.head.contains("Retry-After: 1"), "{}", refused.head);
-    assert!(
-        refused.error().starts_with("the counts cannot be stored: no such table"),
-        "{}",
-        refused.error()
-    );
-    assert_eq!(running.get("/api/counts").json()["total_plays"], 3);
-    other.execute_batch("ALTER TABLE gone RENAME TO log").unwrap();
+    let journal = running.data.path().join("dashboard.journal");
+    let away = running.data.path().join("away");
+    std::fs::rename(&journal, &away).unwrap();
+    // Removed, and another one in its place.
+    for is_covered in [false, true] {
+        if is_covered {
+            std::fs::create_dir(&journal).unwrap();
+        }
+        let refused = running.post("/api/counts", &update(2, &[(video(1), 4)]), 503);
+        assert!(refused.head.contains("Retry-After: 1"), "{}", refused.head);
+        let error = refused.error();
+        let wanted =
+            "the counts cannot be stored: 0000000001.segment is not in its directory any more";
+        assert!(error.starts_with(wanted), "{error}");
+        let health = running.get("/healthz");
+        assert_eq!(health.status, 503);
+        assert!(health.error().starts_with(wanted), "{}", health.error());
+        assert_eq!(running.get("/api/counts").json()["total_plays"], 3);
+    }
+    std::fs::remove_dir_all(&journal).unwrap();
+    std::fs::rename(&away, &journal).unwrap();
     assert_eq!(running.get("/healthz").status, 200);
     running.tell(2, &[(video(1), 4)]);
     assert_eq!(running.dashboard.counts(), [(video(1), 4)]);

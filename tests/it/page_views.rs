@@ -318,9 +318,16 @@ fn with_200_000_videos() -> Running {
     dashboard.shutdown().unwrap();
     // Told over HTTP they would take longer than all else here: plays of video n are 10 n.
     let database = rusqlite::Connection::open(data.path().join("dashboard.sqlite3")).unwrap();
+    playcounts::storage::row_check::add_function(&database).unwrap();
     let many = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 200000)
-        INSERT INTO counts (video_id, processor, plays, updated_at, last_played_at)
-        SELECT unhex(printf('%032x', n)), (SELECT number FROM processors), 10 * n, 1700000000000 + n, 1700000000000 - n FROM numbers";
+        INSERT INTO counts
+        SELECT id, number, plays, updated, played, row_check(id, number, plays, updated, played) FROM (
+          SELECT unhex(printf('%032x', n)) AS id, number, 10 * n AS plays, 1700000000000 + n AS updated,
+                 1700000000000 - n AS played
+          FROM numbers, processors);
+        UPDATE identity SET count_rows = s.n, count_plays = s.plays,
+          row_check = row_check(only, dashboard, boot, closed, life, segment, number, s.n, s.plays)
+        FROM (SELECT count(*) AS n, sum(plays) AS plays FROM counts) AS s";
     database.execute_batch(many).unwrap();
     drop(database);
     Running { dashboard: Dashboard::start(config(&data)).unwrap(), data }

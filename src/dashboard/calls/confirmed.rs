@@ -54,7 +54,6 @@ pub(in super::super) fn ask(app: &App, call: Call<'_>) -> CallResult {
         app.live.lock().outbox(producer, plays, Instant::now());
     }
     let confirmed = app.store.confirmed(&producer);
-    let confirmed = confirmed.map_err(|error| CallError::unreadable(&error))?;
     let processors = app.live.lock().alive(Instant::now());
     json(&ConfirmedAnswer { told: ProducerConfirmed { producer, confirmed }, processors })
 }
@@ -63,6 +62,6 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let update: ConfirmedUpdate = parse(&call.request.body)?;
     update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
     let accepted = update.producers.len();
-    app.store.confirm(update).map_err(|reason| CallError::unavailable(&*reason))?;
-    written::answer(&Written { accepted, dashboard: app.store.id() })
+    let stored = app.store.confirm(update).map_err(|reason| CallError::unavailable(&*reason))?;
+    written::answer(&Written { accepted, dashboard: stored })
 }

@@ -222,11 +222,11 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let accepted = update.counts.len();
     let (processor, version, consumption) =
         (update.processor, update.version, update.consumption.take());
-    app.store.merge(update).map_err(|reason| CallError::unavailable(&*reason))?;
+    let stored = app.store.merge(update).map_err(|reason| CallError::unavailable(&*reason))?;
     app.updates.fetch_add(1, Ordering::Relaxed);
     app.live.lock().report(processor, Some(version), consumption, Instant::now());
     app.notify_changed();
-    written::answer(&Written { accepted, dashboard: app.store.id() })
+    written::answer(&Written { accepted, dashboard: stored })
 }
 
 pub(in super::super) fn clear(app: &App, call: Call<'_>) -> CallResult {

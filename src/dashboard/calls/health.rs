@@ -34,6 +34,9 @@ pub(in super::super) struct Health {
     /// Always `ok`: what is not well is a 503.
     #[schemars(extend("const" = "ok"))]
     status: &'static str,
+    /// What the last start has cut off the dashboard's journal: what a crash had left unfinished. Absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut: Option<String>,
 }
 
 /// Why nothing is moving.
@@ -49,7 +52,7 @@ pub(in super::super) fn health(app: &App, _call: Call<'_>) -> CallResult {
         let reason = format!("a processor has stopped counting: {reason}");
         return Err(CallError::unavailable(reason));
     }
-    json(&Health { status: "ok" })
+    json(&Health { status: "ok", cut: app.store.cut().map(ToString::to_string) })
 }
 
 pub(in super::super) fn diagnosis(app: &App, _call: Call<'_>) -> CallResult {

@@ -93,6 +93,7 @@ pub(in super::super) fn metrics(app: &App, call: Call<'_>) -> CallResult {
         updates: app.updates.load(Ordering::Relaxed),
         refused: app.refused.load(Ordering::Relaxed),
         streams: app.events.clients(),
+        cut_bytes: app.store.cut().map_or(0, |cut| cut.bytes),
     };
     let format = TextFormat::of(call.request.header("accept").unwrap_or_default());
     let text = metrics::render(format, app.store.totals(), &app.live.lock(), &counters);

@@ -1,260 +1,323 @@
-//! Checkpoints: what has changed goes from memory into the tables of counts and of history, some videos at a time, and
-//! then the log that had it goes. Says when, too. Runs on the writer's thread, between commits.
+//! Checkpoints: what has changed goes from memory into the tables, a slice at a time, and then the journal may forget it.
+//! Says when, too. Runs on `dash-checkpoint`, for which no update ever waits.
 //!
-//! SQLite's own checkpoint, which writes the WAL back into the database, is called the WAL checkpoint here.
+//! A slice is taken out of memory in a moment, and written without any lock. It stays pending, for those who read history,
+//! until it is committed. Played again over tables that have some slices and not others, the journal changes nothing:
+//! counts only grow, and a video's history is written in the transaction that writes its count.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, Transaction, params};
+use anyhow::Result;
+use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::index::ProcessorCount;
-use super::pending::Minutes;
-use super::period::Keep;
+use super::identity::{CountSums, TablesIdentity};
+use super::job::Reply;
+use super::pending::ClearedTables;
 use super::state::StoreState;
-use super::{database, history, log as update_log, points};
-use crate::runtime::clock::unix_ms;
+use super::{confirmed, database, tables};
+use crate::journal::{JournalError, Position, Sync};
 use crate::storage::failpoint;
 
-/// How often changed videos are checkpointed: the more of them at a time, the more share a page.
-const EVERY: Duration = Duration::from_secs(30);
+/// A checkpoint begins when the journal has grown by so much since the last: what changes often is written once.
+const JOURNAL_BYTES: u64 = 64 << 20;
 
-/// So many changed videos are checkpointed as soon as no update has come for [`QUIET`].
-const VIDEOS_DUE: usize = 200_000;
+/// So long after the last one a checkpoint begins whatever has changed: so old is what a start plays again.
+const EVERY: Duration = Duration::from_secs(300);
 
-/// How long a burst of updates may pause: what is published at once is taken at once, and checkpointed behind it.
-const QUIET: Duration = Duration::from_millis(5);
-
-/// How long the first change may wait, however many come: the log must not grow for ever.
-const LATEST: Duration = Duration::from_secs(120);
-
-/// So many changed videos are checkpointed whatever comes: about 80 MB, and up to 5 s to play again at a start.
+/// So many changed videos begin one: about 80 MB of memory.
 const VIDEOS_OVERDUE: usize = 1_000_000;
-
-/// The most changed videos, when checkpoints fail.
-const VIDEOS_MAX: usize = 2_000_000;
 
 /// The pause behind a checkpoint that failed.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Videos that one transaction checkpoints: how long an update may wait, some 10 ms.
-const SLICE: usize = 1_000;
+/// Videos, or producers, of a slice: an update waits while one is taken out of memory, for less than a ms.
+const SLICE: usize = 500;
 
-/// A WAL checkpoint after so many commits, of which a slice's counts as [`SLICE_COMMITS`]: at about 16 MB of WAL, which
-/// it lets begin again. A snapshot that is read for long, such as a backup's, holds it up: then the WAL grows meanwhile.
-const WAL_CHECKPOINT_AFTER: usize = 2_000;
+/// Slices that one transaction writes, in some 100 ms: each waits for the disk, and who asks for a rare task waits for one.
+const SLICES: usize = 8;
 
-/// A slice touches up to 3,000 pages, an update two.
-const SLICE_COMMITS: usize = 400;
+/// The WAL goes back into the database after so many transactions, each of up to 12,000 pages. A snapshot that is read for long, such
+/// as a backup's, holds it up: then the WAL grows meanwhile.
+const WAL_CHECKPOINT_AFTER: usize = 2;
 
-/// While there is nothing to checkpoint, nothing is waited for but updates.
-const IDLE: Duration = Duration::from_secs(3600);
-
-/// Whether updates are coming in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Traffic {
-    /// One has just come.
-    Busy,
-    /// None has come for as long as [`Checkpoints::pause`] said.
-    Quiet,
+/// How far a checkpoint is.
+#[derive(Clone, Copy, Debug)]
+enum CheckpointStage {
+    /// The tables have the videos up to this one.
+    Videos(Option<Uuid>),
+    /// They have all videos, and the producers up to this one.
+    Producers(Option<Uuid>),
 }
 
 /// A checkpoint in progress.
+#[derive(Clone, Copy, Debug)]
 struct CheckpointProgress {
-    // The log up to here is not needed behind it.
-    up_to: i64,
-    // The last video that the tables have.
-    last: Option<Uuid>,
+    // The tables have every change before this number when it is done.
+    next: u64,
+    stage: CheckpointStage,
 }
 
 /// When there is a checkpoint, and how far the present one is.
 pub(super) struct Checkpoints {
     state: Arc<StoreState>,
-    keep: Keep,
+    /// The connection that writes.
+    pub(super) connection: Connection,
+    identity: TablesIdentity,
     current: Option<CheckpointProgress>,
-    // When the next one may begin, and when it must, whatever comes.
+    // When the next one begins whatever has changed; and not before, after one that failed.
     next_at: Instant,
-    latest_at: Instant,
-    // Whether there may be history that is too old.
-    to_prune: bool,
-    // Since the last WAL checkpoint.
+    not_before: Instant,
+    // What the journal had written when the last one began.
+    begun_at: u64,
+    // Since the WAL went back.
     commits: usize,
 }
 
 impl Checkpoints {
     /// The first one begins at once: what a killed dashboard has left need not be played again at the next start.
-    pub(super) fn new(state: Arc<StoreState>, keep: Keep) -> Self {
-        let next_at = Instant::now();
-        let latest_at = next_at + LATEST;
-        Self { state, keep, current: None, next_at, latest_at, to_prune: true, commits: 0 }
-    }
-
-    /// How long the next update may be waited for.
-    pub(super) fn pause(&self) -> Duration {
-        if self.current.is_some() || self.to_prune {
-            return QUIET;
-        }
-        match self.state.pending.read().len() {
-            0 => IDLE,
-            VIDEOS_DUE.. if self.state.checkpoint_failure.lock().is_none() => QUIET,
-            _ => self.next_at.saturating_duration_since(Instant::now()).max(QUIET),
-        }
-    }
-
-    /// Whether there is room for more changes.
-    ///
-    /// # Errors
-    /// Why the newest checkpoint failed, when too much waits for it.
-    pub(super) fn check_room(&self) -> Result<()> {
-        if let Some(reason) = &*self.state.checkpoint_failure.lock()
-            && self.state.pending.read().len() > VIDEOS_MAX
-        {
-            bail!("{reason}");
-        }
-        Ok(())
-    }
-
-    /// Notes a commit of the writer.
-    pub(super) fn committed(&mut self) {
-        self.commits += 1;
-    }
-
-    /// Notes the first change since a checkpoint.
-    pub(super) fn begin_waiting(&mut self) {
-        self.latest_at = Instant::now() + LATEST;
-    }
-
-    /// Notes that the tables are empty now.
-    pub(super) fn cleared(&mut self) {
-        self.current = None;
-    }
-
-    /// Goes on with a checkpoint, or removes old history, a little, if it is time and either quiet or late; and lets the
-    /// WAL begin again.
-    pub(super) fn advance(&mut self, connection: &mut Connection, traffic: Traffic) {
-        if self.commits >= WAL_CHECKPOINT_AFTER {
-            self.commits = 0;
-            let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-            if let Err(error) = done {
-                log::warn!("the WAL cannot be written back: {error}");
-            }
-        }
-        let pending = self.state.pending.read().len();
+    pub(super) fn new(
+        state: Arc<StoreState>,
+        connection: Connection,
+        identity: TablesIdentity,
+    ) -> Self {
         let now = Instant::now();
-        let is_due = self.current.is_some()
-            || (pending > 0 && now >= self.next_at)
-            || (pending >= VIDEOS_DUE && self.state.checkpoint_failure.lock().is_none());
-        let is_overdue = pending >= VIDEOS_OVERDUE || now >= self.latest_at;
-        if is_due && (traffic == Traffic::Quiet || is_overdue) {
-            self.slice(connection);
-        } else if self.to_prune {
-            self.to_prune = self.prune(connection).unwrap_or_else(|error| {
-                log::warn!("old history cannot be removed: {error:#}");
-                false
-            });
+        Self {
+            state,
+            connection,
+            identity,
+            current: None,
+            next_at: now,
+            not_before: now,
+            begun_at: 0,
+            commits: 0,
         }
     }
 
-    /// Writes all that waits, as far as it can.
-    pub(super) fn finish(&mut self, connection: &mut Connection) {
-        while !self.state.pending.read().is_empty() || self.current.is_some() {
-            if !self.slice(connection) {
-                break;
-            }
+    /// Whether there is something to write now.
+    pub(super) fn is_due(&self) -> bool {
+        let now = Instant::now();
+        if now < self.not_before {
+            return false;
         }
+        let pending = self.state.pending.read();
+        let is_urgent = self.current.is_some()
+            || pending.cleared().is_some()
+            || pending.len() >= VIDEOS_OVERDUE;
+        drop(pending);
+        let grown = self.state.journal.lock().written().saturating_sub(self.begun_at);
+        is_urgent || (self.has_news() && (now >= self.next_at || grown >= JOURNAL_BYTES))
     }
 
-    /// Tries again, if the newest checkpoint failed.
-    pub(super) fn retry(&mut self, connection: &mut Connection) {
-        if self.state.checkpoint_failure.lock().is_some() {
-            self.slice(connection);
-        }
+    /// Whether the journal has anything that the tables do not have.
+    fn has_news(&self) -> bool {
+        let position = self.identity.position.map_or(0, |position| position.number);
+        self.state.applied.load(Ordering::Acquire) > position
     }
 
     /// Writes one slice; whether it could.
-    fn slice(&mut self, connection: &mut Connection) -> bool {
-        match self.write_slice(connection) {
-            Ok(()) => {
-                *self.state.checkpoint_failure.lock() = None;
-                true
-            }
-            Err(error) => {
-                let reason: Arc<str> =
-                    format!("the counts cannot be put in order: {error:#}").into();
-                log::error!("{reason}");
-                *self.state.checkpoint_failure.lock() = Some(reason);
-                self.current = None;
-                self.next_at = Instant::now() + AGAIN;
-                false
-            }
+    pub(super) fn advance(&mut self) -> Reply {
+        let done = self.step().map_err(|error| {
+            let reason: Arc<str> = format!("the counts cannot be put in order: {error:#}").into();
+            log::error!("{reason}");
+            reason
+        });
+        if done.is_err() {
+            self.current = None;
+            self.not_before = Instant::now() + AGAIN;
         }
+        *self.state.checkpoint_failure.lock() = done.clone().err();
+        done
     }
 
-    fn write_slice(&mut self, connection: &mut Connection) -> Result<()> {
-        let progress = match &mut self.current {
-            Some(progress) => progress,
-            none => none
-                .insert(CheckpointProgress { up_to: update_log::newest(connection)?, last: None }),
-        };
-        let slice = self.state.pending.read().slice(progress.last, SLICE);
-        let transaction = database::begin(connection)?;
-        let Some((last, _)) = slice.last() else {
-            // The tables have every video of these rows now.
-            update_log::remove(&transaction, progress.up_to)?;
-            transaction.commit()?;
-            self.current = None;
-            self.next_at = Instant::now() + EVERY;
-            self.latest_at = Instant::now() + LATEST;
-            self.to_prune = true;
-            return Ok(());
-        };
-        for (id, minutes) in &slice {
-            write_video(&transaction, &self.state, id, minutes)?;
+    /// Writes all that waits.
+    pub(super) fn finish(&mut self) -> Reply {
+        while self.current.is_some()
+            || self.has_news()
+            || self.state.pending.read().cleared().is_some()
+        {
+            self.advance()?;
         }
-        failpoint::hit("dashboard-before-checkpoint-commit");
-        let mut pending = self.state.pending.write();
-        transaction.commit()?;
-        failpoint::hit("dashboard-after-checkpoint-commit");
-        for (id, _) in &slice {
-            pending.remove(id);
-        }
-        progress.last = Some(*last);
-        self.commits += SLICE_COMMITS;
         Ok(())
     }
 
-    /// Removes some history that is too old; whether there is more.
-    fn prune(&mut self, connection: &mut Connection) -> Result<bool> {
-        let transaction = database::begin(connection)?;
-        let now = unix_ms();
-        let is_more = history::prune(&transaction, self.keep, now)?;
-        points::prune(&transaction, self.keep, now)?;
+    /// Says that the files are closed in order. Nothing is to be committed behind it.
+    pub(super) fn close(mut self) -> Result<()> {
+        self.state.journal.lock().close()?;
+        self.identity.closed = Some(true);
+        self.identity.write(&self.connection)
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let cleared = self.state.pending.read().cleared();
+        if let Some(cleared) = cleared {
+            self.current = None;
+            return self.clear(cleared);
+        }
+        let progress = match self.current {
+            Some(progress) => progress,
+            None => self.begin()?,
+        };
+        let next = match progress.stage {
+            CheckpointStage::Videos(after) => match self.write_videos(after)? {
+                Some(last) => Some(CheckpointStage::Videos(Some(last))),
+                None => Some(CheckpointStage::Producers(None)),
+            },
+            CheckpointStage::Producers(after) => match self.write_producers(after)? {
+                Some(last) => Some(CheckpointStage::Producers(Some(last))),
+                None => {
+                    self.end(progress.next)?;
+                    None
+                }
+            },
+        };
+        self.current = next.map(|stage| CheckpointProgress { stage, ..progress });
+        Ok(())
+    }
+
+    /// Gets all that is in memory to the disk: the tables are never ahead of the journal there.
+    fn begin(&mut self) -> Result<CheckpointProgress> {
+        let next = self.state.applied.load(Ordering::Acquire);
+        self.begun_at = self.state.journal.lock().written();
+        sync_journal(&self.state)?;
+        Ok(CheckpointProgress { next, stage: CheckpointStage::Videos(None) })
+    }
+
+    /// Writes videos behind `after`; the last of them, or `None`: there are no more.
+    fn write_videos(&mut self, after: Option<Uuid>) -> Result<Option<Uuid>> {
+        match self.try_write_videos(after) {
+            Ok((last, identity)) => {
+                self.identity = identity;
+                self.commits += 1;
+                if self.commits >= WAL_CHECKPOINT_AFTER {
+                    self.write_back();
+                }
+                Ok(last)
+            }
+            Err(error) => {
+                self.state.pending.write().undo_slices();
+                Err(error)
+            }
+        }
+    }
+
+    fn try_write_videos(
+        &mut self,
+        mut after: Option<Uuid>,
+    ) -> Result<(Option<Uuid>, TablesIdentity)> {
+        let mut identity = self.identity.clone();
+        let mut sums = identity.sums();
+        let transaction = database::begin(&mut self.connection)?;
+        for _ in 0..SLICES {
+            let (slice, videos) = {
+                let index = self.state.index.read();
+                let mut pending = self.state.pending.write();
+                if pending.cleared().is_some() {
+                    // The next step is the reset.
+                    after = Some(Uuid::nil());
+                    break;
+                }
+                let slice = pending.begin_slice(after, SLICE);
+                let videos = index.of_slice(&slice);
+                (slice, videos)
+            };
+            tables::write_slice(&transaction, &slice, &videos, &mut sums)?;
+            after = slice.videos.last().map(|(id, _)| *id);
+            if after.is_none() {
+                break;
+            }
+        }
+        identity.set_sums(sums);
+        identity.write(&transaction)?;
+        failpoint::hit("dashboard-before-checkpoint-commit");
+        let tables = self.state.tables.write();
         transaction.commit()?;
-        Ok(is_more)
+        failpoint::hit("dashboard-after-checkpoint-commit");
+        let done = self.state.pending.write().end_slices();
+        drop((tables, done));
+        Ok((after, identity))
+    }
+
+    /// Writes producers behind `after`; the last of them, or `None`: there are no more.
+    fn write_producers(&mut self, after: Option<Uuid>) -> Result<Option<Uuid>> {
+        let taken = {
+            let pending = self.state.pending.read();
+            if pending.cleared().is_some() {
+                // The next step is the reset.
+                return Ok(Some(Uuid::nil()));
+            }
+            self.state.confirmed.write().take_changed(after, SLICE)
+        };
+        let Some(last) = taken.keys().next_back().copied() else { return Ok(None) };
+        let written = (|| {
+            let transaction = database::begin(&mut self.connection)?;
+            confirmed::write(&transaction, &taken)?;
+            anyhow::Ok(transaction.commit()?)
+        })();
+        if let Err(error) = written {
+            self.state.confirmed.write().give_back(taken);
+            return Err(error);
+        }
+        Ok(Some(last))
+    }
+
+    /// Notes that the tables have every change before `next`, and lets the journal forget them.
+    fn end(&mut self, next: u64) -> Result<()> {
+        let position = self.state.journal.lock().position(next);
+        let identity = TablesIdentity { position: Some(position), ..self.identity.clone() };
+        identity.write(&self.connection)?;
+        self.release(identity, position);
+        self.next_at = Instant::now() + EVERY;
+        self.write_back();
+        Ok(())
+    }
+
+    /// Lets SQLite's WAL go back into the database, so that it begins again: between transactions, where nobody waits.
+    pub(super) fn write_back(&mut self) {
+        self.commits = 0;
+        let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = done {
+            log::warn!("the WAL cannot be written back: {error}");
+        }
+    }
+
+    /// Empties the tables, as of a reset.
+    fn clear(&mut self, cleared: ClearedTables) -> Result<()> {
+        sync_journal(&self.state)?;
+        let position = self.state.journal.lock().position(cleared.next);
+        let mut identity = self.identity.clone();
+        (identity.id, identity.position) = (cleared.id, Some(position));
+        identity.set_sums(CountSums::default());
+        let transaction = database::begin(&mut self.connection)?;
+        tables::clear(&transaction)?;
+        identity.write(&transaction)?;
+        let tables = self.state.tables.write();
+        transaction.commit()?;
+        self.state.pending.write().tables_cleared(cleared);
+        drop(tables);
+        self.release(identity, position);
+        Ok(())
+    }
+
+    fn release(&mut self, identity: TablesIdentity, position: Position) {
+        self.identity = identity;
+        self.state.journal.lock().release(position);
     }
 }
 
-/// Writes a video's counts and its newest history.
-fn write_video(
-    transaction: &Transaction<'_>,
-    state: &StoreState,
-    id: &Uuid,
-    minutes: &Minutes,
-) -> Result<()> {
-    let (video, counts) = {
-        let index = state.index.read();
-        (index.video(id).context("a changed video is not known")?, index.processor_counts(id))
-    };
-    let last_played_at = video.last_played_at.map_or(0, |at| at.0);
-    for ProcessorCount { processor, plays } in counts {
-        transaction
-            .prepare_cached("INSERT OR REPLACE INTO counts VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![id, processor, plays, video.updated_at.0, last_played_at])?;
-    }
-    for (minute, plays) in minutes {
-        history::add(transaction, id, *minute, *plays)?;
-    }
-    Ok(())
+/// Gets all that is in memory to the disk.
+pub(super) fn sync_journal(state: &StoreState) -> Result<(), JournalError> {
+    // One that has failed says so: the next update tries to go on in another segment, and what is before it is not synced.
+    state.journal.lock().commit()?;
+    upkeep(state, Sync::All)
+}
+
+/// Does what the journal needs and no commit should wait for.
+pub(super) fn upkeep(state: &StoreState, sync: Sync) -> Result<(), JournalError> {
+    let work = state.journal.lock().upkeep(sync);
+    let Some(work) = work else { return Ok(()) };
+    let done = work.run()?;
+    state.journal.lock().upkept(done)
 }

@@ -1,89 +1,174 @@
-//! The database as a file: how it is opened, which one it is, and how it is copied and removed.
+//! The files: tables in SQLite, and beside them the journal of the changes that the tables do not have. How they are
+//! opened, and removed.
 //!
-//! `synchronous=NORMAL`: what was accepted survives a kill -9. After a power loss the newest commits may be
-//! missing; then the database takes another id, and every processor tells its whole counts again.
+//! What was accepted is in the journal, and survives a kill -9. After a power loss the newest changes may be missing; then
+//! the database takes another id, and every processor tells its whole counts again.
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use anyhow::{Context, Result};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use uuid::Uuid;
 
-use super::log;
+use super::identity::{self, CountSums, TablesIdentity};
+use super::memory::Memory;
+use super::migrate::migrate;
+use super::tables;
+use crate::journal::{
+    Cut, FsDisk, Journal, JournalConfig, JournalKind, JournalOwner, OnDamage, SEGMENT_BYTES,
+    SyncPolicy,
+};
+use crate::storage::row_check;
 use crate::storage::sqlite::{self, Schema};
 
-/// The file in the data directory.
+/// The tables' file in the data directory.
 pub(super) const FILE: &str = "dashboard.sqlite3";
+
+/// The journal's directory there.
+pub(super) const JOURNAL: &str = "dashboard.journal";
 
 /// Whose file it is, and what is in it.
 pub(super) const SCHEMA: Schema = Schema {
     name: "the dashboard's database",
     // "play" in ASCII.
     application: 0x706c_6179,
-    version: 3,
+    version: 4,
     sql: include_str!("schema.sql"),
-    migrations: &[include_str!("schema_2.sql"), include_str!("schema_3.sql")],
-    migrate: sqlite::nothing_more,
+    migrations: &[
+        include_str!("schema_2.sql"),
+        include_str!("schema_3.sql"),
+        include_str!("schema_4.sql"),
+    ],
+    migrate,
     way_out: "`playcounts reset` makes a new one",
 };
 
-/// The most processors a database knows: one for each ledger.
-const PROCESSORS_MAX: i64 = 10_000;
+/// How the checkpoints' connection works. What a commit of it has is on the disk, so that the journal may forget it. The WAL
+/// goes back into the file between commits.
+const PRAGMAS: &str =
+    "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;
+    PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;";
 
-/// Every (video, plays) in `directory`, ordered by id; `None` where no dashboard has run.
-pub(crate) fn read_counts(directory: &Path) -> Result<Option<Vec<(Uuid, u64)>>> {
-    let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
-    Ok(Some(log::load(&reader)?.index.counts()))
+/// What was opened.
+pub(super) struct OpenedFiles {
+    /// The connection that writes.
+    pub(super) connection: Connection,
+    pub(super) identity: TablesIdentity,
+    pub(super) memory: Memory,
+    pub(super) journal: Journal,
+    /// The number of the next change.
+    pub(super) next: u64,
+    /// What a crash has left unfinished.
+    pub(super) cut: Option<Cut>,
 }
 
-/// Writes a copy of the database in `directory` to the new file `to`, also while a dashboard runs on it; `None` where
-/// none has run.
-pub(crate) fn backup(directory: &Path, to: &Path) -> Result<Option<()>> {
-    let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
-    let name = to.to_str().context("the path of a backup must be UTF-8")?;
-    reader
-        .execute("VACUUM INTO ?1", [name])
-        .with_context(|| format!("cannot write {name}, which must not exist yet"))?;
-    Ok(Some(()))
-}
-
-/// Removes the database. The caller holds the directory's dashboard lock.
-pub(crate) fn remove(directory: &Path) -> Result<()> {
-    sqlite::remove(&directory.join(FILE))
-}
-
-/// Opens the database to write, made if missing.
-pub(super) fn open(file: &Path) -> Result<Connection> {
-    // Where it cannot be read it is empty: see `open_in`.
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    open_in(file, boot.trim())
-}
-
-/// Opens the database in the start of the machine called `boot`. One whose name is empty is not known, and so never the
-/// one of before: then the database takes another id, which costs some messages where the old id could cost counts.
-pub(super) fn open_in(file: &Path, boot: &str) -> Result<Connection> {
+/// Opens the files in `directory`, made if missing, in the start of the machine called `boot`: nil if it is not known, and
+/// then it is never the one of before.
+///
+/// # Errors
+/// One line with the way out: a file is damaged, of somebody else, missing, or of a newer version.
+pub(super) fn open(directory: &Path, boot: Uuid) -> Result<OpenedFiles> {
+    let file = directory.join(FILE);
     // SQLite removes it when the last connection closes in order.
-    let was_closed = !file.with_extension("sqlite3-wal").exists();
-    // The writer makes the checkpoints, where nobody waits for its locks.
-    let connection = SCHEMA.open(
-        file,
-        "PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;
-         PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;",
-    )?;
-    connection.execute(
-        "INSERT INTO identity VALUES (1, ?1, ?2) ON CONFLICT DO UPDATE SET
-           dashboard = iif(?3 OR (boot = excluded.boot AND boot <> ''), dashboard, excluded.dashboard),
-           boot = excluded.boot",
-        params![Uuid::new_v4(), boot, was_closed],
-    )?;
-    Ok(connection)
+    let had_wal = file.with_extension("sqlite3-wal").exists();
+    let mut connection = SCHEMA.open(&file, PRAGMAS)?;
+    let (mut identity, mut memory) =
+        read_tables(&connection).with_context(|| SCHEMA.unusable(&file))?;
+    memory.id = identity.id;
+    let (journal, cut) = open_journal(directory, &identity, boot, &mut memory)?;
+    memory.index.loaded();
+    let was_closed = identity.closed.unwrap_or(!had_wal);
+    let is_same_boot = !boot.is_nil() && identity.boot == boot_text(boot);
+    if cut.is_some() || !(was_closed || is_same_boot) {
+        memory.id = Uuid::new_v4();
+    }
+    (identity.boot, identity.closed) = (boot_text(boot), Some(false));
+    let transaction = begin(&mut connection)?;
+    bring_forward(&transaction, &mut identity, &mut memory, &journal)?;
+    transaction.commit()?;
+    let next = journal.next();
+    Ok(OpenedFiles { connection, identity, memory, journal, next, cut })
 }
 
-/// Which database this is.
-pub(super) fn read_id(connection: &Connection) -> Result<Uuid> {
-    Ok(connection
-        .prepare_cached("SELECT dashboard FROM identity")?
-        .query_row([], |row| row.get(0))?)
+/// Writes which database it is; and empties the tables, if a reset is the newest that the journal says of them.
+fn bring_forward(
+    transaction: &Transaction<'_>,
+    identity: &mut TablesIdentity,
+    memory: &mut Memory,
+    journal: &Journal,
+) -> Result<()> {
+    identity.id = memory.id;
+    if let Some(cleared) = memory.pending.cleared() {
+        tables::clear(transaction)?;
+        identity.set_sums(CountSums::default());
+        identity.position = Some(journal.position(cleared.next));
+        memory.pending.tables_cleared(cleared);
+    }
+    identity.position.get_or_insert_with(|| journal.position(journal.next()));
+    identity.write(transaction)
+}
+
+/// Reads and checks the tables. The identity of new files is written before there is a journal, whose segments hold its life.
+fn read_tables(connection: &Connection) -> Result<(TablesIdentity, Memory)> {
+    let identity = match identity::read(connection)? {
+        Some(found) => found,
+        None => {
+            let new = TablesIdentity::new();
+            new.write(connection)?;
+            new
+        }
+    };
+    let (memory, sums) = tables::load(connection)?;
+    tables::check_sums(connection, &identity, sums)?;
+    Ok((identity, memory))
+}
+
+/// Opens the journal, and plays into memory what it has and the tables have not.
+fn open_journal(
+    directory: &Path,
+    identity: &TablesIdentity,
+    boot: Uuid,
+    memory: &mut Memory,
+) -> Result<(Journal, Option<Cut>)> {
+    let path = directory.join(JOURNAL);
+    let disk = FsDisk::open(&path);
+    let disk = disk.with_context(|| unusable_journal(&path))?;
+    let config = config(identity.life, boot);
+    let replay = |number, payload: &[u8]| memory.replay(number, payload);
+    let opened = Journal::open(disk, config, identity.position, replay);
+    opened.with_context(|| unusable_journal(&path))
+}
+
+/// What stands before an error of the journal.
+pub(super) fn unusable_journal(path: &Path) -> String {
+    format!("cannot use the dashboard's journal in {}", path.display())
+}
+
+/// Removes the files. The caller holds the directory's dashboard lock.
+///
+/// # Errors
+/// What cannot be removed, and why.
+pub(crate) fn remove(directory: &Path) -> Result<()> {
+    // The tables first: a journal without them is refused, where tables without a journal would be those of before.
+    sqlite::remove(&directory.join(FILE))?;
+    let journal = directory.join(JOURNAL);
+    match std::fs::remove_dir_all(&journal) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", journal.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A database in memory that holds nothing: what there is while the tables are to be emptied.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn empty() -> Result<Connection> {
+    let connection = Connection::open_in_memory()?;
+    row_check::add_function(&connection)?;
+    connection.execute_batch(SCHEMA.sql)?;
+    Ok(connection)
 }
 
 /// Begins a transaction that writes.
@@ -91,26 +176,21 @@ pub(super) fn begin(connection: &mut Connection) -> Result<Transaction<'_>> {
     Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
-/// Gives a new processor its number.
-///
-/// # Errors
-/// There are [`PROCESSORS_MAX`] already; or SQLite's.
-pub(super) fn add_processor(transaction: &Transaction<'_>, processor: Uuid) -> Result<u32> {
-    let count: i64 =
-        transaction.query_row("SELECT count(*) FROM processors", [], |row| row.get(0))?;
-    if count >= PROCESSORS_MAX {
-        bail!("{PROCESSORS_MAX} processors are known already; reset the dashboard");
+/// How the journal is opened.
+fn config(life: Uuid, boot: Uuid) -> JournalConfig {
+    JournalConfig {
+        kind: JournalKind::Dashboard,
+        // A simulation's dashboard is one as every other: it keeps what a processor has told.
+        owner: JournalOwner::Part,
+        life,
+        boot,
+        sync: SyncPolicy::Process,
+        segment_bytes: SEGMENT_BYTES,
+        on_damage: OnDamage::Refuse,
     }
-    transaction.execute("INSERT INTO processors (processor) VALUES (?1)", [processor])?;
-    Ok(u32::try_from(transaction.last_insert_rowid())?)
 }
 
-/// Empties the database and gives it another id. The action log and the charts tell of time, not of counts.
-pub(super) fn clear(transaction: &Transaction<'_>, id: Uuid) -> Result<()> {
-    transaction.execute_batch(
-        "DELETE FROM log; DELETE FROM counts; DELETE FROM history_minute; DELETE FROM history_hour;
-         DELETE FROM history_day; DELETE FROM processors; DELETE FROM confirmed;",
-    )?;
-    transaction.execute("UPDATE identity SET dashboard = ?1", [id])?;
-    Ok(())
+/// The start of the machine as the table has it: as the kernel writes it.
+fn boot_text(boot: Uuid) -> String {
+    if boot.is_nil() { String::new() } else { boot.to_string() }
 }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, Transaction, params};
 use uuid::Uuid;
 
 use super::period::{Keep, Period, Scale};
+use super::row::{check_row, write_checked};
 use crate::model::unix_time::UnixMs;
 
 /// The most buckets that one series may span, of those that are kept: 50 ms of seeks.
@@ -18,21 +19,28 @@ pub(crate) const BUCKETS_MAX: i64 = 20_000;
 /// Rows that one [`prune`] removes: a few ms.
 const PRUNE_MAX: i64 = 5_000;
 
+/// Adds plays to a bucket; see [`write_checked`].
+const ADD_MINUTE: &str =
+    "INSERT INTO history_minute AS h VALUES (?1, ?2, ?3, row_check(?1, ?2, ?3))
+    ON CONFLICT DO UPDATE SET plays = plays + ?3,
+      row_check = iif(h.row_check = row_check(?1, ?2, plays), row_check(?1, ?2, plays + ?3), NULL)";
+const ADD_HOUR: &str = "INSERT INTO history_hour AS h VALUES (?1, ?2, ?3, row_check(?1, ?2, ?3))
+    ON CONFLICT DO UPDATE SET plays = plays + ?3,
+      row_check = iif(h.row_check = row_check(?1, ?2, plays), row_check(?1, ?2, plays + ?3), NULL)";
+const ADD_DAY: &str = "INSERT INTO history_day AS h VALUES (?1, ?2, ?3, row_check(?1, ?2, ?3))
+    ON CONFLICT DO UPDATE SET plays = plays + ?3,
+      row_check = iif(h.row_check = row_check(?1, ?2, plays), row_check(?1, ?2, plays + ?3), NULL)";
+
 /// Adds plays of one minute to all three tables.
 pub(super) fn add(transaction: &Transaction<'_>, id: &Uuid, minute: i64, plays: i64) -> Result<()> {
     for (_, scale) in Scale::ALL {
         let sql = match scale {
-            Scale::Minute => {
-                "INSERT INTO history_minute VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET plays = plays + excluded.plays"
-            }
-            Scale::Hour => {
-                "INSERT INTO history_hour VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET plays = plays + excluded.plays"
-            }
-            Scale::Day => {
-                "INSERT INTO history_day VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET plays = plays + excluded.plays"
-            }
+            Scale::Minute => ADD_MINUTE,
+            Scale::Hour => ADD_HOUR,
+            Scale::Day => ADD_DAY,
         };
-        transaction.prepare_cached(sql)?.execute(params![scale.of_minute(minute), id, plays])?;
+        let values = params![scale.of_minute(minute), id, plays];
+        write_checked(transaction, scale.table(), sql, values)?;
     }
     Ok(())
 }
@@ -83,13 +91,16 @@ pub(super) fn series(
              SELECT max(?2, (SELECT min(bucket) FROM {table})), min(?3, (SELECT max(bucket) FROM {table}))),
            b(n, last) AS (
              SELECT first, last FROM known WHERE first <= last UNION ALL SELECT n + 1, last FROM b WHERE n < last)
-         SELECT n, plays FROM b CROSS JOIN {table} AS h ON h.bucket = n AND h.video_id = ?1",
+         SELECT n, plays, row_check = row_check(bucket, video_id, plays) FROM b CROSS JOIN {table} AS h ON h.bucket = n AND h.video_id = ?1",
         table = scale.table()
     );
-    let mut plays: BTreeMap<i64, i64> = connection
-        .prepare_cached(&sql)?
-        .query_map(params![id, period.first, period.last], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![id, period.first, period.last])?;
+    let mut plays = BTreeMap::<i64, i64>::new();
+    while let Some(row) = rows.next()? {
+        check_row(connection, scale.table(), row.get(2)?)?;
+        plays.insert(row.get(0)?, row.get(1)?);
+    }
     for (minute, more) in pending {
         let bucket = scale.of_minute(*minute);
         if period.contains(bucket) {

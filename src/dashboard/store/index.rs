@@ -6,7 +6,7 @@ use foldhash::{HashMap, HashMapExt};
 use uuid::Uuid;
 
 use super::list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
-use super::pending::PendingHistory;
+use super::pending::PendingSlice;
 use super::rank::{Place, Ranking};
 use crate::model::counts::Totals;
 use crate::model::unix_time::UnixMs;
@@ -49,6 +49,8 @@ pub(super) struct Index {
     by_updated_at: Ranking,
     by_last_played_at: Ranking,
     totals: Totals,
+    // Its orders are made at once, when all is in it.
+    is_loading: bool,
 }
 
 fn signed(count: u64) -> i64 {
@@ -56,9 +58,10 @@ fn signed(count: u64) -> i64 {
 }
 
 impl Index {
-    /// Makes it from rows of the disk: (video, who told what, updated_at, last_played_at), in any order.
+    /// Makes it from rows of the disk: (video, who told what, updated_at, last_played_at), in any order. More may be applied
+    /// at once then; nothing is found in any order before [`Index::loaded`].
     pub(super) fn load(rows: impl Iterator<Item = (Uuid, ProcessorCount, UnixMs, UnixMs)>) -> Self {
-        let mut index = Self { videos: HashMap::new(), ..Self::default() };
+        let mut index = Self { videos: HashMap::new(), is_loading: true, ..Self::default() };
         for (id, told, updated_at, last_played_at) in rows {
             let row = index.videos.entry(id).or_insert(Entry {
                 plays: 0,
@@ -79,14 +82,31 @@ impl Index {
             row.last_played_at = row.last_played_at.max(last_played_at);
             index.totals.plays = index.totals.plays.saturating_add(told.plays.unsigned_abs());
         }
-        let order = |value: fn(&Entry) -> i64| {
-            Ranking::of(index.videos.iter().map(|(id, row)| (value(row), *id)).collect())
-        };
-        (index.by_plays, index.by_id) = (order(|row| row.plays), order(|_| 0));
-        index.by_updated_at = order(|row| row.updated_at.0);
-        index.by_last_played_at = order(|row| row.last_played_at.0);
         index.totals.videos = index.videos.len() as u64;
         index
+    }
+
+    /// Puts the videos in order, after which each keeps its place as it changes.
+    pub(super) fn loaded(&mut self) {
+        if !self.is_loading {
+            return;
+        }
+        let order = |value: fn(&Entry) -> i64| {
+            Ranking::of(self.videos.iter().map(|(id, row)| (value(row), *id)).collect())
+        };
+        let (by_plays, by_id) = (order(|row| row.plays), order(|_| 0));
+        let (by_updated_at, by_last_played_at) =
+            (order(|row| row.updated_at.0), order(|row| row.last_played_at.0));
+        *self = Self {
+            videos: std::mem::take(&mut self.videos),
+            several: std::mem::take(&mut self.several),
+            by_plays,
+            by_id,
+            by_updated_at,
+            by_last_played_at,
+            totals: self.totals,
+            is_loading: false,
+        };
     }
 
     /// The sums over all videos.
@@ -105,6 +125,12 @@ impl Index {
                 vec![ProcessorCount { processor: *processor, plays: *plays }]
             }
         }
+    }
+
+    /// The videos of a slice, in its order, as they are now.
+    pub(super) fn of_slice(&self, slice: &PendingSlice) -> Vec<(VideoRow, Vec<ProcessorCount>)> {
+        let ids = slice.videos.iter().map(|(id, _)| id);
+        ids.filter_map(|id| Some((self.video(id)?, self.processor_counts(id)))).collect()
     }
 
     fn known(&self, processor: u32, id: &Uuid) -> Option<i64> {
@@ -151,20 +177,27 @@ impl Index {
         row.updated_at = row.updated_at.max(now);
         row.last_played_at = row.last_played_at.max(count.last_played_at.unwrap_or_default());
         self.videos.insert(id, row);
+        if !self.is_loading {
+            self.move_places(id, old.as_ref(), &row);
+        }
+        self.totals.videos = self.videos.len() as u64;
+        self.totals.plays = self.totals.plays.saturating_add(delta.unsigned_abs());
+        Some(delta)
+    }
+
+    /// Moves a video to its places.
+    fn move_places(&mut self, id: Uuid, old: Option<&Entry>, row: &Entry) {
         let mut shift = |order: fn(&mut Self) -> &mut Ranking, value: fn(&Entry) -> i64| {
-            let from = old.as_ref().map(value);
-            if from != Some(value(&row)) {
+            let from = old.map(value);
+            if from != Some(value(row)) {
                 from.into_iter().for_each(|from| order(self).remove(&(from, id)));
-                order(self).insert((value(&row), id));
+                order(self).insert((value(row), id));
             }
         };
         shift(|index| &mut index.by_id, |_| 0);
         shift(|index| &mut index.by_plays, |row| row.plays);
         shift(|index| &mut index.by_updated_at, |row| row.updated_at.0);
         shift(|index| &mut index.by_last_played_at, |row| row.last_played_at.0);
-        self.totals.videos = self.videos.len() as u64;
-        self.totals.plays = self.totals.plays.saturating_add(delta.unsigned_abs());
-        Some(delta)
     }
 
     /// One video.
@@ -280,19 +313,6 @@ impl Index {
             Box::new(order.upwards(low).copied().take(high.saturating_sub(low)))
         }
     }
-}
-
-/// Takes a count in, and notes what it has grown by; whether it is news.
-pub(super) fn apply(
-    index: &mut Index,
-    pending: &mut PendingHistory,
-    processor: u32,
-    count: &VideoCount,
-    at: UnixMs,
-) -> bool {
-    let Some(delta) = index.apply(processor, count, at) else { return false };
-    pending.add(count.video_id, delta, at);
-    true
 }
 
 #[cfg(test)]

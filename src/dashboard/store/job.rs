@@ -1,31 +1,50 @@
-//! What the writer is asked to do, and how it answers.
+//! What the threads that write are asked to do, and how they answer.
 
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
+use uuid::Uuid;
 
 use super::actions::LoggedAction;
 use super::points::MinutePoint;
 use crate::wire::{ConfirmedUpdate, CountsUpdate};
 
-/// One thing to commit.
+/// One thing to commit to the journal.
 pub(super) enum Job {
     /// Merge a processor's counts.
-    Counts(CountsUpdate),
+    Counts(Box<CountsUpdate>),
     /// Merge what a processor has counted of producers' plays.
     Confirmed(ConfirmedUpdate),
+    /// Forget every count and processor.
+    Clear,
+    /// Commit a frame that changes nothing: is the journal well again?
+    Probe,
+}
+
+/// One thing to write to the tables, where nobody waits but its caller.
+pub(super) enum Task {
     /// Keep a minute of the charts.
     Point(MinutePoint),
     /// Add a line to the action log.
     Action(LoggedAction),
-    /// Forget every count and processor.
-    Clear,
-    /// Write without changing anything, and checkpoint if that has failed: is the store well again?
+    /// Write without changing anything, and checkpoint if that has failed: are the tables well again?
     Probe,
+    /// Write a whole checkpoint.
+    #[cfg(test)]
+    Checkpoint,
+    /// Say so, and do nothing else until the other end is gone.
+    #[cfg(test)]
+    Hold(Sender<()>, crossbeam_channel::Receiver<nsq_protocol::thread::Never>),
 }
 
-/// What came of it: committed, or why not.
+/// What came of a task: done, or why not.
 pub(crate) type Reply = Result<(), Arc<str>>;
 
+/// What came of a job: which database has it, or why none.
+pub(crate) type Stored = Result<Uuid, Arc<str>>;
+
 /// A job, and where its caller waits.
-pub(super) type Posted = (Job, Sender<Reply>);
+pub(super) type Posted = (Job, Sender<Stored>);
+
+/// A task, and where its caller waits.
+pub(super) type PostedTask = (Task, Sender<Reply>);

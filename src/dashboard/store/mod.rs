@@ -1,29 +1,35 @@
-//! The dashboard's counts: in memory to be read, in SQLite to be kept. Knows nothing of HTTP.
+//! The dashboard's counts: in memory to be read, in files to be kept. Knows nothing of HTTP.
 //!
-//! An update is one row of a `log`, committed before it is answered; updates that wait at the same time share a
-//! transaction. Then it is in the [`index`], from which every list is answered without SQLite. Every half minute a
-//! `checkpoint` writes the videos that changed into the table of counts and the history, in the order of their ids, some
-//! at a time. Played again over what the tables have, the log changes nothing: counts only grow, and history is written
-//! in the transaction that writes the count.
+//! An update is a frame of the journal, committed before it is answered; updates that wait at the same time share a commit.
+//! Then it is in the [`index`], from which every list is answered without a file. A `checkpoint` writes what has changed
+//! into SQLite's tables, a slice at a time, in the order of the ids; then the journal forgets it.
 //!
-//! Here is what the store's callers ask, on their threads. One thread, `dash-store`, writes (`writer`); history is read
-//! over connections that are lent out one at a time (`readers`).
+//! Here is what the store's callers ask, on their threads. `dash-store` commits updates (`writer`) and waits for the journal
+//! only; `dash-checkpoint` writes the tables (`checkpointer`); history is read over connections that are lent out one at a
+//! time (`readers`).
 
 mod actions;
+mod change;
 mod checkpoint;
+mod checkpointer;
 mod confirmed;
+mod copy;
 mod database;
 mod history;
+mod identity;
 mod index;
 mod job;
 mod list;
-mod log;
+mod memory;
+mod migrate;
 mod pending;
 mod period;
 mod points;
 mod rank;
 mod readers;
+mod row;
 mod state;
+mod tables;
 mod top;
 mod writer;
 
@@ -32,36 +38,42 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use crossbeam_channel::{Sender, bounded};
-use nsq_protocol::thread::OwnedThread;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nsq_protocol::thread::Crew;
 use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use crate::journal::Cut;
 use crate::model::counts::Totals;
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
+use crate::storage::boot::boot_id;
 use crate::wire::{Confirmed, ConfirmedUpdate, CountsUpdate};
-use database::{FILE, read_id};
-use job::{Job, Posted, Reply};
-use log::Loaded;
-use pending::PendingHistory;
+use checkpoint::Checkpoints;
+use checkpointer::Checkpointer;
+use database::{FILE, OpenedFiles};
+use job::{Job, Posted, PostedTask, Reply, Stored, Task};
+use memory::Memory;
+use pending::Minutes;
 use readers::Readers;
 use state::StoreState;
 use top::TopQuery;
 use writer::Writer;
 
 pub(super) use actions::LoggedAction;
-pub(super) use database::{backup, read_counts, remove};
+pub(super) use copy::{backup, read_counts};
+pub(super) use database::remove;
 pub(super) use history::BUCKETS_MAX;
 pub(super) use list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
 pub use period::Keep;
 pub(super) use period::{Period, Scale};
 pub(super) use points::{MinutePoint, Points};
+pub(super) use row::DamagedTable;
 pub(super) use top::{Top, TopVideo};
 
 /// Updates that wait for the writer. Each HTTP worker waits with one, so this is never full.
@@ -72,74 +84,93 @@ const JOBS: usize = 256;
 /// waits 10 s, hears it too.
 pub(super) const WAIT: Duration = Duration::from_secs(8);
 
-/// A reset waits so many times as long: it empties every table.
-const CLEAR_WAITS: u32 = 2;
+/// Pending videos that are copied at a time: less than a ms, in which an update may wait.
+const COPY: usize = 5_000;
+
+/// Where the threads are asked. Both end when nobody can ask them any more: `dash-store` first, which holds an end of the
+/// other's.
+struct Inboxes {
+    jobs: Mutex<Option<Sender<Posted>>>,
+    tasks: Mutex<Option<Sender<PostedTask>>>,
+}
 
 /// The open database.
 pub(super) struct Store {
-    jobs: Mutex<Option<Sender<Posted>>>,
+    inboxes: Arc<Inboxes>,
     readers: Readers,
     state: Arc<StoreState>,
     keep: Keep,
+    cut: Option<Cut>,
     // [`WAIT`]; less in tests.
     wait: Duration,
-    writer: Mutex<Option<OwnedThread<()>>>,
+    threads: Mutex<Option<Crew<()>>>,
 }
 
 impl Store {
-    /// Opens the database in `directory`, made if missing, with `readers` connections to read.
+    /// Opens the files in `directory`, made if missing, with `readers` connections to read.
     ///
     /// # Errors
-    /// One line with the way out: the file is broken, of somebody else, or of a newer version; or a thread is refused.
+    /// One line with the way out: a file is broken, of somebody else, missing, or of a newer version; or a thread is
+    /// refused.
     pub(super) fn open(directory: &Path, readers: usize, keep: Keep) -> Result<Self> {
-        let file = directory.join(FILE);
-        let connection = database::open(&file)?;
-        let Loaded { index, pending, numbers } = log::load(&connection)?;
+        let OpenedFiles { connection, identity, memory, journal, next, cut } =
+            database::open(directory, boot_id())?;
+        if let Some(cut) = &cut {
+            log::warn!("the dashboard's journal: {cut}");
+        }
+        let Memory { id, index, pending, processors, confirmed } = memory;
         let state = Arc::new(StoreState {
-            id: Mutex::new(read_id(&connection)?),
+            id: Mutex::new(id),
             index: RwLock::new(index),
             pending: RwLock::new(pending),
-            ..StoreState::default()
+            confirmed: RwLock::new(confirmed),
+            tables: RwLock::new(()),
+            journal: Mutex::new(journal),
+            applied: AtomicU64::new(next),
+            revision: AtomicU64::default(),
+            commit_failure: Mutex::default(),
+            checkpoint_failure: Mutex::default(),
+            damage: Mutex::default(),
         });
-        let readers = Readers::open(&file, readers)?;
-        let (jobs, inbox) = bounded(JOBS);
-        let writer = {
-            let writer = Writer::new(connection, Arc::clone(&state), numbers, keep);
-            OwnedThread::spawn("dash-store", move || writer.run(&inbox))?
-        };
+        let readers = Readers::open(&directory.join(FILE), readers)?;
+        let writer = Writer::new(Arc::clone(&state), processors);
+        let checkpoints = Checkpoints::new(Arc::clone(&state), connection, identity);
+        let checkpointer = Checkpointer::new(Arc::clone(&state), keep, checkpoints);
+        let (inboxes, threads) = start(writer, checkpointer)?;
         Ok(Self {
-            jobs: Mutex::new(Some(jobs)),
+            inboxes,
             readers,
             state,
             keep,
+            cut,
             wait: WAIT,
-            writer: Mutex::new(Some(writer)),
+            threads: Mutex::new(Some(threads)),
         })
     }
 
     /// Merges an update; returns after the commit.
-    pub(super) fn merge(&self, update: CountsUpdate) -> Reply {
-        self.write(Job::Counts(update), self.deadline())
+    pub(super) fn merge(&self, update: CountsUpdate) -> Stored {
+        self.commit(Job::Counts(Box::new(update)))
     }
 
     /// Merges what a processor has counted of producers' plays; returns after the commit.
-    pub(super) fn confirm(&self, update: ConfirmedUpdate) -> Reply {
-        self.write(Job::Confirmed(update), self.deadline())
+    pub(super) fn confirm(&self, update: ConfirmedUpdate) -> Stored {
+        self.commit(Job::Confirmed(update))
     }
 
     /// Keeps a minute of the charts.
     pub(super) fn add_point(&self, point: MinutePoint) -> Reply {
-        self.write(Job::Point(point), self.deadline())
+        self.write(Task::Point(point))
     }
 
     /// Adds a line to the action log.
     pub(super) fn log_action(&self, line: LoggedAction) -> Reply {
-        self.write(Job::Action(line), self.deadline())
+        self.write(Task::Action(line))
     }
 
     /// Forgets every count and processor.
-    pub(super) fn clear(&self) -> Reply {
-        self.write(Job::Clear, Instant::now() + self.wait * CLEAR_WAITS)
+    pub(super) fn clear(&self) -> Stored {
+        self.commit(Job::Clear)
     }
 
     /// The newest lines of the action log, newest first.
@@ -148,8 +179,8 @@ impl Store {
     }
 
     /// Which plays of a producer are counted for good; none of one that nobody has told of.
-    pub(super) fn confirmed(&self, producer: &Uuid) -> Result<Confirmed> {
-        self.read(|connection| confirmed::read(connection, producer))
+    pub(super) fn confirmed(&self, producer: &Uuid) -> Confirmed {
+        self.state.confirmed.read().of(producer)
     }
 
     /// Which database this is: another one after each reset.
@@ -159,15 +190,21 @@ impl Store {
 
     /// Whether counts can be stored and read; if not, why.
     pub(super) fn health(&self) -> Reply {
-        let deadline = self.deadline();
-        if self.state.has_failed() {
-            self.write(Job::Probe, deadline)?;
+        if self.state.commit_failure.lock().is_some() {
+            self.commit(Job::Probe)?;
         }
-        if let Some(reason) = &*self.state.checkpoint_failure.lock() {
+        if self.state.checkpoint_failure.lock().is_some() {
+            self.write(Task::Probe)?;
+        }
+        if let Some(reason) = &*self.state.damage.lock() {
             return Err(Arc::clone(reason));
         }
-        let read = self.readers.read(deadline, read_id);
-        read.map(|_| ()).map_err(|error| format!("{error:#}").into())
+        self.read(identity::read).map(drop).map_err(|error| format!("{error:#}").into())
+    }
+
+    /// What the start has cut off the journal: what a crash had left unfinished.
+    pub(super) fn cut(&self) -> Option<&Cut> {
+        self.cut.as_ref()
     }
 
     /// The sums after the newest commit.
@@ -206,14 +243,15 @@ impl Store {
         period: Period,
     ) -> Result<Vec<(UnixMs, i64)>> {
         self.read_history(
-            |pending| pending.of(&id),
+            || self.pending_of(&id),
             |snapshot, own| history::series(snapshot, &own, &id, scale, period),
         )
     }
 
     /// The buckets from the oldest that is kept to the present one.
     pub(super) fn kept(&self, scale: Scale) -> Result<Period> {
-        self.read(|connection| history::kept(connection, scale, unix_ms()))
+        let nothing = || (self.state.pending.read().cleared().is_some(), ());
+        self.read_history(nothing, |snapshot, ()| history::kept(snapshot, scale, unix_ms()))
     }
 
     /// Since when plays by `scale` are all kept; 0: for ever.
@@ -229,9 +267,10 @@ impl Store {
     /// The most played videos of a period.
     pub(super) fn top(&self, scale: Scale, period: Period, limit: usize) -> Result<Top> {
         let query = TopQuery { scale, period, limit, keep: self.keep, now: unix_ms() };
-        self.read_history(PendingHistory::all, |snapshot, pending| {
-            top::top(snapshot, &pending, query)
-        })
+        self.read_history(
+            || self.pending_of_all(),
+            |snapshot, pending| top::top(snapshot, &pending, query),
+        )
     }
 
     /// The charts from `from` to `to`.
@@ -244,47 +283,111 @@ impl Store {
         Instant::now() + self.wait
     }
 
-    fn write(&self, job: Job, deadline: Instant) -> Reply {
-        let jobs = self.jobs.lock().clone().ok_or("the store is closed")?;
+    fn commit(&self, job: Job) -> Stored {
+        let deadline = self.deadline();
+        let inbox = self.inboxes.jobs.lock().clone().ok_or("the store is closed")?;
         let (reply, answer) = bounded(1);
-        jobs.send_deadline((job, reply), deadline)
+        inbox
+            .send_deadline((job, reply), deadline)
             .map_err(|_| "the store takes no more updates")?;
         answer.recv_deadline(deadline).map_err(|_| "the store did not answer in time")?
     }
 
+    fn write(&self, task: Task) -> Reply {
+        let deadline = self.deadline();
+        let inbox = self.inboxes.tasks.lock().clone().ok_or("the store is closed")?;
+        let (reply, answer) = bounded(1);
+        inbox
+            .send_deadline((task, reply), deadline)
+            .map_err(|_| "the store's tables take no more")?;
+        answer.recv_deadline(deadline).map_err(|_| "the store's tables did not answer in time")?
+    }
+
     fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.readers.read(self.deadline(), query)
+        let read = self.readers.read(self.deadline(), query);
+        if let Err(error) = &read
+            && error.is::<DamagedTable>()
+        {
+            self.state.damage.lock().get_or_insert_with(|| format!("{error:#}").into());
+        }
+        read
     }
 
     /// Reads history: what `pick` takes of what no checkpoint has written, and a snapshot of the tables of the same
-    /// moment.
+    /// moment. `pick` says, too, whether a reset has left the tables to be emptied: then they count as empty.
     fn read_history<P, T>(
         &self,
-        pick: impl FnOnce(&PendingHistory) -> P,
+        pick: impl FnOnce() -> (bool, P),
         query: impl FnOnce(&Connection, P) -> Result<T>,
     ) -> Result<T> {
         let deadline = self.deadline();
-        self.readers.read(deadline, |connection| {
-            let pending =
-                self.state.pending.try_read_until(deadline).context("the store is busy writing")?;
+        self.read(|connection| {
+            let tables =
+                self.state.tables.try_read_until(deadline).context("the store is busy writing")?;
             let snapshot = connection.unchecked_transaction()?;
             // A transaction begins with its first read.
-            read_id(&snapshot)?;
-            let picked = pick(&pending);
-            drop(pending);
+            identity::read(&snapshot)?;
+            let (is_cleared, picked) = pick();
+            drop(tables);
+            if is_cleared {
+                return query(&database::empty()?, picked);
+            }
             query(&snapshot, picked)
         })
     }
 
-    /// Lets the updates that wait go in, writes a last checkpoint and closes the files. Later calls do nothing.
-    pub(super) fn shutdown(&self) {
-        drop(self.jobs.lock().take());
-        // SQLite writes the WAL back into the database when the last connection closes: the writer's.
-        self.readers.close();
-        if let Some(writer) = self.writer.lock().take() {
-            writer.join();
+    /// One video's plays that the tables do not have; before it whether the tables are to be emptied.
+    fn pending_of(&self, id: &Uuid) -> (bool, Minutes) {
+        let pending = self.state.pending.read();
+        (pending.cleared().is_some(), pending.of(id))
+    }
+
+    /// The same of every video: (video, minute, plays). Some at a time, so that no update waits for all of it.
+    fn pending_of_all(&self) -> (bool, Vec<(Uuid, i64, i64)>) {
+        let (mut all, mut after, mut resets) = (Vec::new(), None, None);
+        loop {
+            let pending = self.state.pending.read();
+            if resets.is_some_and(|resets| resets != pending.resets()) {
+                (after, resets) = (None, None);
+                all.clear();
+                continue;
+            }
+            resets = Some(pending.resets());
+            after = pending.copy(after, COPY, &mut all);
+            if after.is_none() {
+                return (pending.cleared().is_some(), all);
+            }
         }
     }
+
+    /// Lets the updates that wait go in, writes a last checkpoint and closes the files. Later calls do nothing.
+    pub(super) fn shutdown(&self) {
+        // SQLite writes the WAL back into the database when the last connection closes: `dash-checkpoint`'s.
+        self.readers.close();
+        if let Some(threads) = self.threads.lock().take() {
+            threads.stop();
+        }
+    }
+}
+
+/// Starts the two threads.
+fn start(writer: Writer, checkpointer: Checkpointer) -> Result<(Arc<Inboxes>, Crew<()>)> {
+    let (jobs, job_inbox): (_, Receiver<Posted>) = bounded(JOBS);
+    let (tasks, task_inbox) = bounded(JOBS);
+    let until_the_last_update = tasks.clone();
+    let inboxes =
+        Arc::new(Inboxes { jobs: Mutex::new(Some(jobs)), tasks: Mutex::new(Some(tasks)) });
+    let closed = Arc::clone(&inboxes);
+    let mut threads = Crew::new(move || {
+        drop(closed.jobs.lock().take());
+        drop(closed.tasks.lock().take());
+    });
+    threads.spawn("dash-checkpoint", move || checkpointer.run(&task_inbox))?;
+    threads.spawn("dash-store", move || {
+        writer.run(&job_inbox);
+        drop(until_the_last_update);
+    })?;
+    Ok((inboxes, threads))
 }
 
 impl Drop for Store {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::period::{Keep, MINUTE_MS, Period, Scale};
+use super::row::{check_row, write_checked};
 use crate::model::unix_time::UnixMs;
 
 /// The most points of one [`points`].
@@ -32,26 +33,29 @@ pub(crate) struct MinutePoint {
     pub(crate) queue_depth: Option<i64>,
 }
 
+/// Writes a point; see [`write_checked`].
+const ADD: &str = "INSERT INTO points AS p
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, row_check(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))
+    ON CONFLICT DO UPDATE SET
+      row_check = iif(
+        p.row_check = row_check(minute, plays, messages_per_second, realtime_ms, average_ms, p50_ms, p99_ms, queue_depth),
+        row_check(?1, plays + ?2, ?3, ?4, ?5, ?6, ?7, ?8), NULL),
+      plays = plays + ?2, messages_per_second = ?3, realtime_ms = ?4, average_ms = ?5, p50_ms = ?6, p99_ms = ?7,
+      queue_depth = ?8";
+
 /// Keeps a point; a second one of the same minute, after a restart, adds its plays.
 pub(super) fn add(transaction: &Transaction<'_>, point: &MinutePoint) -> Result<()> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO points VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO UPDATE SET
-               plays = plays + excluded.plays, messages_per_second = excluded.messages_per_second,
-               realtime_ms = excluded.realtime_ms, average_ms = excluded.average_ms, p50_ms = excluded.p50_ms,
-               p99_ms = excluded.p99_ms, queue_depth = excluded.queue_depth",
-        )?
-        .execute(params![
-            point.minute,
-            point.plays,
-            point.messages_per_second,
-            point.realtime_ms,
-            point.average_ms,
-            point.p50_ms,
-            point.p99_ms,
-            point.queue_depth
-        ])?;
-    Ok(())
+    let values = params![
+        point.minute,
+        point.plays,
+        point.messages_per_second,
+        point.realtime_ms,
+        point.average_ms,
+        point.p50_ms,
+        point.p99_ms,
+        point.queue_depth
+    ];
+    write_checked(transaction, "points", ADD, values)
 }
 
 /// Removes the points that are too old.
@@ -84,11 +88,13 @@ pub(super) fn points(connection: &Connection, from: UnixMs, to: UnixMs) -> Resul
     let mut points = Points { step_ms: minutes * MINUTE_MS, ..Points::default() };
     let mut statement = connection.prepare_cached(
         "SELECT minute / ?3, sum(plays), avg(messages_per_second), avg(realtime_ms), avg(average_ms), avg(p50_ms),
-                max(p99_ms), max(queue_depth)
+                max(p99_ms), max(queue_depth),
+                min(row_check = row_check(minute, plays, messages_per_second, realtime_ms, average_ms, p50_ms, p99_ms, queue_depth))
          FROM points WHERE minute BETWEEN ?1 AND ?2 GROUP BY minute / ?3 ORDER BY 1",
     )?;
     let mut rows = statement.query([period.first, period.last, minutes])?;
     while let Some(row) = rows.next()? {
+        check_row(connection, "points", row.get(8)?)?;
         points.time.push(UnixMs(row.get::<_, i64>(0)? * points.step_ms));
         points.plays.push(row.get(1)?);
         points.messages_per_second.push(row.get(2)?);

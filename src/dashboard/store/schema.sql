@@ -1,18 +1,11 @@
--- The dashboard's database, schema 3. Ids are UUIDs as 16 bytes; times are ms since the Unix epoch.
+-- The dashboard's database, schema 4. Ids are UUIDs as 16 bytes; times are ms since the Unix epoch. Each `row_check` is
+-- row_check(…) of the row's other columns, in their order.
 
 -- A small number in place of each processor's id, which every row of `counts` repeats.
 CREATE TABLE processors (
     number    INTEGER PRIMARY KEY,
-    processor BLOB    NOT NULL UNIQUE
-) STRICT;
-
--- Updates that are not in `counts` yet: one row a message, so that a message costs one page and not one for each of its
--- videos. Read once, at the start.
-CREATE TABLE log (
-    number    INTEGER PRIMARY KEY,
-    at        INTEGER NOT NULL,
-    processor INTEGER NOT NULL,
-    counts    BLOB    NOT NULL -- of each video 32 bytes: id, plays, last_played_at
+    processor BLOB    NOT NULL UNIQUE,
+    row_check INTEGER NOT NULL
 ) STRICT;
 
 -- The highest count that each processor has told of each video.
@@ -22,26 +15,30 @@ CREATE TABLE counts (
     plays          INTEGER NOT NULL,
     updated_at     INTEGER NOT NULL,
     last_played_at INTEGER NOT NULL, -- 0: no play said so
+    row_check      INTEGER NOT NULL,
     PRIMARY KEY (video_id, processor)
 ) STRICT, WITHOUT ROWID;
 
 -- Plays in each minute, hour and day (UTC) that had any; buckets are counted from the Unix epoch.
 CREATE TABLE history_minute (
-    bucket   INTEGER NOT NULL,
-    video_id BLOB    NOT NULL,
-    plays    INTEGER NOT NULL,
+    bucket    INTEGER NOT NULL,
+    video_id  BLOB    NOT NULL,
+    plays     INTEGER NOT NULL,
+    row_check INTEGER NOT NULL,
     PRIMARY KEY (bucket, video_id)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE history_hour (
-    bucket   INTEGER NOT NULL,
-    video_id BLOB    NOT NULL,
-    plays    INTEGER NOT NULL,
+    bucket    INTEGER NOT NULL,
+    video_id  BLOB    NOT NULL,
+    plays     INTEGER NOT NULL,
+    row_check INTEGER NOT NULL,
     PRIMARY KEY (bucket, video_id)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE history_day (
-    bucket   INTEGER NOT NULL,
-    video_id BLOB    NOT NULL,
-    plays    INTEGER NOT NULL,
+    bucket    INTEGER NOT NULL,
+    video_id  BLOB    NOT NULL,
+    plays     INTEGER NOT NULL,
+    row_check INTEGER NOT NULL,
     PRIMARY KEY (bucket, video_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -54,15 +51,23 @@ CREATE TABLE points (
     average_ms          REAL,
     p50_ms              REAL,
     p99_ms              REAL,
-    queue_depth         INTEGER
+    queue_depth         INTEGER,
+    row_check           INTEGER NOT NULL
 ) STRICT;
 
--- Which database this is: another one after each reset, and after a power loss that may have taken commits with it, so
--- that processors tell everything again.
+-- Which database this is, and what its tables hold. Another `dashboard` after each reset, and after a power loss that may
+-- have taken commits with it, so that processors tell everything again.
 CREATE TABLE identity (
-    only      INTEGER PRIMARY KEY CHECK (only = 1),
-    dashboard BLOB    NOT NULL,
-    boot      TEXT    NOT NULL -- the start of the machine that it was last opened in
+    only        INTEGER PRIMARY KEY CHECK (only = 1),
+    dashboard   BLOB    NOT NULL,
+    boot        TEXT    NOT NULL, -- the start of the machine that it was last opened in
+    closed      INTEGER,          -- 1: it was closed in order since; NULL: an older version has closed it, or not
+    life        BLOB    NOT NULL, -- the heads of the journal's segments hold it
+    segment     INTEGER,          -- where the changes begin that the tables do not have: the segment of the journal
+    number      INTEGER,          -- and the number of the change; NULL: there is no journal yet
+    count_rows  INTEGER NOT NULL, -- of `counts`
+    count_plays INTEGER NOT NULL, -- their sum, modulo 2^64
+    row_check   INTEGER NOT NULL
 ) STRICT;
 
 -- Which plays of each producer are counted for good, over all processors: a watermark and the runs above it.
@@ -70,16 +75,17 @@ CREATE TABLE confirmed (
     producer   BLOB    PRIMARY KEY,
     watermark  INTEGER NOT NULL,
     above      TEXT    NOT NULL, -- JSON: [[start, end], ...]
-    changed_at INTEGER NOT NULL
+    changed_at INTEGER NOT NULL,
+    row_check  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX confirmed_by_changed_at ON confirmed (changed_at);
 
 -- Who touched what: queue actions and resets, the newest 10,000.
 CREATE TABLE audit (
-    number  INTEGER PRIMARY KEY,
-    at      INTEGER NOT NULL,
-    peer    TEXT    NOT NULL,
-    action  TEXT    NOT NULL,
-    target  TEXT    NOT NULL,
-    outcome TEXT    NOT NULL
+    number    INTEGER PRIMARY KEY,
+    at        INTEGER NOT NULL,
+    peer      TEXT    NOT NULL,
+    action    TEXT    NOT NULL,
+    target    TEXT    NOT NULL,
+    outcome   TEXT    NOT NULL,
+    row_check INTEGER NOT NULL
 ) STRICT;

@@ -1,4 +1,7 @@
-//! What the thread that writes shares with those who read.
+//! What the threads that write share with those who read.
+//!
+//! Locks are held for work in memory only, but `tables`, which no update waits for. They are taken in this order: `tables`,
+//! `index`, `pending`, the others alone.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -6,30 +9,34 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
+use super::confirmed::ConfirmedProducers;
 use super::index::Index;
 use super::pending::PendingHistory;
+use crate::journal::Journal;
 
-/// The counts in memory, and how the store is. Locks are held for arithmetic, but `pending`.
-#[derive(Default)]
+/// The counts in memory, the journal, and how the store is.
 pub(super) struct StoreState {
     /// Which database this is: another one after each reset.
     pub(super) id: Mutex<Uuid>,
     /// Every count.
     pub(super) index: RwLock<Index>,
-    /// Locked by the writer while it commits what it takes out, and by a reader while its snapshot begins: so that
-    /// no play is in both, or in neither.
+    /// What the tables do not have.
     pub(super) pending: RwLock<PendingHistory>,
+    /// Which plays of producers are counted for good.
+    pub(super) confirmed: RwLock<ConfirmedProducers>,
+    /// Held by a checkpoint while it commits what it then takes out of `pending`, and by a reader while its snapshot begins
+    /// and it copies what is pending: so that no play is in both, or in neither.
+    pub(super) tables: RwLock<()>,
+    /// Held while changes are written to it, and for a moment by its upkeep.
+    pub(super) journal: Mutex<Journal>,
+    /// The number of the first change of the journal that is not in memory.
+    pub(super) applied: AtomicU64,
     /// Grows with each commit that changed something.
     pub(super) revision: AtomicU64,
-    /// Why the newest transaction failed, until one succeeds.
+    /// Why the newest commit failed, until one succeeds.
     pub(super) commit_failure: Mutex<Option<Arc<str>>>,
-    /// The same of the newest checkpoint.
+    /// The same of the newest write to the tables.
     pub(super) checkpoint_failure: Mutex<Option<Arc<str>>>,
-}
-
-impl StoreState {
-    /// Whether the newest transaction, or the newest checkpoint, failed.
-    pub(super) fn has_failed(&self) -> bool {
-        self.commit_failure.lock().is_some() || self.checkpoint_failure.lock().is_some()
-    }
+    /// The first damage that a reader met.
+    pub(super) damage: Mutex<Option<Arc<str>>>,
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::history::series;
 use super::pending::Minutes;
 use super::period::{Keep, Period, Scale};
+use super::row::check_row;
 use crate::model::unix_time::UnixMs;
 
 /// Parts of a [`TopVideo::spark`].
@@ -133,10 +134,12 @@ fn sums(
     };
     let table = scale.table();
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT bucket, video_id, plays FROM {table} WHERE bucket BETWEEN ?1 AND ?2"
+        "SELECT bucket, video_id, plays, row_check = row_check(bucket, video_id, plays)
+         FROM {table} WHERE bucket BETWEEN ?1 AND ?2"
     ))?;
     let mut rows = statement.query([before.first, period.last])?;
     while let Some(row) = rows.next()? {
+        check_row(connection, table, row.get(3)?)?;
         add(row.get(0)?, row.get(1)?, row.get(2)?);
     }
     for (id, minute, more) in pending {

@@ -1,64 +1,52 @@
-//! The one thread that writes, `dash-store`: it commits what waits together and answers; between commits it goes on with
-//! checkpoints.
+//! The thread of the updates, `dash-store`: it commits to the journal what waits together, shows it, and answers. It waits
+//! for the journal's file and for nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::Result;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use foldhash::HashMap;
-use rusqlite::{Connection, Transaction};
+use anyhow::{Result, bail};
+use crossbeam_channel::Receiver;
 use uuid::Uuid;
 
-use super::checkpoint::{Checkpoints, Traffic};
-use super::index::{self, Index};
+use super::change::{encode_cleared, encode_confirmed, encode_counts, encode_nothing};
 use super::job::{Job, Posted};
-use super::period::Keep;
+use super::memory::{ProcessorNumbers, apply_counts};
+use super::pending::ClearedTables;
 use super::state::StoreState;
-use super::{actions, confirmed, database, log as update_log, points};
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
 use crate::wire::CountsUpdate;
 
-/// The most updates in one transaction.
+/// The most updates in one commit.
 const GROUP_MAX: usize = 64;
 
-/// The database, as its writer has it.
+/// The most processors a database knows: one for each ledger.
+const PROCESSORS_MAX: usize = 10_000;
+
+/// The most changed videos that wait for a checkpoint: about 160 MB.
+const VIDEOS_MAX: usize = 2_000_000;
+
+/// The most bytes of a journal that no checkpoint makes shorter: some seconds to play again at a start.
+const JOURNAL_MAX: u64 = 1 << 30;
+
+/// Who commits.
 pub(super) struct Writer {
-    connection: Connection,
     state: Arc<StoreState>,
-    // Each processor's number in the database.
-    numbers: HashMap<Uuid, u32>,
-    checkpoints: Checkpoints,
+    processors: ProcessorNumbers,
 }
 
 impl Writer {
     /// A writer that knows those processors.
-    pub(super) fn new(
-        connection: Connection,
-        state: Arc<StoreState>,
-        numbers: HashMap<Uuid, u32>,
-        keep: Keep,
-    ) -> Self {
-        let checkpoints = Checkpoints::new(Arc::clone(&state), keep);
-        Self { connection, state, numbers, checkpoints }
+    pub(super) fn new(state: Arc<StoreState>, processors: ProcessorNumbers) -> Self {
+        Self { state, processors }
     }
 
-    /// Takes what waits, until nobody can ask any more; then writes all that no checkpoint has written.
+    /// Takes what waits, until nobody can ask any more.
     pub(super) fn run(mut self, inbox: &Receiver<Posted>) {
-        loop {
-            let traffic = match inbox.recv_timeout(self.checkpoints.pause()) {
-                Ok(first) => {
-                    self.take(first, inbox);
-                    Traffic::Busy
-                }
-                Err(RecvTimeoutError::Timeout) => Traffic::Quiet,
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            self.checkpoints.advance(&mut self.connection, traffic);
+        while let Ok(first) = inbox.recv() {
+            self.take(first, inbox);
         }
-        self.checkpoints.finish(&mut self.connection);
     }
 
     /// Commits what waits, and answers.
@@ -71,146 +59,140 @@ impl Writer {
         {
             group.push(next);
         }
-        let reply = match self.commit(&group) {
-            Ok(()) => {
-                *self.state.commit_failure.lock() = None;
-                if group.iter().any(|(job, _)| matches!(job, Job::Probe)) {
-                    self.checkpoints.retry(&mut self.connection);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                let reason: Arc<str> = format!("the counts cannot be stored: {error:#}").into();
-                log::error!("{reason}");
-                *self.state.commit_failure.lock() = Some(Arc::clone(&reason));
-                Err(reason)
-            }
-        };
-        for (_, caller) in group {
+        let before = *self.state.id.lock();
+        let done = self.commit(&group).map_err(|error| {
+            let reason: Arc<str> = format!("the counts cannot be stored: {error:#}").into();
+            log::error!("{reason}");
+            reason
+        });
+        *self.state.commit_failure.lock() = done.clone().err();
+        for (job, caller) in group {
+            let id = if matches!(job, Job::Clear) { *self.state.id.lock() } else { before };
             // A caller that gave up waiting will send again.
-            let _ = caller.try_send(reply.clone());
+            let _ = caller.try_send(done.clone().map(|()| id));
         }
     }
 
     fn commit(&mut self, group: &[Posted]) -> Result<()> {
-        self.checkpoints.check_room()?;
-        let news: Vec<&CountsUpdate> = group
-            .iter()
-            .filter_map(|(job, _)| match job {
-                Job::Counts(update) if self.is_news(update) => Some(update),
-                _ => None,
-            })
-            .collect();
-        let is_more = group.iter().any(|(job, _)| !matches!(job, Job::Counts(_)));
-        if news.is_empty() && !is_more {
+        self.check_room()?;
+        let news: Vec<&Job> =
+            group.iter().map(|(job, _)| job).filter(|job| self.is_news(job)).collect();
+        self.check_processors(&news)?;
+        if news.is_empty() {
             return Ok(());
         }
-        let transaction = database::begin(&mut self.connection)?;
-        let now = unix_ms();
-        let added = append_all(&transaction, &self.numbers, &news, now)?;
-        let cleared = write_others(&transaction, group, now)?;
-        failpoint::hit("dashboard-before-commit");
-        transaction.commit()?;
-        failpoint::hit("dashboard-after-commit");
-        self.checkpoints.committed();
-        self.numbers.extend(added);
-        let has_changed = match cleared {
-            Some(id) => {
-                self.clear(id);
-                true
-            }
-            None => self.apply(&news, now),
+        let (at, new_id) = (unix_ms(), Uuid::new_v4());
+        let next = self.append(&news, at, new_id)?;
+        let has_changed = if news.iter().any(|job| matches!(job, Job::Clear)) {
+            self.clear(ClearedTables { id: new_id, next });
+            true
+        } else {
+            self.apply(&news, at)
         };
+        self.state.applied.store(next, Ordering::Release);
         if has_changed {
             self.state.revision.fetch_add(1, Ordering::Release);
         }
         Ok(())
     }
 
-    fn is_news(&self, update: &CountsUpdate) -> bool {
-        let Some(number) = self.numbers.get(&update.processor) else { return true };
-        let index = self.state.index.read();
-        update.counts.iter().any(|count| index.is_news(*number, count))
+    /// Commits the jobs to the journal; the number of the next change.
+    fn append(&self, news: &[&Job], at: UnixMs, new_id: Uuid) -> Result<u64> {
+        let mut journal = self.state.journal.lock();
+        for job in news {
+            let payload = match job {
+                Job::Counts(update) => encode_counts(at, update.processor, &update.counts),
+                Job::Confirmed(update) => encode_confirmed(at, update.processor, &update.producers),
+                Job::Clear => encode_cleared(at, new_id),
+                Job::Probe => encode_nothing(),
+            };
+            journal.append(&payload)?;
+        }
+        failpoint::hit("dashboard-before-commit");
+        journal.commit()?;
+        failpoint::hit("dashboard-after-commit");
+        Ok(journal.next())
+    }
+
+    /// Whether there is room for more changes.
+    ///
+    /// # Errors
+    /// Too much waits for a checkpoint: why the newest one failed, if so.
+    fn check_room(&self) -> Result<()> {
+        let videos = self.state.pending.read().len();
+        let is_full = videos > VIDEOS_MAX || self.state.journal.lock().size() > JOURNAL_MAX;
+        if !is_full {
+            return Ok(());
+        }
+        match &*self.state.checkpoint_failure.lock() {
+            Some(reason) => bail!("{reason}"),
+            None => bail!("more changes come than the tables take; they must catch up first"),
+        }
+    }
+
+    fn check_processors(&self, news: &[&Job]) -> Result<()> {
+        let mut new: Vec<Uuid> = Vec::new();
+        for job in news {
+            if let Job::Counts(update) = job
+                && self.processors.get(&update.processor).is_none()
+                && !new.contains(&update.processor)
+            {
+                new.push(update.processor);
+            }
+        }
+        if !new.is_empty() && self.processors.len() + new.len() > PROCESSORS_MAX {
+            bail!("{PROCESSORS_MAX} processors are known already; reset the dashboard");
+        }
+        Ok(())
+    }
+
+    fn is_news(&self, job: &Job) -> bool {
+        match job {
+            Job::Counts(update) => {
+                let Some(number) = self.processors.get(&update.processor) else { return true };
+                let index = self.state.index.read();
+                update.counts.iter().any(|count| index.is_news(number, count))
+            }
+            Job::Confirmed(update) => self.state.confirmed.read().is_news(&update.producers),
+            Job::Clear | Job::Probe => true,
+        }
     }
 
     /// Shows what is committed; whether any count has changed.
-    fn apply(&mut self, news: &[&CountsUpdate], now: UnixMs) -> bool {
-        if news.is_empty() {
-            return false;
-        }
-        let (mut index, mut pending) = (self.state.index.write(), self.state.pending.write());
-        if pending.is_empty() {
-            self.checkpoints.begin_waiting();
-        }
+    fn apply(&mut self, news: &[&Job], at: UnixMs) -> bool {
         let mut has_changed = false;
-        for update in news {
-            let Some(number) = self.numbers.get(&update.processor) else { continue };
-            for count in &update.counts {
-                has_changed |= index::apply(&mut index, &mut pending, *number, count, now);
+        if news.iter().any(|job| matches!(job, Job::Counts(_))) {
+            let mut index = self.state.index.write();
+            let mut pending = self.state.pending.write();
+            for job in news {
+                let Job::Counts(update) = job else { continue };
+                let CountsUpdate { processor, counts, .. } = &**update;
+                let processors = &mut self.processors;
+                has_changed |=
+                    apply_counts(&mut index, &mut pending, processors, *processor, counts, at);
+            }
+        }
+        for job in news {
+            if let Job::Confirmed(update) = job {
+                self.state.confirmed.write().apply(&update.producers, at);
             }
         }
         has_changed
     }
 
-    /// Forgets every count: the tables are empty.
-    fn clear(&mut self, id: Uuid) {
-        *self.state.id.lock() = id;
-        *self.state.index.write() = Index::default();
-        self.state.pending.write().clear();
-        self.numbers.clear();
-        self.checkpoints.cleared();
-    }
-}
-
-/// Appends the updates to the log; returns the numbers of processors that are new.
-fn append_all(
-    transaction: &Transaction<'_>,
-    numbers: &HashMap<Uuid, u32>,
-    news: &[&CountsUpdate],
-    now: UnixMs,
-) -> Result<Vec<(Uuid, u32)>> {
-    let mut added: Vec<(Uuid, u32)> = Vec::new();
-    for update in news {
-        let known = numbers.get(&update.processor).copied().or_else(|| {
-            added.iter().find(|(id, _)| *id == update.processor).map(|(_, number)| *number)
-        });
-        let number = match known {
-            Some(number) => number,
-            None => {
-                let number = database::add_processor(transaction, update.processor)?;
-                added.push((update.processor, number));
-                number
-            }
-        };
-        update_log::append(transaction, now, number, &update.counts)?;
-    }
-    Ok(added)
-}
-
-/// Does what is no update of counts; returns the id that the database has after a reset.
-fn write_others(
-    transaction: &Transaction<'_>,
-    group: &[Posted],
-    now: UnixMs,
-) -> Result<Option<Uuid>> {
-    let mut cleared = None;
-    for (job, _) in group {
-        match job {
-            Job::Counts(_) => {}
-            Job::Confirmed(update) => {
-                confirmed::merge_all(transaction, &update.producers, now.0)?;
-            }
-            Job::Point(point) => points::add(transaction, point)?,
-            Job::Action(line) => actions::add(transaction, line)?,
-            Job::Clear => {
-                let id = Uuid::new_v4();
-                database::clear(transaction, id)?;
-                cleared = Some(id);
-            }
-            Job::Probe => {
-                transaction.execute("UPDATE identity SET only = 1", [])?;
-            }
+    /// Forgets everything. What the tables have is left to a checkpoint, and until then nobody sees it.
+    fn clear(&mut self, tables: ClearedTables) {
+        let (index, pending, confirmed);
+        {
+            let mut shown = self.state.index.write();
+            let mut waiting = self.state.pending.write();
+            *self.state.id.lock() = tables.id;
+            index = std::mem::take(&mut *shown);
+            pending = waiting.clear(tables);
+            confirmed = std::mem::take(&mut *self.state.confirmed.write());
         }
+        self.processors = ProcessorNumbers::default();
+        // A million videos take a while to drop: nobody waits for it in a lock.
+        drop((index, pending, confirmed));
     }
-    Ok(cleared)
 }

@@ -57,11 +57,19 @@ proptest! {
         let range = range.map(|(a, b)| (Uuid::from_u128(a.min(b)), Uuid::from_u128(a.max(b))));
         let query = ListQuery { column, descending, limit, offset, after, range };
         prop_assert_eq!(index.list(&query), expected(&index, &query));
-        // Written down and read again it is the same.
+        // Applied while it is loaded, or written down and read again, it is the same.
+        let mut loading = Index::load(std::iter::empty());
+        for (time, (processor, id, plays)) in updates.iter().enumerate() {
+            loading.apply(*processor, &count(*id, *plays), UnixMs(time as i64));
+        }
+        loading.loaded();
+        prop_assert_eq!(loading.list(&query), index.list(&query));
+        prop_assert_eq!((loading.totals(), loading.counts()), (index.totals(), index.counts()));
         let rows: Vec<_> = index.videos.iter().flat_map(|(id, row)| {
             index.processor_counts(id).into_iter().map(|told| (*id, told, row.updated_at, row.last_played_at))
         }).collect();
-        let again = Index::load(rows.into_iter());
+        let mut again = Index::load(rows.into_iter());
+        again.loaded();
         prop_assert_eq!(again.list(&query), index.list(&query));
         prop_assert_eq!((again.totals(), again.counts()), (index.totals(), index.counts()));
     }

@@ -1,0 +1,120 @@
+//! The counts in a directory, read beside their owner or without one: tables and journal together.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rusqlite::Connection;
+use uuid::Uuid;
+
+use super::database::{FILE, JOURNAL, SCHEMA, unusable_journal};
+use super::identity::{self, TablesIdentity};
+use super::memory::Memory;
+use super::tables;
+use crate::journal::{self, FsDisk};
+use crate::storage::row_check;
+
+/// So often both are read again, where the owner has moved frames from the journal to the tables meanwhile. It does so every
+/// few minutes.
+const TRIES: u32 = 10;
+
+/// What to say when that was in vain.
+const IN_VAIN: &str = "the dashboard's files change faster than they can be read; try again";
+
+/// Whether what was read is of one moment.
+#[derive(Debug, PartialEq, Eq)]
+enum ReadOutcome {
+    Whole,
+    /// The owner has given up a part of the journal since the tables were read.
+    Again,
+}
+
+/// Every (video, plays) in `directory`, ordered by id; `None` where no dashboard has run.
+///
+/// # Errors
+/// The files are damaged, or of another version.
+pub(crate) fn read_counts(directory: &Path) -> Result<Option<Vec<(Uuid, u64)>>> {
+    for _ in 0..TRIES {
+        let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
+        let snapshot = reader.unchecked_transaction()?;
+        let Some((identity, mut memory)) = load(&snapshot)? else { return Ok(None) };
+        drop(snapshot);
+        if replay(directory, &reader, &identity, &mut memory)? == ReadOutcome::Whole {
+            memory.index.loaded();
+            return Ok(Some(memory.index.counts()));
+        }
+    }
+    bail!(IN_VAIN)
+}
+
+/// Writes a copy of all that is committed in `directory` to the new file `to`, also while a dashboard runs on it; `None`
+/// where none has run. The copy has no journal: it is a dashboard by itself, and another one, so that processors tell it
+/// what it does not have.
+///
+/// # Errors
+/// The file exists, or cannot be written; or as [`read_counts`].
+pub(crate) fn backup(directory: &Path, to: &Path) -> Result<Option<()>> {
+    let name = to.to_str().context("the path of a backup must be UTF-8")?;
+    for _ in 0..TRIES {
+        let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
+        reader
+            .execute("VACUUM INTO ?1", [name])
+            .with_context(|| format!("cannot write {name}, which must not exist yet"))?;
+        match complete(directory, &reader, to) {
+            Ok(ReadOutcome::Whole) => return Ok(Some(())),
+            unfinished => {
+                // It is ours, and no backup.
+                std::fs::remove_file(to).with_context(|| format!("cannot remove {name}"))?;
+                unfinished.with_context(|| format!("cannot complete {name}"))?;
+            }
+        }
+    }
+    bail!(IN_VAIN)
+}
+
+/// Writes into a copy of the tables what the journal has besides.
+fn complete(directory: &Path, reader: &Connection, to: &Path) -> Result<ReadOutcome> {
+    let mut copy = Connection::open(to)?;
+    row_check::add_function(&copy)?;
+    copy.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;")?;
+    let transaction = copy.transaction()?;
+    let (identity, mut memory) = load(&transaction)?.context("it is just being made")?;
+    if replay(directory, reader, &identity, &mut memory)? == ReadOutcome::Again {
+        return Ok(ReadOutcome::Again);
+    }
+    let mut sums = identity.sums();
+    tables::write_all(&transaction, &mut memory, &mut sums)?;
+    let mut whole = TablesIdentity::new();
+    whole.set_sums(sums);
+    whole.write(&transaction)?;
+    transaction.commit()?;
+    Ok(ReadOutcome::Whole)
+}
+
+/// Reads and checks the tables, in a snapshot of the caller's; `None` where they are just being made.
+fn load(snapshot: &Connection) -> Result<Option<(TablesIdentity, Memory)>> {
+    let Some(identity) = identity::read(snapshot)? else { return Ok(None) };
+    let (memory, sums) = tables::load(snapshot)?;
+    tables::check_sums(snapshot, &identity, sums)?;
+    Ok(Some((identity, memory)))
+}
+
+/// Plays what the journal has and the tables have not.
+fn replay(
+    directory: &Path,
+    reader: &Connection,
+    identity: &TablesIdentity,
+    memory: &mut Memory,
+) -> Result<ReadOutcome> {
+    let Some(position) = identity.position else { return Ok(ReadOutcome::Whole) };
+    let path = directory.join(JOURNAL);
+    let missing = || format!("{} is missing; bring it back from where it went", path.display());
+    let disk = FsDisk::open_reader(&path).with_context(missing)?;
+    let read = journal::read(&*disk, position, |number, payload| memory.replay(number, payload));
+    // What the owner has given up it uses again: what was read of that is nothing. It notes where the journal begins before.
+    let now = identity::read(reader)?.and_then(|identity| identity.position);
+    if now.map(|now| now.segment) != Some(position.segment) {
+        return Ok(ReadOutcome::Again);
+    }
+    read.with_context(|| unusable_journal(&path))?;
+    Ok(ReadOutcome::Whole)
+}

@@ -1,0 +1,117 @@
+//! What is in memory, and how a change goes into it: the same way when it has just come, when a start plays it again, and
+//! when somebody reads the files beside their owner (pure).
+
+use foldhash::{HashMap, HashMapExt};
+use uuid::Uuid;
+
+use super::change::{self, Change};
+use super::confirmed::ConfirmedProducers;
+use super::index::Index;
+use super::pending::{ClearedTables, PendingHistory};
+use crate::model::unix_time::UnixMs;
+use crate::model::video::VideoCount;
+
+/// Each processor's number: which row of the tables is its own.
+#[derive(Debug)]
+pub(super) struct ProcessorNumbers {
+    numbers: HashMap<Uuid, u32>,
+    next: u32,
+}
+
+impl Default for ProcessorNumbers {
+    fn default() -> Self {
+        Self { numbers: HashMap::new(), next: 1 }
+    }
+}
+
+impl ProcessorNumbers {
+    /// Those of the tables.
+    pub(super) fn load(rows: impl Iterator<Item = (u32, Uuid)>) -> Self {
+        let mut loaded = Self::default();
+        for (number, id) in rows {
+            loaded.next = loaded.next.max(number.saturating_add(1));
+            loaded.numbers.insert(id, number);
+        }
+        loaded
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// A processor's number; `None` of one that is new.
+    pub(super) fn get(&self, id: &Uuid) -> Option<u32> {
+        self.numbers.get(id).copied()
+    }
+
+    /// Whether a processor has that number.
+    pub(super) fn has(&self, number: u32) -> bool {
+        number > 0 && number < self.next
+    }
+
+    /// A processor's number. One that is new gets the next, which the tables must learn.
+    fn of(&mut self, id: Uuid, pending: &mut PendingHistory) -> u32 {
+        let next = &mut self.next;
+        *self.numbers.entry(id).or_insert_with(|| {
+            let number = *next;
+            *next += 1;
+            pending.add_processor(number, id);
+            number
+        })
+    }
+}
+
+/// Everything, as one that no other thread sees.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Which database it is.
+    pub(super) id: Uuid,
+    pub(super) index: Index,
+    pub(super) pending: PendingHistory,
+    pub(super) processors: ProcessorNumbers,
+    pub(super) confirmed: ConfirmedProducers,
+}
+
+impl Memory {
+    /// Plays a frame of the journal.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn replay(&mut self, number: u64, payload: &[u8]) -> Result<(), String> {
+        match change::decode(payload)? {
+            Change::Counts { at, processor, counts } => {
+                let Self { index, pending, processors, .. } = self;
+                apply_counts(index, pending, processors, processor, &counts, at);
+            }
+            Change::Confirmed { at, producers } => self.confirmed.apply(&producers, at),
+            Change::Cleared { id } => {
+                let mut pending = std::mem::take(&mut self.pending);
+                pending.clear(ClearedTables { id, next: number + 1 });
+                *self = Self { id, pending, ..Self::default() };
+            }
+            Change::Nothing => {}
+        }
+        Ok(())
+    }
+}
+
+/// Takes a processor's counts in, and notes what they have grown by; whether any is news.
+pub(super) fn apply_counts(
+    index: &mut Index,
+    pending: &mut PendingHistory,
+    processors: &mut ProcessorNumbers,
+    processor: Uuid,
+    counts: &[VideoCount],
+    at: UnixMs,
+) -> bool {
+    let number = processors.of(processor, pending);
+    let mut has_changed = false;
+    for count in counts {
+        if let Some(delta) = index.apply(number, count, at) {
+            pending.add(count.video_id, delta, at);
+            has_changed = true;
+        }
+    }
+    has_changed
+}
