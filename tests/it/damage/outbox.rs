@@ -84,7 +84,7 @@ impl Part for OutboxPart {
             topic: "plays".into(),
             messages: PLAYS,
             videos: 50,
-            popularity: "zipf:1".into(),
+            popularity: "uniform".into(),
         };
         let directory = DataDir::open(image).map_err(|error| format!("{error:#}"))?;
         let is_new = !image.join("outbox.sqlite3").exists();
