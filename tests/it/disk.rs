@@ -145,7 +145,7 @@ fn assert_says_that_it_is_full(dashboard: &mut ChildDashboard, first: u64, reaso
 #[test]
 fn a_full_disk_refuses_counts_and_loses_none() {
     let data = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(data.path(), "80m") else { return };
+    let Some(disk) = SmallDisk::mount(data.path(), "130m") else { return };
     let mut dashboard = ChildDashboard::start(data.path(), "");
     assert_eq!(tell(dashboard.address, 1).status, 200);
     let filler = disk.fill();
@@ -171,12 +171,14 @@ fn a_full_disk_refuses_counts_and_loses_none() {
 fn a_failing_disk_refuses_counts_and_loses_none() {
     let data = tempfile::tempdir().unwrap();
     // The files are made without the limit, so that it is hit by a commit.
-    let first = ChildDashboard::start(data.path(), "");
-    assert_eq!(tell(first.address, 1).status, 200);
+    let mut limited = ChildDashboard::start(data.path(), "trap '' XFSZ;");
+    assert_eq!(tell(limited.address, 1).status, 200);
     let next = data.path().join("dashboard.journal/0000000002.segment");
     wait_until("the next segment is made ready", || next.exists());
-    drop(first);
-    let mut limited = ChildDashboard::start(data.path(), &limit_files(512));
+    let pid = limited.pid().to_string();
+    let limit = ["--fsize=524288:524288", "--pid", &pid];
+    let done = Command::new("prlimit").args(limit).status();
+    assert!(done.unwrap().success());
     assert_counts(limited.address, 1);
     let accepted = assert_says_that_it_is_full(&mut limited, 2, "File too large");
     drop(limited);
