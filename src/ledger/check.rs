@@ -12,7 +12,8 @@ use super::load::LoadedLedger;
 use super::rewrite::write_whole;
 use super::schema::{FILE, SCHEMA};
 use super::snapshot::{JOURNAL, check_generation, read_with};
-use super::tables::{LedgerRow, TABLES, drop_misfits, find_misfits, read_left, row_counts};
+use super::table_rows::{TABLES, drop_misfits, find_misfits, row_counts};
+use super::tables::{LedgerRow, read_left};
 use crate::journal::{self, Cut, FsDisk, JournalError, OnDamage, SyncPolicy};
 use crate::storage::data_dir::{self, PROCESSOR};
 use crate::storage::part_check::{PLACES_MAX, PartCheck};
@@ -173,9 +174,10 @@ fn examine(directory: &Path, connection: &Connection, check: &mut PartCheck) -> 
     }
     let (loaded, cut) = loaded.ok()?;
     if let Some(cut) = &cut {
-        check.notes.push(format!(
-            "{JOURNAL}: the next start goes on without what a crash or the damage has left: {cut}"
-        ));
+        check.notes.push(match check.is_whole() {
+            true => format!("{JOURNAL}: the next start says, and goes on: {cut}"),
+            false => format!("{JOURNAL}: {}", left_out(cut)),
+        });
     }
     if !can_go_on {
         return None;
@@ -223,6 +225,12 @@ fn load(
         check_generation(&loaded, row)?;
     }
     Ok((loaded, cut))
+}
+
+/// What is lost with the damage.
+fn left_out(cut: &Cut) -> String {
+    let Cut { file, offset, number, .. } = cut;
+    format!("left out are frame {number}, at byte {offset} of {file}, and all that is behind it")
 }
 
 /// Says in which directory the file is.
@@ -275,7 +283,7 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
     transaction.commit().with_context(|| SCHEMA.unusable(&file))?;
     let mut lines = vec![format!("{plays} plays are left, and are counted on from")];
     if let Some(cut) = cut {
-        lines.push(cut.to_string());
+        lines.push(left_out(&cut));
     }
     if kept.letters < before.letters {
         lines.push(format!("{} dead letters were dropped", before.letters - kept.letters));

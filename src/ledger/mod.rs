@@ -28,6 +28,7 @@ mod rewrite;
 mod schema;
 mod snapshot;
 mod state;
+mod table_rows;
 mod tables;
 mod upkeep;
 

@@ -10,7 +10,8 @@ use super::counters::Counters;
 use super::load::{StateLoader, TablesAsOf};
 use super::record::{Record, decode_messages_v1, decode_runs};
 use super::rewrite::write_whole;
-use super::tables::{LedgerRow, RowCounts, count_letters, unsigned};
+use super::table_rows::{RowCounts, unsigned};
+use super::tables::{LedgerRow, count_letters};
 use crate::storage::failpoint;
 
 /// See [`Schema::migrate`](crate::storage::sqlite::Schema::migrate).

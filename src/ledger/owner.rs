@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use uuid::Uuid;
 
 use super::load::TablesAsOf;
-use super::tables::{LedgerRow, RowCounts};
+use super::table_rows::RowCounts;
+use super::tables::LedgerRow;
 
 /// How a ledger is opened.
 #[derive(Clone, Debug)]

@@ -4,7 +4,9 @@
 //!
 //! `PLAYCOUNTS_DAMAGE_CASES` is how many files are damaged in each state, `PLAYCOUNTS_DAMAGE_SEED` where.
 
+mod dashboard;
 mod ledger;
+mod outbox;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -14,6 +16,9 @@ use std::path::{Path, PathBuf};
 
 /// Files that are damaged in each state, where nobody says how many.
 const CASES: u64 = 120;
+
+/// Zeros that are skipped at once.
+const BLOCK: usize = 4096;
 
 /// How a part's files were left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +31,11 @@ enum State {
     Killed,
 }
 
+/// What a start gives: what is open, what it tells, and what was cut off.
+type Start<P> = (<P as Part>::Opened, <P as Part>::Facts, Option<String>);
+
 /// A part whose files are damaged.
-trait Part {
+trait Part: Sized {
     /// All that its files tell.
     type Facts: Clone + PartialEq + Debug;
     /// What is open.
@@ -40,7 +48,7 @@ trait Part {
     /// What a reader beside it sees.
     fn read(image: &Path) -> Result<Self::Facts, String>;
     /// Starts on it, with the facts, and what was cut off.
-    fn open(image: &Path) -> Result<(Self::Opened, Self::Facts, Option<String>), String>;
+    fn open(image: &Path) -> Result<Start<Self>, String>;
     /// Checks that it goes on from these facts, through an end in order and a new start.
     fn check_goes_on(opened: Self::Opened, facts: &Self::Facts, image: &Path);
     /// Facts, but those that a reader does not see.
@@ -105,7 +113,13 @@ fn damage(file: &Path, draw: &mut Draw) -> String {
     let mut bytes = fs::read(file).unwrap();
     let len = bytes.len();
     // Most of a segment is zeros that mean nothing: three of four places lie where something was written.
-    let written: Vec<usize> = (0..len).filter(|at| bytes[*at] != 0).collect();
+    let blocks =
+        bytes.chunks(BLOCK).zip((0..).step_by(BLOCK)).filter(|(block, _)| **block != [0; BLOCK]);
+    let written: Vec<usize> = blocks
+        .flat_map(|(block, start)| {
+            (start..).zip(block).filter(|(_, byte)| **byte != 0).map(|(at, _)| at)
+        })
+        .collect();
     let at = match written.len() {
         0 => draw.below(len),
         written_len if draw.below(4) > 0 => written[draw.below(written_len)],
@@ -233,29 +247,23 @@ fn check_damage<P: Part>(part: &str, state: State) {
     assert!(cut > 0 || state != State::Killed || cases < 1000);
 }
 
-macro_rules! parts {
-    ($($name:ident: $part:ty, $label:literal;)*) => {$(
-        mod $name {
-            use super::{State, check_damage};
-
-            #[test]
-            fn sealed_by_a_second_without_work() {
-                check_damage::<$part>($label, State::Sealed);
-            }
-
-            #[test]
-            fn closed_in_order() {
-                check_damage::<$part>($label, State::Closed);
-            }
-
-            #[test]
-            fn killed_in_the_middle() {
-                check_damage::<$part>($label, State::Killed);
-            }
+/// A test for each part and state.
+macro_rules! damaged {
+    ($($test:ident: $part:ty, $label:literal, $state:ident;)*) => {$(
+        #[test]
+        fn $test() {
+            check_damage::<$part>($label, State::$state);
         }
     )*};
 }
 
-parts! {
-    damaged_ledger: crate::damage::ledger::LedgerPart, "ledger";
+damaged! {
+    ledger_sealed: ledger::LedgerPart, "ledger", Sealed;
+    ledger_closed: ledger::LedgerPart, "ledger", Closed;
+    ledger_killed: ledger::LedgerPart, "ledger", Killed;
+    dashboard_sealed: dashboard::DashboardPart, "dashboard", Sealed;
+    dashboard_closed: dashboard::DashboardPart, "dashboard", Closed;
+    dashboard_killed: dashboard::DashboardPart, "dashboard", Killed;
+    outbox_sealed: outbox::OutboxPart, "outbox", Sealed;
+    outbox_closed: outbox::OutboxPart, "outbox", Closed;
 }

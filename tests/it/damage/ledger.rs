@@ -75,7 +75,7 @@ impl Model {
             let newest = self.facts.videos.entry(video).or_default();
             *newest = (newest.0 + 1, newest.1.max(message));
             self.facts.counters.counted += 1;
-            if message % 4 == 0 {
+            if message.is_multiple_of(4) {
                 self.facts.messages.insert(message);
                 self.facts.counters.by_message += 1;
                 batch.push(play(video, None, message));
@@ -96,7 +96,7 @@ impl Model {
                 batch.push(play(video, Some((producer.into(), seq)), message));
             }
         }
-        if self.next_message % 3 == 0 {
+        if self.next_message.is_multiple_of(3) {
             let message = self.message();
             self.facts.messages.insert(message);
             self.facts.counters.rejected += 1;

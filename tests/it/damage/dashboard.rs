@@ -1,0 +1,98 @@
+//! The dashboard: the counts that processors have told it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use playcounts::dashboard::{self, Dashboard, DashboardConfig, Keep};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Part, State, copy};
+use crate::dashboard_support::{ask, update, video};
+
+/// Videos that are told of.
+const VIDEOS: u8 = 60;
+
+pub(super) struct DashboardPart;
+
+/// Plays by video.
+type Counts = BTreeMap<Uuid, u64>;
+
+fn start(directory: &Path) -> Result<Dashboard, String> {
+    let config = DashboardConfig {
+        http_address: "127.0.0.1:0".to_owned(),
+        data_dir: directory.to_owned(),
+        write_token: None,
+        configuration: json!([]),
+        clean: false,
+        keep: Keep::default(),
+        watched: None,
+        allowed_hosts: Vec::new(),
+    };
+    Dashboard::start(config).map_err(|error| format!("{error:#}"))
+}
+
+/// Tells 20 counts, which grow with the version.
+fn tell(dashboard: &Dashboard, version: u64, counts: &mut Counts) {
+    let told: Vec<_> = (0..20)
+        .map(|n| video(((version * 7 + n) % u64::from(VIDEOS)) as u8))
+        .map(|id| (id, version * 100))
+        .collect();
+    let body = update(version, &told).to_string();
+    let answer = ask(dashboard.local_addr(), "POST", "/api/counts", "", body.as_bytes());
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    counts.extend(told);
+}
+
+impl Part for DashboardPart {
+    type Facts = Counts;
+    type Opened = Dashboard;
+    const FILES: &'static [&'static str] = &["dashboard.sqlite3", "dashboard.journal", ".segment"];
+
+    fn build(directory: &Path, image: &Path, state: State) -> Vec<Counts> {
+        let mut counts = Counts::new();
+        // What the tables have.
+        let dashboard = start(directory).unwrap();
+        (1..30).for_each(|version| tell(&dashboard, version, &mut counts));
+        dashboard.shutdown().unwrap();
+        // What the journal has.
+        let dashboard = start(directory).unwrap();
+        (30..60).for_each(|version| tell(&dashboard, version, &mut counts));
+        let mut history = vec![counts.clone()];
+        match state {
+            State::Closed => dashboard.shutdown().unwrap(),
+            State::Sealed | State::Killed => {
+                // Some seconds without work.
+                std::thread::sleep(Duration::from_secs(4));
+                for version in 60..if state == State::Killed { 75 } else { 60 } {
+                    tell(&dashboard, version, &mut counts);
+                    history.push(counts.clone());
+                }
+            }
+        }
+        copy(directory, image);
+        history
+    }
+
+    fn read(image: &Path) -> Result<Counts, String> {
+        let found = dashboard::read_counts(image).map_err(|error| format!("{error:#}"))?;
+        Ok(found.ok_or("there is no dashboard.sqlite3")?.into_iter().collect())
+    }
+
+    fn open(image: &Path) -> Result<(Dashboard, Counts, Option<String>), String> {
+        let is_new = !image.join("dashboard.sqlite3").exists();
+        let dashboard = start(image)?;
+        assert!(!is_new, "a new database is begun beside an old journal");
+        let health = ask(dashboard.local_addr(), "GET", "/healthz", "", b"").json();
+        let counts = dashboard.counts().into_iter().collect();
+        Ok((dashboard, counts, health["cut"].as_str().map(str::to_owned)))
+    }
+
+    fn check_goes_on(opened: Dashboard, facts: &Counts, image: &Path) {
+        let mut counts = facts.clone();
+        (1000..1004).for_each(|version| tell(&opened, version, &mut counts));
+        opened.shutdown().unwrap();
+        assert_eq!(Self::read(image), Ok(counts), "after it went on");
+    }
+}
