@@ -18,8 +18,11 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Writes a slice, in one transaction that is on the disk when this returns.
+    /// Writes a slice, in one transaction. The last one of a checkpoint is on the disk when this returns, and with it those
+    /// before. An fsync for each would hold up the commits: the file system stops their writes meanwhile.
     pub(super) fn write(&mut self, update: &TablesUpdate) -> Result<()> {
+        let synchronous = if update.position.is_some() { "FULL" } else { "NORMAL" };
+        self.connection.pragma_update(None, "synchronous", synchronous)?;
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut row = self.row.clone();
@@ -46,7 +49,7 @@ pub struct LedgerUpkept {
     pub(super) journal: Option<UpkeepDone>,
     /// From where on the journal is needed, if that has changed.
     pub(super) needed_from: Option<Position>,
-    /// How often the tables were written, if they were.
+    /// How often the tables were written, if that is on the disk.
     pub(super) generation: Option<u64>,
 }
 
@@ -63,8 +66,9 @@ impl LedgerUpkeep {
         if let Some((tables, update)) = self.slice {
             let mut tables = tables.lock();
             tables.write(&update).context("the ledger cannot be written")?;
-            generation = Some(tables.row.generation);
             needed_from = update.position;
+            // A power loss may take what is not on the disk yet: the journal must not ask for it.
+            generation = needed_from.map(|_| tables.row.generation);
         }
         Ok(LedgerUpkept { journal, needed_from, generation })
     }

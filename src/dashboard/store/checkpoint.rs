@@ -13,6 +13,7 @@ use anyhow::Result;
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use super::database::CommitSync;
 use super::identity::{CountSums, TablesIdentity};
 use super::job::Reply;
 use super::pending::ClearedTables;
@@ -36,12 +37,12 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Videos, or producers, of a slice: an update waits while one is taken out of memory, for less than a ms.
 const SLICE: usize = 500;
 
-/// Slices that one transaction writes, in some 100 ms: each waits for the disk, and who asks for a rare task waits for one.
+/// Slices that one transaction writes, in some 100 ms: who asks for a rare task waits for one.
 const SLICES: usize = 8;
 
 /// The WAL goes back into the database after so many transactions, each of up to 12,000 pages. A snapshot that is read for long, such
 /// as a backup's, holds it up: then the WAL grows meanwhile.
-const WAL_CHECKPOINT_AFTER: usize = 2;
+const WAL_CHECKPOINT_AFTER: usize = 6;
 
 /// How far a checkpoint is.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +148,7 @@ impl Checkpoints {
     pub(super) fn close(mut self) -> Result<()> {
         self.state.journal.lock().close()?;
         self.identity.closed = Some(true);
+        database::sync_commits(&self.connection, CommitSync::Each)?;
         self.identity.write(&self.connection)
     }
 
@@ -179,6 +181,7 @@ impl Checkpoints {
 
     /// Gets all that is in memory to the disk: the tables are never ahead of the journal there.
     fn begin(&mut self) -> Result<CheckpointProgress> {
+        database::sync_commits(&self.connection, CommitSync::WithTheWal)?;
         let next = self.state.applied.load(Ordering::Acquire);
         self.begun_at = self.state.journal.lock().written();
         sync_journal(&self.state)?;
@@ -267,7 +270,9 @@ impl Checkpoints {
     fn end(&mut self, next: u64) -> Result<()> {
         let position = self.state.journal.lock().position(next);
         let identity = TablesIdentity { position: Some(position), ..self.identity.clone() };
+        database::sync_commits(&self.connection, CommitSync::Each)?;
         identity.write(&self.connection)?;
+        database::sync_commits(&self.connection, CommitSync::WithTheWal)?;
         self.release(identity, position);
         self.next_at = Instant::now() + EVERY;
         self.write_back();
@@ -290,6 +295,7 @@ impl Checkpoints {
         let mut identity = self.identity.clone();
         (identity.id, identity.position) = (cleared.id, Some(position));
         identity.set_sums(CountSums::default());
+        database::sync_commits(&self.connection, CommitSync::Each)?;
         let transaction = database::begin(&mut self.connection)?;
         tables::clear(&transaction)?;
         identity.write(&transaction)?;
@@ -297,6 +303,7 @@ impl Checkpoints {
         transaction.commit()?;
         self.state.pending.write().tables_cleared(cleared);
         drop(tables);
+        database::sync_commits(&self.connection, CommitSync::WithTheWal)?;
         self.release(identity, position);
         Ok(())
     }

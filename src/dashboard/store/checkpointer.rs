@@ -52,13 +52,9 @@ impl Checkpointer {
 
     /// Goes on until nobody can ask any more; then writes all that the tables do not have, and closes the files.
     pub(super) fn run(mut self, inbox: &Receiver<PostedTask>) {
-        let mut is_due = true;
+        let mut next_at = Instant::now();
         loop {
-            let pause = if is_due {
-                Duration::ZERO
-            } else {
-                self.next_tick.saturating_duration_since(Instant::now())
-            };
+            let pause = next_at.saturating_duration_since(Instant::now());
             match inbox.recv_timeout(pause) {
                 Ok((task, caller)) => {
                     // A caller that gave up waiting will ask again.
@@ -67,7 +63,11 @@ impl Checkpointer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            is_due = self.advance();
+            let began = Instant::now();
+            let is_more = self.advance();
+            let now = Instant::now();
+            // The disk and the processors are left to the updates for as long as it took.
+            next_at = if is_more { now + (now - began).min(TICK) } else { self.next_tick };
         }
         if self.checkpoints.finish().is_ok()
             && let Err(error) = self.checkpoints.close()

@@ -43,11 +43,30 @@ pub(super) const SCHEMA: Schema = Schema {
     way_out: "`playcounts reset` makes a new one",
 };
 
-/// How the checkpoints' connection works. What a commit of it has is on the disk, so that the journal may forget it. The WAL
-/// goes back into the file between commits.
+/// How the checkpoints' connection works, at first: what a start writes is on the disk. The WAL goes back into the file
+/// between commits.
 const PRAGMAS: &str =
     "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;
     PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864;";
+
+/// When a commit of the tables is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CommitSync {
+    /// When it returns: the journal may forget what it has.
+    Each,
+    /// When the WAL goes back into the file, or with the next one of the other kind. An fsync for each slice would hold up
+    /// the journal: the file system stops its writes meanwhile.
+    WithTheWal,
+}
+
+/// Sets when the commits that follow are on the disk.
+pub(super) fn sync_commits(connection: &Connection, sync: CommitSync) -> rusqlite::Result<()> {
+    let synchronous = match sync {
+        CommitSync::Each => "FULL",
+        CommitSync::WithTheWal => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)
+}
 
 /// What was opened.
 pub(super) struct OpenedFiles {
