@@ -8,8 +8,11 @@ use argh::{ArgsInfo, FromArgs};
 
 use crate::command::shared::output::{OutputFormat, print, print_json};
 use crate::command::shared::values::{self, LogLevel};
-use crate::storage::data_dir::{DataDir, PROCESSOR};
-use crate::storage::part_check::PartCheck;
+use crate::journal::Cut;
+use crate::model::attempted::Attempted;
+use crate::storage::data_dir::{self, DASHBOARD, DataDir, PROCESSOR, PRODUCER};
+use crate::storage::part_check::{PLACES_MAX, PartCheck};
+use crate::storage::sqlite;
 use crate::{dashboard, ledger, producer};
 
 /// looks at the files of ledger, outbox and dashboard: what is whole, what is lost, how to go on; changes
@@ -78,39 +81,65 @@ fn accept(directory: &Path) -> Result<()> {
 
 /// The outbox of `produce`.
 fn check_outbox(directory: &Path) -> Option<PartCheck> {
-    let mut check = PartCheck::new("outbox");
-    match producer::read_outbox(directory) {
-        Ok(None) => return None,
-        Ok(Some(attempted)) => {
-            let (plays, acknowledged) = (attempted.plays, attempted.acknowledged);
-            check.holds =
-                Some(format!("{plays} plays, of which nsqd has taken {acknowledged} at least"));
-        }
-        Err(error) => {
-            check.add_damage(format!("{error:#}"));
-            check.way_out = Some(
-                "bring back a backup, or remove the outbox: plays that are in no ledger are not published again".into(),
-            );
-        }
-    }
-    Some(check)
+    let user = data_dir::user(directory, PRODUCER);
+    let found = match &user {
+        Some(_) => producer::read_outbox(directory).map(|found| found.map(|found| (found, None))),
+        None => producer::examine_outbox(directory),
+    };
+    let found = found.map(|found| {
+        found.map(|(Attempted { plays, acknowledged, .. }, cut)| {
+            (format!("{plays} plays, of which nsqd has taken {acknowledged} at least"), cut)
+        })
+    });
+    let way_out = "bring back a backup, or remove the outbox's files: plays of it that are in no ledger are not published again then";
+    of_sqlite("outbox", &directory.join("outbox.sqlite3"), user, found, way_out)
 }
 
 /// The counts and the history of the dashboard.
 fn check_dashboard(directory: &Path) -> Option<PartCheck> {
-    let mut check = PartCheck::new("dashboard");
-    match dashboard::read_counts(directory) {
-        Ok(None) => return None,
-        Ok(Some(counts)) => {
+    let user = data_dir::user(directory, DASHBOARD);
+    let found = match &user {
+        Some(_) => dashboard::read_counts(directory).map(|found| found.map(|found| (found, None))),
+        None => dashboard::examine(directory),
+    };
+    let found = found.map(|found| {
+        found.map(|(counts, cut)| {
             let plays: u64 = counts.iter().map(|(_, plays)| plays).sum();
-            check.holds = Some(format!("{plays} plays of {} videos", counts.len()));
+            (format!("{plays} plays of {} videos", counts.len()), cut)
+        })
+    });
+    let way_out = "bring back a backup, or `playcounts reset` throws it away: processors tell a new one every count again, and the history is lost";
+    of_sqlite("dashboard", &directory.join("dashboard.sqlite3"), user, found, way_out)
+}
+
+/// What is said of a part: what it holds, and what a start would cut off; or why it cannot be read.
+fn of_sqlite(
+    part: &'static str,
+    file: &Path,
+    user: Option<String>,
+    found: Result<Option<(String, Option<Cut>)>>,
+    way_out: &str,
+) -> Option<PartCheck> {
+    let mut check = PartCheck::new(part);
+    match found {
+        Ok(None) => return None,
+        Ok(Some((holds, cut))) => {
+            check.holds = Some(holds);
+            check.notes.extend(cut.map(|cut| format!("the next start says, and goes on: {cut}")));
         }
-        Err(error) => {
-            check.add_damage(format!("{error:#}"));
-            check.way_out = Some(
-                "bring back a backup, or `playcounts reset` throws it away: processors tell a new one every count again, the history is lost".into(),
-            );
-        }
+        Err(error) => check.add_damage(format!("{error:#}")),
     }
+    match sqlite::quick_check_file(file, PLACES_MAX) {
+        Ok(lines) => {
+            lines.iter().for_each(|line| check.add_damage(format!("{}: {line}", file.display())))
+        }
+        // It has been said already: it could not be read.
+        Err(error) if check.is_whole() => check.add_damage(format!("{}: {error}", file.display())),
+        Err(_) => {}
+    }
+    check
+        .notes
+        .extend(user.map(|user| format!("{user}: what it writes at this moment is not looked at")));
+    check.way_out = (!check.is_whole()).then(|| way_out.to_owned());
     Some(check)
 }

@@ -34,15 +34,12 @@ use uuid::Uuid;
 
 use crate::http::{EventStream, Handler, Server, ServerConfig};
 use crate::model::counts::Totals;
-use crate::storage::data_dir::{DataDir, Lock};
+use crate::storage::data_dir::{DASHBOARD, DataDir, Lock};
 use app::{App, AppParts};
 use store::Store;
 
 pub use nsqds::WatchedQueue;
-pub use store::Keep;
-
-/// The lock that a running dashboard holds on its data directory.
-const ROLE: &str = "dashboard";
+pub use store::{ExaminedCounts, Keep};
 
 /// Requests handled at one time, and connections to read the database with. Most wait for one commit that
 /// they share, so more of them than cores make larger groups.
@@ -104,7 +101,7 @@ impl Dashboard {
         } = config;
         let bound = check_exposure(&http_address, write_token.as_deref())?;
         let directory = DataDir::open(&data_dir)?;
-        let lock = directory.lock(ROLE)?;
+        let lock = directory.lock(DASHBOARD)?;
         if clean {
             store::remove(directory.path())?;
         }
@@ -208,6 +205,15 @@ pub fn read_counts(data_dir: &Path) -> Result<Option<Vec<(Uuid, u64)>>> {
     store::read_counts(data_dir)
 }
 
+/// Looks at the counts in a data directory as a start would, and changes nothing: every (video, plays), and what a crash has
+/// left unfinished. No dashboard must use it; `None` where none has run.
+///
+/// # Errors
+/// The files are damaged, or of another version.
+pub fn examine(data_dir: &Path) -> Result<Option<ExaminedCounts>> {
+    store::examine(data_dir)
+}
+
 /// Writes a copy of all that the dashboard in a data directory has committed to the new file `to`, also while it runs;
 /// whether there is one. The copy is a database by itself, of another id.
 ///
@@ -226,7 +232,7 @@ pub fn clear(data_dir: &Path) -> Result<()> {
         return Ok(());
     }
     let directory = DataDir::open(data_dir)?;
-    let _lock = directory.lock(ROLE)?;
+    let _lock = directory.lock(DASHBOARD)?;
     store::remove(directory.path())
 }
 

@@ -23,7 +23,7 @@ use super::letter::SavedDeadLetter;
 use super::load::LoadedLedger;
 use super::owner::{LedgerConfig, check_owner, machine_id, new_row};
 use super::record::Record;
-use super::schema::{FILE, SCHEMA};
+use super::schema::{FILE, SCHEMA, check_schema};
 use super::snapshot::{JOURNAL, check_generation};
 use super::state::LedgerState;
 use super::tables::{LedgerRow, TablesUpdate, read_tables, unreadable};
@@ -274,6 +274,7 @@ fn read_all(
 
 /// Has SQLite look at its pages: rows that can all be read may be found by no key. As long as reading them.
 fn check_structure(connection: &Connection) -> Result<()> {
+    check_schema(connection)?;
     match sqlite::quick_check(connection, 1)?.first() {
         Some(line) => bail!("{line}"),
         None => Ok(()),

@@ -70,7 +70,7 @@ pub(super) fn read_with<T>(
                 // The processor may have written them just now.
                 older = check_generation(&loaded, &row);
                 if older.is_ok() {
-                    return with(&transaction, row, loaded).map(Some);
+                    return with(&transaction, row, loaded).map(Some).with_context(unreadable);
                 }
             }
             Err(error) if is_released(&error) => {}

@@ -25,7 +25,10 @@ use confirmations::Asker;
 pub use confirmations::Confirmations;
 use outbox::Outbox;
 pub use outbox::disk::DiskOutbox;
-pub use outbox::disk::{exists as outbox_exists, read as read_outbox, remove as remove_outbox};
+pub use outbox::disk::{
+    examine as examine_outbox, exists as outbox_exists, read as read_outbox,
+    remove as remove_outbox,
+};
 pub use outbox::tables::RunIdentity;
 use pace::Pace;
 use popularity::Picker;

@@ -14,6 +14,12 @@ use nsq_protocol::thread::StopToken;
 /// The role of a processor: one for each ledger.
 pub const PROCESSOR: &str = "processor";
 
+/// The role of a producer: one for each outbox.
+pub const PRODUCER: &str = "producer";
+
+/// The role of a dashboard.
+pub const DASHBOARD: &str = "dashboard";
+
 /// How often a standby looks whether the owner is gone.
 const STANDBY_RETRY: Duration = Duration::from_millis(20);
 

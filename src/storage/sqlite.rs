@@ -157,6 +157,15 @@ pub fn quick_check(connection: &Connection, most: usize) -> rusqlite::Result<Vec
     Ok(lines.into_iter().filter(|line| line != "ok").collect())
 }
 
+/// As [`quick_check`], of a file, which is only read.
+///
+/// # Errors
+/// As [`quick_check`].
+pub fn quick_check_file(file: &Path, most: usize) -> rusqlite::Result<Vec<String>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    quick_check(&Connection::open_with_flags(file, flags)?, most)
+}
+
 fn check_library() -> Result<()> {
     if rusqlite::version_number() < SQLITE_MIN {
         bail!(

@@ -111,9 +111,13 @@ fn assert_goes_on(directory: &Path, plays: u64, want: &[&str]) {
     }
 }
 
-/// Flips a bit in the middle of what a segment holds; its name.
+/// Flips a bit in the middle of what a segment of the ledger holds; its name.
 fn flip(directory: &Path, segment: usize) -> String {
-    let mut segments: Vec<_> = fs::read_dir(directory.join("ledger.journal"))
+    flip_at(&directory.join("ledger.journal"), segment, 4096 + 6000)
+}
+
+fn flip_at(journal: &Path, segment: usize, at: usize) -> String {
+    let mut segments: Vec<_> = fs::read_dir(journal)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|end| end == "segment"))
@@ -121,7 +125,7 @@ fn flip(directory: &Path, segment: usize) -> String {
     segments.sort();
     let path = &segments[segment];
     let mut bytes = fs::read(path).unwrap();
-    bytes[4096 + 6000] ^= 4;
+    bytes[at] ^= 4;
     fs::write(path, bytes).unwrap();
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
@@ -227,6 +231,10 @@ fn counts_are_never_made_up() {
             "UPDATE producers SET counted = x'00'",
             "the row 00000000000000000000000000000001 of the table producers",
         ),
+        (
+            "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'reason ', 'treason ') WHERE name = 'dead_letters'",
+            "its tables are not declared as they were made",
+        ),
         ("UPDATE ledger SET counted = 9", "the row of the table ledger does not fit its check"),
     ] {
         let dir = closed();
@@ -294,6 +302,14 @@ fn the_other_parts_are_looked_at_as_well() {
     assert_eq!(status, Some(0), "{text}");
     for want in ["ledger: whole: 100 plays of ", "dashboard: whole: 100 plays of "] {
         assert!(text.contains(want), "{text}");
+    }
+    let segment = flip_at(&dir.path().join("dashboard.journal"), 0, 4096);
+    let (status, text) = check(dir.path(), &[]);
+    assert_eq!(status, Some(1), "{text}");
+    for want in
+        ["dashboard: damaged\n", &format!("{segment} is damaged at byte "), "the history is lost"]
+    {
+        assert!(text.contains(want), "{text}\ndoes not say {want:?}");
     }
     for (file, part) in [("dashboard.sqlite3", "dashboard"), ("outbox.sqlite3", "outbox")] {
         let garbage = b"no database, but text that is long enough to be taken for one".repeat(9);

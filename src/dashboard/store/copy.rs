@@ -6,11 +6,12 @@ use anyhow::{Context, Result, bail};
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::database::{FILE, JOURNAL, SCHEMA, unusable_journal};
+use super::database::{FILE, JOURNAL, SCHEMA, config, unusable_journal};
 use super::identity::{self, TablesIdentity};
 use super::memory::Memory;
 use super::tables;
-use crate::journal::{self, FsDisk};
+use crate::journal::{self, Cut, FsDisk};
+use crate::storage::boot::boot_id;
 use crate::storage::row_check;
 
 /// So often both are read again, where the owner has moved frames from the journal to the tables meanwhile. It does so every
@@ -44,6 +45,30 @@ pub(crate) fn read_counts(directory: &Path) -> Result<Option<Vec<(Uuid, u64)>>> 
         }
     }
     bail!(IN_VAIN)
+}
+
+/// Every (video, plays), and what a start would cut off.
+pub type ExaminedCounts = (Vec<(Uuid, u64)>, Option<Cut>);
+
+/// Looks at the files in `directory` as a start would, and changes nothing: every (video, plays), and what would be cut off.
+///
+/// # Errors
+/// The files are damaged, or of another version.
+pub(crate) fn examine(directory: &Path) -> Result<Option<ExaminedCounts>> {
+    let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
+    let Some((identity, mut memory)) = load(&reader)? else { return Ok(None) };
+    let path = directory.join(JOURNAL);
+    let mut cut = None;
+    if let Some(disk) = FsDisk::open_reader(&path) {
+        let config = config(identity.life, boot_id());
+        let each = |number, payload: &[u8]| memory.replay(number, payload);
+        let found = journal::examine(&*disk, &config, identity.position, each);
+        (_, cut) = found.with_context(|| unusable_journal(&path))?;
+    } else if identity.position.is_some() {
+        bail!("{} is missing; bring it back from where it went", path.display());
+    }
+    memory.index.loaded();
+    Ok(Some((memory.index.counts(), cut)))
 }
 
 /// Writes a copy of all that is committed in `directory` to the new file `to`, also while a dashboard runs on it; `None`

@@ -196,7 +196,7 @@ pub(super) fn begin(connection: &mut Connection) -> Result<Transaction<'_>> {
 }
 
 /// How the journal is opened.
-fn config(life: Uuid, boot: Uuid) -> JournalConfig {
+pub(super) fn config(life: Uuid, boot: Uuid) -> JournalConfig {
     JournalConfig {
         kind: JournalKind::Dashboard,
         // A simulation's dashboard is one as every other: it keeps what a processor has told.

@@ -66,7 +66,8 @@ use top::TopQuery;
 use writer::Writer;
 
 pub(super) use actions::LoggedAction;
-pub(super) use copy::{backup, read_counts};
+pub use copy::ExaminedCounts;
+pub(super) use copy::{backup, examine, read_counts};
 pub(super) use database::remove;
 pub(super) use history::BUCKETS_MAX;
 pub(super) use list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};

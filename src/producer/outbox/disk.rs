@@ -20,19 +20,16 @@ use super::tables::{
 };
 use super::upkeep::{OutboxLimits, OutboxUpkeep, SharedJournal};
 use crate::journal::{
-    self, FsDisk, Journal, JournalConfig, JournalKind, JournalOwner, OnDamage, SyncPolicy,
+    self, Cut, FsDisk, Journal, JournalConfig, JournalKind, JournalOwner, OnDamage, SyncPolicy,
 };
 use crate::model::attempted::Attempted;
 use crate::model::config::Durability;
 use crate::storage::boot::boot_id;
-use crate::storage::data_dir::{DataDir, Lock};
+use crate::storage::data_dir::{DataDir, Lock, PRODUCER};
 use crate::storage::failpoint;
 
 /// The journal's directory in the data directory.
 const JOURNAL: &str = "outbox.journal";
-
-/// The role of the one who holds the data directory's outbox.
-const ROLE: &str = "producer";
 
 /// How often a reader begins again because a checkpoint came between: they are minutes apart.
 const READS: usize = 5;
@@ -74,7 +71,7 @@ impl DiskOutbox {
         durability: Durability,
         limits: OutboxLimits,
     ) -> Result<Self> {
-        let lock = directory.lock(ROLE)?;
+        let lock = directory.lock(PRODUCER)?;
         let directory = directory.path();
         let (mut tables, StoredOutbox { mut contents, life, position }) =
             OutboxTables::open(directory, run)?;
@@ -220,6 +217,32 @@ pub fn read(directory: &Path) -> Result<Option<Attempted>> {
     bail!("{}: it is written faster than it is read", cannot_use(&path))
 }
 
+/// Looks at the outbox in a data directory as a start would, and changes nothing: what it tells, and what a crash has left
+/// unfinished. Nobody must use it; `None` where there is none.
+///
+/// # Errors
+/// As [`DiskOutbox::open`].
+pub fn examine(directory: &Path) -> Result<Option<(Attempted, Option<Cut>)>> {
+    let Some(mut tables) = OutboxTablesReader::open(directory)? else { return Ok(None) };
+    let Some(StoredOutbox { mut contents, life, position }) = tables.read()? else {
+        return Ok(None);
+    };
+    let path = path(directory);
+    let cannot_use = || cannot_use(&path);
+    let mut cut = None;
+    if let Some(disk) = FsDisk::open_reader(&path) {
+        let config = config(life, Durability::Process, OutboxLimits::DEFAULT.segment_bytes);
+        let mut changes = contents.unchanged();
+        let found =
+            journal::examine(&*disk, &config, position, |_, payload| changes.apply(payload));
+        (_, cut) = found.with_context(cannot_use)?;
+        contents.take(changes).with_context(cannot_use)?;
+    } else if position.is_some() {
+        bail!("{}: it is missing", cannot_use());
+    }
+    Ok(Some((attempted(&contents), cut)))
+}
+
 fn attempted(contents: &OutboxContents) -> Attempted {
     let OutboxContents { producer, next, acknowledged, ref videos, .. } = *contents;
     let counts = videos.iter().copied().zip(contents.counts()).filter(|(_, plays)| *plays > 0);
@@ -231,7 +254,7 @@ fn attempted(contents: &OutboxContents) -> Attempted {
 /// # Errors
 /// When a producer uses it, or it cannot be removed.
 pub fn remove(directory: &DataDir) -> Result<()> {
-    let _lock = directory.lock(ROLE)?;
+    let _lock = directory.lock(PRODUCER)?;
     // The tables first: a journal without them is refused, and one of other tables, too.
     tables::remove(directory.path())?;
     let path = path(directory.path());

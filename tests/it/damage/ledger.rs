@@ -145,21 +145,23 @@ impl Part for LedgerPart {
         for commit in 0..30 {
             model.commit(40 + commit % 17);
         }
-        model.publish();
         match state {
             State::Closed => {
+                model.publish();
                 model.ledger.close().unwrap();
                 drop(model.ledger);
                 copy(directory, image);
                 return vec![model.facts];
             }
             State::Sealed => {
+                model.publish();
                 while upkeep(&mut model.ledger, hours(2)) == NextUpkeep::Soon {}
                 model.commit(5);
                 // Nothing comes any more, and nothing is due.
                 (0..4).for_each(|_| _ = upkeep(&mut model.ledger, Instant::now()));
             }
-            // Half of a checkpoint; before it all is brought to the disk, and sealed.
+            // Half of a checkpoint; before it all is brought to the disk, and sealed. What such a half says of counts that
+            // were published may be lost with it: they are published again, which changes nothing.
             State::Killed => {
                 assert_eq!(upkeep(&mut model.ledger, hours(2)), NextUpkeep::Soon);
             }
@@ -218,7 +220,7 @@ impl Part for LedgerPart {
         Ok((ledger, facts, cut))
     }
 
-    fn check_goes_on(mut opened: DurableLedger, facts: &Facts, image: &Path) {
+    fn check_goes_on(mut opened: DurableLedger, facts: &Facts, image: &Path) -> Result<(), String> {
         let mut wanted = facts.clone();
         let repeats: Vec<_> =
             facts.messages.iter().map(|message| play(3, None, *message)).collect();
@@ -252,6 +254,7 @@ impl Part for LedgerPart {
         let again = Self::read(image).unwrap();
         let wanted = Self::without_what_readers_do_not_see(&wanted);
         assert_eq!(again, wanted, "after it went on");
+        Ok(())
     }
 }
 

@@ -94,10 +94,11 @@ impl Part for OutboxPart {
         Ok((opened, Self::read(image)?, None))
     }
 
-    fn check_goes_on(opened: DiskOutbox, facts: &Facts, image: &Path) {
+    fn check_goes_on(opened: DiskOutbox, facts: &Facts, image: &Path) -> Result<(), String> {
         drop(opened);
         let (again, found, _) = Self::open(image).unwrap();
         assert_eq!(found, *facts, "after a new start");
         drop(again);
+        Ok(())
     }
 }
