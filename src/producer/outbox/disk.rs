@@ -195,11 +195,16 @@ pub fn read(directory: &Path) -> Result<Option<Attempted>> {
     let Some(mut tables) = OutboxTablesReader::open(directory)? else { return Ok(None) };
     let path = path(directory);
     for _ in 0..READS {
-        let Some(StoredOutbox { mut contents, position, .. }) = tables.read()? else {
+        let Some(StoredOutbox { mut contents, life, position }) = tables.read()? else {
             return Ok(None);
         };
         let read = match (position, FsDisk::open_reader(&path)) {
-            (None, _) => Ok(()),
+            (None, None) => Ok(()),
+            // Tables that have lost their WAL know of no journal. One that holds frames knows better.
+            (None, Some(disk)) => {
+                let config = config(life, Durability::Process, OutboxLimits::DEFAULT.segment_bytes);
+                journal::examine(&*disk, &config, None, |_, _| Ok(())).map(drop).map_err(Into::into)
+            }
             (Some(_), None) => bail!("{}: it is missing", cannot_use(&path)),
             (Some(position), Some(disk)) => {
                 let mut changes = contents.unchanged();
