@@ -128,8 +128,8 @@ impl Journal {
         Ok(number)
     }
 
-    /// Nobody needs what is before this position: its segments are given up with the next [`Upkeep`](super::Upkeep). To be called when
-    /// the tables, which have it instead, are on the disk.
+    /// Nobody needs what is before this position: its segments are given up with the next [`Upkeep`](super::Upkeep). To be
+    /// called when the tables, which have it instead, are on the disk.
     pub fn release(&mut self, before: Position) {
         let before = before.segment.min(self.committed.2);
         while self.segments.front().is_some_and(|(oldest, _)| oldest.number < before) {

@@ -7,6 +7,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
+
 /// A directory of files. Names have no directory part.
 pub trait Disk: Send + Sync {
     /// The names of all files, in no order.
@@ -131,6 +133,19 @@ impl FsDisk {
     /// The directory to read; `None` where there is none.
     pub fn open_reader(path: &Path) -> Option<Arc<dyn Disk>> {
         path.is_dir().then(|| Arc::new(Self { path: path.to_owned() }) as Arc<dyn Disk>)
+    }
+}
+
+/// Removes a journal with its directory, if it is there. Its owner must not run.
+///
+/// # Errors
+/// The operating system's, with the directory.
+pub fn remove(directory: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -36,7 +36,7 @@ mod tests;
 
 pub use append::Journal;
 pub use config::{JournalConfig, OnDamage, Position, SEGMENT_BYTES, SyncPolicy};
-pub use disk::{Disk, DiskFile, FsDisk, Zeros};
+pub use disk::{Disk, DiskFile, FsDisk, Zeros, remove};
 pub use error::JournalError;
 pub use frame::{JournalKind, JournalOwner, SegmentHead};
 pub use reader::{any_head, examine, read};

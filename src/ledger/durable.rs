@@ -111,8 +111,8 @@ impl DurableLedger {
         // FULL: what a start writes is on the disk before the journal builds on it. Each time the WAL goes back costs two
         // fsyncs: seldom, at 32 MB.
         let pragmas = format!(
-            "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 8192; PRAGMA busy_timeout = {}; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;
-             PRAGMA journal_size_limit = 67108864;",
+            "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 8192; PRAGMA busy_timeout = {};
+             PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;",
             BUSY_TIMEOUT.as_millis()
         );
         let connection = SCHEMA.open(&file, &pragmas)?;

@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use super::commit::DeadLetter;
 use super::letter::{BODY_MAX, SavedDeadLetter};
-use super::record::{Damaged, Input, Record, RecordError, push};
+use super::record::{Damaged, Input, Record, RecordError};
 use crate::model::play::Rejection;
 use crate::model::unix_time::UnixMs;
+use crate::model::varint::put;
 
 /// The first byte of each kind.
 const RECORD: u8 = 1;
@@ -78,7 +79,7 @@ pub(super) fn encode_dashboard(id: Uuid) -> Vec<u8> {
 /// The payload that says how often the tables were written.
 pub(super) fn encode_tables(generation: u64) -> Vec<u8> {
     let mut out = vec![TABLES];
-    push(&mut out, generation);
+    put(&mut out, generation);
     out
 }
 
@@ -108,17 +109,17 @@ pub(super) fn encode_letters(letters: &[SavedDeadLetter]) -> Vec<Vec<u8>> {
     for letter in letters {
         if frames.last().is_none_or(|frame| frame.len() > LETTERS_BYTES) {
             let mut frame = vec![LETTERS];
-            push(&mut frame, letter.at.0 as u64);
-            push(&mut frame, letter.number as u64);
+            put(&mut frame, letter.at.0 as u64);
+            put(&mut frame, letter.number as u64);
             frames.push(frame);
         }
         let Some(frame) = frames.last_mut() else { continue };
         for bytes in [&letter.nsqd, &letter.message_id, &letter.reason] {
-            push(frame, bytes.len() as u64);
+            put(frame, bytes.len() as u64);
             frame.extend_from_slice(bytes.as_bytes());
         }
-        push(frame, letter.size as u64);
-        push(frame, letter.body.len() as u64);
+        put(frame, letter.size as u64);
+        put(frame, letter.body.len() as u64);
         frame.extend_from_slice(&letter.body);
     }
     frames

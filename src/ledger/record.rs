@@ -18,8 +18,9 @@ use uuid::Uuid;
 
 use super::counters::Counters;
 use super::dedupe::Learned;
+use crate::model::varint::put;
 pub use bytes::Damaged;
-pub(super) use bytes::{Input, push};
+pub(super) use bytes::Input;
 pub(super) use messages::{count_messages, decode_messages, decode_messages_v1, encode_messages};
 
 /// The first byte of a record.
@@ -83,23 +84,23 @@ impl Record {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.push(VERSION);
-        self.counters.fields().into_iter().for_each(|field| push(out, field));
-        push(out, u64::from(self.first_video));
-        push(out, self.new_videos.len() as u64);
+        self.counters.fields().into_iter().for_each(|field| put(out, field));
+        put(out, u64::from(self.first_video));
+        put(out, self.new_videos.len() as u64);
         for id in &self.new_videos {
-            push(out, VIDEO_ID_LEN);
+            put(out, VIDEO_ID_LEN);
             out.extend_from_slice(id.as_bytes());
         }
         // Times lie close together: each as its distance from the newest.
         let newest = self.deltas.iter().map(|delta| delta.last_played_at).max().unwrap_or(0);
-        push(out, newest);
-        push(out, self.deltas.len() as u64);
+        put(out, newest);
+        put(out, self.deltas.len() as u64);
         for Delta { number, plays, last_played_at } in &self.deltas {
-            push(out, u64::from(*number));
-            push(out, *plays);
-            push(out, if *last_played_at == 0 { 0 } else { newest - last_played_at + 1 });
+            put(out, u64::from(*number));
+            put(out, *plays);
+            put(out, if *last_played_at == 0 { 0 } else { newest - last_played_at + 1 });
         }
-        push(out, self.learned.producers.len() as u64);
+        put(out, self.learned.producers.len() as u64);
         for (producer, runs) in &self.learned.producers {
             out.extend_from_slice(producer.as_bytes());
             encode_runs(runs, out);
@@ -165,11 +166,11 @@ impl Record {
 /// Appends runs that are disjoint and ascending: their number, then each as its distance from the one before and its
 /// length.
 pub(super) fn encode_runs(runs: &[Range<u64>], out: &mut Vec<u8>) {
-    push(out, runs.len() as u64);
+    put(out, runs.len() as u64);
     let mut end = 0;
     for run in runs {
-        push(out, run.start - end);
-        push(out, run.end - run.start);
+        put(out, run.start - end);
+        put(out, run.end - run.start);
         end = run.end;
     }
 }

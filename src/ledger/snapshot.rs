@@ -128,13 +128,7 @@ pub fn exists(directory: &Path) -> bool {
 /// The file that cannot be removed, and why.
 pub fn remove(directory: &Path) -> Result<()> {
     crate::storage::sqlite::remove(&directory.join(FILE))?;
-    let journal = directory.join(JOURNAL);
-    match std::fs::remove_dir_all(&journal) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", journal.display()))
-        }
-        _ => Ok(()),
-    }
+    journal::remove(&directory.join(JOURNAL))
 }
 
 /// As [`remove`], but refuses a ledger that is not a simulation's.

@@ -51,15 +51,6 @@ pub enum Durability {
 impl Durability {
     const ALL: [(&str, Self); 3] =
         [("none", Self::None), ("process", Self::Process), ("power", Self::Power)];
-
-    /// SQLite's `synchronous` for it, with a WAL.
-    pub fn synchronous(self) -> &'static str {
-        match self {
-            Self::None => "OFF",
-            Self::Process => "NORMAL",
-            Self::Power => "FULL",
-        }
-    }
 }
 
 impl FromStr for Durability {

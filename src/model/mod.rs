@@ -9,5 +9,6 @@ pub mod play;
 pub mod publish_rules;
 pub mod seq_set;
 pub mod unix_time;
+pub mod varint;
 pub mod video;
 pub mod video_ids;

@@ -14,6 +14,7 @@
 use uuid::Uuid;
 
 use crate::model::unix_time::UnixMs;
+use crate::model::varint::{self, put, unzigzag, zigzag};
 use crate::model::video::VideoCount;
 use crate::wire::{CONFIRMED_PRODUCERS_MAX, CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed};
 
@@ -21,9 +22,6 @@ const COUNTS: u8 = 1;
 const CONFIRMED: u8 = 2;
 const CLEARED: u8 = 3;
 const NOTHING: u8 = 4;
-
-/// The most bytes of a varint.
-const VARINT_MAX: usize = 10;
 
 /// One change.
 #[derive(Debug, PartialEq)]
@@ -128,22 +126,6 @@ fn head(out: &mut Vec<u8>, kind: u8, at: UnixMs, id: Uuid) {
     out.extend_from_slice(id.as_bytes());
 }
 
-fn put(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
 /// What is left of a payload. Whatever it holds, reading it takes no more memory than it is long.
 struct Rest<'a>(&'a [u8]);
 
@@ -155,21 +137,7 @@ impl<'a> Rest<'a> {
     }
 
     fn number(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        for place in 0..VARINT_MAX {
-            let byte = self.take(1)?[0];
-            let bits = u64::from(byte & 0x7f);
-            let shift = 7 * place as u32;
-            // The tenth byte has one bit left.
-            if bits.checked_shl(shift)? >> shift != bits {
-                return None;
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
+        varint::take(&mut self.0)
     }
 
     fn id(&mut self) -> Option<Uuid> {

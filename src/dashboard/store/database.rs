@@ -15,7 +15,7 @@ use super::memory::Memory;
 use super::migrate::migrate;
 use super::tables;
 use crate::journal::{
-    Cut, FsDisk, Journal, JournalConfig, JournalKind, JournalOwner, OnDamage, SEGMENT_BYTES,
+    self, Cut, FsDisk, Journal, JournalConfig, JournalKind, JournalOwner, OnDamage, SEGMENT_BYTES,
     SyncPolicy,
 };
 use crate::storage::row_check;
@@ -170,13 +170,7 @@ pub(super) fn unusable_journal(path: &Path) -> String {
 pub(crate) fn remove(directory: &Path) -> Result<()> {
     // The tables first: a journal without them is refused, where tables without a journal would be those of before.
     sqlite::remove(&directory.join(FILE))?;
-    let journal = directory.join(JOURNAL);
-    match std::fs::remove_dir_all(&journal) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", journal.display()))
-        }
-        _ => Ok(()),
-    }
+    journal::remove(&directory.join(JOURNAL))
 }
 
 /// A database in memory that holds nothing: what there is while the tables are to be emptied.

@@ -1,27 +1,14 @@
-//! Numbers and lists as a record's bytes (pure). Numbers are LEB128 varints of at most 10 bytes.
+//! What is left to read of a record's bytes (pure).
 
 use std::ops::Range;
 
 use crate::model::play::PlayIdentity;
+use crate::model::varint;
 
 /// The bytes are not what the ledger writes: they were changed behind its back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record of the ledger is damaged")]
 pub struct Damaged;
-
-/// Appends a number.
-pub(in crate::ledger) fn push(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-/// Appends a number that is small or just below 2^64, as the distance of two numbers is.
-pub(super) fn push_signed(out: &mut Vec<u8>, number: u64) {
-    push(out, number << 1 ^ (number as i64 >> 63) as u64);
-}
 
 /// What is left to read.
 pub(in crate::ledger) struct Input<'a>(pub(in crate::ledger) &'a [u8]);
@@ -34,20 +21,7 @@ impl<'a> Input<'a> {
     }
 
     pub(in crate::ledger) fn number(&mut self) -> Result<u64, Damaged> {
-        let mut number = 0u64;
-        for shift in (0..u64::BITS).step_by(7) {
-            let [byte] = self.take()?;
-            let bits = u64::from(byte & 0x7f);
-            // The tenth byte has room for one bit.
-            if bits << shift >> shift != bits {
-                return Err(Damaged);
-            }
-            number |= bits << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(Damaged)
+        varint::take(&mut self.0).ok_or(Damaged)
     }
 
     /// A number of bytes, then the bytes.
@@ -58,10 +32,9 @@ impl<'a> Input<'a> {
         Ok(bytes)
     }
 
-    /// What [`push_signed`] wrote.
+    /// A number that is small or just below 2^64, as the distance of two numbers is.
     pub(super) fn signed(&mut self) -> Result<u64, Damaged> {
-        let number = self.number()?;
-        Ok(number >> 1 ^ (number & 1).wrapping_neg())
+        Ok(varint::unzigzag(self.number()?) as u64)
     }
 
     /// A number of things, then the things. Nothing is set aside for more than have come.

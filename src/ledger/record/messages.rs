@@ -8,8 +8,9 @@
 
 use nsq_protocol::{MESSAGE_ID_LEN, MessageId};
 
-use super::bytes::{Damaged, Input, push, push_signed};
+use super::bytes::{Damaged, Input};
 use crate::ledger::message_key::{IdClock, MessageKey};
+use crate::model::varint::{put, zigzag};
 
 /// The kinds of keys: IDs that are numbers, of a clock or without a timestamp; and any 16 bytes with 8 of the timestamp,
 /// little-endian, where the lowest is for none.
@@ -23,7 +24,7 @@ const KIND_BITS: u32 = 2;
 
 /// Appends keys, whose order is kept.
 pub(in crate::ledger) fn encode_messages(messages: &[MessageKey], out: &mut Vec<u8>) {
-    push(out, messages.len() as u64);
+    put(out, messages.len() as u64);
     // Each key's ID as a number, of the run.
     let mut ids = Vec::with_capacity(messages.len());
     let mut rest = messages;
@@ -34,7 +35,7 @@ pub(in crate::ledger) fn encode_messages(messages: &[MessageKey], out: &mut Vec<
         ids.extend(same.map(|(_, id)| id));
         let (run, behind) = rest.split_at(ids.len());
         rest = behind;
-        push(out, (run.len() as u64) << KIND_BITS | kind);
+        put(out, (run.len() as u64) << KIND_BITS | kind);
         match kind {
             NSQD => encode_numbers(run, &ids, Some(IdClock::Nsqd), out),
             BROKER => encode_numbers(run, &ids, Some(IdClock::Broker), out),
@@ -63,11 +64,11 @@ fn kind_of(key: &MessageKey) -> (u64, u64) {
 fn encode_numbers(run: &[MessageKey], ids: &[u64], clock: Option<IdClock>, out: &mut Vec<u8>) {
     let (mut last_id, mut last_offset) = (0u64, 0u64);
     for (key, id) in run.iter().zip(ids) {
-        push_signed(out, id.wrapping_sub(last_id));
+        put(out, zigzag((id.wrapping_sub(last_id)) as i64));
         last_id = *id;
         if let (Some(clock), Some(timestamp_ns)) = (clock, key.timestamp_ns()) {
             let offset = timestamp_ns.wrapping_sub(clock.time_ns(*id)) as u64;
-            push_signed(out, offset.wrapping_sub(last_offset));
+            put(out, zigzag((offset.wrapping_sub(last_offset)) as i64));
             last_offset = offset;
         }
     }

@@ -85,10 +85,10 @@ fn encode_v1(record: &Record, nsqd: u64) -> Vec<u8> {
     let rest = &rest[..rest.len() - 5];
     let mut old = vec![OLD_VERSION];
     old.extend_from_slice(head);
-    push(&mut old, record.new_videos.len() as u64);
+    put(&mut old, record.new_videos.len() as u64);
     record.new_videos.iter().for_each(|id| old.extend_from_slice(id.as_bytes()));
     old.extend_from_slice(rest);
-    push(&mut old, record.learned.messages.len() as u64);
+    put(&mut old, record.learned.messages.len() as u64);
     old.extend(messages_v1(record, nsqd));
     sealed(old)
 }

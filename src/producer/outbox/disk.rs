@@ -2,8 +2,6 @@
 //! of `produce`, committed by the thread that publishes; `tables` has what a checkpoint has moved out of it.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -262,13 +260,7 @@ pub fn remove(directory: &DataDir) -> Result<()> {
     let _lock = directory.lock(PRODUCER)?;
     // The tables first: a journal without them is refused, and one of other tables, too.
     tables::remove(directory.path())?;
-    let path = path(directory.path());
-    match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    journal::remove(&path(directory.path()))
 }
 
 fn path(directory: &Path) -> PathBuf {

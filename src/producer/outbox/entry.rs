@@ -9,6 +9,7 @@
 //! it is 1, with at most 16,384 it is 2.
 
 use super::batch::PlayBatch;
+use crate::model::varint;
 
 /// The first byte of a batch that is kept.
 const KEPT: u8 = 1;
@@ -36,17 +37,17 @@ pub(super) enum OutboxEntry {
 /// Writes that a batch is kept.
 pub(super) fn encode_kept(batch: &PlayBatch, acknowledged: u64, out: &mut Vec<u8>) {
     out.push(KEPT);
-    push(out, batch.first);
-    push(out, acknowledged);
+    varint::put(out, batch.first);
+    varint::put(out, acknowledged);
     out.extend_from_slice(&batch.enqueued_at_ns.to_le_bytes());
-    push(out, batch.videos.len() as u64);
-    batch.videos.iter().for_each(|video| push(out, u64::from(*video)));
+    varint::put(out, batch.videos.len() as u64);
+    batch.videos.iter().for_each(|video| varint::put(out, u64::from(*video)));
 }
 
 /// Writes that all below a number is forgotten.
 pub(super) fn encode_forgotten(below: u64, out: &mut Vec<u8>) {
     out.push(FORGOTTEN);
-    push(out, below);
+    varint::put(out, below);
 }
 
 /// Reads one frame; `None`: it is of no kind and format that is known, or not whole.
@@ -74,14 +75,6 @@ pub(super) fn decode(bytes: &[u8]) -> Option<OutboxEntry> {
     input.0.is_empty().then_some(entry)
 }
 
-fn push(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
 /// What is left to read.
 struct EntryInput<'a>(&'a [u8]);
 
@@ -93,20 +86,7 @@ impl EntryInput<'_> {
     }
 
     fn number(&mut self) -> Option<u64> {
-        let mut number = 0u64;
-        for shift in (0..u64::BITS).step_by(7) {
-            let [byte] = self.take()?;
-            let bits = u64::from(byte & 0x7f);
-            // The tenth byte has room for one bit.
-            if bits << shift >> shift != bits {
-                return None;
-            }
-            number |= bits << shift;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
+        varint::take(&mut self.0)
     }
 }
 

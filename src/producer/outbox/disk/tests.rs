@@ -5,6 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rusqlite::Connection;
 
+use std::fs;
+
 use super::*;
 use crate::storage::row_check;
 
