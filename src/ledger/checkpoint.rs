@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::counters::Counters;
 use super::dedupe::Learned;
 use super::message_key::MessageKey;
+use super::record::MessageRuns;
 
 /// Producers in one slice of a checkpoint: seldom more than some hundred bytes each.
 const PRODUCERS_PER_SLICE: usize = 64;
@@ -42,7 +43,7 @@ pub(super) struct CheckpointEnd {
     /// The tables hold all frames up to this one now.
     pub(super) upto: u64,
     /// The IDs of messages in them, which are kept in a table.
-    pub(super) messages: Vec<MessageKey>,
+    pub(super) messages: MessageRuns,
 }
 
 /// What has changed since the last checkpoint began.
@@ -52,7 +53,7 @@ pub(super) struct Changes {
     /// By number: whether it stands in `videos`.
     is_changed: Vec<bool>,
     producers: HashSet<Uuid>,
-    messages: Vec<MessageKey>,
+    messages: MessageRuns,
 }
 
 impl Changes {
@@ -68,10 +69,9 @@ impl Changes {
         }
     }
 
-    /// Plays are counted that were not before.
-    pub(super) fn add(&mut self, learned: &Learned) {
+    /// Plays of these producers are counted that were not before.
+    pub(super) fn add_producers(&mut self, learned: &Learned) {
         self.producers.extend(learned.producers.iter().map(|(id, _)| *id));
-        self.messages.extend(&learned.messages);
     }
 
     /// A producer has changed.
@@ -79,9 +79,14 @@ impl Changes {
         self.producers.insert(id);
     }
 
-    /// A message ID is to be kept.
-    pub(super) fn add_message(&mut self, message: MessageKey) {
-        self.messages.push(message);
+    /// These message IDs are to be kept.
+    pub(super) fn add_messages(&mut self, messages: &[MessageKey]) {
+        self.messages.extend(messages);
+    }
+
+    /// So many message IDs are to be kept, as a record has them.
+    pub(super) fn append_messages(&mut self, keys: usize, runs: &[u8]) {
+        self.messages.append(keys, runs);
     }
 
     /// How many message IDs there are to keep.
@@ -123,7 +128,7 @@ pub(super) struct Checkpoint {
     /// Numbers of what is not written yet, the highest first.
     videos: Vec<u32>,
     producers: Vec<Uuid>,
-    pub(super) messages: Vec<MessageKey>,
+    pub(super) messages: MessageRuns,
 }
 
 impl Checkpoint {

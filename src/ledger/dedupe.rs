@@ -137,7 +137,9 @@ impl Dedupe {
             .drain(..)
             .filter_map(|id| runs(&mut self.producers, &id).map(|runs| (id, runs)))
             .collect();
-        Learned { producers, messages: std::mem::take(&mut self.fresh_messages) }
+        // The next commit is seldom much larger.
+        let room = Vec::with_capacity(self.fresh_messages.len());
+        Learned { producers, messages: std::mem::replace(&mut self.fresh_messages, room) }
     }
 
     /// Learns again what was written down: as [`Dedupe::insert`], but nothing of it is new.

@@ -7,6 +7,8 @@
 //! | 4 | generation |    the tables were written that often
 //! ```
 
+use std::ops::Range;
+
 use uuid::Uuid;
 
 use super::commit::DeadLetter;
@@ -62,11 +64,11 @@ impl LedgerEntry {
     }
 }
 
-/// Writes a commit's payload over `out`.
-pub(super) fn encode_record(record: &Record, out: &mut Vec<u8>) {
+/// Writes a commit's payload over `out`; returns where in it the keys of its messages stand, behind their number.
+pub(super) fn encode_record(record: &Record, out: &mut Vec<u8>) -> Range<usize> {
     out.clear();
     out.push(RECORD);
-    record.encode(out);
+    record.encode(out)
 }
 
 /// The payload that says that counts are published to another dashboard.

@@ -81,7 +81,7 @@ impl StateLoader {
 
     /// As [`StateLoader::messages`], from tables that are left: the next checkpoint writes them again.
     pub(super) fn old_messages(&mut self, messages: Vec<MessageKey>) {
-        messages.into_iter().for_each(|message| self.state.load_old_message(message));
+        self.state.load_old_messages(&messages);
     }
 
     /// A frame of the journal; in order.

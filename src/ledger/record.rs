@@ -21,7 +21,8 @@ use super::dedupe::Learned;
 use crate::model::varint::put;
 pub use bytes::Damaged;
 pub(super) use bytes::Input;
-pub(super) use messages::{count_messages, decode_messages, decode_messages_v1, encode_messages};
+use messages::encode_messages;
+pub(super) use messages::{MessageRuns, count_messages, decode_messages, decode_messages_v1};
 
 /// The first byte of a record.
 const VERSION: u8 = 2;
@@ -80,8 +81,8 @@ pub enum RecordError {
 }
 
 impl Record {
-    /// Appends the bytes.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the bytes; returns where in `out` the keys of its messages stand, behind their number.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Range<usize> {
         let start = out.len();
         out.push(VERSION);
         self.counters.fields().into_iter().for_each(|field| put(out, field));
@@ -105,9 +106,10 @@ impl Record {
             out.extend_from_slice(producer.as_bytes());
             encode_runs(runs, out);
         }
-        encode_messages(&self.learned.messages, out);
+        let messages = encode_messages(&self.learned.messages, out);
         let checksum = crc32fast::hash(&out[start..]);
         out.extend_from_slice(&checksum.to_le_bytes());
+        messages
     }
 
     /// Reads the bytes of one record, of any version so far.

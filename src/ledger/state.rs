@@ -149,8 +149,13 @@ impl LedgerState {
     /// What every record changes besides the counts.
     fn apply(&mut self, record: &Record) {
         self.counters.add(&record.counters);
-        self.changes.add(&record.learned);
+        self.changes.add_producers(&record.learned);
         self.unreported.extend(record.learned.producers.iter().map(|(id, _)| *id));
+    }
+
+    /// The messages of the newest record, as it has them: for the next checkpoint.
+    pub(super) fn keep_messages(&mut self, keys: usize, runs: &[u8]) {
+        self.changes.append_messages(keys, runs);
     }
 
     /// What was counted last is in this frame of the journal.
@@ -329,10 +334,10 @@ impl LedgerState {
         self.dedupe.learn_message(message);
     }
 
-    /// As [`LedgerState::load_message`], but the next checkpoint writes it again.
-    pub(super) fn load_old_message(&mut self, message: MessageKey) {
-        self.dedupe.learn_message(message);
-        self.changes.add_message(message);
+    /// As [`LedgerState::load_message`], but the next checkpoint writes them again.
+    pub(super) fn load_old_messages(&mut self, messages: &[MessageKey]) {
+        messages.iter().for_each(|message| self.dedupe.learn_message(*message));
+        self.changes.add_messages(messages);
     }
 
     /// The next checkpoint writes every video and every producer again.
@@ -349,6 +354,7 @@ impl LedgerState {
         for message in &record.learned.messages {
             self.dedupe.learn_message(*message);
         }
+        self.changes.add_messages(&record.learned.messages);
         let counters = self.counters;
         self.apply(record);
         self.written(number);

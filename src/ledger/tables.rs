@@ -11,7 +11,7 @@ use super::counters::Counters;
 use super::dedupe::MESSAGE_WINDOW;
 use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 use super::load::{StateLoader, TablesAsOf};
-use super::record::{count_messages, decode_messages, decode_runs, encode_messages};
+use super::record::{count_messages, decode_messages, decode_runs};
 use super::table_rows::{RowCounts, check_rows, unsigned};
 use crate::journal::{
     JournalConfig, JournalKind, JournalOwner, OnDamage, Position, SEGMENT_BYTES, SyncPolicy,
@@ -185,9 +185,7 @@ impl LedgerRow {
             self.rows.letters = write_letters(transaction, letters)?;
         }
         if let Some(end) = slice.end.as_ref().filter(|end| !end.messages.is_empty()) {
-            let mut keys = Vec::new();
-            encode_messages(&end.messages, &mut keys);
-            self.rows.messages = write_messages(transaction, &keys)?;
+            self.rows.messages = write_messages(transaction, &end.messages.encode())?;
         }
         self.position = position.or(self.position);
         self.as_of = TablesAsOf {

@@ -6,6 +6,8 @@
 //! A key is how far its ID and its timestamp lie from those of the key before, the timestamp taken as its distance from the
 //! time that the ID tells: 3 to 7 bytes for a message of nsqd in a batch, 13 for one alone.
 
+use std::ops::Range;
+
 use nsq_protocol::{MESSAGE_ID_LEN, MessageId};
 
 use super::bytes::{Damaged, Input};
@@ -22,9 +24,57 @@ const OTHER: u64 = 3;
 /// Bits of a run's head for the kind.
 const KIND_BITS: u32 = 2;
 
-/// Appends keys, whose order is kept.
-pub(in crate::ledger) fn encode_messages(messages: &[MessageKey], out: &mut Vec<u8>) {
+/// Keys of many records, as they lie in those: kept until a checkpoint writes them, 4 to 14 bytes each.
+#[derive(Clone, Debug, Default)]
+pub(in crate::ledger) struct MessageRuns {
+    keys: usize,
+    runs: Vec<u8>,
+}
+
+impl MessageRuns {
+    /// Adds so many keys as [`encode_messages`] wrote them, but for their number.
+    pub(in crate::ledger) fn append(&mut self, keys: usize, runs: &[u8]) {
+        self.keys += keys;
+        self.runs.extend_from_slice(runs);
+    }
+
+    /// Adds keys.
+    pub(in crate::ledger) fn extend(&mut self, messages: &[MessageKey]) {
+        self.keys += messages.len();
+        encode_message_runs(messages, &mut self.runs);
+    }
+
+    /// How many keys there are.
+    pub(in crate::ledger) fn len(&self) -> usize {
+        self.keys
+    }
+
+    /// Whether there is none.
+    pub(in crate::ledger) fn is_empty(&self) -> bool {
+        self.keys == 0
+    }
+
+    /// All of them as [`encode_messages`] would write them, in more runs.
+    pub(in crate::ledger) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put(&mut out, self.keys as u64);
+        out.extend_from_slice(&self.runs);
+        out
+    }
+}
+
+/// Appends keys, whose order is kept; returns where in `out` their runs stand, behind their number.
+pub(in crate::ledger) fn encode_messages(
+    messages: &[MessageKey],
+    out: &mut Vec<u8>,
+) -> Range<usize> {
     put(out, messages.len() as u64);
+    let start = out.len();
+    encode_message_runs(messages, out);
+    start..out.len()
+}
+
+fn encode_message_runs(messages: &[MessageKey], out: &mut Vec<u8>) {
     // Each key's ID as a number, of the run.
     let mut ids = Vec::with_capacity(messages.len());
     let mut rest = messages;

@@ -1,7 +1,7 @@
 use nsq_protocol::MessageId;
 use proptest::prelude::*;
 
-use super::messages::decode_messages_v1;
+use super::messages::{MessageRuns, decode_messages_v1, encode_messages};
 use super::*;
 use crate::ledger::message_key::{IdClock, MessageKey};
 
@@ -121,6 +121,23 @@ proptest! {
         bytes[at] ^= by;
         prop_assert_eq!(Record::decode(&bytes), Err(Damaged.into()));
         prop_assert_eq!(Record::decode(&bytes[..at]), Err(Damaged.into()));
+    }
+
+    #[test]
+    fn the_messages_of_many_records_are_kept_in_order(records in proptest::collection::vec(any_record(), 0..5)) {
+        let (mut runs, mut all) = (MessageRuns::default(), Vec::new());
+        for (number, record) in records.iter().enumerate() {
+            let messages = &record.learned.messages;
+            let mut bytes = vec![1, 2, 3];
+            let place = record.encode(&mut bytes);
+            match number % 2 {
+                0 => runs.append(messages.len(), &bytes[place]),
+                _ => runs.extend(messages),
+            }
+            all.extend_from_slice(messages);
+        }
+        prop_assert_eq!((runs.len(), runs.is_empty()), (all.len(), all.is_empty()));
+        prop_assert_eq!(decode_messages(&runs.encode()), Ok(all));
     }
 
     /// Behind a right checksum, too: what is read is what is written again.
