@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::append::Journal;
 use super::config::{JournalConfig, Position};
-use super::disk::Disk;
+use super::disk::{Disk, Zeros};
 use super::error::JournalError;
 use super::frame::{FRAMES_AT, Mark};
 use super::prepare::{NextSegment, give_up, prepare};
@@ -53,6 +53,11 @@ fn open(
         (None, None) => from.map_or(1, |from| from.segment),
     };
     let current = prepare(&*disk, &config, number)?;
+    let ahead = NextSegment::new(Arc::clone(&disk), config, number + 1);
+    if config.zeros() == Zeros::Written {
+        // Its zeros go to the disk before a commit can wait behind them.
+        ahead.lock().make_ready()?;
+    }
     let mut segments = VecDeque::with_capacity(used.len() + 1);
     for (index, one) in used.iter().enumerate() {
         let segment = Segment::open(&*disk, &one.head)?;
@@ -68,7 +73,7 @@ fn open(
     let committed = (next, FRAMES_AT as u64, current.number);
     segments.push_back((current, next));
     let journal = Journal {
-        ahead: Arc::new(NextSegment::new(Arc::clone(&disk), config, number + 1)),
+        ahead: Arc::new(ahead),
         upkeep: Arc::default(),
         disk,
         config,
