@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
 #![allow(clippy::disallowed_methods, reason = "it waits for processes")]
 
+mod files;
+mod foreign;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 mod parts;
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use argh::FromArgs;
+use foreign::Foreign;
 use parts::{BrokerKind, Parts};
 use playcounts::ledger::{self, IntegrityCheck};
 use playcounts::model::attempted::Attempted;
@@ -47,6 +50,9 @@ struct Options {
     /// embedded, nsqd or both [default: both]
     #[argh(option, default = "\"both\".into()")]
     broker: String,
+    /// plays a second of a producer that is none of ours, on an nsqd with -sync-every 1 [default: none]
+    #[argh(option)]
+    foreign: Option<u64>,
     /// only say what would happen
     #[argh(switch)]
     dry_run: bool,
@@ -95,7 +101,7 @@ fn main() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let outcome = match options.twice {
             Some(plays) => twice::run(dir.path(), kind, plays),
-            None => run(dir.path(), kind, options.seed, &faults),
+            None => run(dir.path(), kind, &options, &faults),
         };
         if let Err(error) = outcome {
             println!("FAILED, files kept in {}: {error:#}", dir.keep().display());
@@ -132,9 +138,20 @@ impl Tally {
     }
 }
 
-fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) -> Result<()> {
-    let mut parts = Parts::new(dir, kind, seed, PLAYS)?;
+fn run(
+    dir: &Path,
+    kind: BrokerKind,
+    options: &Options,
+    faults: &[(Duration, Fault)],
+) -> Result<()> {
+    let mut parts = Parts::new(dir, kind, options.seed, PLAYS)?;
+    // The embedded broker keeps its queues in memory: who has no outbox loses what it holds with it.
+    let foreign = options.foreign.filter(|_| parts.is_nsqd());
+    if foreign.is_some() {
+        parts.keep_queues();
+    }
     start_all(&mut parts)?;
+    let mut foreign = foreign.map(|rate| Foreign::start(parts.broker_http(), rate)).transpose()?;
     parts.start_producer()?;
     wait("the first plays are counted", || Ok(parts.total() > Some(0)))?;
     let mut tally = Tally::default();
@@ -146,17 +163,24 @@ fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) ->
         }
         strike(&mut parts, *fault, &mut tally)
             .with_context(|| format!("fault {index}: {fault}"))?;
+        if let Some(foreign) = &foreign {
+            foreign.moved_to(parts.broker_http());
+        }
+    }
+    if let Some(foreign) = &mut foreign {
+        foreign.stop();
     }
     let ended = parts.wait(Part::Producer, 3 * RECOVERY_LIMIT)?;
     if !ended.is_some_and(|status| status.success()) {
         let said = parts.last_words(Part::Producer);
         bail!(
             "the last producer has not ended well but {ended:?}:\n{said}\n{:?}",
-            integrity(&parts)?
+            integrity(&parts, None)?.0
         );
     }
-    let counted = integrity(&parts)?.counted;
-    wait("the dashboard shows all", || Ok(parts.total() == Some(counted)))?;
+    wait("the queue is empty", || parts.is_queue_empty())?;
+    let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
+    wait("the dashboard shows all", || Ok(parts.total() == Some(ledger.counters.counted)))?;
     parts.signal(Part::Processor, Signal::TERM)?;
     let ended = parts.wait(Part::Processor, RECOVERY_LIMIT)?;
     if !ended.is_some_and(|status| status.success()) {
@@ -164,8 +188,12 @@ fn run(dir: &Path, kind: BrokerKind, seed: u64, faults: &[(Duration, Fault)]) ->
     }
     tally.report();
     // As the processor has left it: its last checkpoint is in it.
-    let check = integrity(&parts)?;
+    let nsqd_kills = faults.iter().filter(|(_, fault)| fault.kills_broker()).count();
+    let (check, said) = integrity(&parts, foreign.as_ref().map(|foreign| (foreign, nsqd_kills)))?;
     println!("  {check}");
+    if let Some(said) = said {
+        println!("  {said}");
+    }
     if !check.is_exact() || check.attempted != check.counted {
         bail!("the counts are not exact");
     }
@@ -240,6 +268,10 @@ fn strike(parts: &mut Parts, fault: Fault, tally: &mut Tally) -> Result<()> {
             parts.promote();
             Instant::now()
         }
+        Fault::OlderDashboard => files::older_dashboard(parts)?,
+        Fault::OlderLedger => files::older_ledger(parts)?,
+        Fault::TakeAway(part) => files::take_away(parts, part)?,
+        Fault::MoveBroker { in_order } => files::move_broker(parts, in_order)?,
     };
     let part = fault.killed().context("a part was killed")?;
     let took = recovered(parts, part, started)?;
@@ -280,9 +312,14 @@ fn attempted(parts: &Parts) -> Result<Vec<Attempted>> {
     Ok(all)
 }
 
-fn integrity(parts: &Parts) -> Result<IntegrityCheck> {
-    let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
-    Ok(IntegrityCheck::new(&ledger, &attempted(parts)?))
+/// Compares the ledger with what was published: by ours, and what became of the foreign producer's plays.
+fn integrity(
+    parts: &Parts,
+    foreign: Option<(&Foreign, usize)>,
+) -> Result<(IntegrityCheck, Option<String>)> {
+    let mut ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
+    let said = foreign.map(|(foreign, kills)| foreign.settle(&mut ledger, kills)).transpose()?;
+    Ok((IntegrityCheck::new(&ledger, &attempted(parts)?), said))
 }
 
 fn wait(what: &str, mut probe: impl FnMut() -> Result<bool>) -> Result<()> {

@@ -37,6 +37,7 @@ pub(crate) enum BrokerKind {
 pub(crate) struct Parts {
     dir: PathBuf,
     kind: BrokerKind,
+    seed: u64,
     broker: SocketAddr,
     broker_http: SocketAddr,
     dashboard: SocketAddr,
@@ -45,6 +46,8 @@ pub(crate) struct Parts {
     children: HashMap<Part, Child>,
     /// A processor that waits for the owner to end.
     standby: Option<Child>,
+    /// Whether a real nsqd keeps its queues on disk, synced at each message.
+    is_synced: bool,
     /// Plays of each producer's run, and how many runs were started.
     plays: u64,
     runs: usize,
@@ -78,6 +81,7 @@ impl Parts {
         Ok(Self {
             dir: dir.to_owned(),
             kind,
+            seed,
             broker,
             broker_http,
             dashboard,
@@ -85,17 +89,41 @@ impl Parts {
             to_processor: Proxy::start(broker, Toxic::Clean, seed),
             children: HashMap::new(),
             standby: None,
+            is_synced: false,
             plays,
             runs: 0,
         })
+    }
+
+    /// A real nsqd is to keep its queues on disk, synced at each message.
+    pub(crate) fn keep_queues(&mut self) {
+        self.is_synced = true;
     }
 
     pub(crate) fn broker(&self) -> SocketAddr {
         self.broker
     }
 
+    pub(crate) fn broker_http(&self) -> SocketAddr {
+        self.broker_http
+    }
+
     pub(crate) fn broker_url(&self) -> String {
         format!("http://{}", self.broker_http)
+    }
+
+    /// Whether the broker is a real nsqd.
+    pub(crate) fn is_nsqd(&self) -> bool {
+        matches!(self.kind, BrokerKind::Nsqd(_))
+    }
+
+    /// The broker, which is stopped, will be found under another address.
+    pub(crate) fn move_broker(&mut self) -> Result<()> {
+        let [broker, broker_http, _] = free_addrs()?;
+        (self.broker, self.broker_http) = (broker, broker_http);
+        self.to_broker = Proxy::start(broker, Toxic::Clean, self.seed);
+        self.to_processor = Proxy::start(broker, Toxic::Clean, self.seed);
+        Ok(())
     }
 
     /// The most memory that a part has had, in KiB.
@@ -115,6 +143,16 @@ impl Parts {
         self.dir.join("ledger")
     }
 
+    /// The data directory of a part that has one; of the newest producer.
+    pub(crate) fn directory(&self, part: Part) -> PathBuf {
+        match part {
+            Part::Broker => self.dir.join("nsqd"),
+            Part::Dashboard => self.dir.join("dashboard"),
+            Part::Processor => self.ledger(),
+            Part::Producer => self.dir.join(format!("outbox-{}", self.runs)),
+        }
+    }
+
     /// Each producer run's data directory, the newest last.
     pub(crate) fn outboxes(&self) -> Vec<PathBuf> {
         (1..=self.runs).map(|run| self.dir.join(format!("outbox-{run}"))).collect()
@@ -129,15 +167,18 @@ impl Parts {
             (Part::Broker, kind) => {
                 let (tcp, http) = (self.broker.to_string(), self.broker_http.to_string());
                 let ours = ["broker", "--tcp-address", &tcp, "--http-address", &http];
-                let data = self.dir.join("nsqd").display().to_string();
+                let data = self.directory(part).display().to_string();
                 let real = ["-tcp-address", &tcp, "-http-address", &http, "-data-path", &data];
-                let args = if matches!(kind, BrokerKind::Embedded) { &ours[..] } else { &real };
+                // What it has acknowledged it has on its disk then; what is in flight it loses all the same.
+                let synced = ["-sync-every", "1", "-mem-queue-size", "0"];
+                let real = [&real[..], if self.is_synced { &synced[..] } else { &[] }].concat();
+                let args = if matches!(kind, BrokerKind::Embedded) { &ours[..] } else { &real[..] };
                 args.iter().map(ToString::to_string).collect()
             }
             (Part::Dashboard, _) => words(&format!(
                 "dashboard --http-address {} --data-dir {}",
                 self.dashboard,
-                self.dir.join("dashboard").display()
+                self.directory(part).display()
             )),
             (Part::Processor, _) => words(&format!(
                 "process --nsqd-tcp-address {} --dashboard-url {} --data-dir {} --consumer-opt {MSG_TIMEOUT} \
@@ -151,7 +192,7 @@ impl Parts {
                  --rate {RATE} --republish-after 2s --producer-opt dial_timeout,500ms",
                 self.to_broker.addr(),
                 self.url(),
-                self.dir.join(format!("outbox-{}", self.runs)).display(),
+                self.directory(part).display(),
                 self.plays
             )),
         };
@@ -174,7 +215,7 @@ impl Parts {
     pub(crate) fn start_producer(&mut self) -> Result<()> {
         self.runs += 1;
         self.start(Part::Producer, None)?;
-        let outbox = self.dir.join(format!("outbox-{}", self.runs));
+        let outbox = self.directory(Part::Producer);
         let deadline = Instant::now() + START_LIMIT;
         while read_outbox(&outbox)?.is_none_or(|run| run.plays == 0) {
             let ended = self.ended(Part::Producer)?;
@@ -202,6 +243,21 @@ impl Parts {
         if let Some(standby) = self.standby.take() {
             self.children.insert(Part::Processor, standby);
         }
+    }
+
+    /// Runs a command of ours that copies files, to its end.
+    pub(crate) fn copy(&self, command: &str, from: &Path, to: &Path) -> Result<()> {
+        let [from_option, to_option] = match command {
+            "backup" => ["--data-dir", "--output"],
+            _ => ["--from", "--data-dir"],
+        };
+        let mut program = Command::new(env!("CARGO_BIN_EXE_playcounts"));
+        let output =
+            program.arg(command).arg(from_option).arg(from).arg(to_option).arg(to).output()?;
+        if !output.status.success() {
+            bail!("{command} has failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
     }
 
     fn spawn(&self, part: Part, mut command: Command) -> Result<Child> {
@@ -260,9 +316,27 @@ impl Parts {
         }
     }
 
+    /// Whether the broker holds no message.
+    pub(crate) fn is_queue_empty(&self) -> Result<bool> {
+        let url = format!("{}/stats?format=json&topic=plays", self.broker_url());
+        let text = ureq::get(&url).call()?.body_mut().read_to_string()?;
+        let stats: serde_json::Value = serde_json::from_str(&text)?;
+        let channel = &stats["topics"][0]["channels"][0];
+        Ok(["depth", "in_flight_count", "deferred_count"].iter().all(|name| channel[name] == 0)
+            && stats["topics"][0]["depth"] == 0)
+    }
+
     /// What the dashboard shows in all; `None` while it does not answer.
     pub(crate) fn total(&self) -> Option<u64> {
         self.get("/api/counts?limit=1").ok()?["total_plays"].as_u64()
+    }
+
+    /// Whether the dashboard answers that it is not well.
+    pub(crate) fn is_red(&self) -> bool {
+        matches!(
+            ureq::get(format!("{}/healthz", self.url())).call(),
+            Err(ureq::Error::StatusCode(503))
+        )
     }
 
     /// What the dashboard shows of one video.

@@ -47,16 +47,35 @@ pub(crate) enum Fault {
     Freeze { part: Part, frozen: Duration },
     /// A standby waits while the processor is killed, and takes its place.
     TakeOver,
+    /// The dashboard is killed, and a backup that is older takes the place of its files.
+    OlderDashboard,
+    /// The processor is killed, and a backup that is older takes the place of its ledger: refused. Then the ledger comes back.
+    OlderLedger,
+    /// The part's directory is moved away under it, which it must notice; and comes back.
+    TakeAway(Part),
+    /// The broker is stopped, in order or not, and comes back with the same disk under another address.
+    MoveBroker {
+        /// Whether it is told to stop, and not killed.
+        in_order: bool,
+    },
     /// Every connection is reset.
     Reset(Link),
 }
 
 impl Fault {
+    /// Whether the broker ends without an orderly stop.
+    pub(crate) fn kills_broker(&self) -> bool {
+        self.killed() == Some(Part::Broker) && *self != Self::MoveBroker { in_order: true }
+    }
+
     /// The part that is killed, if one is.
     pub(crate) fn killed(&self) -> Option<Part> {
         match self {
             Self::Kill { part, .. } | Self::Failpoint { part, .. } => Some(*part),
-            Self::TakeOver => Some(Part::Processor),
+            Self::TakeOver | Self::OlderLedger => Some(Part::Processor),
+            Self::OlderDashboard => Some(Part::Dashboard),
+            Self::TakeAway(part) => Some(*part),
+            Self::MoveBroker { .. } => Some(Part::Broker),
             Self::Freeze { .. } | Self::Reset(_) => None,
         }
     }
@@ -71,6 +90,13 @@ impl fmt::Display for Fault {
             }
             Self::Freeze { part, frozen } => write!(f, "stop {} for {frozen:?}", part.name()),
             Self::TakeOver => write!(f, "kill processor, a standby takes over"),
+            Self::OlderDashboard => write!(f, "an older dashboard comes back"),
+            Self::OlderLedger => {
+                write!(f, "an older ledger comes back, and the newer one after it")
+            }
+            Self::TakeAway(part) => write!(f, "the directory of the {} goes away", part.name()),
+            Self::MoveBroker { in_order: true } => write!(f, "the broker moves"),
+            Self::MoveBroker { in_order: false } => write!(f, "the broker is killed and moves"),
             Self::Reset(link) => write!(f, "reset {link:?}"),
         }
     }
@@ -99,7 +125,7 @@ pub(crate) fn schedule(seed: u64, kills: usize) -> Vec<(Duration, Fault)> {
     let mut killed = 0;
     while killed < kills {
         let part = Part::ALL[rng.random_range(0..Part::ALL.len())];
-        let fault = match rng.random_range(0..20) {
+        let fault = match rng.random_range(0..26) {
             0..10 => Fault::Kill { part, down: Duration::from_millis(rng.random_range(0..300)) },
             10..15 => {
                 let (part, point, passes) = FAILPOINTS[rng.random_range(0..FAILPOINTS.len())];
@@ -110,7 +136,14 @@ pub(crate) fn schedule(seed: u64, kills: usize) -> Vec<(Duration, Fault)> {
             }
             16 => Fault::TakeOver,
             17..19 => Fault::Reset(Link::BrokerToProcessor),
-            _ => Fault::Reset(Link::ProducerToBroker),
+            19 => Fault::Reset(Link::ProducerToBroker),
+            20 => Fault::OlderDashboard,
+            21 => Fault::OlderLedger,
+            22..24 => {
+                let with_files = [Part::Processor, Part::Dashboard, Part::Producer];
+                Fault::TakeAway(with_files[rng.random_range(0..with_files.len())])
+            }
+            _ => Fault::MoveBroker { in_order: rng.random_range(0..2) == 0 },
         };
         killed += usize::from(fault.killed().is_some());
         faults.push((Duration::from_millis(rng.random_range(50..600)), fault));
