@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::letter::DEAD_LETTERS_MAX;
 use super::load::LoadedLedger;
 use super::rewrite::write_whole;
-use super::schema::{FILE, SCHEMA, check_schema};
+use super::schema::{FILE, SCHEMA};
 use super::snapshot::{JOURNAL, check_generation, read_with};
 use super::table_rows::{TABLES, drop_misfits, find_misfits, row_counts};
 use super::tables::{LedgerRow, read_left};
@@ -142,7 +142,7 @@ fn check_rows(connection: &Connection, check: &mut PartCheck) -> bool {
 /// Looks at all that nobody writes now. What is left, if it can be gone on with.
 fn examine(directory: &Path, connection: &Connection, check: &mut PartCheck) -> Option<Left> {
     check_structure(connection, check);
-    if let Err(error) = check_schema(connection) {
+    if let Err(error) = SCHEMA.check_declarations(connection) {
         check.add_damage(format!("{FILE}: {error:#}"));
     }
     let is_sound = check.is_whole();

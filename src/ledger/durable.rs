@@ -23,7 +23,7 @@ use super::letter::SavedDeadLetter;
 use super::load::LoadedLedger;
 use super::owner::{LedgerConfig, check_owner, machine_id, new_row};
 use super::record::Record;
-use super::schema::{FILE, SCHEMA, check_schema};
+use super::schema::{FILE, SCHEMA};
 use super::snapshot::{JOURNAL, check_generation};
 use super::state::LedgerState;
 use super::tables::{LedgerRow, TablesUpdate, read_tables, unreadable};
@@ -33,7 +33,7 @@ use crate::journal::{
 };
 use crate::model::video::{VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
-use crate::storage::{failpoint, sqlite};
+use crate::storage::failpoint;
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// A checkpoint is made when the journal has grown by so many bytes: what a start has to read again, in less than a
@@ -246,7 +246,7 @@ fn read_all(
     segment_bytes: u64,
 ) -> Result<(Journal, LoadedLedger, Option<Cut>)> {
     let Tables { connection, row } = tables;
-    check_structure(connection)?;
+    SCHEMA.check_structure(connection)?;
     let mut loader = read_tables(connection, row)?;
     if row.position.is_none() {
         // From now on the journal belongs to these tables.
@@ -270,15 +270,6 @@ fn read_all(
     let loaded = loader.finish()?;
     check_generation(&loaded, row)?;
     Ok((journal, loaded, cut))
-}
-
-/// Has SQLite look at its pages: rows that can all be read may be found by no key. As long as reading them.
-fn check_structure(connection: &Connection) -> Result<()> {
-    check_schema(connection)?;
-    match sqlite::quick_check(connection, 1)?.first() {
-        Some(line) => bail!("{line}"),
-        None => Ok(()),
-    }
 }
 
 impl Ledger for DurableLedger {

@@ -130,10 +130,51 @@ impl Schema {
         Ok(found)
     }
 
+    /// Checks what reading all rows does not tell: the tables are declared as they were made, for SQLite believes what it
+    /// finds; and its pages hold together, for rows that can all be read may be found by no key. As long as reading them.
+    ///
+    /// # Errors
+    /// They are not; or SQLite's.
+    pub fn check_structure(&self, connection: &Connection) -> Result<()> {
+        self.check_declarations(connection)?;
+        match quick_check(connection, 1)?.first() {
+            Some(line) => bail!("{line}"),
+            None => Ok(()),
+        }
+    }
+
+    /// The first half of [`Schema::check_structure`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_declarations(&self, connection: &Connection) -> Result<()> {
+        let own = Connection::open_in_memory()?;
+        row_check::add_function(&own)?;
+        own.execute_batch(self.sql)?;
+        if declarations(connection)? != declarations(&own)? {
+            bail!("its tables are not declared as they were made");
+        }
+        Ok(())
+    }
+
     /// What stands before SQLite's own error about a file.
     pub fn unusable(&self, file: &Path) -> String {
         format!("cannot use {}, {}; {}", self.name, file.display(), self.way_out)
     }
+}
+
+/// Every table and index, and its SQL without comments and line breaks, which a migration need not repeat.
+fn declarations(connection: &Connection) -> rusqlite::Result<Vec<(String, Option<String>)>> {
+    let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name")?;
+    let rows = statement.query_map([], |row| {
+        let sql: Option<String> = row.get(1)?;
+        let plain = sql.map(|sql| {
+            let code = sql.lines().map(|line| line.split("--").next().unwrap_or(line));
+            code.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+        });
+        Ok((row.get(0)?, plain))
+    })?;
+    rows.collect()
 }
 
 /// All that a migration does is in its SQL.
@@ -246,6 +287,27 @@ mod tests {
         assert!(NEW.open_reader(&file).unwrap().is_none());
         std::fs::write(&file, "").unwrap();
         assert!(NEW.open_reader(&file).unwrap().is_none());
+    }
+
+    #[test]
+    fn tables_that_are_declared_otherwise_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.sqlite3");
+        let connection = OLD.open(&file, "").unwrap();
+        OLD.check_structure(&connection).unwrap();
+        let change = |sql: &str| {
+            connection
+                .execute_batch(&format!(
+                    "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = '{sql}'"
+                ))
+                .unwrap();
+            OLD.check_structure(&connection).map_err(|error| error.to_string())
+        };
+        assert_eq!(change("CREATE TABLE t (a INTEGER) -- a note\n STRICT"), Ok(()));
+        let otherwise = Err("its tables are not declared as they were made".to_owned());
+        for sql in ["CREATE TABLE t (b INTEGER) STRICT", "CREATE TABLE t (a -- INTEGER\n) STRICT"] {
+            assert_eq!(change(sql), otherwise, "{sql}");
+        }
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub type ExaminedCounts = (Vec<(Uuid, u64)>, Option<Cut>);
 /// The files are damaged, or of another version.
 pub(crate) fn examine(directory: &Path) -> Result<Option<ExaminedCounts>> {
     let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
+    SCHEMA.check_structure(&reader).with_context(|| SCHEMA.unusable(&directory.join(FILE)))?;
     let Some((identity, mut memory)) = load(&reader)? else { return Ok(None) };
     let path = directory.join(JOURNAL);
     let mut cut = None;

@@ -129,6 +129,7 @@ fn bring_forward(
 
 /// Reads and checks the tables. The identity of new files is written before there is a journal, whose segments hold its life.
 fn read_tables(connection: &Connection) -> Result<(TablesIdentity, Memory)> {
+    SCHEMA.check_structure(connection)?;
     let identity = match identity::read(connection)? {
         Some(found) => found,
         None => {

@@ -227,6 +227,7 @@ pub fn read(directory: &Path) -> Result<Option<Attempted>> {
 /// As [`DiskOutbox::open`].
 pub fn examine(directory: &Path) -> Result<Option<(Attempted, Option<Cut>)>> {
     let Some(mut tables) = OutboxTablesReader::open(directory)? else { return Ok(None) };
+    tables.check_structure()?;
     let Some(StoredOutbox { mut contents, life, position }) = tables.read()? else {
         return Ok(None);
     };

@@ -76,6 +76,7 @@ impl OutboxTables {
     pub(super) fn open(directory: &Path, run: &RunIdentity) -> Result<(Self, StoredOutbox)> {
         let file = path(directory);
         let mut connection = SCHEMA.open(&file, PRAGMAS)?;
+        SCHEMA.check_structure(&connection).with_context(|| SCHEMA.unusable(&file))?;
         make_run(&mut connection, run).with_context(|| SCHEMA.unusable(&file))?;
         let stored = stored(&connection).with_context(|| SCHEMA.unusable(&file))?;
         check_run(&connection, run, &file)?;
@@ -318,6 +319,14 @@ impl OutboxTablesReader {
         let file = path(directory);
         let connection = SCHEMA.open_reader(&file)?;
         Ok(connection.map(|connection| Self { connection, file }))
+    }
+
+    /// Checks what reading all rows does not tell.
+    ///
+    /// # Errors
+    /// They are damaged.
+    pub(super) fn check_structure(&self) -> Result<()> {
+        SCHEMA.check_structure(&self.connection).with_context(|| SCHEMA.unusable(&self.file))
     }
 
     /// All that they say, at one moment; `None`: they are just being made.
