@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
-use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
