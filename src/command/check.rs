@@ -13,6 +13,7 @@ use crate::model::attempted::Attempted;
 use crate::storage::data_dir::{self, DASHBOARD, DataDir, PROCESSOR, PRODUCER};
 use crate::storage::part_check::{PLACES_MAX, PartCheck};
 use crate::storage::sqlite;
+use crate::storage::way_out::way_out;
 use crate::{dashboard, ledger, producer};
 
 /// looks at the files of ledger, outbox and dashboard: what is whole, what is lost, how to go on; changes
@@ -118,28 +119,35 @@ fn of_sqlite(
     file: &Path,
     user: Option<String>,
     found: Result<Option<(String, Option<Cut>)>>,
-    way_out: &str,
+    when_damaged: &str,
 ) -> Option<PartCheck> {
     let mut check = PartCheck::new(part);
+    let mut said = when_damaged;
     match found {
         Ok(None) => return None,
         Ok(Some((holds, cut))) => {
             check.holds = Some(holds);
             check.notes.extend(cut.map(|cut| format!("the next start says, and goes on: {cut}")));
         }
-        Err(error) => check.add_damage(format!("{error:#}")),
+        Err(error) => {
+            check.add_damage(format!("{error:#}"));
+            said = way_out(&error, when_damaged);
+        }
     }
     match sqlite::quick_check_file(file, PLACES_MAX) {
         Ok(lines) => {
             lines.iter().for_each(|line| check.add_damage(format!("{}: {line}", file.display())))
         }
         // It has been said already: it could not be read.
-        Err(error) if check.is_whole() => check.add_damage(format!("{}: {error}", file.display())),
+        Err(error) if check.is_whole() => {
+            check.add_damage(format!("{}: {error:#}", file.display()));
+            said = way_out(&error, when_damaged);
+        }
         Err(_) => {}
     }
     check
         .notes
         .extend(user.map(|user| format!("{user}: what it writes at this moment is not looked at")));
-    check.way_out = (!check.is_whole()).then(|| way_out.to_owned());
+    check.way_out = (!check.is_whole()).then(|| said.to_owned());
     Some(check)
 }

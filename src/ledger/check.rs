@@ -18,6 +18,7 @@ use crate::journal::{self, Cut, FsDisk, JournalError, OnDamage, SyncPolicy};
 use crate::storage::data_dir::{self, PROCESSOR};
 use crate::storage::part_check::{PLACES_MAX, PartCheck};
 use crate::storage::sqlite;
+use crate::storage::way_out::{may_pass, way_out};
 
 /// What `check` calls it.
 const PART: &str = "ledger";
@@ -57,7 +58,7 @@ pub fn check(directory: &Path) -> Result<Option<PartCheck>> {
         Ok(None) => check.holds = Some("nothing yet".into()),
         Err(error) => {
             check.add_damage(format!("{error:#}"));
-            check.way_out = Some(BACKUP.into());
+            check.way_out = Some(way_out(&error, BACKUP).into());
         }
     }
     Ok(Some(check))
@@ -82,7 +83,7 @@ fn check_file(directory: &Path, connection: &Connection, check: &mut PartCheck) 
     if check.is_whole() {
         return Ok(());
     }
-    check.way_out = Some(match left {
+    check.way_out.get_or_insert_with(|| match left {
         Some(Left { loaded, .. }) => format!(
             "bring back a backup of the directory; or `playcounts check --accept-loss` goes on with the {} plays that are \
              left: what was counted after them, and is not counted again, is lost",
@@ -173,6 +174,10 @@ fn examine(directory: &Path, connection: &Connection, check: &mut PartCheck) -> 
     let mut loaded = load(directory, connection, &row, OnDamage::Refuse);
     if let Err(error) = &loaded {
         check.add_damage(format!("{error:#}"));
+        if may_pass(error) {
+            check.way_out = Some(way_out(error, BACKUP).into());
+            return None;
+        }
         loaded = load(directory, connection, &row, OnDamage::Cut);
     }
     let (loaded, cut) = loaded.ok()?;
@@ -269,7 +274,8 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
         bail!("the ledger is whole: there is no loss to accept");
     }
     let Some(Left { mut row, loaded, cut }) = left else {
-        bail!("the ledger cannot be gone on with: {BACKUP}");
+        let way_out = check.way_out.as_deref().unwrap_or(BACKUP);
+        bail!("the ledger cannot be gone on with: {way_out}");
     };
     let (plays, before) = (loaded.state.counters().counted, row.rows);
     row.life = Uuid::new_v4();
@@ -283,7 +289,7 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
         .execute_batch("DELETE FROM videos; DELETE FROM producers; DELETE FROM messages;")?;
     row.rows = row_counts(&transaction)?;
     write_whole(&transaction, &mut row, loaded)?;
-    transaction.commit().with_context(|| SCHEMA.unusable(&file))?;
+    SCHEMA.usable(&file, transaction.commit())?;
     let mut lines = vec![format!("{plays} plays are left, and are counted on from")];
     if let Some(cut) = cut {
         lines.push(left_out(&cut));

@@ -25,14 +25,15 @@ use super::record::Record;
 use super::schema::{FILE, SCHEMA};
 use super::snapshot::{JOURNAL, check_generation};
 use super::state::LedgerState;
-use super::tables::{LedgerRow, TablesUpdate, read_tables, unreadable};
-use super::upkeep::{LedgerUpkeep, LedgerUpkept, Tables};
+use super::tables::{LedgerRow, TablesUpdate, read_tables, readable};
+use super::upkeep::{CANNOT_WRITE, LedgerUpkeep, LedgerUpkept, Tables};
 use crate::journal::{
     Cut, FsDisk, Journal, JournalConfig, JournalError, OnDamage, SEGMENT_BYTES, Sync, SyncPolicy,
 };
 use crate::model::video::{VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
+use crate::storage::in_place::FilesInPlace;
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// A checkpoint is made when the journal has grown by so many bytes: what a start has to read again, in less than a
@@ -63,6 +64,10 @@ const VERSIONS_PER_START: u64 = 1 << 32;
 /// Counts on disk.
 pub struct DurableLedger {
     file: PathBuf,
+    /// Those of the tables: whether they are still there is looked at each second.
+    files: Arc<FilesInPlace>,
+    /// With `power` at each commit, too.
+    sync: SyncPolicy,
     state: LedgerState,
     journal: Journal,
     /// Shared with an upkeep that is run: never waited for while the ledger is held, but at its end.
@@ -117,13 +122,12 @@ impl DurableLedger {
         let connection = SCHEMA.open(&file, &pragmas)?;
         failpoint::hit("ledger-after-migration");
         let machine = machine_id();
-        let unreadable = || unreadable(&file);
-        let found = LedgerRow::read(&connection).with_context(unreadable)?;
+        let found = readable(&file, LedgerRow::read(&connection))?;
         let row = found.unwrap_or_else(|| new_row(config, &machine));
         check_owner(config, &row, &machine, &file)?;
         let mut tables = Tables { connection, row };
         let (mut journal, loaded, cut) =
-            read_all(&mut tables, config, sync, segment_bytes).with_context(unreadable)?;
+            readable(&file, read_all(&mut tables, config, sync, segment_bytes))?;
         if let Some(cut) = &cut {
             log::warn!("the ledger {}: {cut}", config.directory.join(JOURNAL).display());
         }
@@ -133,16 +137,19 @@ impl DurableLedger {
         // What a start has to read next time stays where it was.
         let position = tables.row.position.unwrap_or_else(|| journal.position(journal.next()));
         tables.row.position = Some(position);
-        tables.row.write(&tables.connection).with_context(|| SCHEMA.unusable(&file))?;
+        SCHEMA.usable(&file, tables.row.write(&tables.connection))?;
         let number = journal.put(&encode_tables(tables.row.generation));
-        let number = number.context("the ledger cannot be written")?;
+        let number = number.context(CANNOT_WRITE)?;
         let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;
         state.passed(number);
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
         let (processor, starts) = (tables.row.processor, tables.row.starts);
         let seen = journal.next();
+        let files = Arc::new(readable(&file, FilesInPlace::of_database(&file))?);
         Ok(Self {
             file,
+            files,
+            sync,
             state,
             journal,
             tables: Arc::new(Mutex::new(tables)),
@@ -186,6 +193,9 @@ impl DurableLedger {
 
     /// Makes a commit durable.
     fn write(&mut self, record: &Record, letters: &[SavedDeadLetter]) -> Result<()> {
+        if self.sync == SyncPolicy::Power {
+            self.files.check().context(CANNOT_WRITE)?;
+        }
         let mut put = || {
             for frame in encode_letters(letters) {
                 self.journal.append(&frame)?;
@@ -196,7 +206,7 @@ impl DurableLedger {
             self.journal.commit()?;
             Ok::<_, JournalError>(number)
         };
-        let number = put().context("the ledger cannot be written")?;
+        let number = put().context(CANNOT_WRITE)?;
         self.state.written(number);
         Ok(())
     }
@@ -324,11 +334,9 @@ impl Ledger for DurableLedger {
         let update = self.next_update();
         let sync = if is_idle || update.is_some() { Sync::All } else { Sync::Closed };
         let journal = self.journal.upkeep(sync);
-        if journal.is_none() && update.is_none() {
-            return None;
-        }
+        let in_place = self.journal.check_in_place();
         let slice = update.map(|update| (Arc::clone(&self.tables), update));
-        Some(LedgerUpkeep { journal, slice })
+        Some(LedgerUpkeep { files: Arc::clone(&self.files), in_place, journal, slice })
     }
 
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep> {
@@ -365,10 +373,7 @@ impl Ledger for DurableLedger {
         }
         self.check_failed()?;
         self.failed = true;
-        let number = self
-            .journal
-            .put(&encode_dashboard(dashboard))
-            .context("the ledger cannot be written")?;
+        let number = self.journal.put(&encode_dashboard(dashboard)).context(CANNOT_WRITE)?;
         self.failed = false;
         self.state.written(number);
         // However many videos there are: theirs tell of an older epoch from now on.
@@ -411,7 +416,7 @@ impl Ledger for DurableLedger {
                 }
             }
         }
-        self.journal.close().context("the ledger cannot be written")
+        self.journal.close().context(CANNOT_WRITE)
     }
 }
 

@@ -95,7 +95,8 @@ impl DiskOutbox {
         };
         let unchanged = contents.unchanged();
         contents.take(changes).with_context(cannot_use)?;
-        let shared = SharedJournal { journal, has_failed: false, failure: None };
+        let shared =
+            SharedJournal { journal, files: tables.in_place()?, has_failed: false, failure: None };
         let shared = Arc::new(Mutex::new(shared));
         let upkeep =
             OutboxUpkeep { shared: Arc::clone(&shared), disk, tables, limits, position, unchanged };
@@ -142,10 +143,20 @@ impl DiskOutbox {
     /// Commits the frame.
     fn put(&mut self) -> Result<()> {
         let mut shared = self.shared.lock();
-        let done = shared.journal.put(&self.payload);
+        let done = shared
+            .check_in_place()
+            .and_then(|()| shared.journal.put(&self.payload).map(drop).context(CANNOT_WRITE));
         shared.has_failed |= done.is_err();
-        done.context(CANNOT_WRITE)?;
+        done?;
         shared.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Looks whether the thread goes on.
+    ///
+    /// # Errors
+    /// Why it has ended.
+    pub(in crate::producer) fn check(&self) -> Result<()> {
+        self.shared.lock().failure.take().map_or(Ok(()), Err)
     }
 
     /// Ends the thread, which moves all that is left into the tables.
