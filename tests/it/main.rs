@@ -31,6 +31,7 @@ mod page_queue;
 mod page_support;
 mod page_views;
 mod pipeline;
+mod private_files;
 mod queue;
 mod refused_threads;
 mod replayed;
