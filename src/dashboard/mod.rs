@@ -119,6 +119,7 @@ impl Dashboard {
         let mut server = ServerConfig::new(http_address, "dash");
         server.workers = WORKERS;
         server.max_body = BODY_MAX;
+        server.data_dir = Some(data_dir.clone());
         let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
         let local_addr = server.local_addr();
         let watch = app.watch.start()?;

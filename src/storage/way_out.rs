@@ -1,6 +1,8 @@
 //! What an error about a file says to do (pure). What is damaged may be brought back or thrown away; an error that may pass
 //! must never cost a file that is whole.
 
+use std::io;
+
 use rusqlite::ErrorCode;
 
 /// The way out of what may pass: it throws nothing away.
@@ -19,8 +21,10 @@ pub fn may_pass(error: &anyhow::Error) -> bool {
         if let Some(error) = cause.downcast_ref::<rusqlite::Error>() {
             return error.sqlite_error_code().is_some_and(code_may_pass);
         }
-        // Whatever the operating system says, it does not say what is in the file.
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.raw_os_error().is_some())
+        // The operating system does not say what is in a file.
+        cause.downcast_ref::<io::Error>().is_some_and(|error| {
+            !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+        })
     })
 }
 
@@ -57,7 +61,7 @@ mod tests {
     fn only_damage_is_ever_thrown_away() {
         // ENOSPC, EIO, EACCES, EROFS, EMFILE, EDQUOT, ELOOP, ENOTDIR, ENOMEM.
         for errno in [28, 5, 13, 30, 24, 122, 40, 20, 12] {
-            check(std::io::Error::from_raw_os_error(errno), true);
+            check(io::Error::from_raw_os_error(errno), true);
         }
         let sqlite = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
         for code in [
@@ -78,6 +82,8 @@ mod tests {
         for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_CONSTRAINT] {
             check(sqlite(code), false);
         }
+        check(io::Error::other("a symbolic link"), true);
+        check(io::Error::from(io::ErrorKind::UnexpectedEof), false);
         // SQL that the file does not know: it is another one's. And what we say ourselves.
         check(sqlite(ffi::SQLITE_ERROR), false);
         check(rusqlite::Error::QueryReturnedNoRows, false);
