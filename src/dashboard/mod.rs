@@ -227,6 +227,15 @@ pub fn backup(data_dir: &Path, to: &Path) -> Result<bool> {
     Ok(store::backup(data_dir, to)?.is_some())
 }
 
+/// Goes on with what is left of damaged files in a data directory; what was done, in lines. The caller holds its dashboard
+/// lock.
+///
+/// # Errors
+/// What is left is no dashboard, with the way out.
+pub fn accept_loss(data_dir: &Path) -> Result<Vec<String>> {
+    store::accept_loss(data_dir)
+}
+
 /// Refuses a data directory with counts that a simulation may not throw away.
 ///
 /// # Errors

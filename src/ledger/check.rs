@@ -1,7 +1,7 @@
 //! Looks at the files of a ledger as a start would, without one: what is whole, what is lost, how to go on. And goes on
 //! with what is left, where somebody has decided so. Runs on the thread of the command `check`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, TransactionBehavior};
@@ -15,6 +15,7 @@ use super::snapshot::{JOURNAL, check_generation, read_with};
 use super::table_rows::{TABLES, drop_misfits, find_misfits, row_counts};
 use super::tables::{LedgerRow, read_left};
 use crate::journal::{self, Cut, FsDisk, JournalError, OnDamage, SyncPolicy};
+use crate::storage::aside::put_aside;
 use crate::storage::data_dir::{self, PROCESSOR};
 use crate::storage::part_check::{PLACES_MAX, PartCheck};
 use crate::storage::sqlite;
@@ -305,22 +306,8 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
             before.messages
         ));
     }
-    if let Some(aside) = put_aside(directory)? {
+    if let Some(aside) = put_aside(directory, JOURNAL, DROPPED)? {
         lines.push(format!("the journal that was there is {} now", aside.display()));
     }
     Ok(lines)
-}
-
-/// Gives the journal another name, which nothing has.
-fn put_aside(directory: &Path) -> Result<Option<PathBuf>> {
-    let journal = directory.join(JOURNAL);
-    if !journal.exists() {
-        return Ok(None);
-    }
-    let names = (1u32..).map(|number| directory.join(format!("{DROPPED}-{number}")));
-    let free = names.into_iter().find(|name| !name.exists()).context("no name is free")?;
-    std::fs::rename(&journal, &free)
-        .and_then(|()| std::fs::File::open(directory)?.sync_all())
-        .with_context(|| format!("cannot put {} aside", journal.display()))?;
-    Ok(Some(free))
 }

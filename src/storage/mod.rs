@@ -1,6 +1,7 @@
 //! How files are kept: the data directory and its locks, how each SQLite database is opened, and where a test build
 //! kills itself; who may read what is kept, and what an error about a file says to do.
 
+pub mod aside;
 pub mod boot;
 pub mod data_dir;
 pub mod failpoint;

@@ -9,8 +9,9 @@ use playcounts::storage::data_dir::{DataDir, PROCESSOR};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::dashboard_support::{update, video};
 use crate::ledger_support::{arrivals, hours, letter, open, play, upkeep};
-use crate::support::{assert_exit, output};
+use crate::support::{Broker, Running, assert_exit, output, wait_until};
 
 /// Plays of [`made`] that its tables have, and all.
 const IN_TABLES: u64 = 200;
@@ -320,4 +321,129 @@ fn the_other_parts_are_looked_at_as_well() {
             assert!(text.contains(want), "{text}");
         }
     }
+}
+
+/// Counts come back from the processors, who are told that it is another database; history of whole rows stays.
+#[test]
+fn a_damaged_dashboard_goes_on_with_what_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("playcounts-data");
+    let database = |sql: &str| {
+        let connection = Connection::open(data.join("dashboard.sqlite3")).unwrap();
+        connection.execute_batch(sql).unwrap();
+    };
+    let tell = |url: &str, version: u64| {
+        let counts: Vec<_> = (1..=20).map(|n| (video(n), version * 100)).collect();
+        crate::support::post(&format!("{url}/api/counts"), &update(version, &counts).to_string());
+    };
+    let (dashboard, url) = crate::support::dashboard(dir.path());
+    tell(&url, 1);
+    dashboard.signal(rustix::process::Signal::TERM);
+    assert_exit(&dashboard.wait(), 0);
+    let id = "SELECT hex(dashboard) FROM identity";
+    let read = |sql: &str| {
+        let connection = Connection::open(data.join("dashboard.sqlite3")).unwrap();
+        connection.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap()
+    };
+    let before = read(id);
+    database(
+        "UPDATE counts SET plays = 7 WHERE video_id = (SELECT min(video_id) FROM counts);
+         UPDATE history_hour SET plays = 7 WHERE video_id = (SELECT max(video_id) FROM history_hour)",
+    );
+    let accept = |wanted: &[&str]| {
+        let (status, text) = check(&data, &[]);
+        assert_eq!(status, Some(1), "{text}");
+        assert!(text.contains("`playcounts check --accept-loss` goes on"), "{text}");
+        let (status, text) = check(&data, &["--accept-loss"]);
+        assert_eq!(status, Some(0), "{text}");
+        for want in wanted {
+            assert!(text.contains(want), "{text}\ndoes not say {want:?}");
+        }
+    };
+    accept(&[
+        "1 rows of the table counts were dropped",
+        "1 rows of the table history_hour were dropped",
+        "1900 plays in 19 rows are left, of 2000 in 20",
+        "dashboard.journal.dropped-1",
+        "dashboard: whole: 1900 plays of 19 videos",
+    ]);
+    assert_ne!(read(id), before, "processors must tell everything again");
+    // Damage in the journal, behind what the tables have.
+    let (dashboard, url) = crate::support::dashboard(dir.path());
+    tell(&url, 2);
+    tell(&url, 3);
+    // A second without work seals it: from now on it is no crash's.
+    let segment = data.join("dashboard.journal/0000000001.segment");
+    let bytes = fs::read(&segment).unwrap();
+    dashboard.signal(rustix::process::Signal::KILL);
+    drop(dashboard);
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    assert!(last > 4096 + 200, "{last}");
+    flip_at(&data.join("dashboard.journal"), 0, 4096);
+    accept(&[
+        "left out are frame 1, at byte 4096",
+        "1900 plays in 19 rows are left",
+        "dashboard.journal.dropped-2",
+    ]);
+    let (_dashboard, url) = crate::support::dashboard(dir.path());
+    tell(&url, 4);
+    let counts = crate::support::get(&format!("{url}/api/counts?limit=1"));
+    assert_eq!(counts["total_plays"], 20 * 400);
+    let (status, text) = check(&data, &["--accept-loss"]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("another dashboard (pid "), "{text}");
+}
+
+/// An outbox that is damaged is put aside whole: who does not know its numbers must not give out any.
+#[test]
+fn a_damaged_outbox_is_put_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::ours(dir.path());
+    let (_dashboard, url) = crate::support::dashboard(dir.path());
+    let tcp = broker.tcp();
+    let args = [
+        "produce",
+        "--num-messages=40",
+        "--data-dir=outbox",
+        "--nsqd-tcp-address",
+        &tcp,
+        "--dashboard-url",
+        &url,
+    ];
+    let produce = Running::start(dir.path(), &args);
+    let outbox = dir.path().join("outbox");
+    let all =
+        || playcounts::producer::read_outbox(&outbox).ok().flatten().map_or(0, |found| found.plays);
+    wait_until("all are kept", || all() == 40);
+    produce.signal(rustix::process::Signal::KILL);
+    drop(produce);
+    let file = Connection::open(outbox.join("outbox.sqlite3")).unwrap();
+    file.execute_batch("PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'plays ', 'ploys ')").unwrap();
+    drop(file);
+    let (status, text) = check(&outbox, &[]);
+    assert_eq!(status, Some(1), "{text}");
+    let (status, text) = check(&outbox, &["--accept-loss"]);
+    assert_eq!(status, Some(0), "{text}");
+    for want in [
+        "its files are in ./outbox.dropped-1 now",
+        "plays were not known to be counted cannot be told",
+    ] {
+        assert!(text.contains(want), "{text}\ndoes not say {want:?}");
+    }
+    for name in ["outbox.sqlite3", "outbox.journal"] {
+        assert!(outbox.join("outbox.dropped-1").join(name).exists() && !outbox.join(name).exists());
+    }
+    // Another producer begins.
+    let produce = Running::start(dir.path(), &args);
+    wait_until("all are kept", || all() == 40);
+    produce.signal(rustix::process::Signal::KILL);
+    drop(produce);
+    flip_at(&outbox.join("outbox.journal"), 0, 4096);
+    let (status, text) = check(&outbox, &["--accept-loss"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(
+        text.contains("0 plays that were not known to be counted are not published again"),
+        "{text}"
+    );
+    assert!(outbox.join("outbox.dropped-2").is_dir());
 }

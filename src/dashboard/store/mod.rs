@@ -8,6 +8,7 @@
 //! only; `dash-checkpoint` writes the tables (`checkpointer`); history is read over connections that are lent out one at a
 //! time (`readers`).
 
+mod accept;
 mod actions;
 mod change;
 mod checkpoint;
@@ -67,6 +68,7 @@ use state::StoreState;
 use top::TopQuery;
 use writer::Writer;
 
+pub(super) use accept::accept_loss;
 pub(super) use actions::LoggedAction;
 pub use copy::ExaminedCounts;
 pub(super) use copy::{backup, examine, read_counts};

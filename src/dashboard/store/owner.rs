@@ -45,6 +45,15 @@ pub(super) fn owner(directory: &Path) -> Result<Option<JournalOwner>> {
     }
 }
 
+/// Whose the journal in `directory` says it is; `None` where none of its heads can be read, or there is none.
+///
+/// # Errors
+/// The operating system's.
+pub(super) fn owner_in_journal(directory: &Path) -> Result<Option<JournalOwner>> {
+    let Some(disk) = FsDisk::open_reader(&directory.join(JOURNAL)) else { return Ok(None) };
+    Ok(journal::any_head(&*disk)?.map(|head| head.owner))
+}
+
 /// Refuses counts of the other kind.
 ///
 /// # Errors
