@@ -73,11 +73,10 @@ fn look(directory: &Path) -> Result<Vec<PartCheck>> {
 
 /// Goes on with what is left of every part that is damaged, and says what was done.
 fn accept(directory: &Path) -> Result<()> {
-    let held = DataDir::open(directory)?;
-    // Nobody must write what is looked at: each part that is there is held to the end.
-    let mut locks = Vec::new();
+    let data_dir = DataDir::open(directory)?;
+    // Whoever uses a part is in the way; who holds it himself would be looked at as a user.
     for part in look(directory)? {
-        locks.push(held.lock(role(part.part))?);
+        drop(data_dir.lock(role(part.part))?);
     }
     let damaged: Vec<_> = look(directory)?.into_iter().filter(|part| !part.is_whole()).collect();
     if damaged.is_empty() {
@@ -90,6 +89,7 @@ fn accept(directory: &Path) -> Result<()> {
     }
     for check in damaged {
         log::warn!("{check}");
+        let _lock = data_dir.lock(role(check.part))?;
         let done = match check.part {
             OUTBOX => producer::accept_outbox_loss(directory),
             DASHBOARD => dashboard::accept_loss(directory),

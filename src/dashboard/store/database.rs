@@ -13,7 +13,6 @@ use uuid::Uuid;
 use super::identity::{self, CountSums, TablesIdentity};
 use super::memory::Memory;
 use super::migrate::migrate;
-use super::owner::check_owner;
 use super::tables;
 use crate::journal::{
     self, Cut, FsDisk, Journal, JournalConfig, JournalKind, JournalOwner, OnDamage, Position,
@@ -89,7 +88,6 @@ pub(super) struct OpenedFiles {
 /// One line with the way out: a file is damaged, of somebody else, missing, or of a newer version.
 pub(super) fn open(directory: &Path, owner: JournalOwner, boot: Uuid) -> Result<OpenedFiles> {
     let file = directory.join(FILE);
-    check_owner(directory, owner)?;
     // SQLite removes it when the last connection closes in order.
     let had_wal = file.with_extension("sqlite3-wal").exists();
     let mut connection = SCHEMA.open(&file, PRAGMAS)?;

@@ -124,6 +124,7 @@ impl Store {
         readers: usize,
         keep: Keep,
     ) -> Result<Self> {
+        owner::check_owner(directory, owner)?;
         let OpenedFiles { connection, identity, memory, journal, next, cut } =
             database::open(directory, owner, boot_id())?;
         if let Some(cut) = &cut {
