@@ -445,7 +445,7 @@ fn a_damaged_outbox_is_put_aside() {
     wait_until("all are kept", || all() == 40);
     produce.signal(Signal::KILL);
     drop(produce);
-    flip_at(&outbox.join("outbox.journal"), 0, 4096);
+    flip_at(&outbox.join("outbox.journal"), 0, 20);
     let (status, text) = check(&outbox, &["--accept-loss"]);
     assert_eq!(status, Some(0), "{text}");
     assert!(
