@@ -4,8 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use playcounts::command::{self, EarlyExit};
+use playcounts::storage::private::keep_private;
 
 fn main() -> ExitCode {
+    // What is kept, by us and by what we start, is for our user alone.
+    keep_private();
     // Bytes that are no UTF-8 are no option, and show as such in the refusal.
     let args: Vec<String> =
         std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();

@@ -171,7 +171,13 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
         recv(stop.channel()) -> _ => {}
     }
     let (processed, counts) = processor.stop();
-    RunFiles::new(data_dir.path()).write_counted(processed.in_ledger, &counts)?;
+    let written = RunFiles::new(data_dir.path()).write_counted(processed.in_ledger, &counts);
+    if processed.failure.is_none() {
+        written?;
+    } else if let Err(error) = written {
+        // Why nothing is counted is what is to be told at the end; the directory itself may be gone.
+        log::warn!("{error:#}");
+    }
     let report = RunReport::new(&processed, processed.seconds, config.durability);
     print_report(config.format, &report)?;
     is_complete(processed, config.target)

@@ -33,6 +33,7 @@ use nsq_protocol::thread::{Crew, stop_pair};
 use uuid::Uuid;
 
 use crate::http::{EventStream, Handler, Server, ServerConfig};
+use crate::journal::JournalOwner;
 use crate::model::counts::Totals;
 use crate::storage::data_dir::{DASHBOARD, DataDir, Lock};
 use app::{App, AppParts};
@@ -61,7 +62,7 @@ pub struct DashboardConfig {
     pub write_token: Option<String>,
     /// Shown on the page as the run's configuration: an array of `{"name":…,"value":…}`.
     pub configuration: serde_json::Value,
-    /// Start from an empty database.
+    /// Of a simulation: start from an empty database, and throw away what an earlier one has left, but nothing else.
     pub clean: bool,
     /// How long history is kept.
     pub keep: Keep,
@@ -102,10 +103,12 @@ impl Dashboard {
         let bound = check_exposure(&http_address, write_token.as_deref())?;
         let directory = DataDir::open(&data_dir)?;
         let lock = directory.lock(DASHBOARD)?;
+        let owner = if clean { JournalOwner::Simulation } else { JournalOwner::Part };
         if clean {
+            store::check_disposable(directory.path())?;
             store::remove(directory.path())?;
         }
-        let store = Store::open(directory.path(), WORKERS, keep)?;
+        let store = Store::open(directory.path(), owner, WORKERS, keep)?;
         let events = EventStream::start("dash-events", streams_max())?;
         let (changed, woken) = crossbeam_channel::bounded(1);
         let guard = guard::Guard { token: write_token, bound, allowed: allowed_hosts };
@@ -116,6 +119,7 @@ impl Dashboard {
         let mut server = ServerConfig::new(http_address, "dash");
         server.workers = WORKERS;
         server.max_body = BODY_MAX;
+        server.data_dir = Some(data_dir.clone());
         let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
         let local_addr = server.local_addr();
         let watch = app.watch.start()?;
@@ -221,6 +225,23 @@ pub fn examine(data_dir: &Path) -> Result<Option<ExaminedCounts>> {
 /// As [`read_counts`]; or the file exists, or cannot be written.
 pub fn backup(data_dir: &Path, to: &Path) -> Result<bool> {
     Ok(store::backup(data_dir, to)?.is_some())
+}
+
+/// Goes on with what is left of damaged files in a data directory; what was done, in lines. The caller holds its dashboard
+/// lock.
+///
+/// # Errors
+/// What is left is no dashboard, with the way out.
+pub fn accept_loss(data_dir: &Path) -> Result<Vec<String>> {
+    store::accept_loss(data_dir)
+}
+
+/// Refuses a data directory with counts that a simulation may not throw away.
+///
+/// # Errors
+/// They are a dashboard's, or it cannot be told; with the way out.
+pub fn check_disposable(data_dir: &Path) -> Result<()> {
+    store::check_disposable(data_dir)
 }
 
 /// Removes the dashboard's files in a data directory.

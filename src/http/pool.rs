@@ -52,6 +52,8 @@ pub(super) struct Pool {
     name: &'static str,
     workers: usize,
     handler: Arc<dyn Handler>,
+    // Where the socket may be if nowhere else.
+    data_dir: Option<PathBuf>,
     // One permit for each worker: nothing queues inside tiny_http, where a queue has no limit, and the
     // descriptors that requests in progress take are bounded.
     permits: (Sender<()>, Receiver<()>),
@@ -73,20 +75,21 @@ impl Pool {
         name: &'static str,
         workers: usize,
         handler: Arc<dyn Handler>,
+        data_dir: Option<PathBuf>,
     ) -> Result<Self> {
         let permits = bounded(workers);
         for _ in 0..workers {
             permits.0.send(()).expect("both ends are held here");
         }
-        socket_dir::remove_dead();
-        let pool = Self { name, workers, handler, permits, current: Mutex::new(None) };
+        socket_dir::remove_dead(data_dir.as_deref());
+        let pool = Self { name, workers, handler, data_dir, permits, current: Mutex::new(None) };
         let first = pool.generation(0)?;
         *pool.current.lock() = Some(first);
         Ok(pool)
     }
 
     fn generation(&self, number: u64) -> Result<Generation> {
-        let directory = SocketDir::create()?;
+        let directory = SocketDir::create(self.data_dir.as_deref())?;
         let server = Arc::new(start_tiny_http(&directory.socket())?);
         let mut workers = {
             let (server, count) = (Arc::clone(&server), self.workers);
@@ -282,7 +285,7 @@ mod tests {
 
     #[test]
     fn it_answers_again_after_tiny_http_has_died() {
-        let pool = Pool::start("test", 2, Arc::new(Echo)).unwrap();
+        let pool = Pool::start("test", 2, Arc::new(Echo), None).unwrap();
         assert!(answered(&pool, "/a").ends_with("GET /a"));
         let first = socket(&pool);
         // What a dead accept thread leaves: a socket file that refuses.
@@ -295,7 +298,7 @@ mod tests {
     /// systemd-tmpfiles removes what lies in /tmp for ten days.
     #[test]
     fn it_answers_again_after_its_directory_was_tidied_away() {
-        let pool = Pool::start("test", 2, Arc::new(Echo)).unwrap();
+        let pool = Pool::start("test", 2, Arc::new(Echo), None).unwrap();
         std::fs::remove_dir_all(directory(&pool)).unwrap();
         assert!(answered(&pool, "/b").ends_with("GET /b"));
         pool.shutdown();
@@ -303,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_500_and_costs_no_worker() {
-        let pool = Pool::start("test", 1, Arc::new(Echo)).unwrap();
+        let pool = Pool::start("test", 1, Arc::new(Echo), None).unwrap();
         for _ in 0..3 {
             assert!(answered(&pool, "/panic").starts_with("HTTP/1.1 500 "));
         }
@@ -313,7 +316,7 @@ mod tests {
     #[test]
     fn nobody_else_may_enter_and_nothing_is_left() {
         use std::os::unix::fs::PermissionsExt;
-        let pool = Pool::start("test", 1, Arc::new(Echo)).unwrap();
+        let pool = Pool::start("test", 1, Arc::new(Echo), None).unwrap();
         let directory = directory(&pool);
         let mode = std::fs::metadata(&directory).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);

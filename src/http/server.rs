@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Deadlines.
     pub limits: Limits,
+    /// A directory of its own, for a private socket where temporary files have no place; none.
+    pub data_dir: Option<PathBuf>,
 }
 
 impl ServerConfig {
@@ -61,6 +64,7 @@ impl ServerConfig {
             max_body: 1024 * 1024,
             max_connections: 256,
             limits,
+            data_dir: None,
         }
     }
 }
@@ -92,12 +96,13 @@ impl Server {
     /// # Errors
     /// One line that names the address and the way out, when it cannot be bound.
     pub fn start(config: ServerConfig, handler: Arc<dyn Handler>) -> Result<Self> {
-        let ServerConfig { address, name, workers, max_body, max_connections, limits } = config;
+        let ServerConfig { address, name, workers, max_body, max_connections, limits, data_dir } =
+            config;
         debug_assert!(name.len() <= NAME_MAX, "{name} is too long");
         let bound = listen::resolve(&address).and_then(|addresses| listen::bind(&addresses));
         let listener = Arc::new(bound.map_err(|error| way_out(&address, &error))?);
         let local_addr = listener.local_addr()?;
-        let pool = Pool::start(name, workers.max(1), Arc::clone(&handler))?;
+        let pool = Pool::start(name, workers.max(1), Arc::clone(&handler), data_dir)?;
         let (stop, stopped) = stop_pair();
         let body_bytes = AtomicUsize::new(0);
         let service = Service { name, limits, max_body, handler, pool, body_bytes, stopped };

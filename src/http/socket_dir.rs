@@ -1,6 +1,7 @@
 //! The directory of a private Unix socket: made so that only this user may enter, removed when it is dropped, and
 //! removed by a later start where its process was killed.
 
+use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 
 /// The longest path that `bind` takes for a Unix socket on Linux is 107 bytes; elsewhere 103.
 const SOCKET_PATH_MAX: usize = 100;
@@ -26,20 +27,34 @@ const DEAD_AFTER: Duration = Duration::from_secs(60);
 pub(super) struct SocketDir(PathBuf);
 
 impl SocketDir {
-    /// A new directory that only this user may enter, so that nobody else reaches the socket.
+    /// A new directory that only this user may enter, so that nobody else reaches the socket: where temporary files go, else
+    /// in `data`, the data directory, if there is one, else in the system's shared memory.
     ///
     /// # Errors
-    /// One line that names the directory and the way out.
-    pub(super) fn create() -> Result<Self> {
+    /// One line that names the directories and the way out.
+    pub(super) fn create(data: Option<&Path>) -> Result<Self> {
+        Self::create_in(candidates(data))
+    }
+
+    fn create_in(bases: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
         let name = format!("{PREFIX}{}", uuid::Uuid::new_v4().simple());
-        let mut path = std::env::temp_dir().join(&name);
-        if path.join(SOCKET).as_os_str().len() > SOCKET_PATH_MAX {
-            path = Path::new("/tmp").join(&name);
+        let mut refused = Vec::new();
+        for base in bases {
+            let path = base.join(&name);
+            let made = match path.join(SOCKET).as_os_str().len() > SOCKET_PATH_MAX {
+                true => Err(io::Error::other("its path is too long for a socket")),
+                false => DirBuilder::new().mode(0o700).create(&path),
+            };
+            match made {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) => refused.push(format!("{}: {error}", base.display())),
+            }
         }
-        DirBuilder::new().mode(0o700).create(&path).with_context(|| {
-            format!("cannot make {}; set TMPDIR to a directory with room", path.display())
-        })?;
-        Ok(Self(path))
+        bail!(
+            "the HTTP server needs a directory for a private socket, and may make none; set TMPDIR to one that is writable \
+             and has a short path ({})",
+            refused.join("; ")
+        )
     }
 
     /// Where to bind and to connect.
@@ -61,8 +76,19 @@ impl Drop for SocketDir {
 }
 
 /// Removes what processes that were killed have left: directories with a socket that nobody listens on.
-pub(super) fn remove_dead() {
-    remove_dead_in(&std::env::temp_dir(), SystemTime::now());
+pub(super) fn remove_dead(data: Option<&Path>) {
+    candidates(data).iter().for_each(|base| remove_dead_in(base, SystemTime::now()));
+}
+
+/// Where a directory may be made, the first choice first, each once.
+fn candidates(data: Option<&Path>) -> Vec<PathBuf> {
+    let mut all = vec![std::env::temp_dir(), "/tmp".into()];
+    all.extend(data.map(Path::to_owned));
+    // A container whose root is read-only has one.
+    all.push("/dev/shm".into());
+    let mut seen = HashSet::new();
+    all.retain(|base| seen.insert(base.clone()));
+    all
 }
 
 /// Young ones are left alone: between its `bind` and its `listen` a server that starts looks dead.
@@ -91,6 +117,24 @@ fn remove_dead_in(temp: &Path, now: SystemTime) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_place_that_takes_it_does() {
+        let temp = tempfile::tempdir().unwrap();
+        let (file, none, long) =
+            (temp.path().join("file"), temp.path().join("none"), temp.path().join("y".repeat(90)));
+        std::fs::write(&file, "").unwrap();
+        std::fs::create_dir(&long).unwrap();
+        let refused = vec![file, none, long];
+        let text = SocketDir::create_in(refused.clone()).err().unwrap().to_string();
+        assert!(text.contains("set TMPDIR") && text.contains("too long"), "{text}");
+        let all = refused.into_iter().chain([temp.path().to_owned()]);
+        let made = SocketDir::create_in(all).unwrap();
+        assert!(made.socket().starts_with(temp.path()));
+        let data = Path::new("/data");
+        let of = |data| candidates(data);
+        assert!(of(Some(data)).contains(&data.to_owned()) && !of(None).contains(&data.to_owned()));
+    }
 
     #[test]
     fn what_a_killed_process_left_is_removed() {

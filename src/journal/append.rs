@@ -140,6 +140,14 @@ impl Journal {
         self.closed.retain(|closed| closed.segment.number >= before);
     }
 
+    /// Looks whether every segment that is needed still has its name: some microseconds. A commit looks at its own.
+    ///
+    /// # Errors
+    /// One has not: the directory was removed or covered, or a file in it.
+    pub fn check_in_place(&self) -> Result<(), JournalError> {
+        self.segments.iter().try_for_each(|(segment, _)| check_named(&*self.disk, segment))
+    }
+
     pub(super) fn current(&self) -> &Segment {
         // There is one from the start on, and `release` leaves the last.
         &self.segments[self.segments.len() - 1].0

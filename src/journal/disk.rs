@@ -1,13 +1,15 @@
 //! The files under a journal: a directory, and what may be done with it. A trait, so that a test can fail any call and
 //! lose what was not synced.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+
+use crate::storage::private::{self, refuse_link};
 
 /// A directory of files. Names have no directory part.
 pub trait Disk: Send + Sync {
@@ -119,7 +121,8 @@ impl FsDisk {
     /// # Errors
     /// The operating system's.
     pub fn open(path: &Path) -> io::Result<Arc<dyn Disk>> {
-        match fs::create_dir(path) {
+        refuse_link(path)?;
+        match fs::DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
@@ -130,9 +133,10 @@ impl FsDisk {
         Ok(Arc::new(Self { path: path.to_owned() }))
     }
 
-    /// The directory to read; `None` where there is none.
+    /// The directory to read; `None` where there is none, or a symbolic link.
     pub fn open_reader(path: &Path) -> Option<Arc<dyn Disk>> {
-        path.is_dir().then(|| Arc::new(Self { path: path.to_owned() }) as Arc<dyn Disk>)
+        let is_directory = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+        is_directory.then(|| Arc::new(Self { path: path.to_owned() }) as Arc<dyn Disk>)
     }
 }
 
@@ -159,10 +163,10 @@ impl Disk for FsDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path.join(name);
         // A reader may look at files that it must not write.
-        let file = OpenOptions::new().read(true).write(true).open(&path).or_else(|error| {
+        let file = private::options().read(true).write(true).open(&path).or_else(|error| {
             match error.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    File::open(&path)
+                    private::options().read(true).open(&path)
                 }
                 _ => Err(error),
             }
@@ -172,7 +176,7 @@ impl Disk for FsDisk {
 
     fn create(&self, name: &str, bytes: u64, zeros: Zeros) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path.join(name);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let file = private::options().read(true).write(true).create_new(true).open(path)?;
         match zeros {
             Zeros::Reserved => reserve(&file, bytes)?,
             Zeros::Written => write_zeros(&file, bytes)?,
@@ -193,7 +197,7 @@ impl Disk for FsDisk {
     }
 
     fn is_named(&self, name: &str, file: &dyn DiskFile) -> io::Result<bool> {
-        match fs::metadata(self.path.join(name)) {
+        match fs::symlink_metadata(self.path.join(name)) {
             Ok(found) => Ok((found.dev(), found.ino()) == file.identity()?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),

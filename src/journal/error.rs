@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::storage::in_place::GONE;
+
 /// What is wrong with a journal, where, and the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -42,9 +44,7 @@ pub enum JournalError {
         most: usize,
     },
     /// The file that is written to has lost its name: the directory was removed, or another one put in its place.
-    #[error(
-        "{file} is not in its directory any more: it was removed, moved, or covered by a mount; put the directory back, then start again"
-    )]
+    #[error("{file} {GONE}")]
     Gone {
         /// The file's name in the journal's directory.
         file: String,

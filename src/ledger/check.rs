@@ -1,7 +1,7 @@
 //! Looks at the files of a ledger as a start would, without one: what is whole, what is lost, how to go on. And goes on
 //! with what is left, where somebody has decided so. Runs on the thread of the command `check`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, TransactionBehavior};
@@ -10,14 +10,16 @@ use uuid::Uuid;
 use super::letter::DEAD_LETTERS_MAX;
 use super::load::LoadedLedger;
 use super::rewrite::write_whole;
-use super::schema::{FILE, SCHEMA, check_schema};
+use super::schema::{FILE, SCHEMA};
 use super::snapshot::{JOURNAL, check_generation, read_with};
 use super::table_rows::{TABLES, drop_misfits, find_misfits, row_counts};
 use super::tables::{LedgerRow, read_left};
 use crate::journal::{self, Cut, FsDisk, JournalError, OnDamage, SyncPolicy};
+use crate::storage::aside::put_aside;
 use crate::storage::data_dir::{self, PROCESSOR};
 use crate::storage::part_check::{PLACES_MAX, PartCheck};
 use crate::storage::sqlite;
+use crate::storage::way_out::{may_pass, way_out};
 
 /// What `check` calls it.
 const PART: &str = "ledger";
@@ -57,7 +59,7 @@ pub fn check(directory: &Path) -> Result<Option<PartCheck>> {
         Ok(None) => check.holds = Some("nothing yet".into()),
         Err(error) => {
             check.add_damage(format!("{error:#}"));
-            check.way_out = Some(BACKUP.into());
+            check.way_out = Some(way_out(&error, BACKUP).into());
         }
     }
     Ok(Some(check))
@@ -82,7 +84,7 @@ fn check_file(directory: &Path, connection: &Connection, check: &mut PartCheck) 
     if check.is_whole() {
         return Ok(());
     }
-    check.way_out = Some(match left {
+    check.way_out.get_or_insert_with(|| match left {
         Some(Left { loaded, .. }) => format!(
             "bring back a backup of the directory; or `playcounts check --accept-loss` goes on with the {} plays that are \
              left: what was counted after them, and is not counted again, is lost",
@@ -142,7 +144,7 @@ fn check_rows(connection: &Connection, check: &mut PartCheck) -> bool {
 /// Looks at all that nobody writes now. What is left, if it can be gone on with.
 fn examine(directory: &Path, connection: &Connection, check: &mut PartCheck) -> Option<Left> {
     check_structure(connection, check);
-    if let Err(error) = check_schema(connection) {
+    if let Err(error) = SCHEMA.check_declarations(connection) {
         check.add_damage(format!("{FILE}: {error:#}"));
     }
     let is_sound = check.is_whole();
@@ -173,6 +175,10 @@ fn examine(directory: &Path, connection: &Connection, check: &mut PartCheck) -> 
     let mut loaded = load(directory, connection, &row, OnDamage::Refuse);
     if let Err(error) = &loaded {
         check.add_damage(format!("{error:#}"));
+        if may_pass(error) {
+            check.way_out = Some(way_out(error, BACKUP).into());
+            return None;
+        }
         loaded = load(directory, connection, &row, OnDamage::Cut);
     }
     let (loaded, cut) = loaded.ok()?;
@@ -269,7 +275,8 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
         bail!("the ledger is whole: there is no loss to accept");
     }
     let Some(Left { mut row, loaded, cut }) = left else {
-        bail!("the ledger cannot be gone on with: {BACKUP}");
+        let way_out = check.way_out.as_deref().unwrap_or(BACKUP);
+        bail!("the ledger cannot be gone on with: {way_out}");
     };
     let (plays, before) = (loaded.state.counters().counted, row.rows);
     row.life = Uuid::new_v4();
@@ -283,7 +290,7 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
         .execute_batch("DELETE FROM videos; DELETE FROM producers; DELETE FROM messages;")?;
     row.rows = row_counts(&transaction)?;
     write_whole(&transaction, &mut row, loaded)?;
-    transaction.commit().with_context(|| SCHEMA.unusable(&file))?;
+    SCHEMA.usable(&file, transaction.commit())?;
     let mut lines = vec![format!("{plays} plays are left, and are counted on from")];
     if let Some(cut) = cut {
         lines.push(left_out(&cut));
@@ -299,22 +306,8 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
             before.messages
         ));
     }
-    if let Some(aside) = put_aside(directory)? {
+    if let Some(aside) = put_aside(directory, JOURNAL, DROPPED)? {
         lines.push(format!("the journal that was there is {} now", aside.display()));
     }
     Ok(lines)
-}
-
-/// Gives the journal another name, which nothing has.
-fn put_aside(directory: &Path) -> Result<Option<PathBuf>> {
-    let journal = directory.join(JOURNAL);
-    if !journal.exists() {
-        return Ok(None);
-    }
-    let names = (1u32..).map(|number| directory.join(format!("{DROPPED}-{number}")));
-    let free = names.into_iter().find(|name| !name.exists()).context("no name is free")?;
-    std::fs::rename(&journal, &free)
-        .and_then(|()| std::fs::File::open(directory)?.sync_all())
-        .with_context(|| format!("cannot put {} aside", journal.display()))?;
-    Ok(Some(free))
 }

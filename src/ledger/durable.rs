@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
-use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
@@ -23,17 +22,18 @@ use super::letter::SavedDeadLetter;
 use super::load::LoadedLedger;
 use super::owner::{LedgerConfig, check_owner, machine_id, new_row};
 use super::record::Record;
-use super::schema::{FILE, SCHEMA, check_schema};
+use super::schema::{FILE, SCHEMA};
 use super::snapshot::{JOURNAL, check_generation};
 use super::state::LedgerState;
-use super::tables::{LedgerRow, TablesUpdate, read_tables, unreadable};
-use super::upkeep::{LedgerUpkeep, LedgerUpkept, Tables};
+use super::tables::{LedgerRow, TablesUpdate, read_tables, readable};
+use super::upkeep::{CANNOT_WRITE, LedgerUpkeep, LedgerUpkept, Tables};
 use crate::journal::{
     Cut, FsDisk, Journal, JournalConfig, JournalError, OnDamage, SEGMENT_BYTES, Sync, SyncPolicy,
 };
 use crate::model::video::{VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
-use crate::storage::{failpoint, sqlite};
+use crate::storage::failpoint;
+use crate::storage::in_place::FilesInPlace;
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// A checkpoint is made when the journal has grown by so many bytes: what a start has to read again, in less than a
@@ -65,6 +65,10 @@ const VERSIONS_PER_START: u64 = 1 << 32;
 /// Counts on disk.
 pub struct DurableLedger {
     file: PathBuf,
+    /// Those of the tables: whether they are still there is looked at each second.
+    files: Arc<FilesInPlace>,
+    /// With `power` at each commit, too.
+    sync: SyncPolicy,
     state: LedgerState,
     journal: Journal,
     /// Shared with an upkeep that is run: never waited for while the ledger is held, but at its end.
@@ -119,13 +123,12 @@ impl DurableLedger {
         let connection = SCHEMA.open(&file, &pragmas)?;
         failpoint::hit("ledger-after-migration");
         let machine = machine_id();
-        let unreadable = || unreadable(&file);
-        let found = LedgerRow::read(&connection).with_context(unreadable)?;
+        let found = readable(&file, LedgerRow::read(&connection))?;
         let row = found.unwrap_or_else(|| new_row(config, &machine));
         check_owner(config, &row, &machine, &file)?;
         let mut tables = Tables { connection, row };
         let (mut journal, loaded, cut) =
-            read_all(&mut tables, config, sync, segment_bytes).with_context(unreadable)?;
+            readable(&file, read_all(&mut tables, config, sync, segment_bytes))?;
         if let Some(cut) = &cut {
             log::warn!("the ledger {}: {cut}", config.directory.join(JOURNAL).display());
         }
@@ -135,16 +138,19 @@ impl DurableLedger {
         // What a start has to read next time stays where it was.
         let position = tables.row.position.unwrap_or_else(|| journal.position(journal.next()));
         tables.row.position = Some(position);
-        tables.row.write(&tables.connection).with_context(|| SCHEMA.unusable(&file))?;
+        SCHEMA.usable(&file, tables.row.write(&tables.connection))?;
         let number = journal.put(&encode_tables(tables.row.generation));
-        let number = number.context("the ledger cannot be written")?;
+        let number = number.context(CANNOT_WRITE)?;
         let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;
         state.passed(number);
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
         let (processor, starts) = (tables.row.processor, tables.row.starts);
         let seen = journal.next();
+        let files = Arc::new(readable(&file, FilesInPlace::of_database(&file))?);
         Ok(Self {
             file,
+            files,
+            sync,
             state,
             journal,
             tables: Arc::new(Mutex::new(tables)),
@@ -188,6 +194,9 @@ impl DurableLedger {
 
     /// Makes a commit durable.
     fn write(&mut self, record: &Record, letters: &[SavedDeadLetter]) -> Result<()> {
+        if self.sync == SyncPolicy::Power {
+            self.files.check().context(CANNOT_WRITE)?;
+        }
         let messages = encode_record(record, &mut self.buffer);
         let mut put = || {
             for frame in encode_letters(letters) {
@@ -198,7 +207,7 @@ impl DurableLedger {
             self.journal.commit()?;
             Ok::<_, JournalError>(number)
         };
-        let number = put().context("the ledger cannot be written")?;
+        let number = put().context(CANNOT_WRITE)?;
         self.state.keep_messages(record.learned.messages.len(), &self.buffer[messages]);
         self.state.written(number);
         Ok(())
@@ -248,7 +257,7 @@ fn read_all(
     segment_bytes: u64,
 ) -> Result<(Journal, LoadedLedger, Option<Cut>)> {
     let Tables { connection, row } = tables;
-    check_structure(connection)?;
+    SCHEMA.check_structure(connection)?;
     let mut loader = read_tables(connection, row)?;
     if row.position.is_none() {
         // From now on the journal belongs to these tables.
@@ -272,15 +281,6 @@ fn read_all(
     let loaded = loader.finish()?;
     check_generation(&loaded, row)?;
     Ok((journal, loaded, cut))
-}
-
-/// Has SQLite look at its pages: rows that can all be read may be found by no key. As long as reading them.
-fn check_structure(connection: &Connection) -> Result<()> {
-    check_schema(connection)?;
-    match sqlite::quick_check(connection, 1)?.first() {
-        Some(line) => bail!("{line}"),
-        None => Ok(()),
-    }
 }
 
 impl Ledger for DurableLedger {
@@ -336,11 +336,9 @@ impl Ledger for DurableLedger {
         let update = self.next_update();
         let sync = if is_idle || update.is_some() { Sync::All } else { Sync::Closed };
         let journal = self.journal.upkeep(sync);
-        if journal.is_none() && update.is_none() {
-            return None;
-        }
+        let in_place = self.journal.check_in_place();
         let slice = update.map(|update| (Arc::clone(&self.tables), update));
-        Some(LedgerUpkeep { journal, slice })
+        Some(LedgerUpkeep { files: Arc::clone(&self.files), in_place, journal, slice })
     }
 
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep> {
@@ -377,10 +375,7 @@ impl Ledger for DurableLedger {
         }
         self.check_failed()?;
         self.failed = true;
-        let number = self
-            .journal
-            .put(&encode_dashboard(dashboard))
-            .context("the ledger cannot be written")?;
+        let number = self.journal.put(&encode_dashboard(dashboard)).context(CANNOT_WRITE)?;
         self.failed = false;
         self.state.written(number);
         // However many videos there are: theirs tell of an older epoch from now on.
@@ -423,7 +418,7 @@ impl Ledger for DurableLedger {
                 }
             }
         }
-        self.journal.close().context("the ledger cannot be written")
+        self.journal.close().context(CANNOT_WRITE)
     }
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::counters::Counters;
 use super::load::LoadedLedger;
 use super::schema::{FILE, SCHEMA};
-use super::tables::{LedgerRow, read_tables, unreadable};
+use super::tables::{LedgerRow, read_tables, readable};
 use crate::journal::{self, FsDisk, JournalError, JournalOwner};
 use crate::model::seq_set::SeqSet;
 use crate::model::video::VideoState;
@@ -61,23 +61,20 @@ pub(super) fn read_with<T>(
     for _ in 0..TRIES {
         // One moment in time, although the processor goes on.
         let transaction = connection.transaction()?;
-        let unreadable = || unreadable(&file);
-        let Some(row) = LedgerRow::read(&transaction).with_context(unreadable)? else {
-            return Ok(None);
-        };
+        let Some(row) = readable(&file, LedgerRow::read(&transaction))? else { return Ok(None) };
         match load(directory, &transaction, &row) {
             Ok(loaded) => {
                 // The processor may have written them just now.
                 older = check_generation(&loaded, &row);
                 if older.is_ok() {
-                    return with(&transaction, row, loaded).map(Some).with_context(unreadable);
+                    return readable(&file, with(&transaction, row, loaded).map(Some));
                 }
             }
             Err(error) if is_released(&error) => {}
-            Err(error) => return Err(error).with_context(unreadable),
+            Err(error) => return readable(&file, Err(error)),
         }
     }
-    older.with_context(|| unreadable(&file))?;
+    readable(&file, older)?;
     bail!("{} changes faster than it can be read; try again", file.display());
 }
 
@@ -143,16 +140,10 @@ pub fn remove_simulation(directory: &Path) -> Result<()> {
             path.display()
         );
     };
-    // One of an older schema as well: it is not read but thrown away.
-    if let Some(connection) = SCHEMA.open_any(&file)? {
-        let others: bool = connection.query_row(
-            "SELECT count(*) > 0 FROM ledger WHERE simulation = 0",
-            [],
-            |row| row.get(0),
-        )?;
-        if others {
-            return refused(file);
-        }
+    if let Some(connection) = SCHEMA.open_any(&file)?
+        && !readable(&file, is_simulation(&connection))?
+    {
+        return refused(file);
     }
     let journal = directory.join(JOURNAL);
     // Left without its tables, it is all that there is.
@@ -162,4 +153,15 @@ pub fn remove_simulation(directory: &Path) -> Result<()> {
         return refused(journal);
     }
     remove(directory)
+}
+
+/// Whether tables are a simulation's, or hold nothing yet. Those of an older schema are not read but thrown away.
+fn is_simulation(connection: &Connection) -> Result<bool> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == SCHEMA.version {
+        // Its row must fit its check: a bit that was flipped must not make a simulation of a processor.
+        return Ok(LedgerRow::read(connection)?.is_none_or(|row| row.simulation));
+    }
+    let others = "SELECT count(*) = 0 FROM ledger WHERE simulation = 0";
+    Ok(connection.query_row(others, [], |row| row.get(0))?)
 }

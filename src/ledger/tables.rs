@@ -17,6 +17,7 @@ use crate::journal::{
     JournalConfig, JournalKind, JournalOwner, OnDamage, Position, SEGMENT_BYTES, SyncPolicy,
 };
 use crate::storage::boot::boot_id;
+use crate::storage::way_out::way_out;
 
 /// The one row: whose ledger it is, and what the tables hold.
 #[derive(Clone, Debug)]
@@ -385,10 +386,15 @@ fn read_producers(connection: &Connection, loader: &mut StateLoader) -> Result<(
     Ok(())
 }
 
-/// What stands before what is wrong with a ledger.
-pub(super) fn unreadable(file: &Path) -> String {
-    format!(
-        "the ledger {} cannot be read; bring back a backup: nothing was changed",
-        file.display()
-    )
+/// Says in an error which ledger cannot be read, and the way out.
+///
+/// # Errors
+/// The result's.
+pub(super) fn readable<T, E: Into<anyhow::Error>>(file: &Path, result: Result<T, E>) -> Result<T> {
+    result.map_err(|error| {
+        let error = error.into();
+        let way_out = way_out(&error, "bring back a backup: nothing was changed");
+        let what = format!("the ledger {} cannot be read; {way_out}", file.display());
+        error.context(what)
+    })
 }

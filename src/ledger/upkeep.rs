@@ -8,14 +8,18 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::tables::{LedgerRow, TablesUpdate};
-use crate::journal::{Position, Upkeep, UpkeepDone};
+use crate::journal::{JournalError, Position, Upkeep, UpkeepDone};
 use crate::storage::failpoint;
+use crate::storage::in_place::FilesInPlace;
 
 /// The tables, as the one who writes them has them.
 pub(super) struct Tables {
     pub(super) connection: Connection,
     pub(super) row: LedgerRow,
 }
+
+/// What is said before an error of a write.
+pub(super) const CANNOT_WRITE: &str = "the ledger cannot be written";
 
 impl Tables {
     /// Writes a slice, in one transaction. The last one of a checkpoint is on the disk when this returns, and with it those
@@ -39,6 +43,10 @@ impl Tables {
 /// What is to be done: see [`Ledger::upkeep`](super::Ledger::upkeep).
 #[must_use = "it does nothing until it is run"]
 pub struct LedgerUpkeep {
+    /// What may be gone.
+    pub(super) files: Arc<FilesInPlace>,
+    /// Whether the journal's are.
+    pub(super) in_place: Result<(), JournalError>,
     pub(super) journal: Option<Upkeep>,
     pub(super) slice: Option<(Arc<Mutex<Tables>>, TablesUpdate)>,
 }
@@ -59,13 +67,14 @@ impl LedgerUpkeep {
     /// # Errors
     /// The operating system's, and SQLite's. The counts are safe all the same.
     pub fn run(self) -> Result<LedgerUpkept> {
+        self.in_place.context(CANNOT_WRITE)?;
+        self.files.check().context(CANNOT_WRITE)?;
         // The journal first: what the tables say must never be ahead of what is on the disk.
-        let journal =
-            self.journal.map(Upkeep::run).transpose().context("the ledger cannot be written")?;
+        let journal = self.journal.map(Upkeep::run).transpose().context(CANNOT_WRITE)?;
         let (mut needed_from, mut generation) = (None, None);
         if let Some((tables, update)) = self.slice {
             let mut tables = tables.lock();
-            tables.write(&update).context("the ledger cannot be written")?;
+            tables.write(&update).context(CANNOT_WRITE)?;
             needed_from = update.position;
             // A power loss may take what is not on the disk yet: the journal must not ask for it.
             generation = needed_from.map(|_| tables.row.generation);

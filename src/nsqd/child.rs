@@ -54,7 +54,7 @@ impl ChildNsqd {
         fs::create_dir_all(data_path)
             .with_context(|| format!("cannot make {}", data_path.display()))?;
         let log_path = data_path.join("nsqd.log");
-        let log_file = File::create(&log_path)
+        let log_file = File::create_new(&log_path)
             .with_context(|| format!("cannot write {}", log_path.display()))?;
         let mut child = spawn(&program, data_path)?;
         let stderr = child.stderr.take();

@@ -26,8 +26,8 @@ pub use confirmations::Confirmations;
 use outbox::Outbox;
 pub use outbox::disk::DiskOutbox;
 pub use outbox::disk::{
-    examine as examine_outbox, exists as outbox_exists, read as read_outbox,
-    remove as remove_outbox,
+    accept_loss as accept_outbox_loss, examine as examine_outbox, exists as outbox_exists,
+    read as read_outbox, remove as remove_outbox,
 };
 pub use outbox::tables::RunIdentity;
 use pace::Pace;

@@ -385,6 +385,8 @@ impl Kept {
     }
 
     fn take_answers(&mut self, next: u64) -> Result<()> {
+        // One that publishes nothing must hear as well that its files are gone.
+        self.disk.as_ref().map_or(Ok(()), DiskOutbox::check)?;
         while let Ok(answer) = self.answers.try_recv() {
             self.take(&answer, next)?;
         }

@@ -3,13 +3,16 @@
 //! What lies in it belongs to the parts (`dashboard.sqlite3`, the ledger, the outbox). Runs on the thread
 //! that starts a part; holds no thread of its own.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nsq_protocol::thread::StopToken;
+
+use super::private;
 
 /// The role of a processor: one for each ledger.
 pub const PROCESSOR: &str = "processor";
@@ -40,7 +43,8 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory if it is missing, and writes a file to see that it can be used.
+    /// Makes the directory if it is missing, for its user alone; writes a file to see that it can be used; and takes from
+    /// others what they may read of ours in it.
     ///
     /// # Errors
     /// One line that names the directory and the way out.
@@ -50,17 +54,19 @@ impl DataDir {
         if path.as_os_str().is_empty() {
             bail!("the data directory is empty; give --data-dir a directory");
         }
-        fs::create_dir_all(path).with_context(|| {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
             format!("cannot make the data directory {shown}; give --data-dir another")
         })?;
         // Permission bits lie for root and say nothing of a read-only or full disk: only a write tells.
         let probe = path.join(format!(".write-test-{}", uuid::Uuid::new_v4().simple()));
-        let written = File::create_new(&probe).and_then(|mut file| file.write_all(b"playcounts"));
+        let made = private::options().write(true).create_new(true).open(&probe);
+        let written = made.and_then(|mut file| file.write_all(b"playcounts"));
         // Best effort: the write error is the one worth telling.
         let removed = fs::remove_file(&probe);
         written.and(removed).with_context(|| {
             format!("cannot write in the data directory {shown}; free space, mend its permissions, or give --data-dir another")
         })?;
+        private::tighten(path);
         Ok(Self { path: path.to_owned() })
     }
 
@@ -116,7 +122,7 @@ impl DataDir {
 
     fn open_lock(&self, role: &str) -> Result<File> {
         let path = self.path.join(format!("{role}.lock"));
-        OpenOptions::new()
+        private::options()
             .read(true)
             .write(true)
             .create(true)
@@ -153,7 +159,7 @@ impl DataDir {
 
 /// Who uses a data directory in that role, in words; `None`: nobody. Changes nothing.
 pub fn user(directory: &Path, role: &str) -> Option<String> {
-    let file = File::open(directory.join(format!("{role}.lock"))).ok()?;
+    let file = private::options().read(true).open(directory.join(format!("{role}.lock"))).ok()?;
     // Held for a moment: whoever starts now waits longer than that.
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(owner(directory, role, &file)),

@@ -1,11 +1,13 @@
 //! How every SQLite file of ours is opened: its pragmas, whose file it is, and which schema it has.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OpenFlags, Transaction};
 
+use super::private::refuse_link;
 use super::row_check;
+use super::way_out::way_out;
 
 /// Below 3.51.3 SQLite can corrupt a WAL database at a checkpoint (sqlite.org/wal.html, "WAL-reset bug").
 const SQLITE_MIN: i32 = 3_051_003;
@@ -26,7 +28,7 @@ pub struct Schema {
     /// Does of a migration what SQL cannot: behind the last of `migrations`, in their transaction, with the schema that
     /// was found. [`nothing_more`] where there is nothing.
     pub migrate: fn(&Transaction<'_>, i64) -> Result<()>,
-    /// What to do with a file that is broken beyond repair: the end of a sentence.
+    /// What to do with a file that is damaged: the end of a sentence.
     pub way_out: &'static str,
 }
 
@@ -37,34 +39,48 @@ impl Schema {
     /// One line that names the file and the way out: it is broken, somebody else's, or of a newer version.
     pub fn open(&self, file: &Path, pragmas: &str) -> Result<Connection> {
         check_library()?;
-        let unusable = || self.unusable(file);
-        let mut connection = Connection::open(file).with_context(unusable)?;
-        row_check::add_function(&connection).with_context(unusable)?;
-        connection.execute_batch("PRAGMA journal_mode = WAL;").with_context(unusable)?;
-        connection.execute_batch(pragmas).with_context(unusable)?;
-        let transaction = connection
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .with_context(unusable)?;
-        let found = if self.is_empty(&transaction, file)? {
-            transaction.execute_batch(self.sql).with_context(unusable)?;
-            transaction.pragma_update(None, "application_id", self.application)?;
-            0
-        } else {
-            let found = self.check(&transaction, file)?;
-            for migration in &self.migrations[found as usize - 1..] {
-                transaction.execute_batch(migration).with_context(unusable)?;
-            }
-            if found < self.version {
-                (self.migrate)(&transaction, found).with_context(unusable)?;
-            }
-            found
+        let mut connection = self.usable(file, connect(file, OpenFlags::default()))?;
+        // Nothing is done to somebody else's.
+        if !self.usable(file, is_empty(&connection))? {
+            self.check(&connection, file)?;
+        }
+        self.usable(file, connection.execute_batch("PRAGMA journal_mode = WAL;"))?;
+        self.usable(file, connection.execute_batch(pragmas))?;
+        let transaction =
+            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate);
+        let transaction = self.usable(file, transaction)?;
+        let found = match self.usable(file, is_empty(&transaction))? {
+            true => None,
+            false => Some(self.check(&transaction, file)?),
         };
+        let done = self.bring_forward(&transaction, found);
+        self.usable(file, done)?;
+        let done = transaction.commit();
+        self.usable(file, done)?;
+        Ok(connection)
+    }
+
+    /// Makes the newest schema, of that which was found.
+    fn bring_forward(&self, transaction: &Transaction<'_>, found: Option<i64>) -> Result<()> {
+        match found {
+            None => {
+                transaction.execute_batch(self.sql)?;
+                transaction.pragma_update(None, "application_id", self.application)?;
+            }
+            Some(found) => {
+                for migration in &self.migrations[found as usize - 1..] {
+                    transaction.execute_batch(migration)?;
+                }
+                if found < self.version {
+                    (self.migrate)(transaction, found)?;
+                }
+            }
+        }
         // A start that is refused later has written nothing.
-        if found < self.version {
+        if found != Some(self.version) {
             transaction.pragma_update(None, "user_version", self.version)?;
         }
-        transaction.commit().with_context(unusable)?;
-        Ok(connection)
+        Ok(())
     }
 
     /// Opens a file of the newest schema to read; `None` where there is none, or one that is just being made.
@@ -89,32 +105,25 @@ impl Schema {
     /// # Errors
     /// As [`Schema::open`].
     pub fn open_any(&self, file: &Path) -> Result<Option<Connection>> {
-        if !file.exists() {
+        if !self.usable(file, file.try_exists())? {
             return Ok(None);
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection =
-            Connection::open_with_flags(file, flags).with_context(|| self.unusable(file))?;
-        row_check::add_function(&connection).with_context(|| self.unusable(file))?;
-        if self.is_empty(&connection, file)? {
+        let connection = self.usable(file, connect(file, flags))?;
+        if self.usable(file, is_empty(&connection))? {
             return Ok(None);
         }
         self.check(&connection, file)?;
         Ok(Some(connection))
     }
 
-    fn is_empty(&self, connection: &Connection, file: &Path) -> Result<bool> {
-        connection
-            .query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
-            .with_context(|| self.unusable(file))
-    }
-
     /// The schema of a file, which this code can read or migrate.
     fn check(&self, connection: &Connection, file: &Path) -> Result<i64> {
-        let unusable = || self.unusable(file);
-        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let application = pragma("application_id").with_context(unusable)?;
-        let found = pragma("user_version").with_context(unusable)?;
+        let pragma = |name| {
+            let value = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            self.usable(file, value)
+        };
+        let (application, found) = (pragma("application_id")?, pragma("user_version")?);
         let (name, file) = (self.name, file.display());
         if application != self.application || found < 1 {
             bail!(
@@ -130,10 +139,91 @@ impl Schema {
         Ok(found)
     }
 
-    /// What stands before SQLite's own error about a file.
-    pub fn unusable(&self, file: &Path) -> String {
-        format!("cannot use {}, {}; {}", self.name, file.display(), self.way_out)
+    /// Checks what reading all rows does not tell: the tables are declared as they were made, for SQLite believes what it
+    /// finds; and its pages hold together, for rows that can all be read may be found by no key. As long as reading them.
+    ///
+    /// # Errors
+    /// They are not; or SQLite's.
+    pub fn check_structure(&self, connection: &Connection) -> Result<()> {
+        self.check_declarations(connection)?;
+        match quick_check(connection, 1)?.first() {
+            Some(line) => bail!("{line}"),
+            None => Ok(()),
+        }
     }
+
+    /// The first half of [`Schema::check_structure`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_declarations(&self, connection: &Connection) -> Result<()> {
+        let own = Connection::open_in_memory()?;
+        row_check::add_function(&own)?;
+        own.execute_batch(self.sql)?;
+        if declarations(connection)? != declarations(&own)? {
+            bail!("its tables are not declared as they were made");
+        }
+        Ok(())
+    }
+
+    /// Says in an error which file cannot be used, and the way out: [`Schema::way_out`] only where the file is damaged.
+    ///
+    /// # Errors
+    /// The result's.
+    pub fn usable<T, E: Into<anyhow::Error>>(
+        &self,
+        file: &Path,
+        result: Result<T, E>,
+    ) -> Result<T> {
+        result.map_err(|error| {
+            let error = error.into();
+            let way_out = way_out(&error, self.way_out);
+            let what = format!("cannot use {}, {}; {way_out}", self.name, file.display());
+            error.context(what)
+        })
+    }
+}
+
+/// Opens a file that is no symbolic link, in a directory that may be one.
+fn connect(file: &Path, flags: OpenFlags) -> Result<Connection> {
+    let (directory, name) = (file.parent(), file.file_name().context("it has no name")?);
+    let directory = directory.filter(|directory| !directory.as_os_str().is_empty());
+    // SQLite refuses a link anywhere in the path.
+    let resolved = directory.unwrap_or(Path::new(".")).canonicalize()?.join(name);
+    for path in all_files(file) {
+        refuse_link(&path)?;
+    }
+    let connection =
+        Connection::open_with_flags(resolved, flags | OpenFlags::SQLITE_OPEN_NOFOLLOW)?;
+    row_check::add_function(&connection)?;
+    Ok(connection)
+}
+
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
+}
+
+/// A database's file, its WAL, and what its connections share.
+pub(super) fn all_files(file: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| {
+        let mut path = file.as_os_str().to_owned();
+        path.push(suffix);
+        path.into()
+    })
+}
+
+/// Every table and index, and its SQL without comments and line breaks, which a migration need not repeat.
+fn declarations(connection: &Connection) -> rusqlite::Result<Vec<(String, Option<String>)>> {
+    let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name")?;
+    let rows = statement.query_map([], |row| {
+        let sql: Option<String> = row.get(1)?;
+        let plain = sql.map(|sql| {
+            let code = sql.lines().map(|line| line.split("--").next().unwrap_or(line));
+            code.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+        });
+        Ok((row.get(0)?, plain))
+    })?;
+    rows.collect()
 }
 
 /// All that a migration does is in its SQL.
@@ -161,9 +251,9 @@ pub fn quick_check(connection: &Connection, most: usize) -> rusqlite::Result<Vec
 ///
 /// # Errors
 /// As [`quick_check`].
-pub fn quick_check_file(file: &Path, most: usize) -> rusqlite::Result<Vec<String>> {
+pub fn quick_check_file(file: &Path, most: usize) -> Result<Vec<String>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    quick_check(&Connection::open_with_flags(file, flags)?, most)
+    Ok(quick_check(&connect(file, flags)?, most)?)
 }
 
 fn check_library() -> Result<()> {
@@ -182,13 +272,10 @@ fn check_library() -> Result<()> {
 /// The file that cannot be removed, and why.
 pub fn remove(file: &Path) -> Result<()> {
     // The database first: a WAL left without it is thrown away, a database left without its WAL is old.
-    for suffix in ["", "-wal", "-shm"] {
-        let mut path = file.as_os_str().to_owned();
-        path.push(suffix);
+    for path in all_files(file) {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error)
-                    .with_context(|| format!("cannot remove {}", Path::new(&path).display()));
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
             }
             _ => {}
         }
@@ -246,6 +333,27 @@ mod tests {
         assert!(NEW.open_reader(&file).unwrap().is_none());
         std::fs::write(&file, "").unwrap();
         assert!(NEW.open_reader(&file).unwrap().is_none());
+    }
+
+    #[test]
+    fn tables_that_are_declared_otherwise_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.sqlite3");
+        let connection = OLD.open(&file, "").unwrap();
+        OLD.check_structure(&connection).unwrap();
+        let change = |sql: &str| {
+            connection
+                .execute_batch(&format!(
+                    "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = '{sql}'"
+                ))
+                .unwrap();
+            OLD.check_structure(&connection).map_err(|error| error.to_string())
+        };
+        assert_eq!(change("CREATE TABLE t (a INTEGER) -- a note\n STRICT"), Ok(()));
+        let otherwise = Err("its tables are not declared as they were made".to_owned());
+        for sql in ["CREATE TABLE t (b INTEGER) STRICT", "CREATE TABLE t (a -- INTEGER\n) STRICT"] {
+            assert_eq!(change(sql), otherwise, "{sql}");
+        }
     }
 
     #[test]

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use playcounts::ledger::{self, DurableLedger, Ledger, NextUpkeep};
 use playcounts::storage::data_dir::{DataDir, PROCESSOR};
 use rusqlite::Connection;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::dashboard_support::{update, video};
 use crate::ledger_support::{arrivals, hours, letter, open, play, upkeep};
-use crate::support::{assert_exit, output};
+use crate::support::{Broker, Running, assert_exit, output, wait_until};
 
 /// Plays of [`made`] that its tables have, and all.
 const IN_TABLES: u64 = 200;
@@ -320,4 +322,135 @@ fn the_other_parts_are_looked_at_as_well() {
             assert!(text.contains(want), "{text}");
         }
     }
+}
+
+/// The first text of a dashboard's database that some SQL gives.
+fn read_dashboard(data: &Path, sql: &str) -> String {
+    let connection = Connection::open(data.join("dashboard.sqlite3")).unwrap();
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// Tells a dashboard counts of 20 videos, which grow with the version.
+fn tell(url: &str, version: u64) {
+    let counts: Vec<_> = (1..=20).map(|n| (video(n), version * 100)).collect();
+    crate::support::post(&format!("{url}/api/counts"), &update(version, &counts).to_string());
+}
+
+/// That a damaged dashboard goes on with what is left, saying all of `wanted`.
+#[track_caller]
+fn assert_dashboard_goes_on(data: &Path, wanted: &[&str]) {
+    let (status, text) = check(data, &[]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("`playcounts check --accept-loss` goes on"), "{text}");
+    let (status, text) = check(data, &["--accept-loss"]);
+    assert_eq!(status, Some(0), "{text}");
+    for want in wanted {
+        assert!(text.contains(want), "{text}\ndoes not say {want:?}");
+    }
+}
+
+/// Counts come back from the processors, who are told that it is another database; history of whole rows stays.
+#[test]
+fn a_damaged_dashboard_goes_on_with_what_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("playcounts-data");
+    let (dashboard, url) = crate::support::dashboard(dir.path());
+    tell(&url, 1);
+    dashboard.signal(Signal::TERM);
+    assert_exit(&dashboard.wait(), 0);
+    let id = "SELECT hex(dashboard) FROM identity";
+    let before = read_dashboard(&data, id);
+    let connection = Connection::open(data.join("dashboard.sqlite3")).unwrap();
+    connection
+        .execute_batch(
+            "UPDATE counts SET plays = 7 WHERE video_id = (SELECT min(video_id) FROM counts);
+             UPDATE history_hour SET plays = 7 WHERE video_id = (SELECT max(video_id) FROM history_hour)",
+        )
+        .unwrap();
+    drop(connection);
+    assert_dashboard_goes_on(
+        &data,
+        &[
+            "1 rows of the table counts were dropped",
+            "1 rows of the table history_hour were dropped",
+            "1900 plays in 19 rows are left, of 2000 in 20",
+            "dashboard.journal.dropped-1",
+            "dashboard: whole: 1900 plays of 19 videos",
+        ],
+    );
+    assert_ne!(read_dashboard(&data, id), before, "processors must tell everything again");
+    // Damage in the journal: of several updates the first, so that it is no crash's.
+    let (dashboard, url) = crate::support::dashboard(dir.path());
+    (2..5).for_each(|version| tell(&url, version));
+    dashboard.signal(Signal::KILL);
+    drop(dashboard);
+    flip_at(&data.join("dashboard.journal"), 0, 4096);
+    assert_dashboard_goes_on(
+        &data,
+        &[
+            "left out are frame 1, at byte 4096",
+            "1900 plays in 19 rows are left",
+            "dashboard.journal.dropped-2",
+        ],
+    );
+    let (_dashboard, url) = crate::support::dashboard(dir.path());
+    tell(&url, 5);
+    assert_eq!(crate::support::get(&format!("{url}/api/counts?limit=1"))["total_plays"], 20 * 500);
+    let (status, text) = check(&data, &["--accept-loss"]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("another dashboard (pid "), "{text}");
+}
+
+/// An outbox that is damaged is put aside whole: who does not know its numbers must not give out any.
+#[test]
+fn a_damaged_outbox_is_put_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::ours(dir.path());
+    let (_dashboard, url) = crate::support::dashboard(dir.path());
+    let tcp = broker.tcp();
+    let args = [
+        "produce",
+        "--num-messages=40",
+        "--data-dir=outbox",
+        "--nsqd-tcp-address",
+        &tcp,
+        "--dashboard-url",
+        &url,
+    ];
+    let produce = Running::start(dir.path(), &args);
+    let outbox = dir.path().join("outbox");
+    let all =
+        || playcounts::producer::read_outbox(&outbox).ok().flatten().map_or(0, |found| found.plays);
+    wait_until("all are kept", || all() == 40);
+    produce.signal(Signal::KILL);
+    drop(produce);
+    let file = Connection::open(outbox.join("outbox.sqlite3")).unwrap();
+    file.execute_batch("PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'plays ', 'ploys ')").unwrap();
+    drop(file);
+    let (status, text) = check(&outbox, &[]);
+    assert_eq!(status, Some(1), "{text}");
+    let (status, text) = check(&outbox, &["--accept-loss"]);
+    assert_eq!(status, Some(0), "{text}");
+    for want in [
+        "its files are in ./outbox.dropped-1 now",
+        "plays were not known to be counted cannot be told",
+    ] {
+        assert!(text.contains(want), "{text}\ndoes not say {want:?}");
+    }
+    for name in ["outbox.sqlite3", "outbox.journal"] {
+        assert!(outbox.join("outbox.dropped-1").join(name).exists() && !outbox.join(name).exists());
+    }
+    // Another producer begins.
+    let produce = Running::start(dir.path(), &args);
+    wait_until("all are kept", || all() == 40);
+    produce.signal(Signal::KILL);
+    drop(produce);
+    flip_at(&outbox.join("outbox.journal"), 0, 20);
+    let (status, text) = check(&outbox, &["--accept-loss"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(
+        text.contains("0 plays that were not known to be counted are not published again"),
+        "{text}"
+    );
+    assert!(outbox.join("outbox.dropped-2").is_dir());
 }

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::nsqd::{self, Nsqd};
 use crate::support::{
     self, Broker, Running, assert_exit, command, get, json, on_both_brokers, output, post,
     wait_until,
@@ -362,4 +363,52 @@ fn plays_are_confirmed_while_counts_are_published() {
     });
     assert!(shown < PLAYS, "all counts were published first");
     wait_until("all is published", || total(&url) == PLAYS);
+}
+
+/// Killed between a commit and its FINs, and nsqd comes back on another port with its disk: its messages, which it has under
+/// the same IDs and timestamps, are not counted again, although nothing in their bodies says who they are.
+#[test]
+fn plays_without_identity_are_known_at_an_nsqd_that_has_moved() {
+    const PLAYS: u64 = 3000;
+    let Some(program) = nsqd::find() else { return };
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let mut broker = Broker::Real(Nsqd::start(&program, &[]));
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (_dashboard, url) = support::dashboard(dir);
+    let plays: Vec<_> = (0..PLAYS)
+        .map(|n| format!(r#"{{"video_id":"{}"}}"#, Uuid::from_u128(u128::from(n % 3))))
+        .collect();
+    for lines in plays.chunks(500) {
+        post(&format!("http://{}/mpub?topic=plays", broker.http()), &lines.join("\n"));
+    }
+    let counted = || {
+        let ledger = playcounts::ledger::read(&dir.join("ledger")).unwrap();
+        ledger.map(|ledger| ledger.counters)
+    };
+    let mut known = 0;
+    for point in ["ledger-after-commit", "ledger-mid-fins:2"] {
+        let args = process(&broker, &url);
+        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        let dead = command(dir, &words).env("PLAYCOUNTS_FAILPOINT", point).output().unwrap();
+        assert_eq!(dead.status.code(), None, "{point}: {dead:?}");
+        let now = counted().unwrap().counted;
+        assert!(now > known && now < PLAYS, "{point}: {now} of {PLAYS} are counted");
+        known = now;
+        let Broker::Real(mut nsqd) = broker else { unreachable!("it is a real one") };
+        // In order, as a pod ends: what was in flight goes to its disk.
+        nsqd.terminate();
+        let moved = nsqd.restart_elsewhere();
+        assert_ne!(moved.tcp, nsqd.tcp);
+        broker = Broker::Real(moved);
+    }
+    let count = PLAYS.to_string();
+    let last = start(dir, &with(&process(&broker, &url), &["--num-messages", &count])).wait();
+    assert_exit(&last, 0);
+    let counters = counted().unwrap();
+    assert_eq!((counters.counted, counters.by_message), (PLAYS, PLAYS), "{counters:?}");
+    assert!(json(&last)["duplicates"].as_u64() > Some(0), "none came again: {last:?}");
+    assert_eq!(total(&url), PLAYS);
 }

@@ -16,9 +16,10 @@ use playcounts::dashboard::{self, Dashboard};
 use playcounts::model::counts::Totals;
 use playcounts::model::video::MAX_PLAYS;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::dashboard_support::{Running, config, consumption, start, update, video};
+use crate::dashboard_support::{Running, ask, config, consumption, start, update, video};
 use crate::timing::DEADLINE;
 
 #[test]
@@ -58,15 +59,36 @@ fn dashboard_updates_counts() {
         dashboard::read_counts(data.path()).unwrap().unwrap(),
         [(video(1), 110), (video(2), 5)]
     );
-    // Started again they are still there; started clean they are not.
+    // Started again they are still there.
     let dashboard = Dashboard::start(config(&data)).unwrap();
     assert_eq!(dashboard.totals(), Totals { videos: 2, plays: 115 });
     dashboard.shutdown().unwrap();
-    let mut clean = config(&data);
-    clean.clean = true;
-    let dashboard = Dashboard::start(clean).unwrap();
-    assert_eq!(dashboard.totals(), Totals::default());
-    dashboard.shutdown().unwrap();
+    assert_simulations_keep_apart(&data);
+}
+
+/// That a simulation, which starts clean, throws away only what one has left, and that a dashboard does not go on from that.
+#[track_caller]
+fn assert_simulations_keep_apart(data: &TempDir) {
+    let clean = || {
+        let mut clean = config(data);
+        clean.clean = true;
+        Dashboard::start(clean)
+    };
+    let refused = clean().err().unwrap().to_string();
+    assert!(refused.contains("holds a dashboard's (`dashboard`) counts"), "{refused}");
+    assert_eq!(dashboard::read_counts(data.path()).unwrap().unwrap().len(), 2);
+    dashboard::clear(data.path()).unwrap();
+    for _ in 0..2 {
+        let dashboard = clean().unwrap();
+        assert_eq!(dashboard.totals(), Totals::default());
+        let body = update(1, &[(video(1), 3)]).to_string();
+        let told = ask(dashboard.local_addr(), "POST", "/api/counts", "", body.as_bytes());
+        assert_eq!(told.status, 200);
+        dashboard.shutdown().unwrap();
+        assert_eq!(dashboard::read_counts(data.path()).unwrap().unwrap(), [(video(1), 3)]);
+    }
+    let refused = Dashboard::start(config(data)).err().unwrap().to_string();
+    assert!(refused.contains("holds a simulation's (`run`) counts"), "{refused}");
     dashboard::clear(data.path()).unwrap();
     assert_eq!(dashboard::read_counts(data.path()).unwrap(), None);
 }

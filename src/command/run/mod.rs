@@ -15,7 +15,7 @@ use crate::command::shared::output::{configuration, note, print, print_report};
 use crate::command::shared::report::RunReport;
 use crate::command::shared::run_files::RunFiles;
 use crate::command::shared::verification::Verification;
-use crate::dashboard::{Dashboard, DashboardConfig, WatchedQueue};
+use crate::dashboard::{self, Dashboard, DashboardConfig, WatchedQueue};
 use crate::ledger;
 use crate::storage::data_dir::{DataDir, PROCESSOR};
 use broker::RunBroker;
@@ -56,6 +56,8 @@ struct FinishedRun {
 fn simulate(config: &RunConfig, stop: &StopToken) -> Result<FinishedRun> {
     let data_dir = DataDir::open(&config.data_dir)?;
     let lock = data_dir.lock(PROCESSOR)?;
+    // Before anything is thrown away.
+    dashboard::check_disposable(data_dir.path())?;
     ledger::remove_simulation(data_dir.path())?;
     let files = RunFiles::new(data_dir.path());
     files.clear()?;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::command::shared::verification::{COUNTED, PROCESSED, PRODUCED, Plays, Verification};
 use crate::dashboard;
+use crate::storage::private;
 
 /// The first line of both CSV files.
 const HEADER: &str = "video_id,plays";
@@ -68,7 +69,9 @@ impl RunFiles {
     pub(crate) fn write_counted(&self, consumed: u64, counts: &[(Uuid, u64)]) -> Result<()> {
         write_counts(&self.dir.join(COUNTED), counts)?;
         let path = self.dir.join(PROCESSED);
-        fs::write(&path, serde_json::to_vec(&ProcessedFile { consumed })?)
+        let json = serde_json::to_vec(&ProcessedFile { consumed })?;
+        create(&path)
+            .and_then(|mut file| file.write_all(&json))
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
@@ -79,8 +82,8 @@ impl RunFiles {
     pub(crate) fn verify(&self) -> Result<Verification> {
         let produced = read_counts(&self.dir.join(PRODUCED))?;
         let counted = read_counts(&self.dir.join(COUNTED))?;
-        let processed = match fs::read(self.dir.join(PROCESSED)) {
-            Ok(json) => Some(serde_json::from_slice::<ProcessedFile>(&json).context(PROCESSED)?),
+        let processed = match private::options().read(true).open(self.dir.join(PROCESSED)) {
+            Ok(file) => Some(serde_json::from_reader::<_, ProcessedFile>(file).context(PROCESSED)?),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error).context(PROCESSED),
         };
@@ -90,11 +93,16 @@ impl RunFiles {
     }
 }
 
+/// Makes a file, in place of one that is there.
+fn create(path: &Path) -> std::io::Result<File> {
+    private::options().write(true).create(true).truncate(true).open(path)
+}
+
 fn write_counts(path: &Path, counts: &[(Uuid, u64)]) -> Result<()> {
     let mut sorted = counts.to_vec();
     sorted.sort_unstable();
     let write = || -> std::io::Result<()> {
-        let mut file = BufWriter::new(File::create(path)?);
+        let mut file = BufWriter::new(create(path)?);
         writeln!(file, "{HEADER}")?;
         for (video, plays) in sorted {
             writeln!(file, "{video},{plays}")?;
@@ -106,7 +114,7 @@ fn write_counts(path: &Path, counts: &[(Uuid, u64)]) -> Result<()> {
 
 /// The counts in a file; `None` when there is no such file.
 fn read_counts(path: &Path) -> Result<Option<Plays>> {
-    let file = match File::open(path) {
+    let file = match private::options().read(true).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| path.display().to_string()),

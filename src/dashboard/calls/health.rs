@@ -34,7 +34,8 @@ pub(in super::super) struct Health {
     /// Always `ok`: what is not well is a 503.
     #[schemars(extend("const" = "ok"))]
     status: &'static str,
-    /// What the last start has cut off the dashboard's journal: what a crash had left unfinished. Absent: nothing.
+    /// What the last start of the dashboard, or of a processor, has cut off its journal: what a crash had left unfinished.
+    /// Absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     cut: Option<String>,
 }
@@ -52,7 +53,20 @@ pub(in super::super) fn health(app: &App, _call: Call<'_>) -> CallResult {
         let reason = format!("a processor has stopped counting: {reason}");
         return Err(CallError::unavailable(reason));
     }
-    json(&Health { status: "ok", cut: app.store.cut().map(ToString::to_string) })
+    json(&Health { status: "ok", cut: cut(app) })
+}
+
+/// What starts have cut off, of all parts that are known, one behind the other.
+fn cut(app: &App) -> Option<String> {
+    let own = app.store.cut().map(ToString::to_string);
+    let live = app.live.lock();
+    let cut =
+        live.consumptions().filter_map(|(id, told)| Some((id, told.ledger.as_ref()?.cut_bytes)));
+    let ledgers = cut.filter(|(_, bytes)| *bytes > 0).map(|(id, bytes)| {
+        format!("the ledger of processor {id}: a crash had left its end unfinished, and {bytes} bytes were cut off")
+    });
+    let all: Vec<String> = own.into_iter().chain(ledgers).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 pub(in super::super) fn diagnosis(app: &App, _call: Call<'_>) -> CallResult {

@@ -12,6 +12,7 @@ use super::checkpoint::{Checkpoints, upkeep};
 use super::job::{PostedTask, Reply, Task};
 use super::period::Keep;
 use super::state::StoreState;
+use super::writer::CANNOT_STORE;
 use super::{actions, database, history, points};
 use crate::journal::Sync;
 use crate::runtime::clock::unix_ms;
@@ -81,6 +82,7 @@ impl Checkpointer {
         let now = Instant::now();
         if now >= self.next_tick {
             self.next_tick = now + TICK;
+            self.look_for_files();
             self.look_after_journal();
         }
         if self.checkpoints.is_due() {
@@ -99,6 +101,17 @@ impl Checkpointer {
             return is_more;
         }
         false
+    }
+
+    /// Turns health red where files are gone, though nobody stores anything; its next question tries again.
+    fn look_for_files(&self) {
+        let Err(error) = self.state.check_in_place() else { return };
+        let mut failure = self.state.commit_failure.lock();
+        if failure.is_none() {
+            let reason = format!("{CANNOT_STORE}{error:#}");
+            log::error!("{reason}");
+            *failure = Some(reason.into());
+        }
     }
 
     fn look_after_journal(&mut self) {

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::database::{FILE, JOURNAL, SCHEMA, config, unusable_journal};
 use super::identity::{self, TablesIdentity};
 use super::memory::Memory;
+use super::owner::owner;
 use super::tables;
-use crate::journal::{self, Cut, FsDisk};
+use crate::journal::{self, Cut, FsDisk, JournalOwner};
 use crate::storage::boot::boot_id;
 use crate::storage::row_check;
 
@@ -56,11 +57,13 @@ pub type ExaminedCounts = (Vec<(Uuid, u64)>, Option<Cut>);
 /// The files are damaged, or of another version.
 pub(crate) fn examine(directory: &Path) -> Result<Option<ExaminedCounts>> {
     let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
+    SCHEMA.usable(&directory.join(FILE), SCHEMA.check_structure(&reader))?;
     let Some((identity, mut memory)) = load(&reader)? else { return Ok(None) };
     let path = directory.join(JOURNAL);
     let mut cut = None;
     if let Some(disk) = FsDisk::open_reader(&path) {
-        let config = config(identity.life, boot_id());
+        let owner = owner(directory)?.unwrap_or(JournalOwner::Part);
+        let config = config(owner, identity.life, boot_id());
         let each = |number, payload: &[u8]| memory.replay(number, payload);
         let found = journal::examine(&*disk, &config, identity.position, each);
         (_, cut) = found.with_context(|| unusable_journal(&path))?;

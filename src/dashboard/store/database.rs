@@ -15,8 +15,8 @@ use super::memory::Memory;
 use super::migrate::migrate;
 use super::tables;
 use crate::journal::{
-    self, Cut, FsDisk, Journal, JournalConfig, JournalKind, JournalOwner, OnDamage, SEGMENT_BYTES,
-    SyncPolicy,
+    self, Cut, FsDisk, Journal, JournalConfig, JournalKind, JournalOwner, OnDamage, Position,
+    SEGMENT_BYTES, SyncPolicy,
 };
 use crate::storage::row_check;
 use crate::storage::sqlite::{self, Schema};
@@ -81,20 +81,24 @@ pub(super) struct OpenedFiles {
     pub(super) cut: Option<Cut>,
 }
 
-/// Opens the files in `directory`, made if missing, in the start of the machine called `boot`: nil if it is not known, and
+/// Opens the files of that owner in `directory`, made if missing, in the start of the machine called `boot`: nil if it is not known, and
 /// then it is never the one of before.
 ///
 /// # Errors
 /// One line with the way out: a file is damaged, of somebody else, missing, or of a newer version.
-pub(super) fn open(directory: &Path, boot: Uuid) -> Result<OpenedFiles> {
+pub(super) fn open(directory: &Path, owner: JournalOwner, boot: Uuid) -> Result<OpenedFiles> {
     let file = directory.join(FILE);
     // SQLite removes it when the last connection closes in order.
     let had_wal = file.with_extension("sqlite3-wal").exists();
     let mut connection = SCHEMA.open(&file, PRAGMAS)?;
-    let (mut identity, mut memory) =
-        read_tables(&connection).with_context(|| SCHEMA.unusable(&file))?;
+    let (mut identity, mut memory) = SCHEMA.usable(&file, read_tables(&connection))?;
     memory.id = identity.id;
-    let (journal, cut) = open_journal(directory, &identity, boot, &mut memory)?;
+    let (journal, cut) = open_journal(
+        directory,
+        config(owner, identity.life, boot),
+        identity.position,
+        &mut memory,
+    )?;
     memory.index.loaded();
     let was_closed = identity.closed.unwrap_or(!had_wal);
     let is_same_boot = !boot.is_nil() && identity.boot == boot_text(boot);
@@ -129,6 +133,7 @@ fn bring_forward(
 
 /// Reads and checks the tables. The identity of new files is written before there is a journal, whose segments hold its life.
 fn read_tables(connection: &Connection) -> Result<(TablesIdentity, Memory)> {
+    SCHEMA.check_structure(connection)?;
     let identity = match identity::read(connection)? {
         Some(found) => found,
         None => {
@@ -145,16 +150,15 @@ fn read_tables(connection: &Connection) -> Result<(TablesIdentity, Memory)> {
 /// Opens the journal, and plays into memory what it has and the tables have not.
 fn open_journal(
     directory: &Path,
-    identity: &TablesIdentity,
-    boot: Uuid,
+    config: JournalConfig,
+    position: Option<Position>,
     memory: &mut Memory,
 ) -> Result<(Journal, Option<Cut>)> {
     let path = directory.join(JOURNAL);
     let disk = FsDisk::open(&path);
     let disk = disk.with_context(|| unusable_journal(&path))?;
-    let config = config(identity.life, boot);
     let replay = |number, payload: &[u8]| memory.replay(number, payload);
-    let opened = Journal::open(disk, config, identity.position, replay);
+    let opened = Journal::open(disk, config, position, replay);
     opened.with_context(|| unusable_journal(&path))
 }
 
@@ -190,11 +194,10 @@ pub(super) fn begin(connection: &mut Connection) -> Result<Transaction<'_>> {
 }
 
 /// How the journal is opened.
-pub(super) fn config(life: Uuid, boot: Uuid) -> JournalConfig {
+pub(super) fn config(owner: JournalOwner, life: Uuid, boot: Uuid) -> JournalConfig {
     JournalConfig {
         kind: JournalKind::Dashboard,
-        // A simulation's dashboard is one as every other: it keeps what a processor has told.
-        owner: JournalOwner::Part,
+        owner,
         life,
         boot,
         sync: SyncPolicy::Process,

@@ -8,6 +8,7 @@
 //! only; `dash-checkpoint` writes the tables (`checkpointer`); history is read over connections that are lent out one at a
 //! time (`readers`).
 
+mod accept;
 mod actions;
 mod change;
 mod checkpoint;
@@ -22,6 +23,7 @@ mod job;
 mod list;
 mod memory;
 mod migrate;
+mod owner;
 mod pending;
 mod period;
 mod points;
@@ -48,11 +50,12 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use crate::journal::Cut;
+use crate::journal::{Cut, JournalOwner};
 use crate::model::counts::Totals;
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
 use crate::storage::boot::boot_id;
+use crate::storage::in_place::FilesInPlace;
 use crate::wire::{Confirmed, ConfirmedUpdate, CountsUpdate};
 use checkpoint::Checkpoints;
 use checkpointer::Checkpointer;
@@ -65,12 +68,14 @@ use state::StoreState;
 use top::TopQuery;
 use writer::Writer;
 
+pub(super) use accept::accept_loss;
 pub(super) use actions::LoggedAction;
 pub use copy::ExaminedCounts;
 pub(super) use copy::{backup, examine, read_counts};
 pub(super) use database::remove;
 pub(super) use history::BUCKETS_MAX;
 pub(super) use list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
+pub(super) use owner::check_disposable;
 pub use period::Keep;
 pub(super) use period::{Period, Scale};
 pub(super) use points::{MinutePoint, Points};
@@ -108,14 +113,20 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the files in `directory`, made if missing, with `readers` connections to read.
+    /// Opens the files of that owner in `directory`, made if missing, with `readers` connections to read.
     ///
     /// # Errors
     /// One line with the way out: a file is broken, of somebody else, missing, or of a newer version; or a thread is
     /// refused.
-    pub(super) fn open(directory: &Path, readers: usize, keep: Keep) -> Result<Self> {
+    pub(super) fn open(
+        directory: &Path,
+        owner: JournalOwner,
+        readers: usize,
+        keep: Keep,
+    ) -> Result<Self> {
+        owner::check_owner(directory, owner)?;
         let OpenedFiles { connection, identity, memory, journal, next, cut } =
-            database::open(directory, boot_id())?;
+            database::open(directory, owner, boot_id())?;
         if let Some(cut) = &cut {
             log::warn!("the dashboard's journal: {cut}");
         }
@@ -127,6 +138,7 @@ impl Store {
             confirmed: RwLock::new(confirmed),
             tables: RwLock::new(()),
             journal: Mutex::new(journal),
+            files: FilesInPlace::of_database(&directory.join(FILE))?,
             applied: AtomicU64::new(next),
             revision: AtomicU64::default(),
             commit_failure: Mutex::default(),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use anyhow::Result;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use super::confirmed::ConfirmedProducers;
 use super::index::Index;
 use super::pending::PendingHistory;
 use crate::journal::Journal;
+use crate::storage::in_place::FilesInPlace;
 
 /// The counts in memory, the journal, and how the store is.
 pub(super) struct StoreState {
@@ -29,6 +31,8 @@ pub(super) struct StoreState {
     pub(super) tables: RwLock<()>,
     /// Held while changes are written to it, and for a moment by its upkeep.
     pub(super) journal: Mutex<Journal>,
+    /// The tables' files: nothing is accepted while one is not where it was.
+    pub(super) files: FilesInPlace,
     /// The number of the first change of the journal that is not in memory.
     pub(super) applied: AtomicU64,
     /// Grows with each commit that changed something.
@@ -39,4 +43,15 @@ pub(super) struct StoreState {
     pub(super) checkpoint_failure: Mutex<Option<Arc<str>>>,
     /// The first damage that a reader met.
     pub(super) damage: Mutex<Option<Arc<str>>>,
+}
+
+impl StoreState {
+    /// Looks whether all files are where they were opened.
+    ///
+    /// # Errors
+    /// One is not.
+    pub(super) fn check_in_place(&self) -> Result<()> {
+        self.files.check()?;
+        Ok(self.journal.lock().check_in_place()?)
+    }
 }

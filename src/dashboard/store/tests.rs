@@ -12,7 +12,7 @@ use crate::wire::ProducerConfirmed;
 
 fn store() -> (tempfile::TempDir, Store) {
     let temp = tempfile::tempdir().unwrap();
-    let store = Store::open(temp.path(), 2, Keep::default()).unwrap();
+    let store = Store::open(temp.path(), JournalOwner::Part, 2, Keep::default()).unwrap();
     (temp, store)
 }
 
@@ -72,7 +72,7 @@ fn copied(directory: &Path) -> tempfile::TempDir {
 }
 
 fn reopened(directory: &Path) -> Store {
-    Store::open(directory, 1, Keep::default()).unwrap()
+    Store::open(directory, JournalOwner::Part, 1, Keep::default()).unwrap()
 }
 
 fn all(store: &Store) -> Vec<(u128, u64)> {
@@ -101,7 +101,7 @@ fn it_is_all_there_after_opening_again() {
     drop(store);
     assert!(!temp.path().join(format!("{FILE}-wal")).exists());
     assert_eq!(read_counts(temp.path()).unwrap().unwrap().len(), 2);
-    let store = Store::open(temp.path(), 1, Keep::default()).unwrap();
+    let store = Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap();
     store.merge(update(1, 2, &[(7, 6)])).unwrap();
     assert_eq!(all(&store), [(7, 6), (8, 0)]);
     assert_eq!(store.confirmed(&Uuid::from_u128(7)).watermark, 3);
@@ -144,7 +144,7 @@ fn history_is_whole_before_while_and_after_it_is_checkpointed() {
         |row| row.get::<_, i64>(0),
     );
     assert_eq!(rows.unwrap(), 32, "it was closed in order");
-    let store = Store::open(temp.path(), 1, Keep::default()).unwrap();
+    let store = Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap();
     assert_eq!(plays(&store), 7);
     store.merge(update(1, 2, &[(7, 6)])).unwrap();
     assert_eq!(plays(&store), 8);
@@ -163,13 +163,13 @@ fn it_is_another_database_after_a_reset() {
     let (temp, store) = store();
     let id = store.id();
     drop(store);
-    let store = Store::open(temp.path(), 1, Keep::default()).unwrap();
+    let store = Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap();
     assert_eq!(store.id(), id);
     store.clear().unwrap();
     assert_ne!(store.id(), id);
     let id = store.id();
     drop(store);
-    assert_eq!(Store::open(temp.path(), 1, Keep::default()).unwrap().id(), id);
+    assert_eq!(Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap().id(), id);
 }
 
 /// A writer that hangs keeps nobody from an answer: each call ends at its deadline, and tells why.

@@ -18,6 +18,9 @@ use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
 use crate::wire::CountsUpdate;
 
+/// What stands before the reason of a commit that failed.
+pub(super) const CANNOT_STORE: &str = "the counts cannot be stored: ";
+
 /// The most updates in one commit.
 const GROUP_MAX: usize = 64;
 
@@ -61,7 +64,7 @@ impl Writer {
         }
         let before = *self.state.id.lock();
         let done = self.commit(&group).map_err(|error| {
-            let reason: Arc<str> = format!("the counts cannot be stored: {error:#}").into();
+            let reason: Arc<str> = format!("{CANNOT_STORE}{error:#}").into();
             log::error!("{reason}");
             reason
         });
@@ -74,6 +77,7 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &[Posted]) -> Result<()> {
+        self.state.check_in_place()?;
         self.check_room()?;
         let news: Vec<&Job> =
             group.iter().map(|(job, _)| job).filter(|job| self.is_news(job)).collect();

@@ -2,6 +2,9 @@
 //! of `produce`, committed by the thread that publishes; `tables` has what a checkpoint has moved out of it.
 
 use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +25,7 @@ use crate::journal::{
 };
 use crate::model::attempted::Attempted;
 use crate::model::config::Durability;
+use crate::storage::aside;
 use crate::storage::boot::boot_id;
 use crate::storage::data_dir::{DataDir, Lock, PRODUCER};
 use crate::storage::failpoint;
@@ -95,7 +99,8 @@ impl DiskOutbox {
         };
         let unchanged = contents.unchanged();
         contents.take(changes).with_context(cannot_use)?;
-        let shared = SharedJournal { journal, has_failed: false, failure: None };
+        let shared =
+            SharedJournal { journal, files: tables.in_place()?, has_failed: false, failure: None };
         let shared = Arc::new(Mutex::new(shared));
         let upkeep =
             OutboxUpkeep { shared: Arc::clone(&shared), disk, tables, limits, position, unchanged };
@@ -142,10 +147,20 @@ impl DiskOutbox {
     /// Commits the frame.
     fn put(&mut self) -> Result<()> {
         let mut shared = self.shared.lock();
-        let done = shared.journal.put(&self.payload);
+        let done = shared
+            .check_in_place()
+            .and_then(|()| shared.journal.put(&self.payload).map(drop).context(CANNOT_WRITE));
         shared.has_failed |= done.is_err();
-        done.context(CANNOT_WRITE)?;
+        done?;
         shared.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Looks whether the thread goes on.
+    ///
+    /// # Errors
+    /// Why it has ended.
+    pub(in crate::producer) fn check(&self) -> Result<()> {
+        self.shared.lock().failure.take().map_or(Ok(()), Err)
     }
 
     /// Ends the thread, which moves all that is left into the tables.
@@ -227,6 +242,7 @@ pub fn read(directory: &Path) -> Result<Option<Attempted>> {
 /// As [`DiskOutbox::open`].
 pub fn examine(directory: &Path) -> Result<Option<(Attempted, Option<Cut>)>> {
     let Some(mut tables) = OutboxTablesReader::open(directory)? else { return Ok(None) };
+    tables.check_structure()?;
     let Some(StoredOutbox { mut contents, life, position }) = tables.read()? else {
         return Ok(None);
     };
@@ -250,6 +266,60 @@ fn attempted(contents: &OutboxContents) -> Attempted {
     let OutboxContents { producer, next, acknowledged, ref videos, .. } = *contents;
     let counts = videos.iter().copied().zip(contents.counts()).filter(|(_, plays)| *plays > 0);
     Attempted { producer, plays: next, acknowledged, counts: counts.collect() }
+}
+
+/// What a damaged outbox is moved to, before a number.
+const DROPPED: &str = "outbox.dropped";
+
+/// Gives a damaged outbox up, where somebody has decided so: its files go to the new directory `outbox.dropped-1`. It cannot
+/// be gone on with: who does not know which numbers were given out gives one out twice. What was done, in lines. The caller
+/// holds the directory's producer lock.
+///
+/// # Errors
+/// The operating system's.
+pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
+    let held = held(directory);
+    let aside = aside::free_name(directory, DROPPED)?;
+    DirBuilder::new().mode(0o700).create(&aside)?;
+    let cannot = || format!("cannot put the outbox aside, in {}", aside.display());
+    // The tables last: a journal without them is refused, and they without it.
+    let names = [JOURNAL.to_owned()].into_iter().chain(tables::file_names());
+    for name in names {
+        match fs::rename(directory.join(&name), aside.join(&name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(cannot);
+            }
+            _ => {}
+        }
+    }
+    File::open(&aside).and_then(|it| it.sync_all()).with_context(cannot)?;
+    File::open(directory).and_then(|it| it.sync_all()).with_context(cannot)?;
+    let lost = match held {
+        Ok(held) => {
+            format!("{held} plays that were not known to be counted are not published again")
+        }
+        Err(error) => format!(
+            "how many plays were not known to be counted cannot be told ({error:#}); they are not published again"
+        ),
+    };
+    let more = "the next `produce` begins a new outbox, as another producer".to_owned();
+    Ok(vec![format!("its files are in {} now", aside.display()), lost, more])
+}
+
+/// How many plays are in a damaged outbox, as far as it can be read.
+fn held(directory: &Path) -> Result<u64> {
+    let tables = OutboxTablesReader::open(directory)?;
+    let stored = tables.map(|mut tables| tables.read()).transpose()?.flatten();
+    let Some(StoredOutbox { contents, life, position }) = stored else { bail!("it has no tables") };
+    let mut changes = contents.unchanged();
+    if let Some(disk) = FsDisk::open_reader(&path(directory)) {
+        let config = JournalConfig {
+            on_damage: OnDamage::Cut,
+            ..config(life, Durability::Process, OutboxLimits::DEFAULT.segment_bytes)
+        };
+        journal::examine(&*disk, &config, position, |_, payload| changes.apply(payload))?;
+    }
+    Ok(changes.next - changes.below)
 }
 
 /// Throws the outbox of a data directory away.

@@ -12,6 +12,7 @@ use super::batch::PlayBatch;
 use super::contents::{OutboxChanges, OutboxContents};
 use crate::journal::Position;
 use crate::storage::failpoint;
+use crate::storage::in_place::FilesInPlace;
 use crate::storage::sqlite::{self, Schema};
 
 /// The file in the data directory.
@@ -76,10 +77,19 @@ impl OutboxTables {
     pub(super) fn open(directory: &Path, run: &RunIdentity) -> Result<(Self, StoredOutbox)> {
         let file = path(directory);
         let mut connection = SCHEMA.open(&file, PRAGMAS)?;
-        make_run(&mut connection, run).with_context(|| SCHEMA.unusable(&file))?;
-        let stored = stored(&connection).with_context(|| SCHEMA.unusable(&file))?;
+        SCHEMA.usable(&file, SCHEMA.check_structure(&connection))?;
+        SCHEMA.usable(&file, make_run(&mut connection, run))?;
+        let stored = SCHEMA.usable(&file, stored(&connection))?;
         check_run(&connection, run, &file)?;
         Ok((Self { connection, file }, stored))
+    }
+
+    /// Their files, to look whether they stay where they are.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn in_place(&self) -> Result<FilesInPlace> {
+        SCHEMA.usable(&self.file, FilesInPlace::of_database(&self.file))
     }
 
     /// Where the journal begins, as it was made.
@@ -104,7 +114,7 @@ impl OutboxTables {
     /// What changes is damaged, or cannot be written.
     pub(super) fn write(&mut self, changes: &OutboxChanges, position: Position) -> Result<()> {
         let transaction = begin(&mut self.connection).context(CANNOT_WRITE)?;
-        write(&transaction, changes, position).with_context(|| SCHEMA.unusable(&self.file))?;
+        SCHEMA.usable(&self.file, write(&transaction, changes, position))?;
         failpoint::hit("outbox-in-checkpoint");
         transaction.commit().context(CANNOT_WRITE)
     }
@@ -320,6 +330,14 @@ impl OutboxTablesReader {
         Ok(connection.map(|connection| Self { connection, file }))
     }
 
+    /// Checks what reading all rows does not tell.
+    ///
+    /// # Errors
+    /// They are damaged.
+    pub(super) fn check_structure(&self) -> Result<()> {
+        SCHEMA.usable(&self.file, SCHEMA.check_structure(&self.connection))
+    }
+
     /// All that they say, at one moment; `None`: they are just being made.
     ///
     /// # Errors
@@ -328,7 +346,7 @@ impl OutboxTablesReader {
         let snapshot = self.connection.transaction()?;
         let made = snapshot.query_row("SELECT 1 FROM run", [], |_| Ok(())).optional()?;
         let stored = made.map(|()| stored(&snapshot)).transpose();
-        stored.with_context(|| SCHEMA.unusable(&self.file))
+        SCHEMA.usable(&self.file, stored)
     }
 
     /// Where the journal goes on from them, now.
@@ -336,7 +354,7 @@ impl OutboxTablesReader {
     /// # Errors
     /// As [`OutboxTablesReader::read`].
     pub(super) fn position(&self) -> Result<Option<Position>> {
-        let run = run_row(&self.connection).with_context(|| SCHEMA.unusable(&self.file))?;
+        let run = SCHEMA.usable(&self.file, run_row(&self.connection))?;
         Ok(run.position)
     }
 }
@@ -344,6 +362,11 @@ impl OutboxTablesReader {
 /// Whether a data directory has tables.
 pub(super) fn exist(directory: &Path) -> bool {
     path(directory).exists()
+}
+
+/// The names of their files, the database last.
+pub(super) fn file_names() -> [String; 3] {
+    ["-wal", "-shm", ""].map(|suffix| format!("{FILE}{suffix}"))
 }
 
 /// Removes the tables.

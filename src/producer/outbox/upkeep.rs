@@ -12,6 +12,7 @@ use super::contents::OutboxChanges;
 use super::tables::{CANNOT_WRITE, OutboxTables};
 use crate::journal::{self, Disk, Journal, Position, SEGMENT_BYTES, Sync};
 use crate::storage::failpoint;
+use crate::storage::in_place::FilesInPlace;
 
 /// How large things may grow, and how long they may wait.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +44,23 @@ impl OutboxLimits {
 /// What those who commit and the thread share.
 pub(super) struct SharedJournal {
     pub(super) journal: Journal,
+    /// The tables' files: a batch is kept, and the thread goes on, only while they are where they were.
+    pub(super) files: FilesInPlace,
     /// A commit has failed: nothing is certain but what the files say.
     pub(super) has_failed: bool,
     /// Why the thread has ended.
     pub(super) failure: Option<anyhow::Error>,
+}
+
+impl SharedJournal {
+    /// Looks whether all files are where they were opened.
+    ///
+    /// # Errors
+    /// One is not.
+    pub(super) fn check_in_place(&self) -> Result<()> {
+        self.files.check().context(CANNOT_WRITE)?;
+        self.journal.check_in_place().context(CANNOT_WRITE)
+    }
 }
 
 /// What the thread has.
@@ -78,6 +92,7 @@ impl OutboxUpkeep {
         let large = checkpoint_bytes + 2 * segment_bytes;
         while !stop.wait(self.limits.tick) {
             let mut shared = self.shared.lock();
+            shared.check_in_place()?;
             let next = shared.journal.next();
             let is_quiet = std::mem::replace(&mut seen, next) == next;
             let is_large = shared.journal.size() >= large;

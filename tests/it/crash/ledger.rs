@@ -174,3 +174,34 @@ fn a_ledger_that_cannot_be_trusted_is_refused() {
     std::fs::write(&file, &good).unwrap();
     assert_goes_on(dir, &broker, &url, producer, 50);
 }
+
+/// What a kill has left unfinished at the end of a ledger is cut off by the next start, and health tells it, in no alarm.
+#[test]
+fn a_ledgers_torn_end_is_told_by_health() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let broker = Broker::ours(dir);
+    let (_dashboard, url) = support::dashboard(dir);
+    let producer = Uuid::new_v4();
+    let args = process(&broker, &url);
+    let first = start(dir, &args);
+    publish(&broker, producer, 0..50);
+    wait_until("plays are counted", || total(&url) == 50);
+    first.signal(rustix::process::Signal::KILL);
+    drop(first);
+    let before = super::get(&format!("{url}/healthz"));
+    assert!(before["cut"].is_null(), "{before}");
+    let segment = dir.join("ledger/ledger.journal/0000000001.segment");
+    let bytes = std::fs::read(&segment).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    // The last frame may end with some zeros; what follows it begins within the next 24 bytes.
+    let file = std::fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"torn", last as u64 + 14).unwrap();
+    let mut again = start(dir, &args);
+    again.wait_for("the ledger holds 50 plays");
+    wait_until("it is told", || {
+        let health = super::get(&format!("{url}/healthz"));
+        health["status"] == "ok"
+            && health["cut"].as_str().is_some_and(|cut| cut.contains("the ledger of processor "))
+    });
+}

@@ -24,12 +24,15 @@ fn foreign_newer_and_broken_files_are_refused() {
     let connection = Connection::open(&file).unwrap();
     connection.execute_batch("CREATE TABLE mine (x)").unwrap();
     let refusal = |temp: &tempfile::TempDir| {
-        format!("{:#}", Store::open(temp.path(), 1, Keep::default()).err().unwrap())
+        format!(
+            "{:#}",
+            Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).err().unwrap()
+        )
     };
     assert!(refusal(&temp).contains("somebody else's database"), "{}", refusal(&temp));
     drop(connection);
     remove(temp.path()).unwrap();
-    drop(Store::open(temp.path(), 1, Keep::default()).unwrap());
+    drop(Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap());
     Connection::open(&file).unwrap().pragma_update(None, "user_version", 5).unwrap();
     assert!(refusal(&temp).contains("has schema 5, of a newer playcounts; this one knows 4"));
     assert!(read_counts(temp.path()).is_err());
@@ -60,7 +63,7 @@ fn a_database_of_schema_1_keeps_its_counts() {
     .unwrap();
     old.prepare("SELECT * FROM confirmed").unwrap_err();
     drop(old);
-    let store = Store::open(temp.path(), 1, Keep::default()).unwrap();
+    let store = Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap();
     assert_eq!((all(&store), store.totals().plays), (vec![(7, 5)], 5));
     let series =
         |scale, last| store.series(Uuid::from_u128(7), scale, Period { first: 0, last }).unwrap();
@@ -79,16 +82,20 @@ fn it_is_another_database_after_a_power_loss() {
         [(first, first, true), (first, second, false), (Uuid::nil(), Uuid::nil(), false)]
     {
         let temp = tempfile::tempdir().unwrap();
-        let opened = database::open(temp.path(), before).unwrap();
+        let opened = database::open(temp.path(), JournalOwner::Part, before).unwrap();
         let copy = copied(temp.path());
-        let again = database::open(copy.path(), after).unwrap();
+        let again = database::open(copy.path(), JournalOwner::Part, after).unwrap();
         assert_eq!(again.identity.id == opened.identity.id, want_same, "{before} {after}");
         // Whatever it is then, it stays.
         drop(again);
         let store = reopened(copy.path());
         let id = store.id();
         drop(store);
-        assert_eq!(database::open(copy.path(), second).unwrap().identity.id, id, "it was closed");
+        assert_eq!(
+            database::open(copy.path(), JournalOwner::Part, second).unwrap().identity.id,
+            id,
+            "it was closed"
+        );
     }
 }
 
@@ -165,7 +172,7 @@ fn a_start_finds_rows_that_were_changed_behind_its_back() {
         ("UPDATE identity SET life = zeroblob(16)", "table identity does not fit"),
     ] {
         let copy = damaged(rows.path(), sql);
-        let error = Store::open(copy.path(), 1, Keep::default()).err().unwrap();
+        let error = Store::open(copy.path(), JournalOwner::Part, 1, Keep::default()).err().unwrap();
         let text = format!("{error:#}");
         assert!(text.contains(what) && text.contains(FILE), "{sql}: {text}");
         assert!(read_counts(copy.path()).is_err(), "{sql}");
@@ -239,7 +246,10 @@ fn files_that_belong_to_others_are_refused() {
     drop(store);
     let (other, _) = self::store();
     let refusal = |directory: &Path| {
-        format!("{:#}", Store::open(directory, 1, Keep::default()).err().unwrap())
+        format!(
+            "{:#}",
+            Store::open(directory, JournalOwner::Part, 1, Keep::default()).err().unwrap()
+        )
     };
     std::fs::remove_dir_all(temp.path().join(JOURNAL)).unwrap();
     let text = refusal(temp.path());
