@@ -61,6 +61,10 @@ pub(super) struct ProcessArgs {
     /// messages in flight for each nsqd; with nsqlookupd, for all [default: 2500]
     #[argh(option, default = "Count(2500)")]
     max_in_flight: Count,
+    /// bytes of one message body, at most 16777186, each held for --max-in-flight messages; a larger one is kept as
+    /// a dead letter, by its size and its first 16 KiB [default: 1048576]
+    #[argh(option, default = "Count(1 << 20)")]
+    max_msg_size: Count,
 
     // The dashboard.
     /// where the dashboard is [default: http://127.0.0.1:8000]
@@ -132,6 +136,7 @@ impl ProcessArgs {
             consumer.max_in_flight = consumer.max_in_flight.saturating_mul(nsqds);
         }
         consumer.lookup.addresses = self.lookupd_http_address;
+        consumer.connection.max_msg_size = self.max_msg_size.max_msg_size()?;
         ConsumerOption::apply(&self.consumer_opt, &mut consumer)?;
         Ok(ProcessConfig {
             consumer,

@@ -163,6 +163,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--json", 4),
         ("--lookupd-http-address", 5),
         ("--max-in-flight", 2),
+        ("--max-msg-size", 2),
         ("--nsqd-http-address", 4),
         ("--nsqd-tcp-address", 3),
         ("--num-messages", 3),

@@ -11,7 +11,7 @@ use crate::model::unix_time::UnixMs;
 pub const DEAD_LETTERS_MAX: i64 = 10_000;
 
 /// The most of one body that is kept, in bytes: with [`DEAD_LETTERS_MAX`] at most 160 MB on disk.
-pub(super) const BODY_MAX: usize = 16 * 1024;
+pub(crate) const BODY_MAX: usize = 16 * 1024;
 
 /// The most of a body in one line, in characters.
 const SHOWN_MAX: usize = 80;

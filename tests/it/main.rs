@@ -25,6 +25,7 @@ mod migration;
 mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
 mod nsqlookupd;
+mod oversized;
 mod page;
 mod page_accessibility;
 mod page_queue;
