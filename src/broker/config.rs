@@ -23,6 +23,9 @@ pub struct BrokerConfig {
     pub http_address: Option<String>,
     /// What `/info` gives as this host's name. Default: the host's name.
     pub broadcast_address: String,
+    /// Names that the HTTP API is asked for by, besides localhost, its addresses and `broadcast_address`. Default none:
+    /// others are refused, because a web page can have its own name point here. nsqd answers to every name.
+    pub allowed_hosts: Vec<String>,
     /// Messages that may wait in one topic or channel. Default: no limit but `max_memory`, where nsqd has
     /// 10000 and writes the rest to disk; here a PUB beyond it is refused.
     pub mem_queue_size: Option<usize>,
@@ -73,6 +76,7 @@ impl Default for BrokerConfig {
             tcp_address: "127.0.0.1:4150".into(),
             http_address: Some("127.0.0.1:4151".into()),
             broadcast_address: hostname(),
+            allowed_hosts: Vec::new(),
             mem_queue_size: None,
             max_memory: 1 << 30,
             max_msg_size: 1 << 20,

@@ -22,6 +22,10 @@ pub(super) struct BrokerArgs {
     /// what /info gives as this host's name [default: the host's name]
     #[argh(option)]
     broadcast_address: Option<String>,
+    /// a name that the HTTP API is asked for by besides localhost, its addresses and --broadcast-address;
+    /// repeatable [default: none]
+    #[argh(option)]
+    allowed_host: Vec<String>,
     /// messages that may wait in one topic or channel [default: no limit but --max-memory]
     #[argh(option)]
     mem_queue_size: Option<Count>,
@@ -69,6 +73,7 @@ impl BrokerArgs {
             tcp_address: self.tcp_address,
             http_address: Some(self.http_address),
             broadcast_address: self.broadcast_address.unwrap_or(defaults.broadcast_address),
+            allowed_hosts: self.allowed_host,
             mem_queue_size: self.mem_queue_size.map(Count::get),
             max_memory: size(self.max_memory, defaults.max_memory),
             max_msg_size: size(self.max_msg_size, defaults.max_msg_size),

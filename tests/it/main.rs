@@ -9,6 +9,7 @@ mod attacks;
 mod bench;
 mod broker_compat;
 mod broker_hostile;
+mod broker_names;
 mod broker_support;
 mod check;
 mod cli;
@@ -39,3 +40,4 @@ mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
 mod timing;
+mod tokens;
