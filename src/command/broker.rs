@@ -7,6 +7,7 @@ use nsq_protocol::thread::StopToken;
 use crate::broker::{Broker, BrokerConfig};
 use crate::command::shared::output::note;
 use crate::command::shared::values::{Count, HumanDuration, LogLevel};
+use crate::runtime::memory;
 
 /// only the embedded broker: an nsqd-compatible server in memory, until Ctrl-C; ready when GET /ping
 /// answers OK
@@ -26,10 +27,12 @@ pub(super) struct BrokerArgs {
     /// repeatable [default: none]
     #[argh(option)]
     allowed_host: Vec<String>,
-    /// messages that may wait in one topic or channel [default: no limit but --max-memory]
+    /// messages that may wait in one topic or channel; more are refused, or dropped where it is #ephemeral [default:
+    /// no limit but --max-memory, 10000 where it is #ephemeral]
     #[argh(option)]
     mem_queue_size: Option<Count>,
-    /// bytes that all messages together may take; a publish beyond it is refused [default: 1073741824]
+    /// bytes that all messages together may take; a publish beyond it is refused [default: 1073741824, or less:
+    /// half of the container's limit, a quarter of the machine's memory]
     #[argh(option)]
     max_memory: Option<Count>,
     /// bytes of one message body [default: 1048576]
@@ -92,7 +95,15 @@ impl BrokerArgs {
 
 /// Serves until `stop`.
 pub(super) fn run(args: BrokerArgs, stop: &StopToken) -> Result<()> {
+    let asked = args.max_memory;
     let broker = Broker::start(args.config()?)?;
+    match asked {
+        None => {
+            let given = memory::for_messages();
+            note(format_args!("memory: messages may take {given}; --max-memory changes it"));
+        }
+        Some(asked) => warn_of_container(asked),
+    }
     note(format_args!("TCP: listening on {}", broker.tcp_addr()));
     if let Some(address) = broker.http_addr() {
         note(format_args!(
@@ -102,6 +113,15 @@ pub(super) fn run(args: BrokerArgs, stop: &StopToken) -> Result<()> {
     let _ = stop.channel().recv();
     broker.shutdown();
     Ok(())
+}
+
+/// Warns where the system would end the broker, with all it holds, before it refuses a message.
+fn warn_of_container(asked: Count) {
+    if let Some(limit) = memory::container_limit().filter(|limit| *limit <= asked.0) {
+        log::warn!(
+            "--max-memory {asked} is not below the container's limit, {limit}: the system may end the broker before it refuses a message"
+        );
+    }
 }
 
 #[cfg(test)]
