@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use playcounts::command::{self, EarlyExit};
+use playcounts::model::plain_text::PlainText;
 
 fn main() -> ExitCode {
     // Bytes that are no UTF-8 are no option, and show as such in the refusal.
@@ -17,14 +18,15 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(EarlyExit::Usage(text)) => {
-            let _ = writeln!(std::io::stderr(), "playcounts: {}", text.trim_end());
+            let _ =
+                writeln!(std::io::stderr(), "playcounts: {}", PlainText::Lines(text.trim_end()));
             return ExitCode::from(2);
         }
     };
     match command::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "playcounts: {error:#}");
+            let _ = writeln!(std::io::stderr(), "playcounts: {:#}", PlainText::Line(error));
             ExitCode::FAILURE
         }
     }

@@ -13,6 +13,7 @@ use crate::command::shared::output::print;
 use crate::command::shared::run_files::RunFiles;
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, LogLevel};
+use crate::model::plain_text::PlainText;
 use crate::nsqd::topic::RemoteTopic;
 use crate::storage::data_dir::{DataDir, PROCESSOR};
 use crate::wire::client::DashboardClient;
@@ -146,7 +147,9 @@ fn confirm(question: &str) -> Result<()> {
         bail!("there is no terminal to ask on; say --yes to go on without being asked");
     }
     let mut stderr = std::io::stderr();
-    write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).context("cannot ask")?;
+    write!(stderr, "{} [y/N] ", PlainText::Line(question))
+        .and_then(|()| stderr.flush())
+        .context("cannot ask")?;
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer).context("cannot read the answer")?;
     if !matches!(answer.trim(), "y" | "Y" | "yes") {

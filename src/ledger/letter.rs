@@ -5,6 +5,7 @@ use std::fmt;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use crate::model::plain_text::PlainText;
 use crate::model::unix_time::UnixMs;
 
 /// Dead letters that are kept; older ones go first.
@@ -40,6 +41,8 @@ impl fmt::Display for SavedDeadLetter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { number, at, nsqd, message_id, reason, size, body } = self;
         let start: String = String::from_utf8_lossy(body).chars().take(SHOWN_MAX).collect();
+        let (nsqd, message_id) = (PlainText::Line(nsqd), PlainText::Line(message_id));
+        let reason = PlainText::Line(reason);
         write!(f, "{number} {} {nsqd} {message_id} {size} bytes: {reason}: {start:?}", at.0)
     }
 }
