@@ -34,6 +34,7 @@ mod page_support;
 mod page_views;
 mod pipeline;
 mod queue;
+mod raw_text;
 mod refused_threads;
 mod replayed;
 mod streams;

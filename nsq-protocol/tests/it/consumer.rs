@@ -291,7 +291,10 @@ fn check_reconnects(wire: &[u8], want: &str) {
 
 #[test]
 fn a_frame_over_the_limit_ends_the_connection() {
-    check_reconnects(&(1_048_607u32).to_be_bytes(), "a frame of 1048607 bytes is over the 1048606");
+    // A message may be larger, and is skipped; nothing else, and no message of 2 GiB, which nsqd cannot have.
+    let response = [1_048_607u32.to_be_bytes(), [0; 4]].concat();
+    check_reconnects(&response, "a frame of 1048607 bytes is over the 1048606");
+    check_reconnects(b"\x80\0\0\0\0\0\0\x02", "a frame of 2147483648 bytes is over the 1048606");
     check_reconnects(&[0xff; 8], "over the 1048606 byte limit");
     check_reconnects(b"\0\0\0\x03", "too small to hold its type");
     check_reconnects(b"\0\0\0\x05\0\0\0\x02x", "its head alone has");
