@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use playcounts::command::{self, EarlyExit};
+use playcounts::model::plain_text::PlainText;
 use playcounts::storage::private::keep_private;
 
 fn main() -> ExitCode {
@@ -20,14 +21,15 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(EarlyExit::Usage(text)) => {
-            let _ = writeln!(std::io::stderr(), "playcounts: {}", text.trim_end());
+            let _ =
+                writeln!(std::io::stderr(), "playcounts: {}", PlainText::Lines(text.trim_end()));
             return ExitCode::from(2);
         }
     };
     match command::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "playcounts: {error:#}");
+            let _ = writeln!(std::io::stderr(), "playcounts: {:#}", PlainText::Line(error));
             ExitCode::FAILURE
         }
     }

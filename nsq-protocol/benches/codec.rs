@@ -40,6 +40,7 @@ fn main() {
             attempts: 1,
             id: MessageId::from_u64(number),
             body: BODY,
+            skipped: 0,
         })
         .collect();
     let mut wire = Vec::new();

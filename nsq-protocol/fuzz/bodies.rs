@@ -16,6 +16,9 @@ use nsq_protocol::{
 /// Small, so that the fuzzer reaches both sides of it.
 const MAX_FRAME: usize = 256;
 
+/// Bytes that are kept of a message over it.
+const KEPT: usize = 20;
+
 /// The largest MPUB body of the command target; one message may have half of it.
 const MAX_BODY: usize = 256;
 
@@ -63,6 +66,7 @@ pub(crate) fn frame(data: &[u8]) {
         }
         (wire, count, Ok(decoder.pending()))
     };
+    skipping_frame(cuts, stream);
     let whole = decode(&[stream]);
     assert_eq!(whole, decode(&parts(cuts, stream)), "cut into {cuts:?}");
     let (wire, _, end) = whole;
@@ -72,6 +76,40 @@ pub(crate) fn frame(data: &[u8]) {
         Err(DecodeError::FrameTooLarge { size, max }) => assert!(size as usize > max),
         Err(_) => {}
     }
+}
+
+/// The same where messages over the limit are skipped: whatever is skipped, what follows is found, and all that was
+/// sent is accounted for.
+fn skipping_frame(cuts: [usize; CUTS], stream: &[u8]) {
+    let decode = |parts: &[&[u8]]| {
+        let mut decoder = FrameDecoder::new(MAX_FRAME);
+        decoder.skip_oversized(KEPT);
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        for part in parts {
+            decoder.push(part);
+            loop {
+                match decoder.next_frame() {
+                    Ok(Some(frame)) => {
+                        let mut wire = Vec::new();
+                        frame.encode(&mut wire);
+                        let skipped = match frame {
+                            Frame::Message(message) => message.skipped,
+                            _ => 0,
+                        };
+                        assert!(skipped == 0 || wire.len() + skipped > 4 + MAX_FRAME);
+                        bytes += wire.len() + skipped;
+                        frames.push(wire);
+                    }
+                    Ok(None) => break,
+                    Err(error) => return (frames, bytes, Some(error)),
+                }
+            }
+        }
+        (frames, bytes, None)
+    };
+    let whole = decode(&[stream]);
+    assert_eq!(whole, decode(&parts(cuts, stream)), "cut into {cuts:?}");
+    assert!(whole.1 <= stream.len());
 }
 
 /// One message frame's data, and the numbers in its ID.

@@ -120,7 +120,7 @@ pub use codec::identify::{IdentifyRequest, IdentifyResponse};
 pub use codec::message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
 pub use codec::names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use error::{Error, NotByAll, PublishError, Unpublished};
-pub use flow::policy::{BackoffStats, GiveUp, Pause, RdyMode};
+pub use flow::policy::{BackoffStats, GiveUp, Oversized, Pause, RdyMode};
 pub use io::config::ConnectionConfig;
 #[doc(hidden)]
 pub use io::http_agent::http_agent;

@@ -26,6 +26,10 @@ pub(super) enum ApiError {
     BodyTooBig,
     /// A binary MPUB whose sizes do not add up.
     BadBodies(ErrorCode),
+    /// Asked for by a name that is not ours. nsqd has no such error, nor the next.
+    ForeignHost(String),
+    /// Sent by a page of another site.
+    ForeignOrigin(String),
     /// The broker has no room. nsqd has no such error; here its text says what to do.
     Limit(LimitError),
 }
@@ -41,6 +45,8 @@ impl ApiError {
             | Self::InvalidArgChannel
             | Self::InvalidDefer
             | Self::MsgEmpty => 400,
+            Self::ForeignOrigin(_) => 403,
+            Self::ForeignHost(_) => 421,
             Self::NotFound | Self::TopicNotFound | Self::ChannelNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::MsgTooBig | Self::BodyTooBig | Self::BadBodies(_) => 413,
@@ -65,6 +71,12 @@ impl ApiError {
             Self::MsgTooBig => "MSG_TOO_BIG",
             Self::BodyTooBig => "BODY_TOO_BIG",
             Self::BadBodies(code) => code.as_str().strip_prefix("E_").unwrap_or(code.as_str()),
+            Self::ForeignHost(host) => {
+                return format!("the broker answers to localhost, its addresses and its --broadcast-address, not to {host:?}; start it with --allowed-host for other names").into();
+            }
+            Self::ForeignOrigin(origin) => {
+                return format!("pages of {origin:?} may change nothing here").into();
+            }
             Self::Limit(limit) => return limit.to_string().into(),
         };
         code.into()

@@ -1,8 +1,11 @@
-//! What a broker can be told, named after nsqd's flags, with the defaults (pure).
+//! What a broker can be told, named after nsqd's flags, with the defaults. Reads the host's name and how much memory
+//! there is.
 
 use std::time::Duration;
 
 use nsq_protocol::CommandLimits;
+
+use crate::runtime::memory;
 
 /// The version told to clients: tools such as nsqadmin parse it, and this is the nsqd that we behave like.
 pub(super) const NSQD_VERSION: &str = "1.3.0";
@@ -23,11 +26,15 @@ pub struct BrokerConfig {
     pub http_address: Option<String>,
     /// What `/info` gives as this host's name. Default: the host's name.
     pub broadcast_address: String,
+    /// Names that the HTTP API is asked for by, besides localhost, its addresses and `broadcast_address`. Default none:
+    /// others are refused, because a web page can have its own name point here. nsqd answers to every name.
+    pub allowed_hosts: Vec<String>,
     /// Messages that may wait in one topic or channel. Default: no limit but `max_memory`, where nsqd has
-    /// 10000 and writes the rest to disk; here a PUB beyond it is refused.
+    /// 10000 and writes the rest to disk; here a PUB beyond it is refused. What an `#ephemeral` topic or channel cannot
+    /// hold is dropped there instead, as by nsqd; its default is 10000.
     pub mem_queue_size: Option<usize>,
     /// Bytes that all messages together may take, bookkeeping included; a PUB beyond it is refused.
-    /// Default 1 GiB. nsqd has no such limit.
+    /// Default 1 GiB, or less: half of the container's limit, a quarter of the machine's memory. nsqd has no such limit.
     pub max_memory: usize,
     /// Bytes of one message body. Default 1 MiB.
     pub max_msg_size: usize,
@@ -73,8 +80,9 @@ impl Default for BrokerConfig {
             tcp_address: "127.0.0.1:4150".into(),
             http_address: Some("127.0.0.1:4151".into()),
             broadcast_address: hostname(),
+            allowed_hosts: Vec::new(),
             mem_queue_size: None,
-            max_memory: 1 << 30,
+            max_memory: memory::for_messages().bytes,
             max_msg_size: 1 << 20,
             max_body_size: 5 << 20,
             max_rdy_count: 65_535,

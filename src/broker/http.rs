@@ -3,8 +3,8 @@
 //!
 //! Not here: `/config`, `/debug`, which are about Go or about what the broker has not.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nsq_protocol::{Bodies, BodiesBuf, ChannelName, TopicName};
@@ -15,7 +15,7 @@ use super::config::{BrokerConfig, NSQD_VERSION, hostname};
 use super::core::{Missing, NewBatch};
 use super::hub::{Hub, timestamp_ns};
 use super::stats::{StatsFilter, seconds};
-use crate::http::{Handler, Request, Response};
+use crate::http::{Handler, OwnNames, Request, Response, foreign_origin};
 use crate::runtime::clock;
 
 /// How far a body may be over the limits and still be read, so that the answer is nsqd's and not a general
@@ -33,20 +33,46 @@ pub(super) struct Api {
     hostname: String,
     tcp_port: u16,
     /// Known only once the server listens.
-    http_port: AtomicU16,
+    listening: OnceLock<Listening>,
+}
+
+/// Where the API is found.
+struct Listening {
+    port: u16,
+    names: OwnNames,
 }
 
 impl Api {
-    /// The API of `hub`; call [`Api::set_http_port`] once it is known.
+    /// The API of `hub`; call [`Api::set_http_address`] once it is known.
     pub(super) fn new(hub: Arc<Hub>, tcp_port: u16) -> Self {
-        Self { hub, hostname: hostname(), tcp_port, http_port: AtomicU16::new(0) }
+        Self { hub, hostname: hostname(), tcp_port, listening: OnceLock::new() }
     }
 
-    pub(super) fn set_http_port(&self, port: u16) {
-        self.http_port.store(port, Ordering::Relaxed);
+    /// Says where it listens; the first time counts.
+    pub(super) fn set_http_address(&self, address: SocketAddr) {
+        let config = &self.hub.config;
+        let allowed = [&config.allowed_hosts[..], &[config.broadcast_address.clone()]].concat();
+        let names = OwnNames::new(vec![address.ip()], allowed);
+        let _ = self.listening.set(Listening { port: address.port(), names });
+    }
+
+    /// Refuses what a page of another site sends, through the browser of somebody who reaches this API.
+    fn check_sender(&self, request: &Request) -> Result<(), ApiError> {
+        let unnamed = OwnNames::default();
+        let names = self.listening.get().map_or(&unnamed, |listening| &listening.names);
+        if let Some(host) = names.foreign_host(request) {
+            return Err(ApiError::ForeignHost(host.to_owned()));
+        }
+        match foreign_origin(request) {
+            Some(origin) if request.method != "GET" => {
+                Err(ApiError::ForeignOrigin(origin.to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn route(&self, request: &Request) -> Result<Response, ApiError> {
+        self.check_sender(request)?;
         let method = match request.path.as_str() {
             "/ping" | "/info" | "/stats" => "GET",
             "/pub" | "/mpub" | "/topic/create" | "/topic/delete" | "/topic/empty"
@@ -76,7 +102,7 @@ impl Api {
             "version": NSQD_VERSION,
             "broadcast_address": config.broadcast_address,
             "hostname": self.hostname,
-            "http_port": self.http_port.load(Ordering::Relaxed),
+            "http_port": self.listening.get().map_or(0, |listening| listening.port),
             "tcp_port": self.tcp_port,
             "start_time": seconds(self.hub.started),
             "max_heartbeat_interval": ns(config.max_heartbeat_interval),

@@ -111,7 +111,7 @@ impl Broker {
             format!("cannot serve HTTP on {address}; give another --http-address, port 0 takes a free one")
         })?;
         let address = server.local_addr();
-        api.set_http_port(address.port());
+        api.set_http_address(address);
         log::info!("broker: HTTP on {address}");
         self.http_addr = Some(address);
         self.http = Some(server);

@@ -30,6 +30,10 @@ impl Default for StatsFilter<'_> {
     }
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// A broker at one moment, as `/stats?format=json` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stats {
@@ -63,6 +67,9 @@ pub struct TopicStats {
     pub message_count: u64,
     /// Bytes of their bodies.
     pub message_bytes: u64,
+    /// Messages that an `#ephemeral` topic had no room for, as with a channel.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dropped_count: u64,
     /// Whether messages stay in the topic.
     pub paused: bool,
     /// Not measured.
@@ -88,6 +95,10 @@ pub struct ChannelStats {
     pub requeue_count: u64,
     /// Messages in flight whose time ran out.
     pub timeout_count: u64,
+    /// Messages that an `#ephemeral` channel had no room for; they are among those received. Absent while there are
+    /// none, and with nsqd, which does not tell them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dropped_count: u64,
     /// Consumers.
     pub client_count: usize,
     /// The consumers; absent when they were left out.

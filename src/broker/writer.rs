@@ -99,6 +99,7 @@ fn write_loop(
                     attempts: run.attempts,
                     id: MessageId::from_u64(number),
                     body,
+                    skipped: 0,
                 };
                 Frame::Message(message).encode(&mut out);
             }

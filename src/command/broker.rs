@@ -7,6 +7,7 @@ use nsq_protocol::thread::StopToken;
 use crate::broker::{Broker, BrokerConfig};
 use crate::command::shared::output::note;
 use crate::command::shared::values::{Count, HumanDuration, LogLevel};
+use crate::runtime::memory;
 
 /// only the embedded broker: an nsqd-compatible server in memory, until Ctrl-C; ready when GET /ping
 /// answers OK
@@ -22,10 +23,16 @@ pub(super) struct BrokerArgs {
     /// what /info gives as this host's name [default: the host's name]
     #[argh(option)]
     broadcast_address: Option<String>,
-    /// messages that may wait in one topic or channel [default: no limit but --max-memory]
+    /// a name that the HTTP API is asked for by besides localhost, its addresses and --broadcast-address;
+    /// repeatable [default: none]
+    #[argh(option)]
+    allowed_host: Vec<String>,
+    /// messages that may wait in one topic or channel; more are refused, or dropped where it is #ephemeral [default:
+    /// no limit but --max-memory, 10000 where it is #ephemeral]
     #[argh(option)]
     mem_queue_size: Option<Count>,
-    /// bytes that all messages together may take; a publish beyond it is refused [default: 1073741824]
+    /// bytes that all messages together may take; a publish beyond it is refused [default: 1073741824, or less:
+    /// half of the container's limit, a quarter of the machine's memory]
     #[argh(option)]
     max_memory: Option<Count>,
     /// bytes of one message body [default: 1048576]
@@ -69,6 +76,7 @@ impl BrokerArgs {
             tcp_address: self.tcp_address,
             http_address: Some(self.http_address),
             broadcast_address: self.broadcast_address.unwrap_or(defaults.broadcast_address),
+            allowed_hosts: self.allowed_host,
             mem_queue_size: self.mem_queue_size.map(Count::get),
             max_memory: size(self.max_memory, defaults.max_memory),
             max_msg_size: size(self.max_msg_size, defaults.max_msg_size),
@@ -87,7 +95,15 @@ impl BrokerArgs {
 
 /// Serves until `stop`.
 pub(super) fn run(args: BrokerArgs, stop: &StopToken) -> Result<()> {
+    let asked = args.max_memory;
     let broker = Broker::start(args.config()?)?;
+    match asked {
+        None => {
+            let given = memory::for_messages();
+            note(format_args!("memory: messages may take {given}; --max-memory changes it"));
+        }
+        Some(asked) => warn_of_container(asked),
+    }
     note(format_args!("TCP: listening on {}", broker.tcp_addr()));
     if let Some(address) = broker.http_addr() {
         note(format_args!(
@@ -97,6 +113,15 @@ pub(super) fn run(args: BrokerArgs, stop: &StopToken) -> Result<()> {
     let _ = stop.channel().recv();
     broker.shutdown();
     Ok(())
+}
+
+/// Warns where the system would end the broker, with all it holds, before it refuses a message.
+fn warn_of_container(asked: Count) {
+    if let Some(limit) = memory::container_limit().filter(|limit| *limit <= asked.0) {
+        log::warn!(
+            "--max-memory {asked} is not below the container's limit, {limit}: the system may end the broker before it refuses a message"
+        );
+    }
 }
 
 #[cfg(test)]
@@ -113,7 +138,7 @@ mod tests {
         for option in BrokerArgs::get_args_info().flags {
             let Some((_, behind)) = option.description.split_once("[default: ") else { continue };
             let default = behind.strip_suffix(']').unwrap();
-            if !default.contains(' ') && option.long != "--log-level" {
+            if !default.contains(' ') && default != "none" && option.long != "--log-level" {
                 assert_eq!(config(&[option.long, default]), config(&[]), "{}", option.long);
             }
         }

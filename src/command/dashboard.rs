@@ -7,6 +7,7 @@ use nsq_protocol::thread::StopToken;
 
 use crate::command::shared::nsq;
 use crate::command::shared::output::{configuration, note};
+use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel};
 use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
 
@@ -17,9 +18,12 @@ pub(super) struct DashboardArgs {
     /// host:port of the page; port 0 takes a free one [default: 127.0.0.1:8000]
     #[argh(option, default = "values::HTTP_ADDRESS.into()")]
     http_address: String,
-    /// token that writes need; a must beyond loopback [default: none]
+    /// token that writes need; a must beyond loopback; others see it in ps, but not --write-token-file [default: none]
     #[argh(option)]
     write_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none, PLAYCOUNTS_WRITE_TOKEN if set]
+    #[argh(option)]
+    write_token_file: Option<String>,
     /// HTTP host:port of an nsqd whose queue to show; repeatable [default: none]
     #[argh(option)]
     nsqd_http_address: Vec<String>,
@@ -66,7 +70,7 @@ impl DashboardArgs {
         Ok(DashboardConfig {
             http_address: self.http_address,
             data_dir: self.data_dir.into(),
-            write_token: self.write_token,
+            write_token: write_token(self.write_token, self.write_token_file)?,
             configuration: configuration(&shown),
             clean: false,
             keep: Keep { minutes: self.keep_by_minute.0, hours: self.keep_by_hour.0 },

@@ -27,6 +27,7 @@ use anyhow::Result;
 use argh::{ArgsInfo, FlagInfoKind, FromArgs};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::command::shared::output::log_line;
 use crate::command::shared::values::LogLevel;
 use crate::runtime::signals::SignalWatch;
 
@@ -121,7 +122,7 @@ fn with_usage(args: &[String], error: &str) -> String {
 /// One line, with its causes, that says what went wrong and what to do. Exit status 1.
 pub fn run(cli: Cli) -> Result<()> {
     let command = cli.command;
-    env_logger::Builder::new().filter_level(command.log_level().0).init();
+    env_logger::Builder::new().filter_level(command.log_level().0).format(log_line).init();
     raise_descriptor_limit();
     let (_signals, stop) = SignalWatch::start()?;
     match command {

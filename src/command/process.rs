@@ -14,6 +14,7 @@ use crate::command::shared::nsq::{self, ConsumerOption};
 use crate::command::shared::output::{OutputFormat, note, print_report};
 use crate::command::shared::report::RunReport;
 use crate::command::shared::run_files::RunFiles;
+use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel};
 use crate::ledger::{self, Ledger, LedgerConfig};
 use crate::model::config::Durability;
@@ -61,14 +62,21 @@ pub(super) struct ProcessArgs {
     /// messages in flight for each nsqd; with nsqlookupd, for all [default: 2500]
     #[argh(option, default = "Count(2500)")]
     max_in_flight: Count,
+    /// bytes of one message body, at most 16777186, each held for --max-in-flight messages; a larger one is kept as
+    /// a dead letter, by its size and its first 16 KiB [default: 1048576]
+    #[argh(option, default = "Count(1 << 20)")]
+    max_msg_size: Count,
 
     // The dashboard.
     /// where the dashboard is [default: http://127.0.0.1:8000]
     #[argh(option, default = "values::DASHBOARD_URL.into()")]
     dashboard_url: String,
-    /// the dashboard's token for writes [default: none]
+    /// the dashboard's token for writes; others see it in ps, but not --write-token-file [default: none]
     #[argh(option)]
     write_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none, PLAYCOUNTS_WRITE_TOKEN if set]
+    #[argh(option)]
+    write_token_file: Option<String>,
 
     // The ledger.
     /// what a count survives: process (kill -9 of any part) or power (a power loss, too); none is for
@@ -132,13 +140,15 @@ impl ProcessArgs {
             consumer.max_in_flight = consumer.max_in_flight.saturating_mul(nsqds);
         }
         consumer.lookup.addresses = self.lookupd_http_address;
+        consumer.connection.max_msg_size = self.max_msg_size.max_msg_size()?;
         ConsumerOption::apply(&self.consumer_opt, &mut consumer)?;
+        let token = write_token(self.write_token, self.write_token_file)?;
         Ok(ProcessConfig {
             consumer,
             threads,
             update_interval: self.update_interval.0,
             realtime_below: self.realtime_below.0,
-            dashboard: DashboardClient::new(&self.dashboard_url, self.write_token),
+            dashboard: DashboardClient::new(&self.dashboard_url, token),
             target: self.num_messages.map(|count| count.0),
             data_dir: self.data_dir.into(),
             takeover: if self.standby { Takeover::WhenFree } else { Takeover::Never },

@@ -11,7 +11,9 @@ use nsq_protocol::TopicName;
 use crate::command::shared::nsq;
 use crate::command::shared::output::print;
 use crate::command::shared::run_files::RunFiles;
+use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, LogLevel};
+use crate::model::plain_text::PlainText;
 use crate::nsqd::topic::RemoteTopic;
 use crate::storage::data_dir::{DataDir, PROCESSOR};
 use crate::wire::client::DashboardClient;
@@ -33,9 +35,12 @@ pub(super) struct ResetArgs {
     /// the running dashboard to empty [default: none, the database in the data directory]
     #[argh(option)]
     dashboard_url: Option<String>,
-    /// the dashboard's token for writes [default: none]
+    /// the dashboard's token for writes; others see it in ps, but not --write-token-file [default: none]
     #[argh(option)]
     write_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none, PLAYCOUNTS_WRITE_TOKEN if set]
+    #[argh(option)]
+    write_token_file: Option<String>,
     /// directory whose dashboard database and ledger to empty [default: playcounts-data]
     #[argh(option, default = "values::DATA_DIR.into()")]
     data_dir: String,
@@ -69,7 +74,10 @@ impl ResetArgs {
             targets.push(ResetTarget::Topic { topic, nsqds });
         }
         targets.push(match self.dashboard_url {
-            Some(url) => ResetTarget::RunningDashboard { url, token: self.write_token },
+            Some(url) => {
+                let token = write_token(self.write_token, self.write_token_file)?;
+                ResetTarget::RunningDashboard { url, token }
+            }
             None => ResetTarget::DashboardDatabase(data_dir.clone()),
         });
         if ledger::exists(&data_dir) {
@@ -139,7 +147,9 @@ fn confirm(question: &str) -> Result<()> {
         bail!("there is no terminal to ask on; say --yes to go on without being asked");
     }
     let mut stderr = std::io::stderr();
-    write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).context("cannot ask")?;
+    write!(stderr, "{} [y/N] ", PlainText::Line(question))
+        .and_then(|()| stderr.flush())
+        .context("cannot ask")?;
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer).context("cannot read the answer")?;
     if !matches!(answer.trim(), "y" | "Y" | "yes") {

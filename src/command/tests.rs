@@ -155,6 +155,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
     let several = texts.into_iter().map(|(option, texts)| (option, texts.len()));
     let several: Vec<_> = several.filter(|(_, texts)| *texts > 1).collect();
     let want = [
+        ("--allowed-host", 2),
         ("--channel", 3),
         ("--dashboard-url", 3),
         ("--data-dir", 10),
@@ -163,6 +164,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--json", 4),
         ("--lookupd-http-address", 5),
         ("--max-in-flight", 2),
+        ("--max-msg-size", 2),
         ("--nsqd-http-address", 4),
         ("--nsqd-tcp-address", 3),
         ("--num-messages", 3),

@@ -1,33 +1,21 @@
-//! Who may ask and who may write: the write token, and what keeps a foreign web page from using the browser of somebody
-//! on this machine (pure).
-
-use std::net::IpAddr;
+//! Who may ask and who may write: the write token, and whether a foreign web page asks (pure).
 
 use super::answer::{CallError, Status, quote};
-use crate::http::Request;
+use crate::http::{OwnNames, Request, foreign_origin};
 
 /// The rules of one dashboard.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     /// What `Authorization: Bearer` must carry on a write.
     pub(super) token: Option<String>,
-    /// The addresses it is bound to.
-    pub(super) bound: Vec<IpAddr>,
-    /// More names that it is served under, by a proxy or DNS.
-    pub(super) allowed: Vec<String>,
+    /// What it answers to.
+    pub(super) names: OwnNames,
 }
 
 impl Guard {
     /// Refuses what must not be answered at all.
-    ///
-    /// A name that somebody points at this machine (DNS rebinding) would let their page read the counts, as a page of
-    /// the same origin. A browser tells the name in Host, and no page can change that.
     pub(super) fn check(&self, request: &Request) -> Result<(), CallError> {
-        // Absent from HTTP/1.0 only, which no browser speaks.
-        let Some(host) = request.header("host") else { return Ok(()) };
-        if self.is_ours(host) {
-            return Ok(());
-        }
+        let Some(host) = self.names.foreign_host(request) else { return Ok(()) };
         let reason = format!(
             "the dashboard answers to localhost and to its addresses, not to {}; start it with --allowed-host for other names",
             quote(host)
@@ -57,29 +45,11 @@ impl Guard {
             }
             return Err(CallError::no_token());
         }
-        let Some(origin) = request.header("origin") else { return Ok(()) };
-        let host = request.header("host").unwrap_or_default();
-        if origin.strip_prefix("http://").is_some_and(|from| from.eq_ignore_ascii_case(host)) {
-            return Ok(());
-        }
+        let Some(origin) = foreign_origin(request) else { return Ok(()) };
         Err(CallError::new(
             Status::Forbidden,
             format!("pages of {} may not write here", quote(origin)),
         ))
-    }
-
-    fn is_ours(&self, host: &str) -> bool {
-        // The port says nothing: a tunnel may have another, and a foreign page cannot forge the name.
-        let name = match host.strip_prefix('[') {
-            Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
-            None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-        };
-        // Bound to every address it has some that it does not know; an address is no name that could be repointed.
-        let is_bound =
-            |ip: IpAddr| self.bound.iter().any(|bound| *bound == ip || bound.is_unspecified());
-        name.eq_ignore_ascii_case("localhost")
-            || self.allowed.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
-            || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || is_bound(ip))
     }
 }
 
@@ -91,6 +61,8 @@ fn equal(left: &[u8], right: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn request(headers: &[(&str, &str)]) -> Request {
@@ -103,8 +75,10 @@ mod tests {
     fn only_its_own_names_are_answered() {
         let guard = Guard {
             token: None,
-            bound: vec!["192.0.2.7".parse().unwrap()],
-            allowed: vec!["counts.example".to_owned()],
+            names: OwnNames::new(
+                vec!["192.0.2.7".parse().unwrap()],
+                vec!["counts.example".to_owned()],
+            ),
         };
         for host in [
             "localhost",
@@ -134,8 +108,7 @@ mod tests {
         // A token changes nothing: reads need none.
         let open = Guard {
             token: Some("t".to_owned()),
-            bound: vec![IpAddr::from([0, 0, 0, 0])],
-            allowed: vec![],
+            names: OwnNames::new(vec![IpAddr::from([0, 0, 0, 0])], vec![]),
         };
         assert!(open.check(&request(&[("host", "192.0.2.9")])).is_ok());
         assert!(open.check(&request(&[("host", "counts.example")])).is_err());
@@ -143,7 +116,7 @@ mod tests {
 
     #[test]
     fn foreign_pages_may_not_write() {
-        let guard = Guard { token: None, bound: vec![], allowed: vec![] };
+        let guard = Guard { token: None, names: OwnNames::default() };
         let check =
             |origin| guard.check_write(&request(&[("host", "localhost:8000"), ("origin", origin)]));
         assert!(check("http://localhost:8000").is_ok());
@@ -157,7 +130,7 @@ mod tests {
 
     #[test]
     fn writes_need_the_token_whole() {
-        let guard = Guard { token: Some("secret".to_owned()), bound: vec![], allowed: vec![] };
+        let guard = Guard { token: Some("secret".to_owned()), names: OwnNames::default() };
         for given in ["Bearer secret", "bearer secret", "BEARER  secret"] {
             assert!(guard.check_write(&request(&[("authorization", given)])).is_ok(), "{given}");
         }

@@ -32,7 +32,7 @@ use anyhow::{Context, Result, bail};
 use nsq_protocol::thread::{Crew, stop_pair};
 use uuid::Uuid;
 
-use crate::http::{EventStream, Handler, Server, ServerConfig};
+use crate::http::{EventStream, Handler, OwnNames, Server, ServerConfig};
 use crate::journal::JournalOwner;
 use crate::model::counts::Totals;
 use crate::storage::data_dir::{DASHBOARD, DataDir, Lock};
@@ -111,7 +111,7 @@ impl Dashboard {
         let store = Store::open(directory.path(), owner, WORKERS, keep)?;
         let events = EventStream::start("dash-events", streams_max())?;
         let (changed, woken) = crossbeam_channel::bounded(1);
-        let guard = guard::Guard { token: write_token, bound, allowed: allowed_hosts };
+        let guard = guard::Guard { token: write_token, names: OwnNames::new(bound, allowed_hosts) };
         let document = openapi::document(router::ROUTES).to_string().into_bytes();
         let document = assets::File::new(operation::JSON, document);
         let parts = AppParts { store, events, guard, configuration, document, watched, changed };

@@ -2,7 +2,8 @@
 //!
 //! `server` owns the listening socket and caps connections; `connection` reads one whole request with deadlines and
 //! strict framing (`head`, `target`; pure), and hands event streams to `events`. Only vetted requests reach `pool`,
-//! where tiny_http serves them on a private Unix socket with a fixed number of workers.
+//! where tiny_http serves them on a private Unix socket with a fixed number of workers. `own_names` tells who asks for
+//! another server, or comes from a page of one; handlers refuse them.
 //!
 //! One request a connection: every answer says `Connection: close`, but to a POST that asks for
 //! `Connection: keep-alive` and succeeds: a processor publishes up to thousands of times a second.
@@ -11,6 +12,7 @@ mod connection;
 mod events;
 mod handler;
 mod head;
+mod own_names;
 mod pool;
 mod request;
 mod response;
@@ -21,6 +23,7 @@ mod target;
 
 pub use events::EventStream;
 pub use handler::Handler;
+pub use own_names::{OwnNames, foreign_origin};
 #[cfg(test)]
 pub(crate) use pool::ANSWER_WAIT;
 pub use request::Request;

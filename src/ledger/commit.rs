@@ -24,7 +24,9 @@ pub struct DeadLetter {
     pub message: MessageKey,
     /// Why it is none.
     pub reason: Rejection,
-    /// The body, whole.
+    /// Bytes of the body as it was published.
+    pub size: usize,
+    /// The body, whole or its beginning.
     pub body: Vec<u8>,
 }
 

@@ -93,13 +93,13 @@ pub(super) fn saved<'a>(
 ) -> Vec<SavedDeadLetter> {
     (first..)
         .zip(letters)
-        .map(|(number, DeadLetter { nsqd, message, reason, body })| SavedDeadLetter {
+        .map(|(number, DeadLetter { nsqd, message, reason, size, body })| SavedDeadLetter {
             number: number as i64,
             at,
             nsqd: nsqd.clone(),
             message_id: message.id().to_string(),
             reason: reason.as_str().to_owned(),
-            size: body.len() as i64,
+            size: *size as i64,
             body: body[..body.len().min(BODY_MAX)].to_owned(),
         })
         .collect()

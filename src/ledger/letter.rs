@@ -5,13 +5,14 @@ use std::fmt;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use crate::model::plain_text::PlainText;
 use crate::model::unix_time::UnixMs;
 
 /// Dead letters that are kept; older ones go first.
 pub const DEAD_LETTERS_MAX: i64 = 10_000;
 
 /// The most of one body that is kept, in bytes: with [`DEAD_LETTERS_MAX`] at most 160 MB on disk.
-pub(super) const BODY_MAX: usize = 16 * 1024;
+pub(crate) const BODY_MAX: usize = 16 * 1024;
 
 /// The most of a body in one line, in characters.
 const SHOWN_MAX: usize = 80;
@@ -40,6 +41,8 @@ impl fmt::Display for SavedDeadLetter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { number, at, nsqd, message_id, reason, size, body } = self;
         let start: String = String::from_utf8_lossy(body).chars().take(SHOWN_MAX).collect();
+        let (nsqd, message_id) = (PlainText::Line(nsqd), PlainText::Line(message_id));
+        let reason = PlainText::Line(reason);
         write!(f, "{number} {} {nsqd} {message_id} {size} bytes: {reason}: {start:?}", at.0)
     }
 }

@@ -44,6 +44,7 @@ pub use dedupe::{Dedupe, Learned, Seen};
 pub use durable::DurableLedger;
 pub use integrity::IntegrityCheck;
 pub use ledger_trait::{Ledger, LedgerSize, NextUpkeep};
+pub(crate) use letter::BODY_MAX;
 pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;
 pub use message_key::MessageKey;

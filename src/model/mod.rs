@@ -5,6 +5,7 @@ pub mod attempted;
 pub mod config;
 pub mod counts;
 pub mod hash;
+pub mod plain_text;
 pub mod play;
 pub mod publish_rules;
 pub mod seq_set;

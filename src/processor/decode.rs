@@ -6,7 +6,7 @@ use nsq_protocol::{Batch, Batches};
 
 use super::commit::{Committer, Decoded};
 use crate::ledger::{Arrivals, DeadLetter, MessageKey};
-use crate::model::play::PlayDecoder;
+use crate::model::play::{PlayDecoder, Rejection};
 use crate::storage::failpoint;
 
 /// Works until the consumer has stopped.
@@ -24,7 +24,11 @@ fn decode(batch: &Batch) -> Arrivals {
     let mut decoder = PlayDecoder::default();
     for message in batch.iter() {
         let key = MessageKey::new(message.id, message.timestamp_ns);
-        match decoder.decode(message.body) {
+        let decoded = match message.is_whole() {
+            true => decoder.decode(message.body),
+            false => Err(Rejection::too_large(message.full_len())),
+        };
+        match decoded {
             Ok(play) => arrivals.plays.push((play, key)),
             Err(reason) => {
                 log::info!("a message body is no play: {reason}");
@@ -32,6 +36,7 @@ fn decode(batch: &Batch) -> Arrivals {
                     nsqd: batch.nsqd().to_owned(),
                     message: key,
                     reason,
+                    size: message.full_len(),
                     body: message.body.to_owned(),
                 });
             }

@@ -19,11 +19,11 @@ use std::time::Duration;
 use anyhow::Result;
 use crossbeam_channel::{Receiver, bounded};
 use nsq_protocol::thread::{Crew, stop_pair};
-use nsq_protocol::{Consumer, ConsumerConfig};
+use nsq_protocol::{Consumer, ConsumerConfig, Oversized};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::ledger::{Counters, Ledger};
+use crate::ledger::{BODY_MAX, Counters, Ledger};
 use crate::model::counts::{ShardedCounts, Totals};
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
@@ -102,7 +102,9 @@ impl Processor {
     /// # Errors
     /// When no nsqd answers as one, or the operating system refuses a thread.
     pub fn start(config: ProcessorConfig) -> Result<Self> {
-        let ProcessorConfig { ledger, .. } = config;
+        let ProcessorConfig { ledger, mut consumer, .. } = config;
+        // As much as is kept of a dead letter.
+        consumer.oversized = Oversized::HandOver { kept: BODY_MAX };
         let counts = Arc::new(ShardedCounts::new(config.realtime_below));
         ledger.videos().into_iter().for_each(|video| counts.restore(video));
         let (reached_tx, reached) = bounded(1);
@@ -118,7 +120,7 @@ impl Processor {
             wake,
             failed_tx,
         ));
-        let consumer = Arc::new(Consumer::start(config.consumer)?);
+        let consumer = Arc::new(Consumer::start(consumer)?);
         // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last: it
         // would spend its last tries on a dashboard that is away.
         let workers = start_workers(config.threads, &consumer, &committer)?;

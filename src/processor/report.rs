@@ -41,6 +41,7 @@ fn connection(of: &ConnectionStats) -> ConnectionFigures {
         pause: of.pause,
         in_flight: of.in_flight,
         reconnects: of.reconnects,
+        oversized: of.oversized,
         last_error: of.last_error.as_deref().map(cut),
     }
 }
@@ -53,6 +54,7 @@ fn unreachable(nsqd: &Unreachable) -> ConnectionFigures {
         pause: Some(Pause::NotConnected),
         in_flight: 0,
         reconnects: 0,
+        oversized: 0,
         last_error: Some(cut(&nsqd.last_error)),
     }
 }

@@ -3,4 +3,5 @@
 pub mod accept;
 pub mod clock;
 pub mod listen;
+pub(crate) mod memory;
 pub mod signals;

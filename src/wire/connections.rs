@@ -62,6 +62,10 @@ pub struct ConnectionFigures {
     /// Connections made after the first one.
     #[schemars(range(max = MAX_PLAYS))]
     pub reconnects: u64,
+    /// Messages that were larger than its `--max-msg-size`: dead letters.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(max = MAX_PLAYS))]
+    pub oversized: u64,
     /// Why the last connection, or attempt, ended; kept when a later one works. Cut to 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -93,11 +97,16 @@ impl ConsumerFigures {
             )));
         }
         let own = [Some(self.left_out), self.backoff_ms, Some(self.in_flight)];
-        let of_nsqds = connections.iter().flat_map(|of| [of.rdy, of.in_flight, of.reconnects]);
+        let of_nsqds =
+            connections.iter().flat_map(|of| [of.rdy, of.in_flight, of.reconnects, of.oversized]);
         let of_lookupds = lookupds.iter().map(|of| of.nsqds);
         let numbers = own.into_iter().flatten().chain(of_nsqds).chain(of_lookupds);
         check_numbers(numbers, "of a consumer is")
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Every reason of a pause: `Pause` belongs to a crate that knows nothing of schemas.

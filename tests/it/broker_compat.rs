@@ -52,6 +52,7 @@ const SCENARIOS: &[Scenario] = &[
     ("dpub", publishing::dpub),
     ("mpub", publishing::mpub),
     ("mpub with a wrong length", publishing::mpub_with_a_wrong_length),
+    ("drops of what is ephemeral", publishing::ephemeral_drops),
     ("pause a channel", administration::pause_a_channel),
     ("pause a topic", administration::pause_a_topic),
     ("empty while subscribed", administration::empty_while_subscribed),

@@ -37,6 +37,7 @@ pub(crate) fn letter(message: u64) -> DeadLetter {
         nsqd: "nsqd:4150".into(),
         message: key(message),
         reason: Play::decode(b"{}").unwrap_err(),
+        size: 40,
         body: vec![message as u8; 40],
     }
 }

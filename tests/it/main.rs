@@ -9,6 +9,7 @@ mod attacks;
 mod bench;
 mod broker_compat;
 mod broker_hostile;
+mod broker_names;
 mod broker_support;
 mod check;
 mod cli;
@@ -26,6 +27,7 @@ mod migration;
 mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
 mod nsqlookupd;
+mod oversized;
 mod owners;
 mod page;
 mod page_accessibility;
@@ -35,6 +37,7 @@ mod page_views;
 mod pipeline;
 mod private_files;
 mod queue;
+mod raw_text;
 mod read_only;
 mod refused_threads;
 mod replayed;
@@ -42,3 +45,4 @@ mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
 mod timing;
+mod tokens;

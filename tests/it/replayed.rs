@@ -69,6 +69,7 @@ fn give_out(stream: &TcpStream, messages: &[ReplayedMessage]) -> std::io::Result
                         attempts: 2,
                         id: *id,
                         body: body.as_bytes(),
+                        skipped: 0,
                     }))?;
                 }
             }

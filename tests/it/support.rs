@@ -163,8 +163,13 @@ pub(crate) enum Broker {
 impl Broker {
     /// `playcounts broker` on free ports.
     pub(crate) fn ours(dir: &Path) -> Self {
+        Self::ours_with(dir, &[])
+    }
+
+    /// The same with more options.
+    pub(crate) fn ours_with(dir: &Path, options: &[&str]) -> Self {
         let args = ["broker", "--tcp-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"];
-        let mut process = Running::start(dir, &args);
+        let mut process = Running::start(dir, &[&args, options].concat());
         let tcp = process.wait_for("TCP: listening on ");
         let http = process.wait_for("HTTP: listening on ");
         Self::Ours { _process: process, tcp, http }
@@ -190,10 +195,16 @@ impl Broker {
 /// Runs a test on our broker and, where there is one, on a real nsqd.
 #[track_caller]
 pub(crate) fn on_both_brokers(test: impl Fn(&Path, &Broker)) {
+    on_both_brokers_with(&[], test);
+}
+
+/// The same with options that both have.
+#[track_caller]
+pub(crate) fn on_both_brokers_with(options: &[&str], test: impl Fn(&Path, &Broker)) {
     let dir = tempfile::tempdir().expect("a temp dir");
-    test(dir.path(), &Broker::ours(dir.path()));
+    test(dir.path(), &Broker::ours_with(dir.path(), options));
     if let Some(program) = nsqd::find() {
-        let nsqd = Nsqd::start(&program, &[]);
+        let nsqd = Nsqd::start(&program, options);
         let dir = tempfile::tempdir().expect("a temp dir");
         test(dir.path(), &Broker::Real(nsqd));
     }

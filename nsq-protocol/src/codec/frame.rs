@@ -5,7 +5,8 @@
 //! | u32 big-endian    | u32 big-endian | size - 4 bytes
 //! ```
 
-use crate::codec::message::{MESSAGE_HEAD_LEN, MessageRef};
+use crate::codec::message::{FRAME_HEAD_LEN, MESSAGE_HEAD_LEN, MessageRef, TYPE_MESSAGE};
+use crate::codec::skipping::Skipping;
 use crate::codec::stream_buffer::StreamBuffer;
 
 /// What a heartbeat's response frame holds; NOP (or any command) answers it.
@@ -20,15 +21,11 @@ pub const CLOSE_WAIT: &[u8] = b"CLOSE_WAIT";
 /// The largest frame that a limit may allow, in bytes: what one peer can make a connection hold.
 pub const HARD_MAX_FRAME: usize = 16 << 20;
 
-/// Bytes of the size and the frame type.
-const HEAD: usize = 8;
-
 /// The read buffer of a connection at rest: about 400 small messages for one `read`.
 const BUFFER: usize = 64 << 10;
 
 const TYPE_RESPONSE: u32 = 0;
 const TYPE_ERROR: u32 = 1;
-const TYPE_MESSAGE: u32 = 2;
 
 /// One frame, borrowed from the buffer it was read into.
 ///
@@ -102,7 +99,8 @@ impl Frame<'_> {
 
 /// Turns a byte stream into frames: bytes go in, frames come out, the caller does the reading.
 ///
-/// Costs 64 KiB at rest; a larger frame grows it, for that frame only.
+/// Costs 64 KiB at rest; a larger frame grows it, for that frame only. A frame over the limit is refused, unless it is a
+/// message and [`FrameDecoder::skip_oversized`] was asked for.
 ///
 /// # Example
 /// ```
@@ -119,17 +117,28 @@ impl Frame<'_> {
 pub struct FrameDecoder {
     buffer: StreamBuffer,
     max_frame: usize,
+    skipping: Option<Skipping>,
 }
 
 impl FrameDecoder {
     /// A decoder that refuses frames whose size field is over `max_frame`, at most [`HARD_MAX_FRAME`].
     pub fn new(max_frame: usize) -> Self {
-        Self { buffer: StreamBuffer::new(BUFFER), max_frame: max_frame.min(HARD_MAX_FRAME) }
+        let max_frame = max_frame.min(HARD_MAX_FRAME);
+        Self { buffer: StreamBuffer::new(BUFFER), max_frame, skipping: None }
+    }
+
+    /// From now on a message over the limit, up to 2 GiB, comes with the first `kept` bytes of its body, once the
+    /// others have passed: they are dropped as they come. [`MessageRef::skipped`] tells how many they were.
+    ///
+    /// What is kept counts against the limit: at most as much as a message of the largest size allowed has.
+    pub fn skip_oversized(&mut self, kept: usize) {
+        let most = self.max_frame.saturating_sub(MESSAGE_HEAD_LEN + 4);
+        self.skipping = Some(Skipping::new(kept.min(most)));
     }
 
     /// Where the next bytes of the stream belong: never empty. Tell [`FrameDecoder::advance`] how many came.
     pub fn space(&mut self) -> &mut [u8] {
-        let wanted = wanted(self.buffer.pending(), self.max_frame);
+        let wanted = wanted(self.buffer.pending(), self.max_frame, self.skipping.as_ref());
         self.buffer.space(wanted)
     }
 
@@ -139,9 +148,14 @@ impl FrameDecoder {
     }
 
     /// Adds bytes as the socket produced them; any split is fine.
-    pub fn push(&mut self, bytes: &[u8]) {
-        let max_frame = self.max_frame;
-        self.buffer.push(bytes, |pending| wanted(pending, max_frame));
+    pub fn push(&mut self, mut bytes: &[u8]) {
+        // What is skipped is never buffered, however much comes at once.
+        if let Some(skipping) = self.skipping.as_mut().filter(|_| self.buffer.pending().is_empty())
+        {
+            bytes = &bytes[skipping.pass(bytes.len())..];
+        }
+        let (max_frame, skipping) = (self.max_frame, self.skipping.as_ref());
+        self.buffer.push(bytes, |pending| wanted(pending, max_frame, skipping));
     }
 
     /// Takes the next whole frame. `Ok(None)` means "feed me more".
@@ -149,6 +163,9 @@ impl FrameDecoder {
     /// # Errors
     /// [`DecodeError`] when the bytes are no frame: drop the connection.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
+        if self.skipping.as_ref().is_some_and(Skipping::is_under_way) {
+            return Ok(self.skip());
+        }
         let pending = self.buffer.pending();
         let Some(size) = pending.first_chunk::<4>() else { return Ok(None) };
         if size == b"HTTP" {
@@ -156,7 +173,7 @@ impl FrameDecoder {
         }
         let size = u32::from_be_bytes(*size);
         if size as usize > self.max_frame {
-            return Err(DecodeError::FrameTooLarge { size, max: self.max_frame });
+            return self.next_oversized(size);
         }
         if size < 4 {
             return Err(DecodeError::FrameTooSmall { size });
@@ -177,18 +194,46 @@ impl FrameDecoder {
         }
     }
 
+    /// The frame that is over the limit, if it is a message that may be skipped.
+    fn next_oversized(&mut self, size: u32) -> Result<Option<Frame<'_>>, DecodeError> {
+        let too_large = DecodeError::FrameTooLarge { size, max: self.max_frame };
+        let Some(skipping) = self.skipping.as_mut() else { return Err(too_large) };
+        match skipping.start(size, &mut self.buffer) {
+            Some(true) => Ok(self.skip()),
+            Some(false) => Ok(None),
+            None => Err(too_large),
+        }
+    }
+
+    /// Drops what is pending of an oversized message, and gives the message once all of it has passed.
+    fn skip(&mut self) -> Option<Frame<'_>> {
+        let skipping = self.skipping.as_mut()?;
+        let passed = skipping.pass(self.buffer.pending().len());
+        self.buffer.take(passed);
+        skipping.message().map(Frame::Message)
+    }
+
     /// Bytes read but not yet decoded.
     pub fn pending(&self) -> usize {
         self.buffer.pending().len()
     }
+
+    /// Bytes that its buffer costs now.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
 }
 
 /// How much room the frame that `pending` begins with needs.
-fn wanted(pending: &[u8], max_frame: usize) -> usize {
-    match pending.first_chunk::<4>() {
+fn wanted(pending: &[u8], max_frame: usize, skipping: Option<&Skipping>) -> usize {
+    let Some(size) = pending.first_chunk::<4>() else { return FRAME_HEAD_LEN };
+    let size = u32::from_be_bytes(*size) as usize;
+    match skipping {
+        Some(skipping) if skipping.is_under_way() => FRAME_HEAD_LEN,
+        Some(skipping) if size > max_frame => skipping.start_len(),
         // `next_frame` has checked the size, or will refuse it before anything is kept for it.
-        Some(size) => 4 + (u32::from_be_bytes(*size) as usize).min(max_frame),
-        None => HEAD,
+        _ => 4 + size.min(max_frame),
     }
 }
 
@@ -225,6 +270,7 @@ mod tests {
                 attempts: 1,
                 id: MessageId(*b"0123456789abcdef"),
                 body: b"hi",
+                skipped: 0,
             })),
         );
         check(b"\0\0\0\x04\0\0\0\x07", Err(DecodeError::UnknownFrameType(7)));
@@ -248,7 +294,7 @@ mod tests {
         decoder.push(&wire);
         assert_eq!(decoder.next_frame(), Ok(Some(Frame::Response(&body))));
         decoder.space();
-        assert_eq!(decoder.buffer.capacity(), BUFFER);
+        assert_eq!(decoder.capacity(), BUFFER);
     }
 
     #[derive(Clone, Debug)]
@@ -268,6 +314,7 @@ mod tests {
                     attempts: *attempts,
                     id: MessageId(*id),
                     body,
+                    skipped: 0,
                 }),
             }
         }
@@ -325,7 +372,7 @@ mod tests {
                         Err(_) => return Ok(()),
                     }
                 }
-                prop_assert!(decoder.buffer.capacity() <= (1 << 20) + 4 + 2 * BUFFER);
+                prop_assert!(decoder.capacity() <= (1 << 20) + 4 + 2 * BUFFER);
             }
         }
     }

@@ -14,6 +14,12 @@ pub const MESSAGE_ID_LEN: usize = 16;
 /// Bytes in front of the body: timestamp, attempts, message ID.
 pub const MESSAGE_HEAD_LEN: usize = 8 + 2 + MESSAGE_ID_LEN;
 
+/// Bytes of a frame's size and type, which come before a message's data.
+pub(super) const FRAME_HEAD_LEN: usize = 8;
+
+/// The frame type of a message.
+pub(super) const TYPE_MESSAGE: u32 = 2;
+
 /// What nsqd calls a message: 16 ASCII bytes, lower-case hex from nsqd itself.
 ///
 /// Unique for one topic in one run of one nsqd only; never the sole key to find repeats by.
@@ -102,8 +108,11 @@ pub struct MessageRef<'a> {
     pub attempts: u16,
     /// What FIN, REQ and TOUCH name.
     pub id: MessageId,
-    /// What was published: never empty from nsqd.
+    /// What was published: never empty from nsqd. Only its beginning where `skipped` is above 0.
     pub body: &'a [u8],
+    /// Bytes that follow `body` in what was published and were skipped, because all of it is over the limit; 0 of a
+    /// message that is whole. See [`crate::Oversized`].
+    pub skipped: usize,
 }
 
 impl<'a> MessageRef<'a> {
@@ -117,7 +126,18 @@ impl<'a> MessageRef<'a> {
             attempts: u16::from_be_bytes(*attempts),
             id: MessageId(*id),
             body,
+            skipped: 0,
         })
+    }
+
+    /// Bytes of the body as it was published.
+    pub fn full_len(&self) -> usize {
+        self.body.len() + self.skipped
+    }
+
+    /// Whether all of the body is here.
+    pub fn is_whole(&self) -> bool {
+        self.skipped == 0
     }
 
     /// Bytes that [`MessageRef::encode`] appends.
@@ -125,7 +145,7 @@ impl<'a> MessageRef<'a> {
         MESSAGE_HEAD_LEN + self.body.len()
     }
 
-    /// Appends the data of a message frame.
+    /// Appends the data of a message frame, with as much of the body as is here.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.timestamp_ns.to_be_bytes());
         out.extend_from_slice(&self.attempts.to_be_bytes());
@@ -169,6 +189,7 @@ mod tests {
             attempts: 65535,
             id: MessageId(*b"0123456789abcdef"),
             body: b"x",
+            skipped: 0,
         };
         let mut wire = Vec::new();
         message.encode(&mut wire);

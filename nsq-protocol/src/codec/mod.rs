@@ -15,4 +15,5 @@ pub(crate) mod go_json;
 pub(crate) mod identify;
 pub(crate) mod message;
 pub(crate) mod names;
+mod skipping;
 pub(crate) mod stream_buffer;

@@ -75,6 +75,39 @@ pub enum GiveUp {
     Requeue(Duration),
 }
 
+/// What becomes of a message that is larger than [`crate::ConnectionConfig::max_msg_size`]. The rest of its body is
+/// dropped as it comes, in any case, so that the connection and the messages behind it go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Oversized {
+    /// REQ, with a warning: it stays with nsqd and comes again after the delay, until a consumer with a larger limit
+    /// takes it or it is given up. No handler takes a part of a body for the whole. The default, with 1 min.
+    Requeue(Duration),
+    /// It is handed over as any other, with the first `kept` bytes of its body, at most `max_msg_size`, and
+    /// [`MessageRef::skipped`] above 0.
+    HandOver {
+        /// Bytes of its body that are kept.
+        kept: usize,
+    },
+}
+
+impl Oversized {
+    /// Bytes of a body that are kept.
+    pub(crate) fn kept(self) -> usize {
+        match self {
+            Self::Requeue(_) => 0,
+            Self::HandOver { kept } => kept,
+        }
+    }
+}
+
+impl Default for Oversized {
+    fn default() -> Self {
+        // Rarely enough that a body of some 100 MB is no load, and soon enough for one who raises the limit.
+        Self::Requeue(Duration::from_secs(60))
+    }
+}
+
 /// Called with each message that is given up; see [`crate::ConsumerConfig::max_attempts`].
 #[derive(Clone)]
 pub(crate) struct GiveUpHandler(Arc<dyn Fn(MessageRef<'_>) -> GiveUp + Send + Sync>);

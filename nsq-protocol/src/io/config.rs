@@ -66,7 +66,8 @@ pub struct ConnectionConfig {
     /// (default 30 s, Linux only).
     pub tcp_user_timeout: Duration,
     /// The largest message body that is taken or sent, bytes; 1 to about 16 MiB (default 1 MiB, as nsqd's
-    /// `--max-msg-size`). A peer that announces a larger frame is dropped before anything is allocated.
+    /// `--max-msg-size`). Of a larger message that comes no more is held than [`crate::ConsumerConfig::oversized`] says; a
+    /// peer that announces any other frame beyond it is dropped before anything is allocated.
     pub max_msg_size: usize,
     /// The first wait before a reconnection (default 100 ms). It doubles, with jitter, up to `reconnect_max`.
     pub reconnect_min: Duration,

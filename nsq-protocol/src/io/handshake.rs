@@ -236,8 +236,9 @@ impl Subscribed<'_> {
         &self.identified.response
     }
 
-    /// Gives the connection to its threads, for consuming.
-    pub(crate) fn start(self, thread_number: usize) -> Result<Running, Error> {
+    /// Gives the connection to its threads, for consuming; of an oversized message `kept` bytes are.
+    pub(crate) fn start(mut self, thread_number: usize, kept: usize) -> Result<Running, Error> {
+        self.identified.fresh.decoder.skip_oversized(kept);
         self.identified.start(thread_number)
     }
 }

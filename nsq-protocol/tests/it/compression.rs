@@ -29,7 +29,13 @@ pub(crate) fn chunk(content: &[u8]) -> Vec<u8> {
 }
 
 fn message(number: u64, body: &[u8]) -> Vec<u8> {
-    frame(Frame::Message(MessageRef { timestamp_ns: 7, attempts: 1, id: id(number), body }))
+    frame(Frame::Message(MessageRef {
+        timestamp_ns: 7,
+        attempts: 1,
+        id: id(number),
+        body,
+        skipped: 0,
+    }))
 }
 
 /// A peer inside snappy, after SUB's OK; each write is in a chunk of its own.

@@ -41,8 +41,13 @@ fn every_command_has_its_exact_bytes() {
     let mut wire = Vec::new();
     for number in 1..=3 {
         let body = [b'a' + number as u8];
-        let message =
-            MessageRef { timestamp_ns: 7, attempts: number, id: id(number.into()), body: &body };
+        let message = MessageRef {
+            timestamp_ns: 7,
+            attempts: number,
+            id: id(number.into()),
+            body: &body,
+            skipped: 0,
+        };
         Frame::Message(message).encode(&mut wire);
     }
     peer.send(&wire);
@@ -79,7 +84,8 @@ fn a_finished_batch_is_one_write_of_fins() {
     let (consumer, mut peer) = script.consume(1000, config());
     let mut wire = Vec::new();
     for number in 0..600 {
-        let message = MessageRef { timestamp_ns: 0, attempts: 1, id: id(number), body: b"x" };
+        let message =
+            MessageRef { timestamp_ns: 0, attempts: 1, id: id(number), body: b"x", skipped: 0 };
         Frame::Message(message).encode(&mut wire);
     }
     peer.send(&wire);
@@ -128,7 +134,7 @@ fn frames_may_be_cut_at_each_byte() {
     let script = Script::listen();
     let (consumer, mut peer) = script.consume(10, config());
     let mut wire = Vec::new();
-    let message = MessageRef { timestamp_ns: 7, attempts: 1, id: id(1), body: b"body" };
+    let message = MessageRef { timestamp_ns: 7, attempts: 1, id: id(1), body: b"body", skipped: 0 };
     Frame::Message(message).encode(&mut wire);
     Frame::Response(HEARTBEAT).encode(&mut wire);
     Frame::Message(MessageRef { id: id(2), ..message }).encode(&mut wire);
@@ -285,7 +291,10 @@ fn check_reconnects(wire: &[u8], want: &str) {
 
 #[test]
 fn a_frame_over_the_limit_ends_the_connection() {
-    check_reconnects(&(1_048_607u32).to_be_bytes(), "a frame of 1048607 bytes is over the 1048606");
+    // A message may be larger, and is skipped; nothing else, and no message of 2 GiB, which nsqd cannot have.
+    let response = [1_048_607u32.to_be_bytes(), [0; 4]].concat();
+    check_reconnects(&response, "a frame of 1048607 bytes is over the 1048606");
+    check_reconnects(b"\x80\0\0\0\0\0\0\x02", "a frame of 2147483648 bytes is over the 1048606");
     check_reconnects(&[0xff; 8], "over the 1048606 byte limit");
     check_reconnects(b"\0\0\0\x03", "too small to hold its type");
     check_reconnects(b"\0\0\0\x05\0\0\0\x02x", "its head alone has");

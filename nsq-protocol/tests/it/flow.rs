@@ -234,7 +234,7 @@ fn a_message_delivered_too_often_is_given_up() {
     let message = |number, attempts| {
         let mut wire = Vec::new();
         let body = b"x";
-        Frame::Message(MessageRef { timestamp_ns: 0, attempts, id: id(number), body })
+        Frame::Message(MessageRef { timestamp_ns: 0, attempts, id: id(number), body, skipped: 0 })
             .encode(&mut wire);
         wire
     };
@@ -285,7 +285,8 @@ fn all_that_is_held_is_touched_together_until_answered() {
     let consumer = starting.join().unwrap();
     let mut wire = Vec::new();
     for number in 1..=2 {
-        let message = MessageRef { timestamp_ns: 0, attempts: 1, id: id(number), body: b"x" };
+        let message =
+            MessageRef { timestamp_ns: 0, attempts: 1, id: id(number), body: b"x", skipped: 0 };
         Frame::Message(message).encode(&mut wire);
     }
     peer.send(&wire);

@@ -20,6 +20,7 @@ mod lookup;
 mod lookup_real;
 mod nsqd;
 mod nsqlookupd;
+mod oversized;
 mod producer;
 mod proxy;
 mod readme;

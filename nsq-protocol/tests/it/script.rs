@@ -270,7 +270,7 @@ impl Peer {
 
     /// Delivers a message.
     pub(crate) fn message(&mut self, number: u64, attempts: u16, body: &[u8]) {
-        let message = MessageRef { timestamp_ns: 7, attempts, id: id(number), body };
+        let message = MessageRef { timestamp_ns: 7, attempts, id: id(number), body, skipped: 0 };
         self.frame(Frame::Message(message));
     }
 

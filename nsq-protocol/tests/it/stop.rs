@@ -140,7 +140,13 @@ fn batches_end_when_the_consumer_does() {
 fn what_surrounds_close_wait_is_given_back() {
     let script = Script::listen();
     let (consumer, mut peer) = script.consume(10, config());
-    let message = |number| MessageRef { timestamp_ns: 0, attempts: 1, id: id(number), body: b"x" };
+    let message = |number| MessageRef {
+        timestamp_ns: 0,
+        attempts: 1,
+        id: id(number),
+        body: b"x",
+        skipped: 0,
+    };
     let stopping = beside(move || consumer.shutdown());
     peer.expect(b"CLS\n");
     peer.send(

@@ -100,7 +100,7 @@ impl TlsPeer {
     }
 
     fn message(&mut self, number: u64, body: &[u8]) {
-        let message = MessageRef { timestamp_ns: 7, attempts: 1, id: id(number), body };
+        let message = MessageRef { timestamp_ns: 7, attempts: 1, id: id(number), body, skipped: 0 };
         self.frame(Frame::Message(message));
     }
 }

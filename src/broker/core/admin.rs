@@ -37,6 +37,7 @@ impl Core {
             paused: false,
             message_count: 0,
             message_bytes: 0,
+            dropped_count: 0,
         };
         self.topics.insert(*topic, state);
         Ok(())

@@ -27,6 +27,8 @@ pub(super) struct Channel {
     pub(super) message_count: u64,
     pub(super) requeue_count: u64,
     pub(super) timeout_count: u64,
+    /// Messages that an ephemeral channel had no room for.
+    pub(super) dropped_count: u64,
     /// All of them, in the order they came.
     pub(super) consumers: Vec<u64>,
     /// Consumers that were ready when the queue was empty, each at most once, the longest idle first. An
@@ -46,6 +48,7 @@ impl Channel {
             message_count: 0,
             requeue_count: 0,
             timeout_count: 0,
+            dropped_count: 0,
             consumers: Vec::new(),
             idle: VecDeque::new(),
         }

@@ -24,12 +24,6 @@ pub(crate) enum LimitError {
     Consumers { place: String, max: usize },
 }
 
-/// As nsqd: what an ephemeral channel cannot hold is dropped for that channel.
-pub(super) fn is_dropped(channel: &Channel, count: u32, max: Option<usize>) -> bool {
-    channel.name.is_ephemeral()
-        && max.is_some_and(|max| channel.queue.depth() + count as usize > max)
-}
-
 /// Refuses what `--mem-queue-size` leaves no room for.
 pub(super) fn check_depths(
     topic: &TopicName,
@@ -46,6 +40,9 @@ pub(super) fn check_depths(
         }
     };
     if state.channels.is_empty() || state.paused {
+        if topic.is_ephemeral() {
+            return Ok(());
+        }
         return check(state.queue.depth() + state.deferred.len(), &|| format!("topic {topic}"));
     }
     let channels = state.channels.values().filter_map(|key| channels.get(key));

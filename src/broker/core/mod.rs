@@ -19,6 +19,7 @@ mod cost;
 mod deadlines;
 mod deliver;
 mod effects;
+mod ephemeral;
 mod finish;
 mod ids;
 mod in_flight;

@@ -10,7 +10,7 @@ use super::batch::{MessageRun, NewBatch};
 use super::channel::defer;
 use super::cost::settle;
 use super::ids::ClientId;
-use super::limits::{LimitError, check_depths, is_dropped};
+use super::limits::{LimitError, check_depths};
 use super::queue::Deferred;
 use super::state::Core;
 use super::wake::wake_idle;
@@ -28,10 +28,7 @@ impl Core {
         timestamp_ns: i64,
     ) -> Result<(), LimitError> {
         self.create_topic(topic)?;
-        let (used, max) = (self.used(), self.config.max_memory);
-        if used + batch.cost() > max {
-            return Err(LimitError::Memory { used, max });
-        }
+        self.make_room(batch.cost())?;
         let state = self.topics.get_mut(topic).expect("created above");
         if let Some(max) = self.config.mem_queue_size {
             check_depths(topic, state, &self.channels, batch.len(), max)?;
@@ -41,14 +38,15 @@ impl Core {
         }
         state.message_count += batch.len() as u64;
         state.message_bytes += batch.body_bytes() as u64;
-        let run = number(batch, timestamp_ns, &mut self.next_id, &self.body_bytes);
+        let mut run = number(batch, timestamp_ns, &mut self.next_id, &self.body_bytes);
         let due = now + delay;
         if state.channels.is_empty() || state.paused {
             let before = state.cost();
-            if delay.is_zero() {
-                state.queue.push(run);
-            } else {
-                state.deferred.push_back(Deferred { run, due });
+            state.drop_excess(topic, &mut run, self.config.mem_queue_size);
+            match run.left {
+                0 => {}
+                _ if delay.is_zero() => state.queue.push(run),
+                _ => state.deferred.push_back(Deferred { run, due }),
             }
             settle(&mut self.cost, before, state.cost());
             return Ok(());
@@ -58,10 +56,14 @@ impl Core {
         let mut run = Some(run);
         while let Some(key) = keys.next() {
             let one = if keys.peek().is_some() { run.clone() } else { run.take() };
-            let (Some(one), Some(channel)) = (one, self.channels.get_mut(&key)) else { continue };
+            let (Some(mut one), Some(channel)) = (one, self.channels.get_mut(&key)) else {
+                continue;
+            };
             let before = channel.cost();
-            if !is_dropped(channel, one.left, self.config.mem_queue_size) {
-                channel.message_count += u64::from(one.left);
+            // As nsqd, with those that are dropped.
+            channel.message_count += u64::from(one.left);
+            channel.drop_excess(&mut one, self.config.mem_queue_size);
+            if one.left > 0 {
                 if delay.is_zero() {
                     channel.queue.push(one);
                     wake_idle(channel, &mut self.clients, &mut self.effects);
@@ -90,13 +92,24 @@ impl Core {
             let before = channel.cost();
             channel.message_count += (queue.depth() + deferred.len()) as u64;
             // Mostly there is one channel, the first, with nothing in it: it takes the queue as it is.
-            if index + 1 == keys.len() && channel.queue.depth() == 0 {
+            let is_ephemeral = channel.name.is_ephemeral();
+            if index + 1 == keys.len() && channel.queue.depth() == 0 && !is_ephemeral {
                 channel.queue = std::mem::take(&mut queue);
             } else {
-                queue.runs().for_each(|run| channel.queue.push(run.clone()));
+                for run in queue.runs() {
+                    let mut run = run.clone();
+                    channel.drop_excess(&mut run, self.config.mem_queue_size);
+                    if run.left > 0 {
+                        channel.queue.push(run);
+                    }
+                }
             }
             for Deferred { run, due } in &deferred {
-                let run = run.clone();
+                let mut run = run.clone();
+                channel.drop_excess(&mut run, self.config.mem_queue_size);
+                if run.left == 0 {
+                    continue;
+                }
                 if *due <= now {
                     channel.queue.push(run);
                 } else {

@@ -67,6 +67,7 @@ impl Core {
             backend_depth: 0,
             message_count: topic.message_count,
             message_bytes: topic.message_bytes,
+            dropped_count: topic.dropped_count,
             paused: topic.paused,
             e2e_processing_latency: Latency::default(),
         })
@@ -86,6 +87,7 @@ impl Core {
             message_count: channel.message_count,
             requeue_count: channel.requeue_count,
             timeout_count: channel.timeout_count,
+            dropped_count: channel.dropped_count,
             client_count: channel.consumers.len(),
             clients: filter.include_clients.then(clients),
             paused: channel.paused,

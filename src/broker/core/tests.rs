@@ -292,3 +292,76 @@ fn a_sample_is_exact_and_the_rest_is_dropped() {
         assert_eq!(core.used(), 0);
     }
 }
+
+/// Depth and drops of the channel `name` of `t`.
+fn fill_of(core: &Core, name: &str) -> (usize, u64, u64) {
+    let stats = core.stats(&StatsFilter { topic: "t", ..StatsFilter::default() });
+    let channels = &stats.topics.unwrap()[0].channels;
+    let channel = channels.iter().find(|channel| channel.channel_name == name).unwrap();
+    (channel.depth, channel.message_count, channel.dropped_count)
+}
+
+#[test]
+fn an_unread_ephemeral_channel_drops_what_is_too_much() {
+    let (mut core, now) = (core(|_| ()), Instant::now());
+    core.create_channel(&topic("t"), &channel("kept"), now).unwrap();
+    core.create_channel(&topic("t"), &channel("x#ephemeral"), now).unwrap();
+    (0..7).for_each(|_| publish(&mut core, 1500, now));
+    // A part of the last batch still fits.
+    assert_eq!(fill_of(&core, "x#ephemeral"), (10_000, 10_500, 500));
+    assert_eq!(fill_of(&core, "kept"), (10_500, 10_500, 0));
+    let later = Duration::from_secs(9);
+    core.publish(None, &topic("t"), batch(1), later, now, 0).unwrap();
+    assert_eq!(fill_of(&core, "x#ephemeral"), (10_000, 10_501, 501));
+    // One that is made later gets as much of what waits in the topic.
+    core.pause_topic(&topic("t")).unwrap();
+    (0..7).for_each(|_| publish(&mut core, 1500, now));
+    core.create_channel(&topic("t"), &channel("y#ephemeral"), now).unwrap();
+    core.unpause_topic(&topic("t"), now).unwrap();
+    assert_eq!(fill_of(&core, "y#ephemeral"), (10_000, 10_500, 500));
+}
+
+#[test]
+fn mem_queue_size_is_an_ephemeral_channels_limit_too_and_refuses_nobody() {
+    let (mut core, now) = (core(|config| config.mem_queue_size = Some(5)), Instant::now());
+    core.create_channel(&topic("t"), &channel("x#ephemeral"), now).unwrap();
+    (0..3).for_each(|_| publish(&mut core, 2, now));
+    assert_eq!(fill_of(&core, "x#ephemeral"), (5, 6, 1));
+    let name = topic("u#ephemeral");
+    for _ in 0..3 {
+        core.publish(None, &name, batch(2), Duration::ZERO, now, 0).unwrap();
+    }
+    let stats = core.stats(&StatsFilter { topic: "u#ephemeral", ..StatsFilter::default() });
+    let told = &stats.topics.unwrap()[0];
+    assert_eq!((told.depth, told.message_count, told.dropped_count), (5, 6, 1));
+}
+
+/// Large bodies reach the memory's limit long before that of messages.
+#[test]
+fn what_waits_in_ephemeral_places_is_dropped_before_a_publish_is_refused() {
+    let (mut core, now) = (core(|config| config.max_memory = 100_000), Instant::now());
+    core.create_channel(&topic("t"), &channel("x#ephemeral"), now).unwrap();
+    let send = |core: &mut Core, name: &str| {
+        let batch = NewBatch::one(&[7; 10_000]);
+        core.publish(None, &topic(name), batch, Duration::ZERO, now, 0)
+    };
+    (0..100).for_each(|_| send(&mut core, "t").unwrap());
+    let (depth, sent, dropped) = fill_of(&core, "x#ephemeral");
+    assert_eq!((sent, dropped), (100, 100 - depth as u64));
+    (0..100).for_each(|_| send(&mut core, "u#ephemeral").unwrap());
+    // A lasting topic fills up, and only that refuses.
+    let kept = (0..100).take_while(|_| send(&mut core, "v").is_ok()).count();
+    assert_eq!(kept, 9);
+    assert_eq!(fill_of(&core, "x#ephemeral").0, 0);
+    assert!(core.used() <= 100_000);
+    consumer_of(&mut core, "v", now);
+    let got = pull(&mut core, 9, now);
+    got.iter().for_each(|(id, _)| finish(&mut core, 9, *id).unwrap());
+    assert_eq!(core.used(), 0);
+}
+
+fn consumer_of(core: &mut Core, name: &str, now: Instant) {
+    core.connect(9, "10.0.0.1:5".into(), UnixMs(0));
+    core.subscribe(9, &topic(name), &channel("c"), now).unwrap();
+    core.set_ready(9, 1000);
+}

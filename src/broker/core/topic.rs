@@ -16,6 +16,8 @@ pub(super) struct Topic {
     pub(super) paused: bool,
     pub(super) message_count: u64,
     pub(super) message_bytes: u64,
+    /// Messages that an ephemeral topic had no room for, while it had no channel or was paused.
+    pub(super) dropped_count: u64,
 }
 
 impl Topic {

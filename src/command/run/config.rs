@@ -11,6 +11,7 @@ use nsq_protocol::ChannelName;
 use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::command::shared::output::OutputFormat;
 use crate::command::shared::report::grouped;
+use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel, MAX_THREADS, Ratio};
 use crate::dashboard::Keep;
 use crate::model::config::{Durability, Popularity};
@@ -99,9 +100,12 @@ pub(in crate::command) struct RunArgs {
     /// host:port of the page; port 0 takes a free one [default: 127.0.0.1:8000]
     #[argh(option, default = "values::HTTP_ADDRESS.into()")]
     http_address: String,
-    /// token that writes to the dashboard need; a must beyond loopback [default: none]
+    /// token that writes to the dashboard need; a must beyond loopback; others see it in ps, but not --write-token-file [default: none]
     #[argh(option)]
     write_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none, PLAYCOUNTS_WRITE_TOKEN if set]
+    #[argh(option)]
+    write_token_file: Option<String>,
     /// mark the queue's depth, in the page, the diagnosis and the metrics, while more messages wait [default: never]
     #[argh(option)]
     depth_alert: Option<Count>,
@@ -236,7 +240,7 @@ impl RunArgs {
             realtime_below: self.realtime_below.0,
             durability: self.durability,
             http_address: self.http_address,
-            write_token: self.write_token,
+            write_token: write_token(self.write_token, self.write_token_file)?,
             lookupds: self.lookupd_http_address,
             depth_alert: self.depth_alert.map(|count| count.0),
             keep: Keep { minutes: self.keep_by_minute.0, hours: self.keep_by_hour.0 },

@@ -5,5 +5,6 @@ pub(super) mod nsq;
 pub(super) mod output;
 pub(super) mod report;
 pub(super) mod run_files;
+pub(super) mod token;
 pub(super) mod values;
 pub(super) mod verification;

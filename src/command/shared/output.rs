@@ -1,10 +1,13 @@
-//! The lines that a command prints: its result on stdout, all else on stderr.
+//! The lines that a command prints: its result on stdout, all else on stderr. All of it passes through [`PlainText`],
+//! because it may quote what strangers say.
 
 use std::fmt::{Arguments, Display};
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+
+use crate::model::plain_text::PlainText;
 
 /// How a command prints its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,15 +28,30 @@ impl OutputFormat {
 /// A line for people, on stderr.
 pub(crate) fn note(line: Arguments<'_>) {
     // A closed stderr is no reason to stop.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", PlainText::Line(line));
 }
 
-/// A line of the result, on stdout.
+/// Lines of the result, on stdout.
 ///
 /// # Errors
 /// When stdout is closed or its disk is full.
 pub(crate) fn print(line: Arguments<'_>) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").context("cannot write the result to stdout")
+    write_result(PlainText::Lines(line))
+}
+
+fn write_result(text: impl Display) -> Result<()> {
+    writeln!(io::stdout(), "{text}").context("cannot write the result to stdout")
+}
+
+/// One line of a log. Its colours are the terminal's; what it says has none.
+pub(crate) fn log_line(
+    out: &mut env_logger::fmt::Formatter,
+    record: &log::Record<'_>,
+) -> io::Result<()> {
+    let (now, style) = (out.timestamp(), out.default_level_style(record.level()));
+    let (level, target) = (record.level(), PlainText::Line(record.target()));
+    let said = PlainText::Line(record.args());
+    writeln!(out, "[{now} {style}{level:<5}{style:#} {target}] {said}")
 }
 
 /// The result as one line of JSON.
@@ -41,7 +59,7 @@ pub(crate) fn print(line: Arguments<'_>) -> Result<()> {
 /// # Errors
 /// As [`print()`].
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
-    print(format_args!("{}", serde_json::to_string(value)?))
+    write_result(PlainText::Json(serde_json::to_string(value)?))
 }
 
 /// The result in the format that is asked for.

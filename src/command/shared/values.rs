@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nsq_protocol::{HARD_MAX_FRAME, MESSAGE_HEAD_LEN};
 
 /// Where the dashboard listens.
 pub(crate) const HTTP_ADDRESS: &str = "127.0.0.1:8000";
@@ -33,6 +34,9 @@ pub(crate) const MAX_THREADS: usize = 256;
 
 /// The most messages in flight for one nsqd: each is held in memory, up to 1 MiB.
 const MAX_IN_FLIGHT: u32 = 1_000_000;
+
+/// The largest message that a consumer can be told to take, in bytes: what its client's largest frame holds.
+const MAX_MSG_SIZE: usize = HARD_MAX_FRAME - MESSAGE_HEAD_LEN - 4;
 
 /// A whole number from 1 to 10^12.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +71,17 @@ impl Count {
             .ok()
             .filter(|count| *count <= MAX_IN_FLIGHT)
             .with_context(|| format!("--max-in-flight {self} is over the limit of {MAX_IN_FLIGHT}"))
+    }
+
+    /// As the bytes of `--max-msg-size`, of a consumer.
+    ///
+    /// # Errors
+    /// When they are more than 16,777,186.
+    pub(crate) fn max_msg_size(self) -> Result<usize> {
+        if self.get() > MAX_MSG_SIZE {
+            bail!("--max-msg-size {self} is over the limit of {MAX_MSG_SIZE}");
+        }
+        Ok(self.get())
     }
 }
 

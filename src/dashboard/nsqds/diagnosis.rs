@@ -191,7 +191,19 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
     }
     let is_connected = consumer.connections.iter().any(|nsqd| nsqd.connected);
     let severity = if is_connected { Severity::Warning } else { Severity::Error };
-    for ConnectionFigures { nsqd, connected, pause, last_error, .. } in &consumer.connections {
+    for ConnectionFigures { nsqd, connected, pause, oversized, last_error, .. } in
+        &consumer.connections
+    {
+        if *oversized > 0 {
+            find(
+                "oversized",
+                Severity::Warning,
+                format!(
+                    "Processor {id} got {oversized} messages of nsqd {nsqd} that are larger than it takes."
+                ),
+                "They are dead letters, by their size and their first bytes; if they may be plays, start it with a larger --max-msg-size.",
+            );
+        }
         match (connected, pause, last_error) {
             (_, Some(Pause::Stopping), _) => {}
             (false, _, Some(error)) => find(

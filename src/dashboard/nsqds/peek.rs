@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use nsq_protocol::{
-    ChannelName, Consumer, ConsumerConfig, MessageRef, NodeInfo, RdyMode, StatsFilter, TopicName,
+    ChannelName, Consumer, ConsumerConfig, MessageRef, NodeInfo, Oversized, RdyMode, StatsFilter,
+    TopicName,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -129,6 +130,7 @@ fn connect(
     for address in tcp_addresses(http, info) {
         let mut config = ConsumerConfig::new(topic, channel).nsqd(address).max_in_flight(limit);
         config.rdy = RdyMode::Fixed;
+        config.oversized = Oversized::HandOver { kept: BODY_MAX };
         config.connection.connect_timeout = CONNECT_WAIT;
         config.connection.handshake_timeout = CONNECT_WAIT;
         config.connection.user_agent =
@@ -169,7 +171,7 @@ fn show(message: MessageRef<'_>) -> Value {
         "published_at": message.timestamp_ns / 1_000_000,
         "attempts": message.attempts,
         "body": String::from_utf8_lossy(shown),
-        "bytes": message.body.len(),
+        "bytes": message.full_len(),
     })
 }
 

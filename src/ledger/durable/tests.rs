@@ -63,6 +63,7 @@ fn letter(id: u64, len: usize) -> DeadLetter {
         nsqd: "nsqd:4150".into(),
         message: MessageKey::new(MessageId::from_u64(id), 1),
         reason: Play::decode(b"{}").unwrap_err(),
+        size: len,
         body: vec![0xff; len],
     }
 }
@@ -245,6 +246,12 @@ fn dead_letters_are_kept_once_and_bounded() {
     reject(10..10 + DEAD_LETTERS_MAX as u64, 0);
     assert_eq!(all().len() as i64, DEAD_LETTERS_MAX);
     assert_eq!(all()[0].message_id, MessageId::from_u64(10).to_string());
+    // A body that came cut is told by its whole size.
+    let cut = DeadLetter { size: 3 << 30, reason: Rejection::too_large(3 << 30), ..letter(4, 7) };
+    ledger.commit(&mut [Arrivals { plays: Vec::new(), rejected: vec![cut] }]).unwrap();
+    let last = all().pop().unwrap();
+    assert_eq!((last.size, last.body.len()), (3 << 30, 7));
+    assert_eq!(last.reason, "3221225472 bytes are more than --max-msg-size allows");
 }
 
 #[test]

@@ -20,6 +20,11 @@ impl Rejection {
         )
     }
 
+    /// Of a body of `size` bytes that came cut, because that is more than `--max-msg-size`.
+    pub fn too_large(size: usize) -> Self {
+        Self::new(format_args!("{size} bytes are more than --max-msg-size allows"))
+    }
+
     /// The reason.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -56,3 +56,30 @@ pub(super) fn mpub_with_a_wrong_length(target: &Target) {
         producer.ok();
     }
 }
+
+/// What an ephemeral channel and an ephemeral topic cannot hold is dropped there and counted as received; nobody is
+/// refused, and nothing else loses anything.
+pub(super) fn ephemeral_drops(target: &Target) {
+    target.post("/topic/create?topic=drops");
+    target.post("/channel/create?topic=drops&channel=a%23ephemeral");
+    target.post("/channel/create?topic=drops&channel=b");
+    let bodies: Vec<&[u8]> = vec![b"x"; 3000];
+    let mut producer = Client::connect(target.tcp);
+    for _ in 0..4 {
+        producer.publish_many("drops", &bodies);
+        producer.publish_many("drops#ephemeral", &bodies);
+    }
+    // Channels are sorted by name.
+    target.channel_becomes("drops", "message_count", 12_000);
+    target.channel_becomes("drops", "depth", 10_000);
+    let channels = target.topic("drops")["channels"].take();
+    assert_eq!(
+        (&channels[1]["message_count"], &channels[1]["depth"]),
+        (&json!(12_000), &json!(12_000))
+    );
+    let topic = target.topic("drops%23ephemeral");
+    assert_eq!((&topic["message_count"], &topic["depth"]), (&json!(12_000), &json!(10_000)));
+    // Ours tells them; nsqd does not.
+    let dropped = if target.is_ours { json!(2000) } else { json!(null) };
+    assert_eq!((&channels[0]["dropped_count"], &topic["dropped_count"]), (&dropped, &dropped));
+}

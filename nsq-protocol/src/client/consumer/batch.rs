@@ -40,6 +40,8 @@ pub struct Batch {
     /// Taken by the answer.
     entries: Vec<Entry>,
     bodies: Vec<u8>,
+    /// A message of it came without all of its body.
+    has_oversized: bool,
     origin: Arc<Origin>,
     stamp: Stamp,
 }
@@ -48,11 +50,12 @@ pub struct Batch {
 pub(crate) struct BatchBuilder {
     entries: Vec<Entry>,
     bodies: Vec<u8>,
+    has_oversized: bool,
 }
 
 impl BatchBuilder {
     pub(crate) fn new() -> Self {
-        Self { entries: Vec::new(), bodies: Vec::new() }
+        Self { entries: Vec::new(), bodies: Vec::new(), has_oversized: false }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -66,6 +69,7 @@ impl BatchBuilder {
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.bodies.clear();
+        self.has_oversized = false;
     }
 
     pub(crate) fn first(&self) -> Option<MessageRef<'_>> {
@@ -79,6 +83,7 @@ impl BatchBuilder {
     pub(crate) fn push(&mut self, message: MessageRef<'_>) {
         let start = self.bodies.len();
         self.bodies.extend_from_slice(message.body);
+        self.has_oversized |= !message.is_whole();
         let offset = |at: usize| u32::try_from(at).expect("batches are cut far below 4 GiB");
         self.entries.push(Entry {
             timestamp_ns: message.timestamp_ns,
@@ -86,6 +91,7 @@ impl BatchBuilder {
             attempts: message.attempts,
             start: offset(start),
             end: offset(self.bodies.len()),
+            skipped: offset(message.skipped),
         });
     }
 
@@ -95,6 +101,7 @@ impl BatchBuilder {
         Batch {
             entries: std::mem::replace(&mut self.entries, Vec::with_capacity(messages)),
             bodies: std::mem::replace(&mut self.bodies, Vec::with_capacity(bytes)),
+            has_oversized: std::mem::take(&mut self.has_oversized),
             origin,
             stamp,
         }
@@ -163,12 +170,7 @@ impl Batch {
     /// Lets `handler` decide on the messages that were delivered more often than `max_attempts`, and finishes
     /// them without one. How many there were; the batch holds the others.
     pub(crate) fn give_up(&mut self, max_attempts: u16, handler: Option<&GiveUpHandler>) -> u64 {
-        let (over, rest) =
-            self.entries.iter().partition::<Vec<Entry>, _>(|entry| entry.attempts > max_attempts);
-        if over.is_empty() {
-            return 0;
-        }
-        self.entries = rest;
+        let over = self.take_out(|entry| entry.attempts > max_attempts);
         for entry in &over {
             let message = entry.message(&self.bodies);
             let decide = || handler.map_or(GiveUp::Finish, |handler| handler.call(message));
@@ -183,6 +185,33 @@ impl Batch {
             self.origin.answer(self.stamp, std::iter::once(entry.id), answer);
         }
         over.len() as u64
+    }
+
+    /// Gives back, for `delay`, the messages that came without all of their body; the batch holds the others.
+    pub(crate) fn requeue_oversized(&mut self, delay: Duration) {
+        if !self.has_oversized {
+            return;
+        }
+        for entry in self.take_out(|entry| entry.skipped > 0) {
+            let len = entry.message(&self.bodies).full_len();
+            log::warn!(
+                "message {} of nsqd {} has {len} bytes, more than max_msg_size: given back for {delay:?}",
+                entry.id,
+                self.nsqd(),
+            );
+            self.origin.answer(self.stamp, std::iter::once(entry.id), Answer::given_back(delay));
+        }
+    }
+
+    /// Takes out the messages for which `is_meant` holds.
+    fn take_out(&mut self, is_meant: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        if !self.entries.iter().any(&is_meant) {
+            return Vec::new();
+        }
+        let entries = std::mem::take(&mut self.entries);
+        let (meant, rest) = entries.into_iter().partition(is_meant);
+        self.entries = rest;
+        meant
     }
 
     /// TOUCH: the msg-timeout of all of them starts again, up to nsqd's `--max-msg-timeout` in all.

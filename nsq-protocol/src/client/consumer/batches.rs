@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::client::consumer::batch::Batch;
 use crate::client::consumer::queue::Nothing;
 use crate::client::consumer::shared::Shared;
+use crate::flow::policy::Oversized;
 
 /// Where batches are received. Cheap to clone; each batch goes to one of the handles.
 ///
@@ -69,6 +70,9 @@ impl Batches {
             if config.max_attempts > 0 {
                 let given_up = batch.give_up(config.max_attempts, config.give_up.as_ref());
                 self.shared.gave_up.fetch_add(given_up, Ordering::Relaxed);
+            }
+            if let Oversized::Requeue(delay) = config.oversized {
+                batch.requeue_oversized(delay);
             }
             if !batch.is_empty() {
                 return Ok(batch);

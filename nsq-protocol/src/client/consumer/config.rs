@@ -7,7 +7,7 @@ use crate::codec::identify::IdentifyRequest;
 use crate::codec::message::MessageRef;
 use crate::codec::names::{ChannelName, TopicName};
 use crate::error::Error;
-use crate::flow::policy::{GiveUp, GiveUpHandler, RdyMode};
+use crate::flow::policy::{GiveUp, GiveUpHandler, Oversized, RdyMode};
 use crate::io::config::{ConnectionConfig, refuse, whole_ms};
 
 /// The largest `max_in_flight`: what a process can be asked to hold, far over any useful window.
@@ -66,6 +66,9 @@ pub struct ConsumerConfig {
     /// A message that was delivered more often is given up instead of handed over; 0: none is (default). With it,
     /// [`ConsumerConfig::on_give_up`] says what becomes of such a message; without that, it is finished.
     pub max_attempts: u16,
+    /// What becomes of a message that is larger than [`ConnectionConfig::max_msg_size`] (default: it is given back for
+    /// a minute, see [`Oversized::Requeue`]).
+    pub oversized: Oversized,
     /// Set by [`ConsumerConfig::on_give_up`].
     pub(crate) give_up: Option<GiveUpHandler>,
     /// Whether messages that wait here, or in a handler, are touched at half of their msg-timeout, so that nsqd does
@@ -101,6 +104,7 @@ impl ConsumerConfig {
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(120),
             max_attempts: 0,
+            oversized: Oversized::default(),
             give_up: None,
             auto_touch: false,
             msg_timeout: None,
@@ -132,7 +136,8 @@ impl ConsumerConfig {
     /// Sets what becomes of messages that are given up; see [`ConsumerConfig::max_attempts`].
     ///
     /// `handler` runs on the thread that receives, and may publish the message to another topic first, for example.
-    /// When it panics, the message is given back as from any handler.
+    /// When it panics, the message is given back as from any handler. Of an oversized message it sees no more than
+    /// [`ConsumerConfig::oversized`] keeps.
     pub fn on_give_up(
         mut self,
         handler: impl Fn(MessageRef<'_>) -> GiveUp + Send + Sync + 'static,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 /// Totals of one nsqd; each is explained at [`crate::ConnectionStats`].
 pub(crate) struct LinkCounts {
     pub(crate) messages: AtomicU64,
+    pub(crate) oversized: AtomicU64,
     pub(crate) finished: AtomicU64,
     pub(crate) requeued: AtomicU64,
     pub(crate) touched: AtomicU64,
@@ -24,6 +25,7 @@ impl LinkCounts {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             messages: AtomicU64::new(0),
+            oversized: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             requeued: AtomicU64::new(0),
             touched: AtomicU64::new(0),

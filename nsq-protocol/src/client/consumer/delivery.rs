@@ -18,6 +18,8 @@ pub(super) struct Entry {
     pub(super) attempts: u16,
     pub(super) start: u32,
     pub(super) end: u32,
+    /// Bytes of the body that were skipped: below 2 GiB.
+    pub(super) skipped: u32,
 }
 
 impl Entry {
@@ -32,6 +34,7 @@ impl Entry {
             attempts: self.attempts,
             id: self.id,
             body: &bodies[self.range()],
+            skipped: self.skipped as usize,
         }
     }
 }
@@ -68,9 +71,15 @@ impl Delivery {
         Self { entry, source, answered: false }
     }
 
-    /// What was published.
+    /// What was published; its beginning only, where [`Delivery::skipped`] is above 0.
     pub fn body(&self) -> &[u8] {
         &self.source.bodies[self.entry.range()]
+    }
+
+    /// Bytes that follow [`Delivery::body`] in what was published: above 0 only of a message that is oversized, with
+    /// [`crate::Oversized::HandOver`].
+    pub fn skipped(&self) -> usize {
+        self.entry.skipped as usize
     }
 
     /// What nsqd calls it.

@@ -127,10 +127,11 @@ fn serve(
         .then(|| Touches::new(ms(response.msg_timeout), ms(response.max_msg_timeout)));
     let pacing = (config.rdy == RdyMode::Adaptive)
         .then(|| Pacing::new(Pace::new(max_rdy, Instant::now()), flow.waker.clone()));
-    let Running { connection, reader, threads } = match subscribed.start(link.number) {
-        Ok(running) => running,
-        Err(error) => return error,
-    };
+    let Running { connection, reader, threads } =
+        match subscribed.start(link.number, config.oversized.kept()) {
+            Ok(running) => running,
+            Err(error) => return error,
+        };
     let session = Arc::new(Session::new(
         connection.clone(),
         link.counts.clone(),
@@ -219,6 +220,9 @@ impl FrameSink for MessageSink<'_> {
         }
         if self.batch.len() >= self.most || self.batch.body_bytes() >= BATCH_BYTES {
             self.hand_over();
+        }
+        if !message.is_whole() {
+            add(&self.origin.link.counts.oversized, 1);
         }
         self.batch.push(message);
         Ok(())

@@ -56,6 +56,8 @@ pub struct ConnectionStats {
     pub in_flight: u64,
     /// Deliveries.
     pub messages: u64,
+    /// Those of them that were larger than [`crate::ConnectionConfig::max_msg_size`].
+    pub oversized: u64,
     /// FINs handed to the connection.
     pub finished: u64,
     /// REQs handed to the connection.
@@ -108,6 +110,7 @@ impl ConnectionStats {
             pause: live.map_or(Some(Pause::NotConnected), |session| session.pause()),
             in_flight: link.held(),
             messages: read(&counts.messages),
+            oversized: read(&counts.oversized),
             finished: read(&counts.finished),
             requeued: read(&counts.requeued),
             touched: read(&counts.touched),

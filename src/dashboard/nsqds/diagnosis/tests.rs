@@ -91,6 +91,7 @@ fn what_a_processor_says_of_its_connections_is_told() {
         pause,
         in_flight: 0,
         reconnects: 0,
+        oversized: 0,
         last_error: Some("refused".to_owned()),
     };
     let lookupd = LookupdFigures {
@@ -119,6 +120,9 @@ fn what_a_processor_says_of_its_connections_is_told() {
     check(with(vec![nsqd("a:1", false, Some(Pause::Stopping))]), 0, &[("well", Severity::Info)]);
     let held = with(vec![nsqd("a:1", true, Some(Pause::TimedOut))]);
     check(held, 0, &[("processor-timed-out", Severity::Warning)]);
+    let oversized = ConnectionFigures { oversized: 3, ..nsqd("a:1", true, None) };
+    let text = check(with(vec![oversized]), 0, &[("oversized", Severity::Warning)]);
+    assert_eq!(text, "Processor p got 3 messages of nsqd a:1 that are larger than it takes.");
     let backoff = ConsumerFigures {
         backoff_ms: Some(3_040),
         backoff_level: 2,

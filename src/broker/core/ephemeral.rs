@@ -1,0 +1,91 @@
+//! What an `#ephemeral` topic or channel has no room for is dropped there, and keeps nobody from publishing (pure).
+
+use nsq_protocol::TopicName;
+
+use super::batch::MessageRun;
+use super::channel::Channel;
+use super::cost::settle;
+use super::limits::LimitError;
+use super::queue::RunQueue;
+use super::state::Core;
+use super::topic::Topic;
+
+/// Messages that an ephemeral topic or channel holds where `--mem-queue-size` says nothing: nsqd's default of that.
+const EPHEMERAL_MAX: usize = 10_000;
+
+/// Takes off `run` what there is no room for where `held` messages wait already. How many that were.
+fn drop_excess(run: &mut MessageRun, held: usize, max: Option<usize>) -> u64 {
+    let room = max.unwrap_or(EPHEMERAL_MAX).saturating_sub(held);
+    let taken = run.left.min(u32::try_from(room).unwrap_or(u32::MAX));
+    let dropped = run.left - taken;
+    run.left = taken;
+    u64::from(dropped)
+}
+
+impl Channel {
+    /// Takes off `run` what there is no room for, if the channel is ephemeral.
+    pub(super) fn drop_excess(&mut self, run: &mut MessageRun, max: Option<usize>) {
+        if self.name.is_ephemeral() {
+            self.dropped_count += drop_excess(run, self.queue.depth() + self.deferred.len(), max);
+        }
+    }
+}
+
+impl Topic {
+    /// The same for a topic, called `name`, in which messages wait.
+    pub(super) fn drop_excess(
+        &mut self,
+        name: &TopicName,
+        run: &mut MessageRun,
+        max: Option<usize>,
+    ) {
+        if name.is_ephemeral() {
+            self.dropped_count += drop_excess(run, self.queue.depth() + self.deferred.len(), max);
+        }
+    }
+}
+
+impl Core {
+    /// Makes sure that `bytes` more can be held: what waits in ephemeral channels and topics goes first, and the fullest
+    /// of the channels before the others.
+    pub(super) fn make_room(&mut self, bytes: usize) -> Result<(), LimitError> {
+        let max = self.config.max_memory;
+        if self.used() + bytes > max {
+            self.shed_channels(bytes);
+        }
+        if self.used() + bytes > max {
+            self.shed_topics();
+        }
+        match self.used() {
+            used if used + bytes > max => Err(LimitError::Memory { used, max }),
+            _ => Ok(()),
+        }
+    }
+
+    fn shed_channels(&mut self, bytes: usize) {
+        let is_meant = |channel: &Channel| channel.name.is_ephemeral() && channel.queue.depth() > 0;
+        let meant = self.channels.iter().filter(|(_, channel)| is_meant(channel));
+        let mut fullest: Vec<(usize, u64)> =
+            meant.map(|(key, channel)| (channel.queue.depth(), *key)).collect();
+        fullest.sort_unstable_by(|one, other| other.cmp(one));
+        for (depth, key) in fullest {
+            if self.used() + bytes <= self.config.max_memory {
+                return;
+            }
+            let Some(channel) = self.channels.get_mut(&key) else { continue };
+            let before = channel.cost();
+            channel.queue = RunQueue::default();
+            channel.dropped_count += depth as u64;
+            settle(&mut self.cost, before, channel.cost());
+        }
+    }
+
+    fn shed_topics(&mut self) {
+        for (_, topic) in self.topics.iter_mut().filter(|(name, _)| name.is_ephemeral()) {
+            let before = topic.cost();
+            topic.dropped_count += topic.queue.depth() as u64;
+            topic.queue = RunQueue::default();
+            settle(&mut self.cost, before, topic.cost());
+        }
+    }
+}

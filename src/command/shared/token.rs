@@ -1,0 +1,60 @@
+//! The dashboard's token for writes: from a file, from the environment, or as it was typed.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, Result, bail};
+
+/// The variable that holds the token where no option does.
+const VARIABLE: &str = "PLAYCOUNTS_WRITE_TOKEN";
+
+/// The largest file that is read for one, in bytes: a token is a line.
+const FILE_MAX: u64 = 4096;
+
+/// The token of `--write-token`, or of the file of `--write-token-file`, or of `PLAYCOUNTS_WRITE_TOKEN`. `None`: none of
+/// them is given.
+///
+/// A file that others may read is warned of. The newline at its end is no part of the token.
+///
+/// # Errors
+/// Two options are given; the file cannot be read; what is given is empty, or not printable ASCII without spaces.
+pub(crate) fn write_token(typed: Option<String>, file: Option<String>) -> Result<Option<String>> {
+    let (token, from) = match (typed, file) {
+        (Some(_), Some(_)) => {
+            bail!("--write-token and --write-token-file exclude each other: one token is enough")
+        }
+        (Some(token), None) => (token, "--write-token".to_owned()),
+        (None, Some(path)) => (read(&path)?, format!("--write-token-file {path}")),
+        (None, None) => match std::env::var_os(VARIABLE) {
+            // What is no UTF-8 is no token, and is refused below.
+            Some(token) => (token.to_string_lossy().into_owned(), VARIABLE.to_owned()),
+            None => return Ok(None),
+        },
+    };
+    if token.is_empty() {
+        bail!("{from} holds no token: it is empty");
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        bail!("the token of {from} must be printable ASCII without spaces");
+    }
+    Ok(Some(token))
+}
+
+fn read(path: &str) -> Result<String> {
+    let what = || format!("cannot read --write-token-file {path}");
+    let file = File::open(path).with_context(what)?;
+    let mode = file.metadata().with_context(what)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        log::warn!(
+            "others than its owner may use {path}, which holds the write token; chmod 600 {path} mends it"
+        );
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).with_context(what)?;
+    if bytes.len() as u64 > FILE_MAX {
+        bail!("--write-token-file {path} is over {FILE_MAX} bytes: it should hold the token alone");
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
