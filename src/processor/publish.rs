@@ -2,17 +2,16 @@
 //! `model::publish_rules`.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam_channel::{at, select};
-use nsq_protocol::Consumer;
 use nsq_protocol::thread::StopToken;
 use uuid::Uuid;
 
 use super::commit::SharedLedger;
-use super::report;
+use super::report::ReportedConsumer;
 use super::stats::Stats;
 use super::wake::Woken;
 use crate::model::counts::ShardedCounts;
@@ -45,8 +44,8 @@ pub(super) struct PublisherConfig {
     pub(super) ledger: SharedLedger,
     pub(super) counts: Arc<ShardedCounts>,
     pub(super) stats: Arc<Stats>,
-    /// Whose connections a report tells of; its owner ends it, and with it what can be told.
-    pub(super) consumer: Weak<Consumer>,
+    /// Whose connections a report tells of.
+    pub(super) consumer: Arc<ReportedConsumer>,
     /// Says when there is something to tell.
     pub(super) woken: Woken,
     /// Stops when all is counted: what changed is published then.
@@ -64,6 +63,8 @@ pub(super) struct PublishReport {
 
 pub(super) struct Publisher {
     config: PublisherConfig,
+    /// Of this start.
+    instance: Uuid,
     rules: PublishRules,
     version: u64,
     report: PublishReport,
@@ -84,6 +85,7 @@ impl Publisher {
         let version = config.first_version;
         Self {
             config,
+            instance: Uuid::new_v4(),
             rules,
             version,
             report,
@@ -232,11 +234,11 @@ impl Publisher {
         let seconds = self.reported_at.elapsed().as_secs_f64();
         let size = self.config.ledger.lock().size();
         let mut consumption = self.config.stats.report(self.reported_count, seconds, size);
-        let consumer = self.config.consumer.upgrade().map(|consumer| consumer.stats());
-        consumption.consumer = consumer.map(|stats| Box::new(report::figures(&stats)));
+        consumption.consumer = self.config.consumer.figures().map(Box::new);
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
-        let report = ConsumptionReport { processor: self.config.processor, consumption };
+        let (processor, instance) = (self.config.processor, Some(self.instance));
+        let report = ConsumptionReport { processor, instance, consumption };
         match self.config.dashboard.post("/api/consumption", &report) {
             Ok(dashboard) => self.check_dashboard(dashboard),
             Err(error) => {
