@@ -352,12 +352,8 @@ mod tests {
         let addr = || "h:1".to_owned();
         let source = |kind| Arc::new(io::Error::from(kind));
         let resolve = |kind| Error::Resolve { addr: addr(), source: source(kind) };
-        let refused = |code| Error::Refused {
-            addr: addr(),
-            command: "SUB",
-            code,
-            detail: String::new(),
-        };
+        let refused =
+            |code| Error::Refused { addr: addr(), command: "SUB", code, detail: String::new() };
         let connect = Error::Connect { addr: addr(), source: source(io::ErrorKind::TimedOut) };
         let found = |error| Error::Discovered { lookupd: addr(), source: Box::new(error) };
         for (error, temporary) in [

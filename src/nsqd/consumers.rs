@@ -56,8 +56,11 @@ impl ChannelConsumers {
                 self.foreign.push(format!("{user_agent:?} at {remote_address}"));
                 continue;
             };
-            let seen =
-                SeenProcessor { ledger, remote_address: remote_address.clone(), since: *connect_ts };
+            let seen = SeenProcessor {
+                ledger,
+                remote_address: remote_address.clone(),
+                since: *connect_ts,
+            };
             match self.processors.iter_mut().find(|known| known.ledger == ledger) {
                 Some(known) if known.since > seen.since => *known = seen,
                 Some(_) => {}

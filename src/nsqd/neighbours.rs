@@ -17,9 +17,9 @@ const ANSWER_WAIT: Duration = Duration::from_secs(2);
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// What to do about a second processor.
-const WAY_OUT: &str = "two ledgers on one channel count a play that is published again twice. Stop one of them (nsqd lists \
-    one that has died for a minute), give this one the same --data-dir and --standby, or another --channel; \
-    --beside-others starts it all the same";
+const WAY_OUT: &str = "two ledgers on one channel count a play twice that is published again. Stop one of them (nsqd lists \
+    one whose host has died for a minute), or give this one the same --data-dir and --standby; --beside-others starts it \
+    all the same";
 
 /// How a processor's nsqds are asked who consumes its channel.
 #[derive(Clone, Debug)]
@@ -80,7 +80,9 @@ impl Neighbours {
             lookup.request_timeout = lookup.request_timeout.min(ANSWER_WAIT);
             match lookup.nodes() {
                 Ok(nodes) => nsqds.extend(
-                    nodes.into_iter().map(|node| AskedNsqd { http: node.http_address, tcp_port: None }),
+                    nodes
+                        .into_iter()
+                        .map(|node| AskedNsqd { http: node.http_address, tcp_port: None }),
                 ),
                 Err(error) => look.unseen = Some(format!("{:#}", anyhow!(error))),
             }
