@@ -13,6 +13,7 @@ mod report;
 mod stats;
 mod wake;
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +137,7 @@ impl Processor {
         ));
         let reported = Arc::new(ReportedConsumer::new(&consumer));
         let (stop_publisher, stop) = stop_pair();
-        let mut publishing = Some(Publisher::new(PublisherConfig {
+        let publishing = Publisher::new(PublisherConfig {
             processor,
             first_version: version,
             dashboard: config.dashboard,
@@ -147,16 +148,13 @@ impl Processor {
             consumer: reported.clone(),
             woken,
             stop,
-        }));
-        let mut publisher = Crew::stopped_by(stop_publisher);
-        let mut start_publisher = || match publishing.take() {
-            Some(publishing) => publisher.spawn("publisher", move || publishing.run()),
-            None => Ok(()),
-        };
+        });
+        let crew = Crew::stopped_by(stop_publisher);
+        let mut publisher = PublisherThread { crew, publishing: Some(publishing) };
         let mut connecting = Connecting { processor, consumer, wait, neighbours };
         let consumer = connecting.connect(|reason| {
             reported.waits(reason);
-            Ok(start_publisher()?)
+            Ok(publisher.start()?)
         })?;
         reported.started(&consumer);
         // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last, unless
@@ -164,11 +162,11 @@ impl Processor {
         let workers = start_workers(config.threads, &consumer, &committer)?;
         let upkeep = start_upkeep(&committer)?;
         let (neighbours, yielded) = connecting.look_again()?;
-        start_publisher()?;
+        publisher.start()?;
         Ok(Self {
             workers,
             upkeep,
-            publisher,
+            publisher: publisher.crew,
             consumer,
             ledger,
             counts,
@@ -255,6 +253,19 @@ impl Processor {
             failure: stats.failure(),
         };
         (report, counts.all())
+    }
+}
+
+/// The publisher, which is started once.
+struct PublisherThread {
+    crew: Crew<PublishReport>,
+    publishing: Option<Publisher>,
+}
+
+impl PublisherThread {
+    fn start(&mut self) -> io::Result<()> {
+        let Some(publishing) = self.publishing.take() else { return Ok(()) };
+        self.crew.spawn("publisher", move || publishing.run())
     }
 }
 
