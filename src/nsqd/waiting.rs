@@ -57,11 +57,11 @@ impl StartWait {
             let reason = format!("{error:#}");
             waiting(&reason)?;
             if reason != logged {
-                log::warn!("{reason}; waiting until that is over");
+                log::warn!("{reason}; trying again");
                 logged = reason;
             }
             if self.stop.wait(pause) {
-                bail!("stopped while it waited: {logged}");
+                bail!("stopped while it waited: {logged}; the same command goes on");
             }
         }
     }
@@ -100,6 +100,9 @@ mod tests {
         assert_eq!(late.unwrap_err().to_string(), "away");
         drop(source);
         let stopped = patient.until_there(never(away), |_| Ok(()));
-        assert_eq!(stopped.unwrap_err().to_string(), "stopped while it waited: away");
+        assert_eq!(
+            stopped.unwrap_err().to_string(),
+            "stopped while it waited: away; the same command goes on"
+        );
     }
 }

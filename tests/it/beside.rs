@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// What a start waits for is said in a line that ends so.
-const WAITS: &str = "waiting until that is over";
+const WAITS: &str = "; trying again";
 
 /// A dashboard that watches the broker.
 fn watching(dir: &Path, broker: &Broker) -> (Running, String) {
