@@ -189,6 +189,23 @@ impl Error {
         }
     }
 
+    /// Whether trying again later may work without anybody changing a setting: the peer is away, slow, or not yet known by
+    /// its name. What is refused, or makes no sense, is not: a wrong secret, a certificate, a port that speaks HTTP.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            // A name may get its address later; what is no host:port stays none.
+            Error::Resolve { source, .. } => source.kind() != io::ErrorKind::InvalidInput,
+            Error::Connect { .. } | Error::Lookup { .. } => true,
+            Error::Io { .. } | Error::Timeout { .. } | Error::Closed { .. } => true,
+            Error::Discovered { source, .. } => source.is_temporary(),
+            // The channel has its maximum of consumers, or is going away.
+            Error::Refused { code, .. } => *code == ErrorCode::SubFailed,
+            Error::Config { .. } | Error::Thread { .. } | Error::Stopped => false,
+            Error::Tls { .. } | Error::TlsDeclined { .. } | Error::AuthRequired { .. } => false,
+            Error::Decode { .. } | Error::Protocol { .. } | Error::Decompress { .. } => false,
+        }
+    }
+
     /// Adds where the address comes from to an error about the address.
     pub(crate) fn found_through(self, lookupd: &str) -> Self {
         match self {
@@ -328,5 +345,32 @@ mod tests {
         );
         let http = Error::Decode { addr: "h:1".into(), source: DecodeError::HttpPeer };
         assert!(http.to_line().contains("this is an HTTP port"), "{}", http.to_line());
+    }
+
+    #[test]
+    fn what_is_away_may_come_and_what_is_refused_stays_so() {
+        let addr = || "h:1".to_owned();
+        let source = |kind| Arc::new(io::Error::from(kind));
+        let resolve = |kind| Error::Resolve { addr: addr(), source: source(kind) };
+        let refused =
+            |code| Error::Refused { addr: addr(), command: "SUB", code, detail: String::new() };
+        let connect = Error::Connect { addr: addr(), source: source(io::ErrorKind::TimedOut) };
+        let found = |error| Error::Discovered { lookupd: addr(), source: Box::new(error) };
+        for (error, temporary) in [
+            (connect.clone(), true),
+            (found(connect), true),
+            (resolve(io::ErrorKind::Other), true),
+            (resolve(io::ErrorKind::InvalidInput), false),
+            (Error::Closed { addr: addr() }, true),
+            (refused(ErrorCode::SubFailed), true),
+            (refused(ErrorCode::BadTopic), false),
+            (refused(ErrorCode::AuthFailed), false),
+            (refused(ErrorCode::Unauthorized), false),
+            (Error::TlsDeclined { addr: addr() }, false),
+            (found(Error::AuthRequired { addr: addr() }), false),
+            (Error::Decode { addr: addr(), source: DecodeError::HttpPeer }, false),
+        ] {
+            assert_eq!(error.is_temporary(), temporary, "{error:?}");
+        }
     }
 }

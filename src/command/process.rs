@@ -18,6 +18,8 @@ use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel};
 use crate::ledger::{self, Ledger, LedgerConfig};
 use crate::model::config::Durability;
+use crate::nsqd::neighbours::Neighbours;
+use crate::nsqd::waiting::StartWait;
 use crate::processor::{Processor, ProcessorConfig, ProcessorReport};
 use crate::storage::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::wire::client::DashboardClient;
@@ -46,10 +48,16 @@ pub(super) struct ProcessArgs {
     /// use the nsqd at this host:port; repeatable [default: 127.0.0.1:4150]
     #[argh(option)]
     nsqd_tcp_address: Vec<String>,
+    /// that nsqd's HTTP host:port; repeatable, in the same order [default: same host, TCP port + 1]
+    #[argh(option)]
+    nsqd_http_address: Vec<String>,
     /// find the nsqds through the nsqlookupd at this HTTP host:port, instead, also later ones; repeatable
     /// [default: none]
     #[argh(option)]
     lookupd_http_address: Vec<String>,
+    /// give up when no nsqd, or no nsqlookupd, is there after that long [default: never]
+    #[argh(option)]
+    connect_timeout: Option<HumanDuration>,
     /// option for the consumer by go-nsq's name, as name,value; repeatable [default: none]
     #[argh(option)]
     consumer_opt: Vec<ConsumerOption>,
@@ -66,6 +74,9 @@ pub(super) struct ProcessArgs {
     /// a dead letter, by its size and its first 16 KiB [default: 1048576]
     #[argh(option, default = "Count(1 << 20)")]
     max_msg_size: Count,
+    /// start beside a processor with another ledger on the same channel: both together may count a play twice
+    #[argh(switch)]
+    beside_others: bool,
 
     // The dashboard.
     /// where the dashboard is [default: http://127.0.0.1:8000]
@@ -105,6 +116,10 @@ pub(super) struct ProcessArgs {
 /// What to count, where the counts go, and where they are kept.
 struct ProcessConfig {
     consumer: ConsumerConfig,
+    /// After which the start fails while no nsqd is there; `None`: never.
+    connect_timeout: Option<Duration>,
+    /// Where to look for other processors; `None`: it may start beside them.
+    neighbours: Option<Neighbours>,
     threads: NonZeroUsize,
     update_interval: Duration,
     realtime_below: u64,
@@ -143,8 +158,17 @@ impl ProcessArgs {
         consumer.connection.max_msg_size = self.max_msg_size.max_msg_size()?;
         ConsumerOption::apply(&self.consumer_opt, &mut consumer)?;
         let token = write_token(self.write_token, self.write_token_file)?;
+        let neighbours = Neighbours::new(
+            &consumer.nsqd_addresses,
+            self.nsqd_http_address,
+            consumer.lookup.clone(),
+            topic,
+            channel,
+        )?;
         Ok(ProcessConfig {
             consumer,
+            connect_timeout: self.connect_timeout.map(|timeout| timeout.0),
+            neighbours: (!self.beside_others).then_some(neighbours),
             threads,
             update_interval: self.update_interval.0,
             realtime_below: self.realtime_below.0,
@@ -167,6 +191,8 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
     let ledger = open_ledger(&config)?;
     let processor = Processor::start(ProcessorConfig {
         consumer: config.consumer,
+        wait: StartWait { timeout: config.connect_timeout, stop: stop.clone() },
+        neighbours: config.neighbours,
         threads: config.threads,
         update_interval: config.update_interval,
         realtime_below: config.realtime_below,
@@ -175,9 +201,11 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
         ledger,
         lock,
     })?;
+    let mut yielded = None;
     select! {
         recv(processor.reached()) -> _ => {}
         recv(processor.failed()) -> _ => {}
+        recv(processor.yielded()) -> reason => yielded = reason.ok(),
         recv(stop.channel()) -> _ => {}
     }
     let (processed, counts) = processor.stop();
@@ -190,6 +218,7 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
     }
     let report = RunReport::new(&processed, processed.seconds, config.durability);
     print_report(config.format, &report)?;
+    yielded.map_or(Ok(()), Err)?;
     is_complete(processed, config.target)
 }
 

@@ -18,15 +18,13 @@ use crate::command::shared::report::{grouped, rate};
 use crate::command::shared::run_files::RunFiles;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel, Ratio};
 use crate::model::config::{Durability, Popularity};
+use crate::nsqd::waiting::{NotThere, StartWait};
 use crate::producer::{
     DiskOutbox, OUTBOX_MAX, OutboxConfig, Production, ProductionConfig, ProductionReport,
     RunIdentity,
 };
 use crate::storage::data_dir::DataDir;
 use crate::wire::client::DashboardClient;
-
-/// How long between two tries to connect, while no nsqd is there.
-const CONNECT_EVERY: Duration = Duration::from_millis(500);
 
 /// only the producer: puts plays on a running nsqd and ends when it has acknowledged them all
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -54,6 +52,9 @@ pub(super) struct ProduceArgs {
     /// [default: none]
     #[argh(option)]
     lookupd_http_address: Vec<String>,
+    /// give up when no nsqd, or no nsqlookupd, is there after that long [default: never]
+    #[argh(option)]
+    connect_timeout: Option<HumanDuration>,
     /// option for the producer by go-nsq's name, as name,value; repeatable [default: none]
     #[argh(option)]
     producer_opt: Vec<ProducerOption>,
@@ -93,6 +94,10 @@ pub(super) struct ProduceArgs {
 struct ProduceConfig {
     production: ProductionConfig,
     producer: ProducerConfig,
+    /// Who knows the nsqds; none: they are named.
+    lookupds: Vec<String>,
+    /// After which the start fails while no nsqd is there; `None`: never.
+    connect_timeout: Option<Duration>,
     /// `None`: what nsqd has acknowledged is forgotten.
     outbox: Option<DiskOutboxConfig>,
     format: OutputFormat,
@@ -118,12 +123,11 @@ impl ProduceArgs {
             popularity: self.popularity,
         };
         nsq::nsqds_or_lookupds(&self.nsqd_tcp_address, &self.lookupd_http_address)?;
-        let found = nsq::nodes(&self.lookupd_http_address)?;
+        nsq::check_lookupds(&self.lookupd_http_address)?;
         let mut producer = ProducerConfig::new();
-        producer.nsqd_addresses = match found.is_empty() {
-            true => nsq::nsqds_or_local(self.nsqd_tcp_address),
-            false => found.into_iter().map(|node| node.tcp_address).collect(),
-        };
+        if self.lookupd_http_address.is_empty() {
+            producer.nsqd_addresses = nsq::nsqds_or_local(self.nsqd_tcp_address);
+        }
         ProducerOption::apply(&self.producer_opt, &mut producer)?;
         let outbox = self.data_dir.map(|data_dir| DiskOutboxConfig {
             data_dir,
@@ -133,20 +137,26 @@ impl ProduceArgs {
             durability: self.durability,
         });
         let format = OutputFormat::from_switch(self.json);
-        Ok(ProduceConfig { production, producer, outbox, format })
+        Ok(ProduceConfig {
+            production,
+            producer,
+            lookupds: self.lookupd_http_address,
+            connect_timeout: self.connect_timeout.map(|timeout| timeout.0),
+            outbox,
+            format,
+        })
     }
 }
 
 /// Produces until nsqd has acknowledged all, with an outbox until all is counted, or until `stop`.
 pub(super) fn run(args: ProduceArgs, stop: &StopToken) -> Result<()> {
-    let ProduceConfig { production: config, producer, outbox, format } = args.config()?;
+    let ProduceConfig { production: config, producer, lookupds, connect_timeout, outbox, format } =
+        args.config()?;
     let data_dir = outbox.as_ref().map(|outbox| DataDir::open(&outbox.data_dir)).transpose()?;
     let outbox = data_dir.as_ref().zip(outbox).map(|(dir, outbox)| outbox.open(dir, &config));
     let outbox = outbox.transpose()?;
-    let producer = match outbox {
-        Some(_) => connect_when_there(&producer, stop)?,
-        None => Producer::connect(producer)?,
-    };
+    let wait = StartWait { timeout: connect_timeout, stop: stop.clone() };
+    let producer = wait.until_there(|| connect(&producer, &lookupds), |_| Ok(()))?;
     let production = Production::start(&config, &Arc::new(producer), outbox)?;
     select! {
         recv(production.running()) -> _ => {}
@@ -175,23 +185,12 @@ fn is_complete(report: &ProductionReport, wanted: u64) -> Result<()> {
     }
 }
 
-/// Connects to an nsqd, also to one that is not there yet: with an outbox nothing is lost by waiting, and the same
-/// command must go on while the nsqd is away.
-fn connect_when_there(config: &ProducerConfig, stop: &StopToken) -> Result<Producer> {
-    let mut waiting = false;
-    loop {
-        match Producer::connect(config.clone()) {
-            Err(error @ nsq_protocol::Error::Connect { .. }) => {
-                if !std::mem::replace(&mut waiting, true) {
-                    log::warn!("{:#}; trying again", anyhow::Error::from(error));
-                }
-            }
-            connected => return Ok(connected?),
-        }
-        if stop.wait(CONNECT_EVERY) {
-            bail!("stopped: no nsqd was there; the same command goes on");
-        }
-    }
+/// Connects to the nsqds that are named, or that the nsqlookupds know now. Nothing is lost by trying until one is there.
+fn connect(config: &ProducerConfig, lookupds: &[String]) -> Result<Producer, NotThere> {
+    let mut config = config.clone();
+    let found = nsq::nodes(lookupds).map_err(NotThere::Yet)?;
+    config.nsqd_addresses.extend(found.into_iter().map(|node| node.tcp_address));
+    Ok(Producer::connect(config)?)
 }
 
 impl DiskOutboxConfig {

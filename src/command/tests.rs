@@ -73,6 +73,7 @@ fn switches_are_known_of_all_commands() {
         "--yes",
         "--standby",
         "--adopt-ledger",
+        "--beside-others",
         "--accept-loss",
     ];
     want.sort_unstable();

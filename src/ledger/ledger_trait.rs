@@ -76,6 +76,14 @@ pub trait Ledger: Send {
     /// At most `limit` producers with more plays counted than was told.
     fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed>;
 
+    /// The dashboard has been told of a producer, and knows all plays below `watermark` to be in one ledger or another: from
+    /// now on what lies above is told, where it is more than one message holds. True if more of it is to be told at once;
+    /// what waits for other ledgers to tell theirs comes with [`Ledger::retell`].
+    fn reported(&mut self, producer: &Uuid, watermark: u64) -> bool;
+
+    /// At most `limit` producers come again of which not all could be told; whether there are any.
+    fn retell(&mut self, limit: usize) -> bool;
+
     /// These could not be told: they come again.
     fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]);
 

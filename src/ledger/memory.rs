@@ -76,6 +76,14 @@ impl Ledger for MemoryLedger {
         self.state.take_unreported(limit)
     }
 
+    fn reported(&mut self, producer: &Uuid, watermark: u64) -> bool {
+        self.state.reported(producer, watermark)
+    }
+
+    fn retell(&mut self, limit: usize) -> bool {
+        self.state.retell(limit)
+    }
+
     fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
         self.state.put_back_unreported(producers.iter().map(|told| told.producer));
     }

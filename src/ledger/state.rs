@@ -7,7 +7,7 @@
 //!
 //! A video costs 41 bytes and its share of a table, about 55 in all.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use uuid::Uuid;
@@ -58,6 +58,10 @@ pub(super) struct LedgerState {
     checkpoint: Option<Checkpoint>,
     /// Producers whose newest state the dashboard has not been told.
     unreported: HashSet<Uuid>,
+    /// Of producers of which more runs are counted than one message tells: below which number the dashboard knows all.
+    known: HashMap<Uuid, u64>,
+    /// Those of which runs are left to tell.
+    untold: HashSet<Uuid>,
     /// The newest frame that the tables hold all of.
     checkpointed: u64,
 }
@@ -233,13 +237,18 @@ impl LedgerState {
     pub(super) fn forget_published(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.behind = u32::MAX);
         self.unreported.extend(self.dedupe.producers().map(|(id, _)| *id));
+        self.known.clear();
+        self.untold.clear();
     }
 
     /// What of a producer is counted.
     pub(super) fn confirmed(&self, producer: &Uuid) -> Confirmed {
         let Some(counted) = self.dedupe.counted(producer) else { return Confirmed::default() };
         let watermark = counted.watermark();
-        let above = counted.runs().filter(|run| run.start > watermark).take(CONFIRMED_RUNS_MAX);
+        // What is below is told: by this ledger, or by others that have counted plays of the same producer.
+        let known = self.known.get(producer).copied().unwrap_or(0);
+        let runs = counted.runs().filter(|run| run.start > watermark && run.end > known);
+        let above = runs.take(CONFIRMED_RUNS_MAX);
         Confirmed { watermark, above: above.map(|run| [run.start, run.end]).collect() }
     }
 
@@ -252,6 +261,38 @@ impl LedgerState {
                 ProducerConfirmed { producer, confirmed: self.confirmed(&producer) }
             })
             .collect()
+    }
+
+    /// The dashboard knows of all plays of a producer below `watermark`. Whether more is to be told at once.
+    pub(super) fn reported(&mut self, producer: &Uuid, watermark: u64) -> bool {
+        let Some(counted) = self.dedupe.counted(producer) else { return false };
+        let own = counted.watermark();
+        let fits = |above: u64| {
+            let runs = counted.runs().filter(|run| run.start > own && run.end > above);
+            runs.take(CONFIRMED_RUNS_MAX + 1).count() <= CONFIRMED_RUNS_MAX
+        };
+        if fits(0) {
+            self.known.remove(producer);
+            self.untold.remove(producer);
+            return false;
+        }
+        let before = self.known.insert(*producer, watermark).unwrap_or(0);
+        if fits(before) {
+            self.untold.remove(producer);
+            return false;
+        }
+        self.untold.insert(*producer);
+        let moved = watermark > before;
+        if moved {
+            self.unreported.insert(*producer);
+        }
+        moved
+    }
+
+    /// At most `limit` producers come again of which not all is told.
+    pub(super) fn retell(&mut self, limit: usize) -> bool {
+        self.unreported.extend(self.untold.iter().take(limit).copied());
+        !self.untold.is_empty()
     }
 
     /// These were not told after all.

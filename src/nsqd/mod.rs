@@ -1,6 +1,10 @@
-//! A real nsqd: where it listens, as a child process, its topic over its HTTP API, and how deep a queue is.
+//! A real nsqd: where it listens, as a child process, its topic over its HTTP API, how deep a queue is, who consumes it, and
+//! waiting for one that is not there.
 
 pub(crate) mod addresses;
 pub(crate) mod child;
+pub(crate) mod consumers;
 pub mod depth;
+pub mod neighbours;
 pub(crate) mod topic;
+pub mod waiting;

@@ -1,22 +1,24 @@
 //! The processor: consumer → workers → ledger → sharded map → publisher.
 //!
 //! Threads: the consumer's own; `worker-0` …, which decode and, one at a time, commit, count and finish the messages;
-//! `ledger`, which does the ledger's upkeep, such as checkpoints, where no commit waits for it; and `publisher`, the timer thread that tells
-//! the dashboard what changed. A message is finished once what it brought is durable; the map holds committed counts only,
+//! `ledger`, which does the ledger's upkeep, such as checkpoints, where no commit waits for it; `publisher`, the timer thread
+//! that tells the dashboard what changed; and for a moment `neighbours`, which looks who else reads the channel. A message is finished once what it brought is durable; the map holds committed counts only,
 //! and only they are published.
 
 mod commit;
+mod connect;
 mod decode;
 mod publish;
 mod report;
 mod stats;
 mod wake;
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use crossbeam_channel::{Receiver, bounded};
 use nsq_protocol::thread::{Crew, stop_pair};
 use nsq_protocol::{Consumer, ConsumerConfig, Oversized};
@@ -25,19 +27,28 @@ use uuid::Uuid;
 
 use crate::ledger::{BODY_MAX, Counters, Ledger};
 use crate::model::counts::{ShardedCounts, Totals};
+use crate::nsqd::consumers;
+use crate::nsqd::neighbours::Neighbours;
+use crate::nsqd::waiting::StartWait;
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
 use commit::{Committer, SharedLedger};
-use publish::{PublishReport, Publisher};
+use connect::Connecting;
+use publish::{PublishReport, Publisher, PublisherConfig};
+use report::ReportedConsumer;
 pub use stats::Progress;
 use stats::Stats;
 use wake::wake_pair;
 
 /// What to process, and where the counts go.
 pub struct ProcessorConfig {
-    /// Where the plays come from.
+    /// Where the plays come from. The ledger is added to its user agent.
     pub consumer: ConsumerConfig,
+    /// How long its start waits for an nsqd.
+    pub wait: StartWait,
+    /// How to look whether another processor reads the channel, beside which this one must not start; `None`: it may.
+    pub neighbours: Option<Neighbours>,
     /// Worker threads.
     pub threads: NonZeroUsize,
     /// How often a video with `realtime_below` plays or more is published.
@@ -93,16 +104,20 @@ pub struct Processor {
     stats: Arc<Stats>,
     reached: Receiver<()>,
     failed: Receiver<()>,
+    yielded: Receiver<Error>,
+    _neighbours: Option<Crew<()>>,
     _lock: Lock,
 }
 
 impl Processor {
-    /// Takes over the ledger's counts, connects to every nsqd and starts the threads.
+    /// Takes over the ledger's counts, connects to every nsqd and starts the threads. While no nsqd is there it waits, and
+    /// tells the dashboard so.
     ///
     /// # Errors
-    /// When no nsqd answers as one, or the operating system refuses a thread.
+    /// When no nsqd answers as one, or none in time; another processor reads the channel; or the operating system refuses
+    /// a thread.
     pub fn start(config: ProcessorConfig) -> Result<Self> {
-        let ProcessorConfig { ledger, mut consumer, .. } = config;
+        let ProcessorConfig { ledger, mut consumer, wait, neighbours, .. } = config;
         // As much as is kept of a dead letter.
         consumer.oversized = Oversized::HandOver { kept: BODY_MAX };
         let counts = Arc::new(ShardedCounts::new(config.realtime_below));
@@ -112,6 +127,8 @@ impl Processor {
         let stats = Arc::new(Stats::new(ledger.counters(), config.target, reached_tx));
         let (wake, woken) = wake_pair();
         let (processor, version) = (ledger.processor(), ledger.first_version());
+        let agent = consumers::user_agent(&consumer.connection.user_agent, &processor);
+        consumer.connection.user_agent = agent;
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let committer = Arc::new(Committer::new(
             ledger.clone(),
@@ -120,13 +137,9 @@ impl Processor {
             wake,
             failed_tx,
         ));
-        let consumer = Arc::new(Consumer::start(consumer)?);
-        // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last: it
-        // would spend its last tries on a dashboard that is away.
-        let workers = start_workers(config.threads, &consumer, &committer)?;
-        let upkeep = start_upkeep(&committer)?;
+        let reported = Arc::new(ReportedConsumer::new(&consumer));
         let (stop_publisher, stop) = stop_pair();
-        let publishing = Publisher::new(publish::PublisherConfig {
+        let publishing = Publisher::new(PublisherConfig {
             processor,
             first_version: version,
             dashboard: config.dashboard,
@@ -134,22 +147,36 @@ impl Processor {
             ledger: ledger.clone(),
             counts: counts.clone(),
             stats: stats.clone(),
-            consumer: Arc::downgrade(&consumer),
+            consumer: reported.clone(),
             woken,
             stop,
         });
-        let mut publisher = Crew::stopped_by(stop_publisher);
-        publisher.spawn("publisher", move || publishing.run())?;
+        let crew = Crew::stopped_by(stop_publisher);
+        let mut publisher = PublisherThread { crew, publishing: Some(publishing) };
+        let mut connecting = Connecting { processor, consumer, wait, neighbours };
+        let consumer = connecting.connect(|reason| {
+            reported.waits(reason);
+            Ok(publisher.start()?)
+        })?;
+        reported.started(&consumer);
+        // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last, unless
+        // it had to tell that the start waits: it would spend its last tries on a dashboard that is away.
+        let workers = start_workers(config.threads, &consumer, &committer)?;
+        let upkeep = start_upkeep(&committer)?;
+        let (neighbours, yielded) = connecting.look_again()?;
+        publisher.start()?;
         Ok(Self {
             workers,
             upkeep,
-            publisher,
+            publisher: publisher.crew,
             consumer,
             ledger,
             counts,
             stats,
             reached,
             failed,
+            yielded,
+            _neighbours: neighbours,
             _lock: config.lock,
         })
     }
@@ -174,6 +201,12 @@ impl Processor {
         &self.failed
     }
 
+    /// Gets the reason when it must make way for another processor, which has come to the channel at the same time: it
+    /// should be stopped.
+    pub fn yielded(&self) -> &Receiver<Error> {
+        &self.yielded
+    }
+
     /// Answers which plays of a producer are counted for good, for as long as it is kept.
     pub fn confirmations(&self) -> impl Fn(&Uuid) -> Confirmed + Send + Sync + 'static {
         let ledger = self.ledger.clone();
@@ -193,6 +226,8 @@ impl Processor {
             stats,
             reached: _,
             failed: _,
+            yielded: _,
+            _neighbours,
             _lock,
         } = self;
         // 1. CLS; what is in flight still reaches the workers, which end when the last batch is committed.
@@ -220,6 +255,19 @@ impl Processor {
             failure: stats.failure(),
         };
         (report, counts.all())
+    }
+}
+
+/// The publisher, which is started once.
+struct PublisherThread {
+    crew: Crew<PublishReport>,
+    publishing: Option<Publisher>,
+}
+
+impl PublisherThread {
+    fn start(&mut self) -> io::Result<()> {
+        let Some(publishing) = self.publishing.take() else { return Ok(()) };
+        self.crew.spawn("publisher", move || publishing.run())
     }
 }
 

@@ -1,18 +1,17 @@
 //! The publisher: the timer thread that tells the dashboard which counts changed, by
 //! `model::publish_rules`.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam_channel::{at, select};
-use nsq_protocol::Consumer;
 use nsq_protocol::thread::StopToken;
 use uuid::Uuid;
 
 use super::commit::SharedLedger;
-use super::report;
+use super::report::ReportedConsumer;
 use super::stats::Stats;
 use super::wake::Woken;
 use crate::model::counts::ShardedCounts;
@@ -26,6 +25,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// The least time between two rounds of telling which producers' plays are counted: how much later than its count a
 /// play leaves its producer's outbox.
 const CONFIRM_EVERY: Duration = Duration::from_millis(100);
+
+/// The longest pause between two tries to tell of plays above what the dashboard knows: as long as the other ledger is silent.
+const RETELL_MAX: Duration = Duration::from_secs(5);
 
 /// The pause behind the first failure; it doubles with each, up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
@@ -45,8 +47,8 @@ pub(super) struct PublisherConfig {
     pub(super) ledger: SharedLedger,
     pub(super) counts: Arc<ShardedCounts>,
     pub(super) stats: Arc<Stats>,
-    /// Whose connections a report tells of; its owner ends it, and with it what can be told.
-    pub(super) consumer: Weak<Consumer>,
+    /// Whose connections a report tells of.
+    pub(super) consumer: Arc<ReportedConsumer>,
     /// Says when there is something to tell.
     pub(super) woken: Woken,
     /// Stops when all is counted: what changed is published then.
@@ -64,6 +66,8 @@ pub(super) struct PublishReport {
 
 pub(super) struct Publisher {
     config: PublisherConfig,
+    /// Of this start.
+    instance: Uuid,
     rules: PublishRules,
     version: u64,
     report: PublishReport,
@@ -74,6 +78,9 @@ pub(super) struct Publisher {
     confirmed_at: Instant,
     /// Something was counted since `confirmed_at`.
     to_confirm: bool,
+    /// When to tell again what other ledgers had to tell first, and how long after that; it doubles while nothing comes of it.
+    retell_at: Instant,
+    retell_pause: Duration,
 }
 
 impl Publisher {
@@ -84,6 +91,7 @@ impl Publisher {
         let version = config.first_version;
         Self {
             config,
+            instance: Uuid::new_v4(),
             rules,
             version,
             report,
@@ -93,6 +101,8 @@ impl Publisher {
             confirmed_at: now,
             // What was counted before this start, and perhaps not told.
             to_confirm: true,
+            retell_at: now,
+            retell_pause: CONFIRM_EVERY,
         }
     }
 
@@ -108,6 +118,7 @@ impl Publisher {
             if self.to_confirm {
                 timer = timer.min(self.confirmed_at + CONFIRM_EVERY);
             }
+            timer = timer.min(self.retell_at);
             let timer = at(timer);
             stopping = match pause {
                 Some(pause) => self.config.stop.wait(pause),
@@ -166,6 +177,11 @@ impl Publisher {
 
     fn confirm_when_due(&mut self) -> Result<()> {
         self.to_confirm |= self.config.woken.to_confirm.load(Ordering::SeqCst);
+        if self.retell_at <= Instant::now() {
+            self.to_confirm |= self.config.ledger.lock().retell(CONFIRMED_PRODUCERS_MAX);
+            self.retell_pause = (self.retell_pause * 2).min(RETELL_MAX);
+            self.retell_at = Instant::now() + self.retell_pause;
+        }
         if !self.to_confirm || self.confirmed_at.elapsed() < CONFIRM_EVERY {
             return Ok(());
         }
@@ -184,9 +200,19 @@ impl Publisher {
                 return Ok(());
             }
             let update = ConfirmedUpdate { processor: self.config.processor, producers };
-            if let Err(error) = self.config.dashboard.post("/api/confirmed", &update) {
-                self.config.ledger.lock().put_back_unreported(&update.producers);
-                return Err(error);
+            let watermarks = match self.config.dashboard.confirm(&update) {
+                Ok(watermarks) => watermarks,
+                Err(error) => {
+                    self.config.ledger.lock().put_back_unreported(&update.producers);
+                    return Err(error);
+                }
+            };
+            let mut ledger = self.config.ledger.lock();
+            for (told, watermark) in update.producers.iter().zip(watermarks) {
+                if ledger.reported(&told.producer, watermark) {
+                    self.retell_pause = CONFIRM_EVERY;
+                    self.retell_at = Instant::now() + self.retell_pause;
+                }
             }
         }
     }
@@ -232,11 +258,11 @@ impl Publisher {
         let seconds = self.reported_at.elapsed().as_secs_f64();
         let size = self.config.ledger.lock().size();
         let mut consumption = self.config.stats.report(self.reported_count, seconds, size);
-        let consumer = self.config.consumer.upgrade().map(|consumer| consumer.stats());
-        consumption.consumer = consumer.map(|stats| Box::new(report::figures(&stats)));
+        consumption.consumer = self.config.consumer.figures().map(Box::new);
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
-        let report = ConsumptionReport { processor: self.config.processor, consumption };
+        let (processor, instance) = (self.config.processor, Some(self.instance));
+        let report = ConsumptionReport { processor, instance, consumption };
         match self.config.dashboard.post("/api/consumption", &report) {
             Ok(dashboard) => self.check_dashboard(dashboard),
             Err(error) => {

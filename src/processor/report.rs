@@ -1,15 +1,63 @@
-//! What the consumer tells of its connections, cut to what a report may hold (pure).
+//! What a report tells of the connections: those of the consumer, cut to what a report may hold, or what its start waits
+//! for.
 
 use std::collections::HashSet;
+use std::sync::{Arc, Weak};
 
-use nsq_protocol::{ConnectionStats, ConsumerStats, LookupdStats, Pause, Unreachable};
+use nsq_protocol::{
+    ConnectionStats, Consumer, ConsumerConfig, ConsumerStats, LookupdStats, Pause, Unreachable,
+};
+use parking_lot::Mutex;
 
 use crate::wire::{
     CONNECTION_TEXT_MAX, CONNECTIONS_MAX, ConnectionFigures, ConsumerFigures, LookupdFigures,
 };
 
-/// The figures of a report.
-pub(super) fn figures(stats: &ConsumerStats) -> ConsumerFigures {
+/// The consumer, as reports see it: from its start on, its owner ends it, and with it what can be told.
+pub(super) struct ReportedConsumer {
+    topic: String,
+    channel: String,
+    state: Mutex<ReportedState>,
+}
+
+enum ReportedState {
+    /// It is being started; why that takes so long.
+    Waiting(Option<String>),
+    Started(Weak<Consumer>),
+}
+
+impl ReportedConsumer {
+    /// One that is not started yet.
+    pub(super) fn new(config: &ConsumerConfig) -> Self {
+        let state = Mutex::new(ReportedState::Waiting(None));
+        let (topic, channel) = (config.topic.to_string(), config.channel.to_string());
+        Self { topic, channel, state }
+    }
+
+    /// Its start waits for that.
+    pub(super) fn waits(&self, reason: &str) {
+        *self.state.lock() = ReportedState::Waiting(Some(cut(reason)));
+    }
+
+    /// It is started.
+    pub(super) fn started(&self, consumer: &Arc<Consumer>) {
+        *self.state.lock() = ReportedState::Started(Arc::downgrade(consumer));
+    }
+
+    /// The figures of a report; `None` once it has ended.
+    pub(super) fn figures(&self) -> Option<ConsumerFigures> {
+        let mut told = match &*self.state.lock() {
+            ReportedState::Waiting(reason) => {
+                ConsumerFigures { waiting: reason.clone(), ..ConsumerFigures::default() }
+            }
+            ReportedState::Started(consumer) => figures(&consumer.upgrade()?.stats()),
+        };
+        (told.topic, told.channel) = (Some(self.topic.clone()), Some(self.channel.clone()));
+        Some(told)
+    }
+}
+
+fn figures(stats: &ConsumerStats) -> ConsumerFigures {
     let known: HashSet<_> = stats.connections.iter().map(|known| &*known.address).collect();
     // One that was connected once is among the connections, too.
     let never = stats.unreachable.iter().filter(|nsqd| !known.contains(&*nsqd.address));
@@ -26,6 +74,7 @@ pub(super) fn figures(stats: &ConsumerStats) -> ConsumerFigures {
         backoff_ms: ends_in.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         backoff_level: stats.backoff.level,
         in_flight: stats.in_flight,
+        ..ConsumerFigures::default()
     }
 }
 

@@ -8,7 +8,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 use uuid::Uuid;
 
-use super::confirmed::ConfirmedAnswer;
+use super::confirmed::{ConfirmedAnswer, ConfirmedTaken, ConfirmedUpdate};
 use super::written::Written;
 
 /// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows.
@@ -53,6 +53,22 @@ impl DashboardClient {
     /// # Errors
     /// When the dashboard cannot be reached, or its status is no success; with its reason.
     pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Option<Uuid>> {
+        let answer = self.post_for_answer(path, body)?;
+        Ok(serde_json::from_str(&answer).ok().map(|Written { dashboard, .. }| dashboard))
+    }
+
+    /// Tells which plays are counted. Returns, of each producer, below which number all are, by whomever; nothing where the
+    /// dashboard does not say so.
+    ///
+    /// # Errors
+    /// As [`DashboardClient::post`].
+    pub fn confirm(&self, update: &ConfirmedUpdate) -> Result<Vec<u64>> {
+        let answer = self.post_for_answer("/api/confirmed", update)?;
+        let taken: Option<ConfirmedTaken> = serde_json::from_str(&answer).ok();
+        Ok(taken.map(|taken| taken.watermarks).unwrap_or_default())
+    }
+
+    fn post_for_answer(&self, path: &str, body: &impl Serialize) -> Result<String> {
         let mut request = self
             .agent
             .post(format!("{}{path}", self.url))
@@ -61,8 +77,7 @@ impl DashboardClient {
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let answer = self.check(path, request.send(serde_json::to_vec(body)?))?;
-        Ok(serde_json::from_str(&answer).ok().map(|Written { dashboard, .. }| dashboard))
+        self.check(path, request.send(serde_json::to_vec(body)?))
     }
 
     /// Asks which plays of a producer are counted for good, and says how many are in its outbox.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::limits::Invalid;
+use super::written::Written;
 use crate::model::play::PlayIdentity;
 use crate::model::video::MAX_PLAYS;
 
@@ -50,6 +51,19 @@ pub struct ConfirmedUpdate {
     /// Each producer at most once.
     #[schemars(length(min = 1, max = CONFIRMED_PRODUCERS_MAX))]
     pub producers: Vec<ProducerConfirmed>,
+}
+
+/// The answer to `POST /api/confirmed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfirmedTaken {
+    /// How many producers were told of; and which database took it.
+    #[serde(flatten)]
+    pub written: Written,
+    /// Of each producer, in the order of the message: below which number all plays are in the ledger of one processor or
+    /// another. What a processor has above that is of use; what it has below is known. Absent from an older dashboard.
+    #[serde(default)]
+    #[schemars(length(max = CONFIRMED_PRODUCERS_MAX), inner(range(max = END_MAX)))]
+    pub watermarks: Vec<u64>,
 }
 
 /// The answer of `GET /api/confirmed?producer=<uuid>`.

@@ -39,6 +39,15 @@ pub struct ConsumerFigures {
     /// Messages received and not answered, over all connections.
     #[schemars(range(max = MAX_PLAYS))]
     pub in_flight: u64,
+    /// The topic that it reads; absent from an older processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// The channel of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// What its start waits for; absent once it has been connected. Cut to 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
 }
 
 /// A processor and one nsqd.

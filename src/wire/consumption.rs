@@ -22,6 +22,9 @@ pub const CONSUMPTION_BOUNDS_MS: [u64; 15] =
 pub struct ConsumptionReport {
     /// Who counted.
     pub processor: Uuid,
+    /// Which start of it: drawn anew by each, so that two that run at one time are told apart. Absent from an older one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<Uuid>,
     /// How it fares.
     pub consumption: Consumption,
 }

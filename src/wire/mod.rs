@@ -10,8 +10,8 @@ mod limits;
 mod written;
 
 pub use confirmed::{
-    CONFIRMED_PRODUCERS_MAX, CONFIRMED_RUNS_MAX, Confirmed, ConfirmedAnswer, ConfirmedUpdate,
-    ProducerConfirmed,
+    CONFIRMED_PRODUCERS_MAX, CONFIRMED_RUNS_MAX, Confirmed, ConfirmedAnswer, ConfirmedTaken,
+    ConfirmedUpdate, ProducerConfirmed,
 };
 pub use connections::{
     CONNECTION_TEXT_MAX, CONNECTIONS_MAX, ConnectionFigures, ConsumerFigures, LookupdFigures,

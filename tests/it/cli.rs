@@ -70,19 +70,25 @@ fn a_failure_is_one_line_that_says_what_to_do() {
         &[&address, "in use", "--http-address"],
     );
     drop(taken);
-    fails(&["process", "--nsqd-tcp-address", &address], &[&address, "refused"]);
-    fails(&["produce", "--nsqd-tcp-address", &address], &[&address, "refused"]);
+    let impatient = "--connect-timeout=1ms";
+    fails(&["process", impatient, "--nsqd-tcp-address", &address], &[&address, "refused"]);
+    fails(&["produce", impatient, "--nsqd-tcp-address", &address], &[&address, "refused"]);
     fails(
         &["run", "--exit", "--http-address=127.0.0.1:0", "--nsqd-tcp-address", &address],
         &["--nsqd-http-address"],
     );
     fails(
-        &["process", "--nsqd-tcp-address", "no-such-host.invalid:4150"],
+        &["process", impatient, "--nsqd-tcp-address", "no-such-host.invalid:4150"],
         &["no-such-host.invalid"],
     );
+    for command in ["process", "produce"] {
+        fails(&[command, "--nsqd-tcp-address", "nowhere"], &["\"nowhere\"", "wanted is host:port"]);
+    }
     for command in ["process", "produce", "run"] {
         let lookupd = [command, "--lookupd-http-address", &address];
-        fails(&lookupd, &["nsqlookupd", &address, "refused"]);
+        // A person sits before a `run`: it waits for nothing.
+        let impatient = if command == "run" { &[][..] } else { &[impatient] };
+        fails(&[&lookupd[..], impatient].concat(), &["nsqlookupd", &address, "refused"]);
         let both = [&lookupd[..], &["--nsqd-tcp-address", "127.0.0.1:4150"]].concat();
         fails(&both, &["--nsqd-tcp-address and --lookupd-http-address exclude each other"]);
         fails(&[command, "--lookupd-http-address", "nowhere"], &["\"nowhere\" is no host:port"]);

@@ -171,6 +171,8 @@ fn producers_learn_what_is_counted_for_good() {
     tell(1, 10, &[[12, 14]], 200);
     tell(1, 4, &[], 200);
     tell(2, 0, &[[14, 15], [20, 30]], 200);
+    let taken = tell(2, 0, &[[14, 15]], 200).json();
+    assert_eq!((&taken["accepted"], &taken["watermarks"]), (&json!(1), &json!([10])));
     let both = ask(&running);
     assert_eq!((&both["watermark"], &both["above"]), (&json!(10), &json!([[12, 15], [20, 30]])));
     for (watermark, above) in [(10, &[[10, 12]][..]), (0, &[[5, 4]]), (0, &[[3, 9], [8, 10]])] {

@@ -7,6 +7,7 @@
 
 mod attacks;
 mod bench;
+mod beside;
 mod broker_compat;
 mod broker_hostile;
 mod broker_names;

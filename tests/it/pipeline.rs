@@ -172,7 +172,8 @@ fn nsqds_are_found_through_nsqlookupd() {
     let dir = tempfile::tempdir().unwrap();
     let http = lookupd.http.to_string();
     let by_lookupd = ["--lookupd-http-address", &http];
-    let nobody = output(dir.path(), &[&["produce", "--num-messages=1"][..], &by_lookupd].concat());
+    let nobody = ["produce", "--num-messages=1", "--connect-timeout=1ms"];
+    let nobody = output(dir.path(), &[&nobody[..], &by_lookupd].concat());
     assert_exit(&nobody, 1);
     let error = String::from_utf8_lossy(&nobody.stderr).into_owned();
     assert!(error.contains("no nsqd is registered") && error.contains(&http), "{error}");

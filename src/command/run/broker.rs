@@ -1,11 +1,13 @@
 //! The broker of a run: started for it, or named by the user.
 
 use anyhow::Result;
+use nsq_protocol::LookupConfig;
 
 use super::config::{BrokerChoice, RunConfig};
 use crate::broker::{Broker, BrokerConfig};
 use crate::nsqd::addresses::NsqdAddresses;
 use crate::nsqd::child::ChildNsqd;
+use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::topic::{Backlog, RemoteTopic};
 use crate::storage::data_dir::DataDir;
 
@@ -23,7 +25,7 @@ impl RunBroker {
     /// Starts it if need be, and makes sure that the topic and its channel are there and empty.
     ///
     /// # Errors
-    /// What kept it from starting, or messages that the topic holds.
+    /// What kept it from starting, messages that the topic holds, or a processor that would take them.
     pub(super) fn start(config: &RunConfig, data_dir: &DataDir) -> Result<Self> {
         let (broker, backlog) = match &config.broker {
             BrokerChoice::Embedded => {
@@ -43,6 +45,13 @@ impl RunBroker {
             BrokerChoice::Named { nsqds, backlog } => (Self::Named(nsqds.clone()), *backlog),
         };
         let topic = config.production.topic;
+        if let Self::Named(_) = broker {
+            let (tcp, http) = (broker.tcp_addresses(), broker.http_addresses());
+            let lookup = LookupConfig::default();
+            Neighbours::new(&tcp, http, lookup, topic, config.channel)?
+                .look()
+                .refuse_others(None)?;
+        }
         RemoteTopic::new(&broker.http_addresses(), topic, config.channel).prepare(backlog)?;
         Ok(broker)
     }

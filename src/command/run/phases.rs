@@ -16,6 +16,7 @@ use super::config::{BrokerChoice, RunConfig, StartOrder};
 use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::dashboard::Dashboard;
 use crate::ledger::{self, LedgerConfig};
+use crate::nsqd::waiting::StartWait;
 use crate::processor::{Processor, ProcessorConfig, ProcessorReport};
 use crate::producer::{Confirmations, OUTBOX_MAX, OutboxConfig, Production, ProductionReport};
 use crate::storage::data_dir::Lock;
@@ -92,7 +93,7 @@ impl<'a> Phases<'a> {
     pub(super) fn drive(mut self, stop: &StopToken) -> Result<Finished> {
         self.start_production()?;
         if self.config.order == StartOrder::Together || self.queue_would_overflow() {
-            self.start_processor()?;
+            self.start_processor(stop)?;
         }
         let mut publishing = true;
         loop {
@@ -103,7 +104,7 @@ impl<'a> Phases<'a> {
                 RunEvent::Published => {
                     publishing = false;
                     if self.processor.is_none() {
-                        self.start_processor()?;
+                        self.start_processor(stop)?;
                     }
                 }
                 RunEvent::Consumed => {
@@ -156,7 +157,8 @@ impl<'a> Phases<'a> {
         Ok(())
     }
 
-    fn start_processor(&mut self) -> Result<()> {
+    /// A person waits for it, so that nothing else does: an nsqd that was there a moment ago and is not any more ends the run.
+    fn start_processor(&mut self, stop: &StopToken) -> Result<()> {
         let config = self.config;
         let mut consumer = ConsumerConfig::new(config.production.topic, config.channel);
         consumer.nsqd_addresses = self.nsqds.clone();
@@ -166,6 +168,9 @@ impl<'a> Phases<'a> {
             LedgerConfig { directory: config.data_dir.clone(), simulation: true, adopt: false };
         let processor = Processor::start(ProcessorConfig {
             consumer,
+            wait: StartWait { timeout: Some(Duration::ZERO), stop: stop.clone() },
+            // Of a named nsqd it was asked before there was a play.
+            neighbours: None,
             threads: config.threads,
             update_interval: config.update_interval,
             realtime_below: config.realtime_below,

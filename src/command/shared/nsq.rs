@@ -41,6 +41,16 @@ pub(crate) fn nsqds_or_lookupds(nsqds: &[String], lookupds: &[String]) -> Result
     Ok(())
 }
 
+/// Whether each nsqlookupd is written as one.
+///
+/// # Errors
+/// The first that is no `host:port`.
+pub(crate) fn check_lookupds(lookupds: &[String]) -> Result<()> {
+    let mut lookup = LookupConfig::default();
+    lookup.addresses = lookupds.to_vec();
+    lookup.check().context("--lookupd-http-address")
+}
+
 /// The nsqds that the nsqlookupds know now; none of no nsqlookupd. Asks them, on this thread.
 ///
 /// # Errors

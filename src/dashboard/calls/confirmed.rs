@@ -9,7 +9,7 @@ use crate::dashboard::body::parse;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::{Call, IdParam, Location, NumberParam};
 use crate::model::video::MAX_PLAYS;
-use crate::wire::{ConfirmedAnswer, ConfirmedUpdate, ProducerConfirmed, Written};
+use crate::wire::{ConfirmedAnswer, ConfirmedTaken, ConfirmedUpdate, ProducerConfirmed, Written};
 
 static PRODUCER: IdParam = IdParam {
     name: "producer",
@@ -40,7 +40,7 @@ pub(in super::super) const UPDATE: Operation = Operation {
     description: "A producer's runs lie above its watermark, ascending, neither empty nor touching; else 400.",
     body: Some(of::<ConfirmedUpdate>),
     success: "committed",
-    media: &[(JSON, of::<Written>)],
+    media: &[(JSON, of::<ConfirmedTaken>)],
     ..PLAIN
 };
 
@@ -61,7 +61,9 @@ pub(in super::super) fn ask(app: &App, call: Call<'_>) -> CallResult {
 pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let update: ConfirmedUpdate = parse(&call.request.body)?;
     update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
-    let accepted = update.producers.len();
+    let producers: Vec<_> = update.producers.iter().map(|told| told.producer).collect();
     let stored = app.store.confirm(update).map_err(|reason| CallError::unavailable(&*reason))?;
-    written::answer(&Written { accepted, dashboard: stored })
+    let written = Written { accepted: producers.len(), dashboard: stored };
+    let watermarks = producers.iter().map(|id| app.store.confirmed(id).watermark).collect();
+    written::answer(&ConfirmedTaken { written, watermarks })
 }

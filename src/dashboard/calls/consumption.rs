@@ -23,6 +23,11 @@ pub(in super::super) const REPORT: Operation = Operation {
 pub(in super::super) fn report(app: &App, call: Call<'_>) -> CallResult {
     let report: ConsumptionReport = parse(&call.request.body)?;
     report.check().map_err(|error| CallError::bad_request(error.to_string()))?;
-    app.live.lock().report(report.processor, None, Some(report.consumption), Instant::now());
+    let ConsumptionReport { processor, instance, consumption } = report;
+    let (from, now) = (call.request.peer.map(|peer| peer.ip()), Instant::now());
+    let mut live = app.live.lock();
+    live.report(processor, None, Some(consumption), now);
+    live.started(processor, instance, from, now);
+    drop(live);
     written::answer(&Written { accepted: 1, dashboard: app.store.id() })
 }

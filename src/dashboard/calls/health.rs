@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::dashboard::answer::{CallError, CallResult, Status, json};
 use crate::dashboard::app::App;
-use crate::dashboard::nsqds::{Finding, Heartbeat};
+use crate::dashboard::nsqds::{Finding, Heartbeat, Severity};
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::Call;
 
@@ -38,6 +38,9 @@ pub(in super::super) struct Health {
     /// Absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     cut: Option<String>,
+    /// Which processor's start waits, and for what; nothing is lost meanwhile. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<String>,
 }
 
 /// Why nothing is moving.
@@ -53,7 +56,11 @@ pub(in super::super) fn health(app: &App, _call: Call<'_>) -> CallResult {
         let reason = format!("a processor has stopped counting: {reason}");
         return Err(CallError::unavailable(reason));
     }
-    json(&Health { status: "ok", cut: cut(app) })
+    if let Some(Finding { text, way_out, .. }) = rivals(app).first() {
+        return Err(CallError::unavailable(format!("{text} {way_out}")));
+    }
+    let waiting = app.live.lock().waiting(Instant::now());
+    json(&Health { status: "ok", cut: cut(app), waiting })
 }
 
 /// What starts have cut off, of all parts that are known, one behind the other.
@@ -69,9 +76,22 @@ fn cut(app: &App) -> Option<String> {
     (!all.is_empty()).then(|| all.join("; "))
 }
 
+/// Processors that must not run at one time: what they count is wrong until somebody stops one.
+fn rivals(app: &App) -> Vec<Finding> {
+    let now = Instant::now();
+    let of_nsqds = app.watch.two_ledgers();
+    let live = app.live.lock();
+    let two_ledgers = of_nsqds.or_else(|| live.two_ledgers(now));
+    two_ledgers.into_iter().chain(live.clones(now)).collect()
+}
+
 pub(in super::super) fn diagnosis(app: &App, _call: Call<'_>) -> CallResult {
     let heartbeats: Vec<Heartbeat> = app.live.lock().heartbeats(Instant::now());
     let health = app.store.health();
     let reason = health.as_ref().err().map(|reason| &**reason);
-    json(&Diagnosis { findings: app.watch.diagnose(&heartbeats, reason) })
+    let mut findings = rivals(app);
+    let others = app.watch.diagnose(&heartbeats, reason);
+    let is_bad = !findings.is_empty();
+    findings.extend(others.into_iter().filter(|other| !is_bad || other.severity < Severity::Info));
+    json(&Diagnosis { findings })
 }

@@ -3,7 +3,9 @@
 mod minute;
 mod points;
 mod reports;
+mod rivals;
 mod show;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod times;

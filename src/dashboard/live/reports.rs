@@ -1,12 +1,14 @@
 //! Takes in what processors and producers tell, and makes a point of it each second (pure).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::minute::Minute;
 use super::points::{LiveSeries, Measure, NewestPoints, Point};
+use super::starts::{ALIVE, Starts};
 use super::times::Times;
 use crate::dashboard::nsqds::Depth;
 use crate::dashboard::store::MinutePoint;
@@ -21,9 +23,6 @@ const PRODUCERS: usize = 1_000;
 
 /// A report older than this says nothing of the present: processors report once a second.
 pub(super) const FRESH: Duration = Duration::from_secs(3);
-
-/// A processor that has not reported for so long may be gone.
-const ALIVE: Duration = Duration::from_secs(10);
 
 /// How long the failure of a processor that is gone keeps the dashboard's health red.
 const FAILURE_SHOWN: Duration = Duration::from_secs(3600);
@@ -42,10 +41,22 @@ pub(super) struct KnownProcessor {
     /// Of the newest consumption; messages with counts alone say nothing of the rate.
     reported: Instant,
     /// Of the newest message of any kind.
-    heard: Instant,
+    pub(super) heard: Instant,
+    /// Its processes, as far as they tell themselves apart.
+    pub(super) starts: Starts,
 }
 
 impl KnownProcessor {
+    /// Whether it has reported within [`ALIVE`].
+    pub(super) fn is_alive(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) < ALIVE
+    }
+
+    /// What its start waits for, if it does.
+    fn waiting(&self) -> Option<&str> {
+        self.consumer.as_deref()?.waiting.as_deref()
+    }
+
     /// How long nothing was heard of it, in ms.
     pub(super) fn silent_ms(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.heard).as_millis()).unwrap_or(u64::MAX)
@@ -84,6 +95,7 @@ impl Live {
             times: Times::default(),
             reported: now,
             heard: now,
+            starts: Starts::default(),
         });
         known.heard = now;
         known.version = known.version.max(version);
@@ -102,6 +114,19 @@ impl Live {
         }
     }
 
+    /// Takes which start of a processor has reported, and from where; behind its report.
+    pub(in super::super) fn started(
+        &mut self,
+        id: Uuid,
+        instance: Option<Uuid>,
+        from: Option<IpAddr>,
+        now: Instant,
+    ) {
+        if let Some(known) = self.processors.get_mut(&id) {
+            known.starts.hear(instance, from, now);
+        }
+    }
+
     /// Takes how many plays a producer has in its outbox.
     pub(in super::super) fn outbox(&mut self, producer: Uuid, plays: u64, now: Instant) {
         if !self.producers.contains_key(&producer) && self.producers.len() >= PRODUCERS {
@@ -112,10 +137,16 @@ impl Live {
         self.producers.insert(producer, (plays, now));
     }
 
-    /// Processors that have reported within [`ALIVE`].
+    /// Processors that have reported within [`ALIVE`] and can count.
     pub(in super::super) fn alive(&self, now: Instant) -> usize {
-        let is_alive = |known: &&KnownProcessor| now.duration_since(known.heard) < ALIVE;
-        self.processors.values().filter(is_alive).count()
+        let counts = |known: &&KnownProcessor| known.is_alive(now) && known.waiting().is_none();
+        self.processors.values().filter(counts).count()
+    }
+
+    /// The first processor whose start waits, and for what.
+    pub(in super::super) fn waiting(&self, now: Instant) -> Option<String> {
+        let mut alive = self.processors.iter().filter(|(_, known)| known.is_alive(now));
+        alive.find_map(|(id, known)| Some(format!("processor {id} waits: {}", known.waiting()?)))
     }
 
     /// Why a processor has stopped counting, if its newest report, of the last hour, says so.
@@ -229,6 +260,8 @@ fn cut_consumer(mut consumer: Box<ConsumerFigures>) -> Box<ConsumerFigures> {
         cut(&mut connection.nsqd);
         connection.last_error.iter_mut().for_each(cut);
     }
+    let texts = [&mut consumer.topic, &mut consumer.channel, &mut consumer.waiting];
+    texts.into_iter().flatten().for_each(cut);
     for lookupd in &mut consumer.lookupds {
         cut(&mut lookupd.lookupd);
         lookupd.last_error.iter_mut().for_each(cut);

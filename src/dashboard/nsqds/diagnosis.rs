@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
+use crate::nsqd::consumers::ChannelConsumers;
 use crate::wire::{ConnectionFigures, ConsumerFigures};
 
 /// A processor that has not been heard for so long does not count.
@@ -181,6 +182,12 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
     let mut find = |code, severity, text: String, way_out| {
         found.push(Finding { code, severity, text, way_out });
     };
+    if let Some(reason) = &consumer.waiting {
+        let text = format!("Processor {id} waits at its start: {reason}");
+        let way_out =
+            "It goes on by itself once that is over; if it never can be, give it other addresses.";
+        find("processor-waits", Severity::Error, text, way_out);
+    }
     if let Some(ms) = consumer.backoff_ms {
         let level = consumer.backoff_level;
         let text = format!(
@@ -281,6 +288,22 @@ fn diagnose_nsqd(nsqd: &WatchedNsqd, queue: &WatchedQueue, found: &mut Vec<Findi
     };
     let name = format!("Channel {topic_name}/{channel_name} at {at}");
     diagnose_channel(&name, channel, found);
+    diagnose_foreign(&name, channel, found);
+}
+
+/// Adds, of the channel called `name`, the consumers that are no processors.
+fn diagnose_foreign(name: &str, channel: &ChannelStats, found: &mut Vec<Finding>) {
+    let mut consumers = ChannelConsumers::default();
+    consumers.add(channel);
+    if let Some(first) = consumers.foreign.first() {
+        let count = consumers.foreign.len();
+        found.push(Finding {
+            code: "foreign-consumer",
+            severity: Severity::Warning,
+            text: format!("{name} has {count} consumers that are no processors, such as {first}: what they take is not counted."),
+            way_out: "Give them a channel of their own. A processor of an older version looks like one, too: update it.",
+        });
+    }
 }
 
 /// Adds what it finds at the channel called `name`.

@@ -9,6 +9,7 @@ mod asker;
 mod diagnosis;
 mod figures;
 mod peek;
+mod rivals;
 mod show;
 mod state;
 mod watch;
@@ -17,8 +18,9 @@ mod watch;
 mod tests;
 
 pub(super) use actions::{ActionError, ActionRequest};
-pub(super) use diagnosis::{Finding, Heartbeat};
+pub(super) use diagnosis::{Finding, Heartbeat, Severity};
 pub(super) use peek::PeekRequest;
+pub(super) use rivals::{TWO_LEDGERS, TWO_LEDGERS_WAY_OUT};
 pub use state::WatchedQueue;
 pub(super) use state::{Alert, Depth};
 pub(super) use watch::Watch;

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use nsq_protocol::{ChannelStats, ClientStats, NodeInfo, NodeStats, TopicStats};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::asker::{ASK_EVERY, Poll, PollResult};
 use super::state::{ANSWER_WAIT, Alert, NSQDS_MAX, REST, WatchedQueue};
 use super::watch::Watch;
 use super::{actions, figures, peek};
 use crate::model::unix_time::UnixMs;
+use crate::nsqd::consumers;
 
 pub(super) fn watch(nsqds: &[&str], lookupds: &[&str]) -> Watch {
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -27,6 +29,7 @@ pub(super) fn watch(nsqds: &[&str], lookupds: &[&str]) -> Watch {
 pub(super) fn stats(change: impl FnOnce(&mut TopicStats)) -> NodeStats {
     let mut client = ClientStats::default();
     (client.client_id, client.ready_count) = ("c".to_owned(), 10);
+    client.user_agent = consumers::user_agent("p/1", &Uuid::from_u128(1));
     let mut channel = ChannelStats::default();
     channel.channel_name = "processor".to_owned();
     (channel.client_count, channel.clients) = (1, vec![client]);

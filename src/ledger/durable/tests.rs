@@ -277,6 +277,47 @@ fn another_dashboard_is_told_everything() {
     assert_eq!(published(&open(dir.path())), 0);
 }
 
+/// Each of them has every other play: it takes many messages to tell of a thousand runs, and either must go on where both
+/// together have come to.
+#[test]
+fn two_ledgers_together_tell_of_every_play() {
+    const PLAYS: u64 = 2_000;
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut ledgers = dirs.each_ref().map(|dir| open(dir.path()));
+    for (index, ledger) in ledgers.iter_mut().enumerate() {
+        let seqs = (0..PLAYS).filter(|seq| seq % 2 == index as u64);
+        commit(ledger, seqs.map(|seq| play(7, Some((1, seq)), seq)).collect());
+    }
+    // As the dashboard has it.
+    let mut known = Confirmed::default();
+    let mut messages = 0;
+    while known.watermark < PLAYS {
+        for ledger in &mut ledgers {
+            ledger.retell(10);
+            while let Some(told) = ledger.take_unreported(10).pop() {
+                known = known.union(&told.confirmed);
+                ledger.reported(&told.producer, known.watermark);
+                messages += 1;
+            }
+        }
+        assert!(messages < 100, "{known:?}");
+    }
+    for ledger in &mut ledgers {
+        while let Some(told) = ledger.take_unreported(10).pop() {
+            ledger.reported(&told.producer, known.watermark);
+        }
+        ledger.retell(10);
+        while let Some(told) = ledger.take_unreported(10).pop() {
+            ledger.reported(&told.producer, known.watermark);
+        }
+        assert!(!ledger.retell(10), "all of it is told");
+        // A dashboard that knows nothing is told from the beginning.
+        ledger.publishes_to(Uuid::from_u128(9)).unwrap();
+        let told = ledger.take_unreported(10).pop().unwrap().confirmed;
+        assert!(told.above[0][0] < 4 && told.watermark < 2, "{told:?}");
+    }
+}
+
 /// A million videos must not stop the commits for seconds: a new dashboard costs one frame, not a row for each video.
 #[test]
 fn another_dashboard_costs_one_frame_and_is_told_everything() {

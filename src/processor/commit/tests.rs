@@ -65,6 +65,14 @@ impl Ledger for FailingLedger {
         Vec::new()
     }
 
+    fn reported(&mut self, _: &Uuid, _: u64) -> bool {
+        false
+    }
+
+    fn retell(&mut self, _: usize) -> bool {
+        false
+    }
+
     fn put_back_unreported(&mut self, _: &[ProducerConfirmed]) {}
 
     fn size(&self) -> Option<LedgerSize> {

@@ -59,6 +59,39 @@ fn each_cause_is_found() {
 }
 
 #[test]
+fn a_foreign_consumer_is_told_and_a_second_ledger_before_all_else() {
+    let agents = |agents: &'static [&'static str]| {
+        move |topic: &mut TopicStats| {
+            let clients = &mut topic.channels[0].clients;
+            let like = clients[0].clone();
+            clients.extend(agents.iter().map(|agent| {
+                let mut client = like.clone();
+                client.user_agent = (*agent).to_owned();
+                client
+            }));
+        }
+    };
+    check(agents(&["go-nsq/1.1.0", ""]), &["foreign-consumer"]);
+    let watch = watch(&["a:1"], &[]);
+    watch.hear(
+        "a:1",
+        stats(agents(&["playcounts/1 (ledger 00000000-0000-0000-0000-000000000001)"])),
+    );
+    assert_eq!(watch.two_ledgers(), None, "the same ledger is no other");
+    watch.hear(
+        "a:1",
+        stats(agents(&["playcounts/1 (ledger 00000000-0000-0000-0000-000000000002)"])),
+    );
+    let text = watch.two_ledgers().unwrap().text;
+    assert!(
+        text.starts_with(
+            "2 processors with different ledgers read channel plays/processor of nsqd a:1"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_nsqlookupd_that_is_away_is_told() {
     let watch = watch(&["a:1"], &["l:1", "l:2"]);
     let codes = || {
@@ -132,6 +165,10 @@ fn what_a_processor_says_of_its_connections_is_told() {
     let want = [("processor-backoff", Severity::Error), ("processor-lookupd", Severity::Warning)];
     let text = check(backoff, 0, &want);
     assert_eq!(text, "Processor p is in backoff for 3.0 s: messages failed, 2 in a row.");
+    let waiting = Some("refused".to_owned());
+    let waits = ConsumerFigures { waiting, ..ConsumerFigures::default() };
+    let text = check(waits, 0, &[("processor-waits", Severity::Error)]);
+    assert_eq!(text, "Processor p waits at its start: refused");
 }
 
 #[test]
