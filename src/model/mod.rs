@@ -8,6 +8,7 @@ pub mod hash;
 pub mod play;
 pub mod publish_rules;
 pub mod seq_set;
+pub mod time_window;
 pub mod unix_time;
 pub mod varint;
 pub mod video;
