@@ -15,8 +15,9 @@ use crate::command::shared::output::{OutputFormat, note, print_report};
 use crate::command::shared::report::RunReport;
 use crate::command::shared::run_files::RunFiles;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel};
-use crate::ledger::{self, Ledger, LedgerConfig};
+use crate::ledger::{self, Ledger, LedgerConfig, MessageBudget};
 use crate::model::config::Durability;
+use crate::model::time_window::TimeWindow;
 use crate::processor::{Processor, ProcessorConfig, ProcessorReport};
 use crate::storage::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::wire::client::DashboardClient;
@@ -61,6 +62,12 @@ pub(super) struct ProcessArgs {
     /// messages in flight for each nsqd; with nsqlookupd, for all [default: 2500]
     #[argh(option, default = "Count(2500)")]
     max_in_flight: Count,
+    /// how old a play's time may be to be believed; an older one is left out of the consumption times [default: 7d]
+    #[argh(option, default = "values::TIME_WINDOW_BACK")]
+    time_window_back: HumanDuration,
+    /// how far ahead of this machine's clock it may be [default: 1m]
+    #[argh(option, default = "values::TIME_WINDOW_AHEAD")]
+    time_window_ahead: HumanDuration,
 
     // The dashboard.
     /// where the dashboard is [default: http://127.0.0.1:8000]
@@ -75,6 +82,10 @@ pub(super) struct ProcessArgs {
     /// measurements [default: process]
     #[argh(option, default = "Durability::default()")]
     durability: Durability,
+    /// memory for the newest messages of plays without (producer, seq), in MiB, up to 2048: one that nsqd delivers
+    /// again is known while it is among them; 24 hold at least a million [default: 24]
+    #[argh(option, default = "Count(MessageBudget::DEFAULT_MB)")]
+    message_window_mb: Count,
     /// wait for the data directory's processor to end, then take its place at once
     #[argh(switch)]
     standby: bool,
@@ -98,6 +109,7 @@ pub(super) struct ProcessArgs {
 struct ProcessConfig {
     consumer: ConsumerConfig,
     threads: NonZeroUsize,
+    time_window: TimeWindow,
     update_interval: Duration,
     realtime_below: u64,
     dashboard: DashboardClient,
@@ -108,6 +120,7 @@ struct ProcessConfig {
     /// Take a ledger that was made on another machine.
     adopt: bool,
     durability: Durability,
+    message_budget: MessageBudget,
     format: OutputFormat,
 }
 
@@ -136,6 +149,7 @@ impl ProcessArgs {
         Ok(ProcessConfig {
             consumer,
             threads,
+            time_window: values::time_window(self.time_window_back, self.time_window_ahead),
             update_interval: self.update_interval.0,
             realtime_below: self.realtime_below.0,
             dashboard: DashboardClient::new(&self.dashboard_url, self.write_token),
@@ -144,6 +158,7 @@ impl ProcessArgs {
             takeover: if self.standby { Takeover::WhenFree } else { Takeover::Never },
             adopt: self.adopt_ledger,
             durability: self.durability,
+            message_budget: self.message_window_mb.message_budget()?,
             format: OutputFormat::from_switch(self.json),
         })
     }
@@ -158,6 +173,7 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
     let processor = Processor::start(ProcessorConfig {
         consumer: config.consumer,
         threads: config.threads,
+        time_window: config.time_window,
         update_interval: config.update_interval,
         realtime_below: config.realtime_below,
         dashboard: config.dashboard,
@@ -189,8 +205,12 @@ fn lock(data_dir: &DataDir, takeover: &Takeover, stop: &StopToken) -> Result<Loc
 }
 
 fn open_ledger(config: &ProcessConfig) -> Result<Box<dyn Ledger>> {
-    let ledger =
-        LedgerConfig { directory: config.data_dir.clone(), simulation: false, adopt: config.adopt };
+    let ledger = LedgerConfig {
+        directory: config.data_dir.clone(),
+        simulation: false,
+        adopt: config.adopt,
+        message_budget: config.message_budget,
+    };
     let ledger = ledger::open(&ledger, config.durability)?;
     let before = ledger.counters();
     if before.counted > 0 {

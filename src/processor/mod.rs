@@ -7,6 +7,7 @@
 
 mod commit;
 mod decode;
+mod notes;
 mod publish;
 mod report;
 mod stats;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 use crate::ledger::{Counters, Ledger};
 use crate::model::counts::{ShardedCounts, Totals};
+use crate::model::time_window::TimeWindow;
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
@@ -40,6 +42,8 @@ pub struct ProcessorConfig {
     pub consumer: ConsumerConfig,
     /// Worker threads.
     pub threads: NonZeroUsize,
+    /// Which times of plays are believed.
+    pub time_window: TimeWindow,
     /// How often a video with `realtime_below` plays or more is published.
     pub update_interval: Duration,
     /// Up to how many plays a video is published at each change.
@@ -67,7 +71,7 @@ pub struct ProcessorReport {
     pub videos: u64,
     /// From the first message to the last one counted.
     pub seconds: f64,
-    /// From enqueued to counted; `None` without a play that said when it was enqueued.
+    /// From enqueued to counted; `None` without a play whose time is believed.
     pub consumption_ms: Option<ConsumptionTimes>,
     /// Messages that the dashboard took, each with at most 20 counts.
     pub published_messages: u64,
@@ -121,7 +125,7 @@ impl Processor {
         let consumer = Arc::new(Consumer::start(config.consumer)?);
         // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last: it
         // would spend its last tries on a dashboard that is away.
-        let workers = start_workers(config.threads, &consumer, &committer)?;
+        let workers = start_workers(config.threads, config.time_window, &consumer, &committer)?;
         let upkeep = start_upkeep(&committer)?;
         let (stop_publisher, stop) = stop_pair();
         let publishing = Publisher::new(publish::PublisherConfig {
@@ -224,6 +228,7 @@ impl Processor {
 /// The workers end when the consumer's batches do, that is when it stops.
 fn start_workers(
     threads: NonZeroUsize,
+    window: TimeWindow,
     consumer: &Arc<Consumer>,
     committer: &Arc<Committer>,
 ) -> Result<Crew<()>> {
@@ -235,7 +240,8 @@ fn start_workers(
     });
     for index in 0..threads.get() {
         let (batches, committer) = (consumer.batches(), committer.clone());
-        workers.spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer))?;
+        workers
+            .spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer, window))?;
     }
     Ok(workers)
 }

@@ -1,12 +1,23 @@
-//! What the consumer tells of its connections, cut to what a report may hold (pure).
+//! What the consumer tells of its connections and the ledger of its window, as a report may hold it (pure).
 
 use std::collections::HashSet;
 
 use nsq_protocol::{ConnectionStats, ConsumerStats, LookupdStats, Pause, Unreachable};
 
+use crate::ledger::MessageWindowSize;
 use crate::wire::{
     CONNECTION_TEXT_MAX, CONNECTIONS_MAX, ConnectionFigures, ConsumerFigures, LookupdFigures,
+    MessageWindowFigures,
 };
+
+/// The window of messages, as of `now_ns` since the Unix epoch.
+pub(super) fn window_figures(size: MessageWindowSize, now_ns: u64) -> MessageWindowFigures {
+    let MessageWindowSize { messages, bytes, oldest_ns } = size;
+    // A clock that is ahead took it just now; one before the epoch tells no time.
+    let age_ms = |oldest_ns| now_ns.saturating_sub(oldest_ns) / 1_000_000;
+    let oldest_ms = oldest_ns.and_then(|ns| u64::try_from(ns).ok()).map(age_ms);
+    MessageWindowFigures { messages, bytes, oldest_ms, redelivered_unknown: 0 }
+}
 
 /// The figures of a report.
 pub(super) fn figures(stats: &ConsumerStats) -> ConsumerFigures {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::arrivals::ArrivalFigures;
 use super::connections::ConsumerFigures;
 use super::limits::{Invalid, check_numbers};
 use crate::model::video::MAX_PLAYS;
@@ -79,6 +80,9 @@ pub struct Consumption {
     /// Its connections to the queue, while it has not stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<Box<ConsumerFigures>>,
+    /// What was odd about the plays and messages that came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrivals: Option<Box<ArrivalFigures>>,
 }
 
 /// The distribution of consumption times, in ms. Below zero where a producer's clock runs ahead.
@@ -166,6 +170,7 @@ impl Consumption {
         check_numbers(counters, "messages are")?;
         self.ledger.as_ref().map_or(Ok(()), LedgerFigures::check)?;
         self.consumer.as_deref().map_or(Ok(()), ConsumerFigures::check)?;
+        self.arrivals.as_deref().map_or(Ok(()), ArrivalFigures::check)?;
         self.histogram.as_deref().map_or(Ok(()), ConsumptionHistogram::check)
     }
 }

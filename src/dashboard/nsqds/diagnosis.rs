@@ -1,12 +1,14 @@
 //! Why nothing is moving: what each part told, put into sentences with a way out (pure).
 
+mod arrivals;
+
 use nsq_protocol::{ChannelStats, Pause};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
-use crate::wire::{ConnectionFigures, ConsumerFigures};
+use crate::wire::{ArrivalFigures, ConnectionFigures, ConsumerFigures};
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
@@ -49,6 +51,8 @@ pub(crate) struct Heartbeat {
     pub(crate) per_second: f64,
     /// What it said of its connections.
     pub(crate) consumer: Option<ConsumerFigures>,
+    /// What it said of the plays and messages that came.
+    pub(crate) arrivals: Option<ArrivalFigures>,
 }
 
 impl Watch {
@@ -155,6 +159,10 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
         let fresh = processor.consumer.as_ref().filter(|_| processor.silent_ms <= SILENT_MS);
         if let Some(consumer) = fresh {
             diagnose_consumer(&processor.id, consumer, found);
+        }
+        let fresh = processor.arrivals.as_ref().filter(|_| processor.silent_ms <= SILENT_MS);
+        if let Some(told) = fresh {
+            arrivals::diagnose(&processor.id, told, found);
         }
     }
     let Some(quietest) = processors.iter().map(|known| known.silent_ms).min() else {
