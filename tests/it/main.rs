@@ -31,6 +31,7 @@ mod page_queue;
 mod page_support;
 mod page_views;
 mod pipeline;
+mod plays;
 mod queue;
 mod refused_threads;
 mod replayed;
