@@ -1,42 +1,17 @@
 //! Why nothing is moving: what each part told, put into sentences with a way out (pure).
 
 mod arrivals;
+mod finding;
 
 use nsq_protocol::{ChannelStats, Pause};
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
 use crate::wire::{ArrivalFigures, ConnectionFigures, ConsumerFigures};
+pub(crate) use finding::{Finding, Severity};
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
-
-/// How bad a finding is; the worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Severity {
-    /// Nothing moves.
-    Error,
-    /// It may soon not.
-    Warning,
-    /// It is so, and that is all.
-    Info,
-}
-
-/// One thing that may keep plays from moving, or that all is well.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub(crate) struct Finding {
-    /// Which cause it is: `no-consumer`.
-    pub(crate) code: &'static str,
-    /// How bad it is.
-    pub(crate) severity: Severity,
-    /// A sentence that names who and how much.
-    pub(crate) text: String,
-    /// What to do about it; empty where there is nothing to do.
-    pub(crate) way_out: &'static str,
-}
 
 /// A processor, as the diagnosis sees it.
 #[derive(Clone, Debug)]

@@ -1,75 +1,81 @@
 //! What is odd about the plays and messages that come to a processor, since its start, as it says itself (pure).
 
-use super::{Finding, Severity};
-use crate::wire::{ArrivalFigures, ReusedOfProducer, SkewFigures};
+use super::finding::{Finding, Severity};
+use crate::wire::{ArrivalFigures, IgnoredFigure, ReusedOfProducer, SkewFigures};
 
 /// Adds what it finds at one processor.
 pub(super) fn diagnose(id: &str, told: &ArrivalFigures, found: &mut Vec<Finding>) {
-    let mut find = |code, severity, text: String, way_out| {
-        found.push(Finding { code, severity, text, way_out });
-    };
-    for (name, field) in told.ignored.by_name().into_iter().filter(|(_, field)| field.count > 0) {
-        let sample = field.sample.as_deref().map(|sample| format!(", such as {sample}"));
-        let text = format!(
-            "Processor {id} could not read {name} of {} plays{}: they are counted as if it were absent.",
-            field.count,
-            sample.unwrap_or_default()
-        );
-        find(
-            "ignored-fields",
-            Severity::Info,
-            text,
-            "\"Anyone's producer\" in the README says what is read.",
-        );
+    for (name, field) in told.ignored.by_name() {
+        diagnose_field(id, name, field, found);
     }
-    let SkewFigures { behind, ahead, sample } = &told.skewed;
-    if behind + ahead > 0 {
-        let sample = sample.as_deref().map(|sample| format!(", such as {sample}"));
-        let text = format!(
-            "Processor {id} has seen {behind} plays of long ago and {ahead} from the future{}: their times are left out of the consumption times.",
-            sample.unwrap_or_default()
-        );
-        find(
-            "skewed-times",
-            Severity::Info,
-            text,
-            "Set the clock of who made them, or of the nsqd; for a long queue, a larger --time-window-back.",
-        );
-    }
-    for ReusedOfProducer { producer, other_video, unproven } in &told.reused.producers {
-        let came = "came with numbers that were counted before";
-        let text = match (other_video, unproven) {
-            (0, 0) => continue,
-            (0, _) => format!(
-                "{unproven} plays of producer {producer} {came}, and may be no copies: they are not counted."
-            ),
-            (_, 0) => format!(
-                "{other_video} plays of producer {producer} {came}, with other videos: they are not counted."
-            ),
-            _ => format!(
-                "{} plays of producer {producer} {came}, {other_video} of them with other videos: they are not counted.",
-                other_video + unproven
-            ),
-        };
-        find(
-            "reused-numbers",
-            Severity::Warning,
-            text,
-            "A producer that begins its seq at 0 again must draw a new producer id. Copies of what was counted need nothing.",
-        );
+    diagnose_times(id, &told.skewed, found);
+    for producer in &told.reused.producers {
+        diagnose_producer(producer, found);
     }
     let unknown = told.window.redelivered_unknown;
     if unknown > 0 {
-        let text = format!(
-            "Processor {id} has counted {unknown} plays without an identity that nsqd had delivered before and that it may have forgotten: at most so many are counted twice.",
-        );
-        find(
-            "messages-forgotten",
-            Severity::Warning,
-            text,
-            "A larger --message-window-mb, or producers that give their plays an identity.",
-        );
+        found.push(Finding {
+            code: "messages-forgotten",
+            severity: Severity::Warning,
+            text: format!(
+                "Processor {id} has counted {unknown} plays without an identity that nsqd had delivered before and that it may have forgotten: at most so many are counted twice.",
+            ),
+            way_out: "A larger --message-window-mb, or producers that give their plays an identity.",
+        });
     }
+}
+
+fn diagnose_field(id: &str, name: &str, field: &IgnoredFigure, found: &mut Vec<Finding>) {
+    let IgnoredFigure { count, sample } = field;
+    if *count > 0 {
+        found.push(Finding {
+            code: "ignored-fields",
+            severity: Severity::Info,
+            text: format!(
+                "Processor {id} could not read {name} of {count} plays{}: they are counted as if it were absent.",
+                such_as(sample.as_deref())
+            ),
+            way_out: "\"Anyone's producer\" in the README says what is read.",
+        });
+    }
+}
+
+fn diagnose_times(id: &str, skewed: &SkewFigures, found: &mut Vec<Finding>) {
+    let SkewFigures { behind, ahead, sample } = skewed;
+    if behind + ahead > 0 {
+        found.push(Finding {
+            code: "skewed-times",
+            severity: Severity::Info,
+            text: format!(
+                "Processor {id} has seen {behind} plays of long ago and {ahead} from the future{}: their times are left out of the consumption times.",
+                such_as(sample.as_deref())
+            ),
+            way_out: "Set the clock of who made them, or of the nsqd; for a long queue, a larger --time-window-back.",
+        });
+    }
+}
+
+fn diagnose_producer(reused: &ReusedOfProducer, found: &mut Vec<Finding>) {
+    let ReusedOfProducer { producer, other_video, unproven } = reused;
+    let which = match (other_video, unproven) {
+        (0, 0) => return,
+        (0, _) => " and may be no copies".to_owned(),
+        (_, 0) => ", with other videos".to_owned(),
+        _ => format!(", {other_video} of them with other videos"),
+    };
+    let plays = other_video + unproven;
+    found.push(Finding {
+        code: "reused-numbers",
+        severity: Severity::Warning,
+        text: format!(
+            "{plays} plays of producer {producer} came with numbers that were counted before{which}: they are not counted."
+        ),
+        way_out: "A producer that begins its seq at 0 again must draw a new producer id. Copies of what was counted need nothing.",
+    });
+}
+
+fn such_as(sample: Option<&str>) -> String {
+    sample.map(|sample| format!(", such as {sample}")).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -77,7 +83,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::wire::{IgnoredFigure, IgnoredFigures, MessageWindowFigures, ReusedFigures};
+    use crate::wire::{IgnoredFigures, MessageWindowFigures, ReusedFigures};
 
     #[track_caller]
     fn check(told: &ArrivalFigures, want: &[(&str, Severity, &str)]) {
@@ -142,7 +148,7 @@ mod tests {
             (
                 of(0, 3),
                 format!(
-                    "3 plays of producer {producer} came with numbers that were counted before, and may be no copies: they are not counted."
+                    "3 plays of producer {producer} came with numbers that were counted before and may be no copies: they are not counted."
                 ),
             ),
             (
