@@ -53,11 +53,10 @@ pub struct Consumption {
     /// Plays counted a second, over the time since the report before.
     #[schemars(range(min = 0.0))]
     pub per_second: f64,
-    /// Mean consumption time of the plays since the report before, in ms; absent without any. Below zero where the
-    /// producer's clock runs ahead.
+    /// Mean consumption time of the plays since the report before, in ms; absent without any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub realtime_ms: Option<f64>,
-    /// Consumption times since the start, in ms; absent before the first play with a time.
+    /// Consumption times since the start, in ms, of plays whose time is believed; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_start: Option<ConsumptionTimes>,
     /// The same times as a histogram.
@@ -85,7 +84,7 @@ pub struct Consumption {
     pub arrivals: Option<Box<ArrivalFigures>>,
 }
 
-/// The distribution of consumption times, in ms. Below zero where a producer's clock runs ahead.
+/// The distribution of consumption times, in ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsumptionTimes {
@@ -161,7 +160,7 @@ impl Consumption {
             .into_iter()
             .flatten()
             .chain(times.into_iter().flatten());
-        // A consumption time below zero is possible: the producer's clock may run ahead. A rate is not.
+        // A consumption time below zero is another program's affair: a clock may run ahead. A rate below zero is none.
         if self.per_second < 0.0 || !numbers.all(f64::is_finite) {
             return Err(Invalid::new("the consumption holds a number that is none"));
         }
@@ -188,7 +187,7 @@ impl ConsumptionHistogram {
     fn check(&self) -> Result<(), Invalid> {
         let Self { buckets, count, sum_ms } = self;
         check_numbers([*count], "messages are")?;
-        // A consumption time below zero is possible, and so is such a sum.
+        // A consumption time below zero is taken, and so is such a sum.
         if !buckets.is_sorted()
             || buckets.iter().any(|bucket| bucket > count)
             || !sum_ms.is_finite()
