@@ -76,7 +76,10 @@ impl TimeWindow {
     }
 
     fn skew(&self, time_ns: u64, now_ns: u64) -> Option<Skew> {
-        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let ns = |duration: Duration| {
+            let whole = duration.as_secs().saturating_mul(1_000_000_000);
+            whole.saturating_add(duration.subsec_nanos().into())
+        };
         if time_ns > now_ns.saturating_add(ns(self.ahead)) {
             Some(Skew::Ahead)
         } else if time_ns < now_ns.saturating_sub(ns(self.back)) {
