@@ -69,7 +69,7 @@ pub struct Committed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Noticed {
     /// Plays without an identity, counted although their messages had been delivered before and may have been forgotten:
-    /// at most so many are counted twice.
+    /// so many may be counted twice.
     pub redelivered_unknown: u64,
     /// By producer: plays dropped for their number, that are perhaps no copies.
     pub reused: HashMap<Uuid, ReusedNumbers>,

@@ -121,8 +121,8 @@ pub struct MessageWindowFigures {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = MAX_PLAYS))]
     pub oldest_ms: Option<u64>,
-    /// Plays that nsqd had delivered before, counted although the window may have forgotten them: at most so many are
-    /// counted twice.
+    /// Plays that nsqd had delivered before, by its own count, counted although the window may have forgotten them: so many
+    /// may be counted twice.
     #[schemars(range(max = MAX_PLAYS))]
     pub redelivered_unknown: u64,
 }

@@ -18,7 +18,7 @@ pub(super) fn diagnose(id: &str, told: &ArrivalFigures, found: &mut Vec<Finding>
             code: "messages-forgotten",
             severity: Severity::Warning,
             text: format!(
-                "Processor {id} has counted {unknown} plays without an identity that nsqd had delivered before and that it may have forgotten: at most so many are counted twice.",
+                "Processor {id} has counted {unknown} plays without an identity that nsqd had delivered before and that it may have forgotten: so many may be counted twice.",
             ),
             way_out: "A larger --message-window-mb, or producers that give their plays an identity.",
         });
@@ -122,7 +122,7 @@ mod tests {
             &[(
                 "messages-forgotten",
                 Severity::Warning,
-                "Processor p has counted 4 plays without an identity that nsqd had delivered before and that it may have forgotten: at most so many are counted twice.",
+                "Processor p has counted 4 plays without an identity that nsqd had delivered before and that it may have forgotten: so many may be counted twice.",
             )],
         );
     }
