@@ -24,6 +24,12 @@ use crate::model::video::{VideoCount, VideoState};
 use crate::model::video_ids::VideoIds;
 use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed};
 
+/// How far ahead a video's last play may lie at a start: this machine's clock may have been set back.
+const FUTURE_MS: i64 = 86_400_000;
+
+/// A clock that tells less, a moment of 1973, was not set since the machine's start.
+const CLOCK_IS_SET: UnixMs = UnixMs(100_000_000_000);
+
 /// One video's count.
 #[derive(Clone, Copy, Debug, Default)]
 struct VideoEntry {
@@ -388,10 +394,14 @@ impl LedgerState {
         self.changes.add_message(message);
     }
 
-    /// Forgets when videos were played last, where that is later than `now`: it is what a wrong clock has said.
+    /// Forgets when videos were played last, where that is far later than `now`: it is what a wrong clock has said. Not by a
+    /// clock that was never set.
     pub(super) fn forget_future(&mut self, now: UnixMs) {
+        if now < CLOCK_IS_SET {
+            return;
+        }
         for entry in &mut self.entries {
-            if i64::try_from(entry.last_played_at).map_or(true, |ms| ms > now.0) {
+            if i64::try_from(entry.last_played_at).map_or(true, |ms| ms - now.0 > FUTURE_MS) {
                 entry.last_played_at = 0;
             }
         }

@@ -77,8 +77,16 @@ fn numbers_that_a_producer_gives_twice_are_noticed_by_producer() {
 #[test]
 fn what_a_wrong_clock_said_is_forgotten() {
     let mut state = LedgerState::default();
-    commit(&mut state, vec![arrived(7, None, 0, 1), arrived(8, None, 100, 2)]);
-    state.forget_future(UnixMs(1_790_000_050_000));
-    let played: Vec<_> = state.videos().map(|video| video.last_played_at).collect();
-    assert_eq!(played, [1_790_000_000_000, 0]);
+    let mut absurd = arrived(9, None, 0, 3);
+    absurd.played_at_ns = u64::MAX;
+    commit(&mut state, vec![arrived(7, None, 0, 1), arrived(8, None, 100_000, 2), absurd]);
+    let mut played_after = |now| {
+        state.forget_future(UnixMs(now));
+        state.videos().map(|video| video.last_played_at).collect::<Vec<_>>()
+    };
+    let (seven, eight) = (1_790_000_000_000, 1_790_100_000_000);
+    // A clock that was never set, one that is set back by less than a day, by more than one.
+    assert_eq!(played_after(0), [seven, eight, u64::MAX / 1_000_000]);
+    assert_eq!(played_after(1_790_020_000_000), [seven, eight, 0]);
+    assert_eq!(played_after(1_790_000_000_000), [seven, 0, 0]);
 }
