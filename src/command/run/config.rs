@@ -53,7 +53,7 @@ pub(in crate::command) struct RunArgs {
     #[argh(option, default = "values::TIME_WINDOW_AHEAD")]
     time_window_ahead: HumanDuration,
     /// memory for the newest messages of plays without (producer, seq), in MiB, up to 2048: one that nsqd delivers
-    /// again is known while it is among them; 24 hold at least a million [default: 24]
+    /// again is known while it is among them; 32 hold at least a million [default: 32]
     #[argh(option, default = "Count(MessageBudget::DEFAULT_MB)")]
     message_window_mb: Count,
     /// what a count survives: process (kill -9 of any part) or power (a power loss, too); none is for

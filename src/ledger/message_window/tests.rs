@@ -258,7 +258,7 @@ fn the_highest_and_the_lowest_fit() {
 #[test]
 fn a_budget_holds_a_million_messages_of_nsqds_by_default() {
     assert_eq!(MessageBudget::default().messages(), 1 << 20);
-    assert_eq!(MessageBudget::from_mb(240).messages(), 10 << 20);
+    assert_eq!(MessageBudget::from_mb(320).messages(), 10 << 20);
     assert_eq!(MessageBudget::from_mb(u64::MAX), MessageBudget::from_mb(MessageBudget::MAX_MB));
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::ledger::record::count_messages;
 
-/// About 43,000 messages.
+/// About 33,000 messages.
 const BUDGET_MB: u64 = 1;
 
 fn open_with(directory: &Path, mb: u64) -> DurableLedger {
