@@ -21,7 +21,8 @@ use playcounts::journal::{
     SyncPolicy,
 };
 use playcounts::ledger::{
-    Arrivals, Dedupe, DurableLedger, Ledger, LedgerConfig, MemoryLedger, MessageKey, Seen,
+    Arrivals, ArrivedPlay, Dedupe, DurableLedger, Ledger, LedgerConfig, MemoryLedger,
+    MessageBudget, MessageKey, Seen,
 };
 use playcounts::model::counts::ShardedCounts;
 use playcounts::model::play::{Play, PlayDecoder, PlayIdentity};
@@ -363,14 +364,20 @@ fn commit(scale: &Scale, name: &str, sync: Option<SyncPolicy>, directory: &Path)
     for videos in [100, scale.videos] {
         let directory = directory.join(videos.to_string());
         std::fs::create_dir(&directory).unwrap();
-        let config = LedgerConfig { directory, simulation: true, adopt: false };
+        let config = LedgerConfig {
+            directory,
+            simulation: true,
+            adopt: false,
+            message_budget: MessageBudget::default(),
+        };
         let mut ledger: Box<dyn Ledger> = match sync {
             None => Box::new(MemoryLedger::new()),
             Some(sync) => Box::new(DurableLedger::open(&config, sync).unwrap()),
         };
         let mut next = more_plays(videos);
         let arrivals = || {
-            let plays = next().into_iter().map(|play| (play, message_of(&play))).collect();
+            let plays = next().into_iter();
+            let plays = plays.map(|play| ArrivedPlay::new(play, message_of(&play))).collect();
             Arrivals { plays, rejected: Vec::new() }
         };
         let name = format!("ledger: commit of {PLAYS}, {name}, {videos} videos");

@@ -16,8 +16,9 @@ use crate::command::shared::report::RunReport;
 use crate::command::shared::run_files::RunFiles;
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel};
-use crate::ledger::{self, Ledger, LedgerConfig};
+use crate::ledger::{self, Ledger, LedgerConfig, MessageBudget};
 use crate::model::config::Durability;
+use crate::model::time_window::TimeWindow;
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
 use crate::processor::{Processor, ProcessorConfig, ProcessorReport};
@@ -77,6 +78,12 @@ pub(super) struct ProcessArgs {
     /// start beside a processor with another ledger on the same channel: both together may count a play twice
     #[argh(switch)]
     beside_others: bool,
+    /// how old a play's time may be to be believed; an older one is left out of the consumption times [default: 7d]
+    #[argh(option, default = "values::TIME_WINDOW_BACK")]
+    time_window_back: HumanDuration,
+    /// how far ahead of this machine's clock it may be [default: 1m]
+    #[argh(option, default = "values::TIME_WINDOW_AHEAD")]
+    time_window_ahead: HumanDuration,
 
     // The dashboard.
     /// where the dashboard is [default: http://127.0.0.1:8000]
@@ -94,6 +101,10 @@ pub(super) struct ProcessArgs {
     /// measurements [default: process]
     #[argh(option, default = "Durability::default()")]
     durability: Durability,
+    /// memory for the newest messages of plays without (producer, seq), in MiB, up to 2048: one that nsqd delivers
+    /// again is known while it is among them; 32 hold at least a million [default: 32]
+    #[argh(option, default = "Count(MessageBudget::DEFAULT_MB)")]
+    message_window_mb: Count,
     /// wait for the data directory's processor to end, then take its place at once
     #[argh(switch)]
     standby: bool,
@@ -121,6 +132,7 @@ struct ProcessConfig {
     /// Where to look for other processors; `None`: it may start beside them.
     neighbours: Option<Neighbours>,
     threads: NonZeroUsize,
+    time_window: TimeWindow,
     update_interval: Duration,
     realtime_below: u64,
     dashboard: DashboardClient,
@@ -131,6 +143,7 @@ struct ProcessConfig {
     /// Take a ledger that was made on another machine.
     adopt: bool,
     durability: Durability,
+    message_budget: MessageBudget,
     format: OutputFormat,
 }
 
@@ -170,6 +183,7 @@ impl ProcessArgs {
             connect_timeout: self.connect_timeout.map(|timeout| timeout.0),
             neighbours: (!self.beside_others).then_some(neighbours),
             threads,
+            time_window: values::time_window(self.time_window_back, self.time_window_ahead),
             update_interval: self.update_interval.0,
             realtime_below: self.realtime_below.0,
             dashboard: DashboardClient::new(&self.dashboard_url, token),
@@ -178,6 +192,7 @@ impl ProcessArgs {
             takeover: if self.standby { Takeover::WhenFree } else { Takeover::Never },
             adopt: self.adopt_ledger,
             durability: self.durability,
+            message_budget: self.message_window_mb.message_budget()?,
             format: OutputFormat::from_switch(self.json),
         })
     }
@@ -194,6 +209,7 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
         wait: StartWait { timeout: config.connect_timeout, stop: stop.clone() },
         neighbours: config.neighbours,
         threads: config.threads,
+        time_window: config.time_window,
         update_interval: config.update_interval,
         realtime_below: config.realtime_below,
         dashboard: config.dashboard,
@@ -234,8 +250,12 @@ fn lock(data_dir: &DataDir, takeover: &Takeover, stop: &StopToken) -> Result<Loc
 }
 
 fn open_ledger(config: &ProcessConfig) -> Result<Box<dyn Ledger>> {
-    let ledger =
-        LedgerConfig { directory: config.data_dir.clone(), simulation: false, adopt: config.adopt };
+    let ledger = LedgerConfig {
+        directory: config.data_dir.clone(),
+        simulation: false,
+        adopt: config.adopt,
+        message_budget: config.message_budget,
+    };
     let ledger = ledger::open(&ledger, config.durability)?;
     let before = ledger.counters();
     if before.counted > 0 {

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use super::live::Live;
 use crate::model::counts::Totals;
-use crate::wire::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram};
+use crate::wire::{ArrivalFigures, CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram};
 
 /// How the text is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,6 +66,36 @@ const PER_PROCESSOR: [PerProcessor; 8] = [
     ),
 ];
 
+/// The same of the plays and messages that come to it.
+type PerArrivals = (&'static str, &'static str, &'static str, fn(&ArrivalFigures) -> Option<f64>);
+
+const PER_ARRIVALS: [PerArrivals; 5] = [
+    (
+        "reused_numbers",
+        "counter",
+        "Plays dropped for a number that was counted before, with another video or perhaps for another play.",
+        |told| Some((told.reused.other_video + told.reused.unproven) as f64),
+    ),
+    (
+        "redelivered_unknown",
+        "counter",
+        "Plays without an identity, counted though nsqd had delivered them before and the window may have forgotten them.",
+        |told| Some(told.window.redelivered_unknown as f64),
+    ),
+    ("window_messages", "gauge", "Messages remembered, for plays without an identity.", |told| {
+        Some(told.window.messages as f64)
+    }),
+    ("window_bytes", "gauge", "Bytes of memory that they take.", |told| {
+        Some(told.window.bytes as f64)
+    }),
+    (
+        "window_oldest_seconds",
+        "gauge",
+        "How long ago nsqd took the first message that is remembered.",
+        |told| told.window.oldest_ms.map(|ms| ms as f64 / 1e3),
+    ),
+];
+
 /// The name of a sample of this kind.
 fn sample(name: &str, kind: &str) -> String {
     format!("playcounts_{name}{}", if kind == "counter" { "_total" } else { "" })
@@ -96,6 +126,38 @@ impl MetricsText {
         let Some(value) = value else { return };
         self.family(name, kind, help);
         self.line(format_args!("{} {value}", sample(name, kind)));
+    }
+
+    /// What is odd about the plays and messages that come to processors.
+    fn arrivals(&mut self, live: &Live) {
+        for (name, kind, help, value) in PER_ARRIVALS {
+            let name = format!("processor_{name}");
+            self.family(&name, kind, help);
+            for (id, told) in live.arrivals() {
+                if let Some(value) = value(told) {
+                    self.line(format_args!(
+                        "{}{{processor=\"{id}\"}} {value}",
+                        sample(&name, kind)
+                    ));
+                }
+            }
+        }
+        let name = "processor_ignored_fields";
+        self.family(name, "counter", "Fields of plays that could not be read.");
+        for (id, told) in live.arrivals() {
+            for (field, figure) in told.ignored.by_name() {
+                let (name, count) = (sample(name, "counter"), figure.count);
+                self.line(format_args!("{name}{{processor=\"{id}\",field=\"{field}\"}} {count}"));
+            }
+        }
+        let name = "processor_skewed_times";
+        self.family(name, "counter", "Times of plays outside the window.");
+        for (id, told) in live.arrivals() {
+            for (side, count) in [("behind", told.skewed.behind), ("ahead", told.skewed.ahead)] {
+                let name = sample(name, "counter");
+                self.line(format_args!("{name}{{processor=\"{id}\",side=\"{side}\"}} {count}"));
+            }
+        }
     }
 
     /// Of one processor: the buckets of its histogram in seconds.
@@ -165,6 +227,7 @@ pub(super) fn render(
     for (id, told) in live.consumptions() {
         told.histogram.iter().for_each(|histogram| text.histogram(name, id, histogram));
     }
+    text.arrivals(live);
     if format == TextFormat::OpenMetrics {
         text.line("# EOF");
     }
@@ -183,7 +246,13 @@ mod tests {
             count: 20,
             sum_ms: 1500.0,
         };
+        let mut arrivals = ArrivalFigures::default();
+        arrivals.ignored.producer.count = 3;
+        arrivals.skewed.ahead = 4;
+        (arrivals.reused.other_video, arrivals.reused.unproven) = (5, 6);
+        arrivals.window.oldest_ms = Some(1500);
         let told = Consumption {
+            arrivals: Some(Box::new(arrivals)),
             counted: 12,
             per_second: 0.5,
             histogram: Some(Box::new(histogram)),
@@ -206,6 +275,10 @@ mod tests {
                 format!("playcounts_processor_consumption_seconds_bucket{id},le=\"1.0\"}} 9\n"),
                 format!("playcounts_processor_consumption_seconds_bucket{id},le=\"+Inf\"}} 20\n"),
                 format!("playcounts_processor_consumption_seconds_sum{id}}} 1.5\n"),
+                format!("playcounts_processor_ignored_fields_total{id},field=\"producer\"}} 3\n"),
+                format!("playcounts_processor_skewed_times_total{id},side=\"ahead\"}} 4\n"),
+                format!("playcounts_processor_reused_numbers_total{id}}} 11\n"),
+                format!("playcounts_processor_window_oldest_seconds{id}}} 1.5\n"),
             ] {
                 assert!(text.contains(&format!("\n{sample}")), "{sample}{text}");
             }

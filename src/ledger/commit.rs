@@ -1,5 +1,7 @@
 //! What a commit takes and what it gives (pure).
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 use super::counters::Counters;
@@ -9,10 +11,34 @@ use crate::model::play::{Play, Rejection};
 /// What one batch of messages brought.
 #[derive(Debug, Default)]
 pub struct Arrivals {
-    /// The plays, each with its message.
-    pub plays: Vec<(Play, MessageKey)>,
+    /// The plays.
+    pub plays: Vec<ArrivedPlay>,
     /// The bodies that are none.
     pub rejected: Vec<DeadLetter>,
+}
+
+/// A play, and how it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArrivedPlay {
+    /// The play.
+    pub play: Play,
+    /// The message that it came in.
+    pub message: MessageKey,
+    /// How often nsqd has delivered that message, this time included.
+    pub attempts: u16,
+    /// When it was played, in ns since the Unix epoch; 0: nobody says so.
+    pub played_at_ns: u64,
+    /// From when on it waited to be counted, in ns since the Unix epoch; `None` where no time is to be believed.
+    pub waited_from_ns: Option<u64>,
+}
+
+impl ArrivedPlay {
+    /// A play that comes for the first time, and whose time is believed.
+    pub fn new(play: Play, message: MessageKey) -> Self {
+        let waited_from_ns = play.enqueued_at_ns;
+        let played_at_ns = waited_from_ns.unwrap_or(0);
+        Self { play, message, attempts: 1, played_at_ns, waited_from_ns }
+    }
 }
 
 /// A body that is no play.
@@ -37,6 +63,40 @@ pub struct Committed {
     pub counters: Counters,
     /// By how much each video's count has grown.
     pub video_deltas: Vec<VideoDelta>,
+    /// What else is worth telling.
+    pub noticed: Noticed,
+}
+
+/// What a commit came across and no ledger keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Noticed {
+    /// Plays without an identity, counted although their messages had been delivered before and may have been forgotten:
+    /// so many may be counted twice.
+    pub redelivered_unknown: u64,
+    /// By producer: plays dropped for their number, that are perhaps no copies.
+    pub reused: HashMap<Uuid, ReusedNumbers>,
+}
+
+/// Plays whose number had been counted before, perhaps for another play.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReusedNumbers {
+    /// Surely for another: of another video.
+    pub other_video: u64,
+    /// In a message of their own, delivered for the first time and not marked as resent, that cannot be told to be copies.
+    pub unproven: u64,
+}
+
+impl ReusedNumbers {
+    /// Both.
+    pub fn sum(&self) -> u64 {
+        self.other_video.saturating_add(self.unproven)
+    }
+
+    /// Adds more.
+    pub fn add(&mut self, more: &Self) {
+        self.other_video = self.other_video.saturating_add(more.other_video);
+        self.unproven = self.unproven.saturating_add(more.unproven);
+    }
 }
 
 /// By how much one video's count has grown.
@@ -46,6 +106,6 @@ pub struct VideoDelta {
     pub video_id: Uuid,
     /// Plays more.
     pub plays: u64,
-    /// When the newest of them was enqueued, in ms since the Unix epoch; 0: none said so.
+    /// When the newest of them was played, in ms since the Unix epoch; 0: none said so.
     pub last_played_at: u64,
 }

@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use super::message_key::MessageKey;
-use super::message_window::MessageWindow;
+use super::message_window::{MessageBudget, MessageWindow, MessageWindowSize};
 use crate::model::play::{Play, PlayIdentity};
 use crate::model::seq_set::SeqSet;
 
@@ -16,11 +16,8 @@ use crate::model::seq_set::SeqSet;
 /// id for every play must not fill the memory.
 const MAX_PRODUCERS: usize = 100_000;
 
-/// Messages that are remembered for plays without an identity; at least that many, at most twice as many: about 20 MB.
-pub(super) const MESSAGE_WINDOW: usize = 1 << 20;
-
-/// Of how many of the newest plays the video is remembered, to tell a repeat from another play of the same number.
-/// 512 KiB.
+/// Of how many of the newest plays the video and the time are remembered, to tell a repeat from another play of the same
+/// number. 512 KiB.
 const VIDEO_WINDOW: usize = 1 << 16;
 
 /// What is known of a play that has come.
@@ -32,6 +29,9 @@ pub enum Seen {
     NewByMessage,
     /// It was: the same producer and number, or the same message.
     Duplicate,
+    /// Its producer and number were counted before, and nothing tells that it was this play: that one is not among the
+    /// newest, or it was of another time.
+    UnprovenDuplicate,
     /// Its producer and number were counted before, for another video: the first stands.
     Conflicting,
 }
@@ -54,7 +54,7 @@ pub struct Dedupe {
     touched: Vec<Uuid>,
     messages: MessageWindow,
     fresh_messages: Vec<MessageKey>,
-    /// For the newest plays, each at the place its identity's hash gives: the rest of that hash, and the video's.
+    /// For the newest plays, each at the place its identity's hash gives: the rest of that hash, and what it told.
     videos: Box<[(u32, u32)]>,
     hasher: RandomState,
 }
@@ -68,7 +68,7 @@ struct Producer {
 
 impl Default for Dedupe {
     fn default() -> Self {
-        Self::with_limits(MAX_PRODUCERS, MESSAGE_WINDOW)
+        Self::with_limits(MAX_PRODUCERS, MessageWindow::new(MessageBudget::default()))
     }
 }
 
@@ -78,12 +78,17 @@ impl Dedupe {
         Self::default()
     }
 
-    fn with_limits(max_producers: usize, message_window: usize) -> Self {
+    /// Nothing is counted; so much memory for messages.
+    pub(super) fn with_budget(messages: MessageBudget) -> Self {
+        Self::with_limits(MAX_PRODUCERS, MessageWindow::new(messages))
+    }
+
+    fn with_limits(max_producers: usize, messages: MessageWindow) -> Self {
         Self {
             max_producers,
             producers: HashMap::default(),
             touched: Vec::new(),
-            messages: MessageWindow::new(message_window),
+            messages,
             fresh_messages: Vec::new(),
             videos: vec![(0, 0); VIDEO_WINDOW].into(),
             hasher: RandomState::default(),
@@ -107,7 +112,7 @@ impl Dedupe {
                 _ => producer.fresh.push(identity.seq..identity.seq + 1),
             }
         }
-        self.compare_video(fresh, identity, play.video_id)
+        self.compare(fresh, identity, play)
     }
 
     /// Remembers a message whose play has no identity, or that holds no play; false if it was remembered.
@@ -153,6 +158,11 @@ impl Dedupe {
         self.messages.insert(message);
     }
 
+    /// How large the window of messages is.
+    pub(super) fn message_window(&self) -> MessageWindowSize {
+        self.messages.size()
+    }
+
     /// The plays of a producer that are counted; `None` of one that is not known.
     pub fn counted(&self, producer: &Uuid) -> Option<&SeqSet> {
         self.producers.get(producer).map(|producer| &producer.counted)
@@ -171,16 +181,25 @@ impl Dedupe {
         })
     }
 
-    /// Remembers the video of a fresh play; holds a repeat against it.
-    fn compare_video(&mut self, fresh: bool, identity: PlayIdentity, video: Uuid) -> Seen {
+    /// Remembers what a fresh play told; holds a repeat against it.
+    fn compare(&mut self, fresh: bool, identity: PlayIdentity, play: &Play) -> Seen {
         let hash = self.hasher.hash_one((identity.producer.as_u128(), identity.seq));
-        let entry = ((hash >> 32) as u32, video.as_u128() as u32 ^ (video.as_u128() >> 64) as u32);
+        let video = play.video_id.as_u128();
+        // The rest of the hash; 24 bits of the video above 8 of the time.
+        let video = (video as u32 ^ (video >> 64) as u32) << 8;
+        let time = self.hasher.hash_one(play.enqueued_at_ns) as u8;
+        let entry = ((hash >> 32) as u32, video | u32::from(time));
         let place = &mut self.videos[hash as usize % VIDEO_WINDOW];
         if fresh {
             *place = entry;
             return Seen::New;
         }
-        if place.0 == entry.0 && place.1 != entry.1 { Seen::Conflicting } else { Seen::Duplicate }
+        match *place {
+            (rest, _) if rest != entry.0 => Seen::UnprovenDuplicate,
+            (_, told) if told & !0xff != video => Seen::Conflicting,
+            (_, told) if told != entry.1 => Seen::UnprovenDuplicate,
+            _ => Seen::Duplicate,
+        }
     }
 }
 
@@ -224,22 +243,40 @@ mod tests {
         assert_eq!(dedupe.insert(&play(7, Some((1, 0))), message(3)), Seen::Duplicate);
     }
 
+    /// A copy tells the same; what tells another time, or was counted long ago, may be another play.
+    #[test]
+    fn a_copy_is_told_from_a_number_that_was_given_twice() {
+        let mut dedupe = Dedupe::new();
+        let at = |ns| Play { enqueued_at_ns: Some(ns), ..play(7, Some((1, 0))) };
+        assert_eq!(dedupe.insert(&at(1), message(1)), Seen::New);
+        assert_eq!(dedupe.insert(&at(1), message(2)), Seen::Duplicate);
+        // Of another time: one in 256 is taken for a copy.
+        let unproven = |ns| dedupe.insert(&at(ns), message(3)) == Seen::UnprovenDuplicate;
+        assert!((2..1002).map(unproven).filter(|unproven| *unproven).count() > 950);
+        for seq in 1..2 * VIDEO_WINDOW as u64 {
+            dedupe.insert(&play(7, Some((1, seq))), message(seq));
+        }
+        let mut again = (0..100).map(|seq| dedupe.insert(&play(7, Some((1, seq))), message(seq)));
+        assert!(again.all(|seen| seen == Seen::UnprovenDuplicate || seen == Seen::Duplicate));
+        assert_eq!(dedupe.insert(&at(1), message(4)), Seen::UnprovenDuplicate);
+    }
+
     #[test]
     fn without_an_identity_the_newest_messages_count_once() {
         let window = 1000;
-        let mut dedupe = Dedupe::with_limits(10, window as usize);
+        let mut dedupe = Dedupe::with_limits(10, MessageWindow::of(window as usize, usize::MAX));
         let mut insert = |id| dedupe.insert(&play(7, None), message(id));
         assert!((0..window).all(|id| insert(id) == Seen::NewByMessage));
         assert_eq!(insert(0), Seen::Duplicate);
         assert!((window..2 * window).all(|id| insert(id) == Seen::NewByMessage));
         assert_eq!(insert(window), Seen::Duplicate);
-        assert!(dedupe.messages.len() <= 2 * window as usize);
+        assert!(dedupe.message_window().messages <= 2 * window);
         assert_eq!(dedupe.take_learned().messages.len() as u64, 2 * window);
     }
 
     #[test]
     fn strangers_with_ever_new_ids_do_not_fill_the_memory() {
-        let mut dedupe = Dedupe::with_limits(100, 1000);
+        let mut dedupe = Dedupe::with_limits(100, MessageWindow::of(1000, usize::MAX));
         for producer in 0..200 {
             let play = play(7, Some((producer.into(), 0)));
             let new = if producer < 100 { Seen::New } else { Seen::NewByMessage };

@@ -20,6 +20,7 @@ use super::entry::{encode_dashboard, encode_letters, encode_record, encode_table
 use super::ledger_trait::{Ledger, LedgerSize, NextUpkeep};
 use super::letter::SavedDeadLetter;
 use super::load::LoadedLedger;
+use super::message_window::{MessageBudget, MessageWindowSize};
 use super::owner::{LedgerConfig, check_owner, machine_id, new_row};
 use super::record::Record;
 use super::schema::{FILE, SCHEMA};
@@ -88,6 +89,7 @@ pub struct DurableLedger {
     seen: u64,
     /// Videos in one slice of a checkpoint.
     slice: usize,
+    message_budget: MessageBudget,
     cut: Option<Cut>,
     /// What was last said of the journal's upkeep.
     warned: Option<String>,
@@ -143,6 +145,7 @@ impl DurableLedger {
         let number = number.context(CANNOT_WRITE)?;
         let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;
         state.passed(number);
+        state.forget_future(unix_ms());
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
         let (processor, starts) = (tables.row.processor, tables.row.starts);
         let seen = journal.next();
@@ -164,6 +167,7 @@ impl DurableLedger {
             checkpoint_written: 0,
             seen,
             slice: SLICE,
+            message_budget: config.message_budget,
             cut,
             warned: None,
             buffer: Vec::new(),
@@ -244,8 +248,8 @@ impl DurableLedger {
         let position = slice.end.as_ref().map(|end| self.journal.position(end.upto + 1));
         self.letters_bytes = 0;
         let letters = self.letters.drain(..).collect();
-        let (dashboard, epoch) = (self.dashboard, self.epoch);
-        Some(TablesUpdate { slice, letters, dashboard, epoch, position })
+        let Self { dashboard, epoch, message_budget, .. } = *self;
+        Some(TablesUpdate { slice, letters, dashboard, epoch, position, message_budget })
     }
 }
 
@@ -258,7 +262,7 @@ fn read_all(
 ) -> Result<(Journal, LoadedLedger, Option<Cut>)> {
     let Tables { connection, row } = tables;
     SCHEMA.check_structure(connection)?;
-    let mut loader = read_tables(connection, row)?;
+    let mut loader = read_tables(connection, row, config.message_budget)?;
     if row.position.is_none() {
         // From now on the journal belongs to these tables.
         row.write(connection)?;
@@ -306,7 +310,7 @@ impl Ledger for DurableLedger {
         // outlives this thread, must not tell a producer what is not durable.
         self.failed = true;
         let first_letter = self.state.counters().rejected + 1;
-        let (record, video_deltas) = self.state.count_arrivals(arrivals);
+        let (record, video_deltas, noticed) = self.state.count_arrivals(arrivals);
         let counters = record.counters;
         // Repeats alone change nothing that must outlive the process.
         if counters.counted + counters.rejected > 0 {
@@ -321,7 +325,7 @@ impl Ledger for DurableLedger {
             self.keep_letters(letters);
         }
         self.failed = false;
-        Ok(Committed { counters, video_deltas })
+        Ok(Committed { counters, video_deltas, noticed })
     }
 
     fn upkeep(&mut self, now: Instant) -> Option<LedgerUpkeep> {
@@ -412,6 +416,10 @@ impl Ledger for DurableLedger {
         let cut_bytes = self.cut.as_ref().map_or(0, |cut| cut.bytes);
         let bytes = size(&self.file) + size(Path::new(&wal)) + self.journal.size();
         Some(LedgerSize { unswept: self.state.pending_records(), bytes, cut_bytes })
+    }
+
+    fn message_window(&self) -> MessageWindowSize {
+        self.state.message_window()
     }
 
     fn close(&mut self) -> Result<()> {

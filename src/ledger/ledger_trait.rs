@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
+use super::message_window::MessageWindowSize;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
@@ -89,6 +90,9 @@ pub trait Ledger: Send {
 
     /// How large it is; `None` for one that has no file.
     fn size(&self) -> Option<LedgerSize>;
+
+    /// How large the window of messages is, which protects plays without an identity.
+    fn message_window(&self) -> MessageWindowSize;
 
     /// Writes down what is only of use to the next start. No commit may follow.
     ///

@@ -10,6 +10,7 @@ use super::counters::Counters;
 use super::entry::LedgerEntry;
 use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 use super::message_key::MessageKey;
+use super::message_window::MessageBudget;
 use super::record::{Damaged, Record, RecordError};
 use super::state::LedgerState;
 
@@ -54,9 +55,10 @@ pub(super) struct LoadedLedger {
 }
 
 impl StateLoader {
-    /// Starts from what the tables say.
-    pub(super) fn new(tables: TablesAsOf) -> Self {
-        let state = LedgerState::as_of(tables.counters, tables.as_of, tables.checkpointed);
+    /// Starts from what the tables say, with so much memory for messages.
+    pub(super) fn new(tables: TablesAsOf, messages: MessageBudget) -> Self {
+        let TablesAsOf { counters, as_of, checkpointed, .. } = tables;
+        let state = LedgerState::as_of(counters, as_of, checkpointed, messages);
         let (rows_as_of, letters) = (Vec::new(), BTreeMap::new());
         Self { state, tables, rows_as_of, generation: 0, letters }
     }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
 use super::ledger_trait::{Ledger, LedgerSize, NextUpkeep};
+use super::message_window::{MessageBudget, MessageWindowSize};
 use super::state::LedgerState;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::video::{VideoCount, VideoState};
@@ -21,9 +22,14 @@ pub struct MemoryLedger {
 }
 
 impl MemoryLedger {
-    /// An empty one.
+    /// An empty one, with the default memory for messages.
     pub fn new() -> Self {
-        Self { state: LedgerState::default(), processor: Uuid::new_v4() }
+        Self::with_budget(MessageBudget::default())
+    }
+
+    /// An empty one, with so much memory for messages.
+    pub fn with_budget(messages: MessageBudget) -> Self {
+        Self { state: LedgerState::with_budget(messages), processor: Uuid::new_v4() }
     }
 }
 
@@ -45,8 +51,8 @@ impl Ledger for MemoryLedger {
     }
 
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
-        let (record, video_deltas) = self.state.count_arrivals(arrivals);
-        Ok(Committed { counters: record.counters, video_deltas })
+        let (record, video_deltas, noticed) = self.state.count_arrivals(arrivals);
+        Ok(Committed { counters: record.counters, video_deltas, noticed })
     }
 
     fn upkeep(&mut self, _now: Instant) -> Option<LedgerUpkeep> {
@@ -90,6 +96,10 @@ impl Ledger for MemoryLedger {
 
     fn size(&self) -> Option<LedgerSize> {
         None
+    }
+
+    fn message_window(&self) -> MessageWindowSize {
+        self.state.message_window()
     }
 
     fn close(&mut self) -> Result<()> {

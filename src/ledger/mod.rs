@@ -37,7 +37,9 @@ use anyhow::Result;
 use crate::model::config::Durability;
 
 pub use check::{accept_loss, check};
-pub use commit::{Arrivals, Committed, DeadLetter, VideoDelta};
+pub use commit::{
+    Arrivals, ArrivedPlay, Committed, DeadLetter, Noticed, ReusedNumbers, VideoDelta,
+};
 pub use counters::Counters;
 pub use dead_letters::dead_letters;
 pub use dedupe::{Dedupe, Learned, Seen};
@@ -48,6 +50,7 @@ pub(crate) use letter::BODY_MAX;
 pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;
 pub use message_key::MessageKey;
+pub use message_window::{MessageBudget, MessageWindowSize};
 pub use owner::LedgerConfig;
 pub use record::{Damaged, Delta, Record, RecordError};
 pub use snapshot::{Snapshot, exists, read, remove, remove_simulation};
@@ -59,7 +62,7 @@ pub use upkeep::{LedgerUpkeep, LedgerUpkept};
 /// As [`DurableLedger::open`].
 pub fn open(config: &LedgerConfig, durability: Durability) -> Result<Box<dyn Ledger>> {
     Ok(match durability {
-        Durability::None => Box::new(MemoryLedger::new()),
+        Durability::None => Box::new(MemoryLedger::with_budget(config.message_budget)),
         Durability::Process | Durability::Power => {
             Box::new(DurableLedger::open(config, durability.into())?)
         }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::checkpoint::SavedVideo;
 use super::counters::Counters;
 use super::load::{StateLoader, TablesAsOf};
+use super::message_window::MessageBudget;
 use super::record::{Record, decode_messages_v1, decode_runs};
 use super::rewrite::write_whole;
 use super::table_rows::{RowCounts, unsigned};
@@ -79,7 +80,7 @@ fn read_old(transaction: &Transaction<'_>, as_of: TablesAsOf) -> Result<StateLoa
     let saved: u64 =
         transaction.query_row("SELECT count(*) FROM videos_2", [], |row| unsigned(row, 0))?;
     let new: usize = records.iter().map(|(_, record)| record.new_videos.len()).sum();
-    let mut loader = StateLoader::new(as_of);
+    let mut loader = StateLoader::new(as_of, MessageBudget::default());
     let mut videos = transaction.prepare(
         "SELECT number, video_id, plays, published, last_played_at, as_of, epoch FROM videos_2",
     )?;

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use uuid::Uuid;
 
 use super::load::TablesAsOf;
+use super::message_window::MessageBudget;
 use super::table_rows::RowCounts;
 use super::tables::LedgerRow;
 
@@ -18,6 +19,8 @@ pub struct LedgerConfig {
     pub simulation: bool,
     /// Take a ledger that was made on another machine.
     pub adopt: bool,
+    /// Memory for the messages of plays without an identity.
+    pub message_budget: MessageBudget,
 }
 
 /// A ledger that is made here and now.

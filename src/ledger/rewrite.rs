@@ -5,6 +5,7 @@ use anyhow::Result;
 use rusqlite::Transaction;
 
 use super::load::LoadedLedger;
+use super::message_window::MessageBudget;
 use super::tables::{LedgerRow, TablesUpdate};
 
 /// Writes all of it to tables that have no row of a video, producer or message. The journal that is begun then has frames
@@ -26,7 +27,10 @@ pub(super) fn write_whole(
     while let Some(mut slice) = state.next_slice(usize::MAX) {
         slice.as_of = 0;
         let letters = std::mem::take(&mut letters);
-        let update = TablesUpdate { slice, letters, dashboard, epoch, position: None };
+        // What is left is kept, however much a processor wants to remember.
+        let message_budget = MessageBudget::from_mb(MessageBudget::MAX_MB);
+        let update =
+            TablesUpdate { slice, letters, dashboard, epoch, position: None, message_budget };
         row.update(transaction, &update)?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::counters::Counters;
 use super::load::LoadedLedger;
+use super::message_window::MessageBudget;
 use super::schema::{FILE, SCHEMA};
 use super::tables::{LedgerRow, read_tables, readable};
 use crate::journal::{self, FsDisk, JournalError, JournalOwner};
@@ -94,7 +95,7 @@ pub(super) fn check_generation(loaded: &LoadedLedger, row: &LedgerRow) -> Result
 }
 
 fn load(directory: &Path, connection: &Connection, row: &LedgerRow) -> Result<LoadedLedger> {
-    let mut loader = read_tables(connection, row)?;
+    let mut loader = read_tables(connection, row, MessageBudget::default())?;
     if let Some(position) = row.position {
         let disk = FsDisk::open_reader(&directory.join(JOURNAL))
             .with_context(|| format!("the directory {JOURNAL} beside it is missing"))?;

@@ -13,15 +13,22 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use super::checkpoint::{Changes, Checkpoint, CheckpointEnd, CheckpointSlice, SavedVideo};
-use super::commit::{Arrivals, VideoDelta};
+use super::commit::{Arrivals, ArrivedPlay, Noticed, VideoDelta};
 use super::counters::Counters;
-use super::dedupe::Dedupe;
+use super::dedupe::{Dedupe, Seen};
 use super::message_key::MessageKey;
+use super::message_window::{MessageBudget, MessageWindowSize};
 use super::record::{Delta, Record, encode_runs};
-use crate::model::play::Play;
+use crate::model::unix_time::UnixMs;
 use crate::model::video::{VideoCount, VideoState};
 use crate::model::video_ids::VideoIds;
 use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed};
+
+/// How far ahead a video's last play may lie at a start: this machine's clock may have been set back.
+const FUTURE_MS: i64 = 86_400_000;
+
+/// A clock that tells less, a moment of 1973, was not set since the machine's start.
+const CLOCK_IS_SET: UnixMs = UnixMs(100_000_000_000);
 
 /// One video's count.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,21 +75,22 @@ pub(super) struct LedgerState {
 
 impl LedgerState {
     /// Counts the plays that were not counted before, and leaves only those, and new rejections, in `arrivals`.
-    /// Returns what to write down, and by how much each video's count has grown. Once that is in a frame of the journal,
-    /// [`LedgerState::written`] must be told.
+    /// Returns what to write down, by how much each video's count has grown, and what else was seen. Once that is in a frame
+    /// of the journal, [`LedgerState::written`] must be told.
     pub(super) fn count_arrivals(
         &mut self,
         arrivals: &mut [Arrivals],
-    ) -> (Record, Vec<VideoDelta>) {
+    ) -> (Record, Vec<VideoDelta>, Noticed) {
         let mut record = Record { first_video: self.entries.len() as u32, ..Record::default() };
-        let mut video_deltas = Vec::new();
+        let (mut video_deltas, mut noticed) = (Vec::new(), Noticed::default());
         for Arrivals { plays, rejected } in arrivals {
-            plays.retain(|(play, message)| {
-                let seen = self.dedupe.insert(play, *message);
-                let is_new = record.counters.count(seen, play);
+            plays.retain(|arrived| {
+                let seen = self.dedupe.insert(&arrived.play, arrived.message);
+                let is_new = record.counters.count(seen, &arrived.play);
                 if is_new {
-                    self.count_play(play, &mut record, &mut video_deltas);
+                    self.count_play(arrived, &mut record, &mut video_deltas);
                 }
+                self.notice(seen, arrived, &record.counters, &mut noticed);
                 is_new
             });
             rejected.retain(|letter| {
@@ -98,13 +106,53 @@ impl LedgerState {
             (video.plays, video.last_played_at) = (delta.plays, delta.last_played_at);
         }
         self.apply(&record);
-        (record, video_deltas)
+        (record, video_deltas, noticed)
+    }
+
+    /// Notes what else a play tells; `counters` are those of its commit so far.
+    fn notice(
+        &self,
+        seen: Seen,
+        arrived: &ArrivedPlay,
+        counters: &Counters,
+        noticed: &mut Noticed,
+    ) {
+        let is_first = arrived.attempts <= 1;
+        let (other_video, unproven) = match seen {
+            Seen::New | Seen::Duplicate => return,
+            Seen::NewByMessage => {
+                let is_unknown = !is_first && self.has_forgotten_messages(counters);
+                noticed.redelivered_unknown += u64::from(is_unknown);
+                return;
+            }
+            Seen::Conflicting => (1, 0),
+            // A message that comes again, and what its producer says it has sent before, is a copy.
+            Seen::UnprovenDuplicate if is_first && !arrived.play.resent => (0, 1),
+            Seen::UnprovenDuplicate => return,
+        };
+        if let Some(identity) = arrived.play.identity {
+            let reused = noticed.reused.entry(identity.producer).or_default();
+            reused.other_video += other_video;
+            reused.unproven += unproven;
+        }
+    }
+
+    /// Whether there were more messages than are remembered; `more` are those of a commit that is not applied yet.
+    fn has_forgotten_messages(&self, more: &Counters) -> bool {
+        let all = |counters: &Counters| counters.by_message.saturating_add(counters.rejected);
+        all(&self.counters).saturating_add(all(more)) > self.dedupe.message_window().messages
     }
 
     /// Adds one play to the commit's deltas.
-    fn count_play(&mut self, play: &Play, record: &mut Record, video_deltas: &mut Vec<VideoDelta>) {
-        let number = self.number(play.video_id, &mut record.new_videos);
-        let last_played_at = play.enqueued_at_ns.unwrap_or(0) / 1_000_000;
+    fn count_play(
+        &mut self,
+        arrived: &ArrivedPlay,
+        record: &mut Record,
+        video_deltas: &mut Vec<VideoDelta>,
+    ) {
+        let video_id = arrived.play.video_id;
+        let number = self.number(video_id, &mut record.new_videos);
+        let last_played_at = arrived.played_at_ns / 1_000_000;
         let entry = &mut self.entries[number as usize];
         let slot = entry.slot as usize;
         match record.deltas.get_mut(slot).filter(|delta| delta.number == number) {
@@ -115,11 +163,7 @@ impl LedgerState {
             None => {
                 entry.slot = record.deltas.len() as u32;
                 record.deltas.push(Delta { number, plays: 1, last_played_at });
-                video_deltas.push(VideoDelta {
-                    video_id: play.video_id,
-                    plays: 0,
-                    last_played_at: 0,
-                });
+                video_deltas.push(VideoDelta { video_id, plays: 0, last_played_at: 0 });
             }
         }
     }
@@ -330,6 +374,11 @@ impl LedgerState {
         })
     }
 
+    /// How large the window of messages is.
+    pub(super) fn message_window(&self) -> MessageWindowSize {
+        self.dedupe.message_window()
+    }
+
     /// The plays that are counted.
     pub(super) fn dedupe(&self) -> &Dedupe {
         &self.dedupe
@@ -338,9 +387,19 @@ impl LedgerState {
 
 /// What a start reads, first the tables' rows, then the records that are newer.
 impl LedgerState {
-    /// Without a video yet, the counters being as of a frame, the tables holding all up to another one.
-    pub(super) fn as_of(counters: Counters, last: u64, checkpointed: u64) -> Self {
-        Self { counters, last, checkpointed, ..Self::default() }
+    /// Without a video yet, and with so much memory for messages.
+    pub(super) fn with_budget(messages: MessageBudget) -> Self {
+        Self { dedupe: Dedupe::with_budget(messages), ..Self::default() }
+    }
+
+    /// The same, the counters being as of a frame, the tables holding all up to another one.
+    pub(super) fn as_of(
+        counters: Counters,
+        last: u64,
+        checkpointed: u64,
+        messages: MessageBudget,
+    ) -> Self {
+        Self { counters, last, checkpointed, ..Self::with_budget(messages) }
     }
 
     /// How many videos there are.
@@ -381,6 +440,19 @@ impl LedgerState {
         self.changes.add_messages(messages);
     }
 
+    /// Forgets when videos were played last, where that is far later than `now`: it is what a wrong clock has said. Not by a
+    /// clock that was never set.
+    pub(super) fn forget_future(&mut self, now: UnixMs) {
+        if now < CLOCK_IS_SET {
+            return;
+        }
+        for entry in &mut self.entries {
+            if i64::try_from(entry.last_played_at).map_or(true, |ms| ms - now.0 > FUTURE_MS) {
+                entry.last_played_at = 0;
+            }
+        }
+    }
+
     /// The next checkpoint writes every video and every producer again.
     pub(super) fn change_all(&mut self) {
         (0..self.entries.len() as u32).for_each(|number| self.changes.mark(number));
@@ -419,3 +491,6 @@ impl LedgerState {
             && of_producers.and_then(|plays| plays.checked_add(by_message)) == Some(counted)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, MAIN_DB, OptionalExtension, Row, Transaction, params};
 use uuid::Uuid;
 
 use super::checkpoint::{CheckpointSlice, SavedVideo};
 use super::counters::Counters;
-use super::dedupe::MESSAGE_WINDOW;
 use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 use super::load::{StateLoader, TablesAsOf};
+use super::message_window::MessageBudget;
 use super::record::{count_messages, decode_messages, decode_runs};
 use super::table_rows::{RowCounts, check_rows, unsigned};
 use crate::journal::{
@@ -48,6 +48,8 @@ pub(super) struct TablesUpdate {
     pub(super) epoch: u64,
     /// With the last slice: from where on the journal is needed.
     pub(super) position: Option<Position>,
+    /// How many messages are kept: those that a start remembers.
+    pub(super) message_budget: MessageBudget,
 }
 
 impl LedgerRow {
@@ -175,7 +177,7 @@ impl LedgerRow {
         transaction: &Transaction<'_>,
         update: &TablesUpdate,
     ) -> Result<()> {
-        let TablesUpdate { slice, letters, dashboard, epoch, position } = update;
+        let TablesUpdate { slice, letters, dashboard, epoch, position, message_budget } = update;
         for video in &slice.videos {
             self.rows.videos += write_video(transaction, video, slice.as_of, *epoch)?;
         }
@@ -186,7 +188,8 @@ impl LedgerRow {
             self.rows.letters = write_letters(transaction, letters)?;
         }
         if let Some(end) = slice.end.as_ref().filter(|end| !end.messages.is_empty()) {
-            self.rows.messages = write_messages(transaction, &end.messages.encode())?;
+            self.rows.messages =
+                write_messages(transaction, &end.messages.encode(), *message_budget)?;
         }
         self.position = position.or(self.position);
         self.as_of = TablesAsOf {
@@ -278,41 +281,58 @@ pub(super) fn count_letters(connection: &Connection) -> rusqlite::Result<u64> {
 }
 
 /// Adds a row of message IDs; how many rows there are then.
-fn write_messages(transaction: &Transaction<'_>, keys: &[u8]) -> Result<u64> {
+fn write_messages(
+    transaction: &Transaction<'_>,
+    keys: &[u8],
+    budget: MessageBudget,
+) -> Result<u64> {
     let next = "SELECT coalesce(max(number), 0) + 1 FROM messages";
     let number: i64 = transaction.query_row(next, [], |row| row.get(0))?;
     transaction.execute(
         "INSERT INTO messages VALUES (?1, ?2, row_check(?1, ?2))",
         params![number, keys],
     )?;
-    forget_messages(transaction)?;
+    forget_messages(transaction, budget)?;
     Ok(transaction.query_row("SELECT count(*) FROM messages", [], |row| unsigned(row, 0))?)
 }
 
 /// Keeps as many messages as are remembered: the rows go that are older than those that fill the window twice.
-fn forget_messages(transaction: &Transaction<'_>) -> Result<()> {
-    let mut rows = transaction
-        .prepare_cached("SELECT number, substr(keys, 1, 10) FROM messages ORDER BY number DESC")?;
-    let mut rows = rows.query([])?;
+fn forget_messages(transaction: &Transaction<'_>, budget: MessageBudget) -> Result<()> {
+    let mut numbers =
+        transaction.prepare_cached("SELECT number FROM messages ORDER BY number DESC")?;
+    let mut numbers = numbers.query([])?;
     let mut newer = 0;
-    while let Some(row) = rows.next()? {
-        if newer >= 2 * MESSAGE_WINDOW as u64 {
-            let oldest: i64 = row.get(0)?;
-            transaction.execute("DELETE FROM messages WHERE number <= ?1", [oldest])?;
+    while let Some(row) = numbers.next()? {
+        let number: i64 = row.get(0)?;
+        if newer >= 2 * budget.messages() {
+            transaction.execute("DELETE FROM messages WHERE number <= ?1", [number])?;
             break;
         }
-        newer += count_messages(&row.get::<_, Vec<u8>>(1)?)?;
+        newer += count_row(transaction, number)?;
     }
     Ok(())
+}
+
+/// How many messages a row has. Of its keys, which may be megabytes, only the first bytes are read.
+fn count_row(transaction: &Transaction<'_>, number: i64) -> Result<u64> {
+    let keys = transaction.blob_open(MAIN_DB, "messages", "keys", number, true)?;
+    let mut head = [0; 10];
+    let len = keys.len().min(head.len());
+    let read = keys.read_at(&mut head[..len], 0)?;
+    Ok(count_messages(&head[..read])?)
 }
 
 /// Reads and checks the tables.
 ///
 /// # Errors
 /// SQLite's; or what is damaged.
-pub(super) fn read_tables(connection: &Connection, row: &LedgerRow) -> Result<StateLoader> {
+pub(super) fn read_tables(
+    connection: &Connection,
+    row: &LedgerRow,
+    messages: MessageBudget,
+) -> Result<StateLoader> {
     check_rows(connection, &row.rows)?;
-    let mut loader = StateLoader::new(row.as_of);
+    let mut loader = StateLoader::new(row.as_of, messages);
     read_videos(connection, row, &mut loader)?;
     read_producers(connection, &mut loader)?;
     let mut messages = connection.prepare(
@@ -334,7 +354,7 @@ pub(super) fn read_tables(connection: &Connection, row: &LedgerRow) -> Result<St
 /// # Errors
 /// As [`read_tables`]: without a video's or a producer's row nothing can be said.
 pub(super) fn read_left(connection: &Connection, row: &LedgerRow) -> Result<StateLoader> {
-    let mut loader = StateLoader::new(row.as_of);
+    let mut loader = StateLoader::new(row.as_of, MessageBudget::default());
     read_videos(connection, row, &mut loader)?;
     read_producers(connection, &mut loader)?;
     let mut messages = connection.prepare(

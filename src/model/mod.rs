@@ -9,6 +9,7 @@ pub mod plain_text;
 pub mod play;
 pub mod publish_rules;
 pub mod seq_set;
+pub mod time_window;
 pub mod unix_time;
 pub mod varint;
 pub mod video;

@@ -14,6 +14,7 @@ use nsq_protocol::Batch;
 use nsq_protocol::thread::StopToken;
 use parking_lot::Mutex;
 
+use super::notes::BodyNotes;
 use super::stats::Stats;
 use super::wake::Wake;
 use crate::ledger::{Arrivals, Committed, Ledger, NextUpkeep};
@@ -64,6 +65,13 @@ impl Committer {
         let (waiting, turn) = (bounded(WAITING_MAX), Mutex::new(()));
         let has_failed = AtomicBool::new(false);
         Self { waiting, turn, ledger, counts, stats, wake, has_failed, failed }
+    }
+
+    /// Notes what a batch's bodies had.
+    pub(super) fn note(&self, notes: BodyNotes) {
+        if !notes.is_empty() {
+            self.stats.note(notes);
+        }
     }
 
     /// Commits a batch, or leaves it to the thread that is committing. After a failure it finishes nothing: every batch
@@ -190,12 +198,12 @@ impl Committer {
         counted_at_ns: u64,
     ) {
         let plays = arrivals.iter().flat_map(|arrivals| &arrivals.plays);
-        let enqueued_at_ns = plays.filter_map(|(play, _)| play.enqueued_at_ns);
+        let waited_from_ns = plays.filter_map(|arrived| arrived.waited_from_ns);
         let rejection = arrivals.iter().rev().find_map(|arrivals| arrivals.rejected.last());
         let rejection = rejection.map(|letter| &letter.reason);
-        // A producer's clock may run ahead of ours.
-        let times_ns = enqueued_at_ns.map(|enqueued| counted_at_ns.saturating_sub(enqueued));
-        self.stats.committed(took, &committed.counters, times_ns, rejection, received_at);
+        // Ours may have been set back.
+        let times_ns = waited_from_ns.map(|from| counted_at_ns.saturating_sub(from));
+        self.stats.committed(took, committed, times_ns, rejection, received_at);
     }
 }
 

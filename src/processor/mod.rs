@@ -8,6 +8,7 @@
 mod commit;
 mod connect;
 mod decode;
+mod notes;
 mod publish;
 mod report;
 mod stats;
@@ -27,6 +28,7 @@ use uuid::Uuid;
 
 use crate::ledger::{BODY_MAX, Counters, Ledger};
 use crate::model::counts::{ShardedCounts, Totals};
+use crate::model::time_window::TimeWindow;
 use crate::nsqd::consumers;
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
@@ -51,6 +53,8 @@ pub struct ProcessorConfig {
     pub neighbours: Option<Neighbours>,
     /// Worker threads.
     pub threads: NonZeroUsize,
+    /// Which times of plays are believed.
+    pub time_window: TimeWindow,
     /// How often a video with `realtime_below` plays or more is published.
     pub update_interval: Duration,
     /// Up to how many plays a video is published at each change.
@@ -78,7 +82,7 @@ pub struct ProcessorReport {
     pub videos: u64,
     /// From the first message to the last one counted.
     pub seconds: f64,
-    /// From enqueued to counted; `None` without a play that said when it was enqueued.
+    /// From enqueued to counted; `None` without a play whose time is believed.
     pub consumption_ms: Option<ConsumptionTimes>,
     /// Messages that the dashboard took, each with at most 20 counts.
     pub published_messages: u64,
@@ -161,7 +165,7 @@ impl Processor {
         reported.started(&consumer);
         // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last, unless
         // it had to tell that the start waits: it would spend its last tries on a dashboard that is away.
-        let workers = start_workers(config.threads, &consumer, &committer)?;
+        let workers = start_workers(config.threads, config.time_window, &consumer, &committer)?;
         let upkeep = start_upkeep(&committer)?;
         let (neighbours, yielded) = connecting.look_again()?;
         publisher.start()?;
@@ -274,6 +278,7 @@ impl PublisherThread {
 /// The workers end when the consumer's batches do, that is when it stops.
 fn start_workers(
     threads: NonZeroUsize,
+    window: TimeWindow,
     consumer: &Arc<Consumer>,
     committer: &Arc<Committer>,
 ) -> Result<Crew<()>> {
@@ -285,7 +290,8 @@ fn start_workers(
     });
     for index in 0..threads.get() {
         let (batches, committer) = (consumer.batches(), committer.clone());
-        workers.spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer))?;
+        workers
+            .spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer, window))?;
     }
     Ok(workers)
 }

@@ -11,11 +11,12 @@ use nsq_protocol::thread::StopToken;
 use uuid::Uuid;
 
 use super::commit::SharedLedger;
-use super::report::ReportedConsumer;
+use super::report::{self, ReportedConsumer};
 use super::stats::Stats;
 use super::wake::Woken;
 use crate::model::counts::ShardedCounts;
 use crate::model::publish_rules::PublishRules;
+use crate::runtime::clock::unix_ns;
 use crate::wire::client::DashboardClient;
 use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, CountsUpdate};
 
@@ -256,8 +257,12 @@ impl Publisher {
     /// Tells how the processor fares. A report that fails is not repeated: the next is newer.
     fn report_consumption(&mut self) {
         let seconds = self.reported_at.elapsed().as_secs_f64();
-        let size = self.config.ledger.lock().size();
-        let mut consumption = self.config.stats.report(self.reported_count, seconds, size);
+        let (size, window) = {
+            let ledger = self.config.ledger.lock();
+            (ledger.size(), ledger.message_window())
+        };
+        let window = report::window_figures(window, unix_ns());
+        let mut consumption = self.config.stats.report(self.reported_count, seconds, size, window);
         consumption.consumer = self.config.consumer.figures().map(Box::new);
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;

@@ -1,5 +1,5 @@
 //! What a report tells of the connections: those of the consumer, cut to what a report may hold, or what its start waits
-//! for.
+//! for; and of the window of messages.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -9,9 +9,20 @@ use nsq_protocol::{
 };
 use parking_lot::Mutex;
 
+use crate::ledger::MessageWindowSize;
 use crate::wire::{
     CONNECTION_TEXT_MAX, CONNECTIONS_MAX, ConnectionFigures, ConsumerFigures, LookupdFigures,
+    MessageWindowFigures,
 };
+
+/// The window of messages, as of `now_ns` since the Unix epoch.
+pub(super) fn window_figures(size: MessageWindowSize, now_ns: u64) -> MessageWindowFigures {
+    let MessageWindowSize { messages, bytes, oldest_ns } = size;
+    // A clock that is ahead took it just now; one before the epoch tells no time.
+    let age_ms = |oldest_ns| now_ns.saturating_sub(oldest_ns) / 1_000_000;
+    let oldest_ms = oldest_ns.and_then(|ns| u64::try_from(ns).ok()).map(age_ms);
+    MessageWindowFigures { messages, bytes, oldest_ms, redelivered_unknown: 0 }
+}
 
 /// The consumer, as reports see it: from its start on, its owner ends it, and with it what can be told.
 pub(super) struct ReportedConsumer {

@@ -7,10 +7,12 @@ use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use crate::ledger::{Counters, LedgerSize};
+use super::notes::{BodyNotes, Notes};
+use crate::ledger::{Committed, Counters, LedgerSize};
 use crate::model::play::Rejection;
 use crate::wire::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, LedgerFigures,
+    MessageWindowFigures,
 };
 
 /// The longest consumption time told apart, in µs: a day. Longer ones count as that.
@@ -55,6 +57,7 @@ struct Inner {
     counters: Counters,
     last_rejection: Option<Rejection>,
     failure: Option<String>,
+    notes: Notes,
     first: Option<Instant>,
     last: Option<Instant>,
     /// Consumption times since the start, in µs.
@@ -75,6 +78,7 @@ impl Stats {
             counters: Counters::default(),
             last_rejection: None,
             failure: None,
+            notes: Notes::default(),
             first: None,
             last: None,
             times,
@@ -93,18 +97,24 @@ impl Stats {
         self.received.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
-    /// Notes a commit: how long it took, its counters, how long each play took from enqueued to counted, why a body was
+    /// Notes what bodies had.
+    pub(super) fn note(&self, notes: BodyNotes) {
+        self.inner.lock().notes.add_bodies(notes);
+    }
+
+    /// Notes a commit: how long it took, what it counted, how long each play took from enqueued to counted, why a body was
     /// rejected, if one was.
     pub(super) fn committed(
         &self,
         took: Duration,
-        counters: &Counters,
+        committed: &Committed,
         times_ns: impl Iterator<Item = u64>,
         rejection: Option<&Rejection>,
         received_at: Instant,
     ) {
         let mut inner = self.inner.lock();
-        inner.counters.add(counters);
+        inner.counters.add(&committed.counters);
+        inner.notes.add_commit(&committed.noticed);
         inner.commits += 1;
         inner.slowest = inner.slowest.max(took);
         if rejection.is_some() {
@@ -153,15 +163,16 @@ impl Stats {
     }
 
     /// How it fares, for the dashboard; starts the next report. `seconds` since the one before, in which
-    /// `counted_before` was reported; `ledger_size` as the ledger tells it.
+    /// `counted_before` was reported; `ledger_size` and `window` as the ledger tells them.
     pub(super) fn report(
         &self,
         counted_before: u64,
         seconds: f64,
         ledger_size: Option<LedgerSize>,
+        window: MessageWindowFigures,
     ) -> Consumption {
         let LedgerSize { unswept, bytes, cut_bytes } = ledger_size.unwrap_or_default();
-        let (counters, last_rejection, failure, (sum, times), all, ledger) = {
+        let (counters, last_rejection, failure, (sum, times), all, ledger, arrivals) = {
             let mut inner = self.inner.lock();
             // A copy, so that no commit waits for the sums over 30,000 buckets.
             let (recent, all) = (std::mem::take(&mut inner.recent), inner.times.clone());
@@ -169,7 +180,8 @@ impl Stats {
             let ledger =
                 LedgerFigures { commits: inner.commits, slowest_ms, unswept, bytes, cut_bytes };
             let (last_rejection, failure) = (inner.last_rejection.clone(), inner.failure.clone());
-            (inner.counters, last_rejection, failure, recent, all, ledger)
+            let arrivals = inner.notes.figures(window);
+            (inner.counters, last_rejection, failure, recent, all, ledger, arrivals)
         };
         let Counters { counted, duplicates, rejected, recovered, conflicting, .. } = counters;
         Consumption {
@@ -189,6 +201,7 @@ impl Stats {
             program: Some(env!("CARGO_PKG_VERSION").to_owned()),
             ledger: ledger_size.map(|_| ledger),
             consumer: None,
+            arrivals: Some(Box::new(arrivals)),
         }
     }
 }

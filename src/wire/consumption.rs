@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::arrivals::ArrivalFigures;
 use super::connections::ConsumerFigures;
 use super::limits::{Invalid, check_numbers};
 use crate::model::video::MAX_PLAYS;
@@ -55,11 +56,10 @@ pub struct Consumption {
     /// Plays counted a second, over the time since the report before.
     #[schemars(range(min = 0.0))]
     pub per_second: f64,
-    /// Mean consumption time of the plays since the report before, in ms; absent without any. Below zero where the
-    /// producer's clock runs ahead.
+    /// Mean consumption time of the plays since the report before, in ms; absent without any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub realtime_ms: Option<f64>,
-    /// Consumption times since the start, in ms; absent before the first play with a time.
+    /// Consumption times since the start, in ms, of plays whose time is believed; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_start: Option<ConsumptionTimes>,
     /// The same times as a histogram.
@@ -82,9 +82,12 @@ pub struct Consumption {
     /// Its connections to the queue, while it has not stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<Box<ConsumerFigures>>,
+    /// What was odd about the plays and messages that came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrivals: Option<Box<ArrivalFigures>>,
 }
 
-/// The distribution of consumption times, in ms. Below zero where a producer's clock runs ahead.
+/// The distribution of consumption times, in ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsumptionTimes {
@@ -160,7 +163,7 @@ impl Consumption {
             .into_iter()
             .flatten()
             .chain(times.into_iter().flatten());
-        // A consumption time below zero is possible: the producer's clock may run ahead. A rate is not.
+        // A consumption time below zero is another program's affair: a clock may run ahead. A rate below zero is none.
         if self.per_second < 0.0 || !numbers.all(f64::is_finite) {
             return Err(Invalid::new("the consumption holds a number that is none"));
         }
@@ -169,6 +172,7 @@ impl Consumption {
         check_numbers(counters, "messages are")?;
         self.ledger.as_ref().map_or(Ok(()), LedgerFigures::check)?;
         self.consumer.as_deref().map_or(Ok(()), ConsumerFigures::check)?;
+        self.arrivals.as_deref().map_or(Ok(()), ArrivalFigures::check)?;
         self.histogram.as_deref().map_or(Ok(()), ConsumptionHistogram::check)
     }
 }
@@ -186,7 +190,7 @@ impl ConsumptionHistogram {
     fn check(&self) -> Result<(), Invalid> {
         let Self { buckets, count, sum_ms } = self;
         check_numbers([*count], "messages are")?;
-        // A consumption time below zero is possible, and so is such a sum.
+        // A consumption time below zero is taken, and so is such a sum.
         if !buckets.is_sorted()
             || buckets.iter().any(|bucket| bucket > count)
             || !sum_ms.is_finite()

@@ -1,6 +1,7 @@
 //! What the parts say to each other over HTTP: each message with its check beside its type, shared by both ends, and
 //! the client that sends them. Pure but for `client`.
 
+mod arrivals;
 pub mod client;
 mod confirmed;
 mod connections;
@@ -9,6 +10,10 @@ mod counts;
 mod limits;
 mod written;
 
+pub use arrivals::{
+    ArrivalFigures, IgnoredFigure, IgnoredFigures, MessageWindowFigures, REUSED_PRODUCERS_MAX,
+    ReusedFigures, ReusedOfProducer, SAMPLE_TEXT_MAX, SkewFigures,
+};
 pub use confirmed::{
     CONFIRMED_PRODUCERS_MAX, CONFIRMED_RUNS_MAX, Confirmed, ConfirmedAnswer, ConfirmedTaken,
     ConfirmedUpdate, ProducerConfirmed,

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use nsq_protocol::MessageId;
 use playcounts::journal::SyncPolicy;
 use playcounts::ledger::{
-    Arrivals, DeadLetter, DurableLedger, Ledger, LedgerConfig, MessageKey, NextUpkeep,
+    Arrivals, ArrivedPlay, DeadLetter, DurableLedger, Ledger, LedgerConfig, MessageBudget,
+    MessageKey, NextUpkeep,
 };
 use playcounts::model::play::{Play, PlayIdentity};
 use uuid::Uuid;
@@ -15,7 +16,12 @@ use uuid::Uuid;
 pub(crate) const SEGMENT: u64 = 16 * 1024;
 
 pub(crate) fn open(directory: &Path) -> anyhow::Result<DurableLedger> {
-    let config = LedgerConfig { directory: directory.to_owned(), simulation: false, adopt: false };
+    let config = LedgerConfig {
+        directory: directory.to_owned(),
+        simulation: false,
+        adopt: false,
+        message_budget: MessageBudget::default(),
+    };
     DurableLedger::open_with(&config, SyncPolicy::Process, SEGMENT)
 }
 
@@ -43,6 +49,7 @@ pub(crate) fn letter(message: u64) -> DeadLetter {
 }
 
 pub(crate) fn arrivals(plays: Vec<(Play, MessageKey)>, rejected: Vec<DeadLetter>) -> [Arrivals; 1] {
+    let plays = plays.into_iter().map(|(play, message)| ArrivedPlay::new(play, message)).collect();
     [Arrivals { plays, rejected }]
 }
 

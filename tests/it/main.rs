@@ -36,6 +36,7 @@ mod page_queue;
 mod page_support;
 mod page_views;
 mod pipeline;
+mod plays;
 mod private_files;
 mod queue;
 mod raw_text;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nsq_protocol::MessageId;
-use playcounts::ledger::{self, Counters, Ledger, LedgerConfig, Snapshot};
+use playcounts::ledger::{self, Counters, Ledger, LedgerConfig, MessageBudget, Snapshot};
 use playcounts::model::config::Durability;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -101,7 +101,12 @@ impl OldLedger {
 }
 
 fn open(dir: &Path) -> Box<dyn Ledger> {
-    let config = LedgerConfig { directory: dir.join("ledger"), simulation: false, adopt: true };
+    let config = LedgerConfig {
+        directory: dir.join("ledger"),
+        simulation: false,
+        adopt: true,
+        message_budget: MessageBudget::default(),
+    };
     ledger::open(&config, Durability::Process).unwrap()
 }
 

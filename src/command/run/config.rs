@@ -14,7 +14,9 @@ use crate::command::shared::report::grouped;
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel, MAX_THREADS, Ratio};
 use crate::dashboard::Keep;
+use crate::ledger::MessageBudget;
 use crate::model::config::{Durability, Popularity};
+use crate::model::time_window::TimeWindow;
 use crate::nsqd::addresses::NsqdAddresses;
 use crate::nsqd::topic::Backlog;
 use crate::producer::ProductionConfig;
@@ -45,6 +47,16 @@ pub(in crate::command) struct RunArgs {
     /// publish a play again when no processor has counted it for that long [default: 30s]
     #[argh(option, default = "HumanDuration::from_secs(30)")]
     republish_after: HumanDuration,
+    /// how old a play's time may be to be believed; an older one is left out of the consumption times [default: 7d]
+    #[argh(option, default = "values::TIME_WINDOW_BACK")]
+    time_window_back: HumanDuration,
+    /// how far ahead of this machine's clock it may be [default: 1m]
+    #[argh(option, default = "values::TIME_WINDOW_AHEAD")]
+    time_window_ahead: HumanDuration,
+    /// memory for the newest messages of plays without (producer, seq), in MiB, up to 2048: one that nsqd delivers
+    /// again is known while it is among them; 32 hold at least a million [default: 32]
+    #[argh(option, default = "Count(MessageBudget::DEFAULT_MB)")]
+    message_window_mb: Count,
     /// what a count survives: process (kill -9 of any part) or power (a power loss, too); none is for
     /// measurements [default: process]
     #[argh(option, default = "Durability::default()")]
@@ -178,6 +190,10 @@ pub(super) struct RunConfig {
     pub(super) channel: ChannelName,
     /// The processor's worker threads.
     pub(super) threads: NonZeroUsize,
+    /// Which times of plays are believed.
+    pub(super) time_window: TimeWindow,
+    /// Memory for the messages of plays without an identity.
+    pub(super) message_budget: MessageBudget,
     /// Messages in flight for each nsqd.
     pub(super) max_in_flight: u32,
     /// More settings of the consumer.
@@ -234,6 +250,8 @@ impl RunArgs {
             republish_after: self.republish_after.0,
             channel,
             threads,
+            time_window: values::time_window(self.time_window_back, self.time_window_ahead),
+            message_budget: self.message_window_mb.message_budget()?,
             max_in_flight: self.max_in_flight.max_in_flight()?,
             consumer_options: self.consumer_opt,
             update_interval: self.update_interval.0,

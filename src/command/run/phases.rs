@@ -164,14 +164,19 @@ impl<'a> Phases<'a> {
         consumer.nsqd_addresses = self.nsqds.clone();
         consumer.max_in_flight = config.max_in_flight.saturating_mul(self.nsqds.len() as u32);
         ConsumerOption::apply(&config.consumer_options, &mut consumer)?;
-        let ledger =
-            LedgerConfig { directory: config.data_dir.clone(), simulation: true, adopt: false };
+        let ledger = LedgerConfig {
+            directory: config.data_dir.clone(),
+            simulation: true,
+            adopt: false,
+            message_budget: config.message_budget,
+        };
         let processor = Processor::start(ProcessorConfig {
             consumer,
             wait: StartWait { timeout: Some(Duration::ZERO), stop: stop.clone() },
             // Of a named nsqd it was asked before there was a play.
             neighbours: None,
             threads: config.threads,
+            time_window: config.time_window,
             update_interval: config.update_interval,
             realtime_below: config.realtime_below,
             dashboard: DashboardClient::new(&self.dashboard_url, config.write_token.clone()),

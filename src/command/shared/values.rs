@@ -8,6 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nsq_protocol::{HARD_MAX_FRAME, MESSAGE_HEAD_LEN};
 
+use crate::ledger::MessageBudget;
+use crate::model::time_window::TimeWindow;
+
 /// Where the dashboard listens.
 pub(crate) const HTTP_ADDRESS: &str = "127.0.0.1:8000";
 
@@ -28,6 +31,17 @@ pub(crate) const KEEP_BY_MINUTE: HumanDuration = HumanDuration::from_secs(2 * 86
 
 /// How long the dashboard keeps plays by hour.
 pub(crate) const KEEP_BY_HOUR: HumanDuration = HumanDuration::from_secs(90 * 86_400);
+
+/// How old a play's time may be.
+pub(crate) const TIME_WINDOW_BACK: HumanDuration = HumanDuration(TimeWindow::BACK);
+
+/// How far ahead of ours it may be.
+pub(crate) const TIME_WINDOW_AHEAD: HumanDuration = HumanDuration(TimeWindow::AHEAD);
+
+/// The window of both.
+pub(crate) fn time_window(back: HumanDuration, ahead: HumanDuration) -> TimeWindow {
+    TimeWindow { back: back.0, ahead: ahead.0 }
+}
 
 /// The most threads of one kind: more would only wait for each other.
 pub(crate) const MAX_THREADS: usize = 256;
@@ -60,6 +74,17 @@ impl Count {
             bail!("--num-threads {self} is over the limit of {MAX_THREADS}");
         }
         Ok(NonZeroUsize::new(self.get()).unwrap_or(NonZeroUsize::MIN))
+    }
+
+    /// As the memory of `--message-window-mb`.
+    ///
+    /// # Errors
+    /// When it is more than [`MessageBudget::MAX_MB`].
+    pub(crate) fn message_budget(self) -> Result<MessageBudget> {
+        if self.0 > MessageBudget::MAX_MB {
+            bail!("--message-window-mb {self} is over the limit of {}", MessageBudget::MAX_MB);
+        }
+        Ok(MessageBudget::from_mb(self.0))
     }
 
     /// As the messages in flight of `--max-in-flight`.

@@ -13,7 +13,7 @@ use super::times::Times;
 use crate::dashboard::nsqds::Depth;
 use crate::dashboard::store::MinutePoint;
 use crate::model::unix_time::UnixMs;
-use crate::wire::{CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, PROGRAM_MAX};
+use crate::wire::{ArrivalFigures, CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, PROGRAM_MAX};
 
 /// The most processors shown; a new one takes the place of the one silent for longest.
 pub(super) const PROCESSORS: usize = 64;
@@ -36,6 +36,8 @@ pub(super) struct KnownProcessor {
     pub(super) consumption: Option<Consumption>,
     /// Taken out of it, so that no event carries it.
     pub(super) consumer: Option<Box<ConsumerFigures>>,
+    /// The same.
+    pub(super) arrivals: Option<Box<ArrivalFigures>>,
     /// What its histogram held at the point before.
     times: Times,
     /// Of the newest consumption; messages with counts alone say nothing of the rate.
@@ -92,6 +94,7 @@ impl Live {
             version: None,
             consumption: None,
             consumer: None,
+            arrivals: None,
             times: Times::default(),
             reported: now,
             heard: now,
@@ -109,6 +112,8 @@ impl Live {
                 *program = program.chars().take(PROGRAM_MAX).collect();
             }
             known.consumer = consumption.consumer.take().map(cut_consumer);
+            known.arrivals = consumption.arrivals.take();
+            known.arrivals.iter_mut().for_each(|arrivals| arrivals.cut());
             known.consumption = Some(consumption);
             known.reported = now;
         }
@@ -250,6 +255,11 @@ impl Live {
     /// What each processor said last, for the metrics.
     pub(in super::super) fn consumptions(&self) -> impl Iterator<Item = (&Uuid, &Consumption)> {
         self.processors.iter().filter_map(|(id, known)| Some((id, known.consumption.as_ref()?)))
+    }
+
+    /// What each processor said last of the plays and messages that came, for the metrics.
+    pub(in super::super) fn arrivals(&self) -> impl Iterator<Item = (&Uuid, &ArrivalFigures)> {
+        self.processors.iter().filter_map(|(id, known)| Some((id, known.arrivals.as_deref()?)))
     }
 }
 

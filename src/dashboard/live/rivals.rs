@@ -114,6 +114,7 @@ mod tests {
             pause: None,
             in_flight: 0,
             reconnects: 0,
+            oversized: 0,
             last_error: None,
         };
         let consumer = ConsumerFigures {

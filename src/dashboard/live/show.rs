@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::reports::{KnownProcessor, Live};
 use crate::dashboard::nsqds::{Alert, Heartbeat};
 use crate::nsqd::depth::QueueDepth;
-use crate::wire::{ConsumerFigures, Consumption, LedgerFigures};
+use crate::wire::{ArrivalFigures, ConsumerFigures, Consumption, LedgerFigures};
 
 /// How long a producer is shown after it was last heard.
 const PRODUCER_SHOWN: Duration = Duration::from_secs(600);
@@ -88,6 +88,7 @@ pub(in super::super) struct ProcessorShown {
     program: Option<String>,
     ledger: Option<LedgerFigures>,
     consumer: Option<ConsumerFigures>,
+    arrivals: Option<ArrivalFigures>,
     /// Why it has stopped counting.
     failure: Option<String>,
     /// Why the newest body that was no play was rejected.
@@ -158,6 +159,7 @@ impl Live {
             failure: known.consumption.as_ref().and_then(|told| told.failure.clone()),
             per_second: known.consumption.as_ref().map_or(0.0, |told| told.per_second),
             consumer: known.consumer.as_deref().cloned(),
+            arrivals: known.arrivals.as_deref().cloned(),
         };
         self.processors.iter().map(heartbeat).collect()
     }
@@ -183,6 +185,7 @@ fn show(id: Uuid, known: &KnownProcessor, now: Instant) -> ProcessorShown {
         program: told.and_then(|told| told.program.clone()),
         ledger: told.and_then(|told| told.ledger),
         consumer: known.consumer.as_deref().cloned(),
+        arrivals: known.arrivals.as_deref().cloned(),
         failure: told.and_then(|told| told.failure.clone()),
         last_rejection: told.and_then(|told| told.last_rejection.clone()),
     }

@@ -1,41 +1,18 @@
 //! Why nothing is moving: what each part told, put into sentences with a way out (pure).
 
+mod arrivals;
+mod finding;
+
 use nsq_protocol::{ChannelStats, Pause};
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
 use crate::nsqd::consumers::ChannelConsumers;
-use crate::wire::{ConnectionFigures, ConsumerFigures};
+use crate::wire::{ArrivalFigures, ConnectionFigures, ConsumerFigures};
+pub(crate) use finding::{Finding, Severity};
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
-
-/// How bad a finding is; the worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Severity {
-    /// Nothing moves.
-    Error,
-    /// It may soon not.
-    Warning,
-    /// It is so, and that is all.
-    Info,
-}
-
-/// One thing that may keep plays from moving, or that all is well.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub(crate) struct Finding {
-    /// Which cause it is: `no-consumer`.
-    pub(crate) code: &'static str,
-    /// How bad it is.
-    pub(crate) severity: Severity,
-    /// A sentence that names who and how much.
-    pub(crate) text: String,
-    /// What to do about it; empty where there is nothing to do.
-    pub(crate) way_out: &'static str,
-}
 
 /// A processor, as the diagnosis sees it.
 #[derive(Clone, Debug)]
@@ -50,6 +27,8 @@ pub(crate) struct Heartbeat {
     pub(crate) per_second: f64,
     /// What it said of its connections.
     pub(crate) consumer: Option<ConsumerFigures>,
+    /// What it said of the plays and messages that came.
+    pub(crate) arrivals: Option<ArrivalFigures>,
 }
 
 impl Watch {
@@ -156,6 +135,10 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
         let fresh = processor.consumer.as_ref().filter(|_| processor.silent_ms <= SILENT_MS);
         if let Some(consumer) = fresh {
             diagnose_consumer(&processor.id, consumer, found);
+        }
+        let fresh = processor.arrivals.as_ref().filter(|_| processor.silent_ms <= SILENT_MS);
+        if let Some(told) = fresh {
+            arrivals::diagnose(&processor.id, told, found);
         }
     }
     let Some(quietest) = processors.iter().map(|known| known.silent_ms).min() else {

@@ -63,6 +63,7 @@ impl Index {
     pub(super) fn load(rows: impl Iterator<Item = (Uuid, ProcessorCount, UnixMs, UnixMs)>) -> Self {
         let mut index = Self { videos: HashMap::new(), is_loading: true, ..Self::default() };
         for (id, told, updated_at, last_played_at) in rows {
+            let last_played_at = last_played_at.min(updated_at);
             let row = index.videos.entry(id).or_insert(Entry {
                 plays: 0,
                 updated_at,
@@ -175,7 +176,9 @@ impl Index {
         }
         row.plays = row.plays.saturating_add(delta);
         row.updated_at = row.updated_at.max(now);
-        row.last_played_at = row.last_played_at.max(count.last_played_at.unwrap_or_default());
+        // Nobody has played it later than now, whatever a clock said.
+        let last_played_at = count.last_played_at.unwrap_or_default().min(now);
+        row.last_played_at = row.last_played_at.max(last_played_at);
         self.videos.insert(id, row);
         if !self.is_loading {
             self.move_places(id, old.as_ref(), &row);

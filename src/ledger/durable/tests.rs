@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rusqlite::{Connection, params};
 
 use super::*;
-use crate::ledger::commit::DeadLetter;
+use crate::ledger::commit::{ArrivedPlay, DeadLetter};
 use crate::ledger::dead_letters;
 use crate::ledger::letter::DEAD_LETTERS_MAX;
 use crate::ledger::message_key::MessageKey;
@@ -19,7 +19,12 @@ use crate::storage::sqlite::{self, Schema};
 const SEGMENT: u64 = 16 * 1024;
 
 fn config(directory: &Path) -> LedgerConfig {
-    LedgerConfig { directory: directory.to_owned(), simulation: false, adopt: false }
+    LedgerConfig {
+        directory: directory.to_owned(),
+        simulation: false,
+        adopt: false,
+        message_budget: MessageBudget::default(),
+    }
 }
 
 fn open(directory: &Path) -> DurableLedger {
@@ -51,6 +56,7 @@ fn play(video: u128, identity: Option<(u128, u64)>, message: u64) -> (Play, Mess
 }
 
 fn arrivals(plays: Vec<(Play, MessageKey)>) -> [Arrivals; 1] {
+    let plays = plays.into_iter().map(|(play, message)| ArrivedPlay::new(play, message)).collect();
     [Arrivals { plays, rejected: Vec::new() }]
 }
 
@@ -380,8 +386,8 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
     commit(&mut ledger, vec![play(7, Some((1, 0)), 1)]);
     let (journal, aside) = (dir.path().join(JOURNAL), dir.path().join("aside"));
     std::fs::rename(&journal, &aside).unwrap();
-    let lost = || arrivals(vec![play(7, Some((1, 1)), 2)]);
-    let error = format!("{:#}", ledger.commit(&mut lost()).unwrap_err());
+    let lost = || vec![play(7, Some((1, 1)), 2)];
+    let error = format!("{:#}", ledger.commit(&mut arrivals(lost())).unwrap_err());
     assert!(
         error.starts_with(
             "the ledger cannot be written: 0000000001.segment is not in its directory any more"
@@ -390,7 +396,7 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
     );
     std::fs::rename(&aside, &journal).unwrap();
     // The state is ahead of the file: only a new start knows what is true.
-    ledger.commit(&mut lost()).unwrap_err();
+    ledger.commit(&mut arrivals(lost())).unwrap_err();
     assert_eq!(
         (ledger.confirmed(&Uuid::from_u128(1)).watermark, ledger.take_unreported(9).len()),
         (0, 0)
@@ -398,11 +404,9 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
     ledger.close().unwrap_err();
     drop(ledger);
     let mut ledger = open(dir.path());
-    assert_eq!(
-        commit(&mut ledger, lost().into_iter().flat_map(|batch| batch.plays).collect()).counted,
-        1
-    );
+    assert_eq!(commit(&mut ledger, lost()).counted, 1);
     assert_eq!(plays_of(&ledger), [(7, 2)].into());
 }
 
 mod files;
+mod window;

@@ -174,7 +174,6 @@ impl Leaf {
     }
 
     /// Bytes set aside for the keys.
-    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         match &self.keys {
             Keys::Narrow(keys) => keys.capacity() * size_of::<u64>(),

@@ -105,10 +105,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn it_is_what_sets_are(keys in any_keys(1500), window in 1usize..900) {
-        let (mut set, mut model) = (MessageWindow::new(window), Model { window, ..Model::default() });
+        let (mut set, mut model) = (MessageWindow::of(window, usize::MAX), Model { window, ..Model::default() });
         for key in keys {
             prop_assert_eq!(set.insert(key), model.insert(key), "{:?}", key);
-            prop_assert_eq!(set.len(), model.newer.len() + model.older.len());
+            prop_assert_eq!(set.size().messages as usize, model.newer.len() + model.older.len());
         }
         check_leaves(&set.newer.numbers);
         check_leaves(&set.older.numbers);
@@ -117,9 +117,9 @@ proptest! {
     /// As a start learns them: those that were new, in their order.
     #[test]
     fn what_was_new_restores_it(keys in any_keys(1500), window in 1usize..900) {
-        let mut set = MessageWindow::new(window);
+        let mut set = MessageWindow::of(window, usize::MAX);
         let fresh: Vec<MessageKey> = keys.iter().copied().filter(|key| set.insert(*key)).collect();
-        let mut restored = MessageWindow::new(window);
+        let mut restored = MessageWindow::of(window, usize::MAX);
         let from = fresh.len().saturating_sub(2 * window);
         fresh[from..].iter().for_each(|key| { restored.insert(*key); });
         for key in &fresh[fresh.len().saturating_sub(window)..] {
@@ -142,6 +142,8 @@ fn check_leaves(tree: &KeyTree) {
     let small = lens.iter().filter(|len| **len < LEAF_MAX / 2).count();
     assert!(small <= nodes.len(), "{small} of {lens:?} for {nodes:?}");
     assert!(lens.iter().all(|len| (1..=LEAF_MAX).contains(len)), "{lens:?}");
+    let overhead = tree.bytes() - bytes(tree);
+    assert_eq!(overhead % lens.len().max(1), 0, "{overhead} for {} leaves", lens.len());
     let spare = 16 * LEAF_MAX * nodes.len();
     assert!(bytes(tree) <= 2 * 16 * tree.len() + spare, "{} for {}", bytes(tree), tree.len());
 }
@@ -149,11 +151,11 @@ fn check_leaves(tree: &KeyTree) {
 /// Inserts keys, all new; then each once more. What one costs, in bytes.
 #[track_caller]
 fn fill(keys: impl Iterator<Item = MessageKey> + Clone) -> f64 {
-    let mut window = MessageWindow::new(usize::MAX);
+    let mut window = MessageWindow::of(usize::MAX, usize::MAX);
     assert!(keys.clone().all(|key| window.insert(key)));
     assert!(keys.clone().all(|key| !window.insert(key)));
     check_leaves(&window.newer.numbers);
-    bytes(&window.newer.numbers) as f64 / window.len() as f64
+    bytes(&window.newer.numbers) as f64 / window.size().messages as f64
 }
 
 #[test]
@@ -206,11 +208,11 @@ fn no_order_makes_small_leaves() {
 fn a_message_without_a_timestamp_stands_for_all_of_its_id() {
     for id in [MessageId::from_u64(nsqd_id(1, 2, 3)), MessageId(*b"not-a-hex-number")] {
         let dated = |ns| MessageKey::new(id, ns);
-        let mut window = MessageWindow::new(100);
+        let mut window = MessageWindow::of(100, usize::MAX);
         assert!(window.insert(MessageKey::undated(id)));
         assert!(!window.insert(MessageKey::undated(id)));
         assert!(!window.insert(dated(1)) && !window.insert(dated(i64::MIN)));
-        let mut window = MessageWindow::new(100);
+        let mut window = MessageWindow::of(100, usize::MAX);
         assert!(window.insert(dated(1)) && window.insert(dated(2)) && !window.insert(dated(1)));
         assert!(!window.insert(MessageKey::undated(id)));
         assert!(window.insert(dated(3)));
@@ -219,7 +221,7 @@ fn a_message_without_a_timestamp_stands_for_all_of_its_id() {
 
 #[test]
 fn an_id_far_older_than_the_rest_is_remembered() {
-    let mut window = MessageWindow::new(10_000);
+    let mut window = MessageWindow::of(10_000, usize::MAX);
     assert!((0..9_000).all(|index| window.insert(nsqd_key(nsqd_id(1_000_000 + index, 7, 0), 9))));
     let old = nsqd_key(nsqd_id(5, 7, 0), 9);
     assert!(window.insert(old) && !window.insert(old));
@@ -233,11 +235,11 @@ fn an_id_far_older_than_the_rest_is_remembered() {
 
 #[test]
 fn the_newest_are_remembered_and_no_more_than_twice_as_many() {
-    let mut window = MessageWindow::new(1000);
+    let mut window = MessageWindow::of(1000, usize::MAX);
     let key = |index| nsqd_key(nsqd_id(index, 7, 0), 9);
     for index in 0..5_000 {
         assert!(window.insert(key(index)));
-        assert!(window.len() <= 2000);
+        assert!(window.size().messages <= 2000);
         assert!(!window.insert(key(index.saturating_sub(999))));
     }
     assert!(window.insert(key(0)));
@@ -245,10 +247,61 @@ fn the_newest_are_remembered_and_no_more_than_twice_as_many() {
 
 #[test]
 fn the_highest_and_the_lowest_fit() {
-    let mut window = MessageWindow::new(100);
+    let mut window = MessageWindow::of(100, usize::MAX);
     for (id, stamp) in [(u64::MAX, i64::MAX), (0, i64::MIN), (0, i64::MAX), (u64::MAX, i64::MIN)] {
         let key = MessageKey::new(MessageId::from_u64(id), stamp);
         assert!(window.insert(key) && !window.insert(key));
     }
-    assert_eq!(window.len(), 4);
+    assert_eq!(window.size().messages, 4);
+}
+
+#[test]
+fn a_budget_holds_a_million_messages_of_nsqds_by_default() {
+    assert_eq!(MessageBudget::default().messages(), 1 << 20);
+    assert_eq!(MessageBudget::from_mb(320).messages(), 10 << 20);
+    assert_eq!(MessageBudget::from_mb(u64::MAX), MessageBudget::from_mb(MessageBudget::MAX_MB));
+}
+
+/// As many as have room, whatever they cost, and the figures say so.
+#[test]
+fn no_order_takes_more_than_the_budget() {
+    let budget = MessageBudget::from_mb(1);
+    let nsqd = |index: u64| nsqd_key(nsqd_id(index / 50, 7, index % 50), 20_000);
+    let far = |index: u64| {
+        let id = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        MessageKey::new(MessageId::from_u64(id), id.reverse_bits() as i64)
+    };
+    let other = |index: u64| {
+        let mut id = [b'G'; 16];
+        id[8..].copy_from_slice(&index.to_be_bytes());
+        MessageKey::new(MessageId(id), 5)
+    };
+    let most = |key: &dyn Fn(u64) -> MessageKey| {
+        let mut window = MessageWindow::new(budget);
+        let keys = 3 * budget.messages();
+        let sizes = (0..keys).map(|index| {
+            assert!(window.insert(key(index)));
+            window.size()
+        });
+        sizes.max_by_key(|size| size.bytes).unwrap()
+    };
+    let (of_nsqd, of_far, of_other) = (most(&nsqd), most(&far), most(&other));
+    for size in [of_nsqd, of_far, of_other] {
+        assert!(size.bytes <= (1 << 20) + 5_000, "{size:?}");
+    }
+    assert!(of_nsqd.messages > budget.messages(), "{of_nsqd:?}");
+    // Those that cost more are fewer: each of a thousand nodes has leaves of its own.
+    assert!(of_far.messages > 1_000 && of_other.messages > 20_000, "{of_far:?} {of_other:?}");
+    assert_eq!(of_other.oldest_ns, Some(5));
+}
+
+#[test]
+fn the_first_message_that_is_remembered_tells_how_far_back() {
+    let mut window = MessageWindow::of(100, usize::MAX);
+    let key = |index: u64| MessageKey::new(MessageId::from_u64(index), 1000 + index as i64);
+    assert_eq!(window.size().oldest_ns, None);
+    for index in 0..200 {
+        window.insert(key(index));
+        assert_eq!(window.size().oldest_ns, Some(if index < 199 { 1000 } else { 1100 }), "{index}");
+    }
 }

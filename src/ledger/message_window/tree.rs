@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use super::leaf::{Inserted, LEAF_MAX, Leaf, LeafPosition, RankedKey};
 use crate::ledger::message_key::IdClock;
 
+/// Bytes that a leaf takes beside its keys: itself, and its place in the index.
+const LEAF_BYTES: usize = 160;
+
 /// Leaves that are remembered, for as many nsqds.
 const HINTS: usize = 16;
 
@@ -25,6 +28,8 @@ pub(super) struct KeyTree {
     /// Places in `leaves`, by node and time.
     hints: [u32; HINTS],
     len: usize,
+    /// Of the leaves' keys.
+    key_bytes: usize,
 }
 
 /// A leaf, and which keys it may hold.
@@ -39,6 +44,11 @@ impl KeyTree {
     /// How many keys.
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.key_bytes + self.leaves.len() * LEAF_BYTES
     }
 
     /// Whether the key is there, its timestamp or none.
@@ -72,9 +82,10 @@ impl KeyTree {
         };
         let BoundedLeaf { last, leaf, .. } = &mut self.leaves[place];
         let position = if last == of_node.end() { LeafPosition::Last } else { LeafPosition::Inner };
+        let bytes = leaf.bytes();
         match leaf.insert(key, position) {
             Inserted::Present => return false,
-            Inserted::Added => {}
+            Inserted::Added => self.key_bytes = self.key_bytes + leaf.bytes() - bytes,
             Inserted::Full(at) => self.insert_into_full(place, at, key, position),
         }
         self.len += 1;
@@ -90,6 +101,7 @@ impl KeyTree {
         position: LeafPosition,
     ) {
         let BoundedLeaf { last, leaf, .. } = &mut self.leaves[place];
+        let bytes = leaf.bytes();
         // A node's last leaf is split where keys come: it stays full behind them. Any other in halves, so that nobody
         // who chooses the keys makes many small ones.
         let is_at_end = position == LeafPosition::Last && at >= LEAF_MAX / 2;
@@ -99,15 +111,20 @@ impl KeyTree {
             false => leaf.split_off(LEAF_MAX / 2),
         };
         let upper_last = std::mem::replace(last, first.before());
+        self.key_bytes = self.key_bytes + leaf.bytes() - bytes;
         self.add_leaf(first, upper_last, upper);
         if first != key {
             let to = if key < first { place } else { self.leaves.len() - 1 };
-            let inserted = self.leaves[to].leaf.insert(key, LeafPosition::Inner);
+            let leaf = &mut self.leaves[to].leaf;
+            let bytes = leaf.bytes();
+            let inserted = leaf.insert(key, LeafPosition::Inner);
             debug_assert_eq!(inserted, Inserted::Added);
+            self.key_bytes = self.key_bytes + leaf.bytes() - bytes;
         }
     }
 
     fn add_leaf(&mut self, first: RankedKey, last: RankedKey, leaf: Leaf) {
+        self.key_bytes += leaf.bytes();
         self.index.insert(first, self.leaves.len() as u32);
         self.leaves.push(BoundedLeaf { first, last, leaf });
     }

@@ -7,8 +7,8 @@ use uuid::Uuid;
 pub struct Play {
     /// What was viewed.
     pub video_id: Uuid,
-    /// When it was put on the queue, in ns since the Unix epoch by the producer's clock; `None` from a producer
-    /// that does not say.
+    /// When it was put on the queue, in ns since the Unix epoch by the producer's clock, not before March 1973; `None` from
+    /// a producer that does not say.
     pub enqueued_at_ns: Option<u64>,
     /// What makes it this play and no other, wherever it is sent again; `None` from a producer without.
     pub identity: Option<PlayIdentity>,

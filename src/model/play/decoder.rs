@@ -1,20 +1,22 @@
 //! Reads a message body: JSON of anyone's producer (pure). The fields that are ours are read, all others are checked and
 //! passed over, in one go from the front to the end. What is wrong or unusual (an escape in a key, a UUID in escapes, a field
-//! twice) is left to `reference`.
+//! twice) is left to `reference`; what an optional field says that is not written as we write it, to `value`.
 
 use uuid::Uuid;
 
 use super::body::{Play, PlayIdentity};
+use super::ignored::{IgnoredFields, PlayField};
 use super::json::{self, Member};
 use super::rejection::Rejection;
+use super::value::{self, EARLIEST_NS, Unreadable};
 use super::words;
 
 impl Play {
     /// Reads a message body.
     ///
     /// # Errors
-    /// [`Rejection`] when it is no JSON object with a UUID as `video_id`, or when `enqueued_at`, `producer`, `seq` or
-    /// `resent` is there and of the wrong type.
+    /// [`Rejection`] when it is no JSON object with a UUID as `video_id`, or one of our fields stands there twice. What
+    /// cannot be read of `enqueued_at`, `producer`, `seq` and `resent` is as if it were absent.
     pub fn decode(body: &[u8]) -> Result<Self, Rejection> {
         PlayDecoder::default().decode(body)
     }
@@ -22,20 +24,23 @@ impl Play {
 
 /// Reads message bodies one after the other. Mostly they are of the same producer as those before, whose id is then not
 /// parsed again.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PlayDecoder {
     /// A producer's id, as text and as it is.
     known: Option<([u8; 36], Uuid)>,
+    ignored: IgnoredFields,
 }
 
-/// The fields as they stand in a body: the outer `Option` is whether it is there, an inner one whether it is not `null`.
+/// The fields as they stand in a body: the outer `Option` is whether it is there, an inner one whether it says something.
 #[derive(Default)]
-struct Fields {
+struct Fields<'a> {
     video_id: Option<Uuid>,
     enqueued_at: Option<Option<u64>>,
     producer: Option<Option<Uuid>>,
     seq: Option<Option<u64>>,
-    resent: Option<bool>,
+    resent: Option<Option<bool>>,
+    /// By field: what stood there, where it could not be read.
+    unread: [Option<&'a [u8]>; PlayField::ALL.len()],
 }
 
 impl PlayDecoder {
@@ -46,8 +51,16 @@ impl PlayDecoder {
     pub fn decode(&mut self, body: &[u8]) -> Result<Play, Rejection> {
         match self.scan(body) {
             Some(play) => Ok(play),
-            None => Play::decode_by_serde(body),
+            None => Play::decode_by_serde(body).map(|(play, ignored)| {
+                self.ignored.merge(ignored);
+                play
+            }),
         }
+    }
+
+    /// Of all plays that were read: the optional fields that could not be.
+    pub fn into_ignored(self) -> IgnoredFields {
+        self.ignored
     }
 
     /// `None` says nothing: a play or none.
@@ -60,36 +73,71 @@ impl PlayDecoder {
                 Member::End(behind) => break behind,
             }
         };
-        match json::token(behind) {
-            None => fields.into_play(),
-            Some(_) => None,
+        if json::token(behind).is_some() {
+            return None;
+        }
+        let unread = fields.unread;
+        let play = fields.into_play()?;
+        if unread.iter().any(Option::is_some) {
+            self.note(&unread);
+        }
+        Some(play)
+    }
+
+    #[inline(never)]
+    fn note(&mut self, unread: &[Option<&[u8]>; PlayField::ALL.len()]) {
+        for (field, raw) in PlayField::ALL.into_iter().zip(unread) {
+            raw.iter().for_each(|raw| self.ignored.add(field, raw));
         }
     }
 
     /// Reads a field from its key's opening quote on, and gives the bytes behind its value.
     #[inline(always)]
-    fn field<'a>(&mut self, key: &'a [u8], fields: &mut Fields) -> Option<&'a [u8]> {
+    fn field<'a>(&mut self, key: &'a [u8], fields: &mut Fields<'a>) -> Option<&'a [u8]> {
+        let unread = &mut fields.unread;
         let (twice, behind) = match key.first()? {
             b'v' if let Some(behind) = key.strip_prefix(b"video_id\"") => {
                 let (video_id, behind) = uuid(json::expect(json::expect(behind, b':')?, b'"')?)?;
                 (fields.video_id.replace(video_id).is_some(), behind)
             }
             b'e' if let Some(behind) = key.strip_prefix(b"enqueued_at\"") => {
-                let (number, behind) = or_null(json::expect(behind, b':')?, json::number)?;
-                (fields.enqueued_at.replace(number).is_some(), behind)
+                let value = json::expect(behind, b':')?;
+                let (ns, behind) = match json::number(value) {
+                    Some((ns, behind)) if ns >= EARLIEST_NS && json::is_end(behind) => {
+                        (Some(ns), behind)
+                    }
+                    _ => {
+                        unusual(value, value::moment, &mut unread[PlayField::EnqueuedAt as usize])?
+                    }
+                };
+                (fields.enqueued_at.replace(ns).is_some(), behind)
             }
             b'p' if let Some(behind) = key.strip_prefix(b"producer\"") => {
-                let (id, behind) = or_null(json::expect(behind, b':')?, |value| {
-                    self.producer(json::expect(value, b'"')?)
-                })?;
+                let value = json::expect(behind, b':')?;
+                let (id, behind) = match json::expect(value, b'"')
+                    .and_then(|text| self.producer(text))
+                {
+                    Some((id, behind)) => (Some(id), behind),
+                    None => {
+                        unusual(value, value::producer, &mut unread[PlayField::Producer as usize])?
+                    }
+                };
                 (fields.producer.replace(id).is_some(), behind)
             }
             b's' if let Some(behind) = key.strip_prefix(b"seq\"") => {
-                let (number, behind) = or_null(json::expect(behind, b':')?, json::number)?;
-                (fields.seq.replace(number).is_some(), behind)
+                let value = json::expect(behind, b':')?;
+                let (seq, behind) = match json::number(value) {
+                    Some((seq, behind)) if seq <= PlayIdentity::MAX_SEQ && json::is_end(behind) => {
+                        (Some(seq), behind)
+                    }
+                    _ => unusual(value, value::seq, &mut unread[PlayField::Seq as usize])?,
+                };
+                (fields.seq.replace(seq).is_some(), behind)
             }
             b'r' if let Some(behind) = key.strip_prefix(b"resent\"") => {
-                let (resent, behind) = boolean(json::expect(behind, b':')?)?;
+                let value = json::expect(behind, b':')?;
+                let unread = &mut unread[PlayField::Resent as usize];
+                let (resent, behind) = unusual(value, value::resent, unread)?;
                 (fields.resent.replace(resent).is_some(), behind)
             }
             _ => (false, json::skip_value(json::skip_key(key)?)?),
@@ -115,20 +163,32 @@ impl PlayDecoder {
     }
 }
 
-impl Fields {
+impl Fields<'_> {
     #[inline(always)]
     fn into_play(self) -> Option<Play> {
         let (producer, seq) = (self.producer.flatten(), self.seq.flatten());
-        if seq.is_some_and(|seq| seq > PlayIdentity::MAX_SEQ) {
-            return None;
-        }
         Some(Play {
             video_id: self.video_id?,
             enqueued_at_ns: self.enqueued_at.flatten(),
             identity: producer.zip(seq).map(|(producer, seq)| PlayIdentity { producer, seq }),
-            resent: self.resent.unwrap_or(false),
+            resent: self.resent.flatten().unwrap_or(false),
         })
     }
+}
+
+/// Reads the value that stands next with `read`, however it is written; what cannot be read is left in `unread`.
+#[inline(never)]
+fn unusual<'a, T>(
+    rest: &'a [u8],
+    read: fn(&[u8]) -> Result<Option<T>, Unreadable>,
+    unread: &mut Option<&'a [u8]>,
+) -> Option<(Option<T>, &'a [u8])> {
+    let (raw, behind) = json::raw_value(rest)?;
+    let value = read(raw).unwrap_or_else(|Unreadable| {
+        *unread = Some(raw);
+        None
+    });
+    Some((value, behind))
 }
 
 /// A UUID in one of its forms, its opening quote read.
@@ -146,24 +206,4 @@ fn uuid(rest: &[u8]) -> Option<(Uuid, &[u8])> {
 fn other_uuid(rest: &[u8]) -> Option<(Uuid, &[u8])> {
     let (text, behind) = json::plain_string(rest)?;
     Some((Uuid::try_parse_ascii(text).ok()?, behind))
-}
-
-/// Reads `null`, or else with `read`.
-#[inline(always)]
-fn or_null<'a, T>(
-    rest: &'a [u8],
-    read: impl FnOnce(&'a [u8]) -> Option<(T, &'a [u8])>,
-) -> Option<(Option<T>, &'a [u8])> {
-    match json::token(rest)? {
-        (b'n', behind) => Some((None, behind.strip_prefix(b"ull")?)),
-        _ => read(rest).map(|(value, behind)| (Some(value), behind)),
-    }
-}
-
-fn boolean(rest: &[u8]) -> Option<(bool, &[u8])> {
-    match json::token(rest)? {
-        (b't', behind) => Some((true, behind.strip_prefix(b"rue")?)),
-        (b'f', behind) => Some((false, behind.strip_prefix(b"alse")?)),
-        _ => None,
-    }
 }

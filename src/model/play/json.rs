@@ -164,6 +164,21 @@ fn skip_plain_end(rest: &[u8]) -> &[u8] {
     &rest[rest.iter().position(special).unwrap_or(rest.len())..]
 }
 
+/// The value that stands next, without the white space before it, and what is behind it.
+#[inline]
+pub(super) fn raw_value(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (_, behind_first) = token(rest)?;
+    let value = &rest[rest.len() - behind_first.len() - 1..];
+    let behind = skip_value(value)?;
+    Some((&value[..value.len() - behind.len()], behind))
+}
+
+/// Whether a value may end here: what reads on says whether it does.
+#[inline(always)]
+pub(super) fn is_end(rest: &[u8]) -> bool {
+    matches!(rest.first(), Some(b',' | b'}' | b' ' | b'\n' | b'\t' | b'\r'))
+}
+
 /// A string without escapes, whose opening quote is read, and what is behind it. Whether it is UTF-8 is not asked.
 #[inline]
 pub(super) fn plain_string(rest: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -237,8 +252,7 @@ fn skip_more_digits(mut rest: &[u8]) -> &[u8] {
     rest
 }
 
-/// A whole number from 0 to u64's largest, and what is behind it. A fraction or an exponent is left there, for whoever reads
-/// on to refuse.
+/// A whole number from 0 to u64's largest, and what is behind it. A fraction or an exponent is left there.
 #[inline]
 pub(super) fn number(rest: &[u8]) -> Option<(u64, &[u8])> {
     let (first, mut rest) = token(rest)?;

@@ -3,53 +3,84 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::body::{Play, PlayIdentity};
+use super::ignored::{IgnoredFields, PlayField};
 use super::rejection::Rejection;
+use super::value::{self, Unreadable};
 
-/// The JSON as it stands on the queue. Unknown fields are ignored, so that anyone's producer can feed us.
+/// What makes a body a play: an object with a UUID as `video_id`, and none of our fields twice. Unknown fields are ignored,
+/// so that anyone's producer can feed us.
 #[derive(Deserialize)]
 struct Body {
     #[serde(deserialize_with = "video_id")]
     video_id: Uuid,
-    #[serde(default)]
-    enqueued_at: Option<u64>,
-    #[serde(default)]
-    producer: Option<Uuid>,
-    #[serde(default)]
-    seq: Option<u64>,
-    #[serde(default)]
-    resent: bool,
+    #[serde(default, rename = "enqueued_at")]
+    _enqueued_at: IgnoredAny,
+    #[serde(default, rename = "producer")]
+    _producer: IgnoredAny,
+    #[serde(default, rename = "seq")]
+    _seq: IgnoredAny,
+    #[serde(default, rename = "resent")]
+    _resent: IgnoredAny,
+}
+
+/// What of it may be anything.
+#[derive(Deserialize)]
+struct OptionalFields<'a> {
+    #[serde(borrow)]
+    enqueued_at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    producer: Option<&'a RawValue>,
+    #[serde(borrow)]
+    seq: Option<&'a RawValue>,
+    #[serde(borrow)]
+    resent: Option<&'a RawValue>,
 }
 
 impl Play {
-    /// Reads a message body with serde_json alone. [`Play::decode`] says the same of every body, sooner: this is for those
-    /// who compare the two.
+    /// Reads a message body with serde_json alone, and says which of its fields could not be read. [`Play::decode`] says the
+    /// same of every body, sooner: this is for those who compare the two.
     ///
     /// # Errors
     /// As [`Play::decode`].
     #[cold]
-    pub fn decode_by_serde(body: &[u8]) -> Result<Self, Rejection> {
+    pub fn decode_by_serde(body: &[u8]) -> Result<(Self, IgnoredFields), Rejection> {
         // Serde would take an array of the fields' values, too.
         if body.trim_ascii_start().first() != Some(&b'{') {
             return Err(Rejection::new("expected a JSON object"));
         }
-        let body: Body = serde_json::from_slice(body).map_err(Rejection::new)?;
-        if let Some(seq) = body.seq.filter(|seq| *seq > PlayIdentity::MAX_SEQ) {
-            let most = PlayIdentity::MAX_SEQ;
-            return Err(Rejection::new(format_args!("seq {seq} is over {most}")));
-        }
-        let identity =
-            body.producer.zip(body.seq).map(|(producer, seq)| PlayIdentity { producer, seq });
-        Ok(Self {
-            video_id: body.video_id,
-            enqueued_at_ns: body.enqueued_at,
-            identity,
-            resent: body.resent,
-        })
+        let Body { video_id, .. } = serde_json::from_slice(body).map_err(Rejection::new)?;
+        // Bytes that are no UTF-8 can only be in strings that cannot be read.
+        let text = String::from_utf8_lossy(body);
+        let fields: OptionalFields<'_> = serde_json::from_str(&text).map_err(Rejection::new)?;
+        let mut ignored = IgnoredFields::default();
+        let enqueued_at_ns =
+            read(PlayField::EnqueuedAt, fields.enqueued_at, value::moment, &mut ignored);
+        let producer = read(PlayField::Producer, fields.producer, value::producer, &mut ignored);
+        let seq = read(PlayField::Seq, fields.seq, value::seq, &mut ignored);
+        let resent = read(PlayField::Resent, fields.resent, value::resent, &mut ignored);
+        let identity = producer.zip(seq).map(|(producer, seq)| PlayIdentity { producer, seq });
+        let resent = resent.unwrap_or(false);
+        Ok((Self { video_id, enqueued_at_ns, identity, resent }, ignored))
     }
+}
+
+fn read<T>(
+    field: PlayField,
+    raw: Option<&RawValue>,
+    read: fn(&[u8]) -> Result<Option<T>, Unreadable>,
+    ignored: &mut IgnoredFields,
+) -> Option<T> {
+    let raw = raw?.get().as_bytes();
+    read(raw).unwrap_or_else(|Unreadable| {
+        ignored.add(field, raw);
+        None
+    })
 }
 
 /// Parses the id here, to say in the error what stood in its place.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::broker::{Broker, BrokerConfig};
-use crate::ledger::{Counters, LedgerSize, LedgerUpkeep, LedgerUpkept};
+use crate::ledger::{Counters, LedgerSize, LedgerUpkeep, LedgerUpkept, MessageWindowSize};
 use crate::model::video::{VideoCount, VideoState};
 use crate::processor::wake::wake_pair;
 use crate::wire::{Confirmed, ProducerConfirmed};
@@ -77,6 +77,10 @@ impl Ledger for FailingLedger {
 
     fn size(&self) -> Option<LedgerSize> {
         None
+    }
+
+    fn message_window(&self) -> MessageWindowSize {
+        MessageWindowSize::default()
     }
 
     fn close(&mut self) -> Result<()> {

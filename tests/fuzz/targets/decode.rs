@@ -6,7 +6,10 @@ use playcounts::model::play::{Play, PlayDecoder};
 
 fuzz_target!(|data: &[u8]| {
     let by_serde = Play::decode_by_serde(data);
+    let play = by_serde.clone().map(|(play, _)| play);
     let mut decoder = PlayDecoder::default();
-    assert_eq!(decoder.decode(data), by_serde);
-    assert_eq!(decoder.decode(data), by_serde);
+    assert_eq!(decoder.decode(data), play);
+    let ignored = by_serde.map(|(_, ignored)| ignored).unwrap_or_default();
+    assert_eq!(decoder.clone().into_ignored(), ignored);
+    assert_eq!(decoder.decode(data), play);
 });

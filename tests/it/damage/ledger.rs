@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
-use playcounts::ledger::{self, Counters, DurableLedger, Ledger, NextUpkeep};
+use playcounts::ledger::{self, ArrivedPlay, Counters, DurableLedger, Ledger, NextUpkeep};
 use playcounts::model::seq_set::SeqSet;
 use playcounts::model::video::VideoCount;
 use uuid::Uuid;
@@ -281,7 +281,7 @@ fn known_messages(image: &Path, end: u64) -> Result<BTreeSet<u64>, String> {
             (first..end.min(first + 199) + 1).map(|message| play(5, None, message)).collect();
         let mut arrivals = arrivals(plays, Vec::new());
         ledger.commit(&mut arrivals).unwrap();
-        for (play, _) in &arrivals[0].plays {
+        for ArrivedPlay { play, .. } in &arrivals[0].plays {
             known.remove(&(play.enqueued_at_ns.unwrap_or(0) / 1_000_000));
         }
     }

@@ -149,6 +149,7 @@ fn prometheus_accepts_metrics_and_alerts() {
     let mut told = consumption(Some("a reason"));
     told["histogram"] =
         json!({ "buckets": (1..=15).collect::<Vec<_>>(), "count": 20, "sum_ms": 12.5 });
+    told["arrivals"] = json!({ "ignored": { "seq": { "count": 3, "sample": "\u{1b}[31m" } } });
     let report = json!({ "processor": video(1), "consumption": told });
     running.post("/api/consumption", &report, 200);
     told["histogram"]["buckets"][3] = json!(1);

@@ -8,7 +8,7 @@ use crate::wire::LookupdFigures;
 
 fn processor() -> Heartbeat {
     let id = "p".to_owned();
-    Heartbeat { id, silent_ms: 100, failure: None, per_second: 5.0, consumer: None }
+    Heartbeat { id, silent_ms: 100, failure: None, per_second: 5.0, consumer: None, arrivals: None }
 }
 
 #[track_caller]

@@ -99,3 +99,18 @@ fn a_search_that_finds_many_is_answered_like_one_that_finds_few() {
         assert_eq!(index.list(&query), expected(&index, &query));
     }
 }
+
+/// Whatever a clock says; also what was written down before anybody looked.
+#[test]
+fn no_video_was_played_later_than_it_was_told_of() {
+    let (now, future) = (UnixMs(1_790_000_000_000), UnixMs(9_223_372_036_854));
+    let mut index = Index::default();
+    let told = |plays, at| VideoCount { last_played_at: Some(at), ..count(1, plays) };
+    let played = |index: &Index| index.video(&Uuid::from_u128(1)).unwrap().last_played_at;
+    index.apply(0, &told(1, future), now);
+    assert_eq!(played(&index), Some(now));
+    index.apply(0, &told(2, UnixMs(now.0 + 500)), UnixMs(now.0 + 1000));
+    assert_eq!(played(&index), Some(UnixMs(now.0 + 500)));
+    let row = (Uuid::from_u128(1), ProcessorCount { processor: 0, plays: 1 }, now, future);
+    assert_eq!(played(&Index::load([row].into_iter())), Some(now));
+}

@@ -1,0 +1,165 @@
+//! What is odd about the plays and messages that come to a processor, since its start, as it says itself (pure).
+
+use super::finding::{Finding, Severity};
+use crate::wire::{ArrivalFigures, IgnoredFigure, ReusedOfProducer, SkewFigures};
+
+/// Adds what it finds at one processor.
+pub(super) fn diagnose(id: &str, told: &ArrivalFigures, found: &mut Vec<Finding>) {
+    for (name, field) in told.ignored.by_name() {
+        diagnose_field(id, name, field, found);
+    }
+    diagnose_times(id, &told.skewed, found);
+    for producer in &told.reused.producers {
+        diagnose_producer(producer, found);
+    }
+    let unknown = told.window.redelivered_unknown;
+    if unknown > 0 {
+        found.push(Finding {
+            code: "messages-forgotten",
+            severity: Severity::Warning,
+            text: format!(
+                "Processor {id} has counted {unknown} plays without an identity that nsqd had delivered before and that it may have forgotten: so many may be counted twice.",
+            ),
+            way_out: "A larger --message-window-mb, or producers that give their plays an identity.",
+        });
+    }
+}
+
+fn diagnose_field(id: &str, name: &str, field: &IgnoredFigure, found: &mut Vec<Finding>) {
+    let IgnoredFigure { count, sample } = field;
+    if *count > 0 {
+        found.push(Finding {
+            code: "ignored-fields",
+            severity: Severity::Info,
+            text: format!(
+                "Processor {id} could not read {name} of {count} plays{}: they are counted as if it were absent.",
+                such_as(sample.as_deref())
+            ),
+            way_out: "\"Anyone's producer\" in the README says what is read.",
+        });
+    }
+}
+
+fn diagnose_times(id: &str, skewed: &SkewFigures, found: &mut Vec<Finding>) {
+    let SkewFigures { behind, ahead, sample } = skewed;
+    if behind + ahead > 0 {
+        found.push(Finding {
+            code: "skewed-times",
+            severity: Severity::Info,
+            text: format!(
+                "Processor {id} has seen {behind} plays of long ago and {ahead} from the future{}: their times are left out of the consumption times.",
+                such_as(sample.as_deref())
+            ),
+            way_out: "Set the clock of who made them, or of the nsqd; for a long queue, a larger --time-window-back.",
+        });
+    }
+}
+
+fn diagnose_producer(reused: &ReusedOfProducer, found: &mut Vec<Finding>) {
+    let ReusedOfProducer { producer, other_video, unproven } = reused;
+    let which = match (other_video, unproven) {
+        (0, 0) => return,
+        (0, _) => " and may be no copies".to_owned(),
+        (_, 0) => ", with other videos".to_owned(),
+        _ => format!(", {other_video} of them with other videos"),
+    };
+    let plays = other_video + unproven;
+    found.push(Finding {
+        code: "reused-numbers",
+        severity: Severity::Warning,
+        text: format!(
+            "{plays} plays of producer {producer} came with numbers that were counted before{which}: they are not counted."
+        ),
+        way_out: "A producer that begins its seq at 0 again must draw a new producer id. Copies of what was counted need nothing.",
+    });
+}
+
+fn such_as(sample: Option<&str>) -> String {
+    sample.map(|sample| format!(", such as {sample}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::wire::{IgnoredFigures, MessageWindowFigures, ReusedFigures};
+
+    #[track_caller]
+    fn check(told: &ArrivalFigures, want: &[(&str, Severity, &str)]) {
+        let mut found = Vec::new();
+        diagnose("p", told, &mut found);
+        let got: Vec<_> = found.iter().map(|one| (one.code, one.severity, &*one.text)).collect();
+        assert_eq!(got, want);
+        assert!(found.iter().all(|one| !one.way_out.is_empty()));
+    }
+
+    #[test]
+    fn each_oddity_is_told_with_its_sample() {
+        check(&ArrivalFigures::default(), &[]);
+        let seq = IgnoredFigure { count: 3, sample: Some("\"07\"".to_owned()) };
+        let ignored = IgnoredFigures { seq, ..IgnoredFigures::default() };
+        check(
+            &ArrivalFigures { ignored, ..ArrivalFigures::default() },
+            &[(
+                "ignored-fields",
+                Severity::Info,
+                "Processor p could not read seq of 3 plays, such as \"07\": they are counted as if it were absent.",
+            )],
+        );
+        let skewed = SkewFigures { behind: 0, ahead: 2, sample: Some("2262".to_owned()) };
+        check(
+            &ArrivalFigures { skewed, ..ArrivalFigures::default() },
+            &[(
+                "skewed-times",
+                Severity::Info,
+                "Processor p has seen 0 plays of long ago and 2 from the future, such as 2262: their times are left out of the consumption times.",
+            )],
+        );
+        let window = MessageWindowFigures { redelivered_unknown: 4, ..Default::default() };
+        check(
+            &ArrivalFigures { window, ..ArrivalFigures::default() },
+            &[(
+                "messages-forgotten",
+                Severity::Warning,
+                "Processor p has counted 4 plays without an identity that nsqd had delivered before and that it may have forgotten: so many may be counted twice.",
+            )],
+        );
+    }
+
+    #[test]
+    fn a_producer_that_gives_its_numbers_twice_is_named() {
+        let of = |other_video, unproven| ArrivalFigures {
+            reused: ReusedFigures {
+                other_video,
+                unproven,
+                producers: vec![ReusedOfProducer { producer: Uuid::nil(), other_video, unproven }],
+            },
+            ..ArrivalFigures::default()
+        };
+        let producer = "00000000-0000-0000-0000-000000000000";
+        for (told, text) in [
+            (
+                of(7, 0),
+                format!(
+                    "7 plays of producer {producer} came with numbers that were counted before, with other videos: they are not counted."
+                ),
+            ),
+            (
+                of(0, 3),
+                format!(
+                    "3 plays of producer {producer} came with numbers that were counted before and may be no copies: they are not counted."
+                ),
+            ),
+            (
+                of(7, 3),
+                format!(
+                    "10 plays of producer {producer} came with numbers that were counted before, 7 of them with other videos: they are not counted."
+                ),
+            ),
+        ] {
+            check(&told, &[("reused-numbers", Severity::Warning, &text)]);
+        }
+        check(&of(0, 0), &[]);
+    }
+}

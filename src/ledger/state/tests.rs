@@ -1,0 +1,92 @@
+//! What a commit comes across beside what it counts.
+
+use nsq_protocol::MessageId;
+
+use super::*;
+use crate::model::play::{Play, PlayIdentity};
+
+/// Of a video, by its number of a producer or without one, at so many seconds, in that message.
+fn arrived(video: u128, identity: Option<(u128, u64)>, second: u64, message: u64) -> ArrivedPlay {
+    let identity =
+        identity.map(|(producer, seq)| PlayIdentity { producer: Uuid::from_u128(producer), seq });
+    let enqueued_at_ns = Some((1_790_000_000 + second) * 1_000_000_000);
+    let play = Play { video_id: Uuid::from_u128(video), enqueued_at_ns, identity, resent: false };
+    ArrivedPlay::new(play, MessageKey::new(MessageId::from_u64(message), 5))
+}
+
+fn commit(state: &mut LedgerState, plays: Vec<ArrivedPlay>) -> Noticed {
+    let mut arrivals = [Arrivals { plays, rejected: Vec::new() }];
+    state.count_arrivals(&mut arrivals).2
+}
+
+#[test]
+fn a_redelivery_that_may_have_been_forgotten_is_noticed() {
+    let budget = MessageBudget::from_mb(1);
+    let mut state = LedgerState::with_budget(budget);
+    let again = |message| ArrivedPlay { attempts: 2, ..arrived(7, None, 0, message) };
+    let unknown = |state: &mut LedgerState, play| commit(state, vec![play]).redelivered_unknown;
+    assert_eq!(unknown(&mut state, arrived(7, None, 0, 1)), 0);
+    // All that were counted are remembered: it was not.
+    assert_eq!(unknown(&mut state, again(2)), 0);
+    let many = (10..3 * budget.messages()).map(|message| arrived(7, None, 0, message)).collect();
+    assert_eq!(commit(&mut state, many), Noticed::default());
+    assert_eq!(unknown(&mut state, again(3)), 1);
+    // One that is known, one that comes for the first time, one with an identity.
+    assert_eq!(unknown(&mut state, again(3)), 0);
+    assert_eq!(unknown(&mut state, arrived(7, None, 0, 4)), 0);
+    assert_eq!(
+        unknown(&mut state, ArrivedPlay { attempts: 9, ..arrived(7, Some((1, 0)), 0, 5) }),
+        0
+    );
+    // Counted twice, as it is noticed.
+    assert_eq!(unknown(&mut state, again(1)), 1);
+    assert_eq!(state.counters().by_message, 3 * budget.messages() - 10 + 5);
+}
+
+#[test]
+fn numbers_that_a_producer_gives_twice_are_noticed_by_producer() {
+    let mut state = LedgerState::default();
+    let plays = |video, second, from| {
+        (0..100u64)
+            .map(|seq| arrived(video, Some((1, seq)), second + seq, from + seq))
+            .collect::<Vec<_>>()
+    };
+    let reused = |noticed: Noticed| {
+        assert!(noticed.reused.len() <= 1);
+        let reused = noticed.reused.get(&Uuid::from_u128(1)).copied().unwrap_or_default();
+        (reused.other_video, reused.unproven)
+    };
+    assert_eq!(reused(commit(&mut state, plays(7, 0, 0))), (0, 0));
+    // Copies: the same message again, the same play in another message, one that says so.
+    let again = plays(7, 0, 0).into_iter().map(|play| ArrivedPlay { attempts: 2, ..play });
+    assert_eq!(reused(commit(&mut state, again.collect())), (0, 0));
+    assert_eq!(reused(commit(&mut state, plays(7, 0, 1000))), (0, 0));
+    let resent = plays(7, 500, 2000)
+        .into_iter()
+        .map(|arrived| ArrivedPlay { play: Play { resent: true, ..arrived.play }, ..arrived });
+    assert_eq!(reused(commit(&mut state, resent.collect())), (0, 0));
+    // A producer that begins at 0 again: with other videos; with the same one, at other times.
+    assert_eq!(reused(commit(&mut state, plays(8, 500, 3000))), (100, 0));
+    let (other_video, unproven) = reused(commit(&mut state, plays(7, 500, 4000)));
+    assert!(other_video == 0 && unproven > 90, "{unproven}");
+    let again = plays(7, 500, 4000).into_iter().map(|play| ArrivedPlay { attempts: 2, ..play });
+    assert_eq!(reused(commit(&mut state, again.collect())), (0, 0));
+    assert_eq!(state.counters().counted, 100);
+}
+
+#[test]
+fn what_a_wrong_clock_said_is_forgotten() {
+    let mut state = LedgerState::default();
+    let mut absurd = arrived(9, None, 0, 3);
+    absurd.played_at_ns = u64::MAX;
+    commit(&mut state, vec![arrived(7, None, 0, 1), arrived(8, None, 100_000, 2), absurd]);
+    let mut played_after = |now| {
+        state.forget_future(UnixMs(now));
+        state.videos().map(|video| video.last_played_at).collect::<Vec<_>>()
+    };
+    let (seven, eight) = (1_790_000_000_000, 1_790_100_000_000);
+    // A clock that was never set, one that is set back by less than a day, by more than one.
+    assert_eq!(played_after(0), [seven, eight, u64::MAX / 1_000_000]);
+    assert_eq!(played_after(1_790_020_000_000), [seven, eight, 0]);
+    assert_eq!(played_after(1_790_000_000_000), [seven, 0, 0]);
+}
