@@ -22,16 +22,18 @@ use super::ledger_trait::{Ledger, LedgerSize, NextUpkeep};
 use super::letter::SavedDeadLetter;
 use super::load::LoadedLedger;
 use super::owner::{LedgerConfig, check_owner, machine_id, new_row};
+use super::producer_rows::ProducerRows;
+use super::producers::ProducerLimits;
 use super::record::Record;
 use super::schema::{FILE, SCHEMA, check_schema};
 use super::snapshot::{JOURNAL, check_generation};
 use super::state::LedgerState;
-use super::tables::{LedgerRow, TablesUpdate, read_tables, unreadable};
+use super::tables::{LedgerRow, TablesUpdate, finish, read_tables, unreadable};
 use super::upkeep::{LedgerUpkeep, LedgerUpkept, Tables};
 use crate::journal::{
     Cut, FsDisk, Journal, JournalConfig, JournalError, OnDamage, SEGMENT_BYTES, Sync, SyncPolicy,
 };
-use crate::model::video::{VideoCount, VideoState};
+use crate::model::video::{MAX_PLAYS, VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
 use crate::storage::{failpoint, sqlite};
 use crate::wire::{Confirmed, ProducerConfirmed};
@@ -66,6 +68,8 @@ pub struct DurableLedger {
     file: PathBuf,
     state: LedgerState,
     journal: Journal,
+    /// For what is not in memory. Closed before the tables: who closes last must be one who can write the WAL back.
+    producers: ProducerRows,
     /// Shared with an upkeep that is run: never waited for while the ledger is held, but at its end.
     tables: Arc<Mutex<Tables>>,
     processor: Uuid,
@@ -142,11 +146,17 @@ impl DurableLedger {
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
         let (processor, starts) = (tables.row.processor, tables.row.starts);
         let seen = journal.next();
+        let producers = ProducerRows::open(&file)?;
+        let most = failpoint::limit("PLAYCOUNTS_PRODUCERS", 0);
+        if most > 0 {
+            state.producers_mut().limit(ProducerLimits::of(most));
+        }
         Ok(Self {
             file,
             state,
             journal,
             tables: Arc::new(Mutex::new(tables)),
+            producers,
             processor,
             starts,
             dashboard,
@@ -219,6 +229,7 @@ impl DurableLedger {
         grown >= CHECKPOINT_BYTES
             || self.letters_bytes >= LETTERS_DUE
             || self.state.unsaved_messages() >= MESSAGES_DUE
+            || self.state.producers().is_due()
             || is_late && (self.state.has_changes() || !self.letters.is_empty())
     }
 
@@ -267,7 +278,7 @@ fn read_all(
             row.as_of.as_of
         );
     }
-    let loaded = loader.finish()?;
+    let loaded = finish(connection, loader)?;
     check_generation(&loaded, row)?;
     Ok((journal, loaded, cut))
 }
@@ -303,6 +314,11 @@ impl Ledger for DurableLedger {
         // From here to the commit the state is ahead of the file: were there a panic in between, the publisher, which
         // outlives this thread, must not tell a producer what is not durable.
         self.failed = true;
+        self.producers.fetch(&mut self.state, arrivals)?;
+        let messages = arrivals.iter().map(|batch| batch.plays.len() + batch.rejected.len());
+        if !self.state.has_room(messages.sum::<usize>() as u64) {
+            bail!("the ledger has counted {MAX_PLAYS} messages, the most that can be told");
+        }
         let first_letter = self.state.counters().rejected + 1;
         let (record, video_deltas) = self.state.count_arrivals(arrivals);
         let counters = record.counters;
@@ -334,7 +350,7 @@ impl Ledger for DurableLedger {
         let update = self.next_update();
         let sync = if is_idle || update.is_some() { Sync::All } else { Sync::Closed };
         let journal = self.journal.upkeep(sync);
-        if journal.is_none() && update.is_none() {
+        if journal.is_none() && update.is_none() && !self.state.producers().is_crowded() {
             return None;
         }
         let slice = update.map(|update| (Arc::clone(&self.tables), update));
@@ -362,7 +378,12 @@ impl Ledger for DurableLedger {
         if let Some(position) = done.needed_from {
             self.journal.release(position);
         }
-        Ok(if self.state.is_checkpointing() { NextUpkeep::Soon } else { NextUpkeep::Later })
+        if done.has_written {
+            self.state.slice_written();
+        }
+        self.state.producers_mut().evict();
+        let goes_on = self.state.is_checkpointing() || self.state.producers().is_crowded();
+        Ok(if goes_on { NextUpkeep::Soon } else { NextUpkeep::Later })
     }
 
     fn published(&mut self, counts: &[VideoCount]) {
@@ -389,11 +410,24 @@ impl Ledger for DurableLedger {
     }
 
     fn confirmed(&self, producer: &Uuid) -> Confirmed {
-        if self.failed { Confirmed::default() } else { self.state.confirmed(producer) }
+        if self.failed {
+            return Confirmed::default();
+        }
+        self.producers.confirmed(&self.state, producer).unwrap_or_else(|error| {
+            log::warn!("{error:#}");
+            Confirmed::default()
+        })
     }
 
-    fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
-        if self.failed { Vec::new() } else { self.state.take_unreported(limit) }
+    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>> {
+        if self.failed {
+            return Ok(Vec::new());
+        }
+        self.producers.take_unreported(&mut self.state, limit)
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.failed && self.state.producers().is_behind()
     }
 
     fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
@@ -406,7 +440,8 @@ impl Ledger for DurableLedger {
         wal.push("-wal");
         let cut_bytes = self.cut.as_ref().map_or(0, |cut| cut.bytes);
         let bytes = size(&self.file) + size(Path::new(&wal)) + self.journal.size();
-        Some(LedgerSize { unswept: self.state.pending_records(), bytes, cut_bytes })
+        let crowded = self.state.crowded();
+        Some(LedgerSize { unswept: self.state.pending_records(), bytes, cut_bytes, crowded })
     }
 
     fn close(&mut self) -> Result<()> {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
+use super::dedupe::CrowdedProducer;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
@@ -29,6 +30,8 @@ pub struct LedgerSize {
     pub bytes: u64,
     /// Bytes that a crash had left unfinished, and that this start has cut off.
     pub cut_bytes: u64,
+    /// What came since the start of producers whose numbers have too many holes.
+    pub crowded: Option<CrowdedProducer>,
 }
 
 /// The counts, durable. One thread commits; the publisher asks in between.
@@ -73,8 +76,17 @@ pub trait Ledger: Send {
     /// Which plays of a producer are counted.
     fn confirmed(&self, producer: &Uuid) -> Confirmed;
 
-    /// At most `limit` producers with more plays counted than was told.
-    fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed>;
+    /// At most `limit` producers with more plays counted than was told; after a start, and for another dashboard, every
+    /// producer comes once more.
+    ///
+    /// # Errors
+    /// They cannot be looked up. They come again.
+    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>>;
+
+    /// Whether so much waits for a checkpoint that no commit should follow before some of it is written.
+    fn is_behind(&self) -> bool {
+        false
+    }
 
     /// These could not be told: they come again.
     fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]);

@@ -10,8 +10,9 @@ use super::checkpoint::{CheckpointSlice, SavedVideo};
 use super::counters::Counters;
 use super::dedupe::MESSAGE_WINDOW;
 use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
-use super::load::{StateLoader, TablesAsOf};
-use super::record::{count_messages, decode_messages, decode_runs, encode_messages};
+use super::load::{LoadedLedger, StateLoader, TablesAsOf};
+use super::producer_rows::{each_producer_row, producer_row};
+use super::record::{count_messages, decode_messages, encode_messages};
 use super::table_rows::{RowCounts, check_rows, unsigned};
 use crate::journal::{
     JournalConfig, JournalKind, JournalOwner, OnDamage, Position, SEGMENT_BYTES, SyncPolicy,
@@ -329,8 +330,7 @@ pub(super) fn read_tables(connection: &Connection, row: &LedgerRow) -> Result<St
     Ok(loader)
 }
 
-/// As [`read_tables`], but without the rows of messages that do not fit their check, and as if none of it were in any
-/// table.
+/// As [`read_tables`], but without the rows of messages that do not fit their check, and as if these were in no table.
 ///
 /// # Errors
 /// As [`read_tables`]: without a video's or a producer's row nothing can be said.
@@ -373,18 +373,25 @@ fn read_videos(connection: &Connection, row: &LedgerRow, loader: &mut StateLoade
     Ok(())
 }
 
+/// Looks at every producer's row, and keeps none.
 fn read_producers(connection: &Connection, loader: &mut StateLoader) -> Result<()> {
-    let mut producers = connection.prepare(
-        "SELECT producer, counted, row_check = row_check(producer, counted) FROM producers",
-    )?;
-    let mut rows = producers.query([])?;
-    while let Some(found) = rows.next()? {
-        if !found.get::<_, bool>(2)? {
-            bail!("a row of the table producers does not fit its check");
+    each_producer_row(connection, |(id, runs)| {
+        loader.producer_row(&id, &runs);
+        Ok(())
+    })
+}
+
+/// What is loaded of the tables that `connection` has and of the journal, if it adds up.
+///
+/// # Errors
+/// It does not; or as [`read_tables`].
+pub(super) fn finish(connection: &Connection, mut loader: StateLoader) -> Result<LoadedLedger> {
+    for id in loader.in_journal() {
+        if let Some(runs) = producer_row(connection, &id)? {
+            loader.complete(id, runs);
         }
-        loader.producer(found.get(0)?, decode_runs(&found.get::<_, Vec<u8>>(1)?)?);
     }
-    Ok(())
+    Ok(loader.finish()?)
 }
 
 /// What stands before what is wrong with a ledger.

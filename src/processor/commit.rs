@@ -12,7 +12,7 @@ use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nsq_protocol::Batch;
 use nsq_protocol::thread::StopToken;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::stats::Stats;
 use super::wake::Wake;
@@ -45,6 +45,8 @@ pub(super) struct Committer {
     /// Held by who commits: whoever finds it taken leaves the batch to the holder.
     turn: Mutex<()>,
     ledger: SharedLedger,
+    /// Notified when a part of the upkeep is done.
+    upkept: Condvar,
     counts: Arc<ShardedCounts>,
     stats: Arc<Stats>,
     wake: Wake,
@@ -63,7 +65,8 @@ impl Committer {
     ) -> Self {
         let (waiting, turn) = (bounded(WAITING_MAX), Mutex::new(()));
         let has_failed = AtomicBool::new(false);
-        Self { waiting, turn, ledger, counts, stats, wake, has_failed, failed }
+        let upkept = Condvar::new();
+        Self { waiting, turn, ledger, upkept, counts, stats, wake, has_failed, failed }
     }
 
     /// Commits a batch, or leaves it to the thread that is committing. After a failure it finishes nothing: every batch
@@ -117,7 +120,9 @@ impl Committer {
         match work {
             Some(work) => {
                 let done = work.run()?;
-                self.ledger.lock().upkept(done)
+                let next = self.ledger.lock().upkept(done);
+                self.upkept.notify_all();
+                next
             }
             None => Ok(NextUpkeep::Later),
         }
@@ -148,7 +153,7 @@ impl Committer {
             arrivals.push(next.arrivals);
         }
         let began = Instant::now();
-        let committed = self.ledger.lock().commit(&mut arrivals)?;
+        let committed = self.ready_ledger().commit(&mut arrivals)?;
         let took = began.elapsed();
         let is_due = self.add_to_counts(&committed);
         // Not behind what follows, which wakes others: the publisher, and by the FINs nsqd.
@@ -168,6 +173,17 @@ impl Committer {
         }
         self.update_stats(&committed, took, &arrivals, received_at, counted_at_ns);
         Ok(())
+    }
+
+    /// The ledger, when it is not behind with its checkpoints: new producers that come faster than they can be written
+    /// would fill the memory. Meanwhile batches wait, and RDY falls.
+    fn ready_ledger(&self) -> MutexGuard<'_, Box<dyn Ledger>> {
+        let mut ledger = self.ledger.lock();
+        while ledger.is_behind() && !self.has_failed.load(Ordering::Relaxed) {
+            // The upkeep says when a part is done; should it have ended meanwhile, nobody does.
+            self.upkept.wait_for(&mut ledger, UPKEEP_EVERY);
+        }
+        ledger
     }
 
     /// Makes what is committed visible; whether a video is due to be published by it.

@@ -12,6 +12,7 @@ use crate::ledger::message_key::MessageKey;
 use crate::ledger::record::encode_runs;
 use crate::ledger::snapshot::{read, remove, remove_simulation};
 use crate::model::play::{Play, PlayIdentity, Rejection};
+use crate::model::seq_set::SeqSet;
 use crate::storage::row_check;
 use crate::storage::sqlite::{self, Schema};
 
@@ -256,7 +257,7 @@ fn another_dashboard_is_told_everything() {
     let count = VideoCount { video_id: Uuid::from_u128(7), plays: 1, last_played_at: None };
     assert!(ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     ledger.published(std::slice::from_ref(&count));
-    assert_eq!(ledger.take_unreported(10).len(), 1);
+    assert_eq!(ledger.take_unreported(10).unwrap().len(), 1);
     assert!(!ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     ledger.close().unwrap();
     drop(ledger);
@@ -265,7 +266,7 @@ fn another_dashboard_is_told_everything() {
     assert!(!ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     assert!(ledger.publishes_to(Uuid::from_u128(2)).unwrap());
     assert_eq!(published(&ledger), 0);
-    assert_eq!(ledger.take_unreported(10)[0].confirmed.watermark, 1);
+    assert_eq!(ledger.take_unreported(10).unwrap()[0].confirmed.watermark, 1);
     drop(ledger);
     assert_eq!(published(&open(dir.path())), 0);
 }
@@ -344,7 +345,7 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
     // The state is ahead of the file: only a new start knows what is true.
     ledger.commit(&mut lost()).unwrap_err();
     assert_eq!(
-        (ledger.confirmed(&Uuid::from_u128(1)).watermark, ledger.take_unreported(9).len()),
+        (ledger.confirmed(&Uuid::from_u128(1)).watermark, ledger.take_unreported(9).unwrap().len()),
         (0, 0)
     );
     ledger.close().unwrap_err();
@@ -358,3 +359,4 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
 }
 
 mod files;
+mod producers;

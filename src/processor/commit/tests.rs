@@ -61,8 +61,8 @@ impl Ledger for FailingLedger {
         Confirmed::default()
     }
 
-    fn take_unreported(&mut self, _: usize) -> Vec<ProducerConfirmed> {
-        Vec::new()
+    fn take_unreported(&mut self, _: usize) -> Result<Vec<ProducerConfirmed>> {
+        Ok(Vec::new())
     }
 
     fn put_back_unreported(&mut self, _: &[ProducerConfirmed]) {}

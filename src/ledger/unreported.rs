@@ -1,0 +1,89 @@
+//! Of which producers the dashboard is still to be told (pure).
+//!
+//! What was counted lately is a set of ids. Where that grows too large, and after a start or for another dashboard, it is
+//! "all that the table has": walked in the order of the ids, some at a time. Who is told twice is not told wrong: what is
+//! counted only grows.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+/// The most ids that are kept: 4 MB. More, and all of the table are told again.
+const IDS_MAX: usize = 100_000;
+
+/// Producers that the dashboard has not been told the newest of.
+#[derive(Debug)]
+pub(super) struct Unreported {
+    ids: HashSet<Uuid>,
+    /// Above so many the set is given up: more than were not in the table at the last time.
+    most: usize,
+    /// Of the table: all from this id on.
+    from: Option<Uuid>,
+}
+
+impl Default for Unreported {
+    fn default() -> Self {
+        Self { ids: HashSet::new(), most: IDS_MAX, from: None }
+    }
+}
+
+impl Unreported {
+    /// More of a producer's plays are counted.
+    pub(super) fn add(&mut self, id: Uuid) {
+        self.ids.insert(id);
+    }
+
+    /// Whether so many were added that [`Unreported::forget`] is called for.
+    pub(super) fn is_full(&self) -> bool {
+        self.ids.len() > self.most
+    }
+
+    /// All are to be told: those that the table has, and these, which it has not or not all of.
+    pub(super) fn forget(&mut self, unsaved: impl Iterator<Item = Uuid>) {
+        self.ids.clear();
+        self.ids.extend(unsaved);
+        self.most = IDS_MAX.max(2 * self.ids.len());
+        self.from = Some(Uuid::nil());
+    }
+
+    /// Takes some of those that were counted lately.
+    pub(super) fn take(&mut self, limit: usize) -> Vec<Uuid> {
+        let ids: Vec<Uuid> = self.ids.iter().take(limit).copied().collect();
+        for id in &ids {
+            self.ids.remove(id);
+        }
+        ids
+    }
+
+    /// The id from which on the table's are to be told; `None`: all are.
+    pub(super) fn from(&self) -> Option<Uuid> {
+        self.from
+    }
+
+    /// Those of the table are told up to this one; `None`: there are no more.
+    pub(super) fn told_up_to(&mut self, last: Option<Uuid>) {
+        let behind = last.and_then(|id| id.as_u128().checked_add(1));
+        self.from = behind.map(Uuid::from_u128);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_are_all_of_the_table() {
+        let mut unreported = Unreported::default();
+        (0..=IDS_MAX as u128).for_each(|id| unreported.add(Uuid::from_u128(id)));
+        assert!(unreported.is_full() && unreported.from().is_none());
+        unreported.forget(std::iter::once(Uuid::from_u128(9)));
+        assert_eq!(unreported.from(), Some(Uuid::nil()));
+        assert_eq!(unreported.take(10), [Uuid::from_u128(9)]);
+        unreported.told_up_to(Some(Uuid::from_u128(41)));
+        assert_eq!(unreported.from(), Some(Uuid::from_u128(42)));
+        for last in [None, Some(Uuid::max())] {
+            unreported.told_up_to(last);
+            assert_eq!(unreported.from(), None);
+        }
+    }
+}
