@@ -7,6 +7,7 @@
 
 mod attacks;
 mod bench;
+mod bounds;
 mod broker_compat;
 mod broker_hostile;
 mod broker_support;

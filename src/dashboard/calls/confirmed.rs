@@ -9,7 +9,7 @@ use crate::dashboard::body::parse;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::{Call, IdParam, Location, NumberParam};
 use crate::model::video::MAX_PLAYS;
-use crate::wire::{ConfirmedAnswer, ConfirmedUpdate, ProducerConfirmed, Written};
+use crate::wire::{ConfirmedAnswer, ConfirmedUpdate, OutboxFigures, ProducerConfirmed, Written};
 
 static PRODUCER: IdParam = IdParam {
     name: "producer",
@@ -25,10 +25,17 @@ static OUTBOX: NumberParam = NumberParam {
     default: None,
 };
 
+static FOREIGN: NumberParam = NumberParam {
+    name: "foreign",
+    about: "how many plays are counted as the producer's own that it never made, for /api/diagnosis",
+    range: (0, MAX_PLAYS as i64),
+    default: None,
+};
+
 pub(in super::super) const ASK: Operation = Operation {
     id: "getConfirmed",
     summary: "Which plays of a producer are counted for good",
-    parameters: &[&PRODUCER, &OUTBOX],
+    parameters: &[&PRODUCER, &OUTBOX, &FOREIGN],
     success: "what is known; nothing of an unknown producer",
     media: &[(JSON, of::<ConfirmedAnswer>)],
     ..PLAIN
@@ -47,13 +54,16 @@ pub(in super::super) const UPDATE: Operation = Operation {
 pub(in super::super) fn ask(app: &App, call: Call<'_>) -> CallResult {
     let producer = PRODUCER.read(call)?;
     let outbox = OUTBOX.read(call)?.map(i64::unsigned_abs);
+    let foreign = FOREIGN.read(call)?.map_or(0, i64::unsigned_abs);
     // A browser says whose page asks, and no page has an outbox.
     let is_page =
         ["sec-fetch-site", "origin"].iter().any(|name| call.request.header(name).is_some());
     if let Some(plays) = outbox.filter(|_| !is_page) {
-        app.live.lock().outbox(producer, plays, Instant::now());
+        let figures = OutboxFigures { plays, foreign };
+        app.live.lock().outbox(producer, figures, Instant::now());
     }
-    let confirmed = app.store.confirmed(&producer);
+    let confirmed =
+        app.store.confirmed(&producer).map_err(|error| CallError::unreadable(&error))?;
     let processors = app.live.lock().alive(Instant::now());
     json(&ConfirmedAnswer { told: ProducerConfirmed { producer, confirmed }, processors })
 }
@@ -62,6 +72,6 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let update: ConfirmedUpdate = parse(&call.request.body)?;
     update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
     let accepted = update.producers.len();
-    let stored = app.store.confirm(update).map_err(|reason| CallError::unavailable(&*reason))?;
+    let stored = app.store.confirm(update).map_err(CallError::not_stored)?;
     written::answer(&Written { accepted, dashboard: stored })
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::dashboard::answer::{CallError, CallResult, Status, json};
 use crate::dashboard::app::App;
-use crate::dashboard::nsqds::{Finding, Heartbeat};
+use crate::dashboard::nsqds::{CountedTold, Finding, Heartbeat};
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::Call;
 
@@ -52,12 +52,20 @@ pub(in super::super) fn health(app: &App, _call: Call<'_>) -> CallResult {
         let reason = format!("a processor has stopped counting: {reason}");
         return Err(CallError::unavailable(reason));
     }
+    if let Some(reason) = app.store.refused() {
+        return Err(CallError::unavailable(format!("counts were refused: {reason}")));
+    }
     json(&Health { status: "ok", cut: app.store.cut().map(ToString::to_string) })
 }
 
 pub(in super::super) fn diagnosis(app: &App, _call: Call<'_>) -> CallResult {
     let heartbeats: Vec<Heartbeat> = app.live.lock().heartbeats(Instant::now());
+    let counted = {
+        let (live, now) = (app.live.lock(), Instant::now());
+        let refused = app.store.refused();
+        CountedTold { foreign: live.foreign(now), crowded: live.crowded(), refused }
+    };
     let health = app.store.health();
     let reason = health.as_ref().err().map(|reason| &**reason);
-    json(&Diagnosis { findings: app.watch.diagnose(&heartbeats, reason) })
+    json(&Diagnosis { findings: app.watch.diagnose(&heartbeats, &counted, reason) })
 }

@@ -1,5 +1,7 @@
 //! Why nothing is moving: what each part told, put into sentences with a way out (pure).
 
+mod counted;
+
 use nsq_protocol::{ChannelStats, Pause};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,6 +9,8 @@ use serde::Serialize;
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
 use crate::wire::{ConnectionFigures, ConsumerFigures};
+
+pub(crate) use counted::CountedTold;
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
@@ -53,7 +57,12 @@ pub(crate) struct Heartbeat {
 
 impl Watch {
     /// Why nothing is moving, the worst first.
-    pub(crate) fn diagnose(&self, processors: &[Heartbeat], store: Option<&str>) -> Vec<Finding> {
+    pub(crate) fn diagnose(
+        &self,
+        processors: &[Heartbeat],
+        counted: &CountedTold,
+        store: Option<&str>,
+    ) -> Vec<Finding> {
         let mut found = Vec::new();
         if let Some(reason) = store {
             found.push(Finding {
@@ -64,6 +73,7 @@ impl Watch {
             });
         }
         diagnose_processors(processors, &mut found);
+        counted::diagnose(counted, &mut found);
         if let Some(queue) = &self.queue {
             diagnose_queue(&self.state.lock(), queue, processors, &mut found);
         }

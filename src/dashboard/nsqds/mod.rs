@@ -17,7 +17,7 @@ mod watch;
 mod tests;
 
 pub(super) use actions::{ActionError, ActionRequest};
-pub(super) use diagnosis::{Finding, Heartbeat};
+pub(super) use diagnosis::{CountedTold, Finding, Heartbeat};
 pub(super) use peek::PeekRequest;
 pub use state::WatchedQueue;
 pub(super) use state::{Alert, Depth};
