@@ -133,6 +133,8 @@ impl Worker {
             self.counts = std::mem::take(&mut disk.counts);
             (self.start, self.next) = (disk.next, disk.next);
             self.done.acknowledged.fetch_add(disk.acknowledged, Ordering::Relaxed);
+            // What an earlier id has made is gone, and nobody tells it of the present one.
+            kept.outbox.forgotten(disk.batches.front().map_or(disk.next, |batch| batch.first));
             for batch in std::mem::take(&mut disk.batches) {
                 let outcome = if batch.end() <= disk.acknowledged {
                     PublishOutcome::Acknowledged
