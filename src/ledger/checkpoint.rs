@@ -9,6 +9,10 @@ use super::counters::Counters;
 use super::dedupe::Learned;
 use super::message_key::MessageKey;
 
+/// Producers in one slice of a checkpoint, at least. Where many wait it is an eighth of them: a transaction for each few
+/// would fall behind those that come.
+const PRODUCERS_PER_SLICE: usize = 64;
+
 /// Bytes of producers at which a slice of a checkpoint takes no more: one is seldom more than some hundred, and at most
 /// some MB.
 pub(super) const PRODUCER_BYTES_PER_SLICE: usize = 1 << 20;
@@ -135,6 +139,11 @@ impl Checkpoint {
     pub(super) fn next_videos(&mut self, limit: usize) -> impl Iterator<Item = u32> {
         let rest = self.videos.len().saturating_sub(limit);
         self.videos.drain(rest..).rev()
+    }
+
+    /// How many producers the next slice should have.
+    pub(super) fn producers_per_slice(&self) -> usize {
+        PRODUCERS_PER_SLICE.max(self.producers.len() / 8)
     }
 
     /// The next producer to write, the lowest id first.

@@ -146,11 +146,8 @@ impl DurableLedger {
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
         let (processor, starts) = (tables.row.processor, tables.row.starts);
         let seen = journal.next();
-        let producers = ProducerRows::open(&file)?;
-        let most = failpoint::limit("PLAYCOUNTS_PRODUCERS", 0);
-        if most > 0 {
-            state.producers_mut().limit(ProducerLimits::of(most));
-        }
+        let producers = open_rows(&file)?;
+        limit_producers(&mut state);
         Ok(Self {
             file,
             state,
@@ -246,6 +243,20 @@ impl DurableLedger {
         let letters = self.letters.drain(..).collect();
         let (dashboard, epoch) = (self.dashboard, self.epoch);
         Some(TablesUpdate { slice, letters, dashboard, epoch, position })
+    }
+}
+
+/// The table of the producers, for what is not in memory.
+fn open_rows(file: &Path) -> Result<ProducerRows> {
+    let connection = SCHEMA.open_reader(file)?.context("the ledger's file is gone")?;
+    ProducerRows::new(connection).with_context(|| SCHEMA.unusable(file))
+}
+
+/// Leaves memory for as many producers as a test says.
+fn limit_producers(state: &mut LedgerState) {
+    let most = failpoint::limit("PLAYCOUNTS_PRODUCERS", 0);
+    if most > 0 {
+        state.producers_mut().limit(ProducerLimits::of(most));
     }
 }
 

@@ -2,7 +2,6 @@
 //! connection of their own, so that no checkpoint is waited for.
 
 use std::ops::Range;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -10,7 +9,6 @@ use uuid::Uuid;
 
 use super::commit::Arrivals;
 use super::record::decode_runs;
-use super::schema::SCHEMA;
 use super::state::{LedgerState, confirmed_of};
 use crate::model::seq_set::SeqSet;
 use crate::wire::{Confirmed, ProducerConfirmed};
@@ -22,13 +20,13 @@ pub(super) type ProducerRow = (Uuid, Vec<Range<u64>>);
 pub(super) struct ProducerRows(Connection);
 
 impl ProducerRows {
-    /// Of a file that is there.
-    pub(super) fn open(file: &Path) -> Result<Self> {
-        let connection = SCHEMA.open_reader(file)?.context("the ledger's file is gone")?;
+    /// Over a connection that nobody else has.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
         // Inner pages of a table of some million rows: then a row costs one page.
-        connection
-            .execute_batch("PRAGMA cache_size = -16384;")
-            .with_context(|| SCHEMA.unusable(file))?;
+        connection.execute_batch("PRAGMA cache_size = -16384;")?;
         Ok(Self(connection))
     }
 

@@ -206,7 +206,8 @@ impl LedgerState {
         };
         let videos = checkpoint.next_videos(limit).map(row).collect();
         let (mut producers, mut bytes_taken) = (Vec::new(), 0);
-        while producers.len() < limit
+        let most = limit.min(checkpoint.producers_per_slice());
+        while producers.len() < most
             && bytes_taken < PRODUCER_BYTES_PER_SLICE
             && let Some(id) = checkpoint.next_producer()
         {

@@ -11,10 +11,15 @@ use uuid::Uuid;
 /// The most ids that are kept: 4 MB. More, and all of the table are told again.
 const IDS_MAX: usize = 100_000;
 
+/// The newest of them that are told first: whoever publishes now waits for it.
+const NEWEST: usize = 1_000;
+
 /// Producers that the dashboard has not been told the newest of.
 #[derive(Debug)]
 pub(super) struct Unreported {
     ids: HashSet<Uuid>,
+    /// Some that were added last, the newest last; those that are told meanwhile as well.
+    newest: Vec<Uuid>,
     /// Above so many the set is given up: more than were not in the table at the last time.
     most: usize,
     /// Of the table: all from this id on.
@@ -23,7 +28,7 @@ pub(super) struct Unreported {
 
 impl Default for Unreported {
     fn default() -> Self {
-        Self { ids: HashSet::new(), most: IDS_MAX, from: None }
+        Self { ids: HashSet::new(), newest: Vec::new(), most: IDS_MAX, from: None }
     }
 }
 
@@ -31,6 +36,10 @@ impl Unreported {
     /// More of a producer's plays are counted.
     pub(super) fn add(&mut self, id: Uuid) {
         self.ids.insert(id);
+        if self.newest.len() >= 2 * NEWEST {
+            self.newest.drain(..NEWEST);
+        }
+        self.newest.push(id);
     }
 
     /// Whether so many were added that [`Unreported::forget`] is called for.
@@ -48,11 +57,17 @@ impl Unreported {
 
     /// Takes some of those that were counted lately.
     pub(super) fn take(&mut self, limit: usize) -> Vec<Uuid> {
-        let ids: Vec<Uuid> = self.ids.iter().take(limit).copied().collect();
-        for id in &ids {
-            self.ids.remove(id);
+        let mut taken = Vec::new();
+        while taken.len() < limit
+            && let Some(id) = self.newest.pop()
+        {
+            taken.extend(self.ids.take(&id));
         }
-        ids
+        let rest: Vec<Uuid> = self.ids.iter().take(limit - taken.len()).copied().collect();
+        for id in rest {
+            taken.extend(self.ids.take(&id));
+        }
+        taken
     }
 
     /// The id from which on the table's are to be told; `None`: all are.
@@ -76,6 +91,9 @@ mod tests {
         let mut unreported = Unreported::default();
         (0..=IDS_MAX as u128).for_each(|id| unreported.add(Uuid::from_u128(id)));
         assert!(unreported.is_full() && unreported.from().is_none());
+        let newest = Uuid::from_u128(IDS_MAX as u128);
+        assert_eq!(unreported.take(1), [newest]);
+        assert_eq!(unreported.take(usize::MAX).len(), IDS_MAX);
         unreported.forget(std::iter::once(Uuid::from_u128(9)));
         assert_eq!(unreported.from(), Some(Uuid::nil()));
         assert_eq!(unreported.take(10), [Uuid::from_u128(9)]);

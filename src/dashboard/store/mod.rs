@@ -63,7 +63,7 @@ use pending::Minutes;
 use readers::Readers;
 use state::StoreState;
 use top::TopQuery;
-use writer::Writer;
+use writer::{REFUSAL_SHOWN, Writer};
 
 pub(super) use actions::LoggedAction;
 pub use copy::ExaminedCounts;
@@ -85,9 +85,6 @@ const JOBS: usize = 256;
 /// of them, so that its client hears the reason before the server gives up on the answer; and a processor, whose client
 /// waits 10 s, hears it too.
 pub(super) const WAIT: Duration = Duration::from_secs(8);
-
-/// How long a refusal of counts is told: a processor tries again every few seconds.
-const REFUSAL_SHOWN: Duration = Duration::from_secs(60);
 
 /// Pending videos that are copied at a time: less than a ms, in which an update may wait.
 const COPY: usize = 5_000;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use crossbeam_channel::Receiver;
@@ -27,6 +27,9 @@ const GROUP_MAX: usize = 64;
 /// The most processors a database knows: one for each ledger. Each costs a row and some 100 bytes of memory, and none can be
 /// forgotten alone: should its ledger come back, its counts would be added a second time.
 pub(super) const PROCESSORS_MAX: usize = 10_000;
+
+/// How long a refusal of counts is told after the last: a processor tries again every few seconds.
+pub(super) const REFUSAL_SHOWN: Duration = Duration::from_secs(60);
 
 /// The most changed videos that wait for a checkpoint: about 160 MB.
 const VIDEOS_MAX: usize = 2_000_000;
@@ -90,8 +93,11 @@ impl Writer {
         let refusals: Vec<Option<Arc<str>>> =
             group.iter().map(|(job, _)| self.refusal(job, &mut new, &mut plays)).collect();
         if let Some(reason) = refusals.iter().rev().flatten().next() {
-            log::error!("counts are refused: {reason}");
-            *self.state.refused.lock() = Some((Arc::clone(reason), Instant::now()));
+            let before = self.state.refused.lock().replace((Arc::clone(reason), Instant::now()));
+            // Whoever tells them tells them often.
+            if before.is_none_or(|(_, at)| at.elapsed() >= REFUSAL_SHOWN) {
+                log::error!("counts are refused: {reason}");
+            }
         }
         refusals
     }

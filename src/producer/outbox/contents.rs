@@ -105,8 +105,8 @@ impl OutboxContents {
                 bail!("a play of a video that is none of the run's");
             }
         }
-        let firsts = self.later.iter().map(|(first, _)| *first);
-        if !firsts.clone().is_sorted() || firsts.last().is_some_and(|first| first > self.next) {
+        let is_sorted = self.later.is_sorted_by_key(|(first, _)| *first);
+        if !is_sorted || self.later.last().is_some_and(|(first, _)| *first > self.next) {
             bail!("its producer's ids are out of order");
         }
         let gone: u64 = self.gone.iter().sum();
