@@ -394,7 +394,11 @@ impl Ledger for DurableLedger {
         }
         self.state.producers_mut().evict();
         let goes_on = self.state.is_checkpointing() || self.state.producers().is_crowded();
-        Ok(if goes_on { NextUpkeep::Soon } else { NextUpkeep::Later })
+        Ok(match goes_on {
+            true if self.is_behind() => NextUpkeep::Now,
+            true => NextUpkeep::Soon,
+            false => NextUpkeep::Later,
+        })
     }
 
     fn published(&mut self, counts: &[VideoCount]) {

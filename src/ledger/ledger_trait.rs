@@ -15,6 +15,8 @@ use crate::wire::{Confirmed, ProducerConfirmed};
 /// When to ask for the next upkeep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextUpkeep {
+    /// At once: commits wait for it.
+    Now,
     /// Soon: a checkpoint goes on.
     Soon,
     /// In about a second.

@@ -14,9 +14,9 @@ use super::producer_filter::ProducerFilter;
 use crate::model::play::PlayIdentity;
 use crate::model::seq_set::SeqSet;
 
-/// Bytes that a producer costs in memory, beside the runs and the bitmap of its plays: its place in the table of hashes and
-/// in the row of those that may go.
-const PRODUCER_BYTES: usize = 256;
+/// Bytes that a producer costs in memory, beside the runs and the bitmap of its plays: its place in the table of hashes, in
+/// the row of those that may go, and among what a checkpoint has to write.
+const PRODUCER_BYTES: usize = 384;
 
 /// How many of those that may go are looked at in one go: less than a millisecond.
 const LOOKED_AT: usize = 4_096;
@@ -33,9 +33,9 @@ pub(super) struct ProducerLimits {
 }
 
 impl ProducerLimits {
-    /// 131,000 producers stay in memory; commits wait when there are a million that no checkpoint has taken.
+    /// 85,000 producers stay in memory; commits wait when there are 340,000 that no checkpoint has taken.
     pub(super) const DEFAULT: Self =
-        Self { resident_bytes: 32 << 20, unsaved_due: 50_000, behind_bytes: 256 << 20 };
+        Self { resident_bytes: 32 << 20, unsaved_due: 50_000, behind_bytes: 128 << 20 };
 
     /// For so many producers of a few plays.
     pub(super) fn of(producers: usize) -> Self {

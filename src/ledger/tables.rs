@@ -1,5 +1,6 @@
 //! The ledger's tables in SQLite: their schema, how a slice of a checkpoint is written, and how all is read and checked.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +19,10 @@ use crate::journal::{
     JournalConfig, JournalKind, JournalOwner, OnDamage, Position, SEGMENT_BYTES, SyncPolicy,
 };
 use crate::storage::boot::boot_id;
+
+/// Producers of the journal whose rows are looked up one by one; of more, all rows are walked: a look-up costs as much as
+/// some ten rows.
+const LOOKED_UP: usize = 1_000;
 
 /// The one row: whose ledger it is, and what the tables hold.
 #[derive(Clone, Debug)]
@@ -386,7 +391,18 @@ fn read_producers(connection: &Connection, loader: &mut StateLoader) -> Result<(
 /// # Errors
 /// It does not; or as [`read_tables`].
 pub(super) fn finish(connection: &Connection, mut loader: StateLoader) -> Result<LoadedLedger> {
-    for id in loader.in_journal() {
+    let ids = loader.in_journal();
+    if ids.len() > LOOKED_UP {
+        let ids: HashSet<Uuid> = ids.into_iter().collect();
+        each_producer_row(connection, |(id, runs)| {
+            if ids.contains(&id) {
+                loader.complete(id, runs);
+            }
+            Ok(())
+        })?;
+        return Ok(loader.finish()?);
+    }
+    for id in ids {
         if let Some(runs) = producer_row(connection, &id)? {
             loader.complete(id, runs);
         }

@@ -105,6 +105,7 @@ impl Committer {
             let began = Instant::now();
             match self.upkeep(began) {
                 Ok(NextUpkeep::Later) => pause = UPKEEP_EVERY,
+                Ok(NextUpkeep::Now) => pause = Duration::ZERO,
                 // The disk and the processors are left to the commits for as long as it took.
                 Ok(NextUpkeep::Soon) => pause = began.elapsed().min(UPKEEP_EVERY),
                 Err(error) => {

@@ -145,7 +145,7 @@ fn ever_new_producers_do_not_fill_the_memory() {
         assert_eq!(commit(&mut ledger, new.collect()).counted, 1_000);
         assert!(ledger.is_behind());
         let mut rounds = 0;
-        while upkeep(&mut ledger, Instant::now()) == NextUpkeep::Soon {
+        while upkeep(&mut ledger, Instant::now()) != NextUpkeep::Later {
             rounds += 1;
         }
         assert!(!ledger.is_behind() && rounds < 100, "{rounds}");
@@ -155,7 +155,7 @@ fn ever_new_producers_do_not_fill_the_memory() {
         let again =
             (0..1_000).map(|id| play(7, Some((round << 64 | id, 0)), (1 << 40) + id as u64));
         assert_eq!(commit(&mut ledger, again.collect()).duplicates, 1_000);
-        while upkeep(&mut ledger, Instant::now()) == NextUpkeep::Soon {}
+        while upkeep(&mut ledger, Instant::now()) != NextUpkeep::Later {}
     }
 }
 
