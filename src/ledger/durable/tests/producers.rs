@@ -8,6 +8,8 @@ const PRODUCERS: u128 = 40;
 #[derive(Clone, Debug)]
 enum ManyStep {
     Commit(Vec<(u128, u64)>),
+    /// The same while a slice is on its way to the tables.
+    CommitBeside(Vec<(u128, u64)>),
     /// That many slices.
     Upkeep(usize),
     /// The dashboard is told of some.
@@ -22,7 +24,8 @@ fn any_step() -> impl Strategy<Value = ManyStep> {
     let number = prop_oneof![4 => 0u64..6, 1 => 0u64..2_000_000];
     let plays = proptest::collection::vec((0..PRODUCERS, number), 1..20);
     prop_oneof![
-        6 => plays.prop_map(ManyStep::Commit),
+        6 => plays.clone().prop_map(ManyStep::Commit),
+        4 => plays.prop_map(ManyStep::CommitBeside),
         4 => (1usize..9).prop_map(ManyStep::Upkeep),
         2 => (1usize..30).prop_map(ManyStep::Tell),
         1 => Just(ManyStep::OtherDashboard),
@@ -64,8 +67,12 @@ proptest! {
         let (mut model, mut told, mut dashboard) = (BTreeSet::new(), BTreeMap::new(), 0);
         let mut message = 0;
         for step in steps {
+            let work = match step {
+                ManyStep::CommitBeside(_) => ledger.upkeep(Instant::now()),
+                _ => None,
+            };
             match step {
-                ManyStep::Commit(plays) => {
+                ManyStep::Commit(plays) | ManyStep::CommitBeside(plays) => {
                     let fresh = plays.iter().filter(|identity| model.insert(**identity)).count() as u64;
                     let arrived = plays.into_iter().map(|(producer, seq)| {
                         message += 1;
@@ -92,6 +99,10 @@ proptest! {
                     drop(ledger);
                     ledger = open_tiny(dir.path());
                 }
+            }
+            if let Some(work) = work {
+                let done = work.run().unwrap();
+                let _ = ledger.upkept(done).unwrap();
             }
         }
         prop_assert_eq!(ledger.counters().counted, model.len() as u64);
