@@ -204,7 +204,9 @@ impl DiskOutboxConfig {
         };
         let dashboard = self.dashboard;
         Ok(OutboxConfig {
-            confirmations: Arc::new(move |producer, outbox| dashboard.confirmed(producer, outbox)),
+            confirmations: Arc::new(move |producer, figures| {
+                dashboard.confirmed(producer, figures)
+            }),
             republish_after: self.republish_after,
             max: self.max,
             disk: Some(DiskOutbox::open(dir, &run, self.durability)?),
@@ -221,6 +223,9 @@ struct ProduceReport {
     videos: u64,
     /// Copies that were published again.
     republished: u64,
+    /// Plays that are counted as its own and that it never made; left out where there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    foreign: u64,
     /// Whether every play is counted for good, where known.
     confirmed: Option<bool>,
     /// From the first play to the last OK, or until the last is known to be counted.
@@ -229,14 +234,20 @@ struct ProduceReport {
     messages_per_second: f64,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl From<&ProductionReport> for ProduceReport {
     fn from(report: &ProductionReport) -> Self {
-        let ProductionReport { messages, counts, seconds, republished, unconfirmed } = report;
+        let ProductionReport { messages, counts, seconds, republished, unconfirmed, foreign } =
+            report;
         let messages_per_second = rate(*messages, *seconds);
         Self {
             messages: *messages,
             videos: counts.len() as u64,
             republished: *republished,
+            foreign: *foreign,
             confirmed: unconfirmed.map(|plays| plays == 0),
             seconds: *seconds,
             messages_per_second,
@@ -256,6 +267,13 @@ impl fmt::Display for ProduceReport {
         writeln!(f, "  videos       {}", grouped(*videos))?;
         if self.republished > 0 {
             writeln!(f, "  republished  {} plays", grouped(self.republished))?;
+        }
+        if self.foreign > 0 {
+            writeln!(
+                f,
+                "  foreign      {} plays of its id that it never made",
+                grouped(self.foreign)
+            )?;
         }
         f.write_str(match self.confirmed {
             Some(true) => "  promise      every play is in a processor's ledger",

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::store::DamagedTable;
+use super::store::{DamagedTable, NotStored};
 use crate::http::Response;
 
 /// The longest reason of a refusal that quotes what was sent, in characters.
@@ -54,6 +54,14 @@ impl CallError {
     pub(super) fn unavailable(reason: impl Into<String>) -> Self {
         let header = Some(("Retry-After", "1".to_owned()));
         Self { header, ..Self::new(Status::Unavailable, reason) }
+    }
+
+    /// The store has not taken something.
+    pub(super) fn not_stored(not_stored: NotStored) -> Self {
+        match not_stored {
+            NotStored::Refused(reason) => Self::new(Status::Conflict, &*reason),
+            NotStored::Failed(reason) => Self::unavailable(&*reason),
+        }
     }
 
     /// The store cannot be read, now or, where a file is damaged, at all; the operator's log tells, too.

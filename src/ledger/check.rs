@@ -13,7 +13,7 @@ use super::rewrite::write_whole;
 use super::schema::{FILE, SCHEMA};
 use super::snapshot::{JOURNAL, check_generation, read_with};
 use super::table_rows::{TABLES, drop_misfits, find_misfits, row_counts};
-use super::tables::{LedgerRow, read_left};
+use super::tables::{LedgerRow, finish, read_left};
 use crate::journal::{self, Cut, FsDisk, JournalError, OnDamage, SyncPolicy};
 use crate::storage::aside::put_aside;
 use crate::storage::data_dir::{self, PROCESSOR};
@@ -229,7 +229,8 @@ fn load(
             cut = found;
         }
     }
-    let loaded = loader.finish().with_context(|| format!("{FILE} and {JOURNAL} do not add up"))?;
+    let loaded = finish(connection, loader)
+        .with_context(|| format!("{FILE} and {JOURNAL} do not add up"))?;
     if on_damage == OnDamage::Refuse {
         check_generation(&loaded, row)?;
     }
@@ -286,8 +287,8 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     drop_misfits(&transaction)?;
     let kept = row_counts(&transaction)?;
-    transaction
-        .execute_batch("DELETE FROM videos; DELETE FROM producers; DELETE FROM messages;")?;
+    // The producers' rows stay: those that the journal tells of are written over.
+    transaction.execute_batch("DELETE FROM videos; DELETE FROM messages;")?;
     row.rows = row_counts(&transaction)?;
     write_whole(&transaction, &mut row, loaded)?;
     SCHEMA.usable(&file, transaction.commit())?;

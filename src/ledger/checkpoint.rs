@@ -10,8 +10,13 @@ use super::dedupe::Learned;
 use super::message_key::MessageKey;
 use super::record::MessageRuns;
 
-/// Producers in one slice of a checkpoint: seldom more than some hundred bytes each.
+/// Producers in one slice of a checkpoint, at least. Where many wait it is an eighth of them: a transaction for each few
+/// would fall behind those that come.
 const PRODUCERS_PER_SLICE: usize = 64;
+
+/// Bytes of producers at which a slice of a checkpoint takes no more: one is seldom more than some hundred, and at most
+/// some MB.
+pub(super) const PRODUCER_BYTES_PER_SLICE: usize = 1 << 20;
 
 /// A video as the tables keep it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +79,11 @@ impl Changes {
         self.producers.extend(learned.producers.iter().map(|(id, _)| *id));
     }
 
+    /// Whether a producer has changed.
+    pub(super) fn has_producer(&self, id: &Uuid) -> bool {
+        self.producers.contains(id)
+    }
+
     /// A producer has changed.
     pub(super) fn add_producer(&mut self, id: Uuid) {
         self.producers.insert(id);
@@ -111,12 +121,9 @@ impl Changes {
         // first, because slices are cut off the end.
         let mut videos = std::mem::take(&mut self.videos);
         videos.sort_unstable_by(|one, other| other.cmp(one));
-        Some(Checkpoint {
-            upto,
-            videos,
-            producers: self.producers.drain().collect(),
-            messages: std::mem::take(&mut self.messages),
-        })
+        let mut producers: Vec<Uuid> = self.producers.drain().collect();
+        producers.sort_unstable_by(|one, other| other.cmp(one));
+        Some(Checkpoint { upto, videos, producers, messages: std::mem::take(&mut self.messages) })
     }
 }
 
@@ -127,6 +134,7 @@ pub(super) struct Checkpoint {
     pub(super) upto: u64,
     /// Numbers of what is not written yet, the highest first.
     videos: Vec<u32>,
+    /// As well.
     producers: Vec<Uuid>,
     pub(super) messages: MessageRuns,
 }
@@ -138,10 +146,14 @@ impl Checkpoint {
         self.videos.drain(rest..).rev()
     }
 
-    /// The next producers to write.
-    pub(super) fn next_producers(&mut self) -> impl Iterator<Item = Uuid> {
-        let rest = self.producers.len().saturating_sub(PRODUCERS_PER_SLICE);
-        self.producers.drain(rest..)
+    /// How many producers the next slice should have.
+    pub(super) fn producers_per_slice(&self) -> usize {
+        PRODUCERS_PER_SLICE.max(self.producers.len() / 8)
+    }
+
+    /// The next producer to write, the lowest id first.
+    pub(super) fn next_producer(&mut self) -> Option<Uuid> {
+        self.producers.pop()
     }
 
     /// Whether all is written.

@@ -2,6 +2,7 @@
 
 use super::dedupe::Seen;
 use crate::model::play::Play;
+use crate::model::video::MAX_PLAYS;
 
 /// What has come in all, by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +43,14 @@ impl Counters {
         is_new
     }
 
-    /// The sum, field by field.
+    /// Whether so many more messages can be counted: no field goes beyond what every part can say.
+    pub(super) fn has_room(&self, messages: u64) -> bool {
+        self.fields()
+            .iter()
+            .all(|field| field.checked_add(messages).is_some_and(|sum| sum <= MAX_PLAYS))
+    }
+
+    /// The sum, field by field. None goes near the end where [`Counters::has_room`] is asked.
     pub fn add(&mut self, more: &Self) {
         let (sum, more) = (self.fields(), more.fields());
         *self =

@@ -1,6 +1,5 @@
 //! Which plays are counted already (pure).
 
-use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::ops::Range;
 
@@ -9,12 +8,9 @@ use uuid::Uuid;
 
 use super::message_key::MessageKey;
 use super::message_window::{MessageBudget, MessageWindow, MessageWindowSize};
+use super::producers::{Added, ProducerLimits, Producers};
 use crate::model::play::{Play, PlayIdentity};
 use crate::model::seq_set::SeqSet;
-
-/// Producers whose plays are told apart by their identity. Each start of a producer is one; a stranger who draws a new
-/// id for every play must not fill the memory.
-const MAX_PRODUCERS: usize = 100_000;
 
 /// Of how many of the newest plays the video and the time are remembered, to tell a repeat from another play of the same
 /// number. 512 KiB.
@@ -25,7 +21,8 @@ const VIDEO_WINDOW: usize = 1 << 16;
 pub enum Seen {
     /// It was not counted before.
     New,
-    /// Nor was it, as far as the newest message IDs tell: it has no identity.
+    /// Nor was it, as far as the newest message IDs tell: it has no identity, or one of a producer whose numbers have
+    /// too many holes.
     NewByMessage,
     /// It was: the same producer and number, or the same message.
     Duplicate,
@@ -48,10 +45,10 @@ pub struct Learned {
 /// The plays that are counted, by identity: exact, without a time window. For plays without one, the newest messages.
 #[derive(Debug)]
 pub struct Dedupe {
-    max_producers: usize,
-    producers: HashMap<Uuid, Producer, RandomState>,
-    /// Those with something `fresh`.
-    touched: Vec<Uuid>,
+    /// Those in memory are exact; for the others the table must be asked first.
+    pub(super) producers: Producers,
+    /// What came of producers whose numbers have too many holes.
+    crowded: Option<CrowdedProducer>,
     messages: MessageWindow,
     fresh_messages: Vec<MessageKey>,
     /// For the newest plays, each at the place its identity's hash gives: the rest of that hash, and what it told.
@@ -59,16 +56,19 @@ pub struct Dedupe {
     hasher: RandomState,
 }
 
-#[derive(Debug, Default)]
-struct Producer {
-    counted: SeqSet,
-    /// What was added since [`Dedupe::take_learned`]: runs in the order they came.
-    fresh: Vec<Range<u64>>,
+/// Plays that are known by their messages only, although they have an identity: the numbers of their producers have more
+/// than [`RUNS_MAX`](crate::model::seq_set::RUNS_MAX) holes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrowdedProducer {
+    /// Whose the newest of them is.
+    pub producer: Uuid,
+    /// How many were counted since the start, over all such producers.
+    pub plays: u64,
 }
 
 impl Default for Dedupe {
     fn default() -> Self {
-        Self::with_limits(MAX_PRODUCERS, MessageWindow::new(MessageBudget::default()))
+        Self::with_limits(ProducerLimits::DEFAULT, MessageWindow::new(MessageBudget::default()))
     }
 }
 
@@ -80,14 +80,13 @@ impl Dedupe {
 
     /// Nothing is counted; so much memory for messages.
     pub(super) fn with_budget(messages: MessageBudget) -> Self {
-        Self::with_limits(MAX_PRODUCERS, MessageWindow::new(messages))
+        Self::with_limits(ProducerLimits::DEFAULT, MessageWindow::new(messages))
     }
 
-    fn with_limits(max_producers: usize, messages: MessageWindow) -> Self {
+    fn with_limits(producers: ProducerLimits, messages: MessageWindow) -> Self {
         Self {
-            max_producers,
-            producers: HashMap::default(),
-            touched: Vec::new(),
+            producers: Producers::new(producers),
+            crowded: None,
             messages,
             fresh_messages: Vec::new(),
             videos: vec![(0, 0); VIDEO_WINDOW].into(),
@@ -97,22 +96,22 @@ impl Dedupe {
 
     /// Remembers a play, which came with that message.
     pub fn insert(&mut self, play: &Play, message: MessageKey) -> Seen {
-        let Some(identity) = self.usable(play) else {
-            let fresh = self.insert_message(message);
-            return if fresh { Seen::NewByMessage } else { Seen::Duplicate };
-        };
-        let producer = self.producers.entry(identity.producer).or_default();
-        let fresh = producer.counted.insert(identity.seq);
-        if fresh {
-            if producer.fresh.is_empty() {
-                self.touched.push(identity.producer);
+        let Some(identity) = play.identity else { return self.insert_by_message(message) };
+        match self.producers.add(identity) {
+            Added::Crowded => {
+                let seen = self.insert_by_message(message);
+                if seen == Seen::NewByMessage {
+                    let plays = self.crowded.map_or(0, |crowded| crowded.plays) + 1;
+                    self.crowded = Some(CrowdedProducer { producer: identity.producer, plays });
+                }
+                seen
             }
-            match producer.fresh.last_mut() {
-                Some(run) if run.end == identity.seq => run.end += 1,
-                _ => producer.fresh.push(identity.seq..identity.seq + 1),
-            }
+            added => self.compare(added == Added::New, identity, play),
         }
-        self.compare(fresh, identity, play)
+    }
+
+    fn insert_by_message(&mut self, message: MessageKey) -> Seen {
+        if self.insert_message(message) { Seen::NewByMessage } else { Seen::Duplicate }
     }
 
     /// Remembers a message whose play has no identity, or that holds no play; false if it was remembered.
@@ -126,22 +125,7 @@ impl Dedupe {
 
     /// What was learned since the last call.
     pub fn take_learned(&mut self) -> Learned {
-        let runs = |producers: &mut HashMap<Uuid, Producer, RandomState>, id: &Uuid| {
-            let mut runs =
-                producers.get_mut(id).map(|producer| std::mem::take(&mut producer.fresh))?;
-            runs.sort_unstable_by_key(|run| run.start);
-            runs.dedup_by(|run, before| {
-                let touches = run.start == before.end;
-                before.end = if touches { run.end } else { before.end };
-                touches
-            });
-            Some(runs)
-        };
-        let producers = self
-            .touched
-            .drain(..)
-            .filter_map(|id| runs(&mut self.producers, &id).map(|runs| (id, runs)))
-            .collect();
+        let producers = self.producers.take_fresh();
         // The next commit is seldom much larger.
         let room = Vec::with_capacity(self.fresh_messages.len());
         Learned { producers, messages: std::mem::replace(&mut self.fresh_messages, room) }
@@ -149,8 +133,7 @@ impl Dedupe {
 
     /// Learns again what was written down: as [`Dedupe::insert`], but nothing of it is new.
     pub fn learn(&mut self, producer: Uuid, runs: impl IntoIterator<Item = Range<u64>>) {
-        let counted = &mut self.producers.entry(producer).or_default().counted;
-        runs.into_iter().for_each(|run| counted.insert_run(run));
+        self.producers.learn(producer, runs);
     }
 
     /// Learns a message again.
@@ -163,22 +146,14 @@ impl Dedupe {
         self.messages.size()
     }
 
-    /// The plays of a producer that are counted; `None` of one that is not known.
+    /// The plays of a producer that are counted; `None` of one that is not in memory.
     pub fn counted(&self, producer: &Uuid) -> Option<&SeqSet> {
-        self.producers.get(producer).map(|producer| &producer.counted)
+        self.producers.get(producer)
     }
 
-    /// Every producer that is known.
-    pub fn producers(&self) -> impl Iterator<Item = (&Uuid, &SeqSet)> {
-        self.producers.iter().map(|(id, producer)| (id, &producer.counted))
-    }
-
-    /// The identity, if its producer is known or may still become so.
-    fn usable(&self, play: &Play) -> Option<PlayIdentity> {
-        play.identity.filter(|identity| {
-            self.producers.len() < self.max_producers
-                || self.producers.contains_key(&identity.producer)
-        })
+    /// What came of producers whose numbers have too many holes, if anything has.
+    pub fn crowded(&self) -> Option<CrowdedProducer> {
+        self.crowded
     }
 
     /// Remembers what a fresh play told; holds a repeat against it.
@@ -208,6 +183,7 @@ mod tests {
     use nsq_protocol::MessageId;
 
     use super::*;
+    use crate::model::seq_set::RUNS_MAX;
 
     fn message(id: u64) -> MessageKey {
         MessageKey::new(MessageId::from_u64(id), 1)
@@ -264,7 +240,8 @@ mod tests {
     #[test]
     fn without_an_identity_the_newest_messages_count_once() {
         let window = 1000;
-        let mut dedupe = Dedupe::with_limits(10, MessageWindow::of(window as usize, usize::MAX));
+        let messages = MessageWindow::of(window as usize, usize::MAX);
+        let mut dedupe = Dedupe::with_limits(ProducerLimits::DEFAULT, messages);
         let mut insert = |id| dedupe.insert(&play(7, None), message(id));
         assert!((0..window).all(|id| insert(id) == Seen::NewByMessage));
         assert_eq!(insert(0), Seen::Duplicate);
@@ -274,16 +251,28 @@ mod tests {
         assert_eq!(dedupe.take_learned().messages.len() as u64, 2 * window);
     }
 
+    /// Numbers at random: their plays are known by their messages, and that is said.
     #[test]
-    fn strangers_with_ever_new_ids_do_not_fill_the_memory() {
-        let mut dedupe = Dedupe::with_limits(100, MessageWindow::of(1000, usize::MAX));
-        for producer in 0..200 {
-            let play = play(7, Some((producer.into(), 0)));
-            let new = if producer < 100 { Seen::New } else { Seen::NewByMessage };
-            assert_eq!(dedupe.insert(&play, message(producer)), new);
-            assert_eq!(dedupe.insert(&play, message(producer)), Seen::Duplicate);
+    fn a_producer_with_too_many_holes_is_told() {
+        let mut dedupe = Dedupe::new();
+        let numbers = || (0..u64::MAX).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2);
+        let by_message = numbers().position(|seq| {
+            dedupe.insert(&play(7, Some((1, seq))), message(seq)) == Seen::NewByMessage
+        });
+        let by_message = by_message.unwrap();
+        assert!(by_message >= RUNS_MAX);
+        let seqs = [numbers().nth(by_message).unwrap(), numbers().nth(5).unwrap()];
+        for seq in seqs {
+            let again = dedupe.insert(&play(7, Some((1, seq))), message(seq));
+            assert!(matches!(again, Seen::Duplicate | Seen::UnprovenDuplicate), "{again:?}");
         }
-        assert_eq!(dedupe.producers.len(), 100);
+        // One that was known by its number is known in whatever message.
+        let elsewhere = dedupe.insert(&play(7, Some((1, seqs[1]))), message(1));
+        assert_eq!(elsewhere, Seen::UnprovenDuplicate);
+        let crowded = CrowdedProducer { producer: Uuid::from_u128(1), plays: 1 };
+        assert_eq!(dedupe.crowded(), Some(crowded));
+        assert_eq!(dedupe.insert(&play(7, Some((2, 0))), message(1)), Seen::New);
+        assert_eq!(dedupe.take_learned().messages, [message(seqs[0])]);
     }
 
     #[test]

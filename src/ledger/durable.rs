@@ -22,16 +22,18 @@ use super::letter::SavedDeadLetter;
 use super::load::LoadedLedger;
 use super::message_window::{MessageBudget, MessageWindowSize};
 use super::owner::{LedgerConfig, check_owner, machine_id, new_row};
+use super::producer_rows::ProducerRows;
+use super::producers::ProducerLimits;
 use super::record::Record;
 use super::schema::{FILE, SCHEMA};
 use super::snapshot::{JOURNAL, check_generation};
 use super::state::LedgerState;
-use super::tables::{LedgerRow, TablesUpdate, read_tables, readable};
+use super::tables::{LedgerRow, TablesUpdate, finish, read_tables, readable};
 use super::upkeep::{CANNOT_WRITE, LedgerUpkeep, LedgerUpkept, Tables};
 use crate::journal::{
     Cut, FsDisk, Journal, JournalConfig, JournalError, OnDamage, SEGMENT_BYTES, Sync, SyncPolicy,
 };
-use crate::model::video::{VideoCount, VideoState};
+use crate::model::video::{MAX_PLAYS, VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
 use crate::storage::in_place::FilesInPlace;
@@ -72,6 +74,8 @@ pub struct DurableLedger {
     sync: SyncPolicy,
     state: LedgerState,
     journal: Journal,
+    /// For what is not in memory. Closed before the tables: who closes last must be one who can write the WAL back.
+    producers: ProducerRows,
     /// Shared with an upkeep that is run: never waited for while the ledger is held, but at its end.
     tables: Arc<Mutex<Tables>>,
     processor: Uuid,
@@ -150,6 +154,8 @@ impl DurableLedger {
         let (processor, starts) = (tables.row.processor, tables.row.starts);
         let seen = journal.next();
         let files = Arc::new(readable(&file, FilesInPlace::of_database(&file))?);
+        let producers = open_rows(&file)?;
+        limit_producers(&mut state);
         Ok(Self {
             file,
             files,
@@ -157,6 +163,7 @@ impl DurableLedger {
             state,
             journal,
             tables: Arc::new(Mutex::new(tables)),
+            producers,
             processor,
             starts,
             dashboard,
@@ -234,6 +241,7 @@ impl DurableLedger {
         grown >= CHECKPOINT_BYTES
             || self.letters_bytes >= LETTERS_DUE
             || self.state.unsaved_messages() >= MESSAGES_DUE
+            || self.state.producers().is_due()
             || is_late && (self.state.has_changes() || !self.letters.is_empty())
     }
 
@@ -250,6 +258,20 @@ impl DurableLedger {
         let letters = self.letters.drain(..).collect();
         let Self { dashboard, epoch, message_budget, .. } = *self;
         Some(TablesUpdate { slice, letters, dashboard, epoch, position, message_budget })
+    }
+}
+
+/// The table of the producers, for what is not in memory.
+fn open_rows(file: &Path) -> Result<ProducerRows> {
+    let connection = SCHEMA.open_reader(file)?.context("the ledger's file is gone")?;
+    SCHEMA.usable(file, ProducerRows::new(connection))
+}
+
+/// Leaves memory for as many producers as a test says.
+fn limit_producers(state: &mut LedgerState) {
+    let most = failpoint::limit("PLAYCOUNTS_PRODUCERS", 0);
+    if most > 0 {
+        state.producers_mut().limit(ProducerLimits::of(most));
     }
 }
 
@@ -282,7 +304,7 @@ fn read_all(
             row.as_of.as_of
         );
     }
-    let loaded = loader.finish()?;
+    let loaded = finish(connection, loader)?;
     check_generation(&loaded, row)?;
     Ok((journal, loaded, cut))
 }
@@ -309,6 +331,11 @@ impl Ledger for DurableLedger {
         // From here to the commit the state is ahead of the file: were there a panic in between, the publisher, which
         // outlives this thread, must not tell a producer what is not durable.
         self.failed = true;
+        self.producers.fetch(&mut self.state, arrivals)?;
+        let messages = arrivals.iter().map(|batch| batch.plays.len() + batch.rejected.len());
+        if !self.state.has_room(messages.sum::<usize>() as u64) {
+            bail!("the ledger has counted {MAX_PLAYS} messages, the most that can be told");
+        }
         let first_letter = self.state.counters().rejected + 1;
         let (record, video_deltas, noticed) = self.state.count_arrivals(arrivals);
         let counters = record.counters;
@@ -366,7 +393,16 @@ impl Ledger for DurableLedger {
         if let Some(position) = done.needed_from {
             self.journal.release(position);
         }
-        Ok(if self.state.is_checkpointing() { NextUpkeep::Soon } else { NextUpkeep::Later })
+        if done.has_written {
+            self.state.slice_written();
+        }
+        self.state.producers_mut().evict();
+        let goes_on = self.state.is_checkpointing() || self.state.producers().is_crowded();
+        Ok(match goes_on {
+            true if self.is_behind() => NextUpkeep::Now,
+            true => NextUpkeep::Soon,
+            false => NextUpkeep::Later,
+        })
     }
 
     fn published(&mut self, counts: &[VideoCount]) {
@@ -390,19 +426,35 @@ impl Ledger for DurableLedger {
     }
 
     fn confirmed(&self, producer: &Uuid) -> Confirmed {
-        if self.failed { Confirmed::default() } else { self.state.confirmed(producer) }
+        if self.failed {
+            return Confirmed::default();
+        }
+        self.producers.confirmed(&self.state, producer).unwrap_or_else(|error| {
+            log::warn!("{error:#}");
+            Confirmed::default()
+        })
     }
 
-    fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
-        if self.failed { Vec::new() } else { self.state.take_unreported(limit) }
+    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>> {
+        if self.failed {
+            return Ok(Vec::new());
+        }
+        self.producers.take_unreported(&mut self.state, limit)
     }
 
-    fn reported(&mut self, producer: &Uuid, watermark: u64) -> bool {
-        self.state.reported(producer, watermark)
+    fn is_behind(&self) -> bool {
+        !self.failed && self.state.producers().is_behind()
+    }
+
+    fn reported(&mut self, told: &ProducerConfirmed, watermark: u64) -> bool {
+        self.producers.reported(&mut self.state, told, watermark).unwrap_or_else(|error| {
+            log::warn!("{error:#}");
+            false
+        })
     }
 
     fn retell(&mut self, limit: usize) -> bool {
-        self.state.retell(limit)
+        self.state.unreported.retell(limit)
     }
 
     fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
@@ -415,7 +467,8 @@ impl Ledger for DurableLedger {
         wal.push("-wal");
         let cut_bytes = self.cut.as_ref().map_or(0, |cut| cut.bytes);
         let bytes = size(&self.file) + size(Path::new(&wal)) + self.journal.size();
-        Some(LedgerSize { unswept: self.state.pending_records(), bytes, cut_bytes })
+        let crowded = self.state.crowded();
+        Some(LedgerSize { unswept: self.state.pending_records(), bytes, cut_bytes, crowded })
     }
 
     fn message_window(&self) -> MessageWindowSize {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
+use super::dedupe::CrowdedProducer;
 use super::message_window::MessageWindowSize;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::video::{VideoCount, VideoState};
@@ -15,6 +16,8 @@ use crate::wire::{Confirmed, ProducerConfirmed};
 /// When to ask for the next upkeep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextUpkeep {
+    /// At once: commits wait for it.
+    Now,
     /// Soon: a checkpoint goes on.
     Soon,
     /// In about a second.
@@ -30,6 +33,8 @@ pub struct LedgerSize {
     pub bytes: u64,
     /// Bytes that a crash had left unfinished, and that this start has cut off.
     pub cut_bytes: u64,
+    /// What came since the start of producers whose numbers have too many holes.
+    pub crowded: Option<CrowdedProducer>,
 }
 
 /// The counts, durable. One thread commits; the publisher asks in between.
@@ -74,13 +79,22 @@ pub trait Ledger: Send {
     /// Which plays of a producer are counted.
     fn confirmed(&self, producer: &Uuid) -> Confirmed;
 
-    /// At most `limit` producers with more plays counted than was told.
-    fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed>;
+    /// At most `limit` producers with more plays counted than was told; after a start, and for another dashboard, every
+    /// producer comes once more.
+    ///
+    /// # Errors
+    /// They cannot be looked up. They come again.
+    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>>;
 
-    /// The dashboard has been told of a producer, and knows all plays below `watermark` to be in one ledger or another: from
+    /// Whether so much waits for a checkpoint that no commit should follow before some of it is written.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    /// The dashboard has been told that of a producer, and knows all plays below `watermark` to be in one ledger or another: from
     /// now on what lies above is told, where it is more than one message holds. True if more of it is to be told at once;
     /// what waits for other ledgers to tell theirs comes with [`Ledger::retell`].
-    fn reported(&mut self, producer: &Uuid, watermark: u64) -> bool;
+    fn reported(&mut self, told: &ProducerConfirmed, watermark: u64) -> bool;
 
     /// At most `limit` producers come again of which not all could be told; whether there are any.
     fn retell(&mut self, limit: usize) -> bool;

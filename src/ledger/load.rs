@@ -36,6 +36,8 @@ pub(super) struct StateLoader {
     tables: TablesAsOf,
     /// By number: as of which frame each video's row stands; 0 where there is none.
     rows_as_of: Vec<u64>,
+    /// Plays of the producers' rows, and whether that is a number that can be.
+    saved_plays: Option<u64>,
     /// How often the tables were written, as the journal says; 0: it does not.
     generation: u64,
     /// By number: those that are in no table yet.
@@ -60,7 +62,7 @@ impl StateLoader {
         let TablesAsOf { counters, as_of, checkpointed, .. } = tables;
         let state = LedgerState::as_of(counters, as_of, checkpointed, messages);
         let (rows_as_of, letters) = (Vec::new(), BTreeMap::new());
-        Self { state, tables, rows_as_of, generation: 0, letters }
+        Self { state, tables, rows_as_of, saved_plays: Some(0), generation: 0, letters }
     }
 
     /// A video's row, which includes all frames up to `as_of`.
@@ -71,7 +73,26 @@ impl StateLoader {
         Ok(())
     }
 
-    /// A producer's counted plays.
+    /// A producer's row. It stays in the table: none of it is kept in memory but that there is one.
+    pub(super) fn producer_row(&mut self, id: &Uuid, runs: &[Range<u64>]) {
+        self.saved_plays = add_runs(self.saved_plays, runs);
+        self.state.producers_mut().add_saved(id);
+    }
+
+    /// The producers that the journal tells of, whose rows are to be asked for before the end.
+    pub(super) fn in_journal(&self) -> Vec<Uuid> {
+        self.state.producers().iter().map(|(id, _)| *id).collect()
+    }
+
+    /// What the row says of one of those.
+    pub(super) fn complete(&mut self, id: Uuid, runs: Vec<Range<u64>>) {
+        let of_row = add_runs(Some(0), &runs);
+        // It is counted in memory from now on.
+        self.saved_plays = self.saved_plays.zip(of_row).and_then(|(all, row)| all.checked_sub(row));
+        self.state.fetched_producer(id, runs);
+    }
+
+    /// A producer's counted plays, of which no table has a row.
     pub(super) fn producer(&mut self, id: Uuid, runs: Vec<Range<u64>>) {
         self.state.load_producer(id, runs);
     }
@@ -126,8 +147,11 @@ impl StateLoader {
         for delta in &record.deltas {
             let at = delta.number as usize;
             if number > *self.rows_as_of.get(at).ok_or(Damaged)? {
-                self.state.grow(delta);
+                self.state.load_delta(delta)?;
             }
+        }
+        if !self.state.has_room(0) || !record.counters.has_room(0) {
+            return Err(Damaged);
         }
         self.state.load_record(number, record, number <= self.tables.as_of);
         Ok(())
@@ -138,8 +162,17 @@ impl StateLoader {
     /// # Errors
     /// [`Damaged`] when videos, producers and counters tell different numbers of plays.
     pub(super) fn finish(mut self) -> Result<LoadedLedger, Damaged> {
-        if !self.state.adds_up() {
+        let sets = self.state.producers().iter().map(|(_, set)| set.count());
+        let mut of_producers = self.saved_plays;
+        for plays in sets {
+            of_producers = of_producers.zip(plays).and_then(|(sum, more)| sum.checked_add(more));
+        }
+        if !self.state.adds_up(of_producers.ok_or(Damaged)?) {
             return Err(Damaged);
+        }
+        if self.state.has_saved_producers() {
+            // Nobody knows what a dashboard was told of them.
+            self.state.tell_all_producers();
         }
         // Without the record that counts them they were not committed.
         let rejected = self.state.counters().rejected as i64;
@@ -158,4 +191,9 @@ impl StateLoader {
         self.rows_as_of.resize(self.rows_as_of.len().max(number as usize + 1), 0);
         Ok(())
     }
+}
+
+/// The sum and the plays of some runs.
+fn add_runs(sum: Option<u64>, runs: &[Range<u64>]) -> Option<u64> {
+    runs.iter().try_fold(sum?, |sum, run| sum.checked_add(run.end - run.start))
 }

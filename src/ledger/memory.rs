@@ -58,7 +58,10 @@ impl Ledger for MemoryLedger {
     fn upkeep(&mut self, _now: Instant) -> Option<LedgerUpkeep> {
         // What has changed since the last checkpoint is of no use here.
         self.state.begin_checkpoint();
-        while self.state.next_slice(usize::MAX).is_some() {}
+        while self.state.next_slice(usize::MAX).is_some() {
+            // There is no table that could have them.
+            self.state.slice_dropped();
+        }
         None
     }
 
@@ -78,16 +81,21 @@ impl Ledger for MemoryLedger {
         self.state.confirmed(producer)
     }
 
-    fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
-        self.state.take_unreported(limit)
+    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>> {
+        let ids = self.state.unreported.take(limit);
+        let tell = |producer| {
+            let confirmed = self.state.confirmed(&producer);
+            ProducerConfirmed { producer, confirmed }
+        };
+        Ok(ids.into_iter().map(tell).collect())
     }
 
-    fn reported(&mut self, producer: &Uuid, watermark: u64) -> bool {
-        self.state.reported(producer, watermark)
+    fn reported(&mut self, told: &ProducerConfirmed, watermark: u64) -> bool {
+        self.state.reported(&told.producer, watermark)
     }
 
     fn retell(&mut self, limit: usize) -> bool {
-        self.state.retell(limit)
+        self.state.unreported.retell(limit)
     }
 
     fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {

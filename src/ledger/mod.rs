@@ -23,6 +23,9 @@ mod message_window;
 mod model;
 mod old_tables;
 mod owner;
+mod producer_filter;
+mod producer_rows;
+mod producers;
 mod record;
 mod rewrite;
 mod schema;
@@ -30,6 +33,7 @@ mod snapshot;
 mod state;
 mod table_rows;
 mod tables;
+mod unreported;
 mod upkeep;
 
 use anyhow::Result;
@@ -42,7 +46,7 @@ pub use commit::{
 };
 pub use counters::Counters;
 pub use dead_letters::dead_letters;
-pub use dedupe::{Dedupe, Learned, Seen};
+pub use dedupe::{CrowdedProducer, Dedupe, Learned, Seen};
 pub use durable::DurableLedger;
 pub use integrity::IntegrityCheck;
 pub use ledger_trait::{Ledger, LedgerSize, NextUpkeep};

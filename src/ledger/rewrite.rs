@@ -8,7 +8,8 @@ use super::load::LoadedLedger;
 use super::message_window::MessageBudget;
 use super::tables::{LedgerRow, TablesUpdate};
 
-/// Writes all of it to tables that have no row of a video, producer or message. The journal that is begun then has frames
+/// Writes all of it to tables that have no row of a video or message, and of producers only those that are not in memory,
+/// or older ones. The journal that is begun then has frames
 /// from 1 on.
 ///
 /// # Errors

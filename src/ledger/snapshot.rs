@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::counters::Counters;
 use super::load::LoadedLedger;
 use super::message_window::MessageBudget;
+use super::producer_rows::each_producer_row;
 use super::schema::{FILE, SCHEMA};
-use super::tables::{LedgerRow, read_tables, readable};
+use super::tables::{LedgerRow, finish, read_tables, readable};
 use crate::journal::{self, FsDisk, JournalError, JournalOwner};
 use crate::model::seq_set::SeqSet;
 use crate::model::video::VideoState;
@@ -41,12 +42,23 @@ pub struct Snapshot {
 /// # Errors
 /// As [`DurableLedger::open`](super::DurableLedger::open), and the operating system's.
 pub fn read(directory: &Path) -> Result<Option<Snapshot>> {
-    read_with(directory, |_, row, LoadedLedger { state, .. }| {
+    read_with(directory, |connection, row, LoadedLedger { state, .. }| {
+        let known = state.producers();
+        let mut producers: Vec<_> = known.iter().map(|(id, set)| (*id, set.clone())).collect();
+        each_producer_row(connection, |(id, runs)| {
+            // What is in memory has its row, and what the journal says besides.
+            if known.get(&id).is_none() {
+                let mut set = SeqSet::new();
+                runs.into_iter().for_each(|run| set.insert_run(run));
+                producers.push((id, set));
+            }
+            Ok(())
+        })?;
         Ok(Snapshot {
             processor: row.processor,
             counters: state.counters(),
             videos: state.videos().collect(),
-            producers: state.dedupe().producers().map(|(id, set)| (*id, set.clone())).collect(),
+            producers,
         })
     })
 }
@@ -103,7 +115,7 @@ fn load(directory: &Path, connection: &Connection, row: &LedgerRow) -> Result<Lo
             loader.entry(number, payload).map_err(|damaged| damaged.to_string())
         })?;
     }
-    Ok(loader.finish()?)
+    finish(connection, loader)
 }
 
 /// Whether the processor has given up a segment since the tables were read.

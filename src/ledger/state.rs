@@ -7,22 +7,26 @@
 //!
 //! A video costs 41 bytes and its share of a table, about 55 in all.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::checkpoint::{Changes, Checkpoint, CheckpointEnd, CheckpointSlice, SavedVideo};
+use super::checkpoint::{
+    Changes, Checkpoint, CheckpointEnd, CheckpointSlice, PRODUCER_BYTES_PER_SLICE, SavedVideo,
+};
 use super::commit::{Arrivals, ArrivedPlay, Noticed, VideoDelta};
 use super::counters::Counters;
-use super::dedupe::{Dedupe, Seen};
+use super::dedupe::{CrowdedProducer, Dedupe, Seen};
 use super::message_key::MessageKey;
 use super::message_window::{MessageBudget, MessageWindowSize};
-use super::record::{Delta, Record, encode_runs};
+use super::producers::Producers;
+use super::record::{Damaged, Delta, Record, encode_runs};
+use super::unreported::Unreported;
+use crate::model::seq_set::SeqSet;
 use crate::model::unix_time::UnixMs;
-use crate::model::video::{VideoCount, VideoState};
+use crate::model::video::{MAX_PLAYS, VideoCount, VideoState};
 use crate::model::video_ids::VideoIds;
-use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed};
+use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed};
 
 /// How far ahead a video's last play may lie at a start: this machine's clock may have been set back.
 const FUTURE_MS: i64 = 86_400_000;
@@ -63,12 +67,10 @@ pub(super) struct LedgerState {
     last: u64,
     changes: Changes,
     checkpoint: Option<Checkpoint>,
+    /// Producers of the slice that is being written.
+    writing: Vec<Uuid>,
     /// Producers whose newest state the dashboard has not been told.
-    unreported: HashSet<Uuid>,
-    /// Of producers of which more runs are counted than one message tells: below which number the dashboard knows all.
-    known: HashMap<Uuid, u64>,
-    /// Those of which runs are left to tell.
-    untold: HashSet<Uuid>,
+    pub(super) unreported: Unreported,
     /// The newest frame that the tables hold all of.
     checkpointed: u64,
 }
@@ -184,11 +186,16 @@ impl LedgerState {
         self.changes.resize(videos);
     }
 
-    /// Adds a delta to its video.
+    /// Whether so many messages can be counted: no sum goes beyond what every part can say.
+    pub(super) fn has_room(&self, messages: u64) -> bool {
+        self.counters.has_room(messages)
+    }
+
+    /// Adds a delta to its video, which all plays together leave room for.
     pub(super) fn grow(&mut self, delta: &Delta) {
         let entry = &mut self.entries[delta.number as usize];
         let published = entry.published();
-        entry.plays = entry.plays.saturating_add(delta.plays);
+        entry.plays += delta.plays;
         entry.last_played_at = entry.last_played_at.max(delta.last_played_at);
         entry.set_published(published);
         self.changes.mark(delta.number);
@@ -198,7 +205,15 @@ impl LedgerState {
     fn apply(&mut self, record: &Record) {
         self.counters.add(&record.counters);
         self.changes.add_producers(&record.learned);
-        self.unreported.extend(record.learned.producers.iter().map(|(id, _)| *id));
+        record.learned.producers.iter().for_each(|(id, _)| self.unreported.add(*id));
+        if self.unreported.is_full() {
+            self.tell_all_producers();
+        }
+    }
+
+    /// The dashboard is to be told of every producer.
+    pub(super) fn tell_all_producers(&mut self) {
+        self.unreported.forget(self.dedupe.producers.unsaved().copied());
     }
 
     /// The messages of the newest record, as it has them: for the next checkpoint.
@@ -239,13 +254,20 @@ impl LedgerState {
             }
         };
         let videos = checkpoint.next_videos(limit).map(row).collect();
-        let encoded = |id: Uuid| {
+        let (mut producers, mut bytes_taken) = (Vec::new(), 0);
+        let most = limit.min(checkpoint.producers_per_slice());
+        while producers.len() < most
+            && bytes_taken < PRODUCER_BYTES_PER_SLICE
+            && let Some(id) = checkpoint.next_producer()
+        {
+            // What is not written stays in memory.
+            let Some(counted) = self.dedupe.counted(&id) else { continue };
             let mut bytes = Vec::new();
-            let counted = self.dedupe.counted(&id)?;
             encode_runs(&counted.runs().collect::<Vec<_>>(), &mut bytes);
-            Some((id, bytes))
-        };
-        let producers = checkpoint.next_producers().filter_map(encoded).collect();
+            bytes_taken += bytes.len();
+            producers.push((id, bytes));
+        }
+        self.writing.extend(producers.iter().map(|(id, _)| *id));
         let end = if checkpoint.is_done() { self.checkpoint.take() } else { None };
         self.checkpointed = end.as_ref().map_or(self.checkpointed, |checkpoint| checkpoint.upto);
         Some(CheckpointSlice {
@@ -258,6 +280,21 @@ impl LedgerState {
                 messages: checkpoint.messages,
             }),
         })
+    }
+
+    /// The slice that was taken last is in the tables: of its producers nothing has to stay in memory, but for what has
+    /// changed since its checkpoint began.
+    pub(super) fn slice_written(&mut self) {
+        for id in self.writing.drain(..) {
+            if !self.changes.has_producer(&id) {
+                self.dedupe.producers.saved(&id);
+            }
+        }
+    }
+
+    /// The slice that was taken last goes nowhere.
+    pub(super) fn slice_dropped(&mut self) {
+        self.writing.clear();
     }
 
     /// Whether a checkpoint is on its way.
@@ -280,68 +317,55 @@ impl LedgerState {
     /// Another dashboard, or one that has forgotten: it has been told of nothing.
     pub(super) fn forget_published(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.behind = u32::MAX);
-        self.unreported.extend(self.dedupe.producers().map(|(id, _)| *id));
-        self.known.clear();
-        self.untold.clear();
+        self.tell_all_producers();
     }
 
-    /// What of a producer is counted.
+    /// What of a producer is counted that is in memory, or in no table.
     pub(super) fn confirmed(&self, producer: &Uuid) -> Confirmed {
         let Some(counted) = self.dedupe.counted(producer) else { return Confirmed::default() };
-        let watermark = counted.watermark();
-        // What is below is told: by this ledger, or by others that have counted plays of the same producer.
-        let known = self.known.get(producer).copied().unwrap_or(0);
-        let runs = counted.runs().filter(|run| run.start > watermark && run.end > known);
-        let above = runs.take(CONFIRMED_RUNS_MAX);
-        Confirmed { watermark, above: above.map(|run| [run.start, run.end]).collect() }
+        confirmed_of(counted, self.unreported.known(producer))
     }
 
-    /// At most `limit` producers of whose plays more are counted than was told.
-    pub(super) fn take_unreported(&mut self, limit: usize) -> Vec<ProducerConfirmed> {
-        let ids: Vec<Uuid> = self.unreported.iter().take(limit).copied().collect();
-        ids.into_iter()
-            .map(|producer| {
-                self.unreported.remove(&producer);
-                ProducerConfirmed { producer, confirmed: self.confirmed(&producer) }
-            })
-            .collect()
+    /// Whether a producer is in memory.
+    pub(super) fn knows_producer(&self, producer: &Uuid) -> bool {
+        self.dedupe.counted(producer).is_some()
     }
 
-    /// The dashboard knows of all plays of a producer below `watermark`. Whether more is to be told at once.
+    /// The dashboard has been told of a producer in memory, and knows of all its plays below `watermark`. Whether more is to be
+    /// told at once.
     pub(super) fn reported(&mut self, producer: &Uuid, watermark: u64) -> bool {
         let Some(counted) = self.dedupe.counted(producer) else { return false };
-        let own = counted.watermark();
-        let fits = |above: u64| {
-            let runs = counted.runs().filter(|run| run.start > own && run.end > above);
-            runs.take(CONFIRMED_RUNS_MAX + 1).count() <= CONFIRMED_RUNS_MAX
-        };
-        if fits(0) {
-            self.known.remove(producer);
-            self.untold.remove(producer);
-            return false;
-        }
-        let before = self.known.insert(*producer, watermark).unwrap_or(0);
-        if fits(before) {
-            self.untold.remove(producer);
-            return false;
-        }
-        self.untold.insert(*producer);
-        let moved = watermark > before;
-        if moved {
-            self.unreported.insert(*producer);
-        }
-        moved
-    }
-
-    /// At most `limit` producers come again of which not all is told.
-    pub(super) fn retell(&mut self, limit: usize) -> bool {
-        self.unreported.extend(self.untold.iter().take(limit).copied());
-        !self.untold.is_empty()
+        self.unreported.reported(*producer, counted, watermark)
     }
 
     /// These were not told after all.
     pub(super) fn put_back_unreported(&mut self, producers: impl IntoIterator<Item = Uuid>) {
-        self.unreported.extend(producers);
+        producers.into_iter().for_each(|id| self.unreported.add(id));
+    }
+
+    /// Whether a producer's plays may only be counted when the table was asked.
+    pub(super) fn may_be_saved(&self, producer: &Uuid) -> bool {
+        self.dedupe.producers.may_be_saved(producer)
+    }
+
+    /// Whether that may be so of any producer.
+    pub(super) fn has_saved_producers(&self) -> bool {
+        self.dedupe.producers.has_saved()
+    }
+
+    /// What the table has of a producer that was not in memory.
+    pub(super) fn fetched_producer(&mut self, id: Uuid, runs: Vec<Range<u64>>) {
+        self.dedupe.producers.fetched(id, runs);
+    }
+
+    /// The producers.
+    pub(super) fn producers(&self) -> &Producers {
+        &self.dedupe.producers
+    }
+
+    /// The producers, to say what may go from memory.
+    pub(super) fn producers_mut(&mut self) -> &mut Producers {
+        &mut self.dedupe.producers
     }
 
     /// By outcome, since the ledger was made.
@@ -379,9 +403,9 @@ impl LedgerState {
         self.dedupe.message_window()
     }
 
-    /// The plays that are counted.
-    pub(super) fn dedupe(&self) -> &Dedupe {
-        &self.dedupe
+    /// What came of producers whose numbers have too many holes.
+    pub(super) fn crowded(&self) -> Option<CrowdedProducer> {
+        self.dedupe.crowded()
     }
 }
 
@@ -423,10 +447,10 @@ impl LedgerState {
         entry.set_published(row.published);
     }
 
-    /// Takes over a producer's counted plays.
+    /// Takes over a producer's counted plays, which are in no table.
     pub(super) fn load_producer(&mut self, id: Uuid, runs: Vec<Range<u64>>) {
         self.dedupe.learn(id, runs);
-        self.unreported.insert(id);
+        self.unreported.add(id);
     }
 
     /// Takes over the ID of a message whose play had no identity, oldest first.
@@ -453,10 +477,20 @@ impl LedgerState {
         }
     }
 
-    /// The next checkpoint writes every video and every producer again.
+    /// The next checkpoint writes every video again, and every producer that is in memory.
     pub(super) fn change_all(&mut self) {
         (0..self.entries.len() as u32).for_each(|number| self.changes.mark(number));
-        self.dedupe.producers().for_each(|(id, _)| self.changes.add_producer(*id));
+        self.dedupe.producers.iter().for_each(|(id, _)| self.changes.add_producer(*id));
+    }
+
+    /// Adds a delta of a record to its video.
+    pub(super) fn load_delta(&mut self, delta: &Delta) -> Result<(), Damaged> {
+        let plays = self.entries[delta.number as usize].plays.checked_add(delta.plays);
+        if plays.is_none_or(|plays| plays > MAX_PLAYS) {
+            return Err(Damaged);
+        }
+        self.grow(delta);
+        Ok(())
     }
 
     /// Takes over a record, but not its deltas; its counters only if they are not counted yet.
@@ -476,20 +510,26 @@ impl LedgerState {
         }
     }
 
-    /// Whether videos, producers and counters tell the same number of plays.
-    pub(super) fn adds_up(&self) -> bool {
+    /// Whether videos, producers and counters tell the same number of plays, and one that can be told; `of_producers` are
+    /// those with an identity, of all producers.
+    pub(super) fn adds_up(&self, of_producers: u64) -> bool {
         let Counters { counted, by_message, .. } = self.counters;
         let plays = self.entries.iter().try_fold(0u64, |sum, entry| sum.checked_add(entry.plays));
-        let of_producers = self
-            .dedupe
-            .producers()
-            .flat_map(|(_, set)| set.runs())
-            .try_fold(0u64, |sum, run| sum.checked_add(run.end - run.start));
         let all_known = self.ids.len() == self.entries.len();
         all_known
+            && self.has_room(0)
             && plays == Some(counted)
-            && of_producers.and_then(|plays| plays.checked_add(by_message)) == Some(counted)
+            && of_producers.checked_add(by_message) == Some(counted)
     }
+}
+
+/// What is told of a producer's counted plays, of which the dashboard knows all below `known`: by this ledger, or by others
+/// that have counted plays of the same producer.
+pub(super) fn confirmed_of(counted: &SeqSet, known: u64) -> Confirmed {
+    let watermark = counted.watermark();
+    let runs = counted.runs().filter(|run| run.start > watermark && run.end > known);
+    let above = runs.take(CONFIRMED_RUNS_MAX);
+    Confirmed { watermark, above: above.map(|run| [run.start, run.end]).collect() }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The ledger's tables in SQLite: their schema, how a slice of a checkpoint is written, and how all is read and checked.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -9,15 +10,20 @@ use uuid::Uuid;
 use super::checkpoint::{CheckpointSlice, SavedVideo};
 use super::counters::Counters;
 use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
-use super::load::{StateLoader, TablesAsOf};
+use super::load::{LoadedLedger, StateLoader, TablesAsOf};
 use super::message_window::MessageBudget;
-use super::record::{count_messages, decode_messages, decode_runs};
+use super::producer_rows::{each_producer_row, producer_row};
+use super::record::{count_messages, decode_messages};
 use super::table_rows::{RowCounts, check_rows, unsigned};
 use crate::journal::{
     JournalConfig, JournalKind, JournalOwner, OnDamage, Position, SEGMENT_BYTES, SyncPolicy,
 };
 use crate::storage::boot::boot_id;
 use crate::storage::way_out::way_out;
+
+/// Producers of the journal whose rows are looked up one by one; of more, all rows are walked: a look-up costs as much as
+/// some ten rows.
+const LOOKED_UP: usize = 1_000;
 
 /// The one row: whose ledger it is, and what the tables hold.
 #[derive(Clone, Debug)]
@@ -348,8 +354,7 @@ pub(super) fn read_tables(
     Ok(loader)
 }
 
-/// As [`read_tables`], but without the rows of messages that do not fit their check, and as if none of it were in any
-/// table.
+/// As [`read_tables`], but without the rows of messages that do not fit their check, and as if these were in no table.
 ///
 /// # Errors
 /// As [`read_tables`]: without a video's or a producer's row nothing can be said.
@@ -392,18 +397,36 @@ fn read_videos(connection: &Connection, row: &LedgerRow, loader: &mut StateLoade
     Ok(())
 }
 
+/// Looks at every producer's row, and keeps none.
 fn read_producers(connection: &Connection, loader: &mut StateLoader) -> Result<()> {
-    let mut producers = connection.prepare(
-        "SELECT producer, counted, row_check = row_check(producer, counted) FROM producers",
-    )?;
-    let mut rows = producers.query([])?;
-    while let Some(found) = rows.next()? {
-        if !found.get::<_, bool>(2)? {
-            bail!("a row of the table producers does not fit its check");
-        }
-        loader.producer(found.get(0)?, decode_runs(&found.get::<_, Vec<u8>>(1)?)?);
+    each_producer_row(connection, |(id, runs)| {
+        loader.producer_row(&id, &runs);
+        Ok(())
+    })
+}
+
+/// What is loaded of the tables that `connection` has and of the journal, if it adds up.
+///
+/// # Errors
+/// It does not; or as [`read_tables`].
+pub(super) fn finish(connection: &Connection, mut loader: StateLoader) -> Result<LoadedLedger> {
+    let ids = loader.in_journal();
+    if ids.len() > LOOKED_UP {
+        let ids: HashSet<Uuid> = ids.into_iter().collect();
+        each_producer_row(connection, |(id, runs)| {
+            if ids.contains(&id) {
+                loader.complete(id, runs);
+            }
+            Ok(())
+        })?;
+        return Ok(loader.finish()?);
     }
-    Ok(())
+    for id in ids {
+        if let Some(runs) = producer_row(connection, &id)? {
+            loader.complete(id, runs);
+        }
+    }
+    Ok(loader.finish()?)
 }
 
 /// Says in an error which ledger cannot be read, and the way out.

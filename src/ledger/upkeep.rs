@@ -55,6 +55,8 @@ pub struct LedgerUpkeep {
 #[must_use = "the ledger must be told"]
 pub struct LedgerUpkept {
     pub(super) journal: Option<UpkeepDone>,
+    /// A slice is in the tables.
+    pub(super) has_written: bool,
     /// From where on the journal is needed, if that has changed.
     pub(super) needed_from: Option<Position>,
     /// How often the tables were written, if that is on the disk.
@@ -72,6 +74,7 @@ impl LedgerUpkeep {
         // The journal first: what the tables say must never be ahead of what is on the disk.
         let journal = self.journal.map(Upkeep::run).transpose().context(CANNOT_WRITE)?;
         let (mut needed_from, mut generation) = (None, None);
+        let has_written = self.slice.is_some();
         if let Some((tables, update)) = self.slice {
             let mut tables = tables.lock();
             tables.write(&update).context(CANNOT_WRITE)?;
@@ -79,6 +82,6 @@ impl LedgerUpkeep {
             // A power loss may take what is not on the disk yet: the journal must not ask for it.
             generation = needed_from.map(|_| tables.row.generation);
         }
-        Ok(LedgerUpkept { journal, needed_from, generation })
+        Ok(LedgerUpkept { journal, has_written, needed_from, generation })
     }
 }

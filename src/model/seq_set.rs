@@ -13,13 +13,21 @@ use std::ops::Range;
 /// The most that the bitmap covers, in plays: 64 KiB of memory. What is further out of order costs a run.
 const WINDOW: u64 = 1 << 19;
 
+/// The most runs that [`SeqSet::can_take`] lets lie below the bitmap: 2.6 MB of memory, and some 600 KB where they are
+/// written. The bitmap can add half of its numbers to them.
+pub const RUNS_MAX: usize = 1 << 16;
+
+/// Bytes of memory that a run costs, and its share of its node.
+const RUN_BYTES: usize = 40;
+
 /// Plays in one word of the bitmap.
 const WORD: u64 = 64;
 
 /// An exact set of numbers, made for dense ones.
 ///
 /// Costs about 100 bytes while plays come nearly in order, 64 KiB more when they are half a million apart, and about
-/// 40 bytes for each gap that stays. The worst case, every other play missing for ever, is 40 bytes for two plays.
+/// 40 bytes for each gap that stays. The worst case, every other play missing for ever, is 40 bytes for two plays; who
+/// asks [`SeqSet::can_take`] first bounds it to 13 MB.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeqSet {
     /// Runs of numbers below `base` that are in the set: start → end (exclusive). Disjoint, never touching.
@@ -60,6 +68,33 @@ impl SeqSet {
             self.pop_word();
         }
         fresh
+    }
+
+    /// Whether `seq` is in the set, or can be added without making more runs than [`RUNS_MAX`], and those of the bitmap.
+    pub fn can_take(&self, seq: u64) -> bool {
+        if self.runs.len() < RUNS_MAX {
+            return true;
+        }
+        if seq >= self.base {
+            return seq - self.base < WINDOW;
+        }
+        let below = self.runs.range(..=seq).next_back();
+        below.is_some_and(|(_, end)| seq <= *end) || self.runs.contains_key(&(seq + 1))
+    }
+
+    /// Bytes of memory beside the set's own, about.
+    pub fn heap_bytes(&self) -> usize {
+        self.runs.len() * RUN_BYTES + self.window.len() * size_of::<u64>()
+    }
+
+    /// How many numbers are in it; `None`: more than a `u64` counts.
+    pub fn count(&self) -> Option<u64> {
+        self.runs().try_fold(0u64, |sum, run| sum.checked_add(run.end - run.start))
+    }
+
+    /// The first run that ends behind `from`.
+    pub fn run_behind(&self, from: u64) -> Option<Range<u64>> {
+        self.runs().find(|run| run.end > from)
     }
 
     /// Whether `seq` is in the set.
@@ -241,6 +276,28 @@ mod tests {
         assert!(!set.insert(u64::MAX - 1) && !set.insert(0));
         assert!(set.contains(u64::MAX / 2) && !set.contains(1));
         assert_eq!(set.watermark(), 1);
+    }
+
+    /// Whoever numbers plays at random, or leaves out every other one, costs bounded memory.
+    #[test]
+    fn holes_are_bounded_where_one_asks_first() {
+        let most = RUNS_MAX + (WINDOW / 2) as usize;
+        let take = |set: &mut SeqSet, seq| set.can_take(seq).then(|| set.insert(seq));
+        let mut sparse = SeqSet::new();
+        assert!((0..4 * most as u64).any(|n| take(&mut sparse, n * 2).is_none()));
+        let mut random = SeqSet::new();
+        let at = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2;
+        assert!((0..RUNS_MAX as u64 + 2).any(|n| take(&mut random, at(n)).is_none()));
+        for set in [&mut sparse, &mut random] {
+            assert!(set.runs.len() <= most && set.heap_bytes() <= most * RUN_BYTES + (64 << 10));
+            let before = set.runs.len();
+            // What is in it, or joins a run, is still taken: exactly.
+            let run = set.runs().nth(7).unwrap();
+            assert_eq!(take(set, run.start), Some(false));
+            assert_eq!(take(set, run.end), Some(true));
+            assert_eq!(take(set, run.end), Some(false));
+            assert!(set.runs.len() <= before);
+        }
     }
 
     /// Numbers as they come: mostly the next ones, some late, some repeated, some far ahead.

@@ -12,7 +12,7 @@ use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nsq_protocol::Batch;
 use nsq_protocol::thread::StopToken;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::notes::BodyNotes;
 use super::stats::Stats;
@@ -46,6 +46,8 @@ pub(super) struct Committer {
     /// Held by who commits: whoever finds it taken leaves the batch to the holder.
     turn: Mutex<()>,
     ledger: SharedLedger,
+    /// Notified when a part of the upkeep is done.
+    upkept: Condvar,
     counts: Arc<ShardedCounts>,
     stats: Arc<Stats>,
     wake: Wake,
@@ -64,7 +66,8 @@ impl Committer {
     ) -> Self {
         let (waiting, turn) = (bounded(WAITING_MAX), Mutex::new(()));
         let has_failed = AtomicBool::new(false);
-        Self { waiting, turn, ledger, counts, stats, wake, has_failed, failed }
+        let upkept = Condvar::new();
+        Self { waiting, turn, ledger, upkept, counts, stats, wake, has_failed, failed }
     }
 
     /// Notes what a batch's bodies had.
@@ -110,6 +113,7 @@ impl Committer {
             let began = Instant::now();
             match self.upkeep(began) {
                 Ok(NextUpkeep::Later) => pause = UPKEEP_EVERY,
+                Ok(NextUpkeep::Now) => pause = Duration::ZERO,
                 // The disk and the processors are left to the commits for as long as it took.
                 Ok(NextUpkeep::Soon) => pause = began.elapsed().min(UPKEEP_EVERY),
                 Err(error) => {
@@ -125,7 +129,9 @@ impl Committer {
         match work {
             Some(work) => {
                 let done = work.run()?;
-                self.ledger.lock().upkept(done)
+                let next = self.ledger.lock().upkept(done);
+                self.upkept.notify_all();
+                next
             }
             None => Ok(NextUpkeep::Later),
         }
@@ -156,7 +162,7 @@ impl Committer {
             arrivals.push(next.arrivals);
         }
         let began = Instant::now();
-        let committed = self.ledger.lock().commit(&mut arrivals)?;
+        let committed = self.ready_ledger().commit(&mut arrivals)?;
         let took = began.elapsed();
         let is_due = self.add_to_counts(&committed);
         // Not behind what follows, which wakes others: the publisher, and by the FINs nsqd.
@@ -176,6 +182,17 @@ impl Committer {
         }
         self.update_stats(&committed, took, &arrivals, received_at, counted_at_ns);
         Ok(())
+    }
+
+    /// The ledger, when it is not behind with its checkpoints: new producers that come faster than they can be written
+    /// would fill the memory. Meanwhile batches wait, and RDY falls.
+    fn ready_ledger(&self) -> MutexGuard<'_, Box<dyn Ledger>> {
+        let mut ledger = self.ledger.lock();
+        while ledger.is_behind() && !self.has_failed.load(Ordering::Relaxed) {
+            // The upkeep says when a part is done; should it have ended meanwhile, nobody does.
+            self.upkept.wait_for(&mut ledger, UPKEEP_EVERY);
+        }
+        ledger
     }
 
     /// Makes what is committed visible; whether a video is due to be published by it.

@@ -8,11 +8,11 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
 use super::notes::{BodyNotes, Notes};
-use crate::ledger::{Committed, Counters, LedgerSize};
+use crate::ledger::{Committed, Counters, CrowdedProducer, LedgerSize};
 use crate::model::play::Rejection;
 use crate::wire::{
-    CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, LedgerFigures,
-    MessageWindowFigures,
+    CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, CrowdedPlays,
+    LedgerFigures, MessageWindowFigures,
 };
 
 /// The longest consumption time told apart, in µs: a day. Longer ones count as that.
@@ -171,14 +171,16 @@ impl Stats {
         ledger_size: Option<LedgerSize>,
         window: MessageWindowFigures,
     ) -> Consumption {
-        let LedgerSize { unswept, bytes, cut_bytes } = ledger_size.unwrap_or_default();
+        let LedgerSize { unswept, bytes, cut_bytes, crowded } = ledger_size.unwrap_or_default();
         let (counters, last_rejection, failure, (sum, times), all, ledger, arrivals) = {
             let mut inner = self.inner.lock();
             // A copy, so that no commit waits for the sums over 30,000 buckets.
             let (recent, all) = (std::mem::take(&mut inner.recent), inner.times.clone());
             let slowest_ms = std::mem::take(&mut inner.slowest).as_secs_f64() * 1000.0;
-            let ledger =
-                LedgerFigures { commits: inner.commits, slowest_ms, unswept, bytes, cut_bytes };
+            let commits = inner.commits;
+            let crowded =
+                crowded.map(|CrowdedProducer { producer, plays }| CrowdedPlays { producer, plays });
+            let ledger = LedgerFigures { commits, slowest_ms, unswept, bytes, cut_bytes, crowded };
             let (last_rejection, failure) = (inner.last_rejection.clone(), inner.failure.clone());
             let arrivals = inner.notes.figures(window);
             (inner.counters, last_rejection, failure, recent, all, ledger, arrivals)

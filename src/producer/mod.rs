@@ -79,6 +79,8 @@ pub struct ProductionReport {
     pub republished: u64,
     /// Plays that are not known to be counted; `None` without an outbox.
     pub unconfirmed: Option<u64>,
+    /// Plays that are counted as the producers' own and that they never made.
+    pub foreign: u64,
 }
 
 /// Producer threads at work. Dropped without [`Production::join`], they stop.
@@ -147,7 +149,7 @@ impl Production {
                 let (answer, answers) = bounded(1);
                 let outbox = Outbox::new(republish_after, now);
                 worker.keep(Kept::new(outbox, max, answers, now), disk.take(), now);
-                askers.push(Asker { producer: worker.id, waiting: worker.waiting(), answer });
+                askers.extend(worker.asked().map(|asked| Asker { asked, answer }));
             }
             workers.push(worker);
         }
@@ -220,7 +222,8 @@ impl Production {
         }
         let counts = videos.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect();
         let republished = done.republished.load(Ordering::Relaxed);
+        let foreign = done.foreign.load(Ordering::Relaxed);
         let seconds = started.elapsed().as_secs_f64();
-        Ok(ProductionReport { messages, counts, seconds, republished, unconfirmed })
+        Ok(ProductionReport { messages, counts, seconds, republished, unconfirmed, foreign })
     }
 }

@@ -12,7 +12,7 @@ use nsq_protocol::thread::StopToken;
 use nsq_protocol::{BodiesBuf, Producer, Receipt, TopicName};
 use uuid::Uuid;
 
-use super::confirmations::Confirmation;
+use super::confirmations::{Asked, Confirmation};
 use super::outbox::Outbox;
 use super::outbox::batch::{PlayBatch, PublishOutcome};
 use super::outbox::disk::DiskOutbox;
@@ -21,7 +21,6 @@ use super::popularity::Picker;
 use crate::model::play::{Play, PlayIdentity};
 use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
-use crate::wire::Confirmed;
 
 /// Plays in one MPUB: about 80 KB, far below nsqd's limit of 5 MiB and enough to make a command's cost small.
 const BATCH: u64 = 500;
@@ -31,6 +30,10 @@ const WINDOW: usize = 8;
 
 /// How often the outbox is looked through for plays to publish again.
 const TEND_EVERY: Duration = Duration::from_millis(50);
+
+/// In so many answers plays must be told that a producer never made, before it takes another id: the dashboard has heard of
+/// it by then.
+const FOREIGN_HEARD: u32 = 3;
 
 /// The pause when no nsqd takes a publish; it doubles with each failure in a row, up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
@@ -45,13 +48,15 @@ pub(super) struct ProducedTotals {
     pub(super) acknowledged: AtomicU64,
     /// Copies of plays that were published again.
     pub(super) republished: AtomicU64,
+    /// Plays that are counted and that nobody of them has made.
+    pub(super) foreign: AtomicU64,
 }
 
 /// Where plays stay until they are known to be counted.
 pub(super) struct Kept {
     outbox: Outbox,
-    /// How many plays are in it, for others to see.
-    waiting: Arc<AtomicU64>,
+    /// Whose it is and what is in it, for who asks.
+    asked: Arc<Asked>,
     disk: Option<DiskOutbox>,
     /// The most plays in it.
     max: u64,
@@ -64,6 +69,10 @@ pub(super) struct Kept {
     is_full: bool,
     /// Somebody has answered which plays are counted.
     heard: bool,
+    /// It goes on where an earlier start has ended, and nobody has answered yet.
+    is_resumed: bool,
+    /// In how many answers there were plays under its id that it never made.
+    foreign_heard: u32,
 }
 
 pub(super) struct Worker {
@@ -112,9 +121,9 @@ pub(super) struct Produced {
 }
 
 impl Worker {
-    /// How many plays are in its outbox, now and later.
-    pub(super) fn waiting(&self) -> Arc<AtomicU64> {
-        self.kept.as_ref().map(|kept| kept.waiting.clone()).unwrap_or_default()
+    /// What it shares with who asks for it, if it has an outbox.
+    pub(super) fn asked(&self) -> Option<Arc<Asked>> {
+        self.kept.as_ref().map(|kept| kept.asked.clone())
     }
 
     /// Keeps what it publishes, and goes on where an earlier start has ended.
@@ -124,6 +133,8 @@ impl Worker {
             self.counts = std::mem::take(&mut disk.counts);
             (self.start, self.next) = (disk.next, disk.next);
             self.done.acknowledged.fetch_add(disk.acknowledged, Ordering::Relaxed);
+            // What an earlier id has made is gone, and nobody tells it of the present one.
+            kept.outbox.forgotten(disk.batches.front().map_or(disk.next, |batch| batch.first));
             for batch in std::mem::take(&mut disk.batches) {
                 let outcome = if batch.end() <= disk.acknowledged {
                     PublishOutcome::Acknowledged
@@ -132,15 +143,17 @@ impl Worker {
                 };
                 kept.outbox.restore(batch, outcome, now);
             }
+            kept.is_resumed = disk.next > 0;
             kept.disk = Some(disk);
         }
+        *kept.asked.producer.lock() = self.id;
         self.kept = Some(kept);
     }
 
     /// Produces its share, and stays until all is confirmed, if there is an outbox.
     pub(super) fn run(mut self) -> Result<Produced> {
-        // A start that goes on must know that its outbox is not older than what was published from it: new plays would
-        // get numbers that are counted already.
+        // A start that goes on must know whether numbers of its next plays are counted already: somebody else has made
+        // plays under its id, or its outbox is older than what was published from it.
         while self.start > 0 && self.kept.as_ref().is_some_and(|kept| !kept.heard) {
             if self.wait_for_answer()? {
                 return self.end();
@@ -160,7 +173,7 @@ impl Worker {
             if wait > TEND_EVERY {
                 continue;
             }
-            let room = self.kept.as_mut().map_or(u64::MAX, Kept::room);
+            let room = if self.is_renaming()? { 0 } else { self.room() };
             if room == 0 || !self.pause().is_zero() {
                 if self.wait_for_answer()? {
                     return self.end();
@@ -192,6 +205,32 @@ impl Worker {
             disk.close()?;
         }
         Ok(Produced { acknowledged, counts: self.counts, unconfirmed })
+    }
+
+    /// For how many more plays there is room in its outbox.
+    fn room(&mut self) -> u64 {
+        self.kept.as_mut().map_or(u64::MAX, Kept::room)
+    }
+
+    /// Whether it must make no play now: plays are counted under its id that it never made, and more may come, so that its
+    /// own with those numbers would be dropped as repeats. Those that it has made are waited for; the next ones are made
+    /// under another id, which nobody knows. They go on in number, so that all are told apart by it.
+    fn is_renaming(&mut self) -> Result<bool> {
+        let Some(kept) = &mut self.kept else { return Ok(false) };
+        if kept.foreign_heard == 0 {
+            return Ok(false);
+        }
+        if kept.foreign_heard < FOREIGN_HEARD || kept.outbox.plays() > 0 {
+            return Ok(true);
+        }
+        let id = Uuid::new_v4();
+        if let Some(disk) = &mut kept.disk {
+            disk.rename(self.next, id)?;
+        }
+        log::warn!("producer {} goes on as {id}, from play {} on", self.id, self.next);
+        self.id = id;
+        kept.renamed(id);
+        Ok(false)
     }
 
     /// The number of the first play that nsqd has not acknowledged, nothing being on its way.
@@ -294,7 +333,7 @@ impl Worker {
     /// Takes the answers that have come, and publishes again what must be, from time to time.
     fn tend(&mut self) -> Result<()> {
         let Some(kept) = &mut self.kept else { return Ok(()) };
-        kept.take_answers(self.next)?;
+        kept.take_answers(self.next, &self.done)?;
         if kept.tended_at.elapsed() < TEND_EVERY {
             return Ok(());
         }
@@ -334,7 +373,7 @@ impl Worker {
             default(TEND_EVERY) => return Ok(false),
         };
         match answer {
-            Ok(answer) => kept.take(&answer, self.next).map(|()| false),
+            Ok(answer) => kept.take(&answer, self.next, &self.done).map(|()| false),
             // Nobody asks any more.
             Err(_) => Ok(self.stop.wait(TEND_EVERY)),
         }
@@ -351,7 +390,7 @@ impl Kept {
         let (tended_at, retry_at) = (now, now);
         Self {
             outbox,
-            waiting: Arc::default(),
+            asked: Arc::new(Asked::new(Uuid::nil())),
             disk: None,
             max,
             answers,
@@ -360,7 +399,16 @@ impl Kept {
             retry_at,
             is_full: false,
             heard: false,
+            is_resumed: false,
+            foreign_heard: 0,
         }
+    }
+
+    /// The next plays are another producer's.
+    fn renamed(&mut self, id: Uuid) {
+        *self.asked.producer.lock() = id;
+        self.asked.foreign.store(0, Ordering::Relaxed);
+        self.foreign_heard = 0;
     }
 
     /// For how many more plays there is room.
@@ -381,39 +429,61 @@ impl Kept {
     }
 
     fn tell(&self) {
-        self.waiting.store(self.outbox.plays(), Ordering::Relaxed);
+        self.asked.plays.store(self.outbox.plays(), Ordering::Relaxed);
     }
 
-    fn take_answers(&mut self, next: u64) -> Result<()> {
+    fn take_answers(&mut self, next: u64, done: &ProducedTotals) -> Result<()> {
         // One that publishes nothing must hear as well that its files are gone.
         self.disk.as_ref().map_or(Ok(()), DiskOutbox::check)?;
         while let Ok(answer) = self.answers.try_recv() {
-            self.take(&answer, next)?;
+            self.take(&answer, next, done)?;
         }
         Ok(())
     }
 
     /// Takes an answer about the plays below `next`, which is all there are.
-    fn take(&mut self, answer: &Confirmation, next: u64) -> Result<()> {
+    fn take(&mut self, answer: &Confirmation, next: u64, done: &ProducedTotals) -> Result<()> {
         let now = Instant::now();
-        let told = answer.as_ref().map_or(0, |answer| answer.told.confirmed.end());
+        let id = *self.asked.producer.lock();
+        // One that was asked for under the id of before says nothing of the present one.
+        let answer = answer.as_ref().filter(|answer| answer.told.producer == id);
         self.heard |= answer.is_some();
-        if told > next {
+        let told = answer.map_or(0, |answer| answer.told.confirmed.watermark);
+        if answer.is_some() && std::mem::take(&mut self.is_resumed) && told > next {
+            // Whoever makes a play under another's id does not make just all that come next.
             bail!(
                 "the outbox is older than what was published from it: {told} plays are counted, and it knows of {next}; after a power loss or from a copy it cannot go on: give --data-dir another directory"
             );
         }
-        if answer.as_ref().is_none_or(|answer| answer.processors == 0) {
+        let foreign = answer.map_or(0, |answer| answer.told.confirmed.count_from(next));
+        if foreign > 0 {
+            self.hear_foreign(id, next, foreign, done);
+        }
+        if answer.is_none_or(|answer| answer.processors == 0) {
             self.outbox.nobody_counts(now);
         }
-        let nothing = Confirmed::default();
-        let confirmed = answer.as_ref().map_or(&nothing, |answer| &answer.told.confirmed);
-        let gone = self.outbox.confirm(confirmed, now);
+        // It believes what is said of plays that it has made.
+        let confirmed = answer.map(|answer| answer.told.confirmed.below(next)).unwrap_or_default();
+        let gone = self.outbox.confirm(&confirmed, now);
         self.tell();
         match &mut self.disk {
             Some(disk) => disk.forget(&gone),
             None => Ok(()),
         }
+    }
+
+    /// Says once that plays are counted which it never made.
+    fn hear_foreign(&mut self, id: Uuid, next: u64, foreign: u64, done: &ProducedTotals) {
+        if self.foreign_heard == 0 {
+            log::warn!(
+                "producer {id}: {foreign} plays are counted that it never made, with numbers from {next} on: somebody else \
+                 publishes under its id, or its outbox is older than what was published from it; its next plays get \
+                 another id"
+            );
+            done.foreign.fetch_add(foreign, Ordering::Relaxed);
+            self.asked.foreign.store(foreign, Ordering::Relaxed);
+        }
+        self.foreign_heard = self.foreign_heard.saturating_add(1);
     }
 
     fn back_off(&mut self, error: &anyhow::Error) {

@@ -1,4 +1,5 @@
-//! Named points at which a test build kills itself, as `kill -9` would, at exactly that place.
+//! Named points at which a test build kills itself, as `kill -9` would, at exactly that place; and limits that it makes
+//! smaller, so that they are met.
 //!
 //! `PLAYCOUNTS_FAILPOINT=name` aborts at the first pass, `name:3` at the third. Only builds with debug assertions
 //! look; in a release build a point is nothing.
@@ -26,3 +27,9 @@ pub fn hit(name: &'static str) {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn hit(_name: &'static str) {}
+
+/// A limit: in a build with debug assertions the environment's variable of that name, if it is a number; else `limit`.
+pub fn limit(name: &str, limit: usize) -> usize {
+    let chosen = cfg!(debug_assertions).then(|| std::env::var(name).ok()?.parse().ok());
+    chosen.flatten().unwrap_or(limit)
+}

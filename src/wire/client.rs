@@ -8,7 +8,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 use uuid::Uuid;
 
-use super::confirmed::{ConfirmedAnswer, ConfirmedTaken, ConfirmedUpdate};
+use super::confirmed::{ConfirmedAnswer, ConfirmedTaken, ConfirmedUpdate, OutboxFigures};
 use super::written::Written;
 
 /// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows.
@@ -84,8 +84,12 @@ impl DashboardClient {
     ///
     /// # Errors
     /// As [`DashboardClient::post`]; and when the answer is none.
-    pub fn confirmed(&self, producer: &Uuid, outbox: u64) -> Result<ConfirmedAnswer> {
-        let path = format!("/api/confirmed?producer={producer}&outbox={outbox}");
+    pub fn confirmed(&self, producer: &Uuid, figures: OutboxFigures) -> Result<ConfirmedAnswer> {
+        let OutboxFigures { plays, foreign } = figures;
+        let mut path = format!("/api/confirmed?producer={producer}&outbox={plays}");
+        if foreign > 0 {
+            path.push_str(&format!("&foreign={foreign}"));
+        }
         let answer = self.check(&path, self.agent.get(format!("{}{path}", self.url)).call())?;
         serde_json::from_str(&answer)
             .with_context(|| format!("{}{path} answered what is no confirmation", self.url))

@@ -41,6 +41,15 @@ pub struct ProducerConfirmed {
     pub confirmed: Confirmed,
 }
 
+/// What a producer with an outbox says when it asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxFigures {
+    /// Plays in its outbox.
+    pub plays: u64,
+    /// Plays that are counted as its own and that it never made.
+    pub foreign: u64,
+}
+
 /// The body of `POST /api/confirmed`: 1 to [`CONFIRMED_PRODUCERS_MAX`] producers with more plays counted than was told
 /// before. What a processor tells only ever grows, so that repeats and old ones change nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -102,6 +111,19 @@ impl Confirmed {
     /// The number behind the highest play that it tells of.
     pub fn end(&self) -> u64 {
         self.above.last().map_or(self.watermark, |[_, end]| *end)
+    }
+
+    /// What it says of the plays below `end`.
+    pub fn below(&self, end: u64) -> Self {
+        let runs = self.above.iter().filter(|[start, _]| *start < end);
+        let above = runs.map(|[start, last]| [*start, (*last).min(end)]).collect();
+        Self { watermark: self.watermark.min(end), above }
+    }
+
+    /// How many plays from `start` on it tells of.
+    pub fn count_from(&self, start: u64) -> u64 {
+        let above = self.above.iter().map(|[first, end]| end.saturating_sub(start.max(*first)));
+        self.watermark.saturating_sub(start).saturating_add(above.sum())
     }
 
     /// What either of them says, cut to the lowest [`CONFIRMED_RUNS_MAX`] runs.
@@ -172,6 +194,21 @@ mod tests {
             assert_eq!(error.is_empty(), reason.is_empty(), "{above:?}: {error}");
             assert!(error.contains(reason), "{above:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_part_of_it_is_what_lies_there() {
+        let told = confirmed(4, &[[6, 8], [9, 12]]);
+        for (end, below, from) in [
+            (2, confirmed(2, &[]), 7),
+            (4, confirmed(4, &[]), 5),
+            (7, confirmed(4, &[[6, 7]]), 4),
+            (8, confirmed(4, &[[6, 8]]), 3),
+            (20, told.clone(), 0),
+        ] {
+            assert_eq!((told.below(end), told.count_from(end)), (below, from), "{end}");
+        }
+        assert_eq!(told.count_from(0), 9);
     }
 
     #[test]

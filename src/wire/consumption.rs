@@ -136,6 +136,20 @@ pub struct LedgerFigures {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(max = MAX_PLAYS))]
     pub cut_bytes: u64,
+    /// Plays since the start that are known by their messages only, although they have an identity; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowded: Option<CrowdedPlays>,
+}
+
+/// Plays of producers whose numbers have more than 65,536 holes: one that is published again counts again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CrowdedPlays {
+    /// Whose the newest of them is.
+    pub producer: Uuid,
+    /// How many, over all such producers.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub plays: u64,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -182,7 +196,9 @@ impl LedgerFigures {
         if !self.slowest_ms.is_finite() || self.slowest_ms < 0.0 {
             return Err(Invalid::new("the slowest commit took less than no time"));
         }
-        check_numbers([self.commits, self.unswept, self.bytes, self.cut_bytes], "of a ledger is")
+        let crowded = self.crowded.map_or(0, |crowded| crowded.plays);
+        let numbers = [self.commits, self.unswept, self.bytes, self.cut_bytes, crowded];
+        check_numbers(numbers, "of a ledger is")
     }
 }
 

@@ -16,14 +16,14 @@ pub use arrivals::{
 };
 pub use confirmed::{
     CONFIRMED_PRODUCERS_MAX, CONFIRMED_RUNS_MAX, Confirmed, ConfirmedAnswer, ConfirmedTaken,
-    ConfirmedUpdate, ProducerConfirmed,
+    ConfirmedUpdate, OutboxFigures, ProducerConfirmed,
 };
 pub use connections::{
     CONNECTION_TEXT_MAX, CONNECTIONS_MAX, ConnectionFigures, ConsumerFigures, LookupdFigures,
 };
 pub use consumption::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionReport, ConsumptionTimes,
-    LedgerFigures, PROGRAM_MAX,
+    CrowdedPlays, LedgerFigures, PROGRAM_MAX,
 };
 pub use counts::CountsUpdate;
 pub use limits::Invalid;

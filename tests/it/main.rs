@@ -8,6 +8,7 @@
 mod attacks;
 mod bench;
 mod beside;
+mod bounds;
 mod broker_compat;
 mod broker_hostile;
 mod broker_names;

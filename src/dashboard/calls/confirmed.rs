@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use anyhow::Error;
+use uuid::Uuid;
+
 use super::written;
 use crate::dashboard::answer::{CallError, CallResult, json};
 use crate::dashboard::app::App;
@@ -9,7 +12,10 @@ use crate::dashboard::body::parse;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::{Call, IdParam, Location, NumberParam};
 use crate::model::video::MAX_PLAYS;
-use crate::wire::{ConfirmedAnswer, ConfirmedTaken, ConfirmedUpdate, ProducerConfirmed, Written};
+use crate::wire::{
+    CONFIRMED_RUNS_MAX, ConfirmedAnswer, ConfirmedTaken, ConfirmedUpdate, OutboxFigures,
+    ProducerConfirmed, Written,
+};
 
 static PRODUCER: IdParam = IdParam {
     name: "producer",
@@ -25,10 +31,17 @@ static OUTBOX: NumberParam = NumberParam {
     default: None,
 };
 
+static FOREIGN: NumberParam = NumberParam {
+    name: "foreign",
+    about: "how many plays are counted as the producer's own that it never made, for /api/diagnosis",
+    range: (0, MAX_PLAYS as i64),
+    default: None,
+};
+
 pub(in super::super) const ASK: Operation = Operation {
     id: "getConfirmed",
     summary: "Which plays of a producer are counted for good",
-    parameters: &[&PRODUCER, &OUTBOX],
+    parameters: &[&PRODUCER, &OUTBOX, &FOREIGN],
     success: "what is known; nothing of an unknown producer",
     media: &[(JSON, of::<ConfirmedAnswer>)],
     ..PLAIN
@@ -47,13 +60,16 @@ pub(in super::super) const UPDATE: Operation = Operation {
 pub(in super::super) fn ask(app: &App, call: Call<'_>) -> CallResult {
     let producer = PRODUCER.read(call)?;
     let outbox = OUTBOX.read(call)?.map(i64::unsigned_abs);
+    let foreign = FOREIGN.read(call)?.map_or(0, i64::unsigned_abs);
     // A browser says whose page asks, and no page has an outbox.
     let is_page =
         ["sec-fetch-site", "origin"].iter().any(|name| call.request.header(name).is_some());
     if let Some(plays) = outbox.filter(|_| !is_page) {
-        app.live.lock().outbox(producer, plays, Instant::now());
+        let figures = OutboxFigures { plays, foreign };
+        app.live.lock().outbox(producer, figures, Instant::now());
     }
-    let confirmed = app.store.confirmed(&producer);
+    let confirmed =
+        app.store.confirmed(&producer).map_err(|error| CallError::unreadable(&error))?;
     let processors = app.live.lock().alive(Instant::now());
     json(&ConfirmedAnswer { told: ProducerConfirmed { producer, confirmed }, processors })
 }
@@ -61,9 +77,22 @@ pub(in super::super) fn ask(app: &App, call: Call<'_>) -> CallResult {
 pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let update: ConfirmedUpdate = parse(&call.request.body)?;
     update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
-    let producers: Vec<_> = update.producers.iter().map(|told| told.producer).collect();
-    let stored = app.store.confirm(update).map_err(|reason| CallError::unavailable(&*reason))?;
-    let written = Written { accepted: producers.len(), dashboard: stored };
-    let watermarks = producers.iter().map(|id| app.store.confirmed(id).watermark).collect();
+    let told: Vec<_> = update.producers.iter().map(known_of).collect();
+    let stored = app.store.confirm(update).map_err(CallError::not_stored)?;
+    let watermark = |(producer, known): (_, Option<u64>)| match known {
+        Some(watermark) => Ok(watermark),
+        None => app.store.confirmed(&producer).map(|confirmed| confirmed.watermark),
+    };
+    let written = Written { accepted: told.len(), dashboard: stored };
+    let watermarks = told.into_iter().map(watermark).collect::<Result<_, _>>();
+    let watermarks = watermarks.map_err(|error: Error| CallError::unreadable(&error))?;
     written::answer(&ConfirmedTaken { written, watermarks })
+}
+
+/// A producer, and the watermark to answer for it; `None`: what all processors have told must be looked up. One that tells of
+/// all it has in one message makes no use of more than it said.
+fn known_of(told: &ProducerConfirmed) -> (Uuid, Option<u64>) {
+    let ProducerConfirmed { producer, confirmed } = told;
+    let is_all = confirmed.above.len() < CONFIRMED_RUNS_MAX;
+    (*producer, is_all.then_some(confirmed.watermark))
 }

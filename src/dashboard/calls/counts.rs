@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::actions;
 use super::written;
-use crate::dashboard::answer::{CallError, CallResult, json, quote};
+use crate::dashboard::answer::{CallError, CallResult, Status, json, quote};
 use crate::dashboard::app::App;
 use crate::dashboard::body::parse;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, USUAL, USUAL_OR_UNKNOWN, of};
@@ -91,7 +91,9 @@ pub(in super::super) const LIST: Operation = Operation {
 pub(in super::super) const UPDATE: Operation = Operation {
     id: "updateCounts",
     summary: "Takes a processor's whole counts of 1 to 20 videos",
-    description: "Counts are absolute: a repeat or an old message changes nothing. Each video at most once.",
+    description: "Counts are absolute: a repeat or an old message changes nothing. Each video at most once. 409 where all \
+                  counts together would be more than 2^53 - 1, or where 10,000 processors are known and this is another.",
+    refusals: &[Status::BadRequest, Status::Conflict, Status::Damaged, Status::Unavailable],
     body: Some(of::<CountsUpdate>),
     success: "committed",
     media: &[(JSON, of::<Written>)],
@@ -222,7 +224,7 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let accepted = update.counts.len();
     let (processor, version, consumption) =
         (update.processor, update.version, update.consumption.take());
-    let stored = app.store.merge(update).map_err(|reason| CallError::unavailable(&*reason))?;
+    let stored = app.store.merge(update).map_err(CallError::not_stored)?;
     app.updates.fetch_add(1, Ordering::Relaxed);
     app.live.lock().report(processor, Some(version), consumption, Instant::now());
     app.notify_changed();
@@ -230,7 +232,7 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
 }
 
 pub(in super::super) fn clear(app: &App, call: Call<'_>) -> CallResult {
-    app.store.clear().map_err(|reason| CallError::unavailable(&*reason))?;
+    app.store.clear().map_err(CallError::not_stored)?;
     app.live.lock().clear();
     app.notify_changed();
     actions::log(app, actions::line(call.request, "reset", "counts", "done"))?;

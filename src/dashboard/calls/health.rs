@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::dashboard::answer::{CallError, CallResult, Status, json};
 use crate::dashboard::app::App;
-use crate::dashboard::nsqds::{Finding, Heartbeat, Severity};
+use crate::dashboard::nsqds::{CountedTold, Finding, Heartbeat, Severity};
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::Call;
 
@@ -59,6 +59,9 @@ pub(in super::super) fn health(app: &App, _call: Call<'_>) -> CallResult {
     if let Some(Finding { text, way_out, .. }) = rivals(app).first() {
         return Err(CallError::unavailable(format!("{text} {way_out}")));
     }
+    if let Some(reason) = app.store.refused() {
+        return Err(CallError::unavailable(format!("counts were refused: {reason}")));
+    }
     let waiting = app.live.lock().waiting(Instant::now());
     json(&Health { status: "ok", cut: cut(app), waiting })
 }
@@ -87,10 +90,15 @@ fn rivals(app: &App) -> Vec<Finding> {
 
 pub(in super::super) fn diagnosis(app: &App, _call: Call<'_>) -> CallResult {
     let heartbeats: Vec<Heartbeat> = app.live.lock().heartbeats(Instant::now());
+    let counted = {
+        let (live, now) = (app.live.lock(), Instant::now());
+        let refused = app.store.refused();
+        CountedTold { foreign: live.foreign(now), crowded: live.crowded(), refused }
+    };
     let health = app.store.health();
     let reason = health.as_ref().err().map(|reason| &**reason);
     let mut findings = rivals(app);
-    let others = app.watch.diagnose(&heartbeats, reason);
+    let others = app.watch.diagnose(&heartbeats, &counted, reason);
     let is_bad = !findings.is_empty();
     findings.extend(others.into_iter().filter(|other| !is_bad || other.severity < Severity::Info));
     json(&Diagnosis { findings })

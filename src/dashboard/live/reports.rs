@@ -13,7 +13,9 @@ use super::times::Times;
 use crate::dashboard::nsqds::Depth;
 use crate::dashboard::store::MinutePoint;
 use crate::model::unix_time::UnixMs;
-use crate::wire::{ArrivalFigures, CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, PROGRAM_MAX};
+use crate::wire::{
+    ArrivalFigures, CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, OutboxFigures, PROGRAM_MAX,
+};
 
 /// The most processors shown; a new one takes the place of the one silent for longest.
 pub(super) const PROCESSORS: usize = 64;
@@ -69,8 +71,8 @@ impl KnownProcessor {
 #[derive(Default)]
 pub(in super::super) struct Live {
     pub(super) processors: BTreeMap<Uuid, KnownProcessor>,
-    /// Plays in the outbox, and when it was told.
-    pub(super) producers: BTreeMap<Uuid, (u64, Instant)>,
+    /// How the outbox is, and when it was told.
+    pub(super) producers: BTreeMap<Uuid, (OutboxFigures, Instant)>,
     pub(super) points: NewestPoints,
     minute: Option<Minute>,
     pub(super) queue: Depth,
@@ -132,14 +134,14 @@ impl Live {
         }
     }
 
-    /// Takes how many plays a producer has in its outbox.
-    pub(in super::super) fn outbox(&mut self, producer: Uuid, plays: u64, now: Instant) {
+    /// Takes what a producer with an outbox says.
+    pub(in super::super) fn outbox(&mut self, producer: Uuid, told: OutboxFigures, now: Instant) {
         if !self.producers.contains_key(&producer) && self.producers.len() >= PRODUCERS {
             let silent = self.producers.iter().min_by_key(|(_, (_, heard))| *heard);
             let silent = silent.map(|(id, _)| *id);
             silent.and_then(|id| self.producers.remove(&id));
         }
-        self.producers.insert(producer, (plays, now));
+        self.producers.insert(producer, (told, now));
     }
 
     /// Processors that have reported within [`ALIVE`] and can count.

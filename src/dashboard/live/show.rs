@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::reports::{KnownProcessor, Live};
 use crate::dashboard::nsqds::{Alert, Heartbeat};
 use crate::nsqd::depth::QueueDepth;
-use crate::wire::{ArrivalFigures, ConsumerFigures, Consumption, LedgerFigures};
+use crate::wire::{ArrivalFigures, ConsumerFigures, Consumption, CrowdedPlays, LedgerFigures};
 
 /// How long a producer is shown after it was last heard.
 const PRODUCER_SHOWN: Duration = Duration::from_secs(600);
@@ -145,10 +145,26 @@ impl Live {
         let told = self.producers.iter().filter(|(_, (_, heard))| silent(heard) < PRODUCER_SHOWN);
         told.map(|(id, (outbox, heard))| ProducerShown {
             producer: *id,
-            outbox: *outbox,
+            outbox: outbox.plays,
             silent_ms: silent(heard).as_millis() as u64,
         })
         .collect()
+    }
+
+    /// Producers of the last 10 minutes as which plays are counted that they never made, and how many.
+    pub(in super::super) fn foreign(&self, now: Instant) -> Vec<(Uuid, u64)> {
+        let heard = self.producers.iter().filter(|(_, (told, heard))| {
+            told.foreign > 0 && now.saturating_duration_since(*heard) < PRODUCER_SHOWN
+        });
+        heard.map(|(id, (told, _))| (*id, told.foreign)).collect()
+    }
+
+    /// Processors that tell of plays which are known by their messages only, and of which.
+    pub(in super::super) fn crowded(&self) -> Vec<(Uuid, CrowdedPlays)> {
+        let told = |(id, known): (&Uuid, &KnownProcessor)| {
+            Some((*id, known.consumption.as_ref()?.ledger?.crowded?))
+        };
+        self.processors.iter().filter_map(told).collect()
     }
 
     /// Each processor, as the diagnosis wants it.

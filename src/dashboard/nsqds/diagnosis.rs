@@ -4,11 +4,12 @@ mod arrivals;
 mod finding;
 
 use nsq_protocol::{ChannelStats, Pause};
+use uuid::Uuid;
 
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
 use crate::nsqd::consumers::ChannelConsumers;
-use crate::wire::{ArrivalFigures, ConnectionFigures, ConsumerFigures};
+use crate::wire::{ArrivalFigures, ConnectionFigures, ConsumerFigures, CrowdedPlays};
 pub(crate) use finding::{Finding, Severity};
 
 /// A processor that has not been heard for so long does not count.
@@ -31,9 +32,25 @@ pub(crate) struct Heartbeat {
     pub(crate) arrivals: Option<ArrivalFigures>,
 }
 
+/// What the parts told that is wrong with what was counted, although plays move.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CountedTold {
+    /// Producers as which plays are counted that they never made, and how many.
+    pub(crate) foreign: Vec<(Uuid, u64)>,
+    /// Processors that know plays by their messages only, and which.
+    pub(crate) crowded: Vec<(Uuid, CrowdedPlays)>,
+    /// Why counts were refused within the last minute, if any were.
+    pub(crate) refused: Option<String>,
+}
+
 impl Watch {
     /// Why nothing is moving, the worst first.
-    pub(crate) fn diagnose(&self, processors: &[Heartbeat], store: Option<&str>) -> Vec<Finding> {
+    pub(crate) fn diagnose(
+        &self,
+        processors: &[Heartbeat],
+        counted: &CountedTold,
+        store: Option<&str>,
+    ) -> Vec<Finding> {
         let mut found = Vec::new();
         if let Some(reason) = store {
             found.push(Finding {
@@ -44,6 +61,7 @@ impl Watch {
             });
         }
         diagnose_processors(processors, &mut found);
+        diagnose_counted(counted, &mut found);
         if let Some(queue) = &self.queue {
             diagnose_queue(&self.state.lock(), queue, processors, &mut found);
         }
@@ -156,6 +174,37 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
             severity: Severity::Error,
             text: format!("No processor has reported for {} s.", quietest / 1000),
             way_out: "Look whether it runs, and whether it reaches this dashboard: its log says so.",
+        });
+    }
+}
+
+/// Adds what is wrong with what was counted.
+fn diagnose_counted(told: &CountedTold, found: &mut Vec<Finding>) {
+    for (producer, plays) in &told.foreign {
+        found.push(Finding {
+            code: "foreign-plays",
+            severity: Severity::Warning,
+            text: format!("Producer {producer}: {plays} plays are counted that it never made."),
+            way_out: "Look who publishes under its id, or whether its outbox was put back from a copy; it goes on under another id.",
+        });
+    }
+    for (processor, CrowdedPlays { producer, plays }) in &told.crowded {
+        found.push(Finding {
+            code: "crowded-producer",
+            severity: Severity::Warning,
+            text: format!(
+                "Processor {processor} knows {plays} plays by their messages only, the newest of producer {producer}: its \
+                 numbers have too many holes, so a play that it publishes again counts again."
+            ),
+            way_out: "Number each producer's plays 0, 1, 2, … without a gap, or leave producer and seq out.",
+        });
+    }
+    if let Some(reason) = &told.refused {
+        found.push(Finding {
+            code: "counts-refused",
+            severity: Severity::Error,
+            text: format!("Counts that a processor told were refused: {reason}"),
+            way_out: "Find who tells them; `playcounts reset` begins anew, and real processors tell all again.",
         });
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::asker::{ASK_EVERY, Poll, PollResult};
 use super::state::{ANSWER_WAIT, Alert, NSQDS_MAX, REST, WatchedQueue};
 use super::watch::Watch;
-use super::{actions, figures, peek};
+use super::{CountedTold, actions, figures, peek};
 use crate::model::unix_time::UnixMs;
 use crate::nsqd::consumers;
 
@@ -134,7 +134,7 @@ fn the_depth_tells_of_pauses_and_of_the_alert() {
     assert_eq!(depth().paused, ["topic at b:1", "channel at b:1"]);
     watch.hear("a:1", stats(|topic| topic.channels[0].depth = 61));
     assert_eq!(depth().alert, Some(Alert { above: 100, on: Some(true) }));
-    let found = watch.diagnose(&[], None);
+    let found = watch.diagnose(&[], &CountedTold::default(), None);
     let alert = found.iter().find(|finding| finding.code == "depth-alert").unwrap();
     assert_eq!(json!(alert.severity), "warning");
     assert_eq!(alert.text, "101 messages wait, more than the 100 of --depth-alert.");

@@ -108,6 +108,8 @@ impl Checkpoints {
             || pending.cleared().is_some()
             || pending.len() >= VIDEOS_OVERDUE;
         drop(pending);
+        let is_urgent =
+            is_urgent || self.state.confirmed.read().waiting() >= confirmed::CHANGED_OVERDUE;
         let grown = self.state.journal.lock().written().saturating_sub(self.begun_at);
         is_urgent || (self.has_news() && (now >= self.next_at || grown >= JOURNAL_BYTES))
     }
@@ -260,9 +262,10 @@ impl Checkpoints {
             anyhow::Ok(transaction.commit()?)
         })();
         if let Err(error) = written {
-            self.state.confirmed.write().give_back(taken);
+            self.state.confirmed.write().give_back();
             return Err(error);
         }
+        self.state.confirmed.write().written();
         Ok(Some(last))
     }
 

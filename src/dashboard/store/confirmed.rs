@@ -1,43 +1,75 @@
-//! Which plays of each producer are counted for good: in memory to be read, in a table to be kept.
+//! Which plays of each producer are counted for good: in a table, and in memory what it does not have yet and what was asked
+//! for last. Both together say it; what is counted only grows, so that neither is ever wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use anyhow::Result;
 use foldhash::HashMap;
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use uuid::Uuid;
 
 use super::row::check_row;
 use crate::model::unix_time::UnixMs;
 use crate::wire::{Confirmed, ProducerConfirmed};
 
-/// The most producers that are remembered; those longest unchanged go first.
-const PRODUCERS_MAX: usize = 100_000;
+/// Producers that stay in memory, about 20 MB: of more, those longest unchanged go, which the table has.
+const RESIDENT_MAX: usize = 100_000;
+
+/// So many changed ones begin a checkpoint.
+pub(super) const CHANGED_OVERDUE: usize = 50_000;
+
+/// The most changed ones that wait for a checkpoint: about 200 MB.
+pub(super) const CHANGED_MAX: usize = 1_000_000;
+
+/// How many that must stay are passed over for one that may go.
+const PASSED_OVER: usize = 64;
 
 /// What is known of one producer.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ConfirmedEntry {
     confirmed: Confirmed,
     changed_at: UnixMs,
+    /// The table does not say more.
+    is_whole: bool,
 }
 
-/// Every producer that processors have told of.
+impl ConfirmedEntry {
+    /// Which plays.
+    pub(super) fn confirmed(&self) -> &Confirmed {
+        &self.confirmed
+    }
+}
+
+/// Producers that processors have told of.
 #[derive(Debug, Default)]
 pub(super) struct ConfirmedProducers {
     known: HashMap<Uuid, ConfirmedEntry>,
     by_change: BTreeSet<(UnixMs, Uuid)>,
-    // What the table has not, or not any more.
+    // What the table does not have.
     changed: BTreeSet<Uuid>,
+    // Of those what is being written.
+    writing: BTreeSet<Uuid>,
 }
 
 impl ConfirmedProducers {
-    /// What is known of a producer; nothing of an unknown one.
+    /// What is known of a producer in memory.
     pub(super) fn of(&self, producer: &Uuid) -> Confirmed {
         self.known.get(producer).map(|known| known.confirmed.clone()).unwrap_or_default()
     }
 
-    /// Whether [`ConfirmedProducers::apply`] would change anything.
+    /// What is known of a producer, if the table need not be asked.
+    pub(super) fn whole(&self, producer: &Uuid) -> Option<Confirmed> {
+        let known = self.known.get(producer).filter(|known| known.is_whole)?;
+        Some(known.confirmed.clone())
+    }
+
+    /// How many changed ones the table does not have.
+    pub(super) fn waiting(&self) -> usize {
+        self.changed.len() + self.writing.len()
+    }
+
+    /// Whether [`ConfirmedProducers::apply`] would change anything, as far as is known in memory.
     pub(super) fn is_news(&self, told: &[ProducerConfirmed]) -> bool {
         told.iter().any(|ProducerConfirmed { producer, confirmed }| {
             let known = self.known.get(producer).map(|known| &known.confirmed);
@@ -54,16 +86,20 @@ impl ConfirmedProducers {
             let known = self.of(producer);
             let merged = known.union(confirmed);
             if merged != known {
-                self.insert(*producer, ConfirmedEntry { confirmed: merged, changed_at: at });
+                let is_whole = self.known.get(producer).is_some_and(|known| known.is_whole);
+                let entry = ConfirmedEntry { confirmed: merged, changed_at: at, is_whole };
+                self.insert(*producer, entry);
                 self.changed.insert(*producer);
             }
         }
-        while self.known.len() > PRODUCERS_MAX
-            && let Some((_, oldest)) = self.by_change.pop_first()
-        {
-            self.known.remove(&oldest);
-            self.changed.insert(oldest);
-        }
+    }
+
+    /// Adds what the table says of a producer: it need not be asked again for a while.
+    pub(super) fn remember(&mut self, producer: Uuid, row: ConfirmedEntry) {
+        let confirmed = self.of(&producer).union(&row.confirmed);
+        let changed_at = self.known.get(&producer).map_or(row.changed_at, |known| known.changed_at);
+        self.insert(producer, ConfirmedEntry { confirmed, changed_at, is_whole: true });
+        self.evict();
     }
 
     fn insert(&mut self, producer: Uuid, known: ConfirmedEntry) {
@@ -74,97 +110,165 @@ impl ConfirmedProducers {
         self.by_change.insert((changed_at, producer));
     }
 
-    /// Takes the first `most` changed producers behind `after`, in the order of their ids; `None` in place of one that is
-    /// forgotten.
+    /// Takes those from memory that were longest unchanged, and that the table has.
+    fn evict(&mut self) {
+        while self.known.len() > RESIDENT_MAX {
+            let may_go = |(_, id): &&(UnixMs, Uuid)| {
+                !self.changed.contains(id) && !self.writing.contains(id)
+            };
+            let oldest = self.by_change.iter().take(PASSED_OVER).find(may_go).copied();
+            let Some((at, id)) = oldest else { return };
+            self.by_change.remove(&(at, id));
+            self.known.remove(&id);
+        }
+    }
+
+    /// The table has what was taken.
+    pub(super) fn written(&mut self) {
+        self.writing.clear();
+        self.evict();
+    }
+
+    /// Takes the first `most` changed producers behind `after`, in the order of their ids.
     pub(super) fn take_changed(
         &mut self,
         after: Option<Uuid>,
         most: usize,
-    ) -> BTreeMap<Uuid, Option<ConfirmedEntry>> {
+    ) -> BTreeMap<Uuid, ConfirmedEntry> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.changed.range((from, Bound::Unbounded)).take(most).copied();
-        let taken: BTreeMap<_, _> = next.map(|id| (id, self.known.get(&id).cloned())).collect();
+        let next = self.changed.range((from, Bound::Unbounded)).take(most);
+        let taken: BTreeMap<_, _> =
+            next.filter_map(|id| Some((*id, self.known.get(id)?.clone()))).collect();
         for id in taken.keys() {
             self.changed.remove(id);
+            self.writing.insert(*id);
         }
         taken
     }
 
     /// The table does not have what was taken.
-    pub(super) fn give_back(&mut self, taken: BTreeMap<Uuid, Option<ConfirmedEntry>>) {
-        self.changed.extend(taken.into_keys());
+    pub(super) fn give_back(&mut self) {
+        self.changed.append(&mut self.writing);
     }
 }
 
-/// Writes what was taken.
+/// Writes what was taken, and what the rows say already.
+///
+/// # Errors
+/// As [`row`].
 pub(super) fn write(
     transaction: &Transaction<'_>,
-    taken: &BTreeMap<Uuid, Option<ConfirmedEntry>>,
+    taken: &BTreeMap<Uuid, ConfirmedEntry>,
 ) -> Result<()> {
-    for (producer, known) in taken {
-        let Some(ConfirmedEntry { confirmed, changed_at }) = known else {
-            transaction
-                .prepare_cached("DELETE FROM confirmed WHERE producer = ?1")?
-                .execute([producer])?;
-            continue;
-        };
-        let above = serde_json::to_string(&confirmed.above)?;
+    for (producer, ConfirmedEntry { confirmed, changed_at, .. }) in taken {
+        let before = row(transaction, producer)?.map(|row| row.confirmed).unwrap_or_default();
+        let Confirmed { watermark, above } = before.union(confirmed);
+        let above = serde_json::to_string(&above)?;
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO confirmed VALUES (?1, ?2, ?3, ?4, row_check(?1, ?2, ?3, ?4))",
             )?
-            .execute(params![producer, confirmed.watermark as i64, above, changed_at.0])?;
+            .execute(params![producer, watermark as i64, above, changed_at.0])?;
     }
     Ok(())
 }
 
-/// Reads the table.
+/// What the table says of a producer; `None` of one that it does not have.
 ///
 /// # Errors
-/// A row does not fit its check; or SQLite's.
-pub(super) fn load(connection: &Connection) -> Result<ConfirmedProducers> {
+/// The row does not fit its check; or SQLite's.
+pub(super) fn row(connection: &Connection, producer: &Uuid) -> Result<Option<ConfirmedEntry>> {
+    connection
+        .prepare_cached(
+            "SELECT producer, watermark, above, changed_at,
+                    row_check = row_check(producer, watermark, above, changed_at) FROM confirmed WHERE producer = ?1",
+        )?
+        .query_row([producer], |row| Ok(read(connection, row)))
+        .optional()?
+        .transpose()
+}
+
+fn read(connection: &Connection, row: &Row<'_>) -> Result<ConfirmedEntry> {
+    check_row(connection, "confirmed", row.get(4)?)?;
+    let (watermark, above): (i64, String) = (row.get(1)?, row.get(2)?);
+    let confirmed =
+        Confirmed { watermark: watermark.unsigned_abs(), above: serde_json::from_str(&above)? };
+    Ok(ConfirmedEntry { confirmed, changed_at: UnixMs(row.get(3)?), is_whole: true })
+}
+
+/// Looks at every row of the table, and keeps none.
+///
+/// # Errors
+/// As [`row`].
+pub(super) fn check_rows(connection: &Connection) -> Result<()> {
     let mut statement = connection.prepare(
         "SELECT producer, watermark, above, changed_at,
                 row_check = row_check(producer, watermark, above, changed_at) FROM confirmed",
     )?;
     let mut rows = statement.query([])?;
-    let mut producers = ConfirmedProducers::default();
-    while let Some(row) = rows.next()? {
-        check_row(connection, "confirmed", row.get(4)?)?;
-        let (watermark, above): (i64, String) = (row.get(1)?, row.get(2)?);
-        let confirmed =
-            Confirmed { watermark: watermark.unsigned_abs(), above: serde_json::from_str(&above)? };
-        let changed_at = UnixMs(row.get(3)?);
-        producers.insert(row.get(0)?, ConfirmedEntry { confirmed, changed_at });
+    while let Some(found) = rows.next()? {
+        read(connection, found)?;
     }
-    Ok(producers)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dashboard::store::database;
+
+    fn told(id: u128, watermark: u64) -> ProducerConfirmed {
+        let confirmed = Confirmed { watermark, above: Vec::new() };
+        ProducerConfirmed { producer: Uuid::from_u128(id), confirmed }
+    }
+
+    /// What memory and table say together.
+    fn of(producers: &ConfirmedProducers, connection: &Connection, id: u128) -> u64 {
+        let id = Uuid::from_u128(id);
+        let row = row(connection, &id).unwrap().map(|row| row.confirmed).unwrap_or_default();
+        producers.of(&id).union(&row).watermark
+    }
+
+    fn write_all(producers: &mut ConfirmedProducers, connection: &mut Connection) -> usize {
+        let taken = producers.take_changed(None, usize::MAX);
+        let transaction = connection.transaction().unwrap();
+        write(&transaction, &taken).unwrap();
+        transaction.commit().unwrap();
+        producers.written();
+        taken.len()
+    }
 
     #[test]
-    fn those_longest_unchanged_go_first() {
+    fn what_the_table_has_goes_and_is_not_forgotten() {
+        const MORE: u128 = RESIDENT_MAX as u128 + 10;
+        let mut connection = database::empty().unwrap();
         let mut producers = ConfirmedProducers::default();
-        let told = |id: u128, watermark| ProducerConfirmed {
-            producer: Uuid::from_u128(id),
-            confirmed: Confirmed { watermark, above: Vec::new() },
-        };
-        for id in 0..PRODUCERS_MAX as u128 {
+        for id in 0..MORE {
             producers.apply(&[told(id, 1)], UnixMs(id as i64));
         }
         assert!(!producers.is_news(&[told(0, 1)]) && producers.is_news(&[told(0, 2)]));
-        producers.apply(&[told(0, 2)], UnixMs(1 << 40));
-        assert_eq!(producers.take_changed(None, usize::MAX).len(), PRODUCERS_MAX);
-        producers.apply(&[told(1 << 50, 1)], UnixMs(1 << 41));
-        let watermark = |id| producers.of(&Uuid::from_u128(id)).watermark;
-        assert_eq!((watermark(0), watermark(1), watermark(2), watermark(1 << 50)), (2, 0, 1, 1));
-        let taken = producers.take_changed(None, 9);
-        assert_eq!(taken.len(), 2);
-        assert_eq!(taken[&Uuid::from_u128(1)], None);
-        producers.give_back(taken);
-        assert_eq!(producers.changed.len(), 2);
-        assert_eq!(producers.take_changed(Some(Uuid::from_u128(1)), 9).len(), 1);
+        assert_eq!((producers.known.len(), producers.waiting()), (MORE as usize, MORE as usize));
+        producers.take_changed(None, usize::MAX);
+        producers.give_back();
+        assert_eq!(write_all(&mut producers, &mut connection), MORE as usize);
+        assert_eq!((producers.known.len(), producers.waiting()), (RESIDENT_MAX, 0));
+        assert_eq!(producers.of(&Uuid::from_u128(3)), Confirmed::default());
+        // A part is told of one that is in the table only: nothing of it is lost.
+        let above = Confirmed { watermark: 0, above: vec![[1, 4]] };
+        producers.apply(
+            &[ProducerConfirmed { producer: Uuid::from_u128(3), confirmed: above }],
+            UnixMs(1 << 40),
+        );
+        assert_eq!(of(&producers, &connection, 3), 4);
+        assert_eq!(producers.whole(&Uuid::from_u128(3)), None);
+        assert_eq!(write_all(&mut producers, &mut connection), 1);
+        assert!((0..MORE).all(|id| of(&producers, &connection, id) == if id == 3 { 4 } else { 1 }));
+        let found = row(&connection, &Uuid::from_u128(5)).unwrap().unwrap();
+        producers.remember(Uuid::from_u128(5), found);
+        assert_eq!(producers.known.len(), RESIDENT_MAX);
+        check_rows(&connection).unwrap();
+        connection.execute("UPDATE confirmed SET watermark = 9 WHERE watermark = 4", []).unwrap();
+        assert!(check_rows(&connection).is_err());
+        assert!(row(&connection, &Uuid::from_u128(3)).is_err());
     }
 }

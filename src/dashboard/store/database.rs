@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ use crate::journal::{
     self, Cut, FsDisk, Journal, JournalConfig, JournalKind, JournalOwner, OnDamage, Position,
     SEGMENT_BYTES, SyncPolicy,
 };
+use crate::model::video::MAX_PLAYS;
 use crate::storage::row_check;
 use crate::storage::sqlite::{self, Schema};
 
@@ -99,6 +100,13 @@ pub(super) fn open(directory: &Path, owner: JournalOwner, boot: Uuid) -> Result<
         identity.position,
         &mut memory,
     )?;
+    if memory.index.totals().plays > MAX_PLAYS {
+        bail!(
+            "{}: its counts add up to more than {MAX_PLAYS}, which no processor tells: `playcounts reset` begins anew, and \
+             processors tell it everything again",
+            file.display()
+        );
+    }
     memory.index.loaded();
     let was_closed = identity.closed.unwrap_or(!had_wal);
     let is_same_boot = !boot.is_nil() && identity.boot == boot_text(boot);

@@ -148,6 +148,15 @@ impl Index {
         self.known(processor, &count.video_id).is_none_or(|known| known < signed(count.plays))
     }
 
+    /// By how much [`Index::apply`] would raise all counts together.
+    pub(super) fn growth(&self, processor: Option<u32>, counts: &[VideoCount]) -> u64 {
+        let known = |id: &Uuid| processor.and_then(|processor| self.known(processor, id));
+        let more = counts.iter().map(|count| {
+            signed(count.plays).saturating_sub(known(&count.video_id).unwrap_or(0)).max(0)
+        });
+        more.map(i64::unsigned_abs).fold(0, u64::saturating_add)
+    }
+
     /// Raises the processor's count of a video; returns by how much, and `None` if it was as high already.
     pub(super) fn apply(&mut self, processor: u32, count: &VideoCount, now: UnixMs) -> Option<i64> {
         let (id, plays) = (count.video_id, signed(count.plays));

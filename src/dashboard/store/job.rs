@@ -40,8 +40,31 @@ pub(super) enum Task {
 /// What came of a task: done, or why not.
 pub(crate) type Reply = Result<(), Arc<str>>;
 
+/// Why a job was not done.
+#[derive(Clone, Debug)]
+pub(crate) enum NotStored {
+    /// The counts do not fit to those that are there: the same again is refused again.
+    Refused(Arc<str>),
+    /// It could not be written, or not in time.
+    Failed(Arc<str>),
+}
+
+impl From<&str> for NotStored {
+    fn from(reason: &str) -> Self {
+        Self::Failed(reason.into())
+    }
+}
+
+impl From<NotStored> for Arc<str> {
+    fn from(not_stored: NotStored) -> Self {
+        match not_stored {
+            NotStored::Refused(reason) | NotStored::Failed(reason) => reason,
+        }
+    }
+}
+
 /// What came of a job: which database has it, or why none.
-pub(crate) type Stored = Result<Uuid, Arc<str>>;
+pub(crate) type Stored = Result<Uuid, NotStored>;
 
 /// A job, and where its caller waits.
 pub(super) type Posted = (Job, Sender<Stored>);

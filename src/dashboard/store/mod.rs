@@ -66,7 +66,7 @@ use pending::Minutes;
 use readers::Readers;
 use state::StoreState;
 use top::TopQuery;
-use writer::Writer;
+use writer::{REFUSAL_SHOWN, Writer};
 
 pub(super) use accept::accept_loss;
 pub(super) use actions::LoggedAction;
@@ -74,6 +74,7 @@ pub use copy::ExaminedCounts;
 pub(super) use copy::{backup, examine, read_counts};
 pub(super) use database::remove;
 pub(super) use history::BUCKETS_MAX;
+pub(super) use job::NotStored;
 pub(super) use list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
 pub(super) use owner::check_disposable;
 pub use period::Keep;
@@ -142,6 +143,7 @@ impl Store {
             applied: AtomicU64::new(next),
             revision: AtomicU64::default(),
             commit_failure: Mutex::default(),
+            refused: Mutex::default(),
             checkpoint_failure: Mutex::default(),
             damage: Mutex::default(),
         });
@@ -192,8 +194,36 @@ impl Store {
     }
 
     /// Which plays of a producer are counted for good; none of one that nobody has told of.
-    pub(super) fn confirmed(&self, producer: &Uuid) -> Confirmed {
-        self.state.confirmed.read().of(producer)
+    ///
+    /// # Errors
+    /// The table cannot be read, where it must be.
+    pub(super) fn confirmed(&self, producer: &Uuid) -> Result<Confirmed> {
+        if let Some(whole) = self.state.confirmed.read().whole(producer) {
+            return Ok(whole);
+        }
+        let id = self.id();
+        let (in_memory, row) = self.read_history(
+            || {
+                let is_cleared = self.state.pending.read().cleared().is_some();
+                (is_cleared, self.state.confirmed.read().of(producer))
+            },
+            |snapshot, in_memory| Ok((in_memory, confirmed::row(snapshot, producer)?)),
+        )?;
+        let Some(row) = row else { return Ok(in_memory) };
+        let all = row.confirmed().union(&in_memory);
+        let mut known = self.state.confirmed.write();
+        // A reset gives the database another id before it forgets.
+        if self.id() == id {
+            known.remember(*producer, row);
+        }
+        Ok(all)
+    }
+
+    /// Why counts were refused within the last minute, if any were: whoever told them tells them again.
+    pub(super) fn refused(&self) -> Option<String> {
+        let refused = self.state.refused.lock();
+        let recent = refused.as_ref().filter(|(_, at)| at.elapsed() < REFUSAL_SHOWN);
+        recent.map(|(reason, _)| reason.to_string())
     }
 
     /// Which database this is: another one after each reset.

@@ -1,10 +1,11 @@
 //! What the threads that write share with those who read.
 //!
 //! Locks are held for work in memory only, but `tables`, which no update waits for. They are taken in this order: `tables`,
-//! `index`, `pending`, the others alone.
+//! `index`, `pending`, `confirmed` and then `id`, the others alone.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use anyhow::Result;
 use parking_lot::{Mutex, RwLock};
@@ -39,7 +40,9 @@ pub(super) struct StoreState {
     pub(super) revision: AtomicU64,
     /// Why the newest commit failed, until one succeeds.
     pub(super) commit_failure: Mutex<Option<Arc<str>>>,
-    /// The same of the newest write to the tables.
+    /// Why counts were last refused, and when.
+    pub(super) refused: Mutex<Option<(Arc<str>, Instant)>>,
+    /// Why the newest write to the tables failed, until one succeeds.
     pub(super) checkpoint_failure: Mutex<Option<Arc<str>>>,
     /// The first damage that a reader met.
     pub(super) damage: Mutex<Option<Arc<str>>>,

@@ -16,7 +16,8 @@ use crate::model::unix_time::UnixMs;
 /// A video, and what each processor has counted of it.
 pub(super) type VideoCounts = (VideoRow, Vec<ProcessorCount>);
 
-/// Reads everything, in one snapshot of the caller's; and the sums of the counts, which are not compared.
+/// Reads everything but history and what is confirmed of producers, in one snapshot of the caller's; and the sums of the
+/// counts, which are not compared.
 ///
 /// # Errors
 /// A row does not fit its check; or SQLite's.
@@ -50,8 +51,8 @@ pub(super) fn load(connection: &Connection) -> Result<(Memory, CountSums)> {
     if let Some(error) = failed {
         return Err(error).context("the counts cannot be read");
     }
-    let confirmed = confirmed::load(connection)?;
-    Ok((Memory { index, processors, confirmed, ..Memory::default() }, sums))
+    confirmed::check_rows(connection)?;
+    Ok((Memory { index, processors, ..Memory::default() }, sums))
 }
 
 fn load_processors(connection: &Connection) -> Result<ProcessorNumbers> {

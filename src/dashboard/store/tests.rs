@@ -7,7 +7,7 @@ use nsq_protocol::thread::{Never, stop_pair};
 
 use super::database::{JOURNAL, remove};
 use super::*;
-use crate::model::video::VideoCount;
+use crate::model::video::{MAX_PLAYS, VideoCount};
 use crate::wire::ProducerConfirmed;
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -104,11 +104,11 @@ fn it_is_all_there_after_opening_again() {
     let store = Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap();
     store.merge(update(1, 2, &[(7, 6)])).unwrap();
     assert_eq!(all(&store), [(7, 6), (8, 0)]);
-    assert_eq!(store.confirmed(&Uuid::from_u128(7)).watermark, 3);
+    assert_eq!(store.confirmed(&Uuid::from_u128(7)).unwrap().watermark, 3);
     assert_eq!(store.totals(), Totals { videos: 2, plays: 6 });
     store.clear().unwrap();
     assert_eq!((all(&store), store.totals()), (vec![], Totals::default()));
-    assert_eq!(store.confirmed(&Uuid::from_u128(7)), Confirmed::default());
+    assert_eq!(store.confirmed(&Uuid::from_u128(7)).unwrap(), Confirmed::default());
 }
 
 #[test]
@@ -189,13 +189,13 @@ fn a_call_that_waits_in_vain_tells_why() {
     {
         let _read = store.state.index.read();
         // The writer commits this one, and hangs before it answers.
-        let reason = store.merge(update(1, 2, &[(7, 6)])).unwrap_err();
+        let reason: Arc<str> = store.merge(update(1, 2, &[(7, 6)])).unwrap_err().into();
         assert_eq!(&*reason, "the store did not answer in time");
         let jobs = store.inboxes.jobs.lock().clone().unwrap();
         while jobs.try_send((Job::Probe, bounded(1).0)).is_ok() {}
-        let reason = store.merge(update(1, 3, &[(7, 7)])).unwrap_err();
+        let reason: Arc<str> = store.merge(update(1, 3, &[(7, 7)])).unwrap_err().into();
         assert_eq!(&*reason, "the store takes no more updates");
-        let reason = store.clear().unwrap_err();
+        let reason: Arc<str> = store.clear().unwrap_err().into();
         assert_eq!(&*reason, "the store takes no more updates");
         *store.state.commit_failure.lock() = Some("the disk is full".into());
         let reason = store.health().unwrap_err();
@@ -219,12 +219,46 @@ fn what_an_http_call_waits_for_in_all_leaves_time_for_its_answer() {
     assert!(longest + Duration::from_secs(5) < crate::http::ANSWER_WAIT);
 }
 
+/// Whoever tells too much is refused, alone; what is there stays, over starts as well.
 #[test]
-fn sums_past_every_integer_stay_integers() {
-    let (_temp, store) = store();
-    let most = crate::model::video::MAX_PLAYS;
-    for processor in 1..=3 {
-        store.merge(update(processor, 1, &[(7, most)])).unwrap();
+fn counts_that_would_overflow_are_refused() {
+    let most = MAX_PLAYS;
+    let (temp, store) = store();
+    store.merge(update(1, 1, &[(7, most - 10), (8, 3)])).unwrap();
+    for counts in [
+        // Of another processor for the same video, of another video, of both together, and of a known count that grows.
+        (2, vec![(7, 8)]),
+        (2, vec![(9, most)]),
+        (2, vec![(9, 4), (10, 4)]),
+        (1, vec![(8, 11)]),
+    ] {
+        let not_stored = store.merge(update(counts.0, 2, &counts.1)).unwrap_err();
+        assert!(matches!(&not_stored, NotStored::Refused(_)), "{not_stored:?}");
+        assert_eq!(store.totals().plays, most - 7);
+        // It is told, and nothing is broken.
+        assert!(store.refused().unwrap().contains("more than 9007199254740991"));
+        store.health().unwrap();
     }
-    assert_eq!(all(&store), [(7, 3 * most)]);
+    store.merge(update(2, 3, &[(9, 4), (10, 3)])).unwrap();
+    assert_eq!(store.totals().plays, most);
+    // A repeat and an old count are no growth.
+    store.merge(update(1, 4, &[(7, most - 10), (8, 2)])).unwrap();
+    drop(store);
+    let store = Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap();
+    assert_eq!((store.totals().plays, store.refused()), (most, None));
+}
+
+/// A processor that is one too many is refused, and those that are known go on.
+#[test]
+fn processors_have_a_limit() {
+    let (_temp, store) = store();
+    for id in 0..writer::PROCESSORS_MAX as u128 {
+        store.merge(update(id, 1, &[(7, 1)])).unwrap();
+    }
+    let not_stored = store.merge(update(1 << 90, 1, &[(7, 1)])).unwrap_err();
+    let NotStored::Refused(reason) = not_stored else { panic!("{not_stored:?}") };
+    assert!(reason.contains("10000 processors are known already"), "{reason}");
+    assert_eq!(store.refused().as_deref(), Some(&*reason));
+    store.merge(update(5, 2, &[(7, 2)])).unwrap();
+    assert_eq!(store.totals().plays, writer::PROCESSORS_MAX as u64 + 1);
 }

@@ -3,17 +3,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use crossbeam_channel::Receiver;
 use uuid::Uuid;
 
 use super::change::{encode_cleared, encode_confirmed, encode_counts, encode_nothing};
-use super::job::{Job, Posted};
+use super::confirmed::CHANGED_MAX;
+use super::job::{Job, NotStored, Posted};
 use super::memory::{ProcessorNumbers, apply_counts};
 use super::pending::ClearedTables;
 use super::state::StoreState;
 use crate::model::unix_time::UnixMs;
+use crate::model::video::MAX_PLAYS;
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
 use crate::wire::CountsUpdate;
@@ -24,8 +27,12 @@ pub(super) const CANNOT_STORE: &str = "the counts cannot be stored: ";
 /// The most updates in one commit.
 const GROUP_MAX: usize = 64;
 
-/// The most processors a database knows: one for each ledger.
-const PROCESSORS_MAX: usize = 10_000;
+/// The most processors a database knows: one for each ledger. Each costs a row and some 100 bytes of memory, and none can be
+/// forgotten alone: should its ledger come back, its counts would be added a second time.
+pub(super) const PROCESSORS_MAX: usize = 10_000;
+
+/// How long a refusal of counts is told after the last: a processor tries again every few seconds.
+pub(super) const REFUSAL_SHOWN: Duration = Duration::from_secs(60);
 
 /// The most changed videos that wait for a checkpoint: about 160 MB.
 const VIDEOS_MAX: usize = 2_000_000;
@@ -63,25 +70,70 @@ impl Writer {
             group.push(next);
         }
         let before = *self.state.id.lock();
-        let done = self.commit(&group).map_err(|error| {
+        let refusals = self.refusals(&group);
+        let accepted = group.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none());
+        let accepted: Vec<&Job> = accepted.map(|((job, _), _)| job).collect();
+        let done = self.commit(&accepted).map_err(|error| {
             let reason: Arc<str> = format!("{CANNOT_STORE}{error:#}").into();
             log::error!("{reason}");
             reason
         });
         *self.state.commit_failure.lock() = done.clone().err();
-        for (job, caller) in group {
+        for ((job, caller), refusal) in group.into_iter().zip(refusals) {
             let id = if matches!(job, Job::Clear) { *self.state.id.lock() } else { before };
+            let done = match refusal {
+                Some(reason) => Err(NotStored::Refused(reason)),
+                None => done.clone().map(|()| id).map_err(NotStored::Failed),
+            };
             // A caller that gave up waiting will send again.
-            let _ = caller.try_send(done.clone().map(|()| id));
+            let _ = caller.try_send(done);
         }
     }
 
-    fn commit(&mut self, group: &[Posted]) -> Result<()> {
+    /// Why each job of a group is refused, if it is: the others are not kept from being stored.
+    fn refusals(&self, group: &[Posted]) -> Vec<Option<Arc<str>>> {
+        let (mut new, mut plays) = (Vec::new(), self.state.index.read().totals().plays);
+        let refusals: Vec<Option<Arc<str>>> =
+            group.iter().map(|(job, _)| self.refusal(job, &mut new, &mut plays)).collect();
+        if let Some(reason) = refusals.iter().rev().flatten().next() {
+            let before = self.state.refused.lock().replace((Arc::clone(reason), Instant::now()));
+            // Whoever tells them tells them often.
+            if before.is_none_or(|(_, at)| at.elapsed() >= REFUSAL_SHOWN) {
+                log::error!("counts are refused: {reason}");
+            }
+        }
+        refusals
+    }
+
+    /// Why a job is refused, if it is. Those before it have brought `new` processors, and all counts to `plays`. Every
+    /// number stays one that a browser can show, because the sum of all does.
+    fn refusal(&self, job: &Job, new: &mut Vec<Uuid>, plays: &mut u64) -> Option<Arc<str>> {
+        let Job::Counts(update) = job else { return None };
+        let CountsUpdate { processor, counts, .. } = &**update;
+        let number = self.processors.get(processor);
+        let is_new = number.is_none() && !new.contains(processor);
+        if is_new && self.processors.len() + new.len() >= PROCESSORS_MAX {
+            let reason = format!(
+                "{PROCESSORS_MAX} processors are known already, and {processor} is another; none can be forgotten alone"
+            );
+            return Some(reason.into());
+        }
+        let sum = plays.saturating_add(self.state.index.read().growth(number, counts));
+        if sum > MAX_PLAYS {
+            let reason = format!(
+                "with those of processor {processor} all counts would be {sum}, more than {MAX_PLAYS}"
+            );
+            return Some(reason.into());
+        }
+        new.extend(is_new.then_some(*processor));
+        *plays = sum;
+        None
+    }
+
+    fn commit(&mut self, accepted: &[&Job]) -> Result<()> {
         self.state.check_in_place()?;
         self.check_room()?;
-        let news: Vec<&Job> =
-            group.iter().map(|(job, _)| job).filter(|job| self.is_news(job)).collect();
-        self.check_processors(&news)?;
+        let news: Vec<&Job> = accepted.iter().copied().filter(|job| self.is_news(job)).collect();
         if news.is_empty() {
             return Ok(());
         }
@@ -124,7 +176,10 @@ impl Writer {
     /// Too much waits for a checkpoint: why the newest one failed, if so.
     fn check_room(&self) -> Result<()> {
         let videos = self.state.pending.read().len();
-        let is_full = videos > VIDEOS_MAX || self.state.journal.lock().size() > JOURNAL_MAX;
+        let producers = self.state.confirmed.read().waiting();
+        let is_full = videos > VIDEOS_MAX
+            || producers > CHANGED_MAX
+            || self.state.journal.lock().size() > JOURNAL_MAX;
         if !is_full {
             return Ok(());
         }
@@ -132,22 +187,6 @@ impl Writer {
             Some(reason) => bail!("{reason}"),
             None => bail!("more changes come than the tables take; they must catch up first"),
         }
-    }
-
-    fn check_processors(&self, news: &[&Job]) -> Result<()> {
-        let mut new: Vec<Uuid> = Vec::new();
-        for job in news {
-            if let Job::Counts(update) = job
-                && self.processors.get(&update.processor).is_none()
-                && !new.contains(&update.processor)
-            {
-                new.push(update.processor);
-            }
-        }
-        if !new.is_empty() && self.processors.len() + new.len() > PROCESSORS_MAX {
-            bail!("{PROCESSORS_MAX} processors are known already; reset the dashboard");
-        }
-        Ok(())
     }
 
     fn is_news(&self, job: &Job) -> bool {

@@ -12,6 +12,7 @@ use crate::ledger::message_key::MessageKey;
 use crate::ledger::record::encode_runs;
 use crate::ledger::snapshot::{read, remove, remove_simulation};
 use crate::model::play::{Play, PlayIdentity, Rejection};
+use crate::model::seq_set::SeqSet;
 use crate::storage::row_check;
 use crate::storage::sqlite::{self, Schema};
 
@@ -269,7 +270,7 @@ fn another_dashboard_is_told_everything() {
     let count = VideoCount { video_id: Uuid::from_u128(7), plays: 1, last_played_at: None };
     assert!(ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     ledger.published(std::slice::from_ref(&count));
-    assert_eq!(ledger.take_unreported(10).len(), 1);
+    assert_eq!(ledger.take_unreported(10).unwrap().len(), 1);
     assert!(!ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     ledger.close().unwrap();
     drop(ledger);
@@ -278,7 +279,7 @@ fn another_dashboard_is_told_everything() {
     assert!(!ledger.publishes_to(Uuid::from_u128(1)).unwrap());
     assert!(ledger.publishes_to(Uuid::from_u128(2)).unwrap());
     assert_eq!(published(&ledger), 0);
-    assert_eq!(ledger.take_unreported(10)[0].confirmed.watermark, 1);
+    assert_eq!(ledger.take_unreported(10).unwrap()[0].confirmed.watermark, 1);
     drop(ledger);
     assert_eq!(published(&open(dir.path())), 0);
 }
@@ -300,26 +301,26 @@ fn two_ledgers_together_tell_of_every_play() {
     while known.watermark < PLAYS {
         for ledger in &mut ledgers {
             ledger.retell(10);
-            while let Some(told) = ledger.take_unreported(10).pop() {
+            while let Some(told) = ledger.take_unreported(10).unwrap().pop() {
                 known = known.union(&told.confirmed);
-                ledger.reported(&told.producer, known.watermark);
+                ledger.reported(&told, known.watermark);
                 messages += 1;
             }
         }
         assert!(messages < 100, "{known:?}");
     }
     for ledger in &mut ledgers {
-        while let Some(told) = ledger.take_unreported(10).pop() {
-            ledger.reported(&told.producer, known.watermark);
+        while let Some(told) = ledger.take_unreported(10).unwrap().pop() {
+            ledger.reported(&told, known.watermark);
         }
         ledger.retell(10);
-        while let Some(told) = ledger.take_unreported(10).pop() {
-            ledger.reported(&told.producer, known.watermark);
+        while let Some(told) = ledger.take_unreported(10).unwrap().pop() {
+            ledger.reported(&told, known.watermark);
         }
         assert!(!ledger.retell(10), "all of it is told");
         // A dashboard that knows nothing is told from the beginning.
         ledger.publishes_to(Uuid::from_u128(9)).unwrap();
-        let told = ledger.take_unreported(10).pop().unwrap().confirmed;
+        let told = ledger.take_unreported(10).unwrap().pop().unwrap().confirmed;
         assert!(told.above[0][0] < 4 && told.watermark < 2, "{told:?}");
     }
 }
@@ -398,7 +399,7 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
     // The state is ahead of the file: only a new start knows what is true.
     ledger.commit(&mut arrivals(lost())).unwrap_err();
     assert_eq!(
-        (ledger.confirmed(&Uuid::from_u128(1)).watermark, ledger.take_unreported(9).len()),
+        (ledger.confirmed(&Uuid::from_u128(1)).watermark, ledger.take_unreported(9).unwrap().len()),
         (0, 0)
     );
     ledger.close().unwrap_err();
@@ -409,4 +410,5 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
 }
 
 mod files;
+mod producers;
 mod window;

@@ -61,11 +61,11 @@ impl Ledger for FailingLedger {
         Confirmed::default()
     }
 
-    fn take_unreported(&mut self, _: usize) -> Vec<ProducerConfirmed> {
-        Vec::new()
+    fn take_unreported(&mut self, _: usize) -> Result<Vec<ProducerConfirmed>> {
+        Ok(Vec::new())
     }
 
-    fn reported(&mut self, _: &Uuid, _: u64) -> bool {
+    fn reported(&mut self, _: &ProducerConfirmed, _: u64) -> bool {
         false
     }
 

@@ -11,8 +11,10 @@ use super::entry::{self, OutboxEntry};
 /// What an outbox holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct OutboxContents {
-    /// Whose plays these are.
+    /// Whose plays these are, at first.
     pub(super) producer: Uuid,
+    /// Under which ids it went on, each with the number of its first play; in order.
+    pub(super) later: Vec<(u64, Uuid)>,
     /// The run's videos, by their numbers.
     pub(super) videos: Vec<Uuid>,
     /// Plays of each video that are gone: every play with a number below [`OutboxContents::below`].
@@ -37,6 +39,8 @@ pub(super) struct OutboxChanges {
     pub(super) acknowledged: u64,
     /// As in [`OutboxContents`].
     pub(super) next: u64,
+    /// Ids that came.
+    pub(super) later: Vec<(u64, Uuid)>,
     /// Batches that came, those that are gone again left out.
     pub(super) kept: VecDeque<PlayBatch>,
     /// Plays of each video in batches that came and are gone again.
@@ -46,6 +50,11 @@ pub(super) struct OutboxChanges {
 }
 
 impl OutboxContents {
+    /// Whose the next play is.
+    pub(super) fn newest_id(&self) -> Uuid {
+        self.later.last().map_or(self.producer, |(_, id)| *id)
+    }
+
     /// Plays of each video, gone and held.
     pub(super) fn counts(&self) -> Vec<u64> {
         let mut counts = self.gone.clone();
@@ -74,6 +83,7 @@ impl OutboxContents {
             self.gone[video as usize] += plays;
         }
         self.batches.extend(changes.kept);
+        self.later.extend(changes.later);
         (self.below, self.acknowledged, self.next) =
             (changes.below, changes.acknowledged, changes.next);
         self.check()
@@ -95,6 +105,10 @@ impl OutboxContents {
                 bail!("a play of a video that is none of the run's");
             }
         }
+        let is_sorted = self.later.is_sorted_by_key(|(first, _)| *first);
+        if !is_sorted || self.later.last().is_some_and(|(first, _)| *first > self.next) {
+            bail!("its producer's ids are out of order");
+        }
         let gone: u64 = self.gone.iter().sum();
         if gone != self.below {
             bail!("its videos have {gone} plays that are gone, and must have {}", self.below);
@@ -109,8 +123,8 @@ impl OutboxContents {
 
 impl OutboxChanges {
     fn new(videos: usize, below: u64, acknowledged: u64, next: u64) -> Self {
-        let (kept, gone) = (VecDeque::new(), HashMap::new());
-        Self { videos, below, acknowledged, next, kept, gone, plays: 0 }
+        let (later, kept, gone) = (Vec::new(), VecDeque::new(), HashMap::new());
+        Self { videos, below, acknowledged, next, later, kept, gone, plays: 0 }
     }
 
     /// None, after these were written to the tables.
@@ -126,7 +140,17 @@ impl OutboxChanges {
         match entry::decode(payload).ok_or("it is no entry of an outbox")? {
             OutboxEntry::Kept { batch, acknowledged } => self.keep(batch, acknowledged),
             OutboxEntry::Forgotten { below } => self.forget(below),
+            OutboxEntry::Renamed { first, producer } => self.rename(first, producer),
         }
+    }
+
+    fn rename(&mut self, first: u64, producer: Uuid) -> Result<(), String> {
+        let Self { next, below, .. } = *self;
+        if first != next || below != next {
+            return Err(format!("another id from play {first} on, of plays {below} to {next}"));
+        }
+        self.later.push((first, producer));
+        Ok(())
     }
 
     fn keep(&mut self, batch: PlayBatch, acknowledged: u64) -> Result<(), String> {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::batch::PlayBatch;
 use super::contents::OutboxContents;
-use super::entry::{encode_forgotten, encode_kept};
+use super::entry::{encode_forgotten, encode_kept, encode_renamed};
 use super::tables::{
     self, CANNOT_WRITE, OutboxTables, OutboxTablesReader, RunIdentity, StoredOutbox,
 };
@@ -108,7 +108,8 @@ impl DiskOutbox {
         let mut crew = Crew::stopped_by(stop);
         crew.spawn("outbox", move || upkeep.run(&stopped))?;
         let (counts, payload) = (contents.counts(), Vec::new());
-        let OutboxContents { producer, videos, next, acknowledged, batches, .. } = contents;
+        let producer = contents.newest_id();
+        let OutboxContents { videos, next, acknowledged, batches, .. } = contents;
         Ok(Self {
             shared,
             payload,
@@ -142,6 +143,18 @@ impl DiskOutbox {
         self.payload.clear();
         encode_forgotten(last.end(), &mut self.payload);
         self.put()
+    }
+
+    /// Goes on under another id from play `first` on, which is the next; nothing must be held.
+    ///
+    /// # Errors
+    /// As [`DiskOutbox::keep`].
+    pub(in crate::producer) fn rename(&mut self, first: u64, producer: Uuid) -> Result<()> {
+        self.payload.clear();
+        encode_renamed(first, producer, &mut self.payload);
+        self.put()?;
+        self.producer = producer;
+        Ok(())
     }
 
     /// Commits the frame.
@@ -263,9 +276,10 @@ pub fn examine(directory: &Path) -> Result<Option<(Attempted, Option<Cut>)>> {
 }
 
 fn attempted(contents: &OutboxContents) -> Attempted {
-    let OutboxContents { producer, next, acknowledged, ref videos, .. } = *contents;
+    let OutboxContents { producer, next, acknowledged, ref videos, ref later, .. } = *contents;
     let counts = videos.iter().copied().zip(contents.counts()).filter(|(_, plays)| *plays > 0);
-    Attempted { producer, plays: next, acknowledged, counts: counts.collect() }
+    let (later, counts) = (later.clone(), counts.collect());
+    Attempted { producer, later, plays: next, acknowledged, counts }
 }
 
 /// What a damaged outbox is moved to, before a number.

@@ -3,10 +3,13 @@
 //! ```text
 //! kept        1 | first | acknowledged | enqueued at, 8 bytes | number of plays | each play's video
 //! forgotten   2 | below
+//! renamed     3 | first | producer, 16 bytes
 //! ```
 //! The first byte says what it is, and in which format. Numbers are LEB128 varints of at most 10 bytes, the time is
 //! little-endian; the journal has the checksum. A batch costs some 14 bytes, and each play 1 to 5: with at most 128 videos
 //! it is 1, with at most 16,384 it is 2.
+
+use uuid::Uuid;
 
 use super::batch::PlayBatch;
 use crate::model::varint;
@@ -16,6 +19,9 @@ const KEPT: u8 = 1;
 
 /// The first byte of what is forgotten.
 const FORGOTTEN: u8 = 2;
+
+/// The first byte of another id.
+const RENAMED: u8 = 3;
 
 /// What one frame says.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +37,13 @@ pub(super) enum OutboxEntry {
     Forgotten {
         /// Where a batch ends.
         below: u64,
+    },
+    /// The producer goes on under another id; all before is counted for good.
+    Renamed {
+        /// The number of the first play of that id.
+        first: u64,
+        /// The id.
+        producer: Uuid,
     },
 }
 
@@ -48,6 +61,13 @@ pub(super) fn encode_kept(batch: &PlayBatch, acknowledged: u64, out: &mut Vec<u8
 pub(super) fn encode_forgotten(below: u64, out: &mut Vec<u8>) {
     out.push(FORGOTTEN);
     varint::put(out, below);
+}
+
+/// Writes that plays from a number on are of another producer.
+pub(super) fn encode_renamed(first: u64, producer: Uuid, out: &mut Vec<u8>) {
+    out.push(RENAMED);
+    varint::put(out, first);
+    out.extend_from_slice(producer.as_bytes());
 }
 
 /// Reads one frame; `None`: it is of no kind and format that is known, or not whole.
@@ -70,6 +90,10 @@ pub(super) fn decode(bytes: &[u8]) -> Option<OutboxEntry> {
             OutboxEntry::Kept { batch, acknowledged }
         }
         [FORGOTTEN] => OutboxEntry::Forgotten { below: input.number()? },
+        [RENAMED] => {
+            let (first, producer) = (input.number()?, Uuid::from_bytes(input.take()?));
+            OutboxEntry::Renamed { first, producer }
+        }
         _ => return None,
     };
     input.0.is_empty().then_some(entry)
@@ -102,6 +126,9 @@ mod tests {
                 encode_kept(batch, *acknowledged, &mut bytes);
             }
             OutboxEntry::Forgotten { below } => encode_forgotten(*below, &mut bytes),
+            OutboxEntry::Renamed { first, producer } => {
+                encode_renamed(*first, *producer, &mut bytes)
+            }
         }
         bytes
     }
@@ -115,6 +142,10 @@ mod tests {
                 acknowledged,
             }),
             any::<u64>().prop_map(|below| OutboxEntry::Forgotten { below }),
+            (any::<u64>(), any::<u128>()).prop_map(|(first, id)| OutboxEntry::Renamed {
+                first,
+                producer: Uuid::from_u128(id),
+            }),
         ]
     }
 
@@ -130,6 +161,7 @@ mod tests {
         for bytes in [
             &[][..],
             &[0],
+            &[4, 1],
             &[3, 1],
             &[2],
             &[2, 0x80],
@@ -159,7 +191,7 @@ mod tests {
 
         #[test]
         fn whatever_comes_is_an_entry_or_none(
-            bytes in proptest::collection::vec(any::<u8>(), 0..60), kind in 0u8..4
+            bytes in proptest::collection::vec(any::<u8>(), 0..60), kind in 0u8..5
         ) {
             let bytes = [&[kind][..], &bytes].concat();
             if let Some(OutboxEntry::Kept { batch, .. }) = decode(&bytes) {

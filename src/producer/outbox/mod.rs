@@ -62,6 +62,11 @@ impl Outbox {
         self.batches.push_back(batch);
     }
 
+    /// Every play with a number below was counted for good before this start.
+    pub(super) fn forgotten(&mut self, below: u64) {
+        self.confirmed.insert_run(0..below);
+    }
+
     /// Takes a batch of an earlier start, which nsqd may have.
     pub(super) fn restore(&mut self, mut batch: PlayBatch, outcome: PublishOutcome, now: Instant) {
         batch.published = 1;

@@ -1,10 +1,10 @@
--- A producer's outbox, schema 2: what a checkpoint has moved out of the journal beside it. Ids are UUIDs as 16 bytes. Every
+-- A producer's outbox, schema 3: what a checkpoint has moved out of the journal beside it. Ids are UUIDs as 16 bytes. Every
 -- row has a check of all its other columns, in their order.
 
 -- One row: the run that this outbox is of, and how far it had come.
 CREATE TABLE run (
     only         INTEGER PRIMARY KEY CHECK (only = 1),
-    producer     BLOB    NOT NULL,
+    producer     BLOB    NOT NULL, -- its first id
     topic        TEXT    NOT NULL,
     messages     INTEGER NOT NULL,
     num_videos   INTEGER NOT NULL, -- rows of `videos`
@@ -33,4 +33,11 @@ CREATE TABLE batches (
     enqueued_at INTEGER NOT NULL, -- ns since the Unix epoch
     videos      BLOB    NOT NULL, -- the number of each play's video, 4 bytes little-endian
     row_check   INTEGER NOT NULL
+) STRICT;
+
+-- Under which ids the producer went on, because plays were counted that it had never made: from which play on.
+CREATE TABLE later (
+    first     INTEGER PRIMARY KEY,
+    producer  BLOB    NOT NULL,
+    row_check INTEGER NOT NULL
 ) STRICT;

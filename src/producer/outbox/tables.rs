@@ -22,12 +22,19 @@ const SCHEMA: Schema = Schema {
     name: "the producer's outbox",
     // "play", and two more than the dashboard's.
     application: 0x706c_617b,
-    version: 2,
+    version: 3,
     sql: include_str!("schema.sql"),
-    migrations: &[include_str!("schema_1_to_2.sql")],
+    migrations: &[include_str!("schema_1_to_2.sql"), LATER],
     migrate: sqlite::nothing_more,
     way_out: "bring back a copy of it and of outbox.journal, or remove both, and the plays that are only in them",
 };
+
+/// The table that schema 3 has more.
+const LATER: &str = "CREATE TABLE later (
+    first     INTEGER PRIMARY KEY,
+    producer  BLOB    NOT NULL,
+    row_check INTEGER NOT NULL
+) STRICT;";
 
 /// What the checkpoint's connection is opened with: what it has committed is on the disk.
 const PRAGMAS: &str =
@@ -241,10 +248,27 @@ fn stored(connection: &Connection) -> Result<StoredOutbox> {
     let batches = batches(connection, i64::MAX)?;
     let (found, wanted) = (batches.len() as u64, run.batches);
     ensure!(found == wanted, "`batches` has {found} rows, and must have {wanted}");
+    let later = later(connection)?;
     let RunRow { producer, life, position, next, acknowledged, gone: below, .. } = run;
-    let contents = OutboxContents { producer, videos, gone, below, acknowledged, next, batches };
+    let contents =
+        OutboxContents { producer, later, videos, gone, below, acknowledged, next, batches };
     contents.check()?;
     Ok(StoredOutbox { contents, life, position })
+}
+
+/// The ids under which the producer went on.
+fn later(connection: &Connection) -> Result<Vec<(u64, Uuid)>> {
+    let mut select = connection.prepare(
+        "SELECT first, producer, row_check = row_check(first, producer) FROM later ORDER BY first",
+    )?;
+    let mut rows = select.query([])?;
+    let mut later = Vec::new();
+    while let Some(row) = rows.next()? {
+        let first: i64 = row.get(0)?;
+        ensure!(row.get::<_, bool>(2)?, "row {first} of `later` does not fit its check");
+        later.push((first.unsigned_abs(), row.get(1)?));
+    }
+    Ok(later)
 }
 
 /// The batches that start below a number.
@@ -287,6 +311,12 @@ fn write(transaction: &Transaction<'_>, changes: &OutboxChanges, position: Posit
     for PlayBatch { first, enqueued_at_ns, videos, .. } in &changes.kept {
         let numbers: Vec<u8> = videos.iter().flat_map(|number| number.to_le_bytes()).collect();
         insert.execute(params![*first as i64, *enqueued_at_ns as i64, numbers])?;
+    }
+    for (first, id) in &changes.later {
+        // Nothing was published under one that is replaced at once.
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO later VALUES (?1, ?2, row_check(?1, ?2))")?
+            .execute(params![*first as i64, id])?;
     }
     // One that does not fit its check must not get a new one.
     let mut add = transaction.prepare_cached(

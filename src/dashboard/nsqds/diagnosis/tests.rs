@@ -15,7 +15,7 @@ fn processor() -> Heartbeat {
 fn check(change: impl FnOnce(&mut TopicStats), want: &[&str]) {
     let watch = watch(&["a:1"], &[]);
     watch.hear("a:1", stats(change));
-    let found = watch.diagnose(&[processor()], None);
+    let found = watch.diagnose(&[processor()], &CountedTold::default(), None);
     let codes: Vec<_> = found.iter().map(|finding| finding.code).collect();
     assert_eq!(codes, want, "{found:?}");
 }
@@ -47,7 +47,7 @@ fn each_cause_is_found() {
     );
     let watch = watch(&["a:1"], &[]);
     let codes = |processors: &[Heartbeat], store| {
-        let found = watch.diagnose(processors, store);
+        let found = watch.diagnose(processors, &CountedTold::default(), store);
         found.iter().map(|finding| finding.code).collect::<Vec<_>>()
     };
     watch.hear("a:1", stats(|_| {}));
@@ -95,7 +95,7 @@ fn a_foreign_consumer_is_told_and_a_second_ledger_before_all_else() {
 fn an_nsqlookupd_that_is_away_is_told() {
     let watch = watch(&["a:1"], &["l:1", "l:2"]);
     let codes = || {
-        let found = watch.diagnose(&[processor()], None);
+        let found = watch.diagnose(&[processor()], &CountedTold::default(), None);
         found.iter().map(|finding| (finding.code, finding.severity)).collect::<Vec<_>>()
     };
     watch.hear_lookupd(0, Err("gone"));
@@ -136,7 +136,7 @@ fn what_a_processor_says_of_its_connections_is_told() {
     let away = Some(Pause::NotConnected);
     let check = |consumer: ConsumerFigures, silent_ms, want: &[(&str, Severity)]| {
         let heartbeat = Heartbeat { consumer: Some(consumer), silent_ms, ..processor() };
-        let found = watch.diagnose(&[heartbeat], None);
+        let found = watch.diagnose(&[heartbeat], &CountedTold::default(), None);
         let codes: Vec<_> = found.iter().map(|one| (one.code, one.severity)).collect();
         assert_eq!(codes, want, "{found:?}");
         found[0].text.clone()
@@ -176,4 +176,30 @@ fn a_severity_is_a_word() {
     let all = [Severity::Error, Severity::Warning, Severity::Info];
     assert_eq!(serde_json::json!(all), serde_json::json!(["error", "warning", "info"]));
     assert!(all.is_sorted());
+}
+
+#[test]
+fn what_was_counted_wrongly_is_told() {
+    let told = CountedTold {
+        foreign: vec![(uuid::Uuid::from_u128(5), 3)],
+        crowded: vec![(
+            uuid::Uuid::from_u128(6),
+            crate::wire::CrowdedPlays { producer: uuid::Uuid::from_u128(7), plays: 9 },
+        )],
+        refused: Some("too many".to_owned()),
+    };
+    let found = watch(&["a:1"], &[]).diagnose(&[processor()], &told, None);
+    for (code, severity, words) in [
+        (
+            "foreign-plays",
+            Severity::Warning,
+            "-000000000005: 3 plays are counted that it never made",
+        ),
+        ("crowded-producer", Severity::Warning, "9 plays by their messages only"),
+        ("counts-refused", Severity::Error, "were refused: too many"),
+    ] {
+        let finding = found.iter().find(|finding| finding.code == code).unwrap();
+        assert!(finding.severity == severity && finding.text.contains(words), "{finding:?}");
+        assert!(!finding.way_out.is_empty());
+    }
 }

@@ -9,7 +9,7 @@ fn a_store_whose_journal_fails_says_so_and_recovers() {
     let (journal, away) = (temp.path().join(JOURNAL), temp.path().join("away"));
     std::fs::rename(&journal, &away).unwrap();
     for _ in 0..2 {
-        let reason = store.merge(update(1, 2, &[(7, 6)])).unwrap_err();
+        let reason: Arc<str> = store.merge(update(1, 2, &[(7, 6)])).unwrap_err().into();
         assert!(reason.starts_with("the counts cannot be stored: "), "{reason}");
     }
     let reason = store.health().unwrap_err();
@@ -85,8 +85,8 @@ fn what_was_before_a_reset_never_comes_back() {
     expect(killed(&store, temp.path()).path(), second, &[(8, 4)], "cleared in the tables");
     tell(&[(8, 5)]);
     let copy = killed(&store, temp.path());
-    assert_eq!(reopened(copy.path()).confirmed(&Uuid::from_u128(7)), Confirmed::default());
-    assert_eq!(reopened(copy.path()).confirmed(&Uuid::from_u128(8)).watermark, 2);
+    assert_eq!(reopened(copy.path()).confirmed(&Uuid::from_u128(7)).unwrap(), Confirmed::default());
+    assert_eq!(reopened(copy.path()).confirmed(&Uuid::from_u128(8)).unwrap().watermark, 2);
     expect(copy.path(), second, &[(8, 5)], "and told again");
     let day = store.kept(Scale::Day).unwrap();
     assert_eq!(store.top(Scale::Day, day, 9).unwrap().total, 5);

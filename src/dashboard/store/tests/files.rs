@@ -72,7 +72,7 @@ fn a_database_of_schema_1_keeps_its_counts() {
     assert_eq!(series(Scale::Day, 2_000), [(UnixMs(0), 3)]);
     store.merge(update(1, 5, &[(7, 6)])).unwrap();
     assert_eq!(all(&store), [(7, 6)]);
-    assert_eq!(store.confirmed(&Uuid::nil()), Confirmed::default());
+    assert_eq!(store.confirmed(&Uuid::nil()).unwrap(), Confirmed::default());
 }
 
 #[test]

@@ -383,3 +383,29 @@ proptest! {
         kept.assert_is(&open());
     }
 }
+
+/// A producer that goes on under another id: both are known, over starts and checkpoints.
+#[test]
+fn another_id_is_kept() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path()).unwrap();
+    let mut outbox = open(&dir).unwrap();
+    let (first, later) = (outbox.producer, Uuid::from_u128(9));
+    let batch = PlayBatch::new(0, 5, vec![0, 1].into());
+    outbox.keep(&batch, 0).unwrap();
+    outbox.forget(&[batch]).unwrap();
+    outbox.rename(2, later).unwrap();
+    outbox.keep(&PlayBatch::new(2, 6, vec![1].into()), 2).unwrap();
+    let ids = || read(temp.path()).unwrap().unwrap().ids();
+    assert_eq!(ids(), [(first, 0..2), (later, 2..3)]);
+    for _ in 0..2 {
+        outbox.close().unwrap();
+        outbox = open(&dir).unwrap();
+        assert_eq!((outbox.producer, outbox.next, outbox.batches.len()), (later, 3, 1));
+        assert_eq!(ids(), [(first, 0..2), (later, 2..3)]);
+    }
+    outbox.close().unwrap();
+    sql(temp.path(), "UPDATE later SET first = 1");
+    let text = refusal(&dir);
+    assert!(text.ends_with("row 1 of `later` does not fit its check"), "{text}");
+}
