@@ -46,8 +46,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<()> {
     if *accept_loss {
         accept(directory)?;
     }
-    let found = [ledger::check(directory)?, check_outbox(directory), check_dashboard(directory)];
-    let found: Vec<PartCheck> = found.into_iter().flatten().collect();
+    let found = look(directory)?;
     for check in &found {
         match format {
             OutputFormat::Json => print_json(check)?,
@@ -63,6 +62,12 @@ pub(super) fn run(args: &CheckArgs) -> Result<()> {
         bail!("damaged: {}", damaged.join(", "));
     }
     Ok(())
+}
+
+/// What is found of each part that a directory has.
+pub(super) fn look(directory: &Path) -> Result<Vec<PartCheck>> {
+    let found = [ledger::check(directory)?, check_outbox(directory), check_dashboard(directory)];
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Goes on with what is left of the ledger, and says what was done.

@@ -19,11 +19,12 @@ use crate::command::shared::run_files::RunFiles;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel, Ratio};
 use crate::model::config::{Durability, Popularity};
 use crate::producer::{
-    DiskOutbox, OUTBOX_MAX, OutboxConfig, Production, ProductionConfig, ProductionReport,
-    RunIdentity,
+    Confirmations, DiskOutbox, OUTBOX_MAX, OutboxConfig, ProducerSpans, Production,
+    ProductionConfig, ProductionReport, RunIdentity,
 };
 use crate::storage::data_dir::DataDir;
 use crate::wire::client::DashboardClient;
+use crate::wire::{ConfirmedAnswer, ProducerConfirmed};
 
 /// How long between two tries to connect, while no nsqd is there.
 const CONNECT_EVERY: Duration = Duration::from_millis(500);
@@ -203,14 +204,32 @@ impl DiskOutboxConfig {
             videos: config.videos,
             popularity: config.popularity.to_string(),
         };
-        let dashboard = self.dashboard;
+        let disk = DiskOutbox::open(dir, &run, self.durability)?;
         Ok(OutboxConfig {
-            confirmations: Arc::new(move |producer, outbox| dashboard.confirmed(producer, outbox)),
+            confirmations: confirmations(self.dashboard, disk.producers().clone()),
             republish_after: self.republish_after,
             max: self.max,
-            disk: Some(DiskOutbox::open(dir, &run, self.durability)?),
+            disk: Some(disk),
         })
     }
+}
+
+/// Asks the dashboard for all of an outbox's plays, by the outbox's numbers.
+fn confirmations(dashboard: DashboardClient, producers: ProducerSpans) -> Confirmations {
+    Arc::new(move |present, outbox| {
+        let mut processors = 0;
+        let confirmed = producers.confirmed(|producer| {
+            // Of a former one the plays are in the same outbox.
+            let outbox = if producer == present { outbox } else { 0 };
+            let answer = dashboard.confirmed(producer, outbox)?;
+            processors = answer.processors;
+            anyhow::Ok(answer.told.confirmed)
+        })?;
+        Ok(ConfirmedAnswer {
+            told: ProducerConfirmed { producer: *present, confirmed },
+            processors,
+        })
+    })
 }
 
 /// The report of `produce`.

@@ -7,6 +7,7 @@
 mod check;
 mod checkpoint;
 mod commit;
+mod copy;
 mod counters;
 mod dead_letters;
 mod dedupe;
@@ -38,6 +39,7 @@ use crate::model::config::Durability;
 
 pub use check::{accept_loss, check};
 pub use commit::{Arrivals, Committed, DeadLetter, VideoDelta};
+pub use copy::copy;
 pub use counters::Counters;
 pub use dead_letters::dead_letters;
 pub use dedupe::{Dedupe, Learned, Seen};

@@ -24,11 +24,13 @@ use crate::model::config::Popularity;
 use confirmations::Asker;
 pub use confirmations::Confirmations;
 use outbox::Outbox;
+pub use outbox::copy::copy as copy_outbox;
 pub use outbox::disk::DiskOutbox;
 pub use outbox::disk::{
     examine as examine_outbox, exists as outbox_exists, read as read_outbox,
     remove as remove_outbox,
 };
+pub use outbox::spans::{ProducerSpan, ProducerSpans};
 pub use outbox::tables::RunIdentity;
 use pace::Pace;
 use popularity::Picker;
@@ -125,7 +127,7 @@ impl Production {
         let now = Instant::now();
         for index in 0..threads {
             let mut worker = Worker {
-                id: Uuid::new_v4(),
+                producers: ProducerSpans::one(Uuid::new_v4()),
                 topic: config.topic,
                 messages: config.messages / threads + u64::from(index < config.messages % threads),
                 next: 0,
@@ -147,7 +149,11 @@ impl Production {
                 let (answer, answers) = bounded(1);
                 let outbox = Outbox::new(republish_after, now);
                 worker.keep(Kept::new(outbox, max, answers, now), disk.take(), now);
-                askers.push(Asker { producer: worker.id, waiting: worker.waiting(), answer });
+                askers.push(Asker {
+                    producer: worker.producers.present(),
+                    waiting: worker.waiting(),
+                    answer,
+                });
             }
             workers.push(worker);
         }

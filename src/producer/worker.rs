@@ -16,9 +16,10 @@ use super::confirmations::Confirmation;
 use super::outbox::Outbox;
 use super::outbox::batch::{PlayBatch, PublishOutcome};
 use super::outbox::disk::DiskOutbox;
+use super::outbox::spans::ProducerSpans;
 use super::pace::Pace;
 use super::popularity::Picker;
-use crate::model::play::{Play, PlayIdentity};
+use crate::model::play::Play;
 use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
 use crate::wire::Confirmed;
@@ -67,7 +68,8 @@ pub(super) struct Kept {
 }
 
 pub(super) struct Worker {
-    pub(super) id: Uuid,
+    /// Whose its plays are, and under which numbers they are published.
+    pub(super) producers: ProducerSpans,
     pub(super) topic: TopicName,
     /// How many plays, those of earlier starts included.
     pub(super) messages: u64,
@@ -120,7 +122,7 @@ impl Worker {
     /// Keeps what it publishes, and goes on where an earlier start has ended.
     pub(super) fn keep(&mut self, mut kept: Kept, disk: Option<DiskOutbox>, now: Instant) {
         if let Some(mut disk) = disk {
-            self.id = disk.producer;
+            self.producers = disk.producers().clone();
             self.counts = std::mem::take(&mut disk.counts);
             (self.start, self.next) = (disk.next, disk.next);
             self.done.acknowledged.fetch_add(disk.acknowledged, Ordering::Relaxed);
@@ -238,7 +240,7 @@ impl Worker {
             let play = Play {
                 video_id: self.videos[batch.videos[(seq - batch.first) as usize] as usize],
                 enqueued_at_ns: Some(batch.enqueued_at_ns),
-                identity: Some(PlayIdentity { producer: self.id, seq }),
+                identity: Some(self.producers.identity(seq)),
                 resent,
             };
             bodies.push_with(|out| play.encode(out));

@@ -7,3 +7,4 @@ pub mod failpoint;
 pub mod part_check;
 pub mod row_check;
 pub mod sqlite;
+pub mod sqlite_copy;

@@ -12,7 +12,7 @@ use super::memory::Memory;
 use super::tables;
 use crate::journal::{self, Cut, FsDisk};
 use crate::storage::boot::boot_id;
-use crate::storage::row_check;
+use crate::storage::sqlite_copy::copy_into;
 
 /// So often both are read again, where the owner has moved frames from the journal to the tables meanwhile. It does so every
 /// few minutes.
@@ -78,15 +78,16 @@ pub(crate) fn examine(directory: &Path) -> Result<Option<ExaminedCounts>> {
 /// # Errors
 /// The file exists, or cannot be written; or as [`read_counts`].
 pub(crate) fn backup(directory: &Path, to: &Path) -> Result<Option<()>> {
-    let name = to.to_str().context("the path of a backup must be UTF-8")?;
     for _ in 0..TRIES {
         let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
-        reader
-            .execute("VACUUM INTO ?1", [name])
-            .with_context(|| format!("cannot write {name}, which must not exist yet"))?;
-        match complete(directory, &reader, to) {
+        if identity::read(&reader)?.is_none() {
+            return Ok(None);
+        }
+        let copy = copy_into(&reader, to)?;
+        match complete(directory, &reader, copy) {
             Ok(ReadOutcome::Whole) => return Ok(Some(())),
             unfinished => {
+                let name = to.display();
                 // It is ours, and no backup.
                 std::fs::remove_file(to).with_context(|| format!("cannot remove {name}"))?;
                 unfinished.with_context(|| format!("cannot complete {name}"))?;
@@ -97,10 +98,7 @@ pub(crate) fn backup(directory: &Path, to: &Path) -> Result<Option<()>> {
 }
 
 /// Writes into a copy of the tables what the journal has besides.
-fn complete(directory: &Path, reader: &Connection, to: &Path) -> Result<ReadOutcome> {
-    let mut copy = Connection::open(to)?;
-    row_check::add_function(&copy)?;
-    copy.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;")?;
+fn complete(directory: &Path, reader: &Connection, mut copy: Connection) -> Result<ReadOutcome> {
     let transaction = copy.transaction()?;
     let (identity, mut memory) = load(&transaction)?.context("it is just being made")?;
     if replay(directory, reader, &identity, &mut memory)? == ReadOutcome::Again {

@@ -7,12 +7,13 @@ use uuid::Uuid;
 
 use super::batch::PlayBatch;
 use super::entry::{self, OutboxEntry};
+use super::spans::ProducerSpans;
 
 /// What an outbox holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct OutboxContents {
-    /// Whose plays these are.
-    pub(super) producer: Uuid,
+    /// Whose plays these are, and under which numbers they are published.
+    pub(super) producers: ProducerSpans,
     /// The run's videos, by their numbers.
     pub(super) videos: Vec<Uuid>,
     /// Plays of each video that are gone: every play with a number below [`OutboxContents::below`].

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::batch::PlayBatch;
 use super::contents::OutboxContents;
 use super::entry::{encode_forgotten, encode_kept};
+use super::spans::ProducerSpans;
 use super::tables::{
     self, CANNOT_WRITE, OutboxTables, OutboxTablesReader, RunIdentity, StoredOutbox,
 };
@@ -27,18 +28,18 @@ use crate::storage::data_dir::{DataDir, Lock, PRODUCER};
 use crate::storage::failpoint;
 
 /// The journal's directory in the data directory.
-const JOURNAL: &str = "outbox.journal";
+pub(super) const JOURNAL: &str = "outbox.journal";
 
 /// How often a reader begins again because a checkpoint came between: they are minutes apart.
-const READS: usize = 5;
+pub(super) const READS: usize = 5;
 
 /// An outbox on disk, owned by this process.
 pub struct DiskOutbox {
     shared: Arc<Mutex<SharedJournal>>,
     /// A frame that is being made.
     payload: Vec<u8>,
-    /// Whose plays these are.
-    pub(in crate::producer) producer: Uuid,
+    /// Whose plays these are, and under which numbers they are published.
+    pub(in crate::producer) producers: ProducerSpans,
     pub(in crate::producer) videos: Vec<Uuid>,
     /// Plays of each video so far.
     pub(in crate::producer) counts: Vec<u64>,
@@ -103,11 +104,11 @@ impl DiskOutbox {
         let mut crew = Crew::stopped_by(stop);
         crew.spawn("outbox", move || upkeep.run(&stopped))?;
         let (counts, payload) = (contents.counts(), Vec::new());
-        let OutboxContents { producer, videos, next, acknowledged, batches, .. } = contents;
+        let OutboxContents { producers, videos, next, acknowledged, batches, .. } = contents;
         Ok(Self {
             shared,
             payload,
-            producer,
+            producers,
             videos,
             counts,
             next,
@@ -116,6 +117,11 @@ impl DiskOutbox {
             upkeep: crew,
             _lock: lock,
         })
+    }
+
+    /// Whose plays these are, and under which numbers they are published.
+    pub fn producers(&self) -> &ProducerSpans {
+        &self.producers
     }
 
     /// Keeps a batch: to be called before it is published. nsqd has acknowledged all plays below `acknowledged`.
@@ -176,7 +182,7 @@ fn config(life: Uuid, durability: Durability, segment_bytes: u64) -> JournalConf
 }
 
 /// What stands before the journal's own error.
-fn cannot_use(journal: &Path) -> String {
+pub(super) fn cannot_use(journal: &Path) -> String {
     format!("cannot use the producer's outbox, {}", journal.display())
 }
 
@@ -247,9 +253,9 @@ pub fn examine(directory: &Path) -> Result<Option<(Attempted, Option<Cut>)>> {
 }
 
 fn attempted(contents: &OutboxContents) -> Attempted {
-    let OutboxContents { producer, next, acknowledged, ref videos, .. } = *contents;
+    let OutboxContents { ref producers, next, acknowledged, ref videos, .. } = *contents;
     let counts = videos.iter().copied().zip(contents.counts()).filter(|(_, plays)| *plays > 0);
-    Attempted { producer, plays: next, acknowledged, counts: counts.collect() }
+    Attempted { producer: producers.present(), plays: next, acknowledged, counts: counts.collect() }
 }
 
 /// Throws the outbox of a data directory away.

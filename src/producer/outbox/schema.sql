@@ -1,4 +1,4 @@
--- A producer's outbox, schema 2: what a checkpoint has moved out of the journal beside it. Ids are UUIDs as 16 bytes. Every
+-- A producer's outbox, schema 3: what a checkpoint has moved out of the journal beside it. Ids are UUIDs as 16 bytes. Every
 -- row has a check of all its other columns, in their order.
 
 -- One row: the run that this outbox is of, and how far it had come.
@@ -16,6 +16,7 @@ CREATE TABLE run (
     acknowledged INTEGER NOT NULL, -- nsqd has acknowledged every play with a number below, at least
     gone         INTEGER NOT NULL, -- every play with a number below is gone: the sum of `videos.plays`
     num_batches  INTEGER NOT NULL, -- rows of `batches`
+    spans        BLOB    NOT NULL, -- who the plays are of: of each span its first number, 8 bytes little-endian, and its id
     row_check    INTEGER NOT NULL
 ) STRICT;
 

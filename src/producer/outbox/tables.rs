@@ -10,20 +10,21 @@ use uuid::Uuid;
 
 use super::batch::PlayBatch;
 use super::contents::{OutboxChanges, OutboxContents};
+use super::spans::{ProducerSpan, ProducerSpans};
 use crate::journal::Position;
 use crate::storage::failpoint;
 use crate::storage::sqlite::{self, Schema};
 
 /// The file in the data directory.
-const FILE: &str = "outbox.sqlite3";
+pub(super) const FILE: &str = "outbox.sqlite3";
 
-const SCHEMA: Schema = Schema {
+pub(super) const SCHEMA: Schema = Schema {
     name: "the producer's outbox",
     // "play", and two more than the dashboard's.
     application: 0x706c_617b,
-    version: 2,
+    version: 3,
     sql: include_str!("schema.sql"),
-    migrations: &[include_str!("schema_1_to_2.sql")],
+    migrations: &[include_str!("schema_1_to_2.sql"), include_str!("schema_2_to_3.sql")],
     migrate: sqlite::nothing_more,
     way_out: "bring back a copy of it and of outbox.journal, or remove both, and the plays that are only in them",
 };
@@ -34,10 +35,13 @@ const PRAGMAS: &str =
 
 /// The columns of `run` that its check is over.
 const RUN: &str = "only, producer, topic, messages, num_videos, popularity, life, segment, number, next, \
-                   acknowledged, gone, num_batches";
+                   acknowledged, gone, num_batches, spans";
 
 /// Bytes of a video's number in a batch's row.
 const NUMBER_LEN: usize = 4;
+
+/// Bytes of a span of producers.
+const SPAN_LEN: usize = 24;
 
 /// What makes a run this run: the same command goes on with it, another is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,15 +128,17 @@ fn check_row_of_run(connection: &Connection) -> rusqlite::Result<()> {
 
 fn make_run(connection: &mut Connection, run: &RunIdentity) -> Result<()> {
     let transaction = begin(connection)?;
+    let producer = Uuid::new_v4();
     let made = transaction.execute(
-        "INSERT INTO run VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
+        "INSERT INTO run VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, 0, 0, 0, 0, ?7, 0) ON CONFLICT DO NOTHING",
         params![
-            Uuid::new_v4(),
+            producer,
             run.topic,
             run.messages as i64,
             run.videos as i64,
             run.popularity,
-            Uuid::new_v4()
+            Uuid::new_v4(),
+            encode_spans(&ProducerSpans::one(producer)),
         ],
     )?;
     if made > 0 {
@@ -174,7 +180,7 @@ fn check_run(connection: &Connection, run: &RunIdentity, file: &Path) -> Result<
 
 /// The one row of `run`.
 struct RunRow {
-    producer: Uuid,
+    producers: Option<ProducerSpans>,
     life: Uuid,
     position: Option<Position>,
     videos: u64,
@@ -187,7 +193,7 @@ struct RunRow {
 fn run_row(connection: &Connection) -> Result<RunRow> {
     let sql = format!(
         "SELECT row_check = row_check({RUN}), producer, life, segment, number, num_videos, next, acknowledged,
-                gone, num_batches
+                gone, num_batches, spans
          FROM run"
     );
     let (is_whole, row) = connection.query_row(&sql, [], |row| {
@@ -196,7 +202,8 @@ fn run_row(connection: &Connection) -> Result<RunRow> {
             |column: usize| row.get::<_, Option<i64>>(column).map(|n| n.map(i64::unsigned_abs));
         let position = optional(3)?.zip(optional(4)?);
         let run = RunRow {
-            producer: row.get(1)?,
+            producers: decode_spans(row.get_ref(10)?.as_blob()?)
+                .filter(|spans| row.get(1).is_ok_and(|present: Uuid| spans.present() == present)),
             life: row.get(2)?,
             position: position.map(|(segment, number)| Position { segment, number }),
             videos: number(5)?,
@@ -211,8 +218,32 @@ fn run_row(connection: &Connection) -> Result<RunRow> {
     Ok(row)
 }
 
+/// Of each span its first number and its producer.
+fn encode_spans(spans: &ProducerSpans) -> Vec<u8> {
+    let entries = spans
+        .iter()
+        .map(|ProducerSpan { first, producer }| (first.to_le_bytes(), producer.into_bytes()));
+    entries.flat_map(|(first, id)| first.into_iter().chain(id)).collect()
+}
+
+fn decode_spans(bytes: &[u8]) -> Option<ProducerSpans> {
+    let (entries, rest) = bytes.as_chunks::<SPAN_LEN>();
+    let spans = entries.iter().map(|entry| {
+        let (first, id) = entry.split_first_chunk()?;
+        let producer = Uuid::from_slice(id).ok()?;
+        Some(ProducerSpan { first: u64::from_le_bytes(*first), producer })
+    });
+    spans
+        .collect::<Option<Vec<_>>>()
+        .filter(|_| rest.is_empty())
+        .and_then(ProducerSpans::from_sorted)
+}
+
 /// Reads and checks all that the tables say.
-fn stored(connection: &Connection) -> Result<StoredOutbox> {
+///
+/// # Errors
+/// They are damaged.
+pub(super) fn stored(connection: &Connection) -> Result<StoredOutbox> {
     let run = run_row(connection)?;
     let (mut videos, mut gone) = (Vec::new(), Vec::new());
     let mut select = connection.prepare(
@@ -231,8 +262,9 @@ fn stored(connection: &Connection) -> Result<StoredOutbox> {
     let batches = batches(connection, i64::MAX)?;
     let (found, wanted) = (batches.len() as u64, run.batches);
     ensure!(found == wanted, "`batches` has {found} rows, and must have {wanted}");
-    let RunRow { producer, life, position, next, acknowledged, gone: below, .. } = run;
-    let contents = OutboxContents { producer, videos, gone, below, acknowledged, next, batches };
+    let RunRow { producers, life, position, next, acknowledged, gone: below, .. } = run;
+    let producers = producers.context("the row of `run` does not say who its plays are of")?;
+    let contents = OutboxContents { producers, videos, gone, below, acknowledged, next, batches };
     contents.check()?;
     Ok(StoredOutbox { contents, life, position })
 }
@@ -301,6 +333,27 @@ fn write(transaction: &Transaction<'_>, changes: &OutboxChanges, position: Posit
     )?;
     check_row_of_run(transaction)?;
     Ok(())
+}
+
+/// Makes a copy of the tables, all of whose journal is in `contents`, an outbox by itself: it has no journal and another life,
+/// and its new plays are of another producer.
+///
+/// # Errors
+/// What it has is damaged, or cannot be written.
+pub(super) fn make_own(
+    connection: &mut Connection,
+    changes: &OutboxChanges,
+    mut producers: ProducerSpans,
+) -> Result<()> {
+    let transaction = begin(connection)?;
+    write(&transaction, changes, Position { segment: 0, number: 0 })?;
+    producers.begin(Uuid::new_v4(), changes.below, changes.next);
+    transaction.execute(
+        "UPDATE run SET producer = ?1, spans = ?2, life = ?3, segment = NULL, number = NULL",
+        params![producers.present(), encode_spans(&producers), Uuid::new_v4()],
+    )?;
+    check_row_of_run(&transaction)?;
+    Ok(transaction.commit()?)
 }
 
 /// A reader of the tables beside the one who writes them.

@@ -55,7 +55,7 @@ fn it_goes_on_where_it_was() {
     let dir = DataDir::open(temp.path()).unwrap();
     assert!(read(temp.path()).unwrap().is_none());
     let mut outbox = open(&dir).unwrap();
-    let (producer, videos) = (outbox.producer, outbox.videos.clone());
+    let (producer, videos) = (outbox.producers.present(), outbox.videos.clone());
     let batches = [
         PlayBatch::new(0, 5, vec![0, 1].into()),
         PlayBatch::new(2, 6, vec![1, 1, 2].into()),
@@ -68,7 +68,7 @@ fn it_goes_on_where_it_was() {
     assert_eq!((beside.producer, beside.plays, beside.acknowledged), (producer, 6, 2));
     outbox.close().unwrap();
     let mut outbox = open(&dir).unwrap();
-    assert_eq!((outbox.producer, &outbox.videos), (producer, &videos));
+    assert_eq!((outbox.producers.present(), &outbox.videos), (producer, &videos));
     assert_eq!((outbox.next, outbox.acknowledged, &outbox.counts[..]), (6, 2, &[2, 3, 1][..]));
     assert_eq!(outbox.batches, batches);
     outbox.forget(&batches[..2]).unwrap();
@@ -106,7 +106,7 @@ fn another_run_is_refused() {
         "INSERT INTO batches VALUES (7, 1, x'00000000', row_check(7, 1, x'00000000'));
          UPDATE run SET num_batches = 1;
          UPDATE run SET row_check = row_check(only, producer, topic, messages, num_videos, popularity, life, segment,
-            number, next, acknowledged, gone, num_batches)",
+            number, next, acknowledged, gone, num_batches, spans)",
     );
     let text = refusal(&dir);
     assert!(text.ends_with("play 0 is missing, the next is 7"), "{text}");
@@ -137,6 +137,38 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(&file, to.join(place).join(file.file_name().unwrap())).unwrap();
         }
     }
+}
+
+#[test]
+fn a_copy_holds_the_same_and_goes_on_under_another_id() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path().join("original")).unwrap();
+    let held = filled(&dir);
+    let restored = DataDir::open(temp.path().join("copy")).unwrap();
+    let copied = crate::producer::copy_outbox(dir.path(), &database(restored.path()));
+    copied.unwrap().unwrap();
+    let found = read(restored.path()).unwrap().unwrap();
+    assert_ne!(found.producer, held.producer);
+    assert_eq!((found.plays, found.acknowledged, &found.counts), (7, 5, &held.counts));
+    let mut outbox = open(&restored).unwrap();
+    assert_eq!(outbox.batches.iter().map(|batch| batch.first).collect::<Vec<_>>(), [2, 5, 6]);
+    let of = |number| outbox.producers().identity(number);
+    assert_eq!((of(6).producer, of(6).seq), (held.producer, 6));
+    assert_eq!((of(7).producer, of(7).seq), (found.producer, 0));
+    outbox.keep(&PlayBatch::new(7, 9, vec![2].into()), 7).unwrap();
+    outbox.close().unwrap();
+    // The same of a copy of it, over its own tables; and a name that is taken is left alone.
+    let again = DataDir::open(temp.path().join("again")).unwrap();
+    let copy = || crate::producer::copy_outbox(restored.path(), &database(again.path()));
+    copy().unwrap().unwrap();
+    assert!(format!("{:#}", copy().unwrap_err()).contains("must not exist yet"));
+    let outbox = open(&again).unwrap();
+    let owners = [2, 7, 8].map(|number| outbox.producers().identity(number));
+    assert_eq!(owners.map(|play| play.seq), [2, 0, 0]);
+    assert_eq!((owners[0].producer, owners[1].producer), (held.producer, found.producer));
+    assert_eq!(owners[2].producer, outbox.producers().present());
+    assert!(![held.producer, found.producer].contains(&owners[2].producer));
+    assert!(crate::producer::copy_outbox(temp.path(), &temp.path().join("x")).unwrap().is_none());
 }
 
 #[test]
@@ -194,7 +226,7 @@ fn a_changed_byte_in_the_tables_is_harmless_or_refused() {
         fs::write(database(&bad), changed).unwrap();
         match open(&DataDir::open(&bad).unwrap()) {
             Ok(outbox) => {
-                let found = (outbox.producer, outbox.next, outbox.acknowledged);
+                let found = (outbox.producers.present(), outbox.next, outbox.acknowledged);
                 assert_eq!(found, (wanted.producer, 7, 5), "{place}");
                 let counts = outbox.videos.iter().copied().zip(outbox.counts.iter().copied());
                 assert!(counts.eq(wanted.counts.iter().copied()), "{place}");
