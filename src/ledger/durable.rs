@@ -69,6 +69,7 @@ pub struct DurableLedger {
     /// Shared with an upkeep that is run: never waited for while the ledger is held, but at its end.
     tables: Arc<Mutex<Tables>>,
     processor: Uuid,
+    life: Uuid,
     starts: u64,
     dashboard: Option<Uuid>,
     /// Counts the dashboards: a row of another epoch tells of one that is not asked any more.
@@ -140,7 +141,7 @@ impl DurableLedger {
         let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;
         state.passed(number);
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
-        let (processor, starts) = (tables.row.processor, tables.row.starts);
+        let LedgerRow { processor, life, starts, .. } = tables.row;
         let seen = journal.next();
         Ok(Self {
             file,
@@ -148,6 +149,7 @@ impl DurableLedger {
             journal,
             tables: Arc::new(Mutex::new(tables)),
             processor,
+            life,
             starts,
             dashboard,
             epoch,
@@ -284,6 +286,10 @@ fn check_structure(connection: &Connection) -> Result<()> {
 impl Ledger for DurableLedger {
     fn processor(&self) -> Uuid {
         self.processor
+    }
+
+    fn life(&self) -> Uuid {
+        self.life
     }
 
     fn first_version(&self) -> u64 {

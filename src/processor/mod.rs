@@ -5,6 +5,7 @@
 //! the dashboard what changed. A message is finished once what it brought is durable; the map holds committed counts only,
 //! and only they are published.
 
+mod claim;
 mod commit;
 mod decode;
 mod publish;
@@ -28,6 +29,8 @@ use crate::model::counts::{ShardedCounts, Totals};
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
+pub use claim::OnLoss;
+use claim::{Claims, OlderLedger};
 use commit::{Committer, SharedLedger};
 use publish::{PublishReport, Publisher};
 pub use stats::Progress;
@@ -50,6 +53,8 @@ pub struct ProcessorConfig {
     pub target: Option<u64>,
     /// Where the counts are kept.
     pub ledger: Box<dyn Ledger>,
+    /// What to do when the dashboard knows of more plays than the ledger holds.
+    pub on_loss: OnLoss,
     /// The right to be the one processor on its data directory.
     pub lock: Lock,
 }
@@ -97,10 +102,11 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Takes over the ledger's counts, connects to every nsqd and starts the threads.
+    /// Takes over the ledger's counts, has the dashboard compare them with what it knows, if it answers, connects to every nsqd
+    /// and starts the threads.
     ///
     /// # Errors
-    /// When no nsqd answers as one, or the operating system refuses a thread.
+    /// When the ledger is older than what the dashboard knows of it, no nsqd answers as one, or the operating system refuses a thread.
     pub fn start(config: ProcessorConfig) -> Result<Self> {
         let ProcessorConfig { ledger, .. } = config;
         let counts = Arc::new(ShardedCounts::new(config.realtime_below));
@@ -110,13 +116,20 @@ impl Processor {
         let stats = Arc::new(Stats::new(ledger.counters(), config.target, reached_tx));
         let (wake, woken) = wake_pair();
         let (processor, version) = (ledger.processor(), ledger.first_version());
+        let mut claims = Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
+        // One that is away is asked by the publisher.
+        if let Err(error) = claims.claim(&config.dashboard, claim::AT_START)
+            && error.is::<OlderLedger>()
+        {
+            return Err(error);
+        }
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let committer = Arc::new(Committer::new(
             ledger.clone(),
             counts.clone(),
             stats.clone(),
             wake,
-            failed_tx,
+            failed_tx.clone(),
         ));
         let consumer = Arc::new(Consumer::start(config.consumer)?);
         // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last: it
@@ -127,6 +140,8 @@ impl Processor {
         let publishing = Publisher::new(publish::PublisherConfig {
             processor,
             first_version: version,
+            claims,
+            failed: failed_tx,
             dashboard: config.dashboard,
             update_interval: config.update_interval,
             ledger: ledger.clone(),

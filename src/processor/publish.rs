@@ -6,18 +6,19 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use crossbeam_channel::{at, select};
+use crossbeam_channel::{Sender, at, select};
 use nsq_protocol::Consumer;
 use nsq_protocol::thread::StopToken;
 use uuid::Uuid;
 
+use super::claim::{Claims, OlderLedger};
 use super::commit::SharedLedger;
 use super::report;
 use super::stats::Stats;
 use super::wake::Woken;
 use crate::model::counts::ShardedCounts;
 use crate::model::publish_rules::PublishRules;
-use crate::wire::client::DashboardClient;
+use crate::wire::client::{DashboardClient, RefusedCall};
 use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, CountsUpdate};
 
 /// How often the dashboard hears how the processor fares.
@@ -40,6 +41,10 @@ pub(super) struct PublisherConfig {
     pub(super) processor: Uuid,
     /// The version of the first message.
     pub(super) first_version: u64,
+    /// What the dashboard is told of the ledger.
+    pub(super) claims: Claims,
+    /// Says that nothing is counted any more; has room for one.
+    pub(super) failed: Sender<()>,
     pub(super) dashboard: DashboardClient,
     pub(super) update_interval: Duration,
     pub(super) ledger: SharedLedger,
@@ -74,6 +79,8 @@ pub(super) struct Publisher {
     confirmed_at: Instant,
     /// Something was counted since `confirmed_at`.
     to_confirm: bool,
+    /// The ledger is older than what the dashboard knows of it: nothing is published.
+    is_refused: bool,
 }
 
 impl Publisher {
@@ -93,6 +100,7 @@ impl Publisher {
             confirmed_at: now,
             // What was counted before this start, and perhaps not told.
             to_confirm: true,
+            is_refused: false,
         }
     }
 
@@ -102,6 +110,11 @@ impl Publisher {
         self.report_consumption();
         while !stopping {
             let published = self.publish_due().and_then(|()| self.confirm_when_due());
+            if self.is_refused {
+                // Who is told that it has failed stops it.
+                let _ = self.config.stop.channel().recv();
+                break;
+            }
             let pause = published.err().map(|error| self.pause(&error));
             self.report_when_due();
             let mut timer = (self.reported_at + REPORT_EVERY).min(self.rules.interval_ends());
@@ -121,20 +134,48 @@ impl Publisher {
                 },
             };
         }
-        self.publish_last();
+        if !self.is_refused {
+            self.publish_last();
+        }
+        self.report_consumption();
         self.report
+    }
+
+    /// Has the dashboard compare the ledger with what it knows, where it has not yet.
+    fn claim(&mut self) -> Result<()> {
+        let claimed = self.config.claims.claim_later(&self.config.dashboard);
+        if let Err(error) = &claimed
+            && error.is::<OlderLedger>()
+        {
+            let reason = format!("{error:#}");
+            log::error!("nothing is counted any more: {reason}");
+            self.config.stats.fail(&reason);
+            self.is_refused = true;
+            // Room for one: it was said already.
+            let _ = self.config.failed.try_send(());
+        }
+        claimed
+    }
+
+    /// Notes why a message was not taken.
+    fn refused(&mut self, error: &anyhow::Error) {
+        if error.downcast_ref::<RefusedCall>().is_some_and(RefusedCall::is_of_another_ledger) {
+            self.config.claims.forget();
+        }
     }
 
     /// Sends batches until none is due.
     fn publish_due(&mut self) -> Result<()> {
         loop {
+            self.claim()?;
+            let ledger = self.config.claims.mark(self.config.counts.totals().plays);
             let counts = self.rules.next_batch(&self.config.counts, Instant::now());
             if counts.is_empty() {
                 return Ok(());
             }
             self.version += 1;
             let (processor, version) = (self.config.processor, self.version);
-            let update = CountsUpdate { processor, version, counts, consumption: None };
+            let update = CountsUpdate { processor, version, counts, consumption: None, ledger };
             match self.config.dashboard.post("/api/counts", &update) {
                 Ok(dashboard) => {
                     self.config.ledger.lock().published(&update.counts);
@@ -142,6 +183,7 @@ impl Publisher {
                 }
                 Err(error) => {
                     self.config.counts.put_back(&update.counts);
+                    self.refused(&error);
                     return Err(error);
                 }
             }
@@ -155,8 +197,9 @@ impl Publisher {
     }
 
     /// Tells everything again if the dashboard is another one than before, or has forgotten.
-    fn check_dashboard(&self, id: Option<Uuid>) {
+    fn check_dashboard(&mut self, id: Option<Uuid>) {
         let Some(id) = id else { return };
+        self.config.claims.meet(id);
         match self.config.ledger.lock().publishes_to(id) {
             Ok(false) => {}
             Ok(true) => self.config.counts.forget_published(),
@@ -174,18 +217,24 @@ impl Publisher {
 
     /// Tells which producers' plays are counted.
     fn confirm(&mut self) -> Result<()> {
+        self.claim()?;
         self.confirmed_at = Instant::now();
         // What is committed from here on says so again; what was, is taken below.
         self.config.woken.to_confirm.store(false, Ordering::SeqCst);
         loop {
-            let producers = self.config.ledger.lock().take_unreported(CONFIRMED_PRODUCERS_MAX);
+            let (producers, holds) = {
+                let mut ledger = self.config.ledger.lock();
+                (ledger.take_unreported(CONFIRMED_PRODUCERS_MAX), ledger.counters().counted)
+            };
             if producers.is_empty() {
                 self.to_confirm = false;
                 return Ok(());
             }
-            let update = ConfirmedUpdate { processor: self.config.processor, producers };
+            let ledger = self.config.claims.mark(holds);
+            let update = ConfirmedUpdate { processor: self.config.processor, producers, ledger };
             if let Err(error) = self.config.dashboard.post("/api/confirmed", &update) {
                 self.config.ledger.lock().put_back_unreported(&update.producers);
+                self.refused(&error);
                 return Err(error);
             }
         }
@@ -198,13 +247,12 @@ impl Publisher {
         self.rules.flush(&self.config.counts);
         while let Err(error) = self.publish_due().and_then(|()| self.confirm()) {
             let pause = self.pause(&error);
-            if Instant::now() + pause > deadline {
+            if self.is_refused || Instant::now() + pause > deadline {
                 self.report.error = Some(format!("{error:#}"));
                 return;
             }
             timer.wait(pause);
         }
-        self.report_consumption();
     }
 
     /// Counts a failure; how long to wait before the next try.

@@ -6,6 +6,7 @@ mod confirmed;
 mod connections;
 mod consumption;
 mod counts;
+mod ledger;
 mod limits;
 mod written;
 
@@ -21,5 +22,6 @@ pub use consumption::{
     LedgerFigures, PROGRAM_MAX,
 };
 pub use counts::CountsUpdate;
+pub use ledger::{LedgerClaim, LedgerMark};
 pub use limits::Invalid;
 pub use written::Written;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::ledgers::{self, OF_A_LEDGER};
 use super::written;
 use crate::dashboard::answer::{CallError, CallResult, json};
 use crate::dashboard::app::App;
@@ -41,6 +42,7 @@ pub(in super::super) const UPDATE: Operation = Operation {
     body: Some(of::<ConfirmedUpdate>),
     success: "committed",
     media: &[(JSON, of::<Written>)],
+    refusals: OF_A_LEDGER,
     ..PLAIN
 };
 
@@ -61,6 +63,7 @@ pub(in super::super) fn ask(app: &App, call: Call<'_>) -> CallResult {
 pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let update: ConfirmedUpdate = parse(&call.request.body)?;
     update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
+    ledgers::check(app, &update.processor, update.ledger.as_ref())?;
     let accepted = update.producers.len();
     let stored = app.store.confirm(update).map_err(|reason| CallError::unavailable(&*reason))?;
     written::answer(&Written { accepted, dashboard: stored })

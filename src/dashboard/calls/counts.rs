@@ -9,6 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::actions;
+use super::ledgers::{self, OF_A_LEDGER};
 use super::written;
 use crate::dashboard::answer::{CallError, CallResult, json, quote};
 use crate::dashboard::app::App;
@@ -95,6 +96,7 @@ pub(in super::super) const UPDATE: Operation = Operation {
     body: Some(of::<CountsUpdate>),
     success: "committed",
     media: &[(JSON, of::<Written>)],
+    refusals: OF_A_LEDGER,
     ..PLAIN
 };
 
@@ -207,7 +209,8 @@ pub(in super::super) fn video(app: &App, call: Call<'_>) -> CallResult {
         .rev()
         .map(|(at, more)| {
             let point = CountAt { at: *at, plays };
-            plays -= more;
+            // Where a loss of a ledger was accepted the history has more than the count.
+            plays = (plays - more).max(0);
             point
         })
         .collect();
@@ -219,6 +222,7 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let mut update: CountsUpdate = parse(&call.request.body)?;
     parse::<Shape>(&call.request.body)?;
     update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
+    ledgers::check(app, &update.processor, update.ledger.as_ref())?;
     let accepted = update.counts.len();
     let (processor, version, consumption) =
         (update.processor, update.version, update.consumption.take());

@@ -18,7 +18,7 @@ use super::identity::{CountSums, TablesIdentity};
 use super::job::Reply;
 use super::pending::ClearedTables;
 use super::state::StoreState;
-use super::{confirmed, database, tables};
+use super::{confirmed, database, ledgers, tables};
 use crate::journal::{JournalError, Position, Sync};
 use crate::storage::failpoint;
 
@@ -201,6 +201,7 @@ impl Checkpoints {
             }
             Err(error) => {
                 self.state.pending.write().undo_slices();
+                self.state.ledgers.write().give_back();
                 Err(error)
             }
         }
@@ -232,6 +233,11 @@ impl Checkpoints {
                 break;
             }
         }
+        // Behind the counts: what is forgotten there is said here.
+        if let Some(changed) = self.state.ledgers.write().take_changed() {
+            ledgers::write(&transaction, &changed)?;
+        }
+        identity.id = *self.state.id.lock();
         identity.set_sums(sums);
         identity.write(&transaction)?;
         failpoint::hit("dashboard-before-checkpoint-commit");
@@ -302,6 +308,8 @@ impl Checkpoints {
         let tables = self.state.tables.write();
         transaction.commit()?;
         self.state.pending.write().tables_cleared(cleared);
+        // Those that were claimed since the reset.
+        self.state.ledgers.write().give_back();
         drop(tables);
         database::sync_commits(&self.connection, CommitSync::WithTheWal)?;
         self.release(identity, position);

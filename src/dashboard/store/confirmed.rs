@@ -66,6 +66,12 @@ impl ConfirmedProducers {
         }
     }
 
+    /// Forgets all of them: processors tell what is true.
+    pub(super) fn forget_all(&mut self) {
+        self.changed.extend(self.known.drain().map(|(producer, _)| producer));
+        self.by_change.clear();
+    }
+
     fn insert(&mut self, producer: Uuid, known: ConfirmedEntry) {
         let changed_at = known.changed_at;
         if let Some(before) = self.known.insert(producer, known) {

@@ -32,12 +32,13 @@ pub(super) const SCHEMA: Schema = Schema {
     name: "the dashboard's database",
     // "play" in ASCII.
     application: 0x706c_6179,
-    version: 4,
+    version: 5,
     sql: include_str!("schema.sql"),
     migrations: &[
         include_str!("schema_2.sql"),
         include_str!("schema_3.sql"),
         include_str!("schema_4.sql"),
+        include_str!("schema_5.sql"),
     ],
     migrate,
     way_out: "`playcounts reset` makes a new one",

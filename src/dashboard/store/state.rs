@@ -1,7 +1,7 @@
 //! What the threads that write share with those who read.
 //!
 //! Locks are held for work in memory only, but `tables`, which no update waits for. They are taken in this order: `tables`,
-//! `index`, `pending`, the others alone.
+//! `index`, `pending`, `ledgers`, `journal`, the others alone.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::confirmed::ConfirmedProducers;
 use super::index::Index;
+use super::ledgers::Ledgers;
 use super::pending::PendingHistory;
 use crate::journal::Journal;
 
@@ -24,6 +25,8 @@ pub(super) struct StoreState {
     pub(super) pending: RwLock<PendingHistory>,
     /// Which plays of producers are counted for good.
     pub(super) confirmed: RwLock<ConfirmedProducers>,
+    /// Which ledger each processor counts in.
+    pub(super) ledgers: RwLock<Ledgers>,
     /// Held by a checkpoint while it commits what it then takes out of `pending`, and by a reader while its snapshot begins
     /// and it copies what is pending: so that no play is in both, or in neither.
     pub(super) tables: RwLock<()>,

@@ -10,7 +10,7 @@ use super::list::VideoRow;
 use super::memory::{Memory, ProcessorNumbers};
 use super::pending::PendingSlice;
 use super::row::{check_row, damaged};
-use super::{confirmed, history};
+use super::{confirmed, history, ledgers};
 use crate::model::unix_time::UnixMs;
 
 /// A video, and what each processor has counted of it.
@@ -50,8 +50,10 @@ pub(super) fn load(connection: &Connection) -> Result<(Memory, CountSums)> {
     if let Some(error) = failed {
         return Err(error).context("the counts cannot be read");
     }
-    let confirmed = confirmed::load(connection)?;
-    Ok((Memory { index, processors, confirmed, ..Memory::default() }, sums))
+    let (confirmed, ledgers) = (confirmed::load(connection)?, ledgers::load(connection)?);
+    let mut memory = Memory { index, processors, confirmed, ledgers, ..Memory::default() };
+    memory.forget_what_is_left();
+    Ok((memory, sums))
 }
 
 fn load_processors(connection: &Connection) -> Result<ProcessorNumbers> {
@@ -160,6 +162,9 @@ pub(super) fn write_all(
     let slice = memory.pending.begin_slice(None, usize::MAX);
     write_slice(transaction, &slice, &memory.index.of_slice(&slice), sums)?;
     memory.pending.end_slices();
+    if let Some(changed) = memory.ledgers.take_changed() {
+        ledgers::write(transaction, &changed)?;
+    }
     confirmed::write(transaction, &memory.confirmed.take_changed(None, usize::MAX))
 }
 
@@ -167,7 +172,7 @@ pub(super) fn write_all(
 pub(super) fn clear(transaction: &Transaction<'_>) -> Result<()> {
     transaction.execute_batch(
         "DELETE FROM counts; DELETE FROM history_minute; DELETE FROM history_hour; DELETE FROM history_day;
-         DELETE FROM processors; DELETE FROM confirmed;",
+         DELETE FROM processors; DELETE FROM confirmed; DELETE FROM ledgers;",
     )?;
     Ok(())
 }

@@ -29,6 +29,7 @@ fn update(processor: u128, version: u64, counts: &[(u128, u64)]) -> CountsUpdate
             })
             .collect(),
         consumption: None,
+        ledger: None,
     }
 }
 
@@ -38,6 +39,7 @@ fn confirmed(producer: u128, watermark: u64) -> ConfirmedUpdate {
     ConfirmedUpdate {
         processor: Uuid::from_u128(1),
         producers: vec![ProducerConfirmed { producer, confirmed }],
+        ledger: None,
     }
 }
 

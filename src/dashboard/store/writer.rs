@@ -8,15 +8,18 @@ use anyhow::{Result, bail};
 use crossbeam_channel::Receiver;
 use uuid::Uuid;
 
-use super::change::{encode_cleared, encode_confirmed, encode_counts, encode_nothing};
-use super::job::{Job, Posted};
-use super::memory::{ProcessorNumbers, apply_counts};
+use super::change::{
+    encode_claimed, encode_cleared, encode_confirmed, encode_counts, encode_nothing,
+};
+use super::job::{ClaimJob, Job, Posted};
+use super::ledgers::{ClaimedLedger, ForgottenCounts, Ledgers};
+use super::memory::{ProcessorNumbers, apply_counts, forget_counts};
 use super::pending::ClearedTables;
 use super::state::StoreState;
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
-use crate::wire::CountsUpdate;
+use crate::wire::{ConfirmedUpdate, CountsUpdate, LedgerClaim, LedgerMark};
 
 /// The most updates in one commit.
 const GROUP_MAX: usize = 64;
@@ -52,9 +55,9 @@ impl Writer {
     /// Commits what waits, and answers.
     fn take(&mut self, first: Posted, inbox: &Receiver<Posted>) {
         let mut group = vec![first];
-        // Clearing ends a group: what comes behind it begins with nothing.
+        // Clearing ends a group: what comes behind it begins with nothing. As does a claim: it may be kept under another key.
         while group.len() < GROUP_MAX
-            && !matches!(group.last(), Some((Job::Clear, _)))
+            && !matches!(group.last(), Some((Job::Clear | Job::Claim(_), _)))
             && let Ok(next) = inbox.try_recv()
         {
             group.push(next);
@@ -67,7 +70,8 @@ impl Writer {
         });
         *self.state.commit_failure.lock() = done.clone().err();
         for (job, caller) in group {
-            let id = if matches!(job, Job::Clear) { *self.state.id.lock() } else { before };
+            let is_other = matches!(job, Job::Clear | Job::Claim(_));
+            let id = if is_other { *self.state.id.lock() } else { before };
             // A caller that gave up waiting will send again.
             let _ = caller.try_send(done.clone().map(|()| id));
         }
@@ -75,19 +79,23 @@ impl Writer {
 
     fn commit(&mut self, group: &[Posted]) -> Result<()> {
         self.check_room()?;
-        let news: Vec<&Job> =
-            group.iter().map(|(job, _)| job).filter(|job| self.is_news(job)).collect();
+        let claimed = group.iter().find_map(|(job, _)| self.compare(job));
+        let is_news = |job: &&Job| match job {
+            Job::Claim(_) => claimed.is_some(),
+            job => self.is_news(job),
+        };
+        let news: Vec<&Job> = group.iter().map(|(job, _)| job).filter(is_news).collect();
         self.check_processors(&news)?;
         if news.is_empty() {
             return Ok(());
         }
         let (at, new_id) = (unix_ms(), Uuid::new_v4());
-        let next = self.append(&news, at, new_id)?;
+        let next = self.append(&news, claimed.as_ref(), at, new_id)?;
         let has_changed = if news.iter().any(|job| matches!(job, Job::Clear)) {
             self.clear(ClearedTables { id: new_id, next });
             true
         } else {
-            self.apply(&news, at)
+            self.apply(&news, at) | claimed.is_some_and(|claimed| self.claim(&claimed, at))
         };
         self.state.applied.store(next, Ordering::Release);
         if has_changed {
@@ -97,14 +105,28 @@ impl Writer {
     }
 
     /// Commits the jobs to the journal; the number of the next change.
-    fn append(&self, news: &[&Job], at: UnixMs, new_id: Uuid) -> Result<u64> {
+    fn append(
+        &self,
+        news: &[&Job],
+        claimed: Option<&ClaimedLedger>,
+        at: UnixMs,
+        new_id: Uuid,
+    ) -> Result<u64> {
+        let ledgers = self.state.ledgers.read();
         let mut journal = self.state.journal.lock();
         for job in news {
-            let payload = match job {
-                Job::Counts(update) => encode_counts(at, update.processor, &update.counts),
-                Job::Confirmed(update) => encode_confirmed(at, update.processor, &update.producers),
-                Job::Clear => encode_cleared(at, new_id),
-                Job::Probe => encode_nothing(),
+            let payload = match (job, claimed) {
+                (Job::Counts(update), _) => {
+                    let CountsUpdate { processor, ledger, counts, .. } = &**update;
+                    encode_counts(at, ledgers.key(*processor), held(ledger.as_ref()), counts)
+                }
+                (Job::Confirmed(update), _) => {
+                    let ConfirmedUpdate { processor, ledger, producers } = update;
+                    encode_confirmed(at, ledgers.key(*processor), held(ledger.as_ref()), producers)
+                }
+                (Job::Claim(_), Some(claimed)) => encode_claimed(at, claimed),
+                (Job::Clear, _) => encode_cleared(at, new_id),
+                (Job::Probe | Job::Claim(_), _) => encode_nothing(),
             };
             journal.append(&payload)?;
         }
@@ -131,13 +153,15 @@ impl Writer {
     }
 
     fn check_processors(&self, news: &[&Job]) -> Result<()> {
+        let ledgers = self.state.ledgers.read();
         let mut new: Vec<Uuid> = Vec::new();
         for job in news {
             if let Job::Counts(update) = job
-                && self.processors.get(&update.processor).is_none()
-                && !new.contains(&update.processor)
+                && let key = ledgers.key(update.processor)
+                && self.processors.get(&key).is_none()
+                && !new.contains(&key)
             {
-                new.push(update.processor);
+                new.push(key);
             }
         }
         if !new.is_empty() && self.processors.len() + new.len() > PROCESSORS_MAX {
@@ -149,13 +173,63 @@ impl Writer {
     fn is_news(&self, job: &Job) -> bool {
         match job {
             Job::Counts(update) => {
-                let Some(number) = self.processors.get(&update.processor) else { return true };
+                let key = self.state.ledgers.read().key(update.processor);
+                let Some(number) = self.processors.get(&key) else { return true };
                 let index = self.state.index.read();
                 update.counts.iter().any(|count| index.is_news(number, count))
+                    || self.holds_more(key, update.ledger.as_ref())
             }
-            Job::Confirmed(update) => self.state.confirmed.read().is_news(&update.producers),
-            Job::Clear | Job::Probe => true,
+            Job::Confirmed(update) => {
+                let key = self.state.ledgers.read().key(update.processor);
+                self.state.confirmed.read().is_news(&update.producers)
+                    || self.holds_more(key, update.ledger.as_ref())
+            }
+            Job::Claim(_) | Job::Clear | Job::Probe => true,
         }
+    }
+
+    fn holds_more(&self, key: Uuid, ledger: Option<&LedgerMark>) -> bool {
+        self.state.ledgers.read().is_news(&key, held(ledger))
+    }
+
+    /// Compares a ledger that is claimed with what is known of it. What is to be noted of it, if anything is.
+    fn compare(&self, job: &Job) -> Option<ClaimedLedger> {
+        let Job::Claim(ClaimJob { claim, refused }) = job else { return None };
+        let LedgerClaim { processor, ledger, accept_loss, .. } = *claim;
+        let (life, key, held) = {
+            let ledgers = self.state.ledgers.read();
+            let key = ledgers.key(processor);
+            (ledgers.life(&processor), key, ledgers.held(&key))
+        };
+        let number = self.processors.get(&key);
+        let told = number.map_or(0, |number| self.state.index.read().plays_of(number));
+        let known = told.max(held);
+        let mut claimed = ClaimedLedger { processor, life: ledger.life, key, forget: None };
+        if claim.is_older(life, known) {
+            if !accept_loss {
+                // Room for one, and this is it.
+                let _ = refused.try_send(known);
+                return None;
+            }
+            claimed.key = Uuid::new_v4();
+            claimed.forget = Some(ForgottenCounts { key, id: Uuid::new_v4() });
+        }
+        (claimed.forget.is_some() || life != Some(ledger.life)).then_some(claimed)
+    }
+
+    /// Notes which ledger a processor counts in; whether any count has changed.
+    fn claim(&mut self, claimed: &ClaimedLedger, at: UnixMs) -> bool {
+        let Some(ForgottenCounts { key, id }) = claimed.forget else {
+            self.state.ledgers.write().claim(claimed);
+            return false;
+        };
+        let mut index = self.state.index.write();
+        let mut pending = self.state.pending.write();
+        self.state.ledgers.write().claim(claimed);
+        forget_counts(&mut index, &mut pending, &self.processors, &key, at);
+        self.state.confirmed.write().forget_all();
+        *self.state.id.lock() = id;
+        true
     }
 
     /// Shows what is committed; whether any count has changed.
@@ -166,14 +240,21 @@ impl Writer {
             let mut pending = self.state.pending.write();
             for job in news {
                 let Job::Counts(update) = job else { continue };
-                let CountsUpdate { processor, counts, .. } = &**update;
+                let CountsUpdate { processor, ledger, counts, .. } = &**update;
+                let mut ledgers = self.state.ledgers.write();
+                let key = ledgers.key(*processor);
+                ledgers.hold(key, held(ledger.as_ref()));
+                drop(ledgers);
                 let processors = &mut self.processors;
-                has_changed |=
-                    apply_counts(&mut index, &mut pending, processors, *processor, counts, at);
+                has_changed |= apply_counts(&mut index, &mut pending, processors, key, counts, at);
             }
         }
         for job in news {
             if let Job::Confirmed(update) = job {
+                let mut ledgers = self.state.ledgers.write();
+                let key = ledgers.key(update.processor);
+                ledgers.hold(key, held(update.ledger.as_ref()));
+                drop(ledgers);
                 self.state.confirmed.write().apply(&update.producers, at);
             }
         }
@@ -190,9 +271,15 @@ impl Writer {
             index = std::mem::take(&mut *shown);
             pending = waiting.clear(tables);
             confirmed = std::mem::take(&mut *self.state.confirmed.write());
+            *self.state.ledgers.write() = Ledgers::default();
         }
         self.processors = ProcessorNumbers::default();
         // A million videos take a while to drop: nobody waits for it in a lock.
         drop((index, pending, confirmed));
     }
+}
+
+/// Plays that a ledger says to hold.
+fn held(ledger: Option<&LedgerMark>) -> Option<u64> {
+    ledger.map(|ledger| ledger.holds)
 }
