@@ -12,6 +12,7 @@ use super::schema::{FILE, SCHEMA};
 use super::snapshot::{TRIES, check_generation, is_released, replay};
 use super::table_rows::{TABLES, check_rows, find_misfits, row_counts};
 use super::tables::{LedgerRow, read_left, unreadable};
+use crate::storage::sqlite::LOST_CONTENT;
 use crate::storage::sqlite_copy::copy_into;
 
 /// Why a copy is made again.
@@ -31,9 +32,6 @@ enum CopyOutcome {
 pub fn copy(directory: &Path, to: &Path) -> Result<Option<()>> {
     let file = directory.join(FILE);
     let Some(reader) = SCHEMA.open_reader(&file)? else { return Ok(None) };
-    if LedgerRow::read(&reader).with_context(|| unreadable(&file))?.is_none() {
-        return Ok(None);
-    }
     let mut last = None;
     for _ in 0..TRIES {
         let copy = copy_into(&reader, to)?;
@@ -56,7 +54,7 @@ pub fn copy(directory: &Path, to: &Path) -> Result<Option<()>> {
 
 /// Writes into a copy of the tables what the journal has besides.
 fn complete(directory: &Path, mut copy: Connection) -> Result<CopyOutcome> {
-    let mut row = LedgerRow::read(&copy)?.context("it is just being made")?;
+    let mut row = LedgerRow::read(&copy)?.context(LOST_CONTENT)?;
     check_rows(&copy, &row.rows)?;
     for table in &TABLES {
         let (misfits, _) = find_misfits(&copy, table, 1)?;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
@@ -33,7 +33,8 @@ use crate::journal::{
 };
 use crate::model::video::{VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
-use crate::storage::{failpoint, sqlite};
+use crate::storage::failpoint;
+use crate::storage::sqlite::{self, LOST_CONTENT};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// A checkpoint is made when the journal has grown by so many bytes: what a start has to read again, in less than a
@@ -116,12 +117,14 @@ impl DurableLedger {
              PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;",
             BUSY_TIMEOUT.as_millis()
         );
-        let connection = SCHEMA.open(&file, &pragmas)?;
-        failpoint::hit("ledger-after-migration");
         let machine = machine_id();
+        let first_row =
+            |transaction: &Transaction<'_>| Ok(new_row(config, &machine).write(transaction)?);
+        let connection = SCHEMA.open_or_make(&file, &pragmas, first_row)?;
+        failpoint::hit("ledger-after-migration");
         let unreadable = || unreadable(&file);
-        let found = LedgerRow::read(&connection).with_context(unreadable)?;
-        let row = found.unwrap_or_else(|| new_row(config, &machine));
+        let row = LedgerRow::read(&connection).with_context(unreadable)?;
+        let row = row.context(LOST_CONTENT).with_context(unreadable)?;
         check_owner(config, &row, &machine, &file)?;
         let mut tables = Tables { connection, row };
         let (mut journal, loaded, cut) =
@@ -132,10 +135,15 @@ impl DurableLedger {
         tables.row.starts += 1;
         tables.row.generation += 1;
         tables.row.machine = machine;
+        let had_journal = tables.row.position.is_some();
         // What a start has to read next time stays where it was.
         let position = tables.row.position.unwrap_or_else(|| journal.position(journal.next()));
         tables.row.position = Some(position);
         tables.row.write(&tables.connection).with_context(|| SCHEMA.unusable(&file))?;
+        if !had_journal {
+            // From here on the file says by itself that there is a journal: alone it is never taken for a whole ledger.
+            sqlite::write_back(&tables.connection).with_context(|| SCHEMA.unusable(&file))?;
+        }
         let number = journal.put(&encode_tables(tables.row.generation));
         let number = number.context("the ledger cannot be written")?;
         let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;

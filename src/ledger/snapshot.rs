@@ -14,6 +14,7 @@ use super::tables::{LedgerRow, read_tables, unreadable};
 use crate::journal::{self, FsDisk, JournalError, JournalOwner};
 use crate::model::seq_set::SeqSet;
 use crate::model::video::VideoState;
+use crate::storage::sqlite::LOST_CONTENT;
 
 /// How often a reader begins anew because the processor has just given up a part of the journal: each time it would have
 /// to have made a checkpoint meanwhile.
@@ -62,9 +63,8 @@ pub(super) fn read_with<T>(
         // One moment in time, although the processor goes on.
         let transaction = connection.transaction()?;
         let unreadable = || unreadable(&file);
-        let Some(row) = LedgerRow::read(&transaction).with_context(unreadable)? else {
-            return Ok(None);
-        };
+        let row = LedgerRow::read(&transaction).with_context(unreadable)?;
+        let row = row.context(LOST_CONTENT).with_context(unreadable)?;
         match load(directory, &transaction, &row) {
             Ok(loaded) => {
                 // The processor may have written them just now.

@@ -34,6 +34,7 @@ mod pipeline;
 mod queue;
 mod refused_threads;
 mod replayed;
+mod restore;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]

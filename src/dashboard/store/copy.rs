@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::tables;
 use crate::journal::{self, Cut, FsDisk};
 use crate::storage::boot::boot_id;
+use crate::storage::sqlite::LOST_CONTENT;
 use crate::storage::sqlite_copy::copy_into;
 
 /// So often both are read again, where the owner has moved frames from the journal to the tables meanwhile. It does so every
@@ -37,7 +38,7 @@ pub(crate) fn read_counts(directory: &Path) -> Result<Option<Vec<(Uuid, u64)>>> 
     for _ in 0..TRIES {
         let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
         let snapshot = reader.unchecked_transaction()?;
-        let Some((identity, mut memory)) = load(&snapshot)? else { return Ok(None) };
+        let (identity, mut memory) = load(&snapshot)?;
         drop(snapshot);
         if replay(directory, &reader, &identity, &mut memory)? == ReadOutcome::Whole {
             memory.index.loaded();
@@ -56,7 +57,7 @@ pub type ExaminedCounts = (Vec<(Uuid, u64)>, Option<Cut>);
 /// The files are damaged, or of another version.
 pub(crate) fn examine(directory: &Path) -> Result<Option<ExaminedCounts>> {
     let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
-    let Some((identity, mut memory)) = load(&reader)? else { return Ok(None) };
+    let (identity, mut memory) = load(&reader)?;
     let path = directory.join(JOURNAL);
     let mut cut = None;
     if let Some(disk) = FsDisk::open_reader(&path) {
@@ -80,9 +81,6 @@ pub(crate) fn examine(directory: &Path) -> Result<Option<ExaminedCounts>> {
 pub(crate) fn backup(directory: &Path, to: &Path) -> Result<Option<()>> {
     for _ in 0..TRIES {
         let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
-        if identity::read(&reader)?.is_none() {
-            return Ok(None);
-        }
         let copy = copy_into(&reader, to)?;
         match complete(directory, &reader, copy) {
             Ok(ReadOutcome::Whole) => return Ok(Some(())),
@@ -100,7 +98,7 @@ pub(crate) fn backup(directory: &Path, to: &Path) -> Result<Option<()>> {
 /// Writes into a copy of the tables what the journal has besides.
 fn complete(directory: &Path, reader: &Connection, mut copy: Connection) -> Result<ReadOutcome> {
     let transaction = copy.transaction()?;
-    let (identity, mut memory) = load(&transaction)?.context("it is just being made")?;
+    let (identity, mut memory) = load(&transaction)?;
     if replay(directory, reader, &identity, &mut memory)? == ReadOutcome::Again {
         return Ok(ReadOutcome::Again);
     }
@@ -113,12 +111,12 @@ fn complete(directory: &Path, reader: &Connection, mut copy: Connection) -> Resu
     Ok(ReadOutcome::Whole)
 }
 
-/// Reads and checks the tables, in a snapshot of the caller's; `None` where they are just being made.
-fn load(snapshot: &Connection) -> Result<Option<(TablesIdentity, Memory)>> {
-    let Some(identity) = identity::read(snapshot)? else { return Ok(None) };
+/// Reads and checks the tables, in a snapshot of the caller's.
+fn load(snapshot: &Connection) -> Result<(TablesIdentity, Memory)> {
+    let identity = identity::read(snapshot)?.context(LOST_CONTENT)?;
     let (memory, sums) = tables::load(snapshot)?;
     tables::check_sums(snapshot, &identity, sums)?;
-    Ok(Some((identity, memory)))
+    Ok((identity, memory))
 }
 
 /// Plays what the journal has and the tables have not.

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod files;
+mod ledgers;
 
 use nsq_protocol::thread::{Never, stop_pair};
 

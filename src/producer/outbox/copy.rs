@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::disk::{JOURNAL, READS, cannot_use};
 use super::tables::{FILE, OutboxTablesReader, SCHEMA, StoredOutbox, make_own, stored};
@@ -20,10 +20,7 @@ use crate::storage::sqlite_copy::copy_into;
 pub fn copy(directory: &Path, to: &Path) -> Result<Option<()>> {
     let file = directory.join(FILE);
     let Some(reader) = SCHEMA.open_reader(&file)? else { return Ok(None) };
-    let made = reader.query_row("SELECT 1 FROM run", [], |_| Ok(())).optional()?;
-    let Some(tables) = OutboxTablesReader::open(directory)?.filter(|_| made.is_some()) else {
-        return Ok(None);
-    };
+    let Some(tables) = OutboxTablesReader::open(directory)? else { return Ok(None) };
     for _ in 0..READS {
         let copied = copy_into(&reader, to)?;
         match complete(directory, &tables, copied) {

@@ -199,9 +199,7 @@ pub fn read(directory: &Path) -> Result<Option<Attempted>> {
     let Some(mut tables) = OutboxTablesReader::open(directory)? else { return Ok(None) };
     let path = path(directory);
     for _ in 0..READS {
-        let Some(StoredOutbox { mut contents, life, position }) = tables.read()? else {
-            return Ok(None);
-        };
+        let StoredOutbox { mut contents, life, position } = tables.read()?;
         let read = match (position, FsDisk::open_reader(&path)) {
             (None, None) => Ok(()),
             // Tables that have lost their WAL know of no journal. One that holds frames knows better.
@@ -233,9 +231,7 @@ pub fn read(directory: &Path) -> Result<Option<Attempted>> {
 /// As [`DiskOutbox::open`].
 pub fn examine(directory: &Path) -> Result<Option<(Attempted, Option<Cut>)>> {
     let Some(mut tables) = OutboxTablesReader::open(directory)? else { return Ok(None) };
-    let Some(StoredOutbox { mut contents, life, position }) = tables.read()? else {
-        return Ok(None);
-    };
+    let StoredOutbox { mut contents, life, position } = tables.read()?;
     let path = path(directory);
     let cannot_use = || cannot_use(&path);
     let mut cut = None;

@@ -79,8 +79,8 @@ impl OutboxTables {
     /// One line with the way out: they are of another run, or cannot be used.
     pub(super) fn open(directory: &Path, run: &RunIdentity) -> Result<(Self, StoredOutbox)> {
         let file = path(directory);
-        let mut connection = SCHEMA.open(&file, PRAGMAS)?;
-        make_run(&mut connection, run).with_context(|| SCHEMA.unusable(&file))?;
+        let connection =
+            SCHEMA.open_or_make(&file, PRAGMAS, |transaction| make_run(transaction, run))?;
         let stored = stored(&connection).with_context(|| SCHEMA.unusable(&file))?;
         check_run(&connection, run, &file)?;
         Ok((Self { connection, file }, stored))
@@ -99,6 +99,8 @@ impl OutboxTables {
             )
             .and_then(|_| check_row_of_run(&transaction))
             .and_then(|()| transaction.commit())
+            // From here on the file says by itself that there is a journal: alone it is never taken for a whole outbox.
+            .and_then(|()| sqlite::write_back(&self.connection))
             .context(CANNOT_WRITE)
     }
 
@@ -126,11 +128,10 @@ fn check_row_of_run(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute(&format!("UPDATE run SET row_check = row_check({RUN})"), []).map(|_| ())
 }
 
-fn make_run(connection: &mut Connection, run: &RunIdentity) -> Result<()> {
-    let transaction = begin(connection)?;
+fn make_run(transaction: &Transaction<'_>, run: &RunIdentity) -> Result<()> {
     let producer = Uuid::new_v4();
-    let made = transaction.execute(
-        "INSERT INTO run VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, 0, 0, 0, 0, ?7, 0) ON CONFLICT DO NOTHING",
+    transaction.execute(
+        "INSERT INTO run VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, 0, 0, 0, 0, ?7, 0)",
         params![
             producer,
             run.topic,
@@ -141,18 +142,13 @@ fn make_run(connection: &mut Connection, run: &RunIdentity) -> Result<()> {
             encode_spans(&ProducerSpans::one(producer)),
         ],
     )?;
-    if made > 0 {
-        let sql = "SELECT (SELECT count(*) FROM videos) + (SELECT count(*) FROM batches)";
-        let rows: i64 = transaction.query_row(sql, [], |row| row.get(0))?;
-        ensure!(rows == 0, "the row of `run` is missing");
-        check_row_of_run(&transaction)?;
-        let mut insert =
-            transaction.prepare("INSERT INTO videos VALUES (?1, ?2, 0, row_check(?1, ?2, 0))")?;
-        for number in 0..run.videos as i64 {
-            insert.execute(params![number, Uuid::new_v4()])?;
-        }
+    check_row_of_run(transaction)?;
+    let mut insert =
+        transaction.prepare("INSERT INTO videos VALUES (?1, ?2, 0, row_check(?1, ?2, 0))")?;
+    for number in 0..run.videos as i64 {
+        insert.execute(params![number, Uuid::new_v4()])?;
     }
-    Ok(transaction.commit()?)
+    Ok(())
 }
 
 fn check_run(connection: &Connection, run: &RunIdentity, file: &Path) -> Result<()> {
@@ -196,7 +192,7 @@ fn run_row(connection: &Connection) -> Result<RunRow> {
                 gone, num_batches, spans
          FROM run"
     );
-    let (is_whole, row) = connection.query_row(&sql, [], |row| {
+    let found = connection.query_row(&sql, [], |row| {
         let number = |column: usize| row.get::<_, i64>(column).map(i64::unsigned_abs);
         let optional =
             |column: usize| row.get::<_, Option<i64>>(column).map(|n| n.map(i64::unsigned_abs));
@@ -213,7 +209,8 @@ fn run_row(connection: &Connection) -> Result<RunRow> {
             batches: number(9)?,
         };
         Ok((row.get::<_, bool>(0)?, run))
-    })?;
+    });
+    let (is_whole, row) = found.optional()?.context("the row of `run` is missing")?;
     ensure!(is_whole, "the row of `run` does not fit its check");
     Ok(row)
 }
@@ -373,15 +370,13 @@ impl OutboxTablesReader {
         Ok(connection.map(|connection| Self { connection, file }))
     }
 
-    /// All that they say, at one moment; `None`: they are just being made.
+    /// All that they say, at one moment.
     ///
     /// # Errors
     /// They are damaged, or cannot be read.
-    pub(super) fn read(&mut self) -> Result<Option<StoredOutbox>> {
+    pub(super) fn read(&mut self) -> Result<StoredOutbox> {
         let snapshot = self.connection.transaction()?;
-        let made = snapshot.query_row("SELECT 1 FROM run", [], |_| Ok(())).optional()?;
-        let stored = made.map(|()| stored(&snapshot)).transpose();
-        stored.with_context(|| SCHEMA.unusable(&self.file))
+        stored(&snapshot).with_context(|| SCHEMA.unusable(&self.file))
     }
 
     /// Where the journal goes on from them, now.

@@ -187,10 +187,7 @@ fn what_has_vanished_or_changed_is_named() {
         ("UPDATE batches SET first = 3 WHERE first = 2", "row 3 of `batches` does not fit"),
         ("DELETE FROM batches WHERE first = 5", "`batches` has 1 rows, and must have 2"),
         ("DELETE FROM run", "the row of `run` is missing"),
-        (
-            "DELETE FROM run; DELETE FROM videos; DELETE FROM batches",
-            "outbox.journal: 0000000001.segment is of other files",
-        ),
+        ("DELETE FROM run; DELETE FROM videos; DELETE FROM batches", "the row of `run` is missing"),
     ] {
         let bad = temp.path().join("bad");
         copy(good.path(), &bad);
