@@ -47,7 +47,7 @@ pub(super) fn run(args: &RestoreArgs) -> Result<()> {
         bail!(
             "{from} is not put back, its {} is damaged: {}",
             damaged.part,
-            damaged.damage.join("; ")
+            damaged.damage.join("; ").replace('\n', " ")
         );
     }
     let parts: Vec<&CopiedPart> = PARTS

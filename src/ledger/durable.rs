@@ -132,18 +132,8 @@ impl DurableLedger {
         if let Some(cut) = &cut {
             log::warn!("the ledger {}: {cut}", config.directory.join(JOURNAL).display());
         }
-        tables.row.starts += 1;
-        tables.row.generation += 1;
         tables.row.machine = machine;
-        let had_journal = tables.row.position.is_some();
-        // What a start has to read next time stays where it was.
-        let position = tables.row.position.unwrap_or_else(|| journal.position(journal.next()));
-        tables.row.position = Some(position);
-        tables.row.write(&tables.connection).with_context(|| SCHEMA.unusable(&file))?;
-        if !had_journal {
-            // From here on the file says by itself that there is a journal: alone it is never taken for a whole ledger.
-            sqlite::write_back(&tables.connection).with_context(|| SCHEMA.unusable(&file))?;
-        }
+        note_start(&mut tables, &journal).with_context(|| SCHEMA.unusable(&file))?;
         let number = journal.put(&encode_tables(tables.row.generation));
         let number = number.context("the ledger cannot be written")?;
         let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;
@@ -246,6 +236,19 @@ impl DurableLedger {
         let (dashboard, epoch) = (self.dashboard, self.epoch);
         Some(TablesUpdate { slice, letters, dashboard, epoch, position })
     }
+}
+
+/// Writes into the tables that there is one more start.
+fn note_start(tables: &mut Tables, journal: &Journal) -> rusqlite::Result<()> {
+    let Tables { connection, row } = tables;
+    row.starts += 1;
+    row.generation += 1;
+    let had_journal = row.position.is_some();
+    // What a start has to read next time stays where it was.
+    row.position.get_or_insert_with(|| journal.position(journal.next()));
+    row.write(connection)?;
+    // From here on the file says by itself that there is a journal: alone it is never taken for a whole ledger.
+    if had_journal { Ok(()) } else { sqlite::write_back(connection) }
 }
 
 /// Reads the tables and the journal, which is made if there is none.

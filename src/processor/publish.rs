@@ -202,7 +202,10 @@ impl Publisher {
         self.config.claims.meet(id);
         match self.config.ledger.lock().publishes_to(id) {
             Ok(false) => {}
-            Ok(true) => self.config.counts.forget_published(),
+            Ok(true) => {
+                self.config.counts.forget_published();
+                self.to_confirm = true;
+            }
             Err(error) => log::warn!("{error:#}"),
         }
     }

@@ -87,6 +87,7 @@ fn counts_that_were_lost_are_forgotten_for_good() {
     // Tables that have all of it under a journal that goes on from before it.
     let position = || {
         let tables = Connection::open(temp.path().join(FILE)).unwrap();
+        crate::storage::row_check::add_function(&tables).unwrap();
         identity::read(&tables).unwrap().unwrap().position
     };
     let early = position();
@@ -96,9 +97,9 @@ fn counts_that_were_lost_are_forgotten_for_good() {
     check(&store, &all_told, "in the tables");
     let tables = copied(temp.path());
     check(&reopened(tables.path()), &all_told, "reopened from the tables");
-    std::fs::copy(temp.path().join(FILE), journal.path().join(FILE)).unwrap();
-    let wal = format!("{FILE}-wal");
-    std::fs::copy(temp.path().join(&wal), journal.path().join(&wal)).unwrap();
+    for file in [FILE.to_owned(), format!("{FILE}-wal")] {
+        std::fs::copy(temp.path().join(&file), journal.path().join(&file)).unwrap();
+    }
     let connection = Connection::open(journal.path().join(FILE)).unwrap();
     crate::storage::row_check::add_function(&connection).unwrap();
     let mut identity = identity::read(&connection).unwrap().unwrap();
