@@ -35,7 +35,7 @@ pub fn copy(directory: &Path, to: &Path) -> Result<Option<()>> {
     let mut last = None;
     for _ in 0..TRIES {
         let copy = copy_into(&reader, to)?;
-        match complete(directory, copy) {
+        match complete(directory, &reader, copy) {
             Ok(CopyOutcome::Whole) => return Ok(Some(())),
             unfinished => {
                 // It is ours, and no copy.
@@ -53,7 +53,7 @@ pub fn copy(directory: &Path, to: &Path) -> Result<Option<()>> {
 }
 
 /// Writes into a copy of the tables what the journal has besides.
-fn complete(directory: &Path, mut copy: Connection) -> Result<CopyOutcome> {
+fn complete(directory: &Path, reader: &Connection, mut copy: Connection) -> Result<CopyOutcome> {
     let mut row = LedgerRow::read(&copy)?.context(LOST_CONTENT)?;
     check_rows(&copy, &row.rows)?;
     for table in &TABLES {
@@ -64,7 +64,11 @@ fn complete(directory: &Path, mut copy: Connection) -> Result<CopyOutcome> {
     }
     let mut loader = read_left(&copy, &row)?;
     match replay(directory, &row, &mut loader) {
-        Err(error) if is_released(&error) => return Ok(CopyOutcome::Again(error)),
+        Err(error) if is_released(&error) => {
+            // A part is given up only after the tables' position has moved; else it is missing.
+            let now = LedgerRow::read(reader)?.and_then(|row| row.position);
+            return if now == row.position { Err(error) } else { Ok(CopyOutcome::Again(error)) };
+        }
         replayed => replayed?,
     }
     let loaded = loader.finish()?;
