@@ -116,3 +116,19 @@ fn counts_that_were_lost_are_forgotten_for_good() {
     assert_eq!(store.claim(claim(5, 25, false)), Err(Ok(26)));
     assert_eq!(store.claim(claim(5, 26, false)), Ok(id));
 }
+
+#[test]
+fn a_database_of_schema_4_is_taken_over() {
+    let (temp, store) = store();
+    store.merge(update(1, 1, &[(7, 5)])).unwrap();
+    drop(store);
+    let file = temp.path().join(FILE);
+    let old = "DROP TABLE ledgers; PRAGMA user_version = 4";
+    Connection::open(&file).unwrap().execute_batch(old).unwrap();
+    let store = reopened(temp.path());
+    assert_eq!(all(&store), [(7, 5)]);
+    assert_eq!(store.claim(claim(5, 4, false)), Err(Ok(5)));
+    assert_eq!(store.claim(claim(5, 5, false)), Ok(store.id()));
+    drop(store);
+    assert_eq!(reopened(temp.path()).ledger_life(&Uuid::from_u128(1)), Some(Uuid::from_u128(5)));
+}
