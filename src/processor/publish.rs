@@ -109,7 +109,10 @@ impl Publisher {
         // First of all: is it the dashboard that was told before?
         self.report_consumption();
         while !stopping {
-            let published = self.publish_due().and_then(|()| self.confirm_when_due());
+            let published = self
+                .claim()
+                .and_then(|()| self.publish_due())
+                .and_then(|()| self.confirm_when_due());
             if self.is_refused {
                 // Who is told that it has failed stops it.
                 let _ = self.config.stop.channel().recv();
@@ -167,12 +170,15 @@ impl Publisher {
     /// Sends batches until none is due.
     fn publish_due(&mut self) -> Result<()> {
         loop {
-            self.claim()?;
-            let ledger = self.config.claims.mark(self.config.counts.totals().plays);
             let counts = self.rules.next_batch(&self.config.counts, Instant::now());
             if counts.is_empty() {
                 return Ok(());
             }
+            if let Err(error) = self.claim() {
+                self.config.counts.put_back(&counts);
+                return Err(error);
+            }
+            let ledger = self.config.claims.mark(self.config.counts.totals().plays);
             self.version += 1;
             let (processor, version) = (self.config.processor, self.version);
             let update = CountsUpdate { processor, version, counts, consumption: None, ledger };
@@ -220,7 +226,6 @@ impl Publisher {
 
     /// Tells which producers' plays are counted.
     fn confirm(&mut self) -> Result<()> {
-        self.claim()?;
         self.confirmed_at = Instant::now();
         // What is committed from here on says so again; what was, is taken below.
         self.config.woken.to_confirm.store(false, Ordering::SeqCst);
@@ -232,6 +237,10 @@ impl Publisher {
             if producers.is_empty() {
                 self.to_confirm = false;
                 return Ok(());
+            }
+            if let Err(error) = self.claim() {
+                self.config.ledger.lock().put_back_unreported(&producers);
+                return Err(error);
             }
             let ledger = self.config.claims.mark(holds);
             let update = ConfirmedUpdate { processor: self.config.processor, producers, ledger };
