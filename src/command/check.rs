@@ -65,8 +65,8 @@ pub(super) fn run(args: &CheckArgs) -> Result<()> {
     Ok(())
 }
 
-/// What there is of every part.
-fn look(directory: &Path) -> Result<Vec<PartCheck>> {
+/// What is found of each part that a directory has.
+pub(super) fn look(directory: &Path) -> Result<Vec<PartCheck>> {
     let found = [ledger::check(directory)?, check_outbox(directory), check_dashboard(directory)];
     Ok(found.into_iter().flatten().collect())
 }

@@ -16,6 +16,7 @@ mod dead_letters;
 mod process;
 mod produce;
 mod reset;
+mod restore;
 mod run;
 mod shared;
 mod spelling;
@@ -56,6 +57,7 @@ enum Command {
     Reset(reset::ResetArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
     Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     Bench(bench::BenchArgs),
 }
 
@@ -136,6 +138,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Reset(args) => reset::run(args),
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Bench(args) => bench::run(args, &stop),
     }
 }
@@ -153,6 +156,7 @@ impl Command {
             Self::Reset(args) => args.log_level,
             Self::DeadLetters(args) => args.log_level,
             Self::Backup(args) => args.log_level,
+            Self::Restore(args) => args.log_level,
             Self::Bench(args) => args.log_level,
         }
     }

@@ -21,7 +21,7 @@ use crate::model::config::Durability;
 use crate::model::time_window::TimeWindow;
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
-use crate::processor::{Processor, ProcessorConfig, ProcessorReport};
+use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
 use crate::storage::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::wire::client::DashboardClient;
 
@@ -111,6 +111,10 @@ pub(super) struct ProcessArgs {
     /// take a ledger that was made on another machine, whose processor will never run again
     #[argh(switch)]
     adopt_ledger: bool,
+    /// go on with a ledger that is older than the dashboard, such as an old copy: plays that it does not hold are
+    /// lost, and the dashboard forgets what it has of this processor; counting is refused without this
+    #[argh(switch)]
+    accept_loss: bool,
     /// directory for the ledger and the processor's other files [default: playcounts-data]
     #[argh(option, default = "values::DATA_DIR.into()")]
     data_dir: String,
@@ -142,6 +146,7 @@ struct ProcessConfig {
     takeover: Takeover,
     /// Take a ledger that was made on another machine.
     adopt: bool,
+    on_loss: OnLoss,
     durability: Durability,
     message_budget: MessageBudget,
     format: OutputFormat,
@@ -191,6 +196,7 @@ impl ProcessArgs {
             data_dir: self.data_dir.into(),
             takeover: if self.standby { Takeover::WhenFree } else { Takeover::Never },
             adopt: self.adopt_ledger,
+            on_loss: if self.accept_loss { OnLoss::Accept } else { OnLoss::Refuse },
             durability: self.durability,
             message_budget: self.message_window_mb.message_budget()?,
             format: OutputFormat::from_switch(self.json),
@@ -215,6 +221,7 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
         dashboard: config.dashboard,
         target: config.target,
         ledger,
+        on_loss: config.on_loss,
         lock,
     })?;
     let mut yielded = None;

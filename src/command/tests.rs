@@ -117,13 +117,18 @@ fn help_tells_the_defaults() {
     // What these mean is made of them later, and tested there.
     let later = [("produce", "--nsqd-tcp-address"), ("process", "--nsqd-tcp-address")];
     for (command, options) in all_options() {
-        let required = if command == "backup" { " --output x" } else { "" };
+        let required = match command {
+            "backup" => " --output x",
+            "restore" => " --from x",
+            _ => "",
+        };
         let plain = parsed(&format!("{command}{required}"));
         for option in options {
             let what = format!("{command} {}", option.long);
             let Some((_, behind)) = option.description.split_once("[default: ") else {
                 let is_switch = matches!(option.kind, FlagInfoKind::Switch);
-                assert!(is_switch || what == "backup --output", "{what}: no default");
+                let is_required = ["backup --output", "restore --from"].contains(&what.as_str());
+                assert!(is_switch || is_required, "{what}: no default");
                 continue;
             };
             let default = behind.strip_suffix(']').unwrap();
@@ -156,10 +161,11 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
     let several = texts.into_iter().map(|(option, texts)| (option, texts.len()));
     let several: Vec<_> = several.filter(|(_, texts)| *texts > 1).collect();
     let want = [
+        ("--accept-loss", 2),
         ("--allowed-host", 2),
         ("--channel", 3),
         ("--dashboard-url", 3),
-        ("--data-dir", 10),
+        ("--data-dir", 11),
         ("--durability", 2),
         ("--http-address", 2),
         ("--json", 4),

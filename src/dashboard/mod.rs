@@ -219,12 +219,12 @@ pub fn examine(data_dir: &Path) -> Result<Option<ExaminedCounts>> {
 }
 
 /// Writes a copy of all that the dashboard in a data directory has committed to the new file `to`, also while it runs;
-/// whether there is one. The copy is a database by itself, of another id.
+/// `None` where there is none. The copy is a database by itself, of another id.
 ///
 /// # Errors
 /// As [`read_counts`]; or the file exists, or cannot be written.
-pub fn backup(data_dir: &Path, to: &Path) -> Result<bool> {
-    Ok(store::backup(data_dir, to)?.is_some())
+pub fn backup(data_dir: &Path, to: &Path) -> Result<Option<()>> {
+    store::backup(data_dir, to)
 }
 
 /// Goes on with what is left of damaged files in a data directory; what was done, in lines. The caller holds its dashboard

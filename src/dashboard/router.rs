@@ -4,8 +4,8 @@ use super::answer::{CallError, CallResult};
 use super::app::App;
 use super::assets;
 use super::calls::{
-    actions, confirmed, consumption, counts, document, export, health, processors, queue, series,
-    stats, top,
+    actions, confirmed, consumption, counts, document, export, health, ledgers, processors, queue,
+    series, stats, top,
 };
 use super::operation::Operation;
 use super::query::Call;
@@ -74,6 +74,7 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/counts/{video_id}", counts::video, &counts::VIDEO),
     get("/api/confirmed", confirmed::ask, &confirmed::ASK),
     write("POST", "/api/confirmed", confirmed::update, &confirmed::UPDATE),
+    write("POST", "/api/ledgers", ledgers::claim, &ledgers::CLAIM),
     write("POST", "/api/consumption", consumption::report, &consumption::REPORT),
     get("/api/stats", stats::all, &stats::ALL),
     get("/api/series", series::charts, &series::CHARTS),

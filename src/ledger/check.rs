@@ -18,7 +18,7 @@ use crate::journal::{self, Cut, FsDisk, JournalError, OnDamage, SyncPolicy};
 use crate::storage::aside::put_aside;
 use crate::storage::data_dir::{self, PROCESSOR};
 use crate::storage::part_check::{PLACES_MAX, PartCheck};
-use crate::storage::sqlite;
+use crate::storage::sqlite::{self, LOST_CONTENT};
 use crate::storage::way_out::{may_pass, way_out};
 
 /// What `check` calls it.
@@ -56,7 +56,8 @@ pub fn check(directory: &Path) -> Result<Option<PartCheck>> {
     }
     match SCHEMA.open_any(&file) {
         Ok(Some(connection)) => check_file(directory, &connection, &mut check)?,
-        Ok(None) => check.holds = Some("nothing yet".into()),
+        // It has been removed meanwhile.
+        Ok(None) => return Ok(None),
         Err(error) => {
             check.add_damage(format!("{error:#}"));
             check.way_out = Some(way_out(&error, BACKUP).into());
@@ -101,7 +102,7 @@ fn check_running(directory: &Path, connection: &Connection, check: &mut PartChec
     let read = read_with(directory, |connection, _, loaded| holds(connection, &loaded));
     match read {
         Ok(Some(holds)) => check.holds = Some(holds),
-        Ok(None) => check.holds = Some("nothing yet".into()),
+        Ok(None) => check.add_damage(format!("{FILE}: {LOST_CONTENT}")),
         Err(error) => check.add_damage(format!("{error:#}")),
     }
     check.way_out = (!check.is_whole()).then(|| "stop the processor and check again".into());
@@ -151,7 +152,7 @@ fn examine(directory: &Path, connection: &Connection, check: &mut PartCheck) -> 
     let row = match LedgerRow::read(connection) {
         Ok(Some(row)) => row,
         Ok(None) => {
-            check.holds = Some("nothing yet".into());
+            check.add_damage(format!("{FILE}: {LOST_CONTENT}"));
             return None;
         }
         Err(error) => {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
+use rusqlite::Transaction;
 use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
@@ -37,6 +38,7 @@ use crate::model::video::{MAX_PLAYS, VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
 use crate::storage::in_place::FilesInPlace;
+use crate::storage::sqlite::{self, LOST_CONTENT};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// A checkpoint is made when the journal has grown by so many bytes: what a start has to read again, in less than a
@@ -79,6 +81,7 @@ pub struct DurableLedger {
     /// Shared with an upkeep that is run: never waited for while the ledger is held, but at its end.
     tables: Arc<Mutex<Tables>>,
     processor: Uuid,
+    life: Uuid,
     starts: u64,
     dashboard: Option<Uuid>,
     /// Counts the dashboards: a row of another epoch tells of one that is not asked any more.
@@ -126,11 +129,13 @@ impl DurableLedger {
              PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;",
             BUSY_TIMEOUT.as_millis()
         );
-        let connection = SCHEMA.open(&file, &pragmas)?;
-        failpoint::hit("ledger-after-migration");
         let machine = machine_id();
-        let found = readable(&file, LedgerRow::read(&connection))?;
-        let row = found.unwrap_or_else(|| new_row(config, &machine));
+        let first_row =
+            |transaction: &Transaction<'_>| Ok(new_row(config, &machine).write(transaction)?);
+        let connection = SCHEMA.open_or_make(&file, &pragmas, first_row)?;
+        failpoint::hit("ledger-after-migration");
+        let row = readable(&file, LedgerRow::read(&connection))?;
+        let row = readable(&file, row.context(LOST_CONTENT))?;
         check_owner(config, &row, &machine, &file)?;
         let mut tables = Tables { connection, row };
         let (mut journal, loaded, cut) =
@@ -138,20 +143,15 @@ impl DurableLedger {
         if let Some(cut) = &cut {
             log::warn!("the ledger {}: {cut}", config.directory.join(JOURNAL).display());
         }
-        tables.row.starts += 1;
-        tables.row.generation += 1;
         tables.row.machine = machine;
-        // What a start has to read next time stays where it was.
-        let position = tables.row.position.unwrap_or_else(|| journal.position(journal.next()));
-        tables.row.position = Some(position);
-        SCHEMA.usable(&file, tables.row.write(&tables.connection))?;
+        SCHEMA.usable(&file, note_start(&mut tables, &journal))?;
         let number = journal.put(&encode_tables(tables.row.generation));
         let number = number.context(CANNOT_WRITE)?;
         let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;
         state.passed(number);
         state.forget_future(unix_ms());
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
-        let (processor, starts) = (tables.row.processor, tables.row.starts);
+        let LedgerRow { processor, life, starts, .. } = tables.row;
         let seen = journal.next();
         let files = Arc::new(readable(&file, FilesInPlace::of_database(&file))?);
         let producers = open_rows(&file)?;
@@ -165,6 +165,7 @@ impl DurableLedger {
             tables: Arc::new(Mutex::new(tables)),
             producers,
             processor,
+            life,
             starts,
             dashboard,
             epoch,
@@ -275,6 +276,19 @@ fn limit_producers(state: &mut LedgerState) {
     }
 }
 
+/// Writes into the tables that there is one more start.
+fn note_start(tables: &mut Tables, journal: &Journal) -> rusqlite::Result<()> {
+    let Tables { connection, row } = tables;
+    row.starts += 1;
+    row.generation += 1;
+    let had_journal = row.position.is_some();
+    // What a start has to read next time stays where it was.
+    row.position.get_or_insert_with(|| journal.position(journal.next()));
+    row.write(connection)?;
+    // From here on the file says by itself that there is a journal: alone it is never taken for a whole ledger.
+    if had_journal { Ok(()) } else { sqlite::write_back(connection) }
+}
+
 /// Reads the tables and the journal, which is made if there is none.
 fn read_all(
     tables: &mut Tables,
@@ -312,6 +326,10 @@ fn read_all(
 impl Ledger for DurableLedger {
     fn processor(&self) -> Uuid {
         self.processor
+    }
+
+    fn life(&self) -> Uuid {
+        self.life
     }
 
     fn first_version(&self) -> u64 {

@@ -42,6 +42,9 @@ pub trait Ledger: Send {
     /// Whose counts these are: the processor's id at the dashboard, the same for the ledger's whole life.
     fn processor(&self) -> Uuid;
 
+    /// Drawn when its files were made: a copy that was put back has another.
+    fn life(&self) -> Uuid;
+
     /// The version of the first message to the dashboard: higher than any of an earlier start.
     fn first_version(&self) -> u64;
 

@@ -38,6 +38,11 @@ impl Ledger for MemoryLedger {
         self.processor
     }
 
+    fn life(&self) -> Uuid {
+        // The counts of another start have another processor's id.
+        self.processor
+    }
+
     fn first_version(&self) -> u64 {
         1
     }

@@ -7,6 +7,7 @@
 mod check;
 mod checkpoint;
 mod commit;
+mod copy;
 mod counters;
 mod dead_letters;
 mod dedupe;
@@ -44,6 +45,7 @@ pub use check::{accept_loss, check};
 pub use commit::{
     Arrivals, ArrivedPlay, Committed, DeadLetter, Noticed, ReusedNumbers, VideoDelta,
 };
+pub use copy::copy;
 pub use counters::Counters;
 pub use dead_letters::dead_letters;
 pub use dedupe::{CrowdedProducer, Dedupe, Learned, Seen};

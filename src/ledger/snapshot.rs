@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::counters::Counters;
-use super::load::LoadedLedger;
+use super::load::{LoadedLedger, StateLoader};
 use super::message_window::MessageBudget;
 use super::producer_rows::each_producer_row;
 use super::schema::{FILE, SCHEMA};
@@ -16,10 +16,11 @@ use super::tables::{LedgerRow, finish, read_tables, readable};
 use crate::journal::{self, FsDisk, JournalError, JournalOwner};
 use crate::model::seq_set::SeqSet;
 use crate::model::video::VideoState;
+use crate::storage::sqlite::LOST_CONTENT;
 
 /// How often a reader begins anew because the processor has just given up a part of the journal: each time it would have
 /// to have made a checkpoint meanwhile.
-const TRIES: usize = 10;
+pub(super) const TRIES: usize = 10;
 
 /// The journal's directory in the data directory.
 pub(super) const JOURNAL: &str = "ledger.journal";
@@ -74,7 +75,8 @@ pub(super) fn read_with<T>(
     for _ in 0..TRIES {
         // One moment in time, although the processor goes on.
         let transaction = connection.transaction()?;
-        let Some(row) = readable(&file, LedgerRow::read(&transaction))? else { return Ok(None) };
+        let row = readable(&file, LedgerRow::read(&transaction))?;
+        let row = readable(&file, row.context(LOST_CONTENT))?;
         match load(directory, &transaction, &row) {
             Ok(loaded) => {
                 // The processor may have written them just now.
@@ -108,18 +110,26 @@ pub(super) fn check_generation(loaded: &LoadedLedger, row: &LedgerRow) -> Result
 
 fn load(directory: &Path, connection: &Connection, row: &LedgerRow) -> Result<LoadedLedger> {
     let mut loader = read_tables(connection, row, MessageBudget::default())?;
-    if let Some(position) = row.position {
-        let disk = FsDisk::open_reader(&directory.join(JOURNAL))
-            .with_context(|| format!("the directory {JOURNAL} beside it is missing"))?;
-        journal::read(&*disk, position, |number, payload| {
-            loader.entry(number, payload).map_err(|damaged| damaged.to_string())
-        })?;
-    }
+    replay(directory, row, &mut loader)?;
     finish(connection, loader)
 }
 
+/// Plays what the journal has and the tables have not.
+///
+/// # Errors
+/// It is damaged or missing; or the processor has given it up since the tables were read: see [`is_released`].
+pub(super) fn replay(directory: &Path, row: &LedgerRow, loader: &mut StateLoader) -> Result<()> {
+    let Some(position) = row.position else { return Ok(()) };
+    let disk = FsDisk::open_reader(&directory.join(JOURNAL))
+        .with_context(|| format!("the directory {JOURNAL} beside it is missing"))?;
+    journal::read(&*disk, position, |number, payload| {
+        loader.entry(number, payload).map_err(|damaged| damaged.to_string())
+    })?;
+    Ok(())
+}
+
 /// Whether the processor has given up a segment since the tables were read.
-fn is_released(error: &anyhow::Error) -> bool {
+pub(super) fn is_released(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<JournalError>().and_then(|error| match error {
         JournalError::Io { source, .. } => Some(source.kind()),
         _ => None,

@@ -5,6 +5,7 @@
 //! that tells the dashboard what changed; and for a moment `neighbours`, which looks who else reads the channel. A message is finished once what it brought is durable; the map holds committed counts only,
 //! and only they are published.
 
+mod claim;
 mod commit;
 mod connect;
 mod decode;
@@ -35,6 +36,8 @@ use crate::nsqd::waiting::StartWait;
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
+pub use claim::OnLoss;
+use claim::{Claims, OlderLedger};
 use commit::{Committer, SharedLedger};
 use connect::Connecting;
 use publish::{PublishReport, Publisher, PublisherConfig};
@@ -65,6 +68,8 @@ pub struct ProcessorConfig {
     pub target: Option<u64>,
     /// Where the counts are kept.
     pub ledger: Box<dyn Ledger>,
+    /// What to do when the dashboard knows of more plays than the ledger holds.
+    pub on_loss: OnLoss,
     /// The right to be the one processor on its data directory.
     pub lock: Lock,
 }
@@ -114,12 +119,12 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Takes over the ledger's counts, connects to every nsqd and starts the threads. While no nsqd is there it waits, and
-    /// tells the dashboard so.
+    /// Takes over the ledger's counts, has the dashboard compare them with what it knows, if it answers, connects to every nsqd
+    /// and starts the threads. While no nsqd is there it waits, and tells the dashboard so.
     ///
     /// # Errors
-    /// When no nsqd answers as one, or none in time; another processor reads the channel; or the operating system refuses
-    /// a thread.
+    /// When the ledger is older than what the dashboard knows of it; no nsqd answers as one, or none in time; another processor
+    /// reads the channel; or the operating system refuses a thread.
     pub fn start(config: ProcessorConfig) -> Result<Self> {
         let ProcessorConfig { ledger, mut consumer, wait, neighbours, .. } = config;
         // As much as is kept of a dead letter.
@@ -133,19 +138,28 @@ impl Processor {
         let (processor, version) = (ledger.processor(), ledger.first_version());
         let agent = consumers::user_agent(&consumer.connection.user_agent, &processor);
         consumer.connection.user_agent = agent;
+        let mut claims = Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
+        // One that is away is asked by the publisher.
+        if let Err(error) = claims.claim(&config.dashboard, claim::AT_START)
+            && error.is::<OlderLedger>()
+        {
+            return Err(error);
+        }
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let committer = Arc::new(Committer::new(
             ledger.clone(),
             counts.clone(),
             stats.clone(),
             wake,
-            failed_tx,
+            failed_tx.clone(),
         ));
         let reported = Arc::new(ReportedConsumer::new(&consumer));
         let (stop_publisher, stop) = stop_pair();
         let publishing = Publisher::new(PublisherConfig {
             processor,
             first_version: version,
+            claims,
+            failed: failed_tx,
             dashboard: config.dashboard,
             update_interval: config.update_interval,
             ledger: ledger.clone(),

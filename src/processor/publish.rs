@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use crossbeam_channel::{at, select};
+use crossbeam_channel::{Sender, at, select};
 use nsq_protocol::thread::StopToken;
 use uuid::Uuid;
 
+use super::claim::{Claims, OlderLedger};
 use super::commit::SharedLedger;
 use super::report::{self, ReportedConsumer};
 use super::stats::Stats;
@@ -17,7 +18,7 @@ use super::wake::Woken;
 use crate::model::counts::ShardedCounts;
 use crate::model::publish_rules::PublishRules;
 use crate::runtime::clock::unix_ns;
-use crate::wire::client::DashboardClient;
+use crate::wire::client::{DashboardClient, RefusedCall};
 use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, CountsUpdate};
 
 /// How often the dashboard hears how the processor fares.
@@ -46,6 +47,10 @@ pub(super) struct PublisherConfig {
     pub(super) processor: Uuid,
     /// The version of the first message.
     pub(super) first_version: u64,
+    /// What the dashboard is told of the ledger.
+    pub(super) claims: Claims,
+    /// Says that nothing is counted any more; has room for one.
+    pub(super) failed: Sender<()>,
     pub(super) dashboard: DashboardClient,
     pub(super) update_interval: Duration,
     pub(super) ledger: SharedLedger,
@@ -85,6 +90,8 @@ pub(super) struct Publisher {
     /// When to tell again what other ledgers had to tell first, and how long after that; it doubles while nothing comes of it.
     retell_at: Instant,
     retell_pause: Duration,
+    /// The ledger is older than what the dashboard knows of it: nothing is published.
+    is_refused: bool,
 }
 
 impl Publisher {
@@ -107,6 +114,7 @@ impl Publisher {
             to_confirm: true,
             retell_at: now,
             retell_pause: CONFIRM_EVERY,
+            is_refused: false,
         }
     }
 
@@ -115,7 +123,15 @@ impl Publisher {
         // First of all: is it the dashboard that was told before?
         self.report_consumption();
         while !stopping {
-            let published = self.publish_due().and_then(|()| self.confirm_when_due());
+            let published = self
+                .claim()
+                .and_then(|()| self.publish_due())
+                .and_then(|()| self.confirm_when_due());
+            if self.is_refused {
+                // Who is told that it has failed stops it.
+                let _ = self.config.stop.channel().recv();
+                break;
+            }
             let pause = published.err().map(|error| self.pause(&error));
             self.report_when_due();
             let mut timer = (self.reported_at + REPORT_EVERY).min(self.rules.interval_ends());
@@ -136,8 +152,34 @@ impl Publisher {
                 },
             };
         }
-        self.publish_last();
+        if !self.is_refused {
+            self.publish_last();
+        }
+        self.report_consumption();
         self.report
+    }
+
+    /// Has the dashboard compare the ledger with what it knows, where it has not yet.
+    fn claim(&mut self) -> Result<()> {
+        let claimed = self.config.claims.claim_later(&self.config.dashboard);
+        if let Err(error) = &claimed
+            && error.is::<OlderLedger>()
+        {
+            let reason = format!("{error:#}");
+            log::error!("nothing is counted any more: {reason}");
+            self.config.stats.fail(&reason);
+            self.is_refused = true;
+            // Room for one: it was said already.
+            let _ = self.config.failed.try_send(());
+        }
+        claimed
+    }
+
+    /// Notes why a message was not taken.
+    fn refused(&mut self, error: &anyhow::Error) {
+        if error.downcast_ref::<RefusedCall>().is_some_and(RefusedCall::is_of_another_ledger) {
+            self.config.claims.forget();
+        }
     }
 
     /// Sends batches until none is due.
@@ -147,9 +189,14 @@ impl Publisher {
             if counts.is_empty() {
                 return Ok(());
             }
+            if let Err(error) = self.claim() {
+                self.config.counts.put_back(&counts);
+                return Err(error);
+            }
+            let ledger = self.config.claims.mark(self.config.counts.totals().plays);
             self.version += 1;
             let (processor, version) = (self.config.processor, self.version);
-            let update = CountsUpdate { processor, version, counts, consumption: None };
+            let update = CountsUpdate { processor, version, counts, consumption: None, ledger };
             match self.config.dashboard.post("/api/counts", &update) {
                 Ok(dashboard) => {
                     self.config.ledger.lock().published(&update.counts);
@@ -157,6 +204,7 @@ impl Publisher {
                 }
                 Err(error) => {
                     self.config.counts.put_back(&update.counts);
+                    self.refused(&error);
                     return Err(error);
                 }
             }
@@ -170,11 +218,15 @@ impl Publisher {
     }
 
     /// Tells everything again if the dashboard is another one than before, or has forgotten.
-    fn check_dashboard(&self, id: Option<Uuid>) {
+    fn check_dashboard(&mut self, id: Option<Uuid>) {
         let Some(id) = id else { return };
+        self.config.claims.meet(id);
         match self.config.ledger.lock().publishes_to(id) {
             Ok(false) => {}
-            Ok(true) => self.config.counts.forget_published(),
+            Ok(true) => {
+                self.config.counts.forget_published();
+                self.to_confirm = true;
+            }
             Err(error) => log::warn!("{error:#}"),
         }
     }
@@ -199,16 +251,25 @@ impl Publisher {
         self.config.woken.to_confirm.store(false, Ordering::SeqCst);
         self.to_confirm = true;
         for _ in 0..CONFIRM_MESSAGES {
-            let producers = self.config.ledger.lock().take_unreported(CONFIRMED_PRODUCERS_MAX)?;
+            let (producers, holds) = {
+                let mut ledger = self.config.ledger.lock();
+                (ledger.take_unreported(CONFIRMED_PRODUCERS_MAX)?, ledger.counters().counted)
+            };
             if producers.is_empty() {
                 self.to_confirm = false;
                 return Ok(());
             }
-            let update = ConfirmedUpdate { processor: self.config.processor, producers };
+            if let Err(error) = self.claim() {
+                self.config.ledger.lock().put_back_unreported(&producers);
+                return Err(error);
+            }
+            let ledger = self.config.claims.mark(holds);
+            let update = ConfirmedUpdate { processor: self.config.processor, producers, ledger };
             let watermarks = match self.config.dashboard.confirm(&update) {
                 Ok(watermarks) => watermarks,
                 Err(error) => {
                     self.config.ledger.lock().put_back_unreported(&update.producers);
+                    self.refused(&error);
                     return Err(error);
                 }
             };
@@ -239,13 +300,12 @@ impl Publisher {
         self.rules.flush(&self.config.counts);
         while let Err(error) = self.publish_due().and_then(|()| self.confirm_all(deadline)) {
             let pause = self.pause(&error);
-            if Instant::now() + pause > deadline {
+            if self.is_refused || Instant::now() + pause > deadline {
                 self.report.error = Some(format!("{error:#}"));
                 return;
             }
             timer.wait(pause);
         }
-        self.report_consumption();
     }
 
     /// Counts a failure; how long to wait before the next try.

@@ -11,7 +11,8 @@ use nsq_protocol::thread::{Crew, StopToken, stop_pair};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::wire::{ConfirmedAnswer, OutboxFigures};
+use super::outbox::spans::ProducerSpans;
+use crate::wire::{ConfirmedAnswer, OutboxFigures, ProducerConfirmed};
 
 /// How often it is asked which plays are counted.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -25,8 +26,8 @@ pub(super) type Confirmation = Option<ConfirmedAnswer>;
 /// What a producer shares with who asks for it.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// Its present id.
-    pub(super) producer: Mutex<Uuid>,
+    /// Under which ids its plays are published.
+    pub(super) producers: Mutex<ProducerSpans>,
     /// Plays in its outbox.
     pub(super) plays: AtomicU64,
     /// Plays that are counted under that id and that it never made.
@@ -40,10 +41,10 @@ pub(super) struct Asker {
 }
 
 impl Asked {
-    /// A producer with that id and nothing in its outbox.
-    pub(super) fn new(producer: Uuid) -> Self {
+    /// A producer with these ids and nothing in its outbox.
+    pub(super) fn new(producers: ProducerSpans) -> Self {
         let (plays, foreign) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { producer: Mutex::new(producer), plays, foreign }
+        Self { producers: Mutex::new(producers), plays, foreign }
     }
 }
 
@@ -72,13 +73,13 @@ fn ask_all(
     let mut answered = true;
     while !producers.is_empty() {
         producers.retain(|asker| {
-            let Asked { producer, plays, foreign } = &*asker.asked;
-            let producer = *producer.lock();
+            let Asked { producers, plays, foreign } = &*asker.asked;
+            let producers = producers.lock().clone();
             let figures = OutboxFigures {
                 plays: plays.load(Ordering::Relaxed),
                 foreign: foreign.load(Ordering::Relaxed),
             };
-            let answer = confirmations(&producer, figures);
+            let answer = ask(confirmations, &producers, figures);
             if let Err(error) = &answer
                 && std::mem::replace(&mut answered, false)
             {
@@ -94,4 +95,23 @@ fn ask_all(
             default(ASK_EVERY) => {}
         }
     }
+}
+
+/// Asks for all plays of an outbox, whoever they are of.
+fn ask(
+    confirmations: &Confirmations,
+    producers: &ProducerSpans,
+    figures: OutboxFigures,
+) -> Result<ConfirmedAnswer> {
+    let mut processors = 0;
+    let confirmed = producers.confirmed(|producer| {
+        // A former one's plays are in the same outbox.
+        let is_present = *producer == producers.present();
+        let figures = if is_present { figures } else { OutboxFigures::default() };
+        let answer = confirmations(producer, figures)?;
+        processors = answer.processors;
+        anyhow::Ok(answer.told.confirmed)
+    })?;
+    let told = ProducerConfirmed { producer: producers.present(), confirmed };
+    Ok(ConfirmedAnswer { told, processors })
 }

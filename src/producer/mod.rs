@@ -24,11 +24,13 @@ use crate::model::config::Popularity;
 use confirmations::Asker;
 pub use confirmations::Confirmations;
 use outbox::Outbox;
+pub use outbox::copy::copy as copy_outbox;
 pub use outbox::disk::DiskOutbox;
 pub use outbox::disk::{
     accept_loss as accept_outbox_loss, examine as examine_outbox, exists as outbox_exists,
     read as read_outbox, remove as remove_outbox,
 };
+use outbox::spans::ProducerSpans;
 pub use outbox::tables::RunIdentity;
 use pace::Pace;
 use popularity::Picker;
@@ -127,7 +129,7 @@ impl Production {
         let now = Instant::now();
         for index in 0..threads {
             let mut worker = Worker {
-                id: Uuid::new_v4(),
+                producers: ProducerSpans::one(Uuid::new_v4()),
                 topic: config.topic,
                 messages: config.messages / threads + u64::from(index < config.messages % threads),
                 next: 0,

@@ -16,9 +16,10 @@ use super::confirmations::{Asked, Confirmation};
 use super::outbox::Outbox;
 use super::outbox::batch::{PlayBatch, PublishOutcome};
 use super::outbox::disk::DiskOutbox;
+use super::outbox::spans::ProducerSpans;
 use super::pace::Pace;
 use super::popularity::Picker;
-use crate::model::play::{Play, PlayIdentity};
+use crate::model::play::Play;
 use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
 
@@ -76,7 +77,8 @@ pub(super) struct Kept {
 }
 
 pub(super) struct Worker {
-    pub(super) id: Uuid,
+    /// Whose its plays are, and under which numbers they are published.
+    pub(super) producers: ProducerSpans,
     pub(super) topic: TopicName,
     /// How many plays, those of earlier starts included.
     pub(super) messages: u64,
@@ -129,7 +131,7 @@ impl Worker {
     /// Keeps what it publishes, and goes on where an earlier start has ended.
     pub(super) fn keep(&mut self, mut kept: Kept, disk: Option<DiskOutbox>, now: Instant) {
         if let Some(mut disk) = disk {
-            self.id = disk.producer;
+            self.producers = disk.producers().clone();
             self.counts = std::mem::take(&mut disk.counts);
             (self.start, self.next) = (disk.next, disk.next);
             self.done.acknowledged.fetch_add(disk.acknowledged, Ordering::Relaxed);
@@ -146,7 +148,7 @@ impl Worker {
             kept.is_resumed = disk.next > 0;
             kept.disk = Some(disk);
         }
-        *kept.asked.producer.lock() = self.id;
+        *kept.asked.producers.lock() = self.producers.clone();
         self.kept = Some(kept);
     }
 
@@ -227,9 +229,14 @@ impl Worker {
         if let Some(disk) = &mut kept.disk {
             disk.rename(self.next, id)?;
         }
-        log::warn!("producer {} goes on as {id}, from play {} on", self.id, self.next);
-        self.id = id;
-        kept.renamed(id);
+        log::warn!(
+            "producer {} goes on as {id}, from play {} on",
+            self.producers.present(),
+            self.next
+        );
+        self.producers.begin(id, self.next);
+        self.producers.forget(self.next);
+        kept.renamed(&self.producers);
         Ok(false)
     }
 
@@ -277,7 +284,7 @@ impl Worker {
             let play = Play {
                 video_id: self.videos[batch.videos[(seq - batch.first) as usize] as usize],
                 enqueued_at_ns: Some(batch.enqueued_at_ns),
-                identity: Some(PlayIdentity { producer: self.id, seq }),
+                identity: Some(self.producers.identity(seq)),
                 resent,
             };
             bodies.push_with(|out| play.encode(out));
@@ -390,7 +397,7 @@ impl Kept {
         let (tended_at, retry_at) = (now, now);
         Self {
             outbox,
-            asked: Arc::new(Asked::new(Uuid::nil())),
+            asked: Arc::new(Asked::new(ProducerSpans::one(Uuid::nil()))),
             disk: None,
             max,
             answers,
@@ -405,8 +412,8 @@ impl Kept {
     }
 
     /// The next plays are another producer's.
-    fn renamed(&mut self, id: Uuid) {
-        *self.asked.producer.lock() = id;
+    fn renamed(&mut self, producers: &ProducerSpans) {
+        *self.asked.producers.lock() = producers.clone();
         self.asked.foreign.store(0, Ordering::Relaxed);
         self.foreign_heard = 0;
     }
@@ -444,7 +451,7 @@ impl Kept {
     /// Takes an answer about the plays below `next`, which is all there are.
     fn take(&mut self, answer: &Confirmation, next: u64, done: &ProducedTotals) -> Result<()> {
         let now = Instant::now();
-        let id = *self.asked.producer.lock();
+        let id = self.asked.producers.lock().present();
         // One that was asked for under the id of before says nothing of the present one.
         let answer = answer.as_ref().filter(|answer| answer.told.producer == id);
         self.heard |= answer.is_some();

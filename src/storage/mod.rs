@@ -10,4 +10,5 @@ pub mod part_check;
 pub mod private;
 pub mod row_check;
 pub mod sqlite;
+pub mod sqlite_copy;
 pub mod way_out;

@@ -1,8 +1,10 @@
 //! How every SQLite file of ours is opened: its pragmas, whose file it is, and which schema it has.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rusqlite::{Connection, OpenFlags, Transaction};
 
 use super::private::refuse_link;
@@ -11,6 +13,10 @@ use super::way_out::way_out;
 
 /// Below 3.51.3 SQLite can corrupt a WAL database at a checkpoint (sqlite.org/wal.html, "WAL-reset bug").
 const SQLITE_MIN: i32 = 3_051_003;
+
+/// Why a file is none of ours that lacks what it had from its first moment on.
+pub const LOST_CONTENT: &str =
+    "it is there and holds nothing: it was copied without its WAL, or cut";
 
 /// Whose file it is, and what is in it.
 #[derive(Debug)]
@@ -36,23 +42,36 @@ impl Schema {
     /// Opens `file` to write, made if missing, migrated if old; then runs `pragmas`.
     ///
     /// # Errors
-    /// One line that names the file and the way out: it is broken, somebody else's, or of a newer version.
+    /// One line that names the file and the way out: it is empty, broken, somebody else's, or of a newer version.
     pub fn open(&self, file: &Path, pragmas: &str) -> Result<Connection> {
+        self.open_or_make(file, pragmas, |_| Ok(()))
+    }
+
+    /// As [`Schema::open`]; one that is made has what `first_rows` writes from its first moment on: what has not is none that
+    /// was made here.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_or_make(
+        &self,
+        file: &Path,
+        pragmas: &str,
+        first_rows: impl FnOnce(&Transaction<'_>) -> Result<()>,
+    ) -> Result<Connection> {
         check_library()?;
+        if file.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            self.usable(file, self.make(file, first_rows))?;
+        }
         let mut connection = self.usable(file, connect(file, OpenFlags::default()))?;
         // Nothing is done to somebody else's.
-        if !self.usable(file, is_empty(&connection))? {
-            self.check(&connection, file)?;
-        }
+        self.check_not_empty(&connection, file)?;
+        self.check(&connection, file)?;
         self.usable(file, connection.execute_batch("PRAGMA journal_mode = WAL;"))?;
         self.usable(file, connection.execute_batch(pragmas))?;
         let transaction =
             connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate);
         let transaction = self.usable(file, transaction)?;
-        let found = match self.usable(file, is_empty(&transaction))? {
-            true => None,
-            false => Some(self.check(&transaction, file)?),
-        };
+        let found = self.check(&transaction, file)?;
         let done = self.bring_forward(&transaction, found);
         self.usable(file, done)?;
         let done = transaction.commit();
@@ -61,29 +80,46 @@ impl Schema {
     }
 
     /// Makes the newest schema, of that which was found.
-    fn bring_forward(&self, transaction: &Transaction<'_>, found: Option<i64>) -> Result<()> {
-        match found {
-            None => {
-                transaction.execute_batch(self.sql)?;
-                transaction.pragma_update(None, "application_id", self.application)?;
-            }
-            Some(found) => {
-                for migration in &self.migrations[found as usize - 1..] {
-                    transaction.execute_batch(migration)?;
-                }
-                if found < self.version {
-                    (self.migrate)(transaction, found)?;
-                }
-            }
+    fn bring_forward(&self, transaction: &Transaction<'_>, found: i64) -> Result<()> {
+        for migration in &self.migrations[found as usize - 1..] {
+            transaction.execute_batch(migration)?;
         }
         // A start that is refused later has written nothing.
-        if found != Some(self.version) {
+        if found < self.version {
+            (self.migrate)(transaction, found)?;
             transaction.pragma_update(None, "user_version", self.version)?;
         }
         Ok(())
     }
 
-    /// Opens a file of the newest schema to read; `None` where there is none, or one that is just being made.
+    /// Makes the file with all that a new one has; it has its name when all of that is on the disk.
+    fn make(
+        &self,
+        file: &Path,
+        first_rows: impl FnOnce(&Transaction<'_>) -> Result<()>,
+    ) -> Result<()> {
+        // A WAL of one that is gone would be taken for its own.
+        remove(file)?;
+        let mut name = file.as_os_str().to_owned();
+        name.push(".new");
+        let new = Path::new(&name);
+        // What a kill has left.
+        remove(new)?;
+        let mut connection = connect(new, OpenFlags::default())?;
+        connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = FULL;")?;
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(self.sql)?;
+        transaction.pragma_update(None, "application_id", self.application)?;
+        transaction.pragma_update(None, "user_version", self.version)?;
+        first_rows(&transaction)?;
+        transaction.commit()?;
+        drop(connection);
+        std::fs::rename(new, file)?;
+        let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Ok(File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?)
+    }
+
+    /// Opens a file of the newest schema to read; `None` where there is none.
     ///
     /// # Errors
     /// As [`Schema::open`]; and when it is of an older version, which only a writer can migrate.
@@ -110,11 +146,17 @@ impl Schema {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = self.usable(file, connect(file, flags))?;
-        if self.usable(file, is_empty(&connection))? {
-            return Ok(None);
-        }
+        self.check_not_empty(&connection, file)?;
         self.check(&connection, file)?;
         Ok(Some(connection))
+    }
+
+    /// Refuses a file that is there and has no tables: a new one has them from its first moment on.
+    fn check_not_empty(&self, connection: &Connection, file: &Path) -> Result<()> {
+        match self.usable(file, is_empty(connection))? {
+            true => self.usable(file, Err(anyhow!(LOST_CONTENT))),
+            false => Ok(()),
+        }
     }
 
     /// The schema of a file, which this code can read or migrate.
@@ -266,6 +308,14 @@ fn check_library() -> Result<()> {
     Ok(())
 }
 
+/// Writes the WAL back into the file, as far as nobody reads an older moment, and empties it.
+///
+/// # Errors
+/// SQLite's.
+pub fn write_back(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
 /// Removes a database with what SQLite keeps beside it. The caller holds its owner's lock.
 ///
 /// # Errors
@@ -331,8 +381,31 @@ mod tests {
         remove(&file).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(NEW.open_reader(&file).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_that_holds_nothing_is_never_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.sqlite3");
         std::fs::write(&file, "").unwrap();
-        assert!(NEW.open_reader(&file).unwrap().is_none());
+        refuses(&OLD, &file, "; remove it: it is there and holds nothing");
+        // Its header alone.
+        Connection::open(&file).unwrap().execute_batch("PRAGMA user_version = 1").unwrap();
+        refuses(&OLD, &file, "it is there and holds nothing");
+        // What is made has its first rows at once; what a kill has left of an earlier try, or of one before, is not in it.
+        std::fs::remove_file(&file).unwrap();
+        let mut wal = file.clone().into_os_string();
+        wal.push("-wal");
+        std::fs::write(&wal, "of one that is gone").unwrap();
+        std::fs::write(dir.path().join("x.sqlite3.new"), "half").unwrap();
+        let first = |transaction: &Transaction<'_>| {
+            Ok(transaction.execute("INSERT INTO t VALUES (2)", []).map(drop)?)
+        };
+        drop(OLD.open_or_make(&file, "", first).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let again = OLD.open_or_make(&file, "", |_| anyhow::bail!("not made again")).unwrap();
+        let rows: i64 = again.query_row("SELECT sum(a) FROM t", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 3);
     }
 
     #[test]

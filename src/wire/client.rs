@@ -1,14 +1,17 @@
 //! Calls to a running dashboard over HTTP. Blocks the calling thread, at most 10 s a call.
 
+use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use serde::Serialize;
-use ureq::http::Response;
-use ureq::{Agent, Body};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use ureq::http::{Response, StatusCode};
+use ureq::typestate::WithBody;
+use ureq::{Agent, Body, RequestBuilder};
 use uuid::Uuid;
 
 use super::confirmed::{ConfirmedAnswer, ConfirmedTaken, ConfirmedUpdate, OutboxFigures};
+use super::ledger::LedgerClaim;
 use super::written::Written;
 
 /// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows.
@@ -19,6 +22,53 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// The most of the dashboard's error that is quoted, in characters.
 const MAX_QUOTE: usize = 200;
+
+/// The status of a claim that is refused: the dashboard knows of more; and of a message under a ledger that is not claimed.
+const CONFLICT: StatusCode = StatusCode::CONFLICT;
+
+/// The status of a call that a dashboard does not know.
+const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
+
+/// What a dashboard says of the ledger that a processor counts in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimAnswer {
+    /// It may publish to the database of this id.
+    Taken(Uuid),
+    /// The dashboard knows of plays that the ledger does not hold: why, in one line.
+    Older(String),
+    /// It is a dashboard of a version that does not compare.
+    NotAsked,
+}
+
+/// A call that was answered, and not by a success.
+#[derive(Debug)]
+pub struct RefusedCall {
+    call: String,
+    status: StatusCode,
+    reason: String,
+}
+
+impl RefusedCall {
+    /// Whether a message was of a ledger that is not the one the dashboard was told of.
+    pub fn is_of_another_ledger(&self) -> bool {
+        self.status == CONFLICT
+    }
+}
+
+impl fmt::Display for RefusedCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { call, status, reason } = self;
+        write!(f, "{call} answered {status}: {reason}")
+    }
+}
+
+impl std::error::Error for RefusedCall {}
+
+/// The body of a refusal.
+#[derive(Deserialize)]
+struct Reason {
+    error: String,
+}
 
 /// A dashboard, by its URL.
 #[derive(Debug)]
@@ -69,15 +119,45 @@ impl DashboardClient {
     }
 
     fn post_for_answer(&self, path: &str, body: &impl Serialize) -> Result<String> {
-        let mut request = self
+        self.check(path, self.post_request(path).send(serde_json::to_vec(body)?))
+    }
+
+    /// A request to post JSON.
+    fn post_request(&self, path: &str) -> RequestBuilder<WithBody> {
+        let request = self
             .agent
             .post(format!("{}{path}", self.url))
             .header("Content-Type", "application/json")
             .header("Connection", "keep-alive");
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
         }
-        self.check(path, request.send(serde_json::to_vec(body)?))
+    }
+
+    /// Says which ledger a processor counts in; waits at most `timeout` for the answer.
+    ///
+    /// # Errors
+    /// As [`DashboardClient::post`], but for what is in the answer.
+    pub fn claim(&self, claim: &LedgerClaim, timeout: Duration) -> Result<ClaimAnswer> {
+        let path = "/api/ledgers";
+        let request = self.post_request(path).config().timeout_global(Some(timeout)).build();
+        let response = request.send(serde_json::to_vec(claim)?);
+        match self.check(path, response) {
+            Ok(answer) => {
+                let Written { dashboard, .. } = serde_json::from_str(&answer)
+                    .with_context(|| format!("{}{path} answered what is no answer", self.url))?;
+                Ok(ClaimAnswer::Taken(dashboard))
+            }
+            Err(error) => match error.downcast::<RefusedCall>() {
+                Ok(RefusedCall { status, reason, .. }) if status == CONFLICT => {
+                    Ok(ClaimAnswer::Older(reason))
+                }
+                Ok(RefusedCall { status, .. }) if status == NOT_FOUND => Ok(ClaimAnswer::NotAsked),
+                Ok(other) => Err(other.into()),
+                Err(error) => Err(error),
+            },
+        }
     }
 
     /// Asks which plays of a producer are counted for good, and says how many are in its outbox.
@@ -116,7 +196,9 @@ impl DashboardClient {
         if status.is_success() {
             return Ok(text);
         }
-        let text: String = text.chars().take(MAX_QUOTE).collect();
-        bail!("{}{path} answered {status}: {text}", self.url);
+        let reason = serde_json::from_str(&text).map_or(text, |Reason { error }| error);
+        let reason: String = reason.chars().take(MAX_QUOTE).collect();
+        let call = format!("{}{path}", self.url);
+        Err(RefusedCall { call, status, reason }.into())
     }
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::ledger::LedgerMark;
 use super::limits::Invalid;
 use super::written::Written;
 use crate::model::play::PlayIdentity;
@@ -60,6 +61,9 @@ pub struct ConfirmedUpdate {
     /// Each producer at most once.
     #[schemars(length(min = 1, max = CONFIRMED_PRODUCERS_MAX))]
     pub producers: Vec<ProducerConfirmed>,
+    /// The ledger that they are of, once it was claimed by `POST /api/ledgers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerMark>,
 }
 
 /// The answer to `POST /api/confirmed`.
@@ -99,6 +103,7 @@ impl ConfirmedUpdate {
                 "a message has 1 to {CONFIRMED_PRODUCERS_MAX} producers, not {count}"
             )));
         }
+        self.ledger.as_ref().map_or(Ok(()), LedgerMark::check)?;
         producers.iter().try_for_each(|told| {
             told.confirmed
                 .check()

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::consumption::Consumption;
+use super::ledger::LedgerMark;
 use super::limits::{Invalid, is_moment};
 use crate::model::video::{MAX_COUNTS, MAX_PLAYS, VideoCount};
 
@@ -26,6 +27,9 @@ pub struct CountsUpdate {
     /// How the processor fares, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumption: Option<Consumption>,
+    /// The ledger that they are of, once it was claimed by `POST /api/ledgers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerMark>,
 }
 
 impl CountsUpdate {
@@ -55,6 +59,7 @@ impl CountsUpdate {
                 return Err(Invalid::new(format!("video {} is there twice", count.video_id)));
             }
         }
+        self.ledger.as_ref().map_or(Ok(()), LedgerMark::check)?;
         self.consumption.as_ref().map_or(Ok(()), Consumption::check)
     }
 }

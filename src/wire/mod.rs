@@ -7,6 +7,7 @@ mod confirmed;
 mod connections;
 mod consumption;
 mod counts;
+mod ledger;
 mod limits;
 mod written;
 
@@ -26,5 +27,6 @@ pub use consumption::{
     CrowdedPlays, LedgerFigures, PROGRAM_MAX,
 };
 pub use counts::CountsUpdate;
+pub use ledger::{LedgerClaim, LedgerMark};
 pub use limits::Invalid;
 pub use written::Written;

@@ -44,6 +44,7 @@ mod raw_text;
 mod read_only;
 mod refused_threads;
 mod replayed;
+mod restore;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]

@@ -17,7 +17,7 @@ use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::dashboard::Dashboard;
 use crate::ledger::{self, LedgerConfig};
 use crate::nsqd::waiting::StartWait;
-use crate::processor::{Processor, ProcessorConfig, ProcessorReport};
+use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
 use crate::producer::{Confirmations, OUTBOX_MAX, OutboxConfig, Production, ProductionReport};
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
@@ -182,6 +182,7 @@ impl<'a> Phases<'a> {
             dashboard: DashboardClient::new(&self.dashboard_url, config.write_token.clone()),
             target: Some(config.production.messages),
             ledger: ledger::open(&ledger, config.durability)?,
+            on_loss: OnLoss::Refuse,
             lock: self.lock.take().context("a run has one processor")?,
         })?;
         // Set once: a run has one processor.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::Error;
 use uuid::Uuid;
 
+use super::ledgers::{self, OF_A_LEDGER};
 use super::written;
 use crate::dashboard::answer::{CallError, CallResult, json};
 use crate::dashboard::app::App;
@@ -54,6 +55,7 @@ pub(in super::super) const UPDATE: Operation = Operation {
     body: Some(of::<ConfirmedUpdate>),
     success: "committed",
     media: &[(JSON, of::<ConfirmedTaken>)],
+    refusals: OF_A_LEDGER,
     ..PLAIN
 };
 
@@ -77,6 +79,7 @@ pub(in super::super) fn ask(app: &App, call: Call<'_>) -> CallResult {
 pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let update: ConfirmedUpdate = parse(&call.request.body)?;
     update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
+    ledgers::check(app, &update.processor, update.ledger.as_ref())?;
     let told: Vec<_> = update.producers.iter().map(known_of).collect();
     let stored = app.store.confirm(update).map_err(CallError::not_stored)?;
     let watermark = |(producer, known): (_, Option<u64>)| match known {

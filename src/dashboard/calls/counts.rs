@@ -9,8 +9,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::actions;
+use super::ledgers::{self, OF_A_LEDGER};
 use super::written;
-use crate::dashboard::answer::{CallError, CallResult, Status, json, quote};
+use crate::dashboard::answer::{CallError, CallResult, json, quote};
 use crate::dashboard::app::App;
 use crate::dashboard::body::parse;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, USUAL, USUAL_OR_UNKNOWN, of};
@@ -93,10 +94,10 @@ pub(in super::super) const UPDATE: Operation = Operation {
     summary: "Takes a processor's whole counts of 1 to 20 videos",
     description: "Counts are absolute: a repeat or an old message changes nothing. Each video at most once. 409 where all \
                   counts together would be more than 2^53 - 1, or where 10,000 processors are known and this is another.",
-    refusals: &[Status::BadRequest, Status::Conflict, Status::Damaged, Status::Unavailable],
     body: Some(of::<CountsUpdate>),
     success: "committed",
     media: &[(JSON, of::<Written>)],
+    refusals: OF_A_LEDGER,
     ..PLAIN
 };
 
@@ -209,7 +210,8 @@ pub(in super::super) fn video(app: &App, call: Call<'_>) -> CallResult {
         .rev()
         .map(|(at, more)| {
             let point = CountAt { at: *at, plays };
-            plays -= more;
+            // Where a loss of a ledger was accepted the history has more than the count.
+            plays = (plays - more).max(0);
             point
         })
         .collect();
@@ -221,6 +223,7 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let mut update: CountsUpdate = parse(&call.request.body)?;
     parse::<Shape>(&call.request.body)?;
     update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
+    ledgers::check(app, &update.processor, update.ledger.as_ref())?;
     let accepted = update.counts.len();
     let (processor, version, consumption) =
         (update.processor, update.version, update.consumption.take());

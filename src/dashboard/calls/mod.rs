@@ -8,6 +8,7 @@ pub(super) mod counts;
 pub(super) mod document;
 pub(super) mod export;
 pub(super) mod health;
+pub(super) mod ledgers;
 pub(super) mod period;
 pub(super) mod processors;
 pub(super) mod queue;

@@ -134,6 +134,16 @@ impl Live {
         }
     }
 
+    /// A processor's ledger is older than what is known of it: it does not count until it says otherwise.
+    pub(in super::super) fn refuse(&mut self, id: Uuid, reason: &str, now: Instant) {
+        self.report(id, None, None, now);
+        if let Some(known) = self.processors.get_mut(&id) {
+            let reason = reason.chars().take(REASON_MAX).collect();
+            known.consumption.get_or_insert_default().failure = Some(reason);
+            known.reported = now;
+        }
+    }
+
     /// Takes what a producer with an outbox says.
     pub(in super::super) fn outbox(&mut self, producer: Uuid, told: OutboxFigures, now: Instant) {
         if !self.producers.contains_key(&producer) && self.producers.len() >= PRODUCERS {

@@ -18,7 +18,7 @@ use super::identity::{CountSums, TablesIdentity};
 use super::job::Reply;
 use super::pending::ClearedTables;
 use super::state::StoreState;
-use super::{confirmed, database, tables};
+use super::{confirmed, database, ledgers, tables};
 use crate::journal::{JournalError, Position, Sync};
 use crate::storage::failpoint;
 
@@ -203,6 +203,7 @@ impl Checkpoints {
             }
             Err(error) => {
                 self.state.pending.write().undo_slices();
+                self.state.ledgers.write().give_back();
                 Err(error)
             }
         }
@@ -234,6 +235,11 @@ impl Checkpoints {
                 break;
             }
         }
+        // Behind the counts: what is forgotten there is said here.
+        if let Some(changed) = self.state.ledgers.write().take_changed() {
+            ledgers::write(&transaction, &changed)?;
+        }
+        identity.id = *self.state.id.lock();
         identity.set_sums(sums);
         identity.write(&transaction)?;
         failpoint::hit("dashboard-before-checkpoint-commit");
@@ -247,17 +253,24 @@ impl Checkpoints {
 
     /// Writes producers behind `after`; the last of them, or `None`: there are no more.
     fn write_producers(&mut self, after: Option<Uuid>) -> Result<Option<Uuid>> {
-        let taken = {
+        let (is_forgotten, taken) = {
             let pending = self.state.pending.read();
             if pending.cleared().is_some() {
                 // The next step is the reset.
                 return Ok(Some(Uuid::nil()));
             }
-            self.state.confirmed.write().take_changed(after, SLICE)
+            let mut confirmed = self.state.confirmed.write();
+            (confirmed.take_forgotten(), confirmed.take_changed(after, SLICE))
         };
-        let Some(last) = taken.keys().next_back().copied() else { return Ok(None) };
+        let last = taken.keys().next_back().copied();
+        if last.is_none() && !is_forgotten {
+            return Ok(None);
+        }
         let written = (|| {
             let transaction = database::begin(&mut self.connection)?;
+            if is_forgotten {
+                confirmed::empty(&transaction)?;
+            }
             confirmed::write(&transaction, &taken)?;
             anyhow::Ok(transaction.commit()?)
         })();
@@ -266,7 +279,7 @@ impl Checkpoints {
             return Err(error);
         }
         self.state.confirmed.write().written();
-        Ok(Some(last))
+        Ok(last)
     }
 
     /// Notes that the tables have every change before `next`, and lets the journal forget them.
@@ -305,6 +318,8 @@ impl Checkpoints {
         let tables = self.state.tables.write();
         transaction.commit()?;
         self.state.pending.write().tables_cleared(cleared);
+        // Those that were claimed since the reset.
+        self.state.ledgers.write().give_back();
         drop(tables);
         database::sync_commits(&self.connection, CommitSync::WithTheWal)?;
         self.release(identity, position);

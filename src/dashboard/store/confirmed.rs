@@ -50,6 +50,18 @@ pub(super) struct ConfirmedProducers {
     changed: BTreeSet<Uuid>,
     // Of those what is being written.
     writing: BTreeSet<Uuid>,
+    table: TableState,
+}
+
+/// Whether what the table says holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum TableState {
+    #[default]
+    Holds,
+    /// All of it is forgotten.
+    Forgotten,
+    /// The same, and it is being emptied.
+    BeingEmptied,
 }
 
 impl ConfirmedProducers {
@@ -60,6 +72,9 @@ impl ConfirmedProducers {
 
     /// What is known of a producer, if the table need not be asked.
     pub(super) fn whole(&self, producer: &Uuid) -> Option<Confirmed> {
+        if self.table != TableState::Holds {
+            return Some(self.of(producer));
+        }
         let known = self.known.get(producer).filter(|known| known.is_whole)?;
         Some(known.confirmed.clone())
     }
@@ -102,6 +117,20 @@ impl ConfirmedProducers {
         self.evict();
     }
 
+    /// Forgets all of them, those of the table as well: processors tell what is true.
+    pub(super) fn forget_all(&mut self) {
+        *self = Self { table: TableState::Forgotten, ..Self::default() };
+    }
+
+    /// Whether the table is to be emptied before anything else is written there.
+    pub(super) fn take_forgotten(&mut self) -> bool {
+        let is_forgotten = self.table == TableState::Forgotten;
+        if is_forgotten {
+            self.table = TableState::BeingEmptied;
+        }
+        is_forgotten
+    }
+
     fn insert(&mut self, producer: Uuid, known: ConfirmedEntry) {
         let changed_at = known.changed_at;
         if let Some(before) = self.known.insert(producer, known) {
@@ -125,6 +154,9 @@ impl ConfirmedProducers {
 
     /// The table has what was taken.
     pub(super) fn written(&mut self) {
+        if self.table == TableState::BeingEmptied {
+            self.table = TableState::Holds;
+        }
         self.writing.clear();
         self.evict();
     }
@@ -148,6 +180,9 @@ impl ConfirmedProducers {
 
     /// The table does not have what was taken.
     pub(super) fn give_back(&mut self) {
+        if self.table == TableState::BeingEmptied {
+            self.table = TableState::Forgotten;
+        }
         self.changed.append(&mut self.writing);
     }
 }
@@ -196,6 +231,15 @@ fn read(connection: &Connection, row: &Row<'_>) -> Result<ConfirmedEntry> {
     Ok(ConfirmedEntry { confirmed, changed_at: UnixMs(row.get(3)?), is_whole: true })
 }
 
+/// Empties the table.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn empty(transaction: &Transaction<'_>) -> Result<()> {
+    transaction.execute("DELETE FROM confirmed", [])?;
+    Ok(())
+}
+
 /// Looks at every row of the table, and keeps none.
 ///
 /// # Errors
@@ -236,6 +280,30 @@ mod tests {
         transaction.commit().unwrap();
         producers.written();
         taken.len()
+    }
+
+    #[test]
+    fn what_is_forgotten_is_in_the_table_no_more() {
+        let mut connection = database::empty().unwrap();
+        let mut producers = ConfirmedProducers::default();
+        producers.apply(&[told(1, 9), told(2, 9)], UnixMs(1));
+        write_all(&mut producers, &mut connection);
+        producers.forget_all();
+        producers.apply(&[told(1, 4)], UnixMs(2));
+        let whole = |producers: &ConfirmedProducers, id| {
+            producers.whole(&Uuid::from_u128(id)).map(|confirmed| confirmed.watermark)
+        };
+        assert_eq!([1, 2].map(|id| whole(&producers, id)), [Some(4), Some(0)]);
+        // A transaction that fails leaves it to the next.
+        assert!(producers.take_forgotten() && !producers.take_forgotten());
+        producers.give_back();
+        assert!(producers.take_forgotten());
+        let transaction = connection.transaction().unwrap();
+        empty(&transaction).unwrap();
+        transaction.commit().unwrap();
+        write_all(&mut producers, &mut connection);
+        assert!(!producers.take_forgotten());
+        assert_eq!([1, 2].map(|id| of(&producers, &connection, id)), [4, 0]);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::owner::owner;
 use super::tables;
 use crate::journal::{self, Cut, FsDisk, JournalOwner};
 use crate::storage::boot::boot_id;
-use crate::storage::row_check;
+use crate::storage::sqlite::LOST_CONTENT;
+use crate::storage::sqlite_copy::copy_into;
 
 /// So often both are read again, where the owner has moved frames from the journal to the tables meanwhile. It does so every
 /// few minutes.
@@ -38,7 +39,7 @@ pub(crate) fn read_counts(directory: &Path) -> Result<Option<Vec<(Uuid, u64)>>> 
     for _ in 0..TRIES {
         let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
         let snapshot = reader.unchecked_transaction()?;
-        let Some((identity, mut memory)) = load(&snapshot)? else { return Ok(None) };
+        let (identity, mut memory) = load(&snapshot)?;
         drop(snapshot);
         if replay(directory, &reader, &identity, &mut memory)? == ReadOutcome::Whole {
             memory.index.loaded();
@@ -58,7 +59,7 @@ pub type ExaminedCounts = (Vec<(Uuid, u64)>, Option<Cut>);
 pub(crate) fn examine(directory: &Path) -> Result<Option<ExaminedCounts>> {
     let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
     SCHEMA.usable(&directory.join(FILE), SCHEMA.check_structure(&reader))?;
-    let Some((identity, mut memory)) = load(&reader)? else { return Ok(None) };
+    let (identity, mut memory) = load(&reader)?;
     let path = directory.join(JOURNAL);
     let mut cut = None;
     if let Some(disk) = FsDisk::open_reader(&path) {
@@ -81,15 +82,13 @@ pub(crate) fn examine(directory: &Path) -> Result<Option<ExaminedCounts>> {
 /// # Errors
 /// The file exists, or cannot be written; or as [`read_counts`].
 pub(crate) fn backup(directory: &Path, to: &Path) -> Result<Option<()>> {
-    let name = to.to_str().context("the path of a backup must be UTF-8")?;
     for _ in 0..TRIES {
         let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
-        reader
-            .execute("VACUUM INTO ?1", [name])
-            .with_context(|| format!("cannot write {name}, which must not exist yet"))?;
-        match complete(directory, &reader, to) {
+        let copy = copy_into(&reader, to)?;
+        match complete(directory, &reader, copy) {
             Ok(ReadOutcome::Whole) => return Ok(Some(())),
             unfinished => {
+                let name = to.display();
                 // It is ours, and no backup.
                 std::fs::remove_file(to).with_context(|| format!("cannot remove {name}"))?;
                 unfinished.with_context(|| format!("cannot complete {name}"))?;
@@ -100,12 +99,9 @@ pub(crate) fn backup(directory: &Path, to: &Path) -> Result<Option<()>> {
 }
 
 /// Writes into a copy of the tables what the journal has besides.
-fn complete(directory: &Path, reader: &Connection, to: &Path) -> Result<ReadOutcome> {
-    let mut copy = Connection::open(to)?;
-    row_check::add_function(&copy)?;
-    copy.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;")?;
+fn complete(directory: &Path, reader: &Connection, mut copy: Connection) -> Result<ReadOutcome> {
     let transaction = copy.transaction()?;
-    let (identity, mut memory) = load(&transaction)?.context("it is just being made")?;
+    let (identity, mut memory) = load(&transaction)?;
     if replay(directory, reader, &identity, &mut memory)? == ReadOutcome::Again {
         return Ok(ReadOutcome::Again);
     }
@@ -118,12 +114,12 @@ fn complete(directory: &Path, reader: &Connection, to: &Path) -> Result<ReadOutc
     Ok(ReadOutcome::Whole)
 }
 
-/// Reads and checks the tables, in a snapshot of the caller's; `None` where they are just being made.
-fn load(snapshot: &Connection) -> Result<Option<(TablesIdentity, Memory)>> {
-    let Some(identity) = identity::read(snapshot)? else { return Ok(None) };
+/// Reads and checks the tables, in a snapshot of the caller's.
+fn load(snapshot: &Connection) -> Result<(TablesIdentity, Memory)> {
+    let identity = identity::read(snapshot)?.context(LOST_CONTENT)?;
     let (memory, sums) = tables::load(snapshot)?;
     tables::check_sums(snapshot, &identity, sums)?;
-    Ok(Some((identity, memory)))
+    Ok((identity, memory))
 }
 
 /// Plays what the journal has and the tables have not.

@@ -20,7 +20,7 @@ use crate::journal::{
 };
 use crate::model::video::MAX_PLAYS;
 use crate::storage::row_check;
-use crate::storage::sqlite::{self, Schema};
+use crate::storage::sqlite::{self, LOST_CONTENT, Schema};
 
 /// The tables' file in the data directory.
 pub(super) const FILE: &str = "dashboard.sqlite3";
@@ -33,12 +33,13 @@ pub(super) const SCHEMA: Schema = Schema {
     name: "the dashboard's database",
     // "play" in ASCII.
     application: 0x706c_6179,
-    version: 4,
+    version: 5,
     sql: include_str!("schema.sql"),
     migrations: &[
         include_str!("schema_2.sql"),
         include_str!("schema_3.sql"),
         include_str!("schema_4.sql"),
+        include_str!("schema_5.sql"),
     ],
     migrate,
     way_out: "`playcounts reset` makes a new one",
@@ -91,7 +92,8 @@ pub(super) fn open(directory: &Path, owner: JournalOwner, boot: Uuid) -> Result<
     let file = directory.join(FILE);
     // SQLite removes it when the last connection closes in order.
     let had_wal = file.with_extension("sqlite3-wal").exists();
-    let mut connection = SCHEMA.open(&file, PRAGMAS)?;
+    let first_row = |transaction: &Transaction<'_>| TablesIdentity::new().write(transaction);
+    let mut connection = SCHEMA.open_or_make(&file, PRAGMAS, first_row)?;
     let (mut identity, mut memory) = SCHEMA.usable(&file, read_tables(&connection))?;
     memory.id = identity.id;
     let (journal, cut) = open_journal(
@@ -114,9 +116,14 @@ pub(super) fn open(directory: &Path, owner: JournalOwner, boot: Uuid) -> Result<
         memory.id = Uuid::new_v4();
     }
     (identity.boot, identity.closed) = (boot_text(boot), Some(false));
+    let had_journal = identity.position.is_some();
     let transaction = begin(&mut connection)?;
     bring_forward(&transaction, &mut identity, &mut memory, &journal)?;
     transaction.commit()?;
+    if !had_journal {
+        // From here on the file says by itself that there is a journal: alone it is never taken for a whole database.
+        sqlite::write_back(&connection)?;
+    }
     let next = journal.next();
     Ok(OpenedFiles { connection, identity, memory, journal, next, cut })
 }
@@ -139,17 +146,10 @@ fn bring_forward(
     identity.write(transaction)
 }
 
-/// Reads and checks the tables. The identity of new files is written before there is a journal, whose segments hold its life.
+/// Reads and checks the tables.
 fn read_tables(connection: &Connection) -> Result<(TablesIdentity, Memory)> {
     SCHEMA.check_structure(connection)?;
-    let identity = match identity::read(connection)? {
-        Some(found) => found,
-        None => {
-            let new = TablesIdentity::new();
-            new.write(connection)?;
-            new
-        }
-    };
+    let identity = identity::read(connection)?.context(LOST_CONTENT)?;
     let (memory, sums) = tables::load(connection)?;
     tables::check_sums(connection, &identity, sums)?;
     Ok((identity, memory))

@@ -197,6 +197,39 @@ impl Index {
         Some(delta)
     }
 
+    /// The sum of a processor's counts.
+    pub(super) fn plays_of(&self, processor: u32) -> u64 {
+        let of_row = |(id, row): (&Uuid, &Entry)| match row.processor {
+            SEVERAL => self.known(processor, id),
+            one => (one == processor).then_some(row.plays),
+        };
+        self.videos
+            .iter()
+            .filter_map(of_row)
+            .fold(0, |sum, plays| sum.saturating_add(plays.unsigned_abs()))
+    }
+
+    /// Sets a processor's counts to 0; the videos whose counts have changed.
+    pub(super) fn forget(&mut self, processor: u32) -> Vec<Uuid> {
+        let ids: Vec<Uuid> = self.videos.keys().copied().collect();
+        ids.into_iter().filter(|id| self.forget_count(processor, id)).collect()
+    }
+
+    /// Sets a processor's count of a video to 0; whether it was more.
+    fn forget_count(&mut self, processor: u32, id: &Uuid) -> bool {
+        let known = self.known(processor, id).filter(|plays| *plays != 0);
+        let Some((plays, old)) = known.zip(self.videos.get(id).copied()) else { return false };
+        let told = self.several.get_mut(id).into_iter().flatten();
+        told.filter(|told| told.processor == processor).for_each(|told| told.plays = 0);
+        let row = Entry { plays: old.plays.saturating_sub(plays), ..old };
+        self.videos.insert(*id, row);
+        if !self.is_loading {
+            self.move_places(*id, Some(&old), &row);
+        }
+        self.totals.plays = self.totals.plays.saturating_sub(plays.unsigned_abs());
+        true
+    }
+
     /// Moves a video to its places.
     fn move_places(&mut self, id: Uuid, old: Option<&Entry>, row: &Entry) {
         let mut shift = |order: fn(&mut Self) -> &mut Ranking, value: fn(&Entry) -> i64| {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::actions::LoggedAction;
 use super::points::MinutePoint;
-use crate::wire::{ConfirmedUpdate, CountsUpdate};
+use crate::wire::{ConfirmedUpdate, CountsUpdate, LedgerClaim};
 
 /// One thing to commit to the journal.
 pub(super) enum Job {
@@ -15,10 +15,20 @@ pub(super) enum Job {
     Counts(Box<CountsUpdate>),
     /// Merge what a processor has counted of producers' plays.
     Confirmed(ConfirmedUpdate),
+    /// Compare a processor's ledger with what is known of it.
+    Claim(ClaimJob),
     /// Forget every count and processor.
     Clear,
     /// Commit a frame that changes nothing: is the journal well again?
     Probe,
+}
+
+/// A ledger to compare.
+pub(super) struct ClaimJob {
+    /// What the processor says.
+    pub(super) claim: LedgerClaim,
+    /// Has room for one: what is known of it, where that is more than it holds and nothing was done.
+    pub(super) refused: Sender<u64>,
 }
 
 /// One thing to write to the tables, where nobody waits but its caller.
@@ -41,7 +51,7 @@ pub(super) enum Task {
 pub(crate) type Reply = Result<(), Arc<str>>;
 
 /// Why a job was not done.
-#[derive(Clone, Debug)]
+#[derive(PartialEq, Clone, Debug)]
 pub(crate) enum NotStored {
     /// The counts do not fit to those that are there: the same again is refused again.
     Refused(Arc<str>),

@@ -7,11 +7,12 @@ use uuid::Uuid;
 use super::change::{self, Change};
 use super::confirmed::ConfirmedProducers;
 use super::index::Index;
+use super::ledgers::{ForgottenCounts, Ledgers};
 use super::pending::{ClearedTables, PendingHistory};
 use crate::model::unix_time::UnixMs;
 use crate::model::video::VideoCount;
 
-/// Each processor's number: which row of the tables is its own.
+/// Each processor's number, by what its counts are kept under (see `ledgers`): which row of the tables is its own.
 #[derive(Debug)]
 pub(super) struct ProcessorNumbers {
     numbers: HashMap<Uuid, u32>,
@@ -71,20 +72,48 @@ pub(super) struct Memory {
     pub(super) pending: PendingHistory,
     pub(super) processors: ProcessorNumbers,
     pub(super) confirmed: ConfirmedProducers,
+    pub(super) ledgers: Ledgers,
 }
 
 impl Memory {
+    /// Forgets counts of which the tables say that they are forgotten, and which they still have: they get that in parts, and the
+    /// change that said so may be lost with the machine's power.
+    pub(super) fn forget_what_is_left(&mut self) {
+        let Self { index, pending, processors, ledgers, .. } = self;
+        for key in ledgers.forgotten() {
+            forget_counts(index, pending, processors, key, UnixMs(0));
+        }
+    }
+
     /// Plays a frame of the journal.
     ///
     /// # Errors
     /// What is wrong with it.
     pub(super) fn replay(&mut self, number: u64, payload: &[u8]) -> Result<(), String> {
         match change::decode(payload)? {
-            Change::Counts { at, processor, counts } => {
-                let Self { index, pending, processors, .. } = self;
-                apply_counts(index, pending, processors, processor, &counts, at);
+            Change::Counts { at, processor, held, counts } => {
+                let Self { index, pending, processors, ledgers, .. } = self;
+                // The tables know already what a later change says.
+                if !ledgers.is_forgotten(&processor) {
+                    ledgers.hold(processor, held);
+                    apply_counts(index, pending, processors, processor, &counts, at);
+                }
             }
-            Change::Confirmed { at, producers } => self.confirmed.apply(&producers, at),
+            Change::Confirmed { at, processor, held, producers } => {
+                if !self.ledgers.is_forgotten(&processor) {
+                    self.ledgers.hold(processor, held);
+                }
+                self.confirmed.apply(&producers, at);
+            }
+            Change::Claimed { at, claimed } => {
+                self.ledgers.claim(&claimed);
+                if let Some(ForgottenCounts { key, id }) = claimed.forget {
+                    let Self { index, pending, processors, .. } = self;
+                    forget_counts(index, pending, processors, &key, at);
+                    self.confirmed.forget_all();
+                    self.id = id;
+                }
+            }
             Change::Cleared { id } => {
                 let mut pending = std::mem::take(&mut self.pending);
                 pending.clear(ClearedTables { id, next: number + 1 });
@@ -114,4 +143,19 @@ pub(super) fn apply_counts(
         }
     }
     has_changed
+}
+
+/// Forgets what is kept under `key`: each of its counts is 0 from now on. What history tells of them stays.
+pub(super) fn forget_counts(
+    index: &mut Index,
+    pending: &mut PendingHistory,
+    processors: &ProcessorNumbers,
+    key: &Uuid,
+    at: UnixMs,
+) {
+    let Some(number) = processors.get(key) else { return };
+    for video in index.forget(number) {
+        // It has changed, by no play.
+        pending.add(video, 0, at);
+    }
 }

@@ -17,7 +17,10 @@ const ENTRY: usize = 32;
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn migrate(transaction: &Transaction<'_>, _found: i64) -> Result<()> {
+pub(super) fn migrate(transaction: &Transaction<'_>, found: i64) -> Result<()> {
+    if found > 3 {
+        return Ok(());
+    }
     let old: Option<(Uuid, String)> = transaction
         .query_row("SELECT dashboard, boot FROM old_identity", [], |row| {
             Ok((row.get(0)?, row.get(1)?))

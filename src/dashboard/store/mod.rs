@@ -20,6 +20,7 @@ mod history;
 mod identity;
 mod index;
 mod job;
+mod ledgers;
 mod list;
 mod memory;
 mod migrate;
@@ -56,11 +57,11 @@ use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
 use crate::storage::boot::boot_id;
 use crate::storage::in_place::FilesInPlace;
-use crate::wire::{Confirmed, ConfirmedUpdate, CountsUpdate};
+use crate::wire::{Confirmed, ConfirmedUpdate, CountsUpdate, LedgerClaim};
 use checkpoint::Checkpoints;
 use checkpointer::Checkpointer;
 use database::{FILE, OpenedFiles};
-use job::{Job, Posted, PostedTask, Reply, Stored, Task};
+use job::{ClaimJob, Job, Posted, PostedTask, Reply, Stored, Task};
 use memory::Memory;
 use pending::Minutes;
 use readers::Readers;
@@ -131,12 +132,13 @@ impl Store {
         if let Some(cut) = &cut {
             log::warn!("the dashboard's journal: {cut}");
         }
-        let Memory { id, index, pending, processors, confirmed } = memory;
+        let Memory { id, index, pending, processors, confirmed, ledgers } = memory;
         let state = Arc::new(StoreState {
             id: Mutex::new(id),
             index: RwLock::new(index),
             pending: RwLock::new(pending),
             confirmed: RwLock::new(confirmed),
+            ledgers: RwLock::new(ledgers),
             tables: RwLock::new(()),
             journal: Mutex::new(journal),
             files: FilesInPlace::of_database(&directory.join(FILE))?,
@@ -171,6 +173,19 @@ impl Store {
     /// Merges what a processor has counted of producers' plays; returns after the commit.
     pub(super) fn confirm(&self, update: ConfirmedUpdate) -> Stored {
         self.commit(Job::Confirmed(update))
+    }
+
+    /// Notes which ledger a processor counts in, after a comparison with what is known of it; returns after the commit.
+    /// `Err(Ok(plays))`: it is known to hold so many plays, which is more than it says, and nothing is noted.
+    pub(super) fn claim(&self, claim: LedgerClaim) -> Result<Uuid, Result<u64, NotStored>> {
+        let (refused, known) = bounded(1);
+        let stored = self.commit(Job::Claim(ClaimJob { claim, refused })).map_err(Err)?;
+        known.try_recv().map_or(Ok(stored), |known| Err(Ok(known)))
+    }
+
+    /// The life of the ledger that a processor has said to count in; `None`: it has not.
+    pub(super) fn ledger_life(&self, processor: &Uuid) -> Option<Uuid> {
+        self.state.ledgers.read().life(processor)
     }
 
     /// Keeps a minute of the charts.

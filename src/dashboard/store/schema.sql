@@ -1,7 +1,7 @@
--- The dashboard's database, schema 4. Ids are UUIDs as 16 bytes; times are ms since the Unix epoch. Each `row_check` is
+-- The dashboard's database, schema 5. Ids are UUIDs as 16 bytes; times are ms since the Unix epoch. Each `row_check` is
 -- row_check(…) of the row's other columns, in their order.
 
--- A small number in place of each processor's id, which every row of `counts` repeats.
+-- A small number in place of each processor's key, see `ledgers`, which every row of `counts` repeats.
 CREATE TABLE processors (
     number    INTEGER PRIMARY KEY,
     processor BLOB    NOT NULL UNIQUE,
@@ -77,6 +77,16 @@ CREATE TABLE confirmed (
     above      TEXT    NOT NULL, -- JSON: [[start, end], ...]
     changed_at INTEGER NOT NULL,
     row_check  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Which ledger each processor has said to count in, and what its counts are kept under in `processors`: its own id, or another
+-- since a loss of its ledger was accepted. A row without a processor: what is kept under that key is forgotten.
+CREATE TABLE ledgers (
+    key       BLOB    PRIMARY KEY,
+    processor BLOB,
+    life      BLOB,
+    held      INTEGER NOT NULL, -- plays that the ledger has said to hold, at most
+    row_check INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Who touched what: queue actions and resets, the newest 10,000.

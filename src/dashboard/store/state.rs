@@ -1,7 +1,7 @@
 //! What the threads that write share with those who read.
 //!
 //! Locks are held for work in memory only, but `tables`, which no update waits for. They are taken in this order: `tables`,
-//! `index`, `pending`, `confirmed` and then `id`, the others alone.
+//! `index`, `pending`, `confirmed`, `ledgers`, `journal` and then `id`, the others alone.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::confirmed::ConfirmedProducers;
 use super::index::Index;
+use super::ledgers::Ledgers;
 use super::pending::PendingHistory;
 use crate::journal::Journal;
 use crate::storage::in_place::FilesInPlace;
@@ -27,6 +28,8 @@ pub(super) struct StoreState {
     pub(super) pending: RwLock<PendingHistory>,
     /// Which plays of producers are counted for good.
     pub(super) confirmed: RwLock<ConfirmedProducers>,
+    /// Which ledger each processor counts in.
+    pub(super) ledgers: RwLock<Ledgers>,
     /// Held by a checkpoint while it commits what it then takes out of `pending`, and by a reader while its snapshot begins
     /// and it copies what is pending: so that no play is in both, or in neither.
     pub(super) tables: RwLock<()>,

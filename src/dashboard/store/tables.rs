@@ -10,7 +10,7 @@ use super::list::VideoRow;
 use super::memory::{Memory, ProcessorNumbers};
 use super::pending::PendingSlice;
 use super::row::{check_row, damaged};
-use super::{confirmed, history};
+use super::{confirmed, history, ledgers};
 use crate::model::unix_time::UnixMs;
 
 /// A video, and what each processor has counted of it.
@@ -52,7 +52,10 @@ pub(super) fn load(connection: &Connection) -> Result<(Memory, CountSums)> {
         return Err(error).context("the counts cannot be read");
     }
     confirmed::check_rows(connection)?;
-    Ok((Memory { index, processors, ..Memory::default() }, sums))
+    let ledgers = ledgers::load(connection)?;
+    let mut memory = Memory { index, processors, ledgers, ..Memory::default() };
+    memory.forget_what_is_left();
+    Ok((memory, sums))
 }
 
 fn load_processors(connection: &Connection) -> Result<ProcessorNumbers> {
@@ -161,14 +164,23 @@ pub(super) fn write_all(
     let slice = memory.pending.begin_slice(None, usize::MAX);
     write_slice(transaction, &slice, &memory.index.of_slice(&slice), sums)?;
     memory.pending.end_slices();
-    confirmed::write(transaction, &memory.confirmed.take_changed(None, usize::MAX))
+    if let Some(changed) = memory.ledgers.take_changed() {
+        ledgers::write(transaction, &changed)?;
+    }
+    if memory.confirmed.take_forgotten() {
+        confirmed::empty(transaction)?;
+    }
+    let taken = memory.confirmed.take_changed(None, usize::MAX);
+    confirmed::write(transaction, &taken)?;
+    memory.confirmed.written();
+    Ok(())
 }
 
 /// Empties the tables. The action log and the charts tell of time, not of counts.
 pub(super) fn clear(transaction: &Transaction<'_>) -> Result<()> {
     transaction.execute_batch(
         "DELETE FROM counts; DELETE FROM history_minute; DELETE FROM history_hour; DELETE FROM history_day;
-         DELETE FROM processors; DELETE FROM confirmed;",
+         DELETE FROM processors; DELETE FROM confirmed; DELETE FROM ledgers;",
     )?;
     Ok(())
 }

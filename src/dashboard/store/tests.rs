@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod files;
+mod ledgers;
 
 use nsq_protocol::thread::{Never, stop_pair};
 
@@ -29,6 +30,7 @@ fn update(processor: u128, version: u64, counts: &[(u128, u64)]) -> CountsUpdate
             })
             .collect(),
         consumption: None,
+        ledger: None,
     }
 }
 
@@ -38,6 +40,7 @@ fn confirmed(producer: u128, watermark: u64) -> ConfirmedUpdate {
     ConfirmedUpdate {
         processor: Uuid::from_u128(1),
         producers: vec![ProducerConfirmed { producer, confirmed }],
+        ledger: None,
     }
 }
 

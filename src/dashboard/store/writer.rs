@@ -9,17 +9,20 @@ use anyhow::{Result, bail};
 use crossbeam_channel::Receiver;
 use uuid::Uuid;
 
-use super::change::{encode_cleared, encode_confirmed, encode_counts, encode_nothing};
+use super::change::{
+    encode_claimed, encode_cleared, encode_confirmed, encode_counts, encode_nothing,
+};
 use super::confirmed::CHANGED_MAX;
-use super::job::{Job, NotStored, Posted};
-use super::memory::{ProcessorNumbers, apply_counts};
+use super::job::{ClaimJob, Job, NotStored, Posted};
+use super::ledgers::{ClaimedLedger, ForgottenCounts, Ledgers};
+use super::memory::{ProcessorNumbers, apply_counts, forget_counts};
 use super::pending::ClearedTables;
 use super::state::StoreState;
 use crate::model::unix_time::UnixMs;
 use crate::model::video::MAX_PLAYS;
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
-use crate::wire::CountsUpdate;
+use crate::wire::{ConfirmedUpdate, CountsUpdate, LedgerClaim, LedgerMark};
 
 /// What stands before the reason of a commit that failed.
 pub(super) const CANNOT_STORE: &str = "the counts cannot be stored: ";
@@ -62,9 +65,9 @@ impl Writer {
     /// Commits what waits, and answers.
     fn take(&mut self, first: Posted, inbox: &Receiver<Posted>) {
         let mut group = vec![first];
-        // Clearing ends a group: what comes behind it begins with nothing.
+        // Clearing ends a group: what comes behind it begins with nothing. As does a claim: it may be kept under another key.
         while group.len() < GROUP_MAX
-            && !matches!(group.last(), Some((Job::Clear, _)))
+            && !matches!(group.last(), Some((Job::Clear | Job::Claim(_), _)))
             && let Ok(next) = inbox.try_recv()
         {
             group.push(next);
@@ -80,7 +83,8 @@ impl Writer {
         });
         *self.state.commit_failure.lock() = done.clone().err();
         for ((job, caller), refusal) in group.into_iter().zip(refusals) {
-            let id = if matches!(job, Job::Clear) { *self.state.id.lock() } else { before };
+            let is_other = matches!(job, Job::Clear | Job::Claim(_));
+            let id = if is_other { *self.state.id.lock() } else { before };
             let done = match refusal {
                 Some(reason) => Err(NotStored::Refused(reason)),
                 None => done.clone().map(|()| id).map_err(NotStored::Failed),
@@ -110,8 +114,9 @@ impl Writer {
     fn refusal(&self, job: &Job, new: &mut Vec<Uuid>, plays: &mut u64) -> Option<Arc<str>> {
         let Job::Counts(update) = job else { return None };
         let CountsUpdate { processor, counts, .. } = &**update;
-        let number = self.processors.get(processor);
-        let is_new = number.is_none() && !new.contains(processor);
+        let key = self.state.ledgers.read().key(*processor);
+        let number = self.processors.get(&key);
+        let is_new = number.is_none() && !new.contains(&key);
         if is_new && self.processors.len() + new.len() >= PROCESSORS_MAX {
             let reason = format!(
                 "{PROCESSORS_MAX} processors are known already, and {processor} is another; none can be forgotten alone"
@@ -125,7 +130,7 @@ impl Writer {
             );
             return Some(reason.into());
         }
-        new.extend(is_new.then_some(*processor));
+        new.extend(is_new.then_some(key));
         *plays = sum;
         None
     }
@@ -133,17 +138,22 @@ impl Writer {
     fn commit(&mut self, accepted: &[&Job]) -> Result<()> {
         self.state.check_in_place()?;
         self.check_room()?;
-        let news: Vec<&Job> = accepted.iter().copied().filter(|job| self.is_news(job)).collect();
+        let claimed = accepted.iter().find_map(|job| self.compare(job));
+        let is_news = |job: &&Job| match job {
+            Job::Claim(_) => claimed.is_some(),
+            job => self.is_news(job),
+        };
+        let news: Vec<&Job> = accepted.iter().copied().filter(is_news).collect();
         if news.is_empty() {
             return Ok(());
         }
         let (at, new_id) = (unix_ms(), Uuid::new_v4());
-        let next = self.append(&news, at, new_id)?;
+        let next = self.append(&news, claimed.as_ref(), at, new_id)?;
         let has_changed = if news.iter().any(|job| matches!(job, Job::Clear)) {
             self.clear(ClearedTables { id: new_id, next });
             true
         } else {
-            self.apply(&news, at)
+            self.apply(&news, at) | claimed.is_some_and(|claimed| self.claim(&claimed, at))
         };
         self.state.applied.store(next, Ordering::Release);
         if has_changed {
@@ -153,14 +163,28 @@ impl Writer {
     }
 
     /// Commits the jobs to the journal; the number of the next change.
-    fn append(&self, news: &[&Job], at: UnixMs, new_id: Uuid) -> Result<u64> {
+    fn append(
+        &self,
+        news: &[&Job],
+        claimed: Option<&ClaimedLedger>,
+        at: UnixMs,
+        new_id: Uuid,
+    ) -> Result<u64> {
+        let ledgers = self.state.ledgers.read();
         let mut journal = self.state.journal.lock();
         for job in news {
-            let payload = match job {
-                Job::Counts(update) => encode_counts(at, update.processor, &update.counts),
-                Job::Confirmed(update) => encode_confirmed(at, update.processor, &update.producers),
-                Job::Clear => encode_cleared(at, new_id),
-                Job::Probe => encode_nothing(),
+            let payload = match (job, claimed) {
+                (Job::Counts(update), _) => {
+                    let CountsUpdate { processor, ledger, counts, .. } = &**update;
+                    encode_counts(at, ledgers.key(*processor), held(ledger.as_ref()), counts)
+                }
+                (Job::Confirmed(update), _) => {
+                    let ConfirmedUpdate { processor, ledger, producers } = update;
+                    encode_confirmed(at, ledgers.key(*processor), held(ledger.as_ref()), producers)
+                }
+                (Job::Claim(_), Some(claimed)) => encode_claimed(at, claimed),
+                (Job::Clear, _) => encode_cleared(at, new_id),
+                (Job::Probe | Job::Claim(_), _) => encode_nothing(),
             };
             journal.append(&payload)?;
         }
@@ -192,13 +216,64 @@ impl Writer {
     fn is_news(&self, job: &Job) -> bool {
         match job {
             Job::Counts(update) => {
-                let Some(number) = self.processors.get(&update.processor) else { return true };
+                let key = self.state.ledgers.read().key(update.processor);
+                let Some(number) = self.processors.get(&key) else { return true };
                 let index = self.state.index.read();
                 update.counts.iter().any(|count| index.is_news(number, count))
+                    || self.holds_more(key, update.ledger.as_ref())
             }
-            Job::Confirmed(update) => self.state.confirmed.read().is_news(&update.producers),
-            Job::Clear | Job::Probe => true,
+            Job::Confirmed(update) => {
+                let key = self.state.ledgers.read().key(update.processor);
+                self.state.confirmed.read().is_news(&update.producers)
+                    || self.holds_more(key, update.ledger.as_ref())
+            }
+            Job::Claim(_) | Job::Clear | Job::Probe => true,
         }
+    }
+
+    fn holds_more(&self, key: Uuid, ledger: Option<&LedgerMark>) -> bool {
+        self.state.ledgers.read().is_news(&key, held(ledger))
+    }
+
+    /// Compares a ledger that is claimed with what is known of it. What is to be noted of it, if anything is.
+    fn compare(&self, job: &Job) -> Option<ClaimedLedger> {
+        let Job::Claim(ClaimJob { claim, refused }) = job else { return None };
+        let LedgerClaim { processor, ledger, accept_loss, .. } = *claim;
+        let (life, key, held) = {
+            let ledgers = self.state.ledgers.read();
+            let key = ledgers.key(processor);
+            (ledgers.life(&processor), key, ledgers.held(&key))
+        };
+        let number = self.processors.get(&key);
+        let told = number.map_or(0, |number| self.state.index.read().plays_of(number));
+        let known = told.max(held);
+        let mut claimed = ClaimedLedger { processor, life: ledger.life, key, forget: None };
+        if claim.is_older(life, known) {
+            if !accept_loss {
+                // Room for one, and this is it.
+                let _ = refused.try_send(known);
+                return None;
+            }
+            claimed.key = Uuid::new_v4();
+            claimed.forget = Some(ForgottenCounts { key, id: Uuid::new_v4() });
+        }
+        (claimed.forget.is_some() || life != Some(ledger.life)).then_some(claimed)
+    }
+
+    /// Notes which ledger a processor counts in; whether any count has changed.
+    fn claim(&mut self, claimed: &ClaimedLedger, at: UnixMs) -> bool {
+        let Some(ForgottenCounts { key, id }) = claimed.forget else {
+            self.state.ledgers.write().claim(claimed);
+            return false;
+        };
+        let mut index = self.state.index.write();
+        let mut pending = self.state.pending.write();
+        self.state.ledgers.write().claim(claimed);
+        forget_counts(&mut index, &mut pending, &self.processors, &key, at);
+        // Before that: who has just read a row of the table must see that it is forgotten.
+        *self.state.id.lock() = id;
+        self.state.confirmed.write().forget_all();
+        true
     }
 
     /// Shows what is committed; whether any count has changed.
@@ -209,14 +284,21 @@ impl Writer {
             let mut pending = self.state.pending.write();
             for job in news {
                 let Job::Counts(update) = job else { continue };
-                let CountsUpdate { processor, counts, .. } = &**update;
+                let CountsUpdate { processor, ledger, counts, .. } = &**update;
+                let mut ledgers = self.state.ledgers.write();
+                let key = ledgers.key(*processor);
+                ledgers.hold(key, held(ledger.as_ref()));
+                drop(ledgers);
                 let processors = &mut self.processors;
-                has_changed |=
-                    apply_counts(&mut index, &mut pending, processors, *processor, counts, at);
+                has_changed |= apply_counts(&mut index, &mut pending, processors, key, counts, at);
             }
         }
         for job in news {
             if let Job::Confirmed(update) = job {
+                let mut ledgers = self.state.ledgers.write();
+                let key = ledgers.key(update.processor);
+                ledgers.hold(key, held(update.ledger.as_ref()));
+                drop(ledgers);
                 self.state.confirmed.write().apply(&update.producers, at);
             }
         }
@@ -233,9 +315,15 @@ impl Writer {
             index = std::mem::take(&mut *shown);
             pending = waiting.clear(tables);
             confirmed = std::mem::take(&mut *self.state.confirmed.write());
+            *self.state.ledgers.write() = Ledgers::default();
         }
         self.processors = ProcessorNumbers::default();
         // A million videos take a while to drop: nobody waits for it in a lock.
         drop((index, pending, confirmed));
     }
+}
+
+/// Plays that a ledger says to hold.
+fn held(ledger: Option<&LedgerMark>) -> Option<u64> {
+    ledger.map(|ledger| ledger.holds)
 }

@@ -25,6 +25,10 @@ impl Ledger for FailingLedger {
         Uuid::nil()
     }
 
+    fn life(&self) -> Uuid {
+        Uuid::nil()
+    }
+
     fn first_version(&self) -> u64 {
         1
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::batch::PlayBatch;
 use super::entry::{self, OutboxEntry};
+use super::spans::ProducerSpans;
 
 /// What an outbox holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,9 +51,9 @@ pub(super) struct OutboxChanges {
 }
 
 impl OutboxContents {
-    /// Whose the next play is.
-    pub(super) fn newest_id(&self) -> Uuid {
-        self.later.last().map_or(self.producer, |(_, id)| *id)
+    /// Whose the plays are that are held, and the next ones.
+    pub(super) fn producers(&self) -> ProducerSpans {
+        ProducerSpans::new(self.producer, &self.later, self.below)
     }
 
     /// Plays of each video, gone and held.

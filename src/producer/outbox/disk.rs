@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::batch::PlayBatch;
 use super::contents::OutboxContents;
 use super::entry::{encode_forgotten, encode_kept, encode_renamed};
+use super::spans::ProducerSpans;
 use super::tables::{
     self, CANNOT_WRITE, OutboxTables, OutboxTablesReader, RunIdentity, StoredOutbox,
 };
@@ -31,18 +32,18 @@ use crate::storage::data_dir::{DataDir, Lock, PRODUCER};
 use crate::storage::failpoint;
 
 /// The journal's directory in the data directory.
-const JOURNAL: &str = "outbox.journal";
+pub(super) const JOURNAL: &str = "outbox.journal";
 
 /// How often a reader begins again because a checkpoint came between: they are minutes apart.
-const READS: usize = 5;
+pub(super) const READS: usize = 5;
 
 /// An outbox on disk, owned by this process.
 pub struct DiskOutbox {
     shared: Arc<Mutex<SharedJournal>>,
     /// A frame that is being made.
     payload: Vec<u8>,
-    /// Whose plays these are.
-    pub(in crate::producer) producer: Uuid,
+    /// Whose plays these are, and under which numbers they are published.
+    pub(in crate::producer) producers: ProducerSpans,
     pub(in crate::producer) videos: Vec<Uuid>,
     /// Plays of each video so far.
     pub(in crate::producer) counts: Vec<u64>,
@@ -108,12 +109,12 @@ impl DiskOutbox {
         let mut crew = Crew::stopped_by(stop);
         crew.spawn("outbox", move || upkeep.run(&stopped))?;
         let (counts, payload) = (contents.counts(), Vec::new());
-        let producer = contents.newest_id();
+        let producers = contents.producers();
         let OutboxContents { videos, next, acknowledged, batches, .. } = contents;
         Ok(Self {
             shared,
             payload,
-            producer,
+            producers,
             videos,
             counts,
             next,
@@ -122,6 +123,11 @@ impl DiskOutbox {
             upkeep: crew,
             _lock: lock,
         })
+    }
+
+    /// Whose plays these are, and under which numbers they are published.
+    pub fn producers(&self) -> &ProducerSpans {
+        &self.producers
     }
 
     /// Keeps a batch: to be called before it is published. nsqd has acknowledged all plays below `acknowledged`.
@@ -153,7 +159,8 @@ impl DiskOutbox {
         self.payload.clear();
         encode_renamed(first, producer, &mut self.payload);
         self.put()?;
-        self.producer = producer;
+        self.producers.begin(producer, first);
+        self.producers.forget(first);
         Ok(())
     }
 
@@ -204,7 +211,7 @@ fn config(life: Uuid, durability: Durability, segment_bytes: u64) -> JournalConf
 }
 
 /// What stands before the journal's own error.
-fn cannot_use(journal: &Path) -> String {
+pub(super) fn cannot_use(journal: &Path) -> String {
     format!("cannot use the producer's outbox, {}", journal.display())
 }
 
@@ -221,9 +228,7 @@ pub fn read(directory: &Path) -> Result<Option<Attempted>> {
     let Some(mut tables) = OutboxTablesReader::open(directory)? else { return Ok(None) };
     let path = path(directory);
     for _ in 0..READS {
-        let Some(StoredOutbox { mut contents, life, position }) = tables.read()? else {
-            return Ok(None);
-        };
+        let StoredOutbox { mut contents, life, position } = tables.read()?;
         let read = match (position, FsDisk::open_reader(&path)) {
             (None, None) => Ok(()),
             // Tables that have lost their WAL know of no journal. One that holds frames knows better.
@@ -256,9 +261,7 @@ pub fn read(directory: &Path) -> Result<Option<Attempted>> {
 pub fn examine(directory: &Path) -> Result<Option<(Attempted, Option<Cut>)>> {
     let Some(mut tables) = OutboxTablesReader::open(directory)? else { return Ok(None) };
     tables.check_structure()?;
-    let Some(StoredOutbox { mut contents, life, position }) = tables.read()? else {
-        return Ok(None);
-    };
+    let StoredOutbox { mut contents, life, position } = tables.read()?;
     let path = path(directory);
     let cannot_use = || cannot_use(&path);
     let mut cut = None;
@@ -323,7 +326,7 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
 /// How many plays are in a damaged outbox, as far as it can be read.
 fn held(directory: &Path) -> Result<u64> {
     let tables = OutboxTablesReader::open(directory)?;
-    let stored = tables.map(|mut tables| tables.read()).transpose()?.flatten();
+    let stored = tables.map(|mut tables| tables.read()).transpose()?;
     let Some(StoredOutbox { contents, life, position }) = stored else { bail!("it has no tables") };
     let mut changes = contents.unchanged();
     if let Some(disk) = FsDisk::open_reader(&path(directory)) {

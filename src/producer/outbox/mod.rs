@@ -2,14 +2,17 @@
 //!
 //! What an nsqd loses when it is killed is in here still, and is published again (pure: `now` is an argument; `disk`
 //! keeps the same in files, so that a killed producer goes on where it was: `entry` is a frame of its journal, `tables`
-//! what was moved out of it by `upkeep`, `contents` both together).
+//! what was moved out of it by `upkeep`, `contents` both together, `copy` a copy of it, `spans`
+//! whose the plays are).
 //!
 //! In memory a play costs 4 bytes, and each batch of them about 100.
 
 pub(super) mod batch;
 mod contents;
+pub(super) mod copy;
 pub(super) mod disk;
 mod entry;
+pub(super) mod spans;
 pub(super) mod tables;
 mod upkeep;
 

@@ -16,9 +16,9 @@ use crate::storage::in_place::FilesInPlace;
 use crate::storage::sqlite::{self, Schema};
 
 /// The file in the data directory.
-const FILE: &str = "outbox.sqlite3";
+pub(super) const FILE: &str = "outbox.sqlite3";
 
-const SCHEMA: Schema = Schema {
+pub(super) const SCHEMA: Schema = Schema {
     name: "the producer's outbox",
     // "play", and two more than the dashboard's.
     application: 0x706c_617b,
@@ -83,9 +83,9 @@ impl OutboxTables {
     /// One line with the way out: they are of another run, or cannot be used.
     pub(super) fn open(directory: &Path, run: &RunIdentity) -> Result<(Self, StoredOutbox)> {
         let file = path(directory);
-        let mut connection = SCHEMA.open(&file, PRAGMAS)?;
+        let connection =
+            SCHEMA.open_or_make(&file, PRAGMAS, |transaction| make_run(transaction, run))?;
         SCHEMA.usable(&file, SCHEMA.check_structure(&connection))?;
-        SCHEMA.usable(&file, make_run(&mut connection, run))?;
         let stored = SCHEMA.usable(&file, stored(&connection))?;
         check_run(&connection, run, &file)?;
         Ok((Self { connection, file }, stored))
@@ -112,6 +112,8 @@ impl OutboxTables {
             )
             .and_then(|_| check_row_of_run(&transaction))
             .and_then(|()| transaction.commit())
+            // From here on the file says by itself that there is a journal: alone it is never taken for a whole outbox.
+            .and_then(|()| sqlite::write_back(&self.connection))
             .context(CANNOT_WRITE)
     }
 
@@ -139,31 +141,25 @@ fn check_row_of_run(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute(&format!("UPDATE run SET row_check = row_check({RUN})"), []).map(|_| ())
 }
 
-fn make_run(connection: &mut Connection, run: &RunIdentity) -> Result<()> {
-    let transaction = begin(connection)?;
-    let made = transaction.execute(
-        "INSERT INTO run VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
+fn make_run(transaction: &Transaction<'_>, run: &RunIdentity) -> Result<()> {
+    transaction.execute(
+        "INSERT INTO run VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL, 0, 0, 0, 0, 0)",
         params![
             Uuid::new_v4(),
             run.topic,
             run.messages as i64,
             run.videos as i64,
             run.popularity,
-            Uuid::new_v4()
+            Uuid::new_v4(),
         ],
     )?;
-    if made > 0 {
-        let sql = "SELECT (SELECT count(*) FROM videos) + (SELECT count(*) FROM batches)";
-        let rows: i64 = transaction.query_row(sql, [], |row| row.get(0))?;
-        ensure!(rows == 0, "the row of `run` is missing");
-        check_row_of_run(&transaction)?;
-        let mut insert =
-            transaction.prepare("INSERT INTO videos VALUES (?1, ?2, 0, row_check(?1, ?2, 0))")?;
-        for number in 0..run.videos as i64 {
-            insert.execute(params![number, Uuid::new_v4()])?;
-        }
+    check_row_of_run(transaction)?;
+    let mut insert =
+        transaction.prepare("INSERT INTO videos VALUES (?1, ?2, 0, row_check(?1, ?2, 0))")?;
+    for number in 0..run.videos as i64 {
+        insert.execute(params![number, Uuid::new_v4()])?;
     }
-    Ok(transaction.commit()?)
+    Ok(())
 }
 
 fn check_run(connection: &Connection, run: &RunIdentity, file: &Path) -> Result<()> {
@@ -207,7 +203,7 @@ fn run_row(connection: &Connection) -> Result<RunRow> {
                 gone, num_batches
          FROM run"
     );
-    let (is_whole, row) = connection.query_row(&sql, [], |row| {
+    let found = connection.query_row(&sql, [], |row| {
         let number = |column: usize| row.get::<_, i64>(column).map(i64::unsigned_abs);
         let optional =
             |column: usize| row.get::<_, Option<i64>>(column).map(|n| n.map(i64::unsigned_abs));
@@ -223,13 +219,17 @@ fn run_row(connection: &Connection) -> Result<RunRow> {
             batches: number(9)?,
         };
         Ok((row.get::<_, bool>(0)?, run))
-    })?;
+    });
+    let (is_whole, row) = found.optional()?.context("the row of `run` is missing")?;
     ensure!(is_whole, "the row of `run` does not fit its check");
     Ok(row)
 }
 
 /// Reads and checks all that the tables say.
-fn stored(connection: &Connection) -> Result<StoredOutbox> {
+///
+/// # Errors
+/// They are damaged.
+pub(super) fn stored(connection: &Connection) -> Result<StoredOutbox> {
     let run = run_row(connection)?;
     let (mut videos, mut gone) = (Vec::new(), Vec::new());
     let mut select = connection.prepare(
@@ -343,6 +343,22 @@ fn write(transaction: &Transaction<'_>, changes: &OutboxChanges, position: Posit
     Ok(())
 }
 
+/// Makes a copy of the tables an outbox by itself, with `changes` in them, which are all of its journal: it has no journal and
+/// another life, and its new plays are of another producer.
+///
+/// # Errors
+/// What it has is damaged, or cannot be written.
+pub(super) fn make_own(connection: &mut Connection, changes: &OutboxChanges) -> Result<()> {
+    let mut changes = changes.clone();
+    changes.later.push((changes.next, Uuid::new_v4()));
+    let transaction = begin(connection)?;
+    write(&transaction, &changes, Position { segment: 0, number: 0 })?;
+    transaction
+        .execute("UPDATE run SET life = ?1, segment = NULL, number = NULL", [Uuid::new_v4()])?;
+    check_row_of_run(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
 /// A reader of the tables beside the one who writes them.
 pub(super) struct OutboxTablesReader {
     connection: Connection,
@@ -368,15 +384,13 @@ impl OutboxTablesReader {
         SCHEMA.usable(&self.file, SCHEMA.check_structure(&self.connection))
     }
 
-    /// All that they say, at one moment; `None`: they are just being made.
+    /// All that they say, at one moment.
     ///
     /// # Errors
     /// They are damaged, or cannot be read.
-    pub(super) fn read(&mut self) -> Result<Option<StoredOutbox>> {
+    pub(super) fn read(&mut self) -> Result<StoredOutbox> {
         let snapshot = self.connection.transaction()?;
-        let made = snapshot.query_row("SELECT 1 FROM run", [], |_| Ok(())).optional()?;
-        let stored = made.map(|()| stored(&snapshot)).transpose();
-        SCHEMA.usable(&self.file, stored)
+        SCHEMA.usable(&self.file, stored(&snapshot))
     }
 
     /// Where the journal goes on from them, now.

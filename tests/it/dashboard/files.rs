@@ -73,7 +73,7 @@ fn a_database_of_schema_3_is_taken_over_with_its_log() {
     running.tell(1_000, &[(video(1), 3)]);
     let Running { dashboard, data } = running;
     dashboard.shutdown().unwrap();
-    assert_eq!(tables(&data, "user_version FROM pragma_user_version"), 4, "older ones refuse it");
+    assert_eq!(tables(&data, "user_version FROM pragma_user_version"), 5, "older ones refuse it");
     let counts = dashboard::read_counts(data.path()).unwrap().unwrap();
     assert_eq!(counts.len(), told["counts"].as_array().unwrap().len() + 1);
     let again = Dashboard::start(config(&data)).unwrap();

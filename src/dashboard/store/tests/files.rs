@@ -33,8 +33,8 @@ fn foreign_newer_and_broken_files_are_refused() {
     drop(connection);
     remove(temp.path()).unwrap();
     drop(Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap());
-    Connection::open(&file).unwrap().pragma_update(None, "user_version", 5).unwrap();
-    assert!(refusal(&temp).contains("has schema 5, of a newer playcounts; this one knows 4"));
+    Connection::open(&file).unwrap().pragma_update(None, "user_version", 6).unwrap();
+    assert!(refusal(&temp).contains("has schema 6, of a newer playcounts; this one knows 5"));
     assert!(read_counts(temp.path()).is_err());
     remove(temp.path()).unwrap();
     assert_eq!(read_counts(temp.path()).unwrap(), None);
