@@ -33,11 +33,11 @@ pub(super) struct Api {
     hostname: String,
     tcp_port: u16,
     /// Known only once the server listens.
-    listening: OnceLock<Listening>,
+    listening: OnceLock<Served>,
 }
 
 /// Where the API is found.
-struct Listening {
+struct Served {
     port: u16,
     names: OwnNames,
 }
@@ -51,9 +51,10 @@ impl Api {
     /// Says where it listens; the first time counts.
     pub(super) fn set_http_address(&self, address: SocketAddr) {
         let config = &self.hub.config;
-        let allowed = [&config.allowed_hosts[..], &[config.broadcast_address.clone()]].concat();
+        let mut allowed = config.allowed_hosts.clone();
+        allowed.push(config.broadcast_address.clone());
         let names = OwnNames::new(vec![address.ip()], allowed);
-        let _ = self.listening.set(Listening { port: address.port(), names });
+        let _ = self.listening.set(Served { port: address.port(), names });
     }
 
     /// Refuses what a page of another site sends, through the browser of somebody who reaches this API.

@@ -49,7 +49,7 @@ impl<T: Display> Display for PlainText<T> {
     }
 }
 
-/// Writes on what is harmless, and the rest escaped.
+/// Writes on what is harmless, and the rest as Rust escapes it: `\n`, `\u{1b}`.
 struct Escaping<'a, 'b> {
     out: &'a mut fmt::Formatter<'b>,
     escape: Escape,
@@ -69,19 +69,14 @@ impl Write for Escaping<'_, '_> {
                 for unit in character.encode_utf16(&mut units) {
                     write!(self.out, "\\u{unit:04x}")?;
                 }
+            } else if matches!(character, '\n' | '\r' | '\t') {
+                write!(self.out, "{}", character.escape_default())?;
             } else {
-                write!(self.out, "{}", escaped(character))?;
+                write!(self.out, "{}", character.escape_unicode())?;
             }
         }
         self.out.write_str(&text[harmless..])
     }
-}
-
-/// As Rust writes it: `\n`, `\u{1b}`.
-fn escaped(character: char) -> impl Display {
-    let is_named = matches!(character, '\n' | '\r' | '\t');
-    let (named, other) = (character.escape_default(), character.escape_unicode());
-    fmt::from_fn(move |f| if is_named { named.fmt(f) } else { other.fmt(f) })
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 
 use nsq_protocol::{Frame, MessageId, MessageRef};
 use rustix::process::Signal;
@@ -147,9 +146,10 @@ fn messages_with_escape_sequences_and_what_is_kept_of_them() {
 #[test]
 fn nsqlookupds_and_dashboards_that_answer_with_escape_sequences() {
     let dir = tempfile::tempdir().unwrap();
-    let check = |args: &[&str], quotes| {
+    let check = |args: &[&str], quotes: bool| {
         let ended = output(dir.path(), args);
-        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        // Some of it is an answer all the same: that a topic is not there, or that it is empty.
+        assert!(!quotes || ended.status.code() == Some(1), "{ended:?}");
         assert_plain(&args.join(" "), &ended.stderr, quotes);
         assert_plain(&args.join(" "), &ended.stdout, false);
     };
@@ -210,7 +210,9 @@ fn a_watching_dashboards_log() {
 #[test]
 fn wrong_usage_and_names_of_files() {
     let dir = tempfile::tempdir().unwrap();
-    let ended = output(Path::new(dir.path()), &["process", &format!("--{BAD}")]);
+    // Its lines are its own: who types a line break sees it.
+    let typed = format!("--{}", BAD.replace('\n', ""));
+    let ended = output(dir.path(), &["process", &typed]);
     assert_eq!(ended.status.code(), Some(2));
     assert_plain("usage", &ended.stderr, true);
     let ended = output(dir.path(), &["verify", "--data-dir", &format!("a{BAD}")]);

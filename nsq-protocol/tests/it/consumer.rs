@@ -40,14 +40,8 @@ fn every_command_has_its_exact_bytes() {
 
     let mut wire = Vec::new();
     for number in 1..=3 {
-        let body = [b'a' + number as u8];
-        let message = MessageRef {
-            timestamp_ns: 7,
-            attempts: number,
-            id: id(number.into()),
-            body: &body,
-            skipped: 0,
-        };
+        let (id, body) = (id(number.into()), [b'a' + number as u8]);
+        let message = MessageRef { timestamp_ns: 7, attempts: number, id, body: &body, skipped: 0 };
         Frame::Message(message).encode(&mut wire);
     }
     peer.send(&wire);
