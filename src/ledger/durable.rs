@@ -5,6 +5,8 @@
 //! ledger's lock; then the journal's older segments are given up. A start reads the tables and the frames that are newer,
 //! and checks that all of it adds up.
 
+mod start;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use parking_lot::Mutex;
 use rusqlite::Transaction;
 use uuid::Uuid;
 
+use self::start::{limit_producers, note_start, open_rows, read_all};
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
 use super::entry::{encode_dashboard, encode_letters, encode_record, encode_tables, saved};
@@ -24,21 +27,18 @@ use super::load::LoadedLedger;
 use super::message_window::{MessageBudget, MessageWindowSize};
 use super::owner::{LedgerConfig, check_owner, machine_id, new_row};
 use super::producer_rows::ProducerRows;
-use super::producers::ProducerLimits;
 use super::record::Record;
 use super::schema::{FILE, SCHEMA};
-use super::snapshot::{JOURNAL, check_generation};
+use super::snapshot::JOURNAL;
 use super::state::LedgerState;
-use super::tables::{LedgerRow, TablesUpdate, finish, read_tables, readable};
+use super::tables::{LedgerRow, TablesUpdate, readable};
 use super::upkeep::{CANNOT_WRITE, LedgerUpkeep, LedgerUpkept, Tables};
-use crate::journal::{
-    Cut, FsDisk, Journal, JournalConfig, JournalError, OnDamage, SEGMENT_BYTES, Sync, SyncPolicy,
-};
+use crate::journal::{Cut, Journal, JournalError, SEGMENT_BYTES, Sync, SyncPolicy};
 use crate::model::video::{MAX_PLAYS, VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
 use crate::storage::in_place::FilesInPlace;
-use crate::storage::sqlite::{self, LOST_CONTENT};
+use crate::storage::sqlite::LOST_CONTENT;
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// A checkpoint is made when the journal has grown by so many bytes: what a start has to read again, in less than a
@@ -260,67 +260,6 @@ impl DurableLedger {
         let Self { dashboard, epoch, message_budget, .. } = *self;
         Some(TablesUpdate { slice, letters, dashboard, epoch, position, message_budget })
     }
-}
-
-/// The table of the producers, for what is not in memory.
-fn open_rows(file: &Path) -> Result<ProducerRows> {
-    let connection = SCHEMA.open_reader(file)?.context("the ledger's file is gone")?;
-    SCHEMA.usable(file, ProducerRows::new(connection))
-}
-
-/// Leaves memory for as many producers as a test says.
-fn limit_producers(state: &mut LedgerState) {
-    let most = failpoint::limit("PLAYCOUNTS_PRODUCERS", 0);
-    if most > 0 {
-        state.producers_mut().limit(ProducerLimits::of(most));
-    }
-}
-
-/// Writes into the tables that there is one more start.
-fn note_start(tables: &mut Tables, journal: &Journal) -> rusqlite::Result<()> {
-    let Tables { connection, row } = tables;
-    row.starts += 1;
-    row.generation += 1;
-    let had_journal = row.position.is_some();
-    // What a start has to read next time stays where it was.
-    row.position.get_or_insert_with(|| journal.position(journal.next()));
-    row.write(connection)?;
-    // From here on the file says by itself that there is a journal: alone it is never taken for a whole ledger.
-    if had_journal { Ok(()) } else { sqlite::write_back(connection) }
-}
-
-/// Reads the tables and the journal, which is made if there is none.
-fn read_all(
-    tables: &mut Tables,
-    config: &LedgerConfig,
-    sync: SyncPolicy,
-    segment_bytes: u64,
-) -> Result<(Journal, LoadedLedger, Option<Cut>)> {
-    let Tables { connection, row } = tables;
-    SCHEMA.check_structure(connection)?;
-    let mut loader = read_tables(connection, row, config.message_budget)?;
-    if row.position.is_none() {
-        // From now on the journal belongs to these tables.
-        row.write(connection)?;
-    }
-    let journal_config =
-        JournalConfig { segment_bytes, ..row.journal_config(sync, OnDamage::Refuse) };
-    let directory = config.directory.join(JOURNAL);
-    let disk =
-        FsDisk::open(&directory).with_context(|| format!("cannot use {}", directory.display()))?;
-    let (journal, cut) = Journal::open(disk, journal_config, row.position, |number, payload| {
-        loader.entry(number, payload).map_err(|damaged| damaged.to_string())
-    })?;
-    if journal.next() <= row.as_of.as_of {
-        bail!(
-            "the journal ends at frame {}, and the tables have taken in frame {}",
-            journal.next() - 1,
-            row.as_of.as_of
-        );
-    }
-    let loaded = finish(connection, loader)?;
-    check_generation(&loaded, row)?;
-    Ok((journal, loaded, cut))
 }
 
 impl Ledger for DurableLedger {

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Error, Result};
 use crossbeam_channel::{Receiver, bounded};
-use nsq_protocol::thread::{Crew, stop_pair};
+use nsq_protocol::thread::{Crew, StopSource, stop_pair};
 use nsq_protocol::{Consumer, ConsumerConfig, Oversized};
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -126,25 +126,15 @@ impl Processor {
     /// When the ledger is older than what the dashboard knows of it; no nsqd answers as one, or none in time; another processor
     /// reads the channel; or the operating system refuses a thread.
     pub fn start(config: ProcessorConfig) -> Result<Self> {
-        let ProcessorConfig { ledger, mut consumer, wait, neighbours, .. } = config;
-        // As much as is kept of a dead letter.
-        consumer.oversized = Oversized::HandOver { kept: BODY_MAX };
-        let counts = Arc::new(ShardedCounts::new(config.realtime_below));
-        ledger.videos().into_iter().for_each(|video| counts.restore(video));
-        let (reached_tx, reached) = bounded(1);
-        let (failed_tx, failed) = bounded(1);
+        let ProcessorConfig { ledger, consumer, wait, neighbours, .. } = config;
+        let counts = counts_of(&*ledger, config.realtime_below);
+        let ((reached_tx, reached), (failed_tx, failed)) = (bounded(1), bounded(1));
         let stats = Arc::new(Stats::new(ledger.counters(), config.target, reached_tx));
         let (wake, woken) = wake_pair();
         let (processor, version) = (ledger.processor(), ledger.first_version());
-        let agent = consumers::user_agent(&consumer.connection.user_agent, &processor);
-        consumer.connection.user_agent = agent;
-        let mut claims = Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
-        // One that is away is asked by the publisher.
-        if let Err(error) = claims.claim(&config.dashboard, claim::AT_START)
-            && error.is::<OlderLedger>()
-        {
-            return Err(error);
-        }
+        let consumer = consumer_of(consumer, &processor);
+        let claims = Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
+        let claims = claimed(claims, &config.dashboard)?;
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let committer = Arc::new(Committer::new(
             ledger.clone(),
@@ -169,8 +159,7 @@ impl Processor {
             woken,
             stop,
         });
-        let crew = Crew::stopped_by(stop_publisher);
-        let mut publisher = PublisherThread { crew, publishing: Some(publishing) };
+        let mut publisher = PublisherThread::new(stop_publisher, publishing);
         let mut connecting = Connecting { processor, consumer, wait, neighbours };
         let consumer = connecting.connect(|reason| {
             reported.waits(reason);
@@ -283,6 +272,11 @@ struct PublisherThread {
 }
 
 impl PublisherThread {
+    /// Not started; `stop` ends it.
+    fn new(stop: StopSource, publishing: Publisher) -> Self {
+        Self { crew: Crew::stopped_by(stop), publishing: Some(publishing) }
+    }
+
     fn start(&mut self) -> io::Result<()> {
         let Some(publishing) = self.publishing.take() else { return Ok(()) };
         self.crew.spawn("publisher", move || publishing.run())
@@ -308,6 +302,30 @@ fn start_workers(
             .spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer, window))?;
     }
     Ok(workers)
+}
+
+/// The map, as the ledger has it.
+fn counts_of(ledger: &dyn Ledger, realtime_below: u64) -> Arc<ShardedCounts> {
+    let counts = ShardedCounts::new(realtime_below);
+    ledger.videos().into_iter().for_each(|video| counts.restore(video));
+    Arc::new(counts)
+}
+
+/// What the consumer of a processor is besides what its user has set.
+fn consumer_of(mut consumer: ConsumerConfig, processor: &Uuid) -> ConsumerConfig {
+    // As much as is kept of a dead letter.
+    consumer.oversized = Oversized::HandOver { kept: BODY_MAX };
+    let agent = consumers::user_agent(&consumer.connection.user_agent, processor);
+    consumer.connection.user_agent = agent;
+    consumer
+}
+
+/// Has the dashboard compare the ledger with what it knows of it. One that is away is asked by the publisher.
+fn claimed(mut claims: Claims, dashboard: &DashboardClient) -> Result<Claims> {
+    match claims.claim(dashboard, claim::AT_START) {
+        Err(error) if error.is::<OlderLedger>() => Err(error),
+        _ => Ok(claims),
+    }
 }
 
 fn start_upkeep(committer: &Arc<Committer>) -> Result<Crew<()>> {

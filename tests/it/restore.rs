@@ -263,13 +263,16 @@ fn a_restored_outbox_gives_out_no_number_twice() {
         done(dir, "restore --from kept --data-dir outbox");
         assert_exit(&run(dir, &produce), 0);
         let restored = playcounts::producer::read_outbox(&dir.join("outbox")).unwrap().unwrap();
-        assert!(![kept.producer, original.producer].contains(&restored.producer));
+        let [(first_new, new)] = restored.later[..] else { panic!("{:?}", restored.later) };
+        assert_eq!(first_new, kept.plays);
+        assert_eq!([kept.producer, restored.producer], [original.producer; 2]);
         let ledger = playcounts::ledger::read(&dir.join("ledger")).unwrap().unwrap();
         let of = |id: Uuid| {
             let (_, set) = ledger.producers.iter().find(|(producer, _)| *producer == id).unwrap();
             set.runs().collect::<Vec<_>>()
         };
-        assert_eq!(of(restored.producer), [0..6000 - kept.plays]);
+        let [ref later] = of(new)[..] else { panic!("{:?}", of(new)) };
+        assert_eq!(*later, kept.plays..6000);
         // Of the original all that nsqd was given, and what the copy held.
         let first = of(original.producer);
         assert_eq!(first.len(), 1, "{first:?}");

@@ -1,5 +1,8 @@
 //! What a commit comes across beside what it counts.
 
+use crate::ledger::message_key::MessageKey;
+use crate::ledger::message_window::MessageBudget;
+use crate::model::unix_time::UnixMs;
 use nsq_protocol::MessageId;
 
 use super::*;

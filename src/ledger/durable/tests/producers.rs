@@ -2,6 +2,7 @@
 //! that stop anywhere, restarts and other dashboards.
 
 use super::*;
+use crate::ledger::producers::ProducerLimits;
 
 const PRODUCERS: u128 = 40;
 
