@@ -58,8 +58,8 @@ impl SharedJournal {
     /// # Errors
     /// One is not.
     pub(super) fn check_in_place(&self) -> Result<()> {
-        self.files.check().context(CANNOT_WRITE)?;
-        self.journal.check_in_place().context(CANNOT_WRITE)
+        self.journal.check_in_place().context(CANNOT_WRITE)?;
+        self.files.check().context(CANNOT_WRITE)
     }
 }
 
@@ -80,6 +80,8 @@ impl OutboxUpkeep {
     pub(super) fn run(mut self, stop: &StopToken) {
         let done = self.look_after(stop);
         let mut shared = self.shared.lock();
+        // Files that are gone are the cause, whatever has come upon it.
+        let done = done.map_err(|error| shared.check_in_place().err().unwrap_or(error));
         // After a failed commit its reason is the one to tell.
         shared.failure = done.err().filter(|_| !shared.has_failed);
     }
