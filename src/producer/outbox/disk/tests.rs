@@ -106,7 +106,7 @@ fn another_run_is_refused() {
         "INSERT INTO batches VALUES (7, 1, x'00000000', row_check(7, 1, x'00000000'));
          UPDATE run SET num_batches = 1;
          UPDATE run SET row_check = row_check(only, producer, topic, messages, num_videos, popularity, life, segment,
-            number, next, acknowledged, gone, num_batches, spans)",
+            number, next, acknowledged, gone, num_batches)",
     );
     let text = refusal(&dir);
     assert!(text.ends_with("play 0 is missing, the next is 7"), "{text}");
