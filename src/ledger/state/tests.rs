@@ -59,17 +59,20 @@ fn numbers_that_a_producer_gives_twice_are_noticed_by_producer() {
         let reused = noticed.reused.get(&Uuid::from_u128(1)).copied().unwrap_or_default();
         (reused.other_video, reused.unproven)
     };
+    // Of the newest plays each has the place that its hash gives: of 100 in 65,536 places a few may have lost theirs.
+    let is_copy = |(other_video, unproven)| other_video == 0 && unproven <= 5;
     assert_eq!(reused(commit(&mut state, plays(7, 0, 0))), (0, 0));
     // Copies: the same message again, the same play in another message, one that says so.
     let again = plays(7, 0, 0).into_iter().map(|play| ArrivedPlay { attempts: 2, ..play });
     assert_eq!(reused(commit(&mut state, again.collect())), (0, 0));
-    assert_eq!(reused(commit(&mut state, plays(7, 0, 1000))), (0, 0));
+    assert!(is_copy(reused(commit(&mut state, plays(7, 0, 1000)))));
     let resent = plays(7, 500, 2000)
         .into_iter()
         .map(|arrived| ArrivedPlay { play: Play { resent: true, ..arrived.play }, ..arrived });
     assert_eq!(reused(commit(&mut state, resent.collect())), (0, 0));
     // A producer that begins at 0 again: with other videos; with the same one, at other times.
-    assert_eq!(reused(commit(&mut state, plays(8, 500, 3000))), (100, 0));
+    let (other_video, unproven) = reused(commit(&mut state, plays(8, 500, 3000)));
+    assert!(other_video >= 95 && other_video + unproven == 100, "{other_video} {unproven}");
     let (other_video, unproven) = reused(commit(&mut state, plays(7, 500, 4000)));
     assert!(other_video == 0 && unproven > 90, "{unproven}");
     let again = plays(7, 500, 4000).into_iter().map(|play| ArrivedPlay { attempts: 2, ..play });
