@@ -232,9 +232,12 @@ mod tests {
         for seq in 1..2 * VIDEO_WINDOW as u64 {
             dedupe.insert(&play(7, Some((1, seq))), message(seq));
         }
-        let mut again = (0..100).map(|seq| dedupe.insert(&play(7, Some((1, seq))), message(seq)));
-        assert!(again.all(|seen| seen == Seen::UnprovenDuplicate || seen == Seen::Duplicate));
-        assert_eq!(dedupe.insert(&at(1), message(4)), Seen::UnprovenDuplicate);
+        // Of each 7 that were counted so long ago 6 have lost their place.
+        let again = (1..101).map(|seq| dedupe.insert(&play(7, Some((1, seq))), message(seq)));
+        let (unproven, others): (Vec<_>, Vec<_>) =
+            again.partition(|seen| *seen == Seen::UnprovenDuplicate);
+        assert!(unproven.len() > 50, "{}", unproven.len());
+        assert!(others.iter().all(|seen| *seen == Seen::Duplicate), "{others:?}");
     }
 
     #[test]
@@ -262,13 +265,11 @@ mod tests {
         let by_message = by_message.unwrap();
         assert!(by_message >= RUNS_MAX);
         let seqs = [numbers().nth(by_message).unwrap(), numbers().nth(5).unwrap()];
-        for seq in seqs {
-            let again = dedupe.insert(&play(7, Some((1, seq))), message(seq));
+        // One that was known by its number is known in whatever message. Its video may be forgotten by now.
+        for (seq, in_message) in [(seqs[0], seqs[0]), (seqs[1], seqs[1]), (seqs[1], 1)] {
+            let again = dedupe.insert(&play(7, Some((1, seq))), message(in_message));
             assert!(matches!(again, Seen::Duplicate | Seen::UnprovenDuplicate), "{again:?}");
         }
-        // One that was known by its number is known in whatever message.
-        let elsewhere = dedupe.insert(&play(7, Some((1, seqs[1]))), message(1));
-        assert_eq!(elsewhere, Seen::UnprovenDuplicate);
         let crowded = CrowdedProducer { producer: Uuid::from_u128(1), plays: 1 };
         assert_eq!(dedupe.crowded(), Some(crowded));
         assert_eq!(dedupe.insert(&play(7, Some((2, 0))), message(1)), Seen::New);

@@ -73,7 +73,7 @@ pub struct ConfirmedTaken {
     #[serde(flatten)]
     pub written: Written,
     /// Of each producer, in the order of the message: below which number all plays are in the ledger of one processor or
-    /// another. What a processor has above that is of use; what it has below is known. Absent from an older dashboard.
+    /// another, at least. What a processor has above that is of use; what it has below is known. Absent from an older dashboard.
     #[serde(default)]
     #[schemars(length(max = CONFIRMED_PRODUCERS_MAX), inner(range(max = END_MAX)))]
     pub watermarks: Vec<u64>,

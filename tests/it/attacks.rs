@@ -164,7 +164,7 @@ const OTHERS: &str = "
 | 300 connections reset before or within a request | 200 to the next | `attacks::connections_that_are_reset_harm_nothing` |
 | no descriptor left | 200 once there are some | `attacks::without_descriptors_it_goes_on_later` |
 | 600 requests with a random fault | never served where a strict parser refuses | `attacks::nothing_is_served_that_a_strict_parser_refuses` |
-| the database locked by another process | 503 with the reason, reads go on | `attacks::a_locked_database_is_503_and_reads_go_on` |
+| the database locked by another process | no update waits for it, reads go on | `attacks::a_locked_database_keeps_no_update_waiting` |
 | a client that opens streams in a loop | its places are free again | `streams::a_client_that_reconnects_in_a_loop_takes_no_place` |
 | streams that never read | dropped; the writer and the others do not wait | `streams::those_that_never_read_are_dropped_and_nobody_waits` |
 | a page of another site, in Chromium | reads and writes nothing | `foreign_pages::a_page_of_another_site_reads_and_writes_nothing` |

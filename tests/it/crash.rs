@@ -179,12 +179,11 @@ fn bodies_that_are_no_play_become_dead_letters() {
         let twice = format!(r#"{{"video_id":"{video}","video_id":"{video}"}}"#);
         let float = format!(r#"{{"video_id":"{video}","enqueued_at":1e400}}"#);
         let unknown = format!(r#"{{"video_id":"{video}","enqueued_at":null,"more":{{}}}}"#);
-        let bad: [&[u8]; 10] = [
+        let bad: [&[u8]; 9] = [
             b"garbage",
             b"{\"video_id\":",
             b"{}",
             twice.as_bytes(),
-            float.as_bytes(),
             deep.as_bytes(),
             b"\xef\xbb\xbf{}",
             b"\0",
@@ -192,14 +191,14 @@ fn bodies_that_are_no_play_become_dead_letters() {
             long.as_bytes(),
         ];
         let publish = format!("http://{}/pub?topic=plays", broker.http());
-        for body in bad.iter().chain([&unknown.as_bytes()]) {
+        for body in bad.iter().chain(&[unknown.as_bytes(), float.as_bytes()]) {
             ureq::post(&publish).send(*body).unwrap();
         }
         let args = with(&process(broker, &url), &["--num-messages", "11"]);
         let done = start(dir, &args).wait();
         assert_exit(&done, 0);
         let report = json(&done);
-        assert_eq!((&report["counted"], &report["rejected"]), (&1.into(), &10.into()));
+        assert_eq!((&report["counted"], &report["rejected"]), (&2.into(), &9.into()));
         let stats = get(&format!("http://{}/stats?format=json&topic=plays", broker.http()));
         let channel = &stats["topics"][0]["channels"][0];
         for counter in ["depth", "in_flight_count", "deferred_count", "requeue_count"] {
@@ -210,12 +209,12 @@ fn bodies_that_are_no_play_become_dead_letters() {
         let text = String::from_utf8(listed.stdout).unwrap();
         let letters: Vec<Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(letters.len(), 10);
+        assert_eq!(letters.len(), 9);
         assert!(letters.iter().any(|letter| letter["body"] == "garbage" && letter["size"] == 7));
         assert!(letters.iter().any(|letter| letter["size"] == long.len()
             && letter["body"].as_str().unwrap().len() == 16384));
         let table = output(dir, &["dead-letters", "--data-dir", "ledger"]);
-        assert_eq!(String::from_utf8(table.stdout).unwrap().lines().count(), 10);
+        assert_eq!(String::from_utf8(table.stdout).unwrap().lines().count(), 9);
     });
     let dir = tempfile::tempdir().unwrap();
     let none = output(dir.path(), &["dead-letters"]);

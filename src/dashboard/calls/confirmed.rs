@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use anyhow::Error;
-use uuid::Uuid;
 
 use super::ledgers::{self, OF_A_LEDGER};
 use super::written;
@@ -80,11 +79,11 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let update: ConfirmedUpdate = parse(&call.request.body)?;
     update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
     ledgers::check(app, &update.processor, update.ledger.as_ref())?;
-    let told: Vec<_> = update.producers.iter().map(known_of).collect();
+    let told: Vec<_> = update.producers.iter().map(|told| (told.producer, is_all(told))).collect();
     let stored = app.store.confirm(update).map_err(CallError::not_stored)?;
-    let watermark = |(producer, known): (_, Option<u64>)| match known {
-        Some(watermark) => Ok(watermark),
-        None => app.store.confirmed(&producer).map(|confirmed| confirmed.watermark),
+    let watermark = |(producer, is_all)| match is_all {
+        true => Ok(app.store.confirmed_at_least(&producer)),
+        false => app.store.confirmed(&producer).map(|confirmed| confirmed.watermark),
     };
     let written = Written { accepted: told.len(), dashboard: stored };
     let watermarks = told.into_iter().map(watermark).collect::<Result<_, _>>();
@@ -92,10 +91,7 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     written::answer(&ConfirmedTaken { written, watermarks })
 }
 
-/// A producer, and the watermark to answer for it; `None`: what all processors have told must be looked up. One that tells of
-/// all it has in one message makes no use of more than it said.
-fn known_of(told: &ProducerConfirmed) -> (Uuid, Option<u64>) {
-    let ProducerConfirmed { producer, confirmed } = told;
-    let is_all = confirmed.above.len() < CONFIRMED_RUNS_MAX;
-    (*producer, is_all.then_some(confirmed.watermark))
+/// Whether one message tells of all that a processor has of a producer: then nothing has to be looked up for the answer.
+fn is_all(told: &ProducerConfirmed) -> bool {
+    told.confirmed.above.len() < CONFIRMED_RUNS_MAX
 }

@@ -234,6 +234,11 @@ impl Store {
         Ok(all)
     }
 
+    /// Below which number all plays of a producer are counted for good, at least: what is in memory is asked alone.
+    pub(super) fn confirmed_at_least(&self, producer: &Uuid) -> u64 {
+        self.state.confirmed.read().of(producer).watermark
+    }
+
     /// Why counts were refused within the last minute, if any were: whoever told them tells them again.
     pub(super) fn refused(&self) -> Option<String> {
         let refused = self.state.refused.lock();
