@@ -209,12 +209,12 @@ fn nsqds_are_found_through_nsqlookupd() {
     assert_exit(&process, 0);
     assert_eq!(json(&process)["counted"], 2000);
     drop(dashboard);
-    // All of it in one process, over both of them; not over the processor's ledger.
+    // All of it in one process, over both of them; not over what a dashboard and a processor have kept.
     let run = ["run", "--http-address", "127.0.0.1:0", "--exit"];
     let refused = output(dir.path(), &[&run[..], &by_lookupd].concat());
     assert_exit(&refused, 1);
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(error.contains("holds the counts of a processor"), "{error}");
+    assert!(error.contains("holds a dashboard's (`dashboard`) counts"), "{error}");
     let other = tempfile::tempdir().unwrap();
     verified_run(other.path(), &[&["--reset"][..], &by_lookupd].concat());
     assert_exit(&output(dir.path(), &[&["reset", "--yes"][..], &by_lookupd].concat()), 0);
