@@ -4,4 +4,5 @@ pub mod accept;
 pub mod clock;
 pub mod listen;
 pub(crate) mod memory;
+pub(crate) mod priority;
 pub mod signals;

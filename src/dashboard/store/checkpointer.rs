@@ -16,6 +16,7 @@ use super::writer::CANNOT_STORE;
 use super::{actions, database, history, points};
 use crate::journal::Sync;
 use crate::runtime::clock::unix_ms;
+use crate::runtime::priority::yield_to_others;
 
 /// How often the journal is looked after, and whether a checkpoint is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -53,6 +54,7 @@ impl Checkpointer {
 
     /// Goes on until nobody can ask any more; then writes all that the tables do not have, and closes the files.
     pub(super) fn run(mut self, inbox: &Receiver<PostedTask>) {
+        yield_to_others();
         let mut next_at = Instant::now();
         loop {
             let pause = next_at.saturating_duration_since(Instant::now());
