@@ -16,7 +16,10 @@ use crate::proxy::{Proxy, Toxic};
 use crate::schedule::{Link, Part};
 
 /// Plays a second.
-pub(crate) const RATE: u64 = 2000;
+const RATE: u64 = 2000;
+
+/// The same over an nsqd that syncs each message, which takes some 800 a second.
+const SYNCED_RATE: u64 = 200;
 
 /// How long a message may be in flight: less than a part is stopped for.
 const MSG_TIMEOUT: &str = "msg_timeout,1s";
@@ -98,6 +101,7 @@ impl Parts {
     /// A real nsqd is to keep its queues on disk, synced at each message.
     pub(crate) fn keep_queues(&mut self) {
         self.is_synced = true;
+        self.plays = self.plays * SYNCED_RATE / RATE;
     }
 
     pub(crate) fn broker(&self) -> SocketAddr {
@@ -189,11 +193,12 @@ impl Parts {
             )),
             (Part::Producer, _) => words(&format!(
                 "produce --nsqd-tcp-address {} --dashboard-url {} --data-dir {} --num-messages {} --num-videos 50 \
-                 --rate {RATE} --republish-after 2s --producer-opt dial_timeout,500ms",
+                 --rate {} --republish-after 2s --producer-opt dial_timeout,500ms",
                 self.to_broker.addr(),
                 self.url(),
                 self.directory(part).display(),
-                self.plays
+                self.plays,
+                if self.is_synced { SYNCED_RATE } else { RATE },
             )),
         };
         command.args(args);

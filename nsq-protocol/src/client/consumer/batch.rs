@@ -95,17 +95,22 @@ impl BatchBuilder {
         });
     }
 
-    /// The batch; the builder starts anew, with room for as much again.
+    /// The batch; the builder starts anew, with room for as much again and some more: reads differ.
     pub(crate) fn take(&mut self, origin: Arc<Origin>, stamp: Stamp) -> Batch {
         let (messages, bytes) = (self.entries.len(), self.bodies.len());
         Batch {
-            entries: std::mem::replace(&mut self.entries, Vec::with_capacity(messages)),
-            bodies: std::mem::replace(&mut self.bodies, Vec::with_capacity(bytes)),
+            entries: std::mem::replace(&mut self.entries, room_for(messages)),
+            bodies: std::mem::replace(&mut self.bodies, room_for(bytes)),
             has_oversized: std::mem::take(&mut self.has_oversized),
             origin,
             stamp,
         }
     }
+}
+
+/// Room for so many, and at most for twice as many.
+fn room_for<T>(count: usize) -> Vec<T> {
+    Vec::with_capacity(count.next_power_of_two())
 }
 
 impl Batch {
