@@ -50,7 +50,7 @@ impl Counters {
             .all(|field| field.checked_add(messages).is_some_and(|sum| sum <= MAX_PLAYS))
     }
 
-    /// The sum, field by field. None goes near the end where [`Counters::has_room`] is asked.
+    /// The sum, field by field. None goes near the end where `Counters::has_room` is asked.
     pub fn add(&mut self, more: &Self) {
         let (sum, more) = (self.fields(), more.fields());
         *self =

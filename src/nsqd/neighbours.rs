@@ -1,5 +1,5 @@
 //! Looking who else consumes a processor's channel, over the HTTP APIs of its nsqds. Blocks the thread that looks, for
-//! [`LOOK_MAX`] and one answer at most.
+//! `LOOK_MAX` and one answer at most.
 
 use std::time::{Duration, Instant};
 
