@@ -140,8 +140,7 @@ impl Journal {
         self.closed.retain(|closed| closed.segment.number >= before);
     }
 
-    /// Looks whether every segment that is needed still has its name: some microseconds. With [`SyncPolicy::Power`] a commit looks
-    /// at its own; otherwise the owner is to ask from time to time.
+    /// Looks whether every segment that is needed still has its name: some microseconds. A commit looks at its own.
     ///
     /// # Errors
     /// One has not: the directory was removed or covered, or a file in it.
@@ -160,9 +159,7 @@ impl Journal {
             return Ok(());
         }
         let current = &self.segments[self.segments.len() - 1].0;
-        if self.config.sync == SyncPolicy::Power {
-            check_named(&*self.disk, current)?;
-        }
+        check_named(&*self.disk, current)?;
         if !self.mark.is_open() {
             let mark = self.mark.opened();
             current.write_mark(mark)?;

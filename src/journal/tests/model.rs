@@ -209,8 +209,7 @@ fn an_upkeep_and_a_reader_run_beside_the_owner() {
 fn nothing_goes_into_another_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (path, away) = (dir.path().join("journal"), dir.path().join("away"));
-    let power = JournalConfig { sync: SyncPolicy::Power, ..config() };
-    let (mut journal, ..) = open(&path, power, None).unwrap();
+    let (mut journal, ..) = open(&path, config(), None).unwrap();
     journal.put(b"one").unwrap();
     std::fs::rename(&path, &away).unwrap();
     std::fs::create_dir(&path).unwrap();
