@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::broker_support::Client;
 use crate::nsqd::{self, Nsqd};
 use crate::support::{
-    self, Broker, Running, assert_exit, get, json, on_both_brokers, output, post, wait_until,
+    self, Broker, Running, assert_exit, get, health, json, on_both_brokers, output, post, total,
+    wait_until,
 };
 
 /// What a start waits for is said in a line that ends so.
@@ -38,22 +39,9 @@ fn process_at(dir: &Path, nsqd: &[&str; 2], url: &str, data: &str, more: &[&str]
     Running::start(dir, &[&args[..], &more].concat())
 }
 
-/// The status and the body of `/healthz`.
-fn health(url: &str) -> (u16, Value) {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let mut answer = agent.get(format!("{url}/healthz")).call().unwrap();
-    let body = answer.body_mut().read_to_string().unwrap();
-    (answer.status().as_u16(), serde_json::from_str(&body).unwrap())
-}
-
 /// The code of the diagnosis' first line.
 fn first_finding(url: &str) -> String {
     get(&format!("{url}/api/diagnosis"))["findings"][0]["code"].as_str().unwrap().to_owned()
-}
-
-fn total(url: &str) -> u64 {
-    get(&format!("{url}/api/counts?limit=1"))["total_plays"].as_u64().unwrap()
 }
 
 fn publish(http: &str, seqs: std::ops::Range<u64>) {
@@ -92,7 +80,7 @@ fn a_second_ledger_is_refused_and_beside_the_first_all_is_red() {
         let mut second = process_at(dir, &nowhere, &url, "second", &[]);
         second.wait_for("cannot look whether another processor reads this channel");
         wait_until("it is seen", || health(&url).0 == 503);
-        let reason = health(&url).1.to_string();
+        let reason = health(&url).1;
         assert!(reason.contains("different ledgers") && reason.contains("Stop one"), "{reason}");
         assert_eq!(first_finding(&url), "two-ledgers");
         second.signal(Signal::TERM);
@@ -174,7 +162,7 @@ fn a_cloned_data_directory_turns_red() {
     let one = process(dir, &broker, &url, "first", &[]);
     let clone = process(dir, &broker, &url, "clone", &[]);
     wait_until("it is seen", || health(&url).0 == 503);
-    let reason = health(&url).1.to_string();
+    let reason = health(&url).1;
     for part in ["Two processes report as processor ", "from 127.0.0.1 ", "was copied", "Stop one"]
     {
         assert!(reason.contains(part), "{reason}");
@@ -247,8 +235,9 @@ fn a_start_waits_for_what_is_away_and_says_so() {
             [&["process", "--dashboard-url", &url, "--data-dir=ledger"], where_from].concat();
         let mut process = Running::start(dir, &args);
         process.wait_for(WAITS);
-        wait_until("the dashboard says so", || health(&url).1.to_string().contains(" waits: "));
+        wait_until("the dashboard says so", || health(&url).1.contains(" waits: "));
         let (status, body) = health(&url);
+        let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, &body["status"]), (200, &"ok".into()));
         assert_eq!(first_finding(&url), "processor-waits");
         let asked = get(&format!("{url}/api/confirmed?producer={}", Uuid::nil()));

@@ -10,7 +10,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{self, Broker, Running, assert_exit, command, get, json, post, wait_until};
+use crate::support::{
+    self, Broker, Running, assert_exit, command, get, json, post, total, wait_until,
+};
 
 /// Producers in memory, of a build for tests.
 const IN_MEMORY: &str = "PLAYCOUNTS_PRODUCERS";
@@ -44,10 +46,6 @@ fn publish_many(broker: &Broker, producers: Range<u128>, seqs: Range<u64>) {
     for lines in plays.chunks(500) {
         post(&format!("http://{}/mpub?topic=plays", broker.http()), &lines.join("\n"));
     }
-}
-
-fn total(url: &str) -> u64 {
-    get(&format!("{url}/api/counts?limit=1"))["total_plays"].as_u64().unwrap_or(0)
 }
 
 fn codes(url: &str) -> Vec<Value> {

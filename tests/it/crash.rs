@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::nsqd::{self, Nsqd};
 use crate::support::{
-    self, Broker, Running, assert_exit, command, get, json, on_both_brokers, output, post,
-    wait_until,
+    self, Broker, Running, assert_exit, command, get, json, on_both_brokers, output, post, publish,
+    publish_of, total, wait_until,
 };
 
 /// The arguments of a processor on `broker`, with its ledger in `ledger`. nsqd gives out again what a dead consumer
@@ -36,23 +36,6 @@ fn start(dir: &Path, args: &[String]) -> Running {
     Running::start(dir, &args.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Puts plays of one new producer on the queue, `seqs` of three videos.
-fn publish(broker: &Broker, producer: Uuid, seqs: std::ops::Range<u64>) {
-    publish_of(3, broker, producer, seqs);
-}
-
-/// The same of so many videos.
-fn publish_of(videos: u64, broker: &Broker, producer: Uuid, seqs: std::ops::Range<u64>) {
-    let play = |seq: u64| {
-        let video = Uuid::from_u128(u128::from(seq % videos));
-        format!(r#"{{"video_id":"{video}","producer":"{producer}","seq":{seq}}}"#)
-    };
-    let plays: Vec<String> = seqs.map(play).collect();
-    for lines in plays.chunks(500) {
-        post(&format!("http://{}/mpub?topic=plays", broker.http()), &lines.join("\n"));
-    }
-}
-
 /// That the ledger holds plays `0..plays` of the producer, each once.
 #[track_caller]
 fn assert_exact(dir: &Path, producer: Uuid, plays: u64) {
@@ -62,10 +45,6 @@ fn assert_exact(dir: &Path, producer: Uuid, plays: u64) {
     let (_, counted) =
         ledger.producers.iter().find(|(id, _)| *id == producer).expect("it is known");
     assert_eq!((counted.watermark(), counted.runs().count()), (plays, 1));
-}
-
-fn total(url: &str) -> u64 {
-    get(&format!("{url}/api/counts?limit=1"))["total_plays"].as_u64().unwrap_or(0)
 }
 
 /// Killed at every point of a commit.

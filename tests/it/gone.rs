@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::dashboard_support::{ask, update, video};
 use crate::disk::SmallDisk;
 use crate::streams::ChildDashboard;
-use crate::support::{self, Broker, Running, assert_exit, get, post, wait_until};
+use crate::support::{self, Broker, Running, assert_exit, get, health, post, wait_until};
 
 /// What is said of a file that is gone.
 const GONE: &str = "is not in its directory any more: it was removed, moved, or covered by a mount";
@@ -56,14 +56,6 @@ impl Loss {
         }
         Some(Lost { _cover: cover })
     }
-}
-
-fn health(url: &str) -> (u16, String) {
-    let agent = ureq::Agent::new_with_config(
-        ureq::Agent::config_builder().http_status_as_error(false).build(),
-    );
-    let mut answer = agent.get(format!("{url}/healthz")).call().unwrap();
-    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
 }
 
 /// Waits for the end of a part that has noticed, which it must say.

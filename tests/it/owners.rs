@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::support::{self, Broker, Running, output, post};
+use crate::support::{self, Broker, Running, copy_all, output, post};
 
 /// How a data directory was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,12 +117,12 @@ impl World {
         let old = Path::new(env!("CARGO_MANIFEST_DIR"));
         match left {
             Left::Nothing => {}
-            Left::ByRun => copy(&made.join("by-run"), &data),
-            Left::ByParts => copy(&made.join("by-parts"), &data),
+            Left::ByRun => copy_all(&made.join("by-run"), &data),
+            Left::ByParts => copy_all(&made.join("by-parts"), &data),
             Left::Damaged(part) => {
-                copy(&made.join("by-run"), &data);
+                copy_all(&made.join("by-run"), &data);
                 if part == "outbox" {
-                    copy(&made.join("by-parts/outbox.journal"), &data.join("outbox.journal"));
+                    copy_all(&made.join("by-parts/outbox.journal"), &data.join("outbox.journal"));
                     fs::copy(made.join("by-parts/outbox.sqlite3"), data.join("outbox.sqlite3"))
                         .unwrap();
                 }
@@ -144,7 +144,7 @@ impl World {
                 let sql =
                     format!("{sql}; PRAGMA application_id = 1886151033; PRAGMA user_version = 1;");
                 database(&data, "dashboard", &sql);
-                copy(&old.join("tests/it/data/ledger-2-closed"), &data);
+                copy_all(&old.join("tests/it/data/ledger-2-closed"), &data);
             }
         }
         dir
@@ -185,19 +185,6 @@ fn database(data: &Path, part: &str, sql: &str) {
     let connection = Connection::open(data.join(format!("{part}.sqlite3"))).unwrap();
     row_check::add_function(&connection).unwrap();
     connection.execute_batch(sql).unwrap();
-}
-
-/// Copies what is in a directory into another one.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to)
-        } else {
-            fs::copy(entry.path(), to).map(|_| ()).unwrap()
-        }
-    }
 }
 
 /// All that is kept, without lock files and what SQLite makes to read.

@@ -11,7 +11,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::support::{
-    self, Broker, Running, assert_exit, command, get, on_both_brokers, output, post, wait_until,
+    self, Broker, Running, assert_exit, command, copy_all, get, health, on_both_brokers, output,
+    publish, total, wait_until,
 };
 
 fn words(line: &str) -> Vec<&str> {
@@ -51,22 +52,6 @@ fn process(broker: &Broker, url: &str) -> String {
     )
 }
 
-/// Puts plays of a producer on the queue.
-fn publish(broker: &Broker, producer: Uuid, seqs: std::ops::Range<u64>) {
-    let play = |seq: u64| {
-        let video = Uuid::from_u128(u128::from(seq % 3));
-        format!(r#"{{"video_id":"{video}","producer":"{producer}","seq":{seq}}}"#)
-    };
-    let plays: Vec<String> = seqs.map(play).collect();
-    for lines in plays.chunks(500) {
-        post(&format!("http://{}/mpub?topic=plays", broker.http()), &lines.join("\n"));
-    }
-}
-
-fn total(url: &str) -> u64 {
-    get(&format!("{url}/api/counts?limit=1"))["total_plays"].as_u64().unwrap_or(0)
-}
-
 fn confirmed(url: &str, producer: Uuid) -> Value {
     get(&format!("{url}/api/confirmed?producer={producer}"))
 }
@@ -75,28 +60,12 @@ fn counted(dir: &Path) -> u64 {
     playcounts::ledger::read(&dir.join("ledger")).unwrap().unwrap().counters.counted
 }
 
-/// The status of the dashboard's health, and what it says.
-fn health(url: &str) -> (u16, String) {
-    let agent =
-        ureq::Agent::from(ureq::Agent::config_builder().http_status_as_error(false).build());
-    let mut answer = agent.get(format!("{url}/healthz")).call().unwrap();
-    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
-}
-
 /// The dashboard again, at the same address.
 fn dashboard_at(dir: &Path, url: &str, data: &str) -> Running {
     let address = url.strip_prefix("http://").unwrap().trim_end_matches('/');
     let mut process = start(dir, &format!("dashboard --http-address {address} --data-dir {data}"));
     process.wait_for("live at ");
     process
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for file in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let (from, to) = (file.path(), to.join(file.file_name()));
-        if from.is_dir() { copy_all(&from, &to) } else { fs::copy(from, to).map(drop).unwrap() }
-    }
 }
 
 /// How an older ledger comes back.

@@ -1,6 +1,7 @@
 //! The binary as a child process, and the brokers that it talks to.
 
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::nsqd::{self, Nsqd};
 
@@ -215,4 +217,47 @@ pub(crate) fn dashboard(dir: &Path) -> (Running, String) {
     let mut process = Running::start(dir, &["dashboard", "--http-address", "127.0.0.1:0"]);
     let url = process.wait_for("live at ");
     (process, url)
+}
+
+/// Plays that the dashboard shows in all; 0 while there is none.
+pub(crate) fn total(url: &str) -> u64 {
+    get(&format!("{url}/api/counts?limit=1"))["total_plays"].as_u64().unwrap_or(0)
+}
+
+/// The status of the dashboard's health, and what it says.
+pub(crate) fn health(url: &str) -> (u16, String) {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+    let mut answer =
+        ureq::Agent::new_with_config(config).get(format!("{url}/healthz")).call().unwrap();
+    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+}
+
+/// Puts plays of a producer on the queue: their numbers, of so many videos by turns.
+pub(crate) fn publish_of(videos: u64, broker: &Broker, producer: Uuid, seqs: Range<u64>) {
+    let play = |seq: u64| {
+        let video = Uuid::from_u128(u128::from(seq % videos));
+        format!(r#"{{"video_id":"{video}","producer":"{producer}","seq":{seq}}}"#)
+    };
+    let plays: Vec<String> = seqs.map(play).collect();
+    for lines in plays.chunks(500) {
+        post(&format!("http://{}/mpub?topic=plays", broker.http()), &lines.join("\n"));
+    }
+}
+
+/// The same of three videos.
+pub(crate) fn publish(broker: &Broker, producer: Uuid, seqs: Range<u64>) {
+    publish_of(3, broker, producer, seqs);
+}
+
+/// Copies all that is in a directory into another one, made if missing.
+pub(crate) fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (from, to) = (file.path(), to.join(file.file_name()));
+        if from.is_dir() {
+            copy_all(&from, &to)
+        } else {
+            std::fs::copy(from, to).map(drop).unwrap()
+        }
+    }
 }

@@ -6,9 +6,11 @@ use playcounts::storage::row_check;
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::{assert_exact, assert_goes_on, process, publish, start, total, with};
+use super::{assert_exact, assert_goes_on, process, start, with};
 use crate::disk::{SmallDisk, limit_files};
-use crate::support::{self, Broker, assert_exit, on_both_brokers, post, wait_until};
+use crate::support::{
+    self, Broker, assert_exit, on_both_brokers, post, publish, total, wait_until,
+};
 
 /// Another connection holds the write lock of the ledger's tables: no commit waits for it, nor does what it shows.
 #[test]

@@ -11,10 +11,11 @@ use rusqlite::Connection;
 use rustix::process::Signal;
 use uuid::Uuid;
 
-use super::{assert_exact, process, start, total};
+use super::{assert_exact, process, start};
 use crate::disk::{SmallDisk, limit_files};
 use crate::support::{
-    self, Broker, Running, assert_exit, command, json, on_both_brokers, output, post, wait_until,
+    self, Broker, Running, assert_exit, command, copy_all, json, on_both_brokers, output, post,
+    total, wait_until,
 };
 
 /// The arguments of a producer of `plays` plays of 7 videos, with its outbox in `outbox`.
@@ -25,14 +26,6 @@ fn produce(broker: &Broker, url: &str, plays: u64) -> Vec<String> {
          --nsqd-tcp-address {tcp} --dashboard-url {url}"
     );
     line.split(' ').map(String::from).collect()
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for file in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let (from, to) = (file.path(), to.join(file.file_name()));
-        if from.is_dir() { copy_all(&from, &to) } else { fs::copy(from, to).map(|_| ()).unwrap() }
-    }
 }
 
 fn stderr(output: &Output) -> String {
