@@ -1,6 +1,6 @@
 //! `backup`: copies what the parts keep in a data directory. Runs on the main thread.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use argh::{ArgsInfo, FromArgs};
 use crate::command::shared::output::print;
 use crate::command::shared::values::{self, LogLevel};
 use crate::storage::data_dir::{DASHBOARD, PROCESSOR, PRODUCER};
+use crate::storage::directory;
 use crate::{dashboard, ledger, producer};
 
 /// Who may look into a backup: its owner.
@@ -108,6 +109,6 @@ fn copy_parts(from: &Path, to: &Path) -> Result<Vec<&'static CopiedPart>> {
             copied.push(part);
         }
     }
-    File::open(to)?.sync_all()?;
+    directory::sync(to)?;
     Ok(copied)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::storage::directory;
 use crate::storage::private::{self, refuse_link};
 
 /// A directory of files. Names have no directory part.
@@ -128,8 +129,7 @@ impl FsDisk {
             Err(error) => return Err(error),
         }
         // Its own name must outlive a power loss, too; and whoever made it may have been killed before this.
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        directory::sync(directory::of(path))?;
         Ok(Arc::new(Self { path: path.to_owned() }))
     }
 
@@ -193,7 +193,7 @@ impl Disk for FsDisk {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        directory::sync(&self.path)
     }
 
     fn is_named(&self, name: &str, file: &dyn DiskFile) -> io::Result<bool> {

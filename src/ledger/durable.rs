@@ -38,7 +38,7 @@ use crate::model::video::{MAX_PLAYS, VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
 use crate::storage::in_place::FilesInPlace;
-use crate::storage::sqlite::LOST_CONTENT;
+use crate::storage::sqlite::{self, LOST_CONTENT};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// A checkpoint is made when the journal has grown by so many bytes: what a start has to read again, in less than a
@@ -420,10 +420,9 @@ impl Ledger for DurableLedger {
 
     fn size(&self) -> Option<LedgerSize> {
         let size = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
-        let mut wal = self.file.clone().into_os_string();
-        wal.push("-wal");
+        let [file, wal, _] = sqlite::all_files(&self.file);
         let cut_bytes = self.cut.as_ref().map_or(0, |cut| cut.bytes);
-        let bytes = size(&self.file) + size(Path::new(&wal)) + self.journal.size();
+        let bytes = size(&file) + size(&wal) + self.journal.size();
         let crowded = self.state.crowded();
         Some(LedgerSize { unswept: self.state.pending_records(), bytes, cut_bytes, crowded })
     }

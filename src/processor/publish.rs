@@ -177,7 +177,7 @@ impl Publisher {
 
     /// Notes why a message was not taken.
     fn refused(&mut self, error: &anyhow::Error) {
-        if error.downcast_ref::<RefusedCall>().is_some_and(RefusedCall::is_of_another_ledger) {
+        if error.downcast_ref::<RefusedCall>().is_some_and(RefusedCall::is_conflict) {
             self.config.claims.forget();
         }
     }

@@ -1,9 +1,11 @@
 //! Files that are given up on, and kept all the same: somebody may know better. Runs on the thread of the command `check`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+
+use super::directory;
 
 /// A name in `directory` that nothing has: `name`, a hyphen and the lowest number from 1 on.
 ///
@@ -26,7 +28,7 @@ pub fn put_aside(directory: &Path, name: &str, dropped: &str) -> Result<Option<P
     }
     let to = free_name(directory, dropped)?;
     fs::rename(&from, &to)
-        .and_then(|()| File::open(directory)?.sync_all())
+        .and_then(|()| directory::sync(directory))
         .with_context(|| format!("cannot put {} aside", from.display()))?;
     Ok(Some(to))
 }

@@ -4,6 +4,7 @@
 pub mod aside;
 pub mod boot;
 pub mod data_dir;
+pub mod directory;
 pub mod failpoint;
 pub mod in_place;
 pub mod part_check;

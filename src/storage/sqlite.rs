@@ -1,6 +1,5 @@
 //! How every SQLite file of ours is opened: its pragmas, whose file it is, and which schema it has.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -8,8 +7,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use rusqlite::{Connection, OpenFlags, Transaction};
 
 use super::private::refuse_link;
-use super::row_check;
 use super::way_out::way_out;
+use super::{directory, row_check};
 
 /// Below 3.51.3 SQLite can corrupt a WAL database at a checkpoint (sqlite.org/wal.html, "WAL-reset bug").
 const SQLITE_MIN: i32 = 3_051_003;
@@ -115,8 +114,7 @@ impl Schema {
         transaction.commit()?;
         drop(connection);
         std::fs::rename(new, file)?;
-        let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-        Ok(File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?)
+        Ok(directory::sync(directory::of(file))?)
     }
 
     /// Opens a file of the newest schema to read; `None` where there is none.
@@ -244,10 +242,9 @@ impl Schema {
 
 /// Opens a file that is no symbolic link, in a directory that may be one.
 fn connect(file: &Path, flags: OpenFlags) -> Result<Connection> {
-    let (directory, name) = (file.parent(), file.file_name().context("it has no name")?);
-    let directory = directory.filter(|directory| !directory.as_os_str().is_empty());
+    let name = file.file_name().context("it has no name")?;
     // SQLite refuses a link anywhere in the path.
-    let resolved = directory.unwrap_or(Path::new(".")).canonicalize()?.join(name);
+    let resolved = directory::of(file).canonicalize()?.join(name);
     for path in all_files(file) {
         refuse_link(&path)?;
     }
@@ -262,7 +259,7 @@ fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// A database's file, its WAL, and what its connections share.
-pub(super) fn all_files(file: &Path) -> [PathBuf; 3] {
+pub(crate) fn all_files(file: &Path) -> [PathBuf; 3] {
     ["", "-wal", "-shm"].map(|suffix| {
         let mut path = file.as_os_str().to_owned();
         path.push(suffix);

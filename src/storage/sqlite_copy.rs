@@ -1,13 +1,13 @@
 //! Copies of SQLite files, made while their owners go on. Runs on the thread that makes one.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::Connection;
 
-use super::row_check;
+use super::{directory, row_check};
 
 /// Who may read and write a copy: its owner.
 const MODE: u32 = 0o600;
@@ -47,9 +47,7 @@ pub fn put_in_place(copy: &Path, to: &Path) -> Result<()> {
     if to.symlink_metadata().is_ok() {
         bail!("{shown} is there already");
     }
-    let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
     fs::rename(copy, to)
-        .and_then(|()| File::open(directory)?.sync_all())
+        .and_then(|()| directory::sync(directory::of(to)))
         .with_context(|| format!("cannot put the copy at {shown}"))
 }

@@ -49,8 +49,9 @@ pub struct RefusedCall {
 }
 
 impl RefusedCall {
-    /// Whether a message was of a ledger that is not the one the dashboard was told of.
-    pub fn is_of_another_ledger(&self) -> bool {
+    /// Whether a message is at odds with what the dashboard knows: it is of another ledger than the one that was claimed, or
+    /// its counts are too many.
+    pub fn is_conflict(&self) -> bool {
         self.status == CONFLICT
     }
 }

@@ -93,7 +93,8 @@ pub(in super::super) const UPDATE: Operation = Operation {
     id: "updateCounts",
     summary: "Takes a processor's whole counts of 1 to 20 videos",
     description: "Counts are absolute: a repeat or an old message changes nothing. Each video at most once. 409 where all \
-                  counts together would be more than 2^53 - 1, or where 10,000 processors are known and this is another.",
+                  counts together would be more than 2^53 - 1, where 10,000 processors are known and this is another, or where \
+                  the processor has claimed another ledger.",
     body: Some(of::<CountsUpdate>),
     success: "committed",
     media: &[(JSON, of::<Written>)],

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::reports::{KnownProcessor, Live};
 use crate::dashboard::nsqds::{Finding, Severity, TWO_LEDGERS, TWO_LEDGERS_WAY_OUT};
+use crate::wire::ConnectionFigures;
 
 impl Live {
     /// Two processes of one processor that report by turns.
@@ -67,19 +68,19 @@ impl KnownProcessor {
         if !beside || self.channel()? != other.channel()? {
             return None;
         }
-        let connected = |known: &'_ Self| {
-            let connections = known.consumer.iter().flat_map(|consumer| &consumer.connections);
-            let connected = connections.filter(|nsqd| nsqd.connected);
-            connected.map(|nsqd| nsqd.nsqd.clone()).collect::<Vec<_>>()
-        };
-        let others = connected(other);
         let same_host = self.starts.from() == other.starts.from();
-        let connections = self.consumer.iter().flat_map(|consumer| &consumer.connections);
-        let mut shared = connections
-            .filter(|nsqd| nsqd.connected && others.contains(&nsqd.nsqd))
+        let is_shared = |nsqd: &&ConnectionFigures| {
             // Each host has a loopback of its own.
-            .filter(|nsqd| same_host || !is_loopback(&nsqd.nsqd));
-        shared.next().map(|nsqd| &*nsqd.nsqd)
+            let is_one = same_host || !is_loopback(&nsqd.nsqd);
+            is_one && other.connected().any(|theirs| theirs.nsqd == nsqd.nsqd)
+        };
+        self.connected().find(is_shared).map(|nsqd| &*nsqd.nsqd)
+    }
+
+    /// The nsqds that it is connected to.
+    fn connected(&self) -> impl Iterator<Item = &ConnectionFigures> {
+        let connections = self.consumer.iter().flat_map(|consumer| &consumer.connections);
+        connections.filter(|nsqd| nsqd.connected)
     }
 }
 
@@ -98,7 +99,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::wire::{ConnectionFigures, ConsumerFigures, Consumption};
+    use crate::wire::{ConsumerFigures, Consumption};
 
     const SECOND: Duration = Duration::from_secs(1);
 

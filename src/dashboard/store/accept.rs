@@ -25,7 +25,8 @@ const DROPPED: &str = "dashboard.journal.dropped";
 const BACKUP: &str = "bring back a backup, or `playcounts reset` throws it away: processors tell a new one every count again, \
                       and the history is lost";
 
-/// Each table, and the columns that a row's check is over.
+/// Each table whose rows can be done without, and the columns that a row's check is over. Without a row of `ledgers` counts of
+/// a ledger whose loss was accepted would come back: one that does not fit is refused.
 const TABLES: [(&str, &str); 8] = [
     ("processors", "number, processor"),
     ("counts", "video_id, processor, plays, updated_at, last_played_at"),

@@ -2,7 +2,7 @@
 //! of `produce`, committed by the thread that publishes; `tables` has what a checkpoint has moved out of it.
 
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::contents::OutboxContents;
 use super::entry::{encode_forgotten, encode_kept, encode_renamed};
 use super::spans::ProducerSpans;
 use super::tables::{
-    self, CANNOT_WRITE, OutboxTables, OutboxTablesReader, RunIdentity, StoredOutbox,
+    self, CANNOT_WRITE, FILE, OutboxTables, OutboxTablesReader, RunIdentity, StoredOutbox,
 };
 use super::upkeep::{OutboxLimits, OutboxUpkeep, SharedJournal};
 use crate::journal::{
@@ -26,10 +26,9 @@ use crate::journal::{
 };
 use crate::model::attempted::Attempted;
 use crate::model::config::Durability;
-use crate::storage::aside;
 use crate::storage::boot::boot_id;
 use crate::storage::data_dir::{DataDir, Lock, PRODUCER};
-use crate::storage::failpoint;
+use crate::storage::{aside, directory, failpoint, sqlite};
 
 /// The journal's directory in the data directory.
 pub(super) const JOURNAL: &str = "outbox.journal";
@@ -300,17 +299,17 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
     DirBuilder::new().mode(0o700).create(&aside)?;
     let cannot = || format!("cannot put the outbox aside, in {}", aside.display());
     // The tables last: a journal without them is refused, and they without it.
-    let names = [JOURNAL.to_owned()].into_iter().chain(tables::file_names());
-    for name in names {
-        match fs::rename(directory.join(&name), aside.join(&name)) {
+    let tables = sqlite::all_files(&directory.join(FILE)).into_iter().rev();
+    for file in [directory.join(JOURNAL)].into_iter().chain(tables) {
+        match fs::rename(&file, aside.join(file.file_name().unwrap_or_default())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(cannot);
             }
             _ => {}
         }
     }
-    File::open(&aside).and_then(|it| it.sync_all()).with_context(cannot)?;
-    File::open(directory).and_then(|it| it.sync_all()).with_context(cannot)?;
+    directory::sync(&aside).with_context(cannot)?;
+    directory::sync(directory).with_context(cannot)?;
     let lost = match held {
         Ok(held) => {
             format!("{held} plays that were not known to be counted are not published again")

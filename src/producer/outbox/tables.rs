@@ -408,11 +408,6 @@ pub(super) fn exist(directory: &Path) -> bool {
     path(directory).exists()
 }
 
-/// The names of their files, the database last.
-pub(super) fn file_names() -> [String; 3] {
-    ["-wal", "-shm", ""].map(|suffix| format!("{FILE}{suffix}"))
-}
-
 /// Removes the tables.
 ///
 /// # Errors
