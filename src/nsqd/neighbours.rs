@@ -17,8 +17,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(2);
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// What to do about a second processor.
-const WAY_OUT: &str = "two ledgers on one channel count a play twice that is published again. Stop one of them (nsqd lists \
-    one whose host has died for a minute), or give this one the same --data-dir and --standby; --beside-others starts it \
+const WAY_OUT: &str = "two ledgers on one channel count a play twice that is published again. Stop one of them (one \
+    whose host has died stays in nsqd's list for about a minute), or give this one the same --data-dir and --standby; --beside-others starts it \
     all the same";
 
 /// How a processor's nsqds are asked who consumes its channel.
