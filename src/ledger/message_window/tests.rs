@@ -262,6 +262,19 @@ fn a_budget_holds_a_million_messages_of_nsqds_by_default() {
     assert_eq!(MessageBudget::from_mb(u64::MAX), MessageBudget::from_mb(MessageBudget::MAX_MB));
 }
 
+/// A key that has no place among the narrow ones of a full leaf makes it wide before it is split.
+#[test]
+fn a_full_leaf_that_becomes_wide_costs_what_is_said() {
+    let mut tree = KeyTree::default();
+    for tick in 0..LEAF_MAX as u64 {
+        let key = nsqd_key(nsqd_id(tick, 7, 0), 0);
+        assert!(tree.insert(nsqd_id(tick, 7, 0), key.timestamp_ns()));
+    }
+    check_leaves(&tree);
+    assert!(tree.insert(nsqd_id(60, 7, 0), Some(0)));
+    check_leaves(&tree);
+}
+
 /// As many as have room, whatever they cost, and the figures say so.
 #[test]
 fn no_order_takes_more_than_the_budget() {

@@ -83,9 +83,12 @@ impl KeyTree {
         let BoundedLeaf { last, leaf, .. } = &mut self.leaves[place];
         let position = if last == of_node.end() { LeafPosition::Last } else { LeafPosition::Inner };
         let bytes = leaf.bytes();
-        match leaf.insert(key, position) {
+        let inserted = leaf.insert(key, position);
+        // One that is full may have become wide all the same.
+        self.key_bytes = self.key_bytes + leaf.bytes() - bytes;
+        match inserted {
             Inserted::Present => return false,
-            Inserted::Added => self.key_bytes = self.key_bytes + leaf.bytes() - bytes,
+            Inserted::Added => {}
             Inserted::Full(at) => self.insert_into_full(place, at, key, position),
         }
         self.len += 1;
