@@ -289,3 +289,6 @@ impl Answers {
         pushed.map_err(|what| PgError::protocol(&self.server, what))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::backend::{Header, Message};
+use postgres_protocol::message::frontend;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
 use super::answers::MAX_ANSWER;
-use super::error::PgError;
+use super::error::{PgError, PgErrorKind};
+use super::tls::PgTls;
 
 /// What is read at once, bytes.
 const READ: usize = 64 << 10;
@@ -50,6 +52,7 @@ pub(super) enum WireNext {
 pub(super) struct Wire {
     server: Arc<str>,
     socket: Socket,
+    tls: Option<PgTls>,
     input: BytesMut,
     /// What is to be sent.
     pub(super) output: BytesMut,
@@ -61,7 +64,7 @@ impl Wire {
     /// `socket` is connected and does not block.
     pub(super) fn new(server: Arc<str>, socket: Socket) -> Self {
         let (input, output) = (BytesMut::new(), BytesMut::new());
-        Self { server, socket, input, output, write_failed: None }
+        Self { server, socket, tls: None, input, output, write_failed: None }
     }
 
     /// Where it leads, for messages.
@@ -93,10 +96,47 @@ impl Wire {
         }
     }
 
+    /// Asks whether the server does TLS: `S` or `N`, or what else it says. What follows is not read yet, so that nothing
+    /// that came in clear is taken for encrypted.
+    pub(super) fn ask_for_tls(&mut self, deadline: Instant) -> Result<u8, PgError> {
+        let patience = Patience::new(WireLimit::Until(deadline));
+        frontend::ssl_request(&mut self.output);
+        let mut answer = [0];
+        loop {
+            self.send();
+            match retried(|| self.socket.read(&mut answer)) {
+                Ok(Some(1)) => break,
+                Ok(None) => self.wait(&patience)?,
+                Ok(_) => return Err(self.gone("it closed the connection")),
+                Err(error) => return Err(self.gone(&error.to_string())),
+            }
+        }
+        if !matches!(answer, [b'S' | b'N']) {
+            // The beginning of a message that says why.
+            self.input.extend_from_slice(&answer);
+        }
+        Ok(answer[0])
+    }
+
+    /// Does the TLS handshake; what follows is encrypted.
+    pub(super) fn start_tls(&mut self, tls: PgTls, deadline: Instant) -> Result<(), PgError> {
+        let patience = Patience::new(WireLimit::Until(deadline));
+        self.tls = Some(tls);
+        loop {
+            let moved = self.send() + self.receive()?;
+            if !self.tls.as_ref().is_some_and(PgTls::is_handshaking) {
+                return Ok(());
+            }
+            if moved == 0 {
+                self.wait(&patience)?;
+            }
+        }
+    }
+
     /// Tells the server that the connection ends, if it takes that at once.
     pub(super) fn terminate(&mut self) {
         if self.output.is_empty() && self.write_failed.is_none() {
-            postgres_protocol::message::frontend::terminate(&mut self.output);
+            frontend::terminate(&mut self.output);
             self.send();
         }
     }
@@ -129,15 +169,22 @@ impl Wire {
         Ok(Message::parse(&mut self.input).map_err(nonsense)?.map(|message| (message, size)))
     }
 
-    /// Reads what is there.
+    /// Reads what is there: how many bytes moved.
     fn receive(&mut self) -> Result<usize, PgError> {
-        let start = self.input.len();
-        self.input.resize(start + READ, 0);
-        let got = retried(|| self.socket.read(&mut self.input[start..]));
-        self.input.truncate(start + got.as_ref().ok().copied().flatten().unwrap_or(0));
+        let Self { socket, tls, input, .. } = self;
+        let got = retried(|| match tls {
+            Some(tls) => tls.receive(socket, input),
+            None => receive_plain(socket, input),
+        });
         match got {
             Ok(Some(0)) => Err(self.gone("it closed the connection")),
             Ok(count) => Ok(count.unwrap_or(0)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                // A certificate is not mended by another try; what breaks later is.
+                let is_new = self.tls.as_ref().is_some_and(PgTls::is_handshaking);
+                let kind = if is_new { PgErrorKind::Refused } else { PgErrorKind::Away };
+                Err(PgError::own(kind, &self.server, error.to_string()))
+            }
             Err(error) => Err(self.gone(&error.to_string())),
         }
     }
@@ -149,16 +196,18 @@ impl Wire {
         }
     }
 
-    /// Sends what the system takes. An error shows when the server's last words are read.
+    /// Sends what the system takes: how many bytes moved. An error shows when the server's last words are read.
     fn send(&mut self) -> usize {
         let mut sent = 0;
-        while !self.output.is_empty() {
-            match retried(|| self.socket.write(&self.output)) {
+        while self.wants_write() {
+            let Self { socket, tls, output, .. } = self;
+            let gone = retried(|| match tls {
+                Some(tls) => tls.send(socket, output),
+                None => (&*socket).write(output).inspect(|count| output.advance(*count)),
+            });
+            match gone {
                 Ok(None | Some(0)) => break,
-                Ok(Some(count)) => {
-                    self.output.advance(count);
-                    sent += count;
-                }
+                Ok(Some(count)) => sent += count,
                 Err(error) => {
                     self.output.clear();
                     self.write_failed = Some(error);
@@ -168,6 +217,12 @@ impl Wire {
         sent
     }
 
+    fn wants_write(&self) -> bool {
+        let has_output =
+            !self.output.is_empty() || self.tls.as_ref().is_some_and(PgTls::wants_write);
+        has_output && self.write_failed.is_none()
+    }
+
     fn wait(&self, patience: &Patience) -> Result<(), PgError> {
         let left = patience.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -175,7 +230,7 @@ impl Wire {
             return Err(PgError::away(&self.server, format!("no answer within {waited} s")));
         }
         let mut wanted = PollFlags::IN;
-        if !self.output.is_empty() {
+        if self.wants_write() {
             wanted |= PollFlags::OUT;
         }
         let timeout =
@@ -185,6 +240,14 @@ impl Wire {
             Err(error) => Err(self.gone(&error.to_string())),
         }
     }
+}
+
+fn receive_plain(mut socket: &Socket, input: &mut BytesMut) -> io::Result<usize> {
+    let start = input.len();
+    input.resize(start + READ, 0);
+    let got = socket.read(&mut input[start..]);
+    input.truncate(start + got.as_ref().copied().unwrap_or(0));
+    got
 }
 
 /// `None` where it would have to wait.
