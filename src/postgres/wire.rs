@@ -90,9 +90,7 @@ impl Wire {
             }
             let moved = self.receive()? + self.send();
             patience.moved(moved);
-            if moved == 0 {
-                self.wait(&patience)?;
-            }
+            self.wait(&patience, moved)?;
         }
     }
 
@@ -106,7 +104,7 @@ impl Wire {
             self.send();
             match retried(|| self.socket.read(&mut answer)) {
                 Ok(Some(1)) => break,
-                Ok(None) => self.wait(&patience)?,
+                Ok(None) => self.wait(&patience, 0)?,
                 Ok(_) => return Err(self.gone("it closed the connection")),
                 Err(error) => return Err(self.gone(&error.to_string())),
             }
@@ -127,9 +125,7 @@ impl Wire {
             if !self.tls.as_ref().is_some_and(PgTls::is_handshaking) {
                 return Ok(());
             }
-            if moved == 0 {
-                self.wait(&patience)?;
-            }
+            self.wait(&patience, moved)?;
         }
     }
 
@@ -223,11 +219,20 @@ impl Wire {
         has_output && self.write_failed.is_none()
     }
 
-    fn wait(&self, patience: &Patience) -> Result<(), PgError> {
+    /// Waits until more can move, if nothing has; the limit holds for a server that trickles, too.
+    fn wait(&self, patience: &Patience, moved: usize) -> Result<(), PgError> {
         let left = patience.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let waited = patience.limit.as_secs_f32();
-            return Err(PgError::away(&self.server, format!("no answer within {waited} s")));
+            let how = match patience.limit {
+                Some(limit) => {
+                    format!("no answer within {} s (answer_timeout)", limit.as_secs_f32())
+                }
+                None => "no answer within the connect_timeout".to_owned(),
+            };
+            return Err(PgError::away(&self.server, how));
+        }
+        if moved > 0 {
+            return Ok(());
         }
         let mut wanted = PollFlags::IN;
         if self.wants_write() {
@@ -264,28 +269,27 @@ fn retried(mut io: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize
 
 /// When a wait ends.
 struct Patience {
-    limit: Duration,
+    /// By how much bytes that move put it off, if they do.
+    limit: Option<Duration>,
     until: Instant,
-    /// Bytes since `until` was set; `None` where nothing moves it.
-    moved: Option<usize>,
+    /// Bytes since `until` was set.
+    moved: usize,
 }
 
 impl Patience {
     fn new(limit: WireLimit) -> Self {
-        let now = Instant::now();
         match limit {
-            WireLimit::Until(until) => {
-                Self { limit: until.saturating_duration_since(now), until, moved: None }
+            WireLimit::Until(until) => Self { limit: None, until, moved: 0 },
+            WireLimit::Silence(limit) => {
+                Self { limit: Some(limit), until: Instant::now() + limit, moved: 0 }
             }
-            WireLimit::Silence(limit) => Self { limit, until: now + limit, moved: Some(0) },
         }
     }
 
     fn moved(&mut self, count: usize) {
-        let Some(moved) = &mut self.moved else { return };
-        *moved += count;
-        if *moved >= CHUNK {
-            (*moved, self.until) = (0, Instant::now() + self.limit);
+        self.moved += count;
+        if let (Some(limit), CHUNK..) = (self.limit, self.moved) {
+            (self.moved, self.until) = (0, Instant::now() + limit);
         }
     }
 }

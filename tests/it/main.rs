@@ -13,6 +13,10 @@ mod broker_compat;
 mod broker_hostile;
 mod broker_names;
 mod broker_support;
+#[cfg(feature = "postgres")]
+#[allow(dead_code, reason = "nsq-protocol's tests use the rest of it")]
+#[path = "../../nsq-protocol/tests/it/certs.rs"]
+mod certs;
 mod check;
 mod cli;
 mod crash;
@@ -41,7 +45,13 @@ mod plays;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
+mod postgres_hostile;
+#[cfg(feature = "postgres")]
+mod postgres_hosts;
+#[cfg(feature = "postgres")]
 mod postgres_server;
+#[cfg(feature = "postgres")]
+mod postgres_tls;
 mod private_files;
 mod queue;
 mod raw_text;
