@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -361,13 +361,6 @@ impl Postgres {
             let mut command = Command::new("setpriv");
             let nobody = NOBODY.to_string();
             command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]);
-            // Below a directory that is root's alone, such as its home, the programs must still be found.
-            let is_open =
-                |dir: &Path| fs::metadata(dir).is_ok_and(|about| about.mode() & 0o001 != 0);
-            if !self.bin.ancestors().filter(|dir| dir.is_absolute()).all(is_open) {
-                let cap = "+dac_read_search";
-                command.args(["--inh-caps", cap, "--ambient-caps", cap]);
-            }
             command.arg("--").arg(program);
             command
         } else {
