@@ -214,8 +214,9 @@ impl Processor {
         &self.yielded
     }
 
-    /// Answers which plays of a producer are counted for good, for as long as it is kept.
-    pub fn confirmations(&self) -> impl Fn(&Uuid) -> Confirmed + Send + Sync + 'static {
+    /// Answers which plays of a producer are counted for good, for as long as it is kept; an error where the ledger cannot be
+    /// asked.
+    pub fn confirmations(&self) -> impl Fn(&Uuid) -> Result<Confirmed> + Send + Sync + 'static {
         let ledger = self.ledger.clone();
         move |producer| ledger.lock().confirmed(producer)
     }
