@@ -24,7 +24,8 @@ use super::dedupe::{CrowdedProducer, Dedupe, Seen};
 use super::message_window::MessageWindowSize;
 use super::producers::Producers;
 use super::record::{Delta, Record, encode_runs};
-use super::unreported::Unreported;
+use super::unreported::AllUnreported;
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::seq_set::SeqSet;
 use crate::model::video::{VideoCount, VideoState};
 use crate::model::video_ids::VideoIds;
@@ -35,7 +36,7 @@ use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed};
 struct VideoEntry {
     plays: u64,
     last_played_at: u64,
-    /// Plays that the dashboard has not been told of; `u32::MAX`: none has been told.
+    /// Plays that the first dashboard has not been told of; `u32::MAX`: none has been told.
     behind: u32,
     /// Where in the current commit's deltas this video stands, if it does.
     slot: u32,
@@ -65,8 +66,8 @@ pub(super) struct LedgerState {
     checkpoint: Option<Checkpoint>,
     /// Producers of the slice that is being written.
     writing: Vec<Uuid>,
-    /// Producers whose newest state the dashboard has not been told.
-    pub(super) unreported: Unreported,
+    /// Producers whose newest state a dashboard has not been told.
+    pub(super) unreported: AllUnreported,
     /// The newest frame that the tables hold all of.
     checkpointed: u64,
 }
@@ -202,14 +203,20 @@ impl LedgerState {
         self.counters.add(&record.counters);
         self.changes.add_producers(&record.learned);
         record.learned.producers.iter().for_each(|(id, _)| self.unreported.add(*id));
-        if self.unreported.is_full() {
-            self.tell_all_producers();
+        while let Some(dashboard) = self.unreported.full() {
+            self.tell_all_producers(dashboard);
         }
     }
 
-    /// The dashboard is to be told of every producer.
-    pub(super) fn tell_all_producers(&mut self) {
-        self.unreported.forget(self.dedupe.producers.unsaved().copied());
+    /// A dashboard is to be told of every producer.
+    pub(super) fn tell_all_producers(&mut self, dashboard: DashboardIndex) {
+        self.unreported.of(dashboard).forget(self.dedupe.producers.unsaved().copied());
+    }
+
+    /// So many dashboards are told: each besides the first of every producer.
+    pub(super) fn publish_to(&mut self, dashboards: usize) {
+        self.unreported.resize(dashboards);
+        DashboardIndex::all(dashboards).skip(1).for_each(|other| self.tell_all_producers(other));
     }
 
     /// The messages of the newest record, as it has them: for the next checkpoint.
@@ -298,7 +305,7 @@ impl LedgerState {
         self.checkpoint.is_some()
     }
 
-    /// The dashboard has taken these counts.
+    /// The first dashboard has taken these counts.
     pub(super) fn published(&mut self, counts: &[VideoCount]) {
         for count in counts {
             let Some(number) = self.ids.get(&count.video_id) else { continue };
@@ -310,16 +317,16 @@ impl LedgerState {
         }
     }
 
-    /// Another dashboard, or one that has forgotten: it has been told of nothing.
+    /// The first dashboard is another one, or has forgotten: it has been told of nothing.
     pub(super) fn forget_published(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.behind = u32::MAX);
-        self.tell_all_producers();
+        self.tell_all_producers(DashboardIndex::FIRST);
     }
 
-    /// What of a producer is counted that is in memory, or in no table.
-    pub(super) fn confirmed(&self, producer: &Uuid) -> Confirmed {
+    /// What a dashboard is told of the counted plays of a producer that is in memory, or in no table.
+    pub(super) fn confirmed(&self, dashboard: DashboardIndex, producer: &Uuid) -> Confirmed {
         let Some(counted) = self.dedupe.counted(producer) else { return Confirmed::default() };
-        confirmed_of(counted, self.unreported.known(producer))
+        confirmed_of(counted, self.unreported.known(dashboard, producer))
     }
 
     /// Whether a producer is in memory.
@@ -327,16 +334,16 @@ impl LedgerState {
         self.dedupe.counted(producer).is_some()
     }
 
-    /// The dashboard has been told of a producer in memory, and knows of all its plays below `watermark`. Whether more is to be
+    /// A dashboard has been told of a producer in memory, and knows of all its plays below `watermark`. Whether more is to be
     /// told at once.
-    pub(super) fn reported(&mut self, producer: &Uuid, watermark: u64) -> bool {
+    pub(super) fn reported(
+        &mut self,
+        dashboard: DashboardIndex,
+        producer: &Uuid,
+        watermark: u64,
+    ) -> bool {
         let Some(counted) = self.dedupe.counted(producer) else { return false };
-        self.unreported.reported(*producer, counted, watermark)
-    }
-
-    /// These were not told after all.
-    pub(super) fn put_back_unreported(&mut self, producers: impl IntoIterator<Item = Uuid>) {
-        producers.into_iter().for_each(|id| self.unreported.add(id));
+        self.unreported.of(dashboard).reported(*producer, counted, watermark)
     }
 
     /// Whether a producer's plays may only be counted when the table was asked.

@@ -7,8 +7,9 @@ use uuid::Uuid;
 use super::*;
 use crate::broker::{Broker, BrokerConfig};
 use crate::ledger::{Counters, LedgerSize, LedgerUpkeep, LedgerUpkept, MessageWindowSize};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{VideoCount, VideoState};
-use crate::processor::wake::wake_pair;
+use crate::processor::wake::wake_publishers;
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// The longest that anything here may take; far beyond what it does take.
@@ -55,9 +56,11 @@ impl Ledger for FailingLedger {
         Ok(NextUpkeep::Later)
     }
 
-    fn published(&mut self, _: &[VideoCount]) {}
+    fn publish_to(&mut self, _: usize) {}
 
-    fn publishes_to(&mut self, _: Uuid) -> Result<bool> {
+    fn published(&mut self, _: DashboardIndex, _: &[VideoCount]) {}
+
+    fn publishes_to(&mut self, _: DashboardIndex, _: Uuid) -> Result<bool> {
         Ok(false)
     }
 
@@ -65,19 +68,19 @@ impl Ledger for FailingLedger {
         Confirmed::default()
     }
 
-    fn take_unreported(&mut self, _: usize) -> Result<Vec<ProducerConfirmed>> {
+    fn take_unreported(&mut self, _: DashboardIndex, _: usize) -> Result<Vec<ProducerConfirmed>> {
         Ok(Vec::new())
     }
 
-    fn reported(&mut self, _: &ProducerConfirmed, _: u64) -> bool {
+    fn reported(&mut self, _: DashboardIndex, _: &ProducerConfirmed, _: u64) -> bool {
         false
     }
 
-    fn retell(&mut self, _: usize) -> bool {
+    fn retell(&mut self, _: DashboardIndex, _: usize) -> bool {
         false
     }
 
-    fn put_back_unreported(&mut self, _: &[ProducerConfirmed]) {}
+    fn put_back_unreported(&mut self, _: DashboardIndex, _: &[ProducerConfirmed]) {}
 
     fn size(&self) -> Option<LedgerSize> {
         None
@@ -126,8 +129,8 @@ fn a_batch_left_to_a_failing_commit_is_given_back() {
     let committer = Arc::new(Committer::new(
         Arc::new(Mutex::new(ledger)),
         Arc::new(ShardedCounts::new(100)),
-        Arc::new(Stats::new(Counters::default(), None, reached)),
-        wake_pair().0,
+        Arc::new(Stats::new(Counters::default(), None, reached, 1)),
+        wake_publishers(1).0,
         failed,
     ));
     let commits = {
