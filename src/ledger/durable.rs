@@ -32,8 +32,9 @@ use super::schema::{FILE, SCHEMA};
 use super::snapshot::JOURNAL;
 use super::state::LedgerState;
 use super::tables::{LedgerRow, TablesUpdate, readable};
-use super::upkeep::{CANNOT_WRITE, LedgerUpkeep, LedgerUpkept, Tables};
+use super::upkeep::{CANNOT_WRITE, FilesUpkeep, LedgerUpkeep, LedgerUpkept, Tables};
 use crate::journal::{Cut, Journal, JournalError, SEGMENT_BYTES, Sync, SyncPolicy};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{MAX_PLAYS, VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
@@ -83,6 +84,7 @@ pub struct DurableLedger {
     processor: Uuid,
     life: Uuid,
     starts: u64,
+    /// The first dashboard's database: the only one of which it is kept what it was told.
     dashboard: Option<Uuid>,
     /// Counts the dashboards: a row of another epoch tells of one that is not asked any more.
     epoch: u64,
@@ -149,7 +151,7 @@ impl DurableLedger {
         let number = number.context(CANNOT_WRITE)?;
         let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;
         state.passed(number);
-        state.forget_future(unix_ms());
+        state.counts.forget_future(unix_ms());
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
         let LedgerRow { processor, life, starts, .. } = tables.row;
         let seen = journal.next();
@@ -276,11 +278,11 @@ impl Ledger for DurableLedger {
     }
 
     fn counters(&self) -> Counters {
-        self.state.counters()
+        self.state.counts.counters()
     }
 
     fn videos(&self) -> Vec<VideoState> {
-        self.state.videos().collect()
+        self.state.counts.videos().collect()
     }
 
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
@@ -290,12 +292,12 @@ impl Ledger for DurableLedger {
         self.failed = true;
         self.producers.fetch(&mut self.state, arrivals)?;
         let messages = arrivals.iter().map(|batch| batch.plays.len() + batch.rejected.len());
-        if !self.state.has_room(messages.sum::<usize>() as u64) {
+        if !self.state.counts.has_room(messages.sum::<usize>() as u64) {
             bail!("the ledger has counted {MAX_PLAYS} messages, the most that can be told");
         }
-        let first_letter = self.state.counters().rejected + 1;
-        let (record, video_deltas, noticed) = self.state.count_arrivals(arrivals);
-        let counters = record.counters;
+        let first_letter = self.state.counts.counters().rejected + 1;
+        let counted = self.state.count_arrivals(arrivals);
+        let counters = counted.record.counters;
         // Repeats alone change nothing that must outlive the process.
         if counters.counted + counters.rejected > 0 {
             let letters = arrivals.iter().flat_map(|arrivals| &arrivals.rejected);
@@ -304,12 +306,12 @@ impl Ledger for DurableLedger {
                 _ => saved(letters, first_letter, unix_ms()),
             };
             failpoint::hit("ledger-before-commit");
-            self.write(&record, &letters)?;
+            self.write(&counted.record, &letters)?;
             failpoint::hit("ledger-after-commit");
             self.keep_letters(letters);
         }
         self.failed = false;
-        Ok(Committed { counters, video_deltas, noticed })
+        Ok(counted.into())
     }
 
     fn upkeep(&mut self, now: Instant) -> Option<LedgerUpkeep> {
@@ -326,10 +328,12 @@ impl Ledger for DurableLedger {
         let journal = self.journal.upkeep(sync);
         let in_place = self.journal.check_in_place();
         let slice = update.map(|update| (Arc::clone(&self.tables), update));
-        Some(LedgerUpkeep { files: Arc::clone(&self.files), in_place, journal, slice })
+        let files = Arc::clone(&self.files);
+        Some(LedgerUpkeep::Files(FilesUpkeep { files, in_place, journal, slice }))
     }
 
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep> {
+        let LedgerUpkept::Files(done) = done;
         if let Some(journal) = done.journal
             && let Err(error) = self.journal.upkept(journal)
         {
@@ -362,60 +366,81 @@ impl Ledger for DurableLedger {
         })
     }
 
-    fn published(&mut self, counts: &[VideoCount]) {
-        self.state.published(counts);
+    fn publish_to(&mut self, dashboards: usize) {
+        self.state.publish_to(dashboards);
     }
 
-    fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool> {
-        if self.dashboard == Some(dashboard) {
+    fn published(&mut self, dashboard: DashboardIndex, counts: &[VideoCount]) {
+        if dashboard == DashboardIndex::FIRST {
+            self.state.counts.published(counts);
+        }
+    }
+
+    fn publishes_to(&mut self, dashboard: DashboardIndex, database: Uuid) -> Result<bool> {
+        if dashboard != DashboardIndex::FIRST {
+            let is_other = self.state.unreported.of(dashboard).meet(database);
+            if is_other {
+                self.state.tell_all_producers(dashboard);
+            }
+            return Ok(is_other);
+        }
+        if self.dashboard == Some(database) {
             return Ok(false);
         }
         self.check_failed()?;
         self.failed = true;
-        let number = self.journal.put(&encode_dashboard(dashboard)).context(CANNOT_WRITE)?;
+        let number = self.journal.put(&encode_dashboard(database)).context(CANNOT_WRITE)?;
         self.failed = false;
         self.state.written(number);
         // However many videos there are: theirs tell of an older epoch from now on.
         self.epoch += 1;
         self.state.forget_published();
-        self.dashboard = Some(dashboard);
+        self.dashboard = Some(database);
         Ok(true)
     }
 
-    fn confirmed(&self, producer: &Uuid) -> Confirmed {
+    fn confirmed(&mut self, producer: &Uuid) -> Result<Confirmed> {
         if self.failed {
-            return Confirmed::default();
+            return Ok(Confirmed::default());
         }
-        self.producers.confirmed(&self.state, producer).unwrap_or_else(|error| {
-            log::warn!("{error:#}");
-            Confirmed::default()
-        })
+        self.producers.confirmed(&self.state, DashboardIndex::FIRST, producer)
     }
 
-    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>> {
+    fn take_unreported(
+        &mut self,
+        dashboard: DashboardIndex,
+        limit: usize,
+    ) -> Result<Vec<ProducerConfirmed>> {
         if self.failed {
             return Ok(Vec::new());
         }
-        self.producers.take_unreported(&mut self.state, limit)
+        self.producers.take_unreported(&mut self.state, dashboard, limit)
     }
 
     fn is_behind(&self) -> bool {
         !self.failed && self.state.producers().is_behind()
     }
 
-    fn reported(&mut self, told: &ProducerConfirmed, watermark: u64) -> bool {
-        self.producers.reported(&mut self.state, told, watermark).unwrap_or_else(|error| {
+    fn reported(
+        &mut self,
+        dashboard: DashboardIndex,
+        told: &ProducerConfirmed,
+        watermark: u64,
+    ) -> bool {
+        let more = self.producers.reported(&mut self.state, dashboard, told, watermark);
+        more.unwrap_or_else(|error| {
             log::warn!("{error:#}");
             false
         })
     }
 
-    fn retell(&mut self, limit: usize) -> bool {
-        self.state.unreported.retell(limit)
+    fn retell(&mut self, dashboard: DashboardIndex, limit: usize) -> bool {
+        self.state.unreported.of(dashboard).retell(limit)
     }
 
-    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
-        self.state.put_back_unreported(producers.iter().map(|told| told.producer));
+    fn put_back_unreported(&mut self, dashboard: DashboardIndex, producers: &[ProducerConfirmed]) {
+        let unreported = self.state.unreported.of(dashboard);
+        producers.iter().for_each(|told| unreported.add(told.producer));
     }
 
     fn size(&self) -> Option<LedgerSize> {

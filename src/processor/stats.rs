@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::notes::{BodyNotes, Notes};
 use crate::ledger::{Committed, Counters, CrowdedProducer, LedgerSize};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::play::Rejection;
 use crate::wire::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, CrowdedPlays,
@@ -42,6 +43,26 @@ impl Progress {
     }
 }
 
+/// Who finds the ledger away or there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LedgerUse {
+    Commit,
+    Upkeep,
+}
+
+impl Recent {
+    fn add(&mut self, more: &Self) {
+        self.sum_us = self.sum_us.saturating_add(more.sum_us);
+        self.times += more.times;
+        self.slowest = self.slowest.max(more.slowest);
+    }
+
+    /// The mean consumption time, in ms; `None` without one.
+    fn mean_ms(&self) -> Option<f64> {
+        (self.times > 0).then(|| self.sum_us as f64 / self.times as f64 / 1000.0)
+    }
+}
+
 /// About 230 KB, nearly all of it the histogram.
 pub(super) struct Stats {
     inner: Mutex<Inner>,
@@ -57,34 +78,51 @@ struct Inner {
     counters: Counters,
     last_rejection: Option<Rejection>,
     failure: Option<String>,
+    /// Why the ledger is away, as commits and as the upkeep have found it last.
+    away: [Option<String>; 2],
     notes: Notes,
     first: Option<Instant>,
     last: Option<Instant>,
     /// Consumption times since the start, in µs.
     times: Histogram<u64>,
-    /// Sum and number of the times since the last report.
-    recent: (u64, u64),
+    /// Of each dashboard: what has come since the last report to it.
+    recent: Vec<Recent>,
     commits: u64,
-    /// The longest commit since the last report.
+}
+
+/// What has come since a report.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    /// Sum of the consumption times, in µs.
+    sum_us: u64,
+    /// How many there were.
+    times: u64,
+    /// The longest commit.
     slowest: Duration,
 }
 
 impl Stats {
-    /// Says so on `reached`, a channel with room for one, when the ledger holds `target` messages; it held `before`.
-    pub(super) fn new(before: Counters, target: Option<u64>, reached: Sender<()>) -> Self {
+    /// To be reported to so many dashboards. Says so on `reached`, a channel with room for one, when the ledger holds `target`
+    /// messages; it held `before`.
+    pub(super) fn new(
+        before: Counters,
+        target: Option<u64>,
+        reached: Sender<()>,
+        dashboards: usize,
+    ) -> Self {
         let times = Histogram::new_with_bounds(1, MAX_TIME_US, DIGITS)
             .expect("a range from 1 and three digits");
         let inner = Inner {
             counters: Counters::default(),
             last_rejection: None,
             failure: None,
+            away: [None, None],
             notes: Notes::default(),
             first: None,
             last: None,
             times,
-            recent: (0, 0),
+            recent: vec![Recent::default(); dashboards],
             commits: 0,
-            slowest: Duration::ZERO,
         };
         let received = AtomicU64::new(0);
         let stats = Self { inner: Mutex::new(inner), received, before, target, reached };
@@ -113,20 +151,22 @@ impl Stats {
         received_at: Instant,
     ) {
         let mut inner = self.inner.lock();
+        inner.is_there(LedgerUse::Commit);
         inner.counters.add(&committed.counters);
         inner.notes.add_commit(&committed.noticed);
         inner.commits += 1;
-        inner.slowest = inner.slowest.max(took);
         if rejection.is_some() {
             inner.last_rejection = rejection.cloned();
         }
         inner.first.get_or_insert(received_at);
         inner.last = Some(Instant::now());
+        let mut recent = Recent { slowest: took, ..Recent::default() };
         for us in times_ns.map(|ns| ns / 1000) {
             inner.times.saturating_record(us);
-            inner.recent.0 = inner.recent.0.saturating_add(us);
-            inner.recent.1 += 1;
+            recent.sum_us = recent.sum_us.saturating_add(us);
+            recent.times += 1;
         }
+        inner.recent.iter_mut().for_each(|of| of.add(&recent));
         self.check_target(&inner.counters);
     }
 
@@ -137,6 +177,21 @@ impl Stats {
             // Full: it was said already.
             let _ = self.reached.try_send(());
         }
+    }
+
+    /// The ledger is away for that reason. Who finds it there again says so with [`Stats::ledger_is_there`]; a commit with
+    /// [`Stats::committed`].
+    pub(super) fn ledger_is_away(&self, found_by: LedgerUse, reason: &str) {
+        let away = &mut self.inner.lock().away[found_by as usize];
+        if away.is_none() {
+            log::warn!("the ledger is away: {reason}; trying again");
+        }
+        *away = Some(reason.to_owned());
+    }
+
+    /// The ledger is not away.
+    pub(super) fn ledger_is_there(&self, found_by: LedgerUse) {
+        self.inner.lock().is_there(found_by);
     }
 
     /// Nothing is counted any more.
@@ -162,26 +217,28 @@ impl Stats {
         consumption_times(&all)
     }
 
-    /// How it fares, for the dashboard; starts the next report. `seconds` since the one before, in which
+    /// How it fares, for a dashboard; starts its next report. `seconds` since the one before, in which
     /// `counted_before` was reported; `ledger_size` and `window` as the ledger tells them.
     pub(super) fn report(
         &self,
+        dashboard: DashboardIndex,
         counted_before: u64,
         seconds: f64,
         ledger_size: Option<LedgerSize>,
         window: MessageWindowFigures,
     ) -> Consumption {
         let LedgerSize { unswept, bytes, cut_bytes, crowded } = ledger_size.unwrap_or_default();
-        let (counters, last_rejection, failure, (sum, times), all, ledger, arrivals) = {
+        let (counters, last_rejection, failure, recent, all, ledger, arrivals) = {
             let mut inner = self.inner.lock();
             // A copy, so that no commit waits for the sums over 30,000 buckets.
-            let (recent, all) = (std::mem::take(&mut inner.recent), inner.times.clone());
-            let slowest_ms = std::mem::take(&mut inner.slowest).as_secs_f64() * 1000.0;
+            let all = inner.times.clone();
+            let recent = std::mem::take(&mut inner.recent[dashboard.get()]);
+            let slowest_ms = recent.slowest.as_secs_f64() * 1000.0;
             let commits = inner.commits;
             let crowded =
                 crowded.map(|CrowdedProducer { producer, plays }| CrowdedPlays { producer, plays });
             let ledger = LedgerFigures { commits, slowest_ms, unswept, bytes, cut_bytes, crowded };
-            let (last_rejection, failure) = (inner.last_rejection.clone(), inner.failure.clone());
+            let (last_rejection, failure) = (inner.last_rejection.clone(), inner.not_counting());
             let arrivals = inner.notes.figures(window);
             (inner.counters, last_rejection, failure, recent, all, ledger, arrivals)
         };
@@ -195,7 +252,7 @@ impl Stats {
             last_rejection: last_rejection.map(|reason| reason.to_string()),
             failure: failure.map(|reason| reason.chars().take(Rejection::MAX_LEN).collect()),
             per_second: counted.saturating_sub(counted_before) as f64 / seconds.max(0.001),
-            realtime_ms: (times > 0).then(|| sum as f64 / times as f64 / 1000.0),
+            realtime_ms: recent.mean_ms(),
             since_start: consumption_times(&all),
             histogram: Some(Box::new(consumption_histogram(&all))),
             recovered,
@@ -205,6 +262,22 @@ impl Stats {
             consumer: None,
             arrivals: Some(Box::new(arrivals)),
         }
+    }
+}
+
+impl Inner {
+    fn is_there(&mut self, found_by: LedgerUse) {
+        if self.away[found_by as usize].take().is_some() {
+            log::warn!("the ledger is there again");
+        }
+    }
+
+    /// Why nothing is counted: for good, or as long as the ledger is away.
+    fn not_counting(&self) -> Option<String> {
+        let away = || self.away.iter().flatten().next();
+        let away =
+            || away().map(|reason| format!("its ledger is away, and is tried again: {reason}"));
+        self.failure.clone().or_else(away)
     }
 }
 

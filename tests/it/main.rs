@@ -23,6 +23,7 @@ mod crash;
 mod damage;
 mod dashboard;
 mod dashboard_support;
+mod dashboards;
 mod disk;
 mod foreign_pages;
 mod gone;
@@ -53,6 +54,8 @@ mod postgres_server;
 #[cfg(feature = "postgres")]
 mod postgres_tls;
 mod private_files;
+#[path = "../../nsq-protocol/tests/it/proxy.rs"]
+mod proxy;
 mod queue;
 mod raw_text;
 mod read_only;
