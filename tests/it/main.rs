@@ -40,6 +40,7 @@ mod page_views;
 mod pipeline;
 mod plays;
 mod private_files;
+#[allow(dead_code, reason = "the client's tests spoil connections in more ways")]
 #[path = "../../nsq-protocol/tests/it/proxy.rs"]
 mod proxy;
 mod queue;
