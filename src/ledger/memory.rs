@@ -49,16 +49,15 @@ impl Ledger for MemoryLedger {
     }
 
     fn counters(&self) -> Counters {
-        self.state.counters()
+        self.state.counts.counters()
     }
 
     fn videos(&self) -> Vec<VideoState> {
-        self.state.videos().collect()
+        self.state.counts.videos().collect()
     }
 
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
-        let (record, video_deltas, noticed) = self.state.count_arrivals(arrivals);
-        Ok(Committed { counters: record.counters, video_deltas, noticed })
+        Ok(self.state.count_arrivals(arrivals).into())
     }
 
     fn upkeep(&mut self, _now: Instant) -> Option<LedgerUpkeep> {
@@ -91,8 +90,8 @@ impl Ledger for MemoryLedger {
         Ok(is_other)
     }
 
-    fn confirmed(&self, producer: &Uuid) -> Confirmed {
-        self.state.confirmed(DashboardIndex::FIRST, producer)
+    fn confirmed(&mut self, producer: &Uuid) -> Result<Confirmed> {
+        Ok(self.state.confirmed(DashboardIndex::FIRST, producer))
     }
 
     fn take_unreported(

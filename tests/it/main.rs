@@ -39,6 +39,10 @@ mod page_support;
 mod page_views;
 mod pipeline;
 mod plays;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_server;
 mod private_files;
 #[allow(dead_code, reason = "the client's tests spoil connections in more ways")]
 #[path = "../../nsq-protocol/tests/it/proxy.rs"]

@@ -138,7 +138,7 @@ proptest! {
         while tell(&mut ledger, second(), 7, &mut told_second) > 0 {}
         for producer in 0..PRODUCERS {
             let (id, want) = (Uuid::from_u128(producer), expected(&model, producer));
-            prop_assert_eq!(&ledger.confirmed(&id), &want);
+            prop_assert_eq!(&ledger.confirmed(&id).unwrap(), &want);
             for told in [&mut told, &mut told_second] {
                 prop_assert_eq!(&told.remove(&id).unwrap_or_default(), &want);
             }
