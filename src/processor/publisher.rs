@@ -176,11 +176,17 @@ impl Publisher {
         self.config.parts.refusal.is_said()
     }
 
-    /// Has the dashboard compare the ledger with what it knows, where it has not yet.
-    fn claim(&mut self) -> Result<()> {
+    /// Nothing is, once any dashboard has refused the ledger.
+    fn may_publish(&self) -> Result<()> {
         if self.is_refused() {
             bail!("a dashboard has said that the ledger is older");
         }
+        Ok(())
+    }
+
+    /// Has the dashboard compare the ledger with what it knows, where it has not yet.
+    fn claim(&mut self) -> Result<()> {
+        self.may_publish()?;
         let claimed = self.config.own.claim(&self.config.client);
         claimed.inspect_err(|error| self.check_refusal(error))
     }
@@ -200,7 +206,7 @@ impl Publisher {
     /// Sends batches until none is due.
     fn publish_due(&mut self) -> Result<()> {
         loop {
-            self.claim()?;
+            self.may_publish()?;
             let published = self.config.own.publish_next(&self.config.client);
             let published = published.inspect_err(|error| self.check_refusal(error))?;
             let Some(published) = published else { return Ok(()) };

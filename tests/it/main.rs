@@ -54,6 +54,7 @@ mod postgres_server;
 #[cfg(feature = "postgres")]
 mod postgres_tls;
 mod private_files;
+#[allow(dead_code, reason = "the client's tests spoil connections in more ways")]
 #[path = "../../nsq-protocol/tests/it/proxy.rs"]
 mod proxy;
 mod queue;
