@@ -276,7 +276,7 @@ fn letters(arrivals: &[Arrivals], seen: &[Seen]) -> Vec<SavedDeadLetter> {
     let mut seen = seen.iter();
     let mut new = Vec::new();
     for Arrivals { plays, rejected } in arrivals {
-        plays.iter().for_each(|_| drop(seen.next()));
+        seen.by_ref().take(plays.len()).for_each(drop);
         new.extend(rejected.iter().filter(|_| seen.next().is_some_and(is_new)));
     }
     // The table numbers them.

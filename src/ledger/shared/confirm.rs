@@ -21,7 +21,8 @@ const READ_LOWEST: &str = "SELECT w.at, s.segment, s.bits
         SELECT segment, bits FROM playcounts.seen WHERE seen.producer = w.producer ORDER BY segment LIMIT 128) AS s
     ORDER BY w.at, s.segment";
 
-const WALK: &str = "SELECT producer FROM playcounts.producers WHERE producer >= $1 ORDER BY producer LIMIT $2";
+const WALK: &str =
+    "SELECT producer FROM playcounts.producers WHERE producer >= $1 ORDER BY producer LIMIT $2";
 
 /// What is counted of a producer, and whether it has full segments that its watermark has not passed.
 #[derive(Clone, Debug, PartialEq, Eq)]

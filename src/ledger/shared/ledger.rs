@@ -177,7 +177,7 @@ impl PostgresLedger {
     fn next_upkeep(&mut self, now: Instant) -> SharedUpkeep {
         let reconnect = self.away.is_some() && !self.committer.is_up();
         let fold: Vec<Uuid> = self.to_fold.iter().take(FOLD_AT_ONCE).copied().collect();
-        fold.iter().for_each(|id| drop(self.to_fold.remove(id)));
+        self.to_fold.retain(|id| !fold.contains(id));
         SharedUpkeep {
             upkeeper: Arc::clone(&self.upkeeper),
             own: self.committer.own,
@@ -359,7 +359,9 @@ impl Ledger for PostgresLedger {
 impl PostgresLedger {
     /// Adds producers of all that there are, where they are to be told of again.
     fn take_of_all(&mut self, ids: &mut Vec<Uuid>, limit: usize) -> Result<()> {
-        let Some(from) = self.unreported.from().filter(|_| ids.len() < limit) else { return Ok(()) };
+        let Some(from) = self.unreported.from().filter(|_| ids.len() < limit) else {
+            return Ok(());
+        };
         let room = limit - ids.len();
         let walked = self.reading.run(|connection| confirm::walk(connection, from, room));
         let walked = walked.map_err(Trouble::while_counting)?;

@@ -17,7 +17,8 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const COMMIT: &str = "COMMIT";
 
 /// A few milliseconds, and 1 MB.
-const READ_VIDEOS: &str = "SELECT number, video, plays, last_played_at, as_of FROM playcounts.videos
+const READ_VIDEOS: &str =
+    "SELECT number, video, plays, last_played_at, as_of FROM playcounts.videos
     WHERE processor = $1 AND video > $2 ORDER BY video LIMIT 10000";
 
 /// A record of 10,000 plays of as many new videos has 230 KB; most have some hundred bytes.

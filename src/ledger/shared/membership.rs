@@ -6,8 +6,9 @@
 use uuid::Uuid;
 
 use super::transaction::Own;
-use super::trouble::{Fenced, LedgerBehind, Trouble};
+use super::trouble::{LedgerBehind, Trouble};
 use crate::ledger::counters::Counters;
+use crate::ledger::ledger_trait::LedgerFenced;
 use crate::postgres::{Param, PgConnection, PgError, PgRow};
 
 /// A start, before it has loaded, and a takeover: longer than a lease, because until then nobody renews it.
@@ -53,10 +54,12 @@ const TAKE_OVER: &str = "UPDATE playcounts.processors SET epoch = epoch + 1, sta
     RETURNING id, epoch, starts, last_record, swept, as_of,
         counted, by_message, recovered, duplicates, conflicting, rejected";
 
-const RENEW_PUBLISHING: &str = "UPDATE playcounts.processors SET published_until = now() + interval '10 s'
+const RENEW_PUBLISHING: &str =
+    "UPDATE playcounts.processors SET published_until = now() + interval '10 s'
     WHERE id = $1 AND starts = $2 RETURNING last_record";
 
-const END_PUBLISHING: &str = "UPDATE playcounts.processors SET published_by = NULL, published_until = NULL
+const END_PUBLISHING: &str =
+    "UPDATE playcounts.processors SET published_by = NULL, published_until = NULL
     WHERE id = $1 AND starts = $2";
 
 const WRITE_TOLD: &str = "INSERT INTO playcounts.told (processor, dashboard, upto) VALUES ($1, $2, $3)
@@ -70,7 +73,8 @@ const MAKE: &str = "INSERT INTO playcounts.processors (id, holder, epoch, starts
         counted, by_message, recovered, duplicates, conflicting, rejected";
 
 /// By its start, not by its epoch: the answer to an earlier try may have been lost.
-const RECLAIM: &str = "UPDATE playcounts.processors SET epoch = epoch + 1, lease_until = now() + interval '10 s'
+const RECLAIM: &str =
+    "UPDATE playcounts.processors SET epoch = epoch + 1, lease_until = now() + interval '10 s'
     WHERE id = $1 AND starts = $2 RETURNING epoch, last_record";
 
 /// No commit waits for its fsync.
@@ -90,14 +94,6 @@ pub(super) struct Membership {
     /// As of a record from there on.
     pub(super) counters: Counters,
     pub(super) counters_as_of: u64,
-}
-
-/// What a data directory knows of the id that it counted under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Remembered {
-    pub(super) id: Uuid,
-    /// The newest record that was durable.
-    pub(super) record: u64,
 }
 
 impl Membership {
@@ -152,7 +148,7 @@ pub(super) fn reclaim(
     known: u64,
 ) -> Result<u64, Trouble> {
     let rows = connection.query(RECLAIM, &[Param::Uuid(own.id), Param::Int(own.starts)])?;
-    let row = rows.get(0).ok_or(Fenced)?;
+    let row = rows.get(0).ok_or(LedgerFenced)?;
     own.epoch = row.int(0)?;
     let found = row.int(1)?.cast_unsigned();
     if found < known {
@@ -167,7 +163,7 @@ pub(super) fn reclaim(
 /// Fenced, or the database's.
 pub(super) fn renew(connection: &mut PgConnection, own: &Own) -> Result<u64, Trouble> {
     let rows = connection.query(RENEW, &[Param::Uuid(own.id), Param::Int(own.starts)])?;
-    let row = rows.get(0).ok_or(Fenced)?;
+    let row = rows.get(0).ok_or(LedgerFenced)?;
     Ok(row.int(0)?.cast_unsigned())
 }
 
@@ -202,8 +198,9 @@ pub(super) fn take_over(
 /// # Errors
 /// Fenced: it is back, or adopted; or the database's.
 pub(super) fn renew_publishing(connection: &mut PgConnection, dead: &Own) -> Result<(), Trouble> {
-    let rows = connection.query(RENEW_PUBLISHING, &[Param::Uuid(dead.id), Param::Int(dead.starts)])?;
-    rows.get(0).map(drop).ok_or_else(|| Fenced.into())
+    let rows =
+        connection.query(RENEW_PUBLISHING, &[Param::Uuid(dead.id), Param::Int(dead.starts)])?;
+    rows.get(0).map(drop).ok_or_else(|| LedgerFenced.into())
 }
 
 /// Says that they are published no more.
@@ -225,8 +222,7 @@ pub(super) fn write_told(
     dashboard: Uuid,
     upto: u64,
 ) -> Result<(), Trouble> {
-    let params =
-        [Param::Uuid(processor), Param::Uuid(dashboard), Param::Int(upto.cast_signed())];
+    let params = [Param::Uuid(processor), Param::Uuid(dashboard), Param::Int(upto.cast_signed())];
     connection.query(WRITE_TOLD, &params)?;
     Ok(())
 }

@@ -30,5 +30,5 @@ pub use ledger::PostgresLedger;
 pub use messages::SHARED_WINDOW_HOURS;
 pub use open::{BehindPolicy, PostgresLedgerConfig};
 pub use schema::{SharedSchema, init_shared};
-pub use trouble::{Fenced, LedgerBehind};
-pub(super) use upkeep::{SharedUpkeep, SharedUpkept};
+pub use trouble::LedgerBehind;
+pub use upkeep::{SharedUpkeep, SharedUpkept};

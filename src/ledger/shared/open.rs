@@ -69,13 +69,15 @@ pub(super) fn open(config: &PostgresLedgerConfig) -> Result<Opened> {
     let mut connection = connect(database)?;
     let schema = schema::ensure(&mut connection)?;
     let remembered = match remembered {
-        Some(holder) if holder.ledger != schema.life && *on_behind == BehindPolicy::Refuse => bail!(
-            "the data directory {} belongs to another shared ledger ({}) than this one ({}): give the right --ledger or \
+        Some(holder) if holder.ledger != schema.life && *on_behind == BehindPolicy::Refuse => {
+            bail!(
+                "the data directory {} belongs to another shared ledger ({}) than this one ({}): give the right --ledger or \
              another --data-dir, or --accept-loss counts in this one from now on",
-            directory.display(),
-            holder.ledger,
-            schema.life
-        ),
+                directory.display(),
+                holder.ledger,
+                schema.life
+            )
+        }
         remembered => remembered.filter(|holder| holder.ledger == schema.life),
     };
     let opened = enter(&mut connection, &schema.life, remembered, *on_behind);
@@ -103,11 +105,7 @@ fn enter(
     }
     let counts = load(connection, &member)?;
     let told = read_told(connection, member.own.id, member.last_record)?;
-    let holder = Holder {
-        holder,
-        processor: member.own.id,
-        ledger: *life,
-        record: member.last_record,
-    };
+    let holder =
+        Holder { holder, processor: member.own.id, ledger: *life, record: member.last_record };
     Ok((member, holder, counts, told.first().copied()))
 }

@@ -10,9 +10,10 @@ use super::link::all;
 use super::messages::{AHEAD_HOURS, EMPTIED_AHEAD_HOURS, SHARED_WINDOW_HOURS, SLOTS};
 use super::segments::{SEGMENT_PLAYS, SegmentBits, stripe_of};
 use super::transaction::Own;
-use super::trouble::{Fenced, LedgerBehind, Trouble};
+use super::trouble::{LedgerBehind, Trouble};
 use crate::ledger::checkpoint::SavedVideo;
 use crate::ledger::counters::Counters;
+use crate::ledger::ledger_trait::LedgerFenced;
 use crate::ledger::letter::DEAD_LETTERS_MAX;
 use crate::postgres::{Param, PgConnection};
 
@@ -20,7 +21,8 @@ const BEGIN: &str = "BEGIN";
 const ASYNCHRONOUS: &str = "SET LOCAL synchronous_commit = off";
 const COMMIT: &str = "COMMIT";
 
-const READ_SELF: &str = "SELECT last_record FROM playcounts.processors WHERE id = $1 AND starts = $2";
+const READ_SELF: &str =
+    "SELECT last_record FROM playcounts.processors WHERE id = $1 AND starts = $2";
 
 const WRITE_VIDEOS: &str = "INSERT INTO playcounts.videos (processor, video, number, plays, last_played_at, as_of)
     SELECT $1, v.video, v.number, v.plays, v.last_played_at, $6
@@ -36,7 +38,8 @@ const WRITE_SWEPT: &str = "WITH swept AS (
         WHERE id = $1 AND starts = $3 RETURNING id)
     DELETE FROM playcounts.records r USING swept WHERE r.processor = swept.id AND r.number <= $2";
 
-const READ_HOURS: &str = "SELECT slot, hour, extract(epoch FROM now())::int8 / 3600 FROM playcounts.message_hours";
+const READ_HOURS: &str =
+    "SELECT slot, hour, extract(epoch FROM now())::int8 / 3600 FROM playcounts.message_hours";
 
 const FORGET_OTHERS: &str = "DELETE FROM playcounts.messages WHERE slot = -1 AND key IN (
     SELECT key FROM playcounts.messages WHERE slot = -1
@@ -88,7 +91,7 @@ pub(super) fn write_slice(
     let as_of = Param::Int(slice.as_of.cast_signed());
     // First whether the slice is of a ledger that is still this one.
     let found = connection.query(READ_SELF, &[me, Param::Int(own.starts)])?;
-    let found = found.get(0).ok_or(Fenced)?.int(0)?.cast_unsigned();
+    let found = found.get(0).ok_or(LedgerFenced)?.int(0)?.cast_unsigned();
     if found < slice.as_of {
         return Err(LedgerBehind { found, known: slice.as_of }.into());
     }

@@ -62,25 +62,33 @@ impl Touched {
             return;
         }
         let producer = self.producer(identity.producer);
-        let segments = &self.segments;
-        let hasher = &self.hasher;
-        let hash = |at: &usize| hasher.hash_one((segments[*at].producer, segments[*at].number));
+        let at = self.find_segment(producer, number).unwrap_or_else(|| {
+            let Self { segments, segment_table, hasher, .. } = self;
+            let at = segments.len();
+            let hash = |at: &usize| hasher.hash_one((segments[*at].producer, segments[*at].number));
+            segment_table.insert_unique(hasher.hash_one((producer, number)), at, hash);
+            let bits = SegmentBits::EMPTY;
+            segments.push(Segment { producer, number, bits, is_changed: false });
+            at
+        });
+        self.newest = Some(at);
+    }
+
+    fn find_segment(&self, producer: usize, number: u64) -> Option<usize> {
+        let Self { segments, segment_table, hasher, .. } = self;
         let is_it =
             |at: &usize| segments[*at].number == number && segments[*at].producer == producer;
-        let found = self.segment_table.find(hasher.hash_one((producer, number)), is_it).copied();
-        self.newest = Some(found.unwrap_or_else(|| {
-            let at = segments.len();
-            self.segment_table.insert_unique(hasher.hash_one((producer, number)), at, hash);
-            let bits = SegmentBits::EMPTY;
-            self.segments.push(Segment { producer, number, bits, is_changed: false });
-            at
-        }));
+        segment_table.find(hasher.hash_one((producer, number)), is_it).copied()
+    }
+
+    fn find_producer(&self, id: &Uuid) -> Option<usize> {
+        let Self { producers, producer_table, hasher, .. } = self;
+        producer_table.find(hasher.hash_one(id), |at| producers[*at].id == *id).copied()
     }
 
     fn producer(&mut self, id: Uuid) -> usize {
-        let Self { producers, producer_table, hasher, .. } = self;
-        let found = producer_table.find(hasher.hash_one(id), |at| producers[*at].id == id).copied();
-        found.unwrap_or_else(|| {
+        self.find_producer(&id).unwrap_or_else(|| {
+            let Self { producers, producer_table, hasher, .. } = self;
             let at = producers.len();
             producer_table
                 .insert_unique(hasher.hash_one(id), at, |at| hasher.hash_one(producers[*at].id));
@@ -147,13 +155,8 @@ impl Touched {
     pub(super) fn count(&mut self, identity: &PlayIdentity) -> bool {
         let number = segment_of(identity.seq);
         let at = self.find_newest(identity, number).or_else(|| {
-            let Self { producers, segments, hasher, .. } = &*self;
-            let producer = *self.producer_table.find(hasher.hash_one(identity.producer), |at| {
-                producers[*at].id == identity.producer
-            })?;
-            let is_it =
-                |at: &usize| segments[*at].number == number && segments[*at].producer == producer;
-            self.segment_table.find(hasher.hash_one((producer, number)), is_it).copied()
+            let producer = self.find_producer(&identity.producer)?;
+            self.find_segment(producer, number)
         });
         let Some(at) = at else { return false };
         self.newest = Some(at);
@@ -265,7 +268,10 @@ mod tests {
         tables.commit(&plays(2, 0..1025));
         assert_eq!((tables.watermarks[&Uuid::from_u128(2)], tables.seen.len()), (2048, 1));
         // Its last number.
-        assert_eq!(tables.commit(&plays(3, PlayIdentity::MAX_SEQ..PlayIdentity::MAX_SEQ + 1)), [true]);
+        assert_eq!(
+            tables.commit(&plays(3, PlayIdentity::MAX_SEQ..PlayIdentity::MAX_SEQ + 1)),
+            [true]
+        );
     }
 
     #[test]

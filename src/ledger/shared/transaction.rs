@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::link::{FLUSH, ROLLBACK};
 use super::new_messages::{MessageAge, NewMessages};
 use super::touched::{ProducerWrites, Touched};
-use super::trouble::{Fenced, Trouble};
+use super::trouble::Trouble;
+use crate::ledger::ledger_trait::LedgerFenced;
 use crate::ledger::letter::SavedDeadLetter;
 use crate::postgres::{Param, PgConnection, PgError, PgRows};
 use crate::storage::failpoint;
@@ -22,7 +23,8 @@ const COMMIT: &str = "COMMIT";
 const LOCK_SELF: &str = "SELECT last_record FROM playcounts.processors WHERE id = $1 AND epoch = $2
     FOR NO KEY UPDATE";
 
-const LOCK_STRIPES: &str = "SELECT id FROM playcounts.stripes WHERE id = ANY($1::int8[]) ORDER BY id
+const LOCK_STRIPES: &str =
+    "SELECT id FROM playcounts.stripes WHERE id = ANY($1::int8[]) ORDER BY id
     FOR NO KEY UPDATE";
 
 const READ_WATERMARKS: &str = "SELECT w.at, p.watermark
@@ -50,10 +52,12 @@ const DELETE_FULL: &str = "DELETE FROM playcounts.seen s
     USING unnest($1::uuid[], $2::int8[], $3::int8[]) AS f(producer, first, behind)
     WHERE s.producer = f.producer AND s.segment >= f.first AND s.segment < f.behind";
 
-const WRITE_RECORD: &str = "INSERT INTO playcounts.records (processor, number, record) VALUES ($1, $2, $3)";
+const WRITE_RECORD: &str =
+    "INSERT INTO playcounts.records (processor, number, record) VALUES ($1, $2, $3)";
 
 /// Who commits needs no other sign of life.
-const ADVANCE: &str = "UPDATE playcounts.processors SET last_record = $2, lease_until = now() + interval '10 s'
+const ADVANCE: &str =
+    "UPDATE playcounts.processors SET last_record = $2, lease_until = now() + interval '10 s'
     WHERE id = $1";
 
 const WRITE_LETTERS: &str = "INSERT INTO playcounts.dead_letters
@@ -119,7 +123,7 @@ pub(super) fn begin(
     let mut answers = connection.exchange()?;
     let answer = answers.pop().unwrap_or_else(|| Ok(Vec::new()))?;
     let mut rows = answer.iter().skip(2);
-    let own_row = rows.next().and_then(|rows| rows.get(0)).ok_or(Fenced)?;
+    let own_row = rows.next().and_then(|rows| rows.get(0)).ok_or(LedgerFenced)?;
     let last_record = own_row.int(0)? as u64;
     if !touched.is_empty() {
         let _stripes = rows.next();
@@ -155,7 +159,11 @@ fn place(ordinality: i64) -> usize {
 }
 
 /// The second round trip, for a commit that changes something.
-pub(super) fn commit(connection: &mut PgConnection, own: &Own, writes: &CommitWrites<'_>) -> Ending {
+pub(super) fn commit(
+    connection: &mut PgConnection,
+    own: &Own,
+    writes: &CommitWrites<'_>,
+) -> Ending {
     failpoint::hit("ledger-before-commit");
     let sent = queue(connection, own, writes).and_then(|()| connection.exchange());
     failpoint::hit("ledger-after-commit");
@@ -164,11 +172,10 @@ pub(super) fn commit(connection: &mut PgConnection, own: &Own, writes: &CommitWr
         Ok(answers) => {
             let mut answers = answers.into_iter();
             match (answers.next(), answers.next()) {
-                (Some(Ok(_)), Some(Ok(_))) => Ending::Durable,
                 (Some(Err(error)), _) => Ending::RolledBack(error),
                 (_, Some(Err(error))) => Ending::InDoubt(error),
                 // There is an answer to each group.
-                (_, None) => Ending::Durable,
+                _ => Ending::Durable,
             }
         }
     }
@@ -203,7 +210,8 @@ fn queue(
         queue_letters(connection, own, writes.letters)?;
     }
     let number = Param::Int(writes.number as i64);
-    connection.statement(WRITE_RECORD, &[Param::Uuid(own.id), number, Param::Bytes(writes.record)])?;
+    connection
+        .statement(WRITE_RECORD, &[Param::Uuid(own.id), number, Param::Bytes(writes.record)])?;
     connection.statement(ADVANCE, &[Param::Uuid(own.id), number])?;
     connection.statement(COMMIT, &[])?;
     connection.sync();
@@ -257,10 +265,4 @@ fn queue_flush(connection: &mut PgConnection) -> Result<(), PgError> {
     }
     connection.sync();
     Ok(())
-}
-
-/// Makes durable what was committed before.
-pub(super) fn flush(connection: &mut PgConnection) -> Result<(), PgError> {
-    queue_flush(connection)?;
-    super::link::all(connection.exchange()).map(drop)
 }

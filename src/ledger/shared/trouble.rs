@@ -2,16 +2,9 @@
 
 use anyhow::anyhow;
 
-use crate::ledger::ledger_trait::LedgerAway;
+use crate::ledger::ledger_trait::{LedgerAway, LedgerFenced};
 use crate::ledger::record::{Damaged, RecordError};
 use crate::postgres::PgError;
-
-/// Another processor has taken the id over: nothing more is committed under it by this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this processor was away for longer than its lease, and another one has taken over its part of the shared ledger"
-)]
-pub struct Fenced;
 
 /// The database has lost commits that this processor was told are durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +31,7 @@ pub(super) enum Trouble {
     #[error(transparent)]
     Database(#[from] PgError),
     #[error(transparent)]
-    Fenced(#[from] Fenced),
+    Fenced(#[from] LedgerFenced),
     #[error(transparent)]
     Behind(#[from] LedgerBehind),
     /// The tables say what cannot be.

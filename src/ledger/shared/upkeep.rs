@@ -49,7 +49,7 @@ pub(super) struct Upkeeper {
 
 /// What is to be done: see [`Ledger::upkeep`](crate::ledger::Ledger::upkeep).
 #[must_use = "it does nothing until it is run"]
-pub(in crate::ledger) struct SharedUpkeep {
+pub struct SharedUpkeep {
     pub(super) upkeeper: Arc<Mutex<Upkeeper>>,
     pub(super) own: Own,
     /// The newest record; it is durable.
@@ -64,7 +64,7 @@ pub(in crate::ledger) struct SharedUpkeep {
 /// What was done.
 #[must_use = "the ledger must be told"]
 #[derive(Default)]
-pub(in crate::ledger) struct SharedUpkept {
+pub struct SharedUpkept {
     /// For the commits, with the epoch that it has raised, and the newest record.
     pub(super) connection: Option<(PgConnection, Own, u64)>,
     pub(super) has_swept: bool,
