@@ -54,6 +54,37 @@ pub enum NextUpkeep {
     Later,
 }
 
+/// What a processor of a shared ledger has left that is gone: another one publishes it under its id.
+#[derive(Clone, Debug)]
+pub struct DeadLedger {
+    /// Whose counts they are.
+    pub processor: Uuid,
+    /// The versions of the messages begin above this one.
+    pub first_version: u64,
+    /// Every video that it has counted.
+    pub videos: Vec<VideoState>,
+}
+
+/// What dashboards were told of what a dead processor has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldOfLedger {
+    /// Whose counts they are.
+    pub processor: Uuid,
+    /// The databases that have all.
+    pub databases: Vec<Uuid>,
+    /// No dashboard is to be told more.
+    pub is_done: bool,
+}
+
+/// Whose counts are to be published besides the own ones.
+#[derive(Debug, Default)]
+pub struct DeadLedgers {
+    /// From now on.
+    pub begun: Vec<DeadLedger>,
+    /// No more: by their ids.
+    pub ended: Vec<Uuid>,
+}
+
 /// How large a ledger is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LedgerSize {
@@ -150,6 +181,12 @@ pub trait Ledger: Send {
 
     /// These could not be told: they come again.
     fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]);
+
+    /// Processors that are gone, and whose counts this one is to publish; `told` is what has come of that so far. Asked
+    /// behind each upkeep, and never waits.
+    fn look_at_dead(&mut self, _told: Vec<ToldOfLedger>) -> DeadLedgers {
+        DeadLedgers::default()
+    }
 
     /// How large it is; `None` for one that has no file.
     fn size(&self) -> Option<LedgerSize>;

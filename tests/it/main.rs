@@ -50,7 +50,13 @@ mod refused_threads;
 mod replayed;
 mod restore;
 #[cfg(feature = "postgres")]
+#[path = "../../nsq-protocol/tests/it/proxy.rs"]
+#[allow(dead_code, reason = "each crate's tests use their own part of it")]
+mod proxy;
+#[cfg(feature = "postgres")]
 mod shared_ledger;
+#[cfg(feature = "postgres")]
+mod shared_processes;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]

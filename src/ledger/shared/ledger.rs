@@ -46,9 +46,6 @@ const FOLD_MAX: usize = 1_000;
 /// Of these in each upkeep.
 const FOLD_AT_ONCE: usize = 20;
 
-/// Versions of one start: the versions of the next start lie above.
-const VERSIONS_PER_START: i64 = 1 << 32;
-
 /// The videos that a sweep has still to write.
 struct Sweeping {
     upto: u64,
@@ -195,6 +192,7 @@ impl PostgresLedger {
 
     /// Ends the last sweep, notes that all is told, and gives the lease back.
     fn leave(&mut self) -> Result<()> {
+        self.upkeeper.lock().note(self.committer.last)?;
         self.check_away()?;
         if let Some(at) = Instant::now().checked_sub(SWEEP_EVERY) {
             self.swept_at = at;
@@ -207,7 +205,6 @@ impl PostgresLedger {
         let (own, last) = (self.committer.own, self.committer.last);
         let told = self.dashboard.filter(|_| self.is_all_told());
         let mut upkeeper = self.upkeeper.lock();
-        upkeeper.note(last)?;
         let left = upkeeper.link().run(|connection| {
             if let Some(dashboard) = told {
                 write_told(connection, own.id, dashboard, last)?;

@@ -159,7 +159,12 @@ impl SharedUpkeep {
         let upkeeper = Arc::clone(&self.upkeeper);
         let mut upkeeper = upkeeper.lock();
         let last = self.last;
-        let done = upkeeper.run(self).map_err(Trouble::while_counting)?;
+        let done = upkeeper.run(self);
+        if let Err(Trouble::Behind(behind)) = &done {
+            // So that a start knows it, too.
+            upkeeper.note(behind.known)?;
+        }
+        let done = done.map_err(Trouble::while_counting)?;
         if is_due(&mut upkeeper.noted, NOTE_EVERY) {
             upkeeper.note(last)?;
         }
