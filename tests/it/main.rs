@@ -19,6 +19,7 @@ mod crash;
 mod damage;
 mod dashboard;
 mod dashboard_support;
+mod dashboards;
 mod disk;
 mod foreign_pages;
 mod gone;
@@ -43,16 +44,14 @@ mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_server;
 mod private_files;
+#[path = "../../nsq-protocol/tests/it/proxy.rs"]
+mod proxy;
 mod queue;
 mod raw_text;
 mod read_only;
 mod refused_threads;
 mod replayed;
 mod restore;
-#[cfg(feature = "postgres")]
-#[path = "../../nsq-protocol/tests/it/proxy.rs"]
-#[allow(dead_code, reason = "each crate's tests use their own part of it")]
-mod proxy;
 #[cfg(feature = "postgres")]
 mod shared_ledger;
 #[cfg(feature = "postgres")]

@@ -9,6 +9,7 @@ use playcounts::ledger::{
     Arrivals, ArrivedPlay, BehindPolicy, Committed, DeadLetter, Ledger, LedgerAway, LedgerBehind,
     LedgerFenced, MessageKey, PostgresLedger, PostgresLedgerConfig,
 };
+use playcounts::model::dashboard_index::DashboardIndex;
 use playcounts::model::play::{Play, PlayIdentity, Rejection};
 use playcounts::postgres::PgConfig;
 use tempfile::TempDir;
@@ -28,7 +29,9 @@ fn config(url: &str, directory: &Path) -> PostgresLedgerConfig {
 }
 
 fn open(url: &str, directory: &Path) -> PostgresLedger {
-    PostgresLedger::open(&config(url, directory)).unwrap()
+    let mut ledger = PostgresLedger::open(&config(url, directory)).unwrap();
+    ledger.publish_to(1);
+    ledger
 }
 
 fn message(id: u64) -> MessageKey {
@@ -193,13 +196,19 @@ fn a_server_that_is_killed_loses_nothing_that_was_committed() {
         assert!(LedgerAway::of(&error).is_some(), "{error:#}");
         // It is known to be away: what is confirmed is not told either.
         assert!(LedgerAway::of(&ledger.commit(&mut arrivals).unwrap_err()).is_some());
-        assert!(LedgerAway::of(&ledger.take_unreported(10).unwrap_err()).is_some());
+        assert!(
+            LedgerAway::of(&ledger.take_unreported(DashboardIndex::FIRST, 10).unwrap_err())
+                .is_some()
+        );
         assert!(LedgerAway::of(&upkeep(&mut ledger).unwrap_err()).is_some());
         assert_eq!((arrivals[0].plays.len(), sum(&ledger)), (500, from + 800));
         server.restart();
         upkeep(&mut ledger).unwrap();
         assert_eq!(ledger.commit(&mut arrivals).unwrap().counters.counted, 200);
-        assert_eq!(ledger.take_unreported(10).unwrap()[0].confirmed.watermark, from + 1_000);
+        assert_eq!(
+            ledger.take_unreported(DashboardIndex::FIRST, 10).unwrap()[0].confirmed.watermark,
+            from + 1_000
+        );
         if round % 2 == 1 {
             ledger = open(&server.url(), dir.path());
         }
@@ -217,7 +226,8 @@ fn a_connection_that_is_cut_anywhere_leaves_nothing_in_doubt() {
     for seed in 0..12 {
         let dir = TempDir::new().unwrap();
         // A start with all its statements takes about 6,000 bytes down and 9,000 up, a commit some hundreds.
-        let toxic = if seed % 2 == 0 { Toxic::Cut(9_000..15_000) } else { Toxic::Reset(9_000..15_000) };
+        let toxic =
+            if seed % 2 == 0 { Toxic::Cut(9_000..15_000) } else { Toxic::Reset(9_000..15_000) };
         let proxy = Proxy::start(addr, toxic, seed);
         let url = server.url().replace(&server.addr(), &proxy.addr());
         let Ok(mut ledger) = PostgresLedger::open(&config(&url, dir.path())) else { continue };

@@ -71,7 +71,10 @@ fn two_processors_share_a_channel() {
             let ended = process.wait();
             assert_exit(&ended, 0);
             let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
-            assert!(!stderr.contains("never-shown") && !stderr.contains("another processor"), "{stderr}");
+            assert!(
+                !stderr.contains("never-shown") && !stderr.contains("another processor"),
+                "{stderr}"
+            );
         }
         assert_eq!(total(&url), 4_000);
         assert_seen(&server, producer, 4_000);
@@ -176,7 +179,10 @@ fn without_the_flush_plays_are_lost() {
         let process = Running::spawn(spoilt, "without the flush");
         // Without an identity: nothing else is to be told of them, which would flush.
         for count in 1..=20 {
-            post(&format!("http://{}/pub?topic=plays", broker.http()), &format!(r#"{{"video_id":"{}"}}"#, Uuid::nil()));
+            post(
+                &format!("http://{}/pub?topic=plays", broker.http()),
+                &format!(r#"{{"video_id":"{}"}}"#, Uuid::nil()),
+            );
             wait_until("it is counted", || total(&url) == count);
         }
         server.crash();
@@ -226,6 +232,48 @@ fn a_processor_that_was_stopped_for_long_starts_again() {
     assert_eq!(each[0] + each[1], 3_000, "{each:?}");
 }
 
+/// One is killed for good, and no dashboard has heard of its counts: another one publishes them under its id, and stops when
+/// it is back.
+#[test]
+fn the_counts_of_one_that_is_gone_are_published_by_another() {
+    let server = postgres_or_skip!();
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let broker = Broker::ours(dir);
+    let (_dashboard, url) = support::dashboard(dir);
+    let producer = Uuid::new_v4();
+    let alone = start(dir, &args(&server, &broker, "http://127.0.0.1:1", "one"));
+    publish(&broker, producer, 0..1_000);
+    let last = "SELECT coalesce(sum(last_record), 0) FROM playcounts.processors";
+    wait_until("it counts", || server.try_sql(last).status.success() && server.sql(last) != "0");
+    wait_until("all is counted", || {
+        server.sql(
+            "SELECT count(*) FROM playcounts.seen WHERE segment = 0 AND bit_count(bits) = 1000",
+        ) == "1"
+    });
+    alone.signal(Signal::KILL);
+    drop(alone);
+    let mut other = start(dir, &args(&server, &broker, &url, "two"));
+    publish(&broker, producer, 500..1_500);
+    wait_until("its own are shown", || total(&url) >= 500);
+    other.wait_for("is gone: its counts are published for it");
+    wait_until("those of the other are shown", || total(&url) == 1_500);
+    wait_until("it is noted", || {
+        server.sql("SELECT count(*) FROM playcounts.told") == "1"
+            && server.sql("SELECT count(published_by) FROM playcounts.processors") == "0"
+    });
+    let back = start(dir, &args(&server, &broker, &url, "one"));
+    publish(&broker, producer, 0..3_000);
+    wait_until("all are shown", || total(&url) == 3_000);
+    for process in [other, back] {
+        process.signal(Signal::TERM);
+        assert_exit(&process.wait(), 0);
+    }
+    assert_seen(&server, producer, 3_000);
+    let each = ["one", "two"].map(|data| counted_by(&server, &dir.join(data)));
+    assert_eq!((each[0] + each[1], total(&url)), (3_000, 3_000), "{each:?}");
+}
+
 /// What keeps a start from its ledger is one line, without the password.
 #[test]
 fn a_ledger_that_refuses_is_told_in_one_line() {
@@ -246,7 +294,11 @@ fn a_ledger_that_refuses_is_told_in_one_line() {
     };
     let (url, addr) = (server.url(), server.addr());
     refused(&url.replace("never-shown", "wrong-one"), &[], "28P01");
-    refused(&format!("postgres://playcounts@{addr}/playcounts"), &[("PGPASSWORD", "wrong-one")], "28P01");
+    refused(
+        &format!("postgres://playcounts@{addr}/playcounts"),
+        &[("PGPASSWORD", "wrong-one")],
+        "28P01",
+    );
     refused(&url.replace("/playcounts", "/nowhere"), &[], "3D000");
     refused("sqlite", &[], "--ledger is `files` or the URL");
     server.sql("CREATE SCHEMA playcounts; CREATE TABLE playcounts.schema (version int, life uuid)");

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::load::load;
-use super::membership::{
-    Membership, end_publishing, renew_publishing, take_over, write_told,
-};
+use super::membership::{Membership, end_publishing, renew_publishing, take_over, write_told};
 use super::transaction::{Own, VERSIONS_PER_START};
 use super::trouble::Trouble;
 use crate::ledger::ledger_trait::{DeadLedger, DeadLedgers, ToldOfLedger};
@@ -55,11 +53,11 @@ impl DeadMembers {
         own: &Own,
         dashboards: &[Uuid],
         steady_since: Option<Instant>,
-    ) -> Result<DeadLedgers, Trouble> {
-        let mut changes = DeadLedgers::default();
-        self.end_done(connection, &mut changes)?;
+        changes: &mut DeadLedgers,
+    ) -> Result<(), Trouble> {
+        self.end_done(connection, changes)?;
         if is_due(&mut self.renewed, RENEW_EVERY) {
-            self.renew(connection, &mut changes)?;
+            self.renew(connection, changes)?;
         }
         let is_steady = steady_since.is_some_and(|since| since.elapsed() >= STEADY);
         if self.each.len() < DEAD_MAX
@@ -69,7 +67,7 @@ impl DeadMembers {
         {
             changes.begun.extend(self.look(connection, own, dashboards)?);
         }
-        Ok(changes)
+        Ok(())
     }
 
     /// Takes note of what dashboards were told.
@@ -136,7 +134,8 @@ impl DeadMembers {
         own: &Own,
         dashboards: &[Uuid],
     ) -> Result<Option<DeadLedger>, Trouble> {
-        let except: Vec<(Uuid, u64)> = self.published.iter().map(|(id, last)| (*id, *last)).collect();
+        let except: Vec<(Uuid, u64)> =
+            self.published.iter().map(|(id, last)| (*id, *last)).collect();
         let Some(member) = take_over(connection, own, dashboards, &except)? else {
             return Ok(None);
         };

@@ -191,12 +191,8 @@ pub(super) fn take_over(
 ) -> Result<Option<Membership>, Trouble> {
     let (ids, records): (Vec<Uuid>, Vec<i64>) =
         except.iter().map(|(id, last)| (*id, last.cast_signed())).unzip();
-    let params = [
-        Param::Uuid(own.id),
-        Param::Uuids(dashboards),
-        Param::Uuids(&ids),
-        Param::Ints(&records),
-    ];
+    let params =
+        [Param::Uuid(own.id), Param::Uuids(dashboards), Param::Uuids(&ids), Param::Ints(&records)];
     let found = connection.query(FIND_UNTOLD, &params)?;
     let Some(row) = found.get(0) else { return Ok(None) };
     let params = [Param::Uuid(own.id), Param::Uuid(row.uuid(0)?)];
