@@ -299,7 +299,8 @@ fn a_ledger_that_refuses_is_told_in_one_line() {
         &[("PGPASSWORD", "wrong-one")],
         "28P01",
     );
-    refused(&url.replace("/playcounts", "/nowhere"), &[], "3D000");
+    let (server_url, _) = url.rsplit_once('/').unwrap();
+    refused(&format!("{server_url}/nowhere"), &[], "3D000");
     refused("sqlite", &[], "--ledger is `files` or the URL");
     server.sql("CREATE SCHEMA playcounts; CREATE TABLE playcounts.schema (version int, life uuid)");
     server.sql("INSERT INTO playcounts.schema VALUES (99, gen_random_uuid())");

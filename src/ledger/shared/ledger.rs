@@ -154,7 +154,7 @@ impl PostgresLedger {
     /// What is counted of these producers.
     fn read(&mut self, producers: &[Uuid]) -> Result<Vec<ProducerConfirmed>> {
         self.check_away()?;
-        let read = self.reading.run(|connection| confirm::read(connection, producers));
+        let read = self.reading.read(|connection| confirm::read(connection, producers));
         let read = read.map_err(Trouble::while_counting)?;
         for known in read.iter().filter(|known| known.can_fold) {
             if self.to_fold.len() < FOLD_MAX {
@@ -209,9 +209,6 @@ impl PostgresLedger {
     fn leave(&mut self) -> Result<()> {
         self.upkeeper.lock().note(self.committer.last)?;
         self.check_away()?;
-        if let Some(at) = Instant::now().checked_sub(SWEEP_EVERY) {
-            self.swept_at = at;
-        }
         // One sweep may be on its way, and what changed since it began needs another.
         while self.swept < self.committer.last {
             let done = self.next_upkeep(self.swept_at + SWEEP_EVERY).run()?;
@@ -288,20 +285,22 @@ impl Ledger for PostgresLedger {
     }
 
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
-        if !self.committer.is_up() {
+        let was_up = self.committer.is_up();
+        if !was_up {
             self.check_away()?;
         }
         let mut tries = 1;
-        loop {
+        let done = loop {
             match self.committer.commit(arrivals) {
                 Err(trouble) if is_conflict(&trouble) && tries < CONFLICT_TRIES => tries += 1,
-                done => {
-                    let landed = self.noted(done)?;
-                    self.away = None;
-                    return Ok(self.note_landed(landed));
-                }
+                done => break done,
             }
-        }
+        };
+        // One that broke is made anew at once, and by the upkeep when that fails.
+        let landed =
+            if was_up { done.map_err(Trouble::while_counting)? } else { self.noted(done)? };
+        self.away = None;
+        Ok(self.note_landed(landed))
     }
 
     fn upkeep(&mut self, now: Instant) -> Option<LedgerUpkeep> {
@@ -415,7 +414,7 @@ impl PostgresLedger {
         let Some(from) = self.unreported.of(dashboard).from().filter(|_| room > 0) else {
             return Ok(());
         };
-        let walked = self.reading.run(|connection| confirm::walk(connection, from, room));
+        let walked = self.reading.read(|connection| confirm::walk(connection, from, room));
         let walked = walked.map_err(Trouble::while_counting)?;
         self.unreported.of(dashboard).told_up_to(walked.last().copied());
         ids.extend(walked);
