@@ -10,6 +10,7 @@ use super::counters::Counters;
 use super::dedupe::CrowdedProducer;
 use super::message_window::MessageWindowSize;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
@@ -59,7 +60,7 @@ pub struct LedgerSize {
     pub crowded: Option<CrowdedProducer>,
 }
 
-/// The counts, durable. One thread commits; the publisher asks in between.
+/// The counts, durable. One thread commits; the publishers, one for each dashboard, ask in between.
 pub trait Ledger: Send {
     /// Whose counts these are: the processor's id at the dashboard, the same for the ledger's whole life.
     fn processor(&self) -> Uuid;
@@ -100,14 +101,17 @@ pub trait Ledger: Send {
     /// As [`Ledger::commit`]; [`LedgerAway`]: [`Ledger::upkeep`] is asked again in a second.
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep>;
 
-    /// The dashboard has taken these counts.
-    fn published(&mut self, counts: &[VideoCount]);
+    /// So many dashboards are told, at least one. Said once, before anything is told.
+    fn publish_to(&mut self, dashboards: usize);
 
-    /// The dashboard's database has this id. True if it is another one than before, which has been told of nothing.
+    /// A dashboard has taken these counts.
+    fn published(&mut self, dashboard: DashboardIndex, counts: &[VideoCount]);
+
+    /// A dashboard's database has this id. True if it is another one than before, which has been told of nothing.
     ///
     /// # Errors
     /// As [`Ledger::commit`].
-    fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool>;
+    fn publishes_to(&mut self, dashboard: DashboardIndex, database: Uuid) -> Result<bool>;
 
     /// Which plays of a producer are counted for good: nothing takes that back.
     ///
@@ -115,28 +119,37 @@ pub trait Ledger: Send {
     /// It cannot be looked up.
     fn confirmed(&mut self, producer: &Uuid) -> Result<Confirmed>;
 
-    /// At most `limit` producers with more plays counted than was told; after a start, and for another dashboard, every
-    /// producer comes once more.
+    /// At most `limit` producers with more plays counted than a dashboard was told; after a start, and for another database,
+    /// every producer comes once more.
     ///
     /// # Errors
     /// They cannot be looked up. They come again.
-    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>>;
+    fn take_unreported(
+        &mut self,
+        dashboard: DashboardIndex,
+        limit: usize,
+    ) -> Result<Vec<ProducerConfirmed>>;
 
     /// Whether so much waits for a checkpoint that no commit should follow before some of it is written.
     fn is_behind(&self) -> bool {
         false
     }
 
-    /// The dashboard has been told that of a producer, and knows all plays below `watermark` to be in one ledger or another: from
+    /// A dashboard has been told that of a producer, and knows all plays below `watermark` to be in one ledger or another: from
     /// now on what lies above is told, where it is more than one message holds. True if more of it is to be told at once;
     /// what waits for other ledgers to tell theirs comes with [`Ledger::retell`].
-    fn reported(&mut self, told: &ProducerConfirmed, watermark: u64) -> bool;
+    fn reported(
+        &mut self,
+        dashboard: DashboardIndex,
+        told: &ProducerConfirmed,
+        watermark: u64,
+    ) -> bool;
 
-    /// At most `limit` producers come again of which not all could be told; whether there are any.
-    fn retell(&mut self, limit: usize) -> bool;
+    /// At most `limit` producers come again of which not all could be told to a dashboard; whether there are any.
+    fn retell(&mut self, dashboard: DashboardIndex, limit: usize) -> bool;
 
-    /// These could not be told: they come again.
-    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]);
+    /// These could not be told to a dashboard: they come again.
+    fn put_back_unreported(&mut self, dashboard: DashboardIndex, producers: &[ProducerConfirmed]);
 
     /// How large it is; `None` for one that has no file.
     fn size(&self) -> Option<LedgerSize>;

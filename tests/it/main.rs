@@ -19,6 +19,7 @@ mod crash;
 mod damage;
 mod dashboard;
 mod dashboard_support;
+mod dashboards;
 mod disk;
 mod foreign_pages;
 mod gone;
@@ -38,7 +39,13 @@ mod page_support;
 mod page_views;
 mod pipeline;
 mod plays;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_server;
 mod private_files;
+#[path = "../../nsq-protocol/tests/it/proxy.rs"]
+mod proxy;
 mod queue;
 mod raw_text;
 mod read_only;
