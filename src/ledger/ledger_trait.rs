@@ -36,6 +36,14 @@ impl LedgerAway {
     }
 }
 
+/// Another processor has taken over what this one counted under: its commits are refused from now on, and what they would have
+/// counted goes to others. It may start anew, and is another one then, or the same again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this processor was away for longer than its lease, and another one has taken over its part of the shared ledger"
+)]
+pub struct LedgerFenced;
+
 /// When to ask for the next upkeep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextUpkeep {
@@ -45,6 +53,37 @@ pub enum NextUpkeep {
     Soon,
     /// In about a second.
     Later,
+}
+
+/// What a processor of a shared ledger has left that is gone: another one publishes it under its id.
+#[derive(Clone, Debug)]
+pub struct DeadLedger {
+    /// Whose counts they are.
+    pub processor: Uuid,
+    /// The versions of the messages begin above this one.
+    pub first_version: u64,
+    /// Every video that it has counted.
+    pub videos: Vec<VideoState>,
+}
+
+/// What dashboards were told of what a dead processor has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldOfLedger {
+    /// Whose counts they are.
+    pub processor: Uuid,
+    /// The databases that have all.
+    pub databases: Vec<Uuid>,
+    /// No dashboard is to be told more.
+    pub is_done: bool,
+}
+
+/// Whose counts are to be published besides the own ones.
+#[derive(Debug, Default)]
+pub struct DeadLedgers {
+    /// From now on.
+    pub begun: Vec<DeadLedger>,
+    /// No more: by their ids.
+    pub ended: Vec<Uuid>,
 }
 
 /// How large a ledger is.
@@ -67,6 +106,11 @@ pub trait Ledger: Send {
 
     /// Drawn when its files were made: a copy that was put back has another.
     fn life(&self) -> Uuid;
+
+    /// By what processors on one channel tell whether they count in one ledger: two that differ must not be on it together.
+    fn on_channel(&self) -> Uuid {
+        self.processor()
+    }
 
     /// The version of the first message to the dashboard: higher than any of an earlier start.
     fn first_version(&self) -> u64;
@@ -150,6 +194,15 @@ pub trait Ledger: Send {
 
     /// These could not be told to a dashboard: they come again.
     fn put_back_unreported(&mut self, dashboard: DashboardIndex, producers: &[ProducerConfirmed]);
+
+    /// Processors that are gone, and whose counts this one is to publish; `told` is what has come of that so far. Asked
+    /// behind each upkeep, and never waits.
+    fn look_at_dead(&mut self, _told: Vec<ToldOfLedger>) -> DeadLedgers {
+        DeadLedgers::default()
+    }
+
+    /// A dashboard has been told all that is counted. Said at the end, before [`Ledger::close`].
+    fn told_all(&mut self, _dashboard: DashboardIndex) {}
 
     /// How large it is; `None` for one that has no file.
     fn size(&self) -> Option<LedgerSize>;

@@ -17,6 +17,7 @@ mod publisher;
 mod publishers;
 mod report;
 mod stats;
+mod takeovers;
 mod wake;
 
 use std::num::NonZeroUsize;
@@ -32,6 +33,7 @@ use uuid::Uuid;
 
 use crate::ledger::{BODY_MAX, Counters, Ledger};
 use crate::model::counts::{ShardedCounts, Totals};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::time_window::TimeWindow;
 use crate::nsqd::consumers;
 use crate::nsqd::neighbours::Neighbours;
@@ -50,6 +52,7 @@ use publishers::{Publishers, PublishersConfig};
 use report::ReportedConsumer;
 pub use stats::Progress;
 use stats::Stats;
+use takeovers::Takeovers;
 use wake::wake_publishers;
 
 /// What to process, and where the counts go.
@@ -100,6 +103,8 @@ pub struct ProcessorReport {
     pub dashboards: Vec<DashboardReport>,
     /// Why it stopped counting by itself: the ledger could not be written.
     pub failure: Option<String>,
+    /// It stopped because another processor has taken over what it counted under: it may start again.
+    pub is_fenced: bool,
 }
 
 impl ProcessorReport {
@@ -157,7 +162,9 @@ impl Processor {
         let stats = Arc::new(stats);
         let (wake, woken) = wake_publishers(dashboards.len());
         let (processor, first_version) = (ledger.processor(), ledger.first_version());
-        let consumer = consumer_of(consumer, &processor);
+        let life = ledger.life();
+        let on_channel = ledger.on_channel();
+        let consumer = consumer_of(consumer, &on_channel);
         let claim = |_: &_| Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
         let claims = claim::at_start(dashboards.iter().map(claim).collect(), dashboards)?;
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
@@ -183,7 +190,7 @@ impl Processor {
         let publishing =
             PublishersConfig { claims, first_version, update_interval, parts, wake, woken };
         let mut publishers = Publishers::new(publishing);
-        let mut connecting = Connecting { processor, consumer, wait, neighbours };
+        let mut connecting = Connecting { on_channel, consumer, wait, neighbours };
         let consumer = connecting.connect(|reason| {
             reported.waits(reason);
             Ok(publishers.start()?)
@@ -193,7 +200,7 @@ impl Processor {
         // they had to tell that the start waits: they would spend their last tries on a dashboard that is away.
         let (threads, window) = (config.threads, config.time_window);
         let workers = start_workers(threads, window, &consumer, &committer, stop_commits)?;
-        let upkeep = start_upkeep(&committer)?;
+        let upkeep = start_upkeep(&committer, Takeovers::new(life, publishers.dead()))?;
         let (neighbours, yielded) = connecting.look_again()?;
         publishers.start()?;
         Ok(Self {
@@ -277,6 +284,11 @@ impl Processor {
         // 2. All is counted: the last batches.
         let dashboards = publishers.stop();
         // 3. What was published, so that the next start does not tell it again.
+        for dashboard in DashboardIndex::all(dashboards.len()) {
+            if counts.unpublished(dashboard) == 0 {
+                ledger.lock().told_all(dashboard);
+            }
+        }
         if let Err(error) = ledger.lock().close() {
             log::warn!("the next start will publish again what was published: {error:#}");
         }
@@ -291,6 +303,7 @@ impl Processor {
             consumption_ms: stats.consumption_times(),
             dashboards,
             failure: stats.failure(),
+            is_fenced: stats.is_fenced(),
         };
         (report, counts.all())
     }
@@ -328,18 +341,19 @@ fn counts_of(ledger: &dyn Ledger, realtime_below: u64, dashboards: usize) -> Arc
 }
 
 /// What the consumer of a processor is besides what its user has set.
-fn consumer_of(mut consumer: ConsumerConfig, processor: &Uuid) -> ConsumerConfig {
+fn consumer_of(mut consumer: ConsumerConfig, on_channel: &Uuid) -> ConsumerConfig {
     // As much as is kept of a dead letter.
     consumer.oversized = Oversized::HandOver { kept: BODY_MAX };
-    let agent = consumers::user_agent(&consumer.connection.user_agent, processor);
+    let agent = consumers::user_agent(&consumer.connection.user_agent, on_channel);
     consumer.connection.user_agent = agent;
     consumer
 }
 
-fn start_upkeep(committer: &Arc<Committer>) -> Result<Crew<()>> {
+fn start_upkeep(committer: &Arc<Committer>, mut takeovers: Takeovers) -> Result<Crew<()>> {
     let (source, stop) = stop_pair();
     let mut upkeep = Crew::stopped_by(source);
     let committer = committer.clone();
-    upkeep.spawn("ledger", move || committer.run_upkeep(&stop))?;
+    let run = move || committer.run_upkeep(&stop, |ledger| takeovers.look(ledger));
+    upkeep.spawn("ledger", run)?;
     Ok(upkeep)
 }

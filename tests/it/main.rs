@@ -52,6 +52,10 @@ mod read_only;
 mod refused_threads;
 mod replayed;
 mod restore;
+#[cfg(feature = "postgres")]
+mod shared_ledger;
+#[cfg(feature = "postgres")]
+mod shared_processes;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
