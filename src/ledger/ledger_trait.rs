@@ -11,7 +11,7 @@ use super::dedupe::CrowdedProducer;
 use super::message_window::MessageWindowSize;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::video::{VideoCount, VideoState};
-use crate::wire::{Confirmed, ProducerConfirmed};
+use crate::wire::{Confirmed, LedgerStatus, ProducerConfirmed};
 
 /// When to ask for the next upkeep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,12 @@ pub trait Ledger: Send {
 
     /// How large it is; `None` for one that has no file.
     fn size(&self) -> Option<LedgerSize>;
+
+    /// Which ledger it is and who counts in it, as last known: nothing is asked of anybody. Of one that no other processor can
+    /// count in, the default.
+    fn status(&self) -> LedgerStatus {
+        LedgerStatus::default()
+    }
 
     /// How large the window of messages is, which protects plays without an identity.
     fn message_window(&self) -> MessageWindowSize;

@@ -12,6 +12,7 @@ mod decode;
 mod notes;
 mod publish;
 mod report;
+mod report_post;
 mod stats;
 mod wake;
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::claim::{Claims, OlderLedger};
 use super::commit::SharedLedger;
 use super::report::{self, ReportedConsumer};
+use super::report_post::ReportPost;
 use super::stats::Stats;
 use super::wake::Woken;
 use crate::model::counts::ShardedCounts;
@@ -84,6 +85,7 @@ pub(super) struct Publisher {
     failures: u32,
     reported_at: Instant,
     reported_count: u64,
+    report_post: ReportPost,
     confirmed_at: Instant,
     /// Something was counted since `confirmed_at`.
     to_confirm: bool,
@@ -109,6 +111,7 @@ impl Publisher {
             failures: 0,
             reported_at: now,
             reported_count: 0,
+            report_post: ReportPost::default(),
             confirmed_at: now,
             // What was counted before this start, and perhaps not told.
             to_confirm: true,
@@ -331,18 +334,19 @@ impl Publisher {
     /// Tells how the processor fares. A report that fails is not repeated: the next is newer.
     fn report_consumption(&mut self) {
         let seconds = self.reported_at.elapsed().as_secs_f64();
-        let (size, window) = {
+        let (size, window, status) = {
             let ledger = self.config.ledger.lock();
-            (ledger.size(), ledger.message_window())
+            (ledger.size(), ledger.message_window(), ledger.status())
         };
         let window = report::window_figures(window, unix_ns());
         let mut consumption = self.config.stats.report(self.reported_count, seconds, size, window);
         consumption.consumer = self.config.consumer.figures().map(Box::new);
+        consumption.ledger_status = status.is_shared().then(|| Box::new(status));
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
         let (processor, instance) = (self.config.processor, Some(self.instance));
         let report = ConsumptionReport { processor, instance, consumption };
-        match self.config.dashboard.post("/api/consumption", &report) {
+        match self.report_post.post(&self.config.dashboard, report) {
             Ok(dashboard) => self.check_dashboard(dashboard),
             Err(error) => {
                 log::debug!("cannot report to {}: {error:#}", self.config.dashboard.url())
