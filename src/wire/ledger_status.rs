@@ -94,6 +94,46 @@ pub struct LedgerProcessor {
     /// Plays that it has counted since it was made.
     #[schemars(range(max = MAX_PLAYS))]
     pub plays: u64,
+    /// Of its commits, those that a dashboard has not been told of; absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = MAX_PLAYS))]
+    pub untold: Option<u64>,
+}
+
+impl LedgerProcessor {
+    /// How it is: whether somebody must do something about it.
+    pub fn state(&self) -> LedgerProcessorState {
+        match (self.is_alive, self.published_by, self.untold) {
+            (true, ..) => LedgerProcessorState::Alive,
+            (false, Some(_), _) => LedgerProcessorState::Published,
+            (false, None, Some(0)) => LedgerProcessorState::Done,
+            (false, None, _) => LedgerProcessorState::Dead,
+        }
+    }
+}
+
+/// How a processor of a shared ledger is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LedgerProcessorState {
+    /// It counts.
+    Alive,
+    /// Its lease has run out, and another one publishes what it has counted.
+    Published,
+    /// Its lease has run out, and every dashboard has been told what it has counted.
+    Done,
+    /// Its lease has run out, and nobody publishes what it has counted.
+    Dead,
+}
+
+impl LedgerProcessorState {
+    /// Every one, with its name.
+    pub const ALL: [(&str, Self); 4] = [
+        ("alive", Self::Alive),
+        ("published", Self::Published),
+        ("done", Self::Done),
+        ("dead", Self::Dead),
+    ];
 }
 
 /// The least [`LedgerProcessor::lease_ms_left`]: as far back as numbers go forward.
@@ -142,8 +182,8 @@ impl LedgerStatus {
             return Err(Invalid::new("a commit took less than no time"));
         }
         let of_processors = self.processors.iter().flat_map(|known| {
-            let LedgerProcessor { lease_ms_left, epoch, last_record, plays, .. } = known;
-            [lease_ms_left.unsigned_abs(), *epoch, *last_record, *plays]
+            let LedgerProcessor { lease_ms_left, epoch, last_record, plays, untold, .. } = known;
+            [lease_ms_left.unsigned_abs(), *epoch, *last_record, *plays, untold.unwrap_or_default()]
         });
         let own = [Some(self.left_out), self.away_for_ms].into_iter().flatten();
         check_numbers(own.chain(of_processors), "of a shared ledger is")
@@ -164,6 +204,7 @@ mod tests {
             published_by: None,
             last_record: 3,
             plays: 40,
+            untold: None,
         }
     }
 
@@ -186,7 +227,7 @@ mod tests {
         };
         assert_eq!(check(|_| {}), "");
         assert_eq!(check(|status| status.processors[1].lease_ms_left = LEASE_MIN), "");
-        let changes: [(Change, &str); 10] = [
+        let changes: [(Change, &str); 11] = [
             (|status| status.processors = vec![processor(1); 65], "at most 64 processors"),
             (|status| status.processors[1].is_me = true, "cannot both"),
             (|status| status.commit_ms_p50 = Some(-0.5), "less than no time"),
@@ -197,10 +238,29 @@ mod tests {
             (|status| status.processors[0].epoch = u64::MAX, "over the limit"),
             (|status| status.processors[0].last_record = u64::MAX, "over the limit"),
             (|status| status.processors[0].plays = MAX_PLAYS + 1, "over the limit"),
+            (|status| status.processors[1].untold = Some(u64::MAX), "over the limit"),
         ];
         for (change, want) in changes {
             let error = check(change);
             assert!(error.contains(want), "{error}: {want}");
+        }
+    }
+
+    #[test]
+    fn a_dead_processor_needs_a_publisher_until_all_is_told() {
+        use LedgerProcessorState::{Alive, Dead, Done, Published};
+        let other = Some(Uuid::from_u128(9));
+        for (is_alive, published_by, untold, state) in [
+            (true, None, Some(5), Alive),
+            (false, other, Some(5), Published),
+            (false, None, Some(0), Done),
+            (false, None, Some(5), Dead),
+            (false, None, None, Dead),
+        ] {
+            let one = LedgerProcessor { is_alive, published_by, untold, ..processor(1) };
+            assert_eq!(one.state(), state);
+            let (name, _) = LedgerProcessorState::ALL.iter().find(|(_, of)| *of == state).unwrap();
+            assert_eq!(serde_json::json!(state), *name);
         }
     }
 

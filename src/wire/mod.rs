@@ -30,7 +30,8 @@ pub use consumption::{
 pub use counts::CountsUpdate;
 pub use ledger::{LedgerClaim, LedgerMark};
 pub use ledger_status::{
-    LEDGER_PROCESSORS_MAX, LEDGER_TEXT_MAX, LedgerKind, LedgerProcessor, LedgerStatus,
+    LEDGER_PROCESSORS_MAX, LEDGER_TEXT_MAX, LedgerKind, LedgerProcessor, LedgerProcessorState,
+    LedgerStatus,
 };
 pub use limits::Invalid;
 pub use written::Written;
