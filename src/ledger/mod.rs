@@ -36,6 +36,7 @@ mod table_rows;
 mod tables;
 mod unreported;
 mod upkeep;
+mod video_counts;
 
 use anyhow::Result;
 
@@ -51,7 +52,7 @@ pub use dead_letters::dead_letters;
 pub use dedupe::{CrowdedProducer, Dedupe, Learned, Seen};
 pub use durable::DurableLedger;
 pub use integrity::IntegrityCheck;
-pub use ledger_trait::{Ledger, LedgerSize, NextUpkeep};
+pub use ledger_trait::{Ledger, LedgerAway, LedgerSize, NextUpkeep};
 pub(crate) use letter::BODY_MAX;
 pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;
@@ -60,7 +61,7 @@ pub use message_window::{MessageBudget, MessageWindowSize};
 pub use owner::LedgerConfig;
 pub use record::{Damaged, Delta, Record, RecordError};
 pub use snapshot::{Snapshot, exists, read, remove, remove_simulation};
-pub use upkeep::{LedgerUpkeep, LedgerUpkept};
+pub use upkeep::{FilesUpkeep, FilesUpkept, LedgerUpkeep, LedgerUpkept};
 
 /// Opens the ledger of a data directory with the durability that is wanted.
 ///

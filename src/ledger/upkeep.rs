@@ -42,7 +42,33 @@ impl Tables {
 
 /// What is to be done: see [`Ledger::upkeep`](super::Ledger::upkeep).
 #[must_use = "it does nothing until it is run"]
-pub struct LedgerUpkeep {
+pub enum LedgerUpkeep {
+    /// Of a ledger that is in files.
+    Files(FilesUpkeep),
+}
+
+/// What was done.
+#[must_use = "the ledger must be told"]
+pub enum LedgerUpkept {
+    /// Of a ledger that is in files.
+    Files(FilesUpkept),
+}
+
+impl LedgerUpkeep {
+    /// Does it.
+    ///
+    /// # Errors
+    /// [`LedgerAway`](super::LedgerAway): it is asked for again; the operating system's, and SQLite's. The counts are safe all
+    /// the same.
+    pub fn run(self) -> Result<LedgerUpkept> {
+        match self {
+            Self::Files(upkeep) => Ok(LedgerUpkept::Files(upkeep.run()?)),
+        }
+    }
+}
+
+/// What a journal and its tables need.
+pub struct FilesUpkeep {
     /// What may be gone.
     pub(super) files: Arc<FilesInPlace>,
     /// Whether the journal's are.
@@ -51,9 +77,8 @@ pub struct LedgerUpkeep {
     pub(super) slice: Option<(Arc<Mutex<Tables>>, TablesUpdate)>,
 }
 
-/// What was done.
-#[must_use = "the ledger must be told"]
-pub struct LedgerUpkept {
+/// What was done of it.
+pub struct FilesUpkept {
     pub(super) journal: Option<UpkeepDone>,
     /// A slice is in the tables.
     pub(super) has_written: bool,
@@ -63,12 +88,8 @@ pub struct LedgerUpkept {
     pub(super) generation: Option<u64>,
 }
 
-impl LedgerUpkeep {
-    /// Does it.
-    ///
-    /// # Errors
-    /// The operating system's, and SQLite's. The counts are safe all the same.
-    pub fn run(self) -> Result<LedgerUpkept> {
+impl FilesUpkeep {
+    fn run(self) -> Result<FilesUpkept> {
         self.in_place.context(CANNOT_WRITE)?;
         self.files.check().context(CANNOT_WRITE)?;
         // The journal first: what the tables say must never be ahead of what is on the disk.
@@ -82,6 +103,6 @@ impl LedgerUpkeep {
             // A power loss may take what is not on the disk yet: the journal must not ask for it.
             generation = needed_from.map(|_| tables.row.generation);
         }
-        Ok(LedgerUpkept { journal, has_written, needed_from, generation })
+        Ok(FilesUpkept { journal, has_written, needed_from, generation })
     }
 }

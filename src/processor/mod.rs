@@ -137,12 +137,14 @@ impl Processor {
         let claims = Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
         let claims = claimed(claims, &config.dashboard)?;
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
+        let (stop_commits, commits_stop) = stop_pair();
         let committer = Arc::new(Committer::new(
             ledger.clone(),
             counts.clone(),
             stats.clone(),
             wake,
             failed_tx.clone(),
+            commits_stop,
         ));
         let reported = Arc::new(ReportedConsumer::new(&consumer));
         let (stop_publisher, stop) = stop_pair();
@@ -169,7 +171,8 @@ impl Processor {
         reported.started(&consumer);
         // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last, unless
         // it had to tell that the start waits: it would spend its last tries on a dashboard that is away.
-        let workers = start_workers(config.threads, config.time_window, &consumer, &committer)?;
+        let (threads, window) = (config.threads, config.time_window);
+        let workers = start_workers(threads, window, &consumer, &committer, stop_commits)?;
         let upkeep = start_upkeep(&committer)?;
         let (neighbours, yielded) = connecting.look_again()?;
         publisher.start()?;
@@ -215,8 +218,9 @@ impl Processor {
         &self.yielded
     }
 
-    /// Answers which plays of a producer are counted for good, for as long as it is kept.
-    pub fn confirmations(&self) -> impl Fn(&Uuid) -> Confirmed + Send + Sync + 'static {
+    /// Answers which plays of a producer are counted for good, for as long as it is kept; an error where the ledger cannot be
+    /// asked.
+    pub fn confirmations(&self) -> impl Fn(&Uuid) -> Result<Confirmed> + Send + Sync + 'static {
         let ledger = self.ledger.clone();
         move |producer| ledger.lock().confirmed(producer)
     }
@@ -284,16 +288,19 @@ impl PublisherThread {
     }
 }
 
-/// The workers end when the consumer's batches do, that is when it stops.
+/// The workers end when the consumer's batches do, that is when it stops; `stop_commits` ends their wait for a ledger that is
+/// away.
 fn start_workers(
     threads: NonZeroUsize,
     window: TimeWindow,
     consumer: &Arc<Consumer>,
     committer: &Arc<Committer>,
+    stop_commits: StopSource,
 ) -> Result<Crew<()>> {
     let mut workers = Crew::new({
         let consumer = consumer.clone();
         move || {
+            drop(stop_commits);
             consumer.stop();
         }
     });

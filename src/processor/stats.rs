@@ -42,6 +42,13 @@ impl Progress {
     }
 }
 
+/// Who finds the ledger away or there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LedgerUse {
+    Commit,
+    Upkeep,
+}
+
 /// About 230 KB, nearly all of it the histogram.
 pub(super) struct Stats {
     inner: Mutex<Inner>,
@@ -57,6 +64,8 @@ struct Inner {
     counters: Counters,
     last_rejection: Option<Rejection>,
     failure: Option<String>,
+    /// Why the ledger is away, as commits and as the upkeep have found it last.
+    away: [Option<String>; 2],
     notes: Notes,
     first: Option<Instant>,
     last: Option<Instant>,
@@ -78,6 +87,7 @@ impl Stats {
             counters: Counters::default(),
             last_rejection: None,
             failure: None,
+            away: [None, None],
             notes: Notes::default(),
             first: None,
             last: None,
@@ -113,6 +123,7 @@ impl Stats {
         received_at: Instant,
     ) {
         let mut inner = self.inner.lock();
+        inner.is_there(LedgerUse::Commit);
         inner.counters.add(&committed.counters);
         inner.notes.add_commit(&committed.noticed);
         inner.commits += 1;
@@ -137,6 +148,21 @@ impl Stats {
             // Full: it was said already.
             let _ = self.reached.try_send(());
         }
+    }
+
+    /// The ledger is away for that reason. Who finds it there again says so with [`Stats::ledger_is_there`]; a commit with
+    /// [`Stats::committed`].
+    pub(super) fn ledger_is_away(&self, found_by: LedgerUse, reason: &str) {
+        let away = &mut self.inner.lock().away[found_by as usize];
+        if away.is_none() {
+            log::warn!("the ledger is away: {reason}; trying again");
+        }
+        *away = Some(reason.to_owned());
+    }
+
+    /// The ledger is not away.
+    pub(super) fn ledger_is_there(&self, found_by: LedgerUse) {
+        self.inner.lock().is_there(found_by);
     }
 
     /// Nothing is counted any more.
@@ -181,7 +207,7 @@ impl Stats {
             let crowded =
                 crowded.map(|CrowdedProducer { producer, plays }| CrowdedPlays { producer, plays });
             let ledger = LedgerFigures { commits, slowest_ms, unswept, bytes, cut_bytes, crowded };
-            let (last_rejection, failure) = (inner.last_rejection.clone(), inner.failure.clone());
+            let (last_rejection, failure) = (inner.last_rejection.clone(), inner.not_counting());
             let arrivals = inner.notes.figures(window);
             (inner.counters, last_rejection, failure, recent, all, ledger, arrivals)
         };
@@ -206,6 +232,22 @@ impl Stats {
             consumer: None,
             arrivals: Some(Box::new(arrivals)),
         }
+    }
+}
+
+impl Inner {
+    fn is_there(&mut self, found_by: LedgerUse) {
+        if self.away[found_by as usize].take().is_some() {
+            log::warn!("the ledger is there again");
+        }
+    }
+
+    /// Why nothing is counted: for good, or as long as the ledger is away.
+    fn not_counting(&self) -> Option<String> {
+        let away = || self.away.iter().flatten().next();
+        let away =
+            || away().map(|reason| format!("its ledger is away, and is tried again: {reason}"));
+        self.failure.clone().or_else(away)
     }
 }
 
