@@ -35,6 +35,14 @@ impl LedgerAway {
     }
 }
 
+/// Another processor has taken over what this one counted under: its commits are refused from now on, and what they would have
+/// counted goes to others. It may start anew, and is another one then, or the same again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this processor was away for longer than its lease, and another one has taken over its part of the shared ledger"
+)]
+pub struct LedgerFenced;
+
 /// When to ask for the next upkeep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextUpkeep {
@@ -66,6 +74,11 @@ pub trait Ledger: Send {
 
     /// Drawn when its files were made: a copy that was put back has another.
     fn life(&self) -> Uuid;
+
+    /// By what processors on one channel tell whether they count in one ledger: two that differ must not be on it together.
+    fn on_channel(&self) -> Uuid {
+        self.processor()
+    }
 
     /// The version of the first message to the dashboard: higher than any of an earlier start.
     fn first_version(&self) -> u64;

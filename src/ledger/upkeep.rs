@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 
+#[cfg(feature = "postgres")]
+use super::shared::{SharedUpkeep, SharedUpkept};
 use super::tables::{LedgerRow, TablesUpdate};
 use crate::journal::{JournalError, Position, Upkeep, UpkeepDone};
 use crate::storage::failpoint;
@@ -45,6 +47,9 @@ impl Tables {
 pub enum LedgerUpkeep {
     /// Of a ledger that is in files.
     Files(FilesUpkeep),
+    /// Of one that is shared.
+    #[cfg(feature = "postgres")]
+    Shared(SharedUpkeep),
 }
 
 /// What was done.
@@ -52,6 +57,9 @@ pub enum LedgerUpkeep {
 pub enum LedgerUpkept {
     /// Of a ledger that is in files.
     Files(FilesUpkept),
+    /// Of one that is shared.
+    #[cfg(feature = "postgres")]
+    Shared(SharedUpkept),
 }
 
 impl LedgerUpkeep {
@@ -63,6 +71,8 @@ impl LedgerUpkeep {
     pub fn run(self) -> Result<LedgerUpkept> {
         match self {
             Self::Files(upkeep) => Ok(LedgerUpkept::Files(upkeep.run()?)),
+            #[cfg(feature = "postgres")]
+            Self::Shared(upkeep) => Ok(LedgerUpkept::Shared(upkeep.run()?)),
         }
     }
 }

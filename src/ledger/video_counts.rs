@@ -124,6 +124,12 @@ impl VideoCounts {
         self.entries.iter_mut().for_each(|entry| entry.behind = u32::MAX);
     }
 
+    /// The dashboard has been told of all.
+    #[cfg(feature = "postgres")]
+    pub(super) fn all_published(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.behind = 0);
+    }
+
     /// By outcome, since the ledger was made.
     pub(super) fn counters(&self) -> Counters {
         self.counters

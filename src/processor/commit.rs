@@ -20,7 +20,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::notes::BodyNotes;
 use super::stats::{LedgerUse, Stats};
 use super::wake::Wake;
-use crate::ledger::{Arrivals, Committed, Ledger, LedgerAway, NextUpkeep};
+use crate::ledger::{Arrivals, Committed, Ledger, LedgerAway, LedgerFenced, NextUpkeep};
 use crate::model::counts::ShardedCounts;
 use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
@@ -170,6 +170,9 @@ impl Committer {
     fn fail(&self, error: &anyhow::Error) {
         if self.has_ended.swap(true, Ordering::Relaxed) {
             return;
+        }
+        if error.is::<LedgerFenced>() {
+            self.stats.fenced();
         }
         let reason = format!("{error:#}");
         log::error!("nothing is counted any more: {reason}");

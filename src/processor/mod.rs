@@ -98,6 +98,8 @@ pub struct ProcessorReport {
     pub publish_error: Option<String>,
     /// Why it stopped counting by itself: the ledger could not be written.
     pub failure: Option<String>,
+    /// It stopped because another processor has taken over what it counted under: it may start again.
+    pub is_fenced: bool,
 }
 
 /// A processor at work. Dropped without [`Processor::stop`], it ends the same way and reports nothing.
@@ -133,7 +135,8 @@ impl Processor {
         let stats = Arc::new(Stats::new(ledger.counters(), config.target, reached_tx));
         let (wake, woken) = wake_pair();
         let (processor, version) = (ledger.processor(), ledger.first_version());
-        let consumer = consumer_of(consumer, &processor);
+        let on_channel = ledger.on_channel();
+        let consumer = consumer_of(consumer, &on_channel);
         let claims = Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
         let claims = claimed(claims, &config.dashboard)?;
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
@@ -163,7 +166,7 @@ impl Processor {
             stop,
         });
         let mut publisher = PublisherThread::new(stop_publisher, publishing);
-        let mut connecting = Connecting { processor, consumer, wait, neighbours };
+        let mut connecting = Connecting { on_channel, consumer, wait, neighbours };
         let consumer = connecting.connect(|reason| {
             reported.waits(reason);
             Ok(publisher.start()?)
@@ -265,6 +268,7 @@ impl Processor {
             unpublished_videos: counts.unpublished(),
             publish_error: published.error,
             failure: stats.failure(),
+            is_fenced: stats.is_fenced(),
         };
         (report, counts.all())
     }
@@ -320,10 +324,10 @@ fn counts_of(ledger: &dyn Ledger, realtime_below: u64) -> Arc<ShardedCounts> {
 }
 
 /// What the consumer of a processor is besides what its user has set.
-fn consumer_of(mut consumer: ConsumerConfig, processor: &Uuid) -> ConsumerConfig {
+fn consumer_of(mut consumer: ConsumerConfig, on_channel: &Uuid) -> ConsumerConfig {
     // As much as is kept of a dead letter.
     consumer.oversized = Oversized::HandOver { kept: BODY_MAX };
-    let agent = consumers::user_agent(&consumer.connection.user_agent, processor);
+    let agent = consumers::user_agent(&consumer.connection.user_agent, on_channel);
     consumer.connection.user_agent = agent;
     consumer
 }

@@ -1,6 +1,6 @@
 //! What the processor has done since its start: counters and consumption times.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -58,6 +58,8 @@ pub(super) struct Stats {
     before: Counters,
     target: Option<u64>,
     reached: Sender<()>,
+    /// Another processor has taken over what this one counted under.
+    is_fenced: AtomicBool,
 }
 
 struct Inner {
@@ -97,7 +99,8 @@ impl Stats {
             slowest: Duration::ZERO,
         };
         let received = AtomicU64::new(0);
-        let stats = Self { inner: Mutex::new(inner), received, before, target, reached };
+        let is_fenced = AtomicBool::new(false);
+        let stats = Self { inner: Mutex::new(inner), received, before, target, reached, is_fenced };
         stats.check_target(&Counters::default());
         stats
     }
@@ -168,6 +171,16 @@ impl Stats {
     /// Nothing is counted any more.
     pub(super) fn fail(&self, reason: &str) {
         self.inner.lock().failure = Some(reason.to_owned());
+    }
+
+    /// Nothing is counted any more because another processor has taken over.
+    pub(super) fn fenced(&self) {
+        self.is_fenced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is why.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.is_fenced.load(Ordering::Relaxed)
     }
 
     /// Why nothing is counted any more.
