@@ -11,6 +11,7 @@
 mod committer;
 mod confirm;
 mod holder;
+mod import;
 mod ledger;
 mod link;
 mod load;
@@ -20,15 +21,18 @@ mod new_messages;
 mod open;
 mod schema;
 mod segments;
+mod status;
 mod sweep;
 mod touched;
 mod transaction;
 mod trouble;
 mod upkeep;
 
+pub use import::{ImportConfig, Imported, import_files};
 pub use ledger::PostgresLedger;
 pub use messages::SHARED_WINDOW_HOURS;
 pub use open::{BehindPolicy, PostgresLedgerConfig};
 pub use schema::{SharedSchema, init_shared};
+pub use status::{SharedProcessor, SharedStatus, SharedTable, shared_status};
 pub use trouble::LedgerBehind;
 pub use upkeep::{SharedUpkeep, SharedUpkept};
