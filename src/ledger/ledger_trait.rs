@@ -12,7 +12,7 @@ use super::message_window::MessageWindowSize;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{VideoCount, VideoState};
-use crate::wire::{Confirmed, ProducerConfirmed};
+use crate::wire::{Confirmed, LedgerStatus, ProducerConfirmed};
 
 /// Messages in one commit, at most, where the ledger says nothing else; and one batch more. A slow disk is worked off in large
 /// commits, and none takes so long that the others wait for it to be felt.
@@ -206,6 +206,12 @@ pub trait Ledger: Send {
 
     /// How large it is; `None` for one that has no file.
     fn size(&self) -> Option<LedgerSize>;
+
+    /// Which ledger it is and who counts in it, as last known: nothing is asked of anybody. Of one that no other processor can
+    /// count in, the default.
+    fn status(&self) -> LedgerStatus {
+        LedgerStatus::default()
+    }
 
     /// How large the window of messages is, which protects plays without an identity.
     fn message_window(&self) -> MessageWindowSize;

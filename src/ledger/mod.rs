@@ -39,6 +39,8 @@ mod tables;
 mod unreported;
 mod upkeep;
 mod video_counts;
+#[cfg(feature = "postgres")]
+mod whole;
 
 use anyhow::Result;
 
@@ -66,8 +68,9 @@ pub use owner::LedgerConfig;
 pub use record::{Damaged, Delta, Record, RecordError};
 #[cfg(feature = "postgres")]
 pub use shared::{
-    BehindPolicy, LedgerBehind, PostgresLedger, PostgresLedgerConfig, SHARED_WINDOW_HOURS,
-    SharedSchema, SharedUpkeep, SharedUpkept, init_shared,
+    BehindPolicy, ImportConfig, Imported, LedgerBehind, PostgresLedger, PostgresLedgerConfig,
+    SHARED_WINDOW_HOURS, SharedProcessor, SharedSchema, SharedStatus, SharedTable, SharedUpkeep,
+    SharedUpkept, import_files, init_shared, shared_status,
 };
 pub use snapshot::{Snapshot, exists, read, remove, remove_simulation};
 pub use upkeep::{FilesUpkeep, FilesUpkept, LedgerUpkeep, LedgerUpkept};
@@ -75,11 +78,12 @@ pub use upkeep::{FilesUpkeep, FilesUpkept, LedgerUpkeep, LedgerUpkept};
 /// Opens the ledger of a data directory with the durability that is wanted.
 ///
 /// # Errors
-/// As [`DurableLedger::open`].
+/// As [`DurableLedger::open`]; or the directory counts in a shared ledger.
 pub fn open(config: &LedgerConfig, durability: Durability) -> Result<Box<dyn Ledger>> {
     Ok(match durability {
         Durability::None => Box::new(MemoryLedger::with_budget(config.message_budget)),
         Durability::Process | Durability::Power => {
+            owner::check_not_shared(&config.directory)?;
             Box::new(DurableLedger::open(config, durability.into())?)
         }
     })

@@ -16,6 +16,7 @@ mod publication;
 mod publisher;
 mod publishers;
 mod report;
+mod report_post;
 mod stats;
 mod takeovers;
 mod wake;

@@ -16,6 +16,7 @@ use super::commit::SharedLedger;
 use super::dead::DeadPublications;
 use super::publication::{Backoff, Publication};
 use super::report::{self, ReportedConsumer};
+use super::report_post::ReportPost;
 use super::stats::Stats;
 use super::wake::Woken;
 use crate::model::dashboard_index::DashboardIndex;
@@ -91,6 +92,7 @@ pub(super) struct Publisher {
     backoff: Backoff,
     reported_at: Instant,
     reported_count: u64,
+    report_post: ReportPost,
     confirmed_at: Instant,
     /// Something was counted since `confirmed_at`.
     to_confirm: bool,
@@ -110,6 +112,7 @@ impl Publisher {
             backoff: Backoff::default(),
             reported_at: now,
             reported_count: 0,
+            report_post: ReportPost::default(),
             confirmed_at: now,
             // What was counted before this start, and perhaps not told.
             to_confirm: true,
@@ -347,19 +350,20 @@ impl Publisher {
     fn report_consumption(&mut self) {
         let seconds = self.reported_at.elapsed().as_secs_f64();
         let SharedParts { instance, ledger, stats, consumer, .. } = &*self.config.parts;
-        let (size, window) = {
+        let (size, window, status) = {
             let ledger = ledger.lock();
-            (ledger.size(), ledger.message_window())
+            (ledger.size(), ledger.message_window(), ledger.status())
         };
         let window = report::window_figures(window, unix_ns());
         let (dashboard, before) = (self.config.dashboard, self.reported_count);
         let mut consumption = stats.report(dashboard, before, seconds, size, window);
         consumption.consumer = consumer.figures().map(Box::new);
+        consumption.ledger_status = status.is_shared().then(|| Box::new(status));
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
         let (processor, instance) = (self.config.own.processor(), Some(*instance));
         let report = ConsumptionReport { processor, instance, consumption };
-        match self.config.client.post("/api/consumption", &report) {
+        match self.report_post.post(&self.config.client, report) {
             Ok(database) => self.check_database(database),
             Err(error) => log::debug!("cannot report to {}: {error:#}", self.config.client.url()),
         }

@@ -28,6 +28,8 @@ mod disk;
 mod foreign_pages;
 mod gone;
 mod http;
+#[cfg(feature = "postgres")]
+mod ledger_command;
 mod ledger_support;
 mod migration;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]

@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod finding;
+mod ledgers;
 
 use nsq_protocol::{ChannelStats, Pause};
 use uuid::Uuid;
@@ -9,8 +10,9 @@ use uuid::Uuid;
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
 use crate::nsqd::consumers::ChannelConsumers;
-use crate::wire::{ArrivalFigures, ConnectionFigures, ConsumerFigures, CrowdedPlays};
+use crate::wire::{ArrivalFigures, ConnectionFigures, ConsumerFigures, CrowdedPlays, LedgerStatus};
 pub(crate) use finding::{Finding, Severity};
+pub(crate) use ledgers::{DeadProcessor, ledger_faults};
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
@@ -30,6 +32,8 @@ pub(crate) struct Heartbeat {
     pub(crate) consumer: Option<ConsumerFigures>,
     /// What it said of the plays and messages that came.
     pub(crate) arrivals: Option<ArrivalFigures>,
+    /// What it says of the ledger that it shares, if it does so now.
+    pub(crate) ledger: Option<LedgerStatus>,
 }
 
 /// What the parts told that is wrong with what was counted, although plays move.
@@ -41,6 +45,8 @@ pub(crate) struct CountedTold {
     pub(crate) crowded: Vec<(Uuid, CrowdedPlays)>,
     /// Why counts were refused within the last minute, if any were.
     pub(crate) refused: Option<String>,
+    /// Processors of shared ledgers that are dead.
+    pub(crate) dead: Vec<DeadProcessor>,
 }
 
 impl Watch {
@@ -62,6 +68,8 @@ impl Watch {
         }
         diagnose_processors(processors, &mut found);
         diagnose_counted(counted, &mut found);
+        found.extend(ledger_faults(processors, &counted.dead));
+        ledgers::diagnose_more(processors, &counted.dead, &mut found);
         if let Some(queue) = &self.queue {
             diagnose_queue(&self.state.lock(), queue, processors, &mut found);
         }

@@ -15,7 +15,7 @@ pub(super) const SEGMENT_BYTES: usize = (SEGMENT_PLAYS / 8) as usize;
 
 /// Stripes, each a row to be locked before the producers that belong to it are read: so few that a commit of many producers
 /// locks them all at little cost, so many that small commits seldom meet.
-const STRIPES: u32 = 16;
+pub(super) const STRIPES: u32 = 16;
 
 /// The stripe that a producer belongs to: the same in every version, since all processors must lock alike.
 pub(super) fn stripe_of(producer: &Uuid) -> i64 {
