@@ -20,11 +20,11 @@ use super::sweep::SweepSlice;
 use super::transaction::VERSIONS_PER_START;
 use super::trouble::Trouble;
 use super::upkeep::{SharedUpkeep, SharedUpkept, Upkeeper};
+use crate::ledger::away::LedgerAway;
 use crate::ledger::commit::{Arrivals, Committed};
 use crate::ledger::counters::Counters;
-use crate::ledger::ledger_trait::{
-    DeadLedgers, Ledger, LedgerAway, LedgerSize, NextUpkeep, ToldOfLedger,
-};
+use crate::ledger::dead::{DeadLedgers, ToldOfLedger};
+use crate::ledger::ledger_trait::{Ledger, LedgerSize, NextUpkeep};
 use crate::ledger::message_window::MessageWindowSize;
 use crate::ledger::unreported::AllUnreported;
 use crate::ledger::upkeep::{LedgerUpkeep, LedgerUpkept};
