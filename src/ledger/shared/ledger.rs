@@ -24,7 +24,7 @@ use super::upkeep::{SharedUpkeep, SharedUpkept, Upkeeper};
 use crate::ledger::away::LedgerAway;
 use crate::ledger::commit::{Arrivals, Committed};
 use crate::ledger::counters::Counters;
-use crate::ledger::dead_ledgers::{DeadLedgers, ToldOfLedger};
+use crate::ledger::dead::{DeadLedgers, ToldOfLedger};
 use crate::ledger::ledger_trait::{Ledger, LedgerSize, NextUpkeep};
 use crate::ledger::message_window::MessageWindowSize;
 use crate::ledger::unreported::AllUnreported;

@@ -17,7 +17,7 @@ use super::membership::{reclaim, renew};
 use super::sweep::{FoldedProducer, SweepSlice, fold_producer, forget_old, write_slice};
 use super::transaction::Own;
 use super::trouble::{LedgerBehind, Trouble};
-use crate::ledger::dead_ledgers::{DeadLedgers, ToldOfLedger};
+use crate::ledger::dead::{DeadLedgers, ToldOfLedger};
 use crate::postgres::{Param, PgConfig, PgConnection};
 
 /// A lease lasts 10 s: two renewals may fail.
