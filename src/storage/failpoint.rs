@@ -31,6 +31,9 @@ pub fn hit(name: &'static str) {
     if is_reached(&CHOSEN[1], "PLAYCOUNTS_STOPPOINT") {
         // It is this process, and may be stopped.
         let _ = kill_process(getpid(), Signal::STOP);
+        // Another thread may get the signal: it stops this one a moment later.
+        let _ =
+            crossbeam_channel::never::<()>().recv_timeout(std::time::Duration::from_millis(100));
     }
 }
 

@@ -347,20 +347,20 @@ fn a_database_that_has_lost_commits_is_refused() {
         let _ = upkeep(&mut ledger);
     }
     assert_eq!(sum(&ledger), 20);
-    // The data directory knows that, too.
-    let work = ledger.upkeep(Instant::now()).unwrap();
-    let done = work.run().unwrap();
-    ledger.upkept(done).unwrap();
     server.stop();
     copy(&backup, &data);
     server.restart();
-    let _ = ledger.commit(&mut plays(1, 20..30));
-    let error = match upkeep(&mut ledger) {
-        Err(error) => error,
-        Ok(()) => ledger.commit(&mut plays(1, 20..30)).unwrap_err(),
+    // The connection of before is gone; the next one tells.
+    let error = loop {
+        let error = ledger.commit(&mut plays(1, 20..30)).unwrap_err();
+        if LedgerAway::of(&error).is_none() {
+            break error;
+        }
     };
     assert!(error.is::<LedgerBehind>(), "{error:#}");
     assert!(format!("{error:#}").contains("synchronous_standby_names"), "{error:#}");
+    // The data directory knows it, too.
+    ledger.close().unwrap_err();
     drop(ledger);
     let refused = PostgresLedger::open(&config(&server.url(), dir.path())).err().unwrap();
     assert!(refused.is::<LedgerBehind>(), "{refused:#}");

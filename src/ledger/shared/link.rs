@@ -148,9 +148,14 @@ impl Link {
     }
 }
 
-/// Whether two transactions were only in each other's way.
+/// A lock was waited for until `lock_timeout`.
+const LOCK_TIMEOUT: &str = "55P03";
+
+/// Whether two transactions were only in each other's way: the same again, at once. Not where a lock was waited for in vain:
+/// that has taken seconds, in which the ledger was held.
 pub(super) fn is_conflict(trouble: &Trouble) -> bool {
-    matches!(trouble, Trouble::Database(error) if error.kind() == PgErrorKind::Retry)
+    matches!(trouble, Trouble::Database(error)
+        if error.kind() == PgErrorKind::Retry && error.sqlstate() != Some(LOCK_TIMEOUT))
 }
 
 /// The answers of all groups, if none of them failed.
