@@ -112,7 +112,11 @@ fn help_and_version_go_to_stdout() {
 #[test]
 fn help_tells_the_defaults() {
     // What these mean is made of them later, and tested there.
-    let later = [("produce", "--nsqd-tcp-address"), ("process", "--nsqd-tcp-address")];
+    let later = [
+        ("produce", "--nsqd-tcp-address"),
+        ("process", "--nsqd-tcp-address"),
+        ("process", "--dashboard-url"),
+    ];
     for (command, options) in all_options() {
         let command = &*command;
         let required = match command {
@@ -166,7 +170,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--channel", 3),
         ("--dashboard-url", 3),
         ("--data-dir", 12),
-        ("--durability", 2),
+        ("--durability", 3),
         ("--http-address", 2),
         ("--json", 6),
         ("--ledger", 2),
@@ -179,7 +183,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--num-threads", 2),
         ("--rate", 2),
         ("--topic", 4),
-        ("--write-token", 3),
+        ("--write-token", 4),
     ];
     assert_eq!(several, want);
 }
