@@ -39,8 +39,8 @@ use crate::nsqd::waiting::StartWait;
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
+use claim::Claims;
 pub use claim::OnLoss;
-use claim::{Claims, Refusal};
 use commit::{Committer, SharedLedger};
 use connect::Connecting;
 pub use dead::{DeadProcessor, PublishedForDead, ToldOfDead};
@@ -171,14 +171,7 @@ impl Processor {
             commits_stop,
         ));
         let reported = Arc::new(ReportedConsumer::new(&consumer));
-        let parts = SharedParts {
-            instance: Uuid::new_v4(),
-            ledger: ledger.clone(),
-            stats: stats.clone(),
-            consumer: reported.clone(),
-            refusal: Refusal::default(),
-            failed: failed_tx,
-        };
+        let parts = SharedParts::new(ledger.clone(), stats.clone(), reported.clone(), failed_tx);
         let update_interval = config.update_interval;
         let publishing =
             PublishersConfig { claims, first_version, update_interval, parts, wake, woken };

@@ -57,6 +57,19 @@ pub(super) struct SharedParts {
     pub(super) failed: Sender<()>,
 }
 
+impl SharedParts {
+    /// Of a processor that starts.
+    pub(super) fn new(
+        ledger: SharedLedger,
+        stats: Arc<Stats>,
+        consumer: Arc<ReportedConsumer>,
+        failed: Sender<()>,
+    ) -> Self {
+        let (instance, refusal) = (Uuid::new_v4(), Refusal::default());
+        Self { instance, ledger, stats, consumer, refusal, failed }
+    }
+}
+
 /// One dashboard, and what it is told.
 pub(super) struct PublisherConfig {
     pub(super) dashboard: DashboardIndex,
