@@ -13,12 +13,17 @@ mod broker_compat;
 mod broker_hostile;
 mod broker_names;
 mod broker_support;
+#[cfg(feature = "postgres")]
+#[allow(dead_code, reason = "nsq-protocol's tests use the rest of it")]
+#[path = "../../nsq-protocol/tests/it/certs.rs"]
+mod certs;
 mod check;
 mod cli;
 mod crash;
 mod damage;
 mod dashboard;
 mod dashboard_support;
+mod dashboards;
 mod disk;
 mod foreign_pages;
 mod gone;
@@ -43,8 +48,17 @@ mod plays;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
+mod postgres_hostile;
+#[cfg(feature = "postgres")]
+mod postgres_hosts;
+#[cfg(feature = "postgres")]
 mod postgres_server;
+#[cfg(feature = "postgres")]
+mod postgres_tls;
 mod private_files;
+#[allow(dead_code, reason = "the client's tests spoil connections in more ways")]
+#[path = "../../nsq-protocol/tests/it/proxy.rs"]
+mod proxy;
 mod queue;
 mod raw_text;
 mod read_only;
@@ -53,6 +67,8 @@ mod replayed;
 mod restore;
 #[cfg(feature = "postgres")]
 mod shared_ledger;
+#[cfg(feature = "postgres")]
+mod shared_processes;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
