@@ -4,11 +4,13 @@
 //! finished, the counts shown and the producers told. [`DurableLedger`] keeps it in the data directory; [`MemoryLedger`]
 //! nowhere, to measure what durability costs. Holds no thread: the processor's commit, checkpoint and publish.
 
+mod away;
 mod check;
 mod checkpoint;
 mod commit;
 mod copy;
 mod counters;
+mod dead_ledgers;
 mod dead_letters;
 mod dedupe;
 mod durable;
@@ -46,19 +48,19 @@ use anyhow::Result;
 
 use crate::model::config::Durability;
 
+pub use away::{LedgerAway, LedgerFenced};
 pub use check::{accept_loss, check};
 pub use commit::{
     Arrivals, ArrivedPlay, Committed, DeadLetter, Noticed, ReusedNumbers, VideoDelta,
 };
 pub use copy::copy;
 pub use counters::Counters;
+pub use dead_ledgers::{DeadLedger, DeadLedgers, ToldOfLedger};
 pub use dead_letters::dead_letters;
 pub use dedupe::{CrowdedProducer, Dedupe, Learned, Seen};
 pub use durable::DurableLedger;
 pub use integrity::IntegrityCheck;
-pub use ledger_trait::{
-    DeadLedger, DeadLedgers, Ledger, LedgerAway, LedgerFenced, LedgerSize, NextUpkeep, ToldOfLedger,
-};
+pub use ledger_trait::{Ledger, LedgerSize, NextUpkeep};
 pub(crate) use letter::BODY_MAX;
 pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;

@@ -11,7 +11,7 @@ use super::link::{FLUSH, ROLLBACK};
 use super::new_messages::{MessageAge, NewMessages};
 use super::touched::{ProducerWrites, Touched};
 use super::trouble::Trouble;
-use crate::ledger::ledger_trait::LedgerFenced;
+use crate::ledger::away::LedgerFenced;
 use crate::ledger::letter::SavedDeadLetter;
 use crate::postgres::{Param, PgConnection, PgError, PgRows};
 use crate::storage::failpoint;
