@@ -196,19 +196,7 @@ fn run(
     let mut foreign = foreign.map(|rate| Foreign::start(parts.broker_http(), rate)).transpose()?;
     parts.start_producer()?;
     wait("the first plays are counted", || Ok(parts.total() > Some(0)))?;
-    let mut tally = Tally::default();
-    for (index, (peace, fault)) in faults.iter().enumerate() {
-        let calm = Instant::now() + *peace;
-        while Instant::now() < calm {
-            parts.check_alive()?;
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        strike(&mut parts, *fault, &mut tally)
-            .with_context(|| format!("fault {index}: {fault}"))?;
-        if let Some(foreign) = &foreign {
-            foreign.moved_to(parts.broker_http());
-        }
-    }
+    let tally = strike_all(&mut parts, faults, foreign.as_ref())?;
     if let Some(foreign) = &mut foreign {
         foreign.stop();
     }
@@ -245,6 +233,27 @@ fn run(
     }
     check_dashboards(&parts)?;
     parts.check_panics()
+}
+
+/// Lets everything go wrong that is to, each after a time of peace.
+fn strike_all(
+    parts: &mut Parts,
+    faults: &[(Duration, Fault)],
+    foreign: Option<&Foreign>,
+) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for (index, (peace, fault)) in faults.iter().enumerate() {
+        let calm = Instant::now() + *peace;
+        while Instant::now() < calm {
+            parts.check_alive()?;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        strike(parts, *fault, &mut tally).with_context(|| format!("fault {index}: {fault}"))?;
+        if let Some(foreign) = foreign {
+            foreign.moved_to(parts.broker_http());
+        }
+    }
+    Ok(tally)
 }
 
 /// That each dashboard shows each video as the ledger has it.
