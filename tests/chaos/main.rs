@@ -200,26 +200,7 @@ fn run(
     if let Some(foreign) = &mut foreign {
         foreign.stop();
     }
-    let ended = parts.wait(Part::Producer, 3 * RECOVERY_LIMIT)?;
-    if !ended.is_some_and(|status| status.success()) {
-        let said = parts.last_words(Part::Producer);
-        bail!(
-            "the last producer has not ended well but {ended:?}:\n{said}\n{:?}",
-            integrity(&parts, None)?.0
-        );
-    }
-    wait("the queue is empty", || parts.is_queue_empty())?;
-    let counted = parts.read_ledger()?.counters.counted;
-    for dashboard in 0..parts.dashboards() {
-        wait("the dashboard shows all", || Ok(parts.total_of(dashboard) == Some(counted)))?;
-    }
-    for part in processors(&parts) {
-        parts.signal(part, Signal::TERM)?;
-        let ended = parts.wait(part, RECOVERY_LIMIT)?;
-        if !ended.is_some_and(|status| status.success()) {
-            bail!("the {} ended with {ended:?}:\n{}", part.name(), parts.last_words(part));
-        }
-    }
+    end(&mut parts)?;
     tally.report();
     // As the processor has left it: its last checkpoint is in it.
     let nsqd_kills = faults.iter().filter(|(_, fault)| fault.kills_broker()).count();
@@ -254,6 +235,31 @@ fn strike_all(
         }
     }
     Ok(tally)
+}
+
+/// Waits until all is counted and shown, and ends the processors.
+fn end(parts: &mut Parts) -> Result<()> {
+    let ended = parts.wait(Part::Producer, 3 * RECOVERY_LIMIT)?;
+    if !ended.is_some_and(|status| status.success()) {
+        let said = parts.last_words(Part::Producer);
+        bail!(
+            "the last producer has not ended well but {ended:?}:\n{said}\n{:?}",
+            integrity(parts, None)?.0
+        );
+    }
+    wait("the queue is empty", || parts.is_queue_empty())?;
+    let counted = parts.read_ledger()?.counters.counted;
+    for dashboard in 0..parts.dashboards() {
+        wait("the dashboard shows all", || Ok(parts.total_of(dashboard) == Some(counted)))?;
+    }
+    for part in processors(parts) {
+        parts.signal(part, Signal::TERM)?;
+        let ended = parts.wait(part, RECOVERY_LIMIT)?;
+        if !ended.is_some_and(|status| status.success()) {
+            bail!("the {} ended with {ended:?}:\n{}", part.name(), parts.last_words(part));
+        }
+    }
+    Ok(())
 }
 
 /// That each dashboard shows each video as the ledger has it.
