@@ -8,6 +8,7 @@ mod foreign;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 mod parts;
+mod ports;
 #[path = "../../nsq-protocol/tests/it/proxy.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod proxy;
