@@ -138,21 +138,24 @@ fn prepare(dir: &Path) -> Result<()> {
     Ok(std::fs::create_dir_all(dir)?)
 }
 
-fn clean(dir: &Path) {
+/// Ends and removes what an earlier cluster has left; whether there was anything.
+fn clean(dir: &Path) -> bool {
     let killed = state::clean(dir);
     if !killed.is_empty() {
         println!("killed what was left: {}", killed.join(", "));
     }
+    let had_network = network::remove_left();
+    if had_network {
+        println!("removed the network of a cluster that was killed");
+    }
+    had_network || !killed.is_empty()
 }
 
 fn down(dir: &Path) -> Result<()> {
-    match control::ask(dir, "down")? {
-        Some(_) => println!("down"),
-        None if state::is_there(dir) => {
-            clean(dir);
-            network::remove_left();
-        }
-        None => println!("{}", nobody(dir)),
+    if control::ask(dir, "down")?.is_some() {
+        println!("down");
+    } else if !state::is_there(dir) || !clean(dir) {
+        println!("{}", nobody(dir));
     }
     Ok(())
 }

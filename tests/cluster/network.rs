@@ -158,9 +158,9 @@ impl Namespaces {
     }
 }
 
-/// Removes what processes that are gone have made, and what still runs in it.
-pub(crate) fn remove_left() {
-    let Ok(namespaces) = output("ip", &["netns", "list"]) else { return };
+/// Removes what processes that are gone have made, and what still runs in it; whether there was anything.
+pub(crate) fn remove_left() -> bool {
+    let Ok(namespaces) = output("ip", &["netns", "list"]) else { return false };
     let links = output("ip", &["-o", "link", "show", "type", "bridge"]).unwrap_or_default();
     let owner = |word: &str| {
         let rest = word.trim_matches(':').strip_prefix("pc")?;
@@ -172,12 +172,12 @@ pub(crate) fn remove_left() {
         namespaces.split_whitespace().chain(links.split_whitespace()).filter_map(owner).collect();
     owners.sort_unstable();
     owners.dedup();
-    for owner in owners.into_iter().filter(|owner| *owner != std::process::id()) {
+    owners.retain(|owner| {
         let its_name = std::fs::read_to_string(format!("/proc/{owner}/comm")).unwrap_or_default();
-        if !its_name.starts_with("cluster") {
-            remove(&format!("pc{owner}"));
-        }
-    }
+        *owner != std::process::id() && !its_name.starts_with("cluster")
+    });
+    owners.iter().for_each(|owner| remove(&format!("pc{owner}")));
+    !owners.is_empty()
 }
 
 fn remove(prefix: &str) {

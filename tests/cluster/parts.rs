@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -59,7 +60,7 @@ impl Drop for Cluster {
         for name in self.children.keys().copied().collect::<Vec<_>>() {
             let _ = self.kill(name);
         }
-        self.state.remove();
+        self.state.clear();
     }
 }
 
@@ -311,7 +312,8 @@ impl Cluster {
             Kind::GoNsq => File::create(self.report(name))?,
             _ => OpenOptions::new().write(true).open("/dev/null")?,
         };
-        command.stdin(Stdio::null()).stdout(output).stderr(log);
+        // Ctrl-C is for this program alone, which stops them in order.
+        command.process_group(0).stdin(Stdio::null()).stdout(output).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         self.children.insert(name, child);
         self.note()?;
