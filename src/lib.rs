@@ -17,4 +17,6 @@ pub mod wire;
 
 pub mod model;
 pub mod nsqd;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod storage;

@@ -124,6 +124,8 @@ pub use flow::policy::{BackoffStats, GiveUp, Oversized, Pause, RdyMode};
 pub use io::config::ConnectionConfig;
 #[doc(hidden)]
 pub use io::http_agent::http_agent;
+#[doc(hidden)]
+pub use io::resolve::resolve;
 pub use io::tls::{ClientCertificate, TlsConfig, TlsVersion};
 
 /// The README's example, compiled.

@@ -38,6 +38,10 @@ mod page_support;
 mod page_views;
 mod pipeline;
 mod plays;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_server;
 mod private_files;
 mod queue;
 mod raw_text;

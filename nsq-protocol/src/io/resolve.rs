@@ -41,7 +41,7 @@ impl Drop for Slot {
 }
 
 /// The IP addresses behind `addr`, `host:port`, perhaps none; waits at most `limit`.
-pub(crate) fn resolve(addr: &str, limit: Duration) -> io::Result<Vec<SocketAddr>> {
+pub fn resolve(addr: &str, limit: Duration) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = addr.parse() {
         return Ok(vec![ip]);
     }

@@ -1,0 +1,28 @@
+//! A client of PostgreSQL: one connection, statements in groups, one round trip for many of them.
+//!
+//! It knows nothing of plays. `postgres-protocol` builds and takes apart the messages and does SCRAM; what is here is
+//! the connection string, the socket with its deadlines, TLS, the order of answers, and errors that say the way out.
+//! Everything runs on the thread that calls; a name is resolved on a thread of `nsq-protocol`, with a limit.
+//!
+//! ```text
+//! url, config ─▶ connect ─▶ connection ── param ──▶ wire ──▶ socket, or tls
+//!                               rows ◀── answers ◀──┘
+//! ```
+//! `param`, `rows`, `answers` and `url` are pure.
+
+mod answers;
+mod config;
+mod connect;
+mod connection;
+mod error;
+mod param;
+mod rows;
+mod startup;
+mod url;
+mod wire;
+
+pub use config::{PgConfig, PgConfigError};
+pub use connection::PgConnection;
+pub use error::{PgError, PgErrorKind};
+pub use param::Param;
+pub use rows::{PgRow, PgRows};
