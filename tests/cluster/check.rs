@@ -18,7 +18,7 @@ use crate::name::{Kind, Name};
 use crate::options::LedgerKind;
 use crate::parts::Cluster;
 use crate::run::wait;
-use crate::sql;
+use crate::sql::Transactions;
 
 /// How long a dashboard may take until it shows what is counted.
 const SHOWN_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -58,6 +58,11 @@ pub(crate) fn check(
     if cluster.names().contains(&Name::GO_NSQ) {
         said.push(settle_go_nsq(cluster, &mut ledger, nsqd_kills)?);
     }
+    if let Some(observer) = cluster.observer() {
+        let Transactions { commits, deadlocks } = observer.transactions()?;
+        println!("database: {commits} transactions, {deadlocks} deadlocks");
+        ensure!(deadlocks == 0, "the order of locks is not the same everywhere");
+    }
     let check = IntegrityCheck::new(&ledger, &attempted(cluster)?);
     println!("ours: {check}");
     println!(
@@ -70,13 +75,13 @@ pub(crate) fn check(
     Ok(())
 }
 
-fn snapshot(cluster: &Cluster) -> Result<Snapshot> {
+fn snapshot(cluster: &mut Cluster) -> Result<Snapshot> {
     match cluster.options.ledger {
         LedgerKind::Files => {
             let directory = cluster.directory(Name::new(Kind::Process, 1));
             ledger::read(&directory)?.context("there is a ledger")
         }
-        LedgerKind::Postgres => sql::snapshot(cluster),
+        LedgerKind::Postgres => cluster.observer().context("a database")?.snapshot(),
     }
 }
 

@@ -36,32 +36,10 @@ pub(crate) struct Database {
     passwords: PathBuf,
 }
 
-/// Where `postgres` and `initdb` are: `$POSTGRES_BIN`, Debian's packages, `target/tools`, `$PATH`.
-pub(crate) fn find() -> Option<PathBuf> {
-    let given = std::env::var_os("POSTGRES_BIN").filter(|given| !given.is_empty());
-    if let Some(given) = given {
-        return Some(given.into());
-    }
-    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/postgres");
-    let newest = |root: &Path| {
-        let mut versions: Vec<PathBuf> =
-            fs::read_dir(root).ok()?.flatten().map(|of| of.path().join("bin")).collect();
-        versions.sort();
-        versions.into_iter().rfind(|bin| bin.join("postgres").is_file())
-    };
-    let on_path = || {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).find(|dir| dir.join("initdb").is_file())
-    };
-    newest(Path::new("/usr/lib/postgresql"))
-        .or_else(|| newest(&unpacked.join("usr/lib/postgresql")))
-        .or_else(on_path)
-}
-
 impl Database {
     /// Makes an empty database with the role of the processors. `dir` is where they find its password.
     pub(crate) fn create(dir: &Path, address: SocketAddr) -> Result<Self> {
-        let programs = find().context(
+        let programs = crate::postgres_server::find().context(
             "no PostgreSQL: install the package postgresql, or set POSTGRES_BIN to the directory of initdb",
         )?;
         let owner = rustix::process::geteuid().is_root().then(unprivileged).transpose()?;

@@ -21,6 +21,8 @@ mod options;
 mod parts;
 #[path = "../chaos/ports.rs"]
 mod ports;
+#[path = "../it/postgres_server.rs"]
+mod postgres_server;
 mod programs;
 mod run;
 mod sql;

@@ -18,6 +18,7 @@ use crate::network::{Namespaces, Network, machine};
 use crate::options::{LedgerKind, Options};
 use crate::ports::free_addrs;
 use crate::programs::Programs;
+use crate::sql::Observer;
 use crate::state::State;
 
 /// How long a part may take to end in order, or to be ready. Far beyond what it takes.
@@ -49,6 +50,7 @@ pub(crate) struct Cluster {
     /// By the part that they lead to; a processor's leads to the database.
     links: HashMap<Name, Link>,
     database: Option<Database>,
+    observer: Option<Observer>,
     state: State,
     token: String,
     /// Last, so that it goes when nothing runs in it any more.
@@ -81,6 +83,7 @@ impl Cluster {
             stopped: Vec::new(),
             links: HashMap::new(),
             database: None,
+            observer: None,
             state: State::new(dir),
             token: uuid::Uuid::new_v4().to_string(),
             network,
@@ -92,6 +95,7 @@ impl Cluster {
             let address = cluster.place_of(Name::POSTGRES).listens;
             let database = Database::create(dir, address)?;
             cluster.state.note_directory(database.data());
+            cluster.observer = Some(Observer::new(&Database::url(address), database.passwords())?);
             cluster.database = Some(database);
         }
         fs::create_dir_all(dir.join("log"))?;
@@ -160,6 +164,11 @@ impl Cluster {
     /// Where this program finds the database.
     pub(crate) fn database_url(&self) -> Option<String> {
         self.database.as_ref().map(|_| Database::url(self.place_of(Name::POSTGRES).listens))
+    }
+
+    /// What reads the shared database for this program; `None` without one.
+    pub(crate) fn observer(&mut self) -> Option<&mut Observer> {
+        self.observer.as_mut()
     }
 
     /// The file with the password of the database's role.

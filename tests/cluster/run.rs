@@ -210,7 +210,7 @@ impl Run {
     }
 
     fn watch(&mut self) {
-        let commits = self.cluster.commits();
+        let commits = self.commits();
         let now = Figures::take(&self.cluster, &self.agent, commits);
         if let Some(before) = &self.watched {
             if self.lines.is_multiple_of(20) {
@@ -220,6 +220,11 @@ impl Run {
             println!("{}", Rates(before, &now));
         }
         self.watched = Some(now);
+    }
+
+    /// Transactions of the database; `None` while it does not answer.
+    fn commits(&mut self) -> Option<u64> {
+        Some(self.cluster.observer()?.transactions().ok()?.commits)
     }
 
     fn answer(&mut self, line: &str) -> Result<String> {
@@ -242,7 +247,7 @@ impl Run {
         for name in self.cluster.names() {
             lines.push(format!("{:<14} {}", name.to_string(), self.cluster.condition(name)));
         }
-        let commits = self.cluster.commits();
+        let commits = self.commits();
         let figures = Figures::take(&self.cluster, &self.agent, commits);
         lines.push(format!(
             "{:<14} {:?}",

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use playcounts::ledger::{Counters, Record, Snapshot};
@@ -13,6 +14,9 @@ use uuid::Uuid;
 
 /// Plays in one row of `seen`.
 const SEGMENT: u64 = 1024;
+
+/// How long the database may take for a statement. It is on this machine.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 const COMMITS: &str =
     "SELECT xact_commit, deadlocks FROM pg_stat_database WHERE datname = current_database()";
@@ -47,13 +51,21 @@ impl Observer {
     pub(crate) fn new(url: &str, passwords: &Path) -> Result<Self> {
         let passwords = passwords.display().to_string();
         let env = |name: &str| (name == "PGPASSFILE").then(|| passwords.clone());
-        Ok(Self { config: PgConfig::parse(url, &env)?, connection: None })
+        let url = format!("{url}?connect_timeout=2");
+        Ok(Self { config: PgConfig::parse(&url, &env)?, connection: None })
+    }
+
+    /// A database that does not answer holds nobody up for long.
+    fn connect(&self) -> Result<PgConnection> {
+        let mut connection = PgConnection::connect(&self.config)?;
+        connection.set_answer_timeout(ANSWER_LIMIT);
+        Ok(connection)
     }
 
     fn with<T>(&mut self, ask: impl FnOnce(&mut PgConnection) -> Result<T>) -> Result<T> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => PgConnection::connect(&self.config)?,
+            None => self.connect()?,
         };
         let answer = ask(&mut connection)?;
         self.connection = Some(connection);
@@ -64,7 +76,10 @@ impl Observer {
         self.with(|connection| {
             let rows = connection.query(COMMITS, &[])?;
             let row = rows.first()?;
-            Ok(Transactions { commits: row.int(0)?.cast_unsigned(), deadlocks: row.int(1)?.cast_unsigned() })
+            Ok(Transactions {
+                commits: row.int(0)?.cast_unsigned(),
+                deadlocks: row.int(1)?.cast_unsigned(),
+            })
         })
     }
 
@@ -77,13 +92,21 @@ impl Observer {
                 let id = row.uuid(0)?;
                 counters.recovered += row.int(1)?.cast_unsigned();
                 counters.duplicates += row.int(2)?.cast_unsigned();
-                for (video, plays) in counted_by(connection, id).with_context(|| format!("processor {id}"))? {
+                for (video, plays) in
+                    counted_by(connection, id).with_context(|| format!("processor {id}"))?
+                {
                     *counts.entry(video).or_default() += plays;
                 }
             }
-            let state = |(video_id, plays)| VideoState { video_id, plays, published: 0, last_played_at: 0 };
+            let state =
+                |(video_id, plays)| VideoState { video_id, plays, published: 0, last_played_at: 0 };
             let videos = counts.into_iter().map(state).collect();
-            Ok(Snapshot { processor: Uuid::nil(), counters, videos, producers: producers(connection)? })
+            Ok(Snapshot {
+                processor: Uuid::nil(),
+                counters,
+                videos,
+                producers: producers(connection)?,
+            })
         })
     }
 }
@@ -95,19 +118,22 @@ fn counted_by(connection: &mut PgConnection, processor: Uuid) -> Result<Vec<(Uui
     let mut videos: HashMap<u32, (Uuid, u64, i64)> = HashMap::new();
     for row in connection.query(VIDEOS, &id)?.iter() {
         let video = Uuid::from_slice(row.bytes(1)?)?;
-        videos.insert(u32::try_from(row.int(0)?)?, (video, row.int(2)?.cast_unsigned(), row.int(3)?));
+        videos
+            .insert(u32::try_from(row.int(0)?)?, (video, row.int(2)?.cast_unsigned(), row.int(3)?));
     }
     let mut last = None;
     for row in connection.query(RECORDS, &id)?.iter() {
         let number = row.int(0)?;
         ensure!(last.is_none_or(|last| number == last + 1), "record {number} follows {last:?}");
         last = Some(number);
-        let record = Record::decode(row.bytes(1)?).map_err(|error| anyhow::anyhow!("record {number}: {error:?}"))?;
+        let record = Record::decode(row.bytes(1)?)
+            .map_err(|error| anyhow::anyhow!("record {number}: {error:?}"))?;
         for (place, video) in (record.first_video..).zip(&record.new_videos) {
             videos.entry(place).or_insert((*video, 0, 0));
         }
         for delta in &record.deltas {
-            let (_, plays, as_of) = videos.get_mut(&delta.number).context("a video that is not there")?;
+            let (_, plays, as_of) =
+                videos.get_mut(&delta.number).context("a video that is not there")?;
             if number > *as_of {
                 *plays += delta.plays;
             }
