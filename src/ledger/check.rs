@@ -89,7 +89,7 @@ fn check_file(directory: &Path, connection: &Connection, check: &mut PartCheck) 
         Some(Left { loaded, .. }) => format!(
             "bring back a backup of the directory; or `playcounts check --accept-loss` goes on with the {} plays that are \
              left: what was counted after them, and is not counted again, is lost",
-            loaded.state.counters().counted
+            loaded.state.counts.counters().counted
         ),
         None => BACKUP.into(),
     });
@@ -258,7 +258,7 @@ fn holds(connection: &Connection, loaded: &LoadedLedger) -> Result<String> {
         |row| row.get(0),
     )?;
     let letters = (saved + loaded.letters.len() as i64).min(DEAD_LETTERS_MAX);
-    let (plays, videos) = (loaded.state.counters().counted, loaded.state.len());
+    let (plays, videos) = (loaded.state.counts.counters().counted, loaded.state.counts.len());
     Ok(format!("{plays} plays of {videos} videos, {letters} dead letters"))
 }
 
@@ -280,7 +280,7 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
         let way_out = check.way_out.as_deref().unwrap_or(BACKUP);
         bail!("the ledger cannot be gone on with: {way_out}");
     };
-    let (plays, before) = (loaded.state.counters().counted, row.rows);
+    let (plays, before) = (loaded.state.counts.counters().counted, row.rows);
     row.life = Uuid::new_v4();
     // Of tables that are of before: no number of a start may come again.
     row.starts += loaded.generation.saturating_sub(row.generation);

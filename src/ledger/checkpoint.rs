@@ -51,29 +51,56 @@ pub(super) struct CheckpointEnd {
     pub(super) messages: MessageRuns,
 }
 
-/// What has changed since the last checkpoint began.
+/// Videos that have changed since the tables were last written.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
-    videos: Vec<u32>,
-    /// By number: whether it stands in `videos`.
+pub(super) struct ChangedVideos {
+    numbers: Vec<u32>,
+    /// By number: whether it stands in `numbers`.
     is_changed: Vec<bool>,
-    producers: HashSet<Uuid>,
-    messages: MessageRuns,
 }
 
-impl Changes {
+impl ChangedVideos {
     /// There are that many videos now.
     pub(super) fn resize(&mut self, videos: usize) {
         self.is_changed.resize(videos, false);
     }
 
+    /// The videos from this number on are gone.
+    #[cfg_attr(not(test), allow(dead_code, reason = "as what takes counts back"))]
+    pub(super) fn truncate(&mut self, videos: u32) {
+        self.is_changed.truncate(videos as usize);
+        self.numbers.retain(|number| *number < videos);
+    }
+
     /// A video has changed.
     pub(super) fn mark(&mut self, number: u32) {
         if !std::mem::replace(&mut self.is_changed[number as usize], true) {
-            self.videos.push(number);
+            self.numbers.push(number);
         }
     }
 
+    /// Whether none has.
+    pub(super) fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    /// Those that have, in no order; none of them from now on.
+    pub(super) fn take(&mut self) -> Vec<u32> {
+        for number in &self.numbers {
+            self.is_changed[*number as usize] = false;
+        }
+        std::mem::take(&mut self.numbers)
+    }
+}
+
+/// What has changed since the last checkpoint began, beside the videos.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    producers: HashSet<Uuid>,
+    messages: MessageRuns,
+}
+
+impl Changes {
     /// Plays of these producers are counted that were not before.
     pub(super) fn add_producers(&mut self, learned: &Learned) {
         self.producers.extend(learned.producers.iter().map(|(id, _)| *id));
@@ -106,20 +133,17 @@ impl Changes {
 
     /// Whether nothing has changed.
     pub(super) fn is_empty(&self) -> bool {
-        self.videos.is_empty() && self.producers.is_empty() && self.messages.is_empty()
+        self.producers.is_empty() && self.messages.is_empty()
     }
 
     /// A checkpoint of all changes, those of the frames up to `upto`; `None` if there is none.
-    pub(super) fn take(&mut self, upto: u64) -> Option<Checkpoint> {
-        if self.is_empty() {
+    pub(super) fn take(&mut self, videos: &mut ChangedVideos, upto: u64) -> Option<Checkpoint> {
+        if self.is_empty() && videos.is_empty() {
             return None;
-        }
-        for number in &self.videos {
-            self.is_changed[*number as usize] = false;
         }
         // Rows that lie together are written together: a million of them in no order cost four times as long. The last
         // first, because slices are cut off the end.
-        let mut videos = std::mem::take(&mut self.videos);
+        let mut videos = videos.take();
         videos.sort_unstable_by(|one, other| other.cmp(one));
         let mut producers: Vec<Uuid> = self.producers.drain().collect();
         producers.sort_unstable_by(|one, other| other.cmp(one));

@@ -32,7 +32,7 @@ use super::schema::{FILE, SCHEMA};
 use super::snapshot::JOURNAL;
 use super::state::LedgerState;
 use super::tables::{LedgerRow, TablesUpdate, readable};
-use super::upkeep::{CANNOT_WRITE, LedgerUpkeep, LedgerUpkept, Tables};
+use super::upkeep::{CANNOT_WRITE, FilesUpkeep, LedgerUpkeep, LedgerUpkept, Tables};
 use crate::journal::{Cut, Journal, JournalError, SEGMENT_BYTES, Sync, SyncPolicy};
 use crate::model::video::{MAX_PLAYS, VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
@@ -149,7 +149,7 @@ impl DurableLedger {
         let number = number.context(CANNOT_WRITE)?;
         let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;
         state.passed(number);
-        state.forget_future(unix_ms());
+        state.counts.forget_future(unix_ms());
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
         let LedgerRow { processor, life, starts, .. } = tables.row;
         let seen = journal.next();
@@ -276,11 +276,11 @@ impl Ledger for DurableLedger {
     }
 
     fn counters(&self) -> Counters {
-        self.state.counters()
+        self.state.counts.counters()
     }
 
     fn videos(&self) -> Vec<VideoState> {
-        self.state.videos().collect()
+        self.state.counts.videos().collect()
     }
 
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
@@ -290,12 +290,12 @@ impl Ledger for DurableLedger {
         self.failed = true;
         self.producers.fetch(&mut self.state, arrivals)?;
         let messages = arrivals.iter().map(|batch| batch.plays.len() + batch.rejected.len());
-        if !self.state.has_room(messages.sum::<usize>() as u64) {
+        if !self.state.counts.has_room(messages.sum::<usize>() as u64) {
             bail!("the ledger has counted {MAX_PLAYS} messages, the most that can be told");
         }
-        let first_letter = self.state.counters().rejected + 1;
-        let (record, video_deltas, noticed) = self.state.count_arrivals(arrivals);
-        let counters = record.counters;
+        let first_letter = self.state.counts.counters().rejected + 1;
+        let counted = self.state.count_arrivals(arrivals);
+        let counters = counted.record.counters;
         // Repeats alone change nothing that must outlive the process.
         if counters.counted + counters.rejected > 0 {
             let letters = arrivals.iter().flat_map(|arrivals| &arrivals.rejected);
@@ -304,12 +304,12 @@ impl Ledger for DurableLedger {
                 _ => saved(letters, first_letter, unix_ms()),
             };
             failpoint::hit("ledger-before-commit");
-            self.write(&record, &letters)?;
+            self.write(&counted.record, &letters)?;
             failpoint::hit("ledger-after-commit");
             self.keep_letters(letters);
         }
         self.failed = false;
-        Ok(Committed { counters, video_deltas, noticed })
+        Ok(counted.into())
     }
 
     fn upkeep(&mut self, now: Instant) -> Option<LedgerUpkeep> {
@@ -326,10 +326,12 @@ impl Ledger for DurableLedger {
         let journal = self.journal.upkeep(sync);
         let in_place = self.journal.check_in_place();
         let slice = update.map(|update| (Arc::clone(&self.tables), update));
-        Some(LedgerUpkeep { files: Arc::clone(&self.files), in_place, journal, slice })
+        let files = Arc::clone(&self.files);
+        Some(LedgerUpkeep::Files(FilesUpkeep { files, in_place, journal, slice }))
     }
 
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep> {
+        let LedgerUpkept::Files(done) = done else { bail!("this is what another ledger did") };
         if let Some(journal) = done.journal
             && let Err(error) = self.journal.upkept(journal)
         {
@@ -363,7 +365,7 @@ impl Ledger for DurableLedger {
     }
 
     fn published(&mut self, counts: &[VideoCount]) {
-        self.state.published(counts);
+        self.state.counts.published(counts);
     }
 
     fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool> {
@@ -382,14 +384,11 @@ impl Ledger for DurableLedger {
         Ok(true)
     }
 
-    fn confirmed(&self, producer: &Uuid) -> Confirmed {
+    fn confirmed(&mut self, producer: &Uuid) -> Result<Confirmed> {
         if self.failed {
-            return Confirmed::default();
+            return Ok(Confirmed::default());
         }
-        self.producers.confirmed(&self.state, producer).unwrap_or_else(|error| {
-            log::warn!("{error:#}");
-            Confirmed::default()
-        })
+        self.producers.confirmed(&self.state, producer)
     }
 
     fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>> {

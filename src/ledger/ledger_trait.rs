@@ -13,6 +13,36 @@ use super::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
+/// Messages in one commit, at most, where the ledger says nothing else; and one batch more. A slow disk is worked off in large
+/// commits, and none takes so long that the others wait for it to be felt.
+const GROUP_MAX: usize = 10_000;
+
+/// The ledger is where it cannot be reached now, such as a database that is down: nothing was counted, and the same may be tried
+/// again. In an [`anyhow::Error`] it is found by [`LedgerAway::of`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LedgerAway(String);
+
+impl LedgerAway {
+    /// For that reason, which is one line: what is away, and what to do.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+
+    /// Why, in one line, if that is what the error says, whatever was said before it.
+    pub fn of(error: &anyhow::Error) -> Option<String> {
+        error.downcast_ref::<Self>().map(|_| format!("{error:#}"))
+    }
+}
+
+/// Another processor has taken over what this one counted under: its commits are refused from now on, and what they would have
+/// counted goes to others. It may start anew, and is another one then, or the same again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this processor was away for longer than its lease, and another one has taken over its part of the shared ledger"
+)]
+pub struct LedgerFenced;
+
 /// When to ask for the next upkeep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextUpkeep {
@@ -45,6 +75,11 @@ pub trait Ledger: Send {
     /// Drawn when its files were made: a copy that was put back has another.
     fn life(&self) -> Uuid;
 
+    /// By what processors on one channel tell whether they count in one ledger: two that differ must not be on it together.
+    fn on_channel(&self) -> Uuid {
+        self.processor()
+    }
+
     /// The version of the first message to the dashboard: higher than any of an earlier start.
     fn first_version(&self) -> u64;
 
@@ -54,20 +89,28 @@ pub trait Ledger: Send {
     /// Every video as it stands.
     fn videos(&self) -> Vec<VideoState>;
 
+    /// Messages in one commit, at most; and one batch more. Asked once, when the ledger is taken over.
+    fn group_max(&self) -> usize {
+        GROUP_MAX
+    }
+
     /// Counts what was not counted before, and returns when it is durable. Leaves the counted plays and the new dead
     /// letters in `arrivals`.
     ///
     /// # Errors
-    /// When it cannot be made durable. Then nothing more can be committed: what is in memory is ahead of the disk.
+    /// [`LedgerAway`]: `arrivals` and the counts are as they were before. Whether the commit took place need not be known: the
+    /// next call brings the same arrivals, or none follows. Any other error: it cannot be made durable, and nothing more can be
+    /// committed: what is in memory is ahead of the disk.
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed>;
 
-    /// What is to be done now where no commit waits for it, if anything is: to be run without the lock.
+    /// What is to be done now where no commit waits for it, if anything is: to be run without the lock. Asked for once a second,
+    /// and sooner as [`Ledger::upkept`] says.
     fn upkeep(&mut self, now: Instant) -> Option<LedgerUpkeep>;
 
-    /// Takes note of what was done.
+    /// Takes note of what was done. Not told of what failed.
     ///
     /// # Errors
-    /// As [`Ledger::commit`].
+    /// As [`Ledger::commit`]; [`LedgerAway`]: [`Ledger::upkeep`] is asked again in a second.
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep>;
 
     /// The dashboard has taken these counts.
@@ -79,8 +122,11 @@ pub trait Ledger: Send {
     /// As [`Ledger::commit`].
     fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool>;
 
-    /// Which plays of a producer are counted.
-    fn confirmed(&self, producer: &Uuid) -> Confirmed;
+    /// Which plays of a producer are counted for good: nothing takes that back.
+    ///
+    /// # Errors
+    /// It cannot be looked up.
+    fn confirmed(&mut self, producer: &Uuid) -> Result<Confirmed>;
 
     /// At most `limit` producers with more plays counted than was told; after a start, and for another dashboard, every
     /// producer comes once more.

@@ -68,7 +68,7 @@ impl StateLoader {
     /// A video's row, which includes all frames up to `as_of`.
     pub(super) fn video(&mut self, row: &SavedVideo, as_of: u64) -> Result<(), Damaged> {
         self.place(row.number, row.id)?;
-        self.state.load_video(row);
+        self.state.counts.load_video(row);
         self.rows_as_of[row.number as usize] = as_of;
         Ok(())
     }
@@ -138,7 +138,7 @@ impl StateLoader {
     /// A record; in order.
     pub(super) fn record(&mut self, number: u64, record: &Record) -> Result<(), Damaged> {
         // Numbers are given without a gap, and what is before this record is loaded.
-        if record.first_video as usize > self.state.len() {
+        if record.first_video as usize > self.state.counts.len() {
             return Err(Damaged);
         }
         for (number, id) in (record.first_video..).zip(&record.new_videos) {
@@ -147,10 +147,10 @@ impl StateLoader {
         for delta in &record.deltas {
             let at = delta.number as usize;
             if number > *self.rows_as_of.get(at).ok_or(Damaged)? {
-                self.state.load_delta(delta)?;
+                self.state.counts.load_delta(delta)?;
             }
         }
-        if !self.state.has_room(0) || !record.counters.has_room(0) {
+        if !self.state.counts.has_room(0) || !record.counters.has_room(0) {
             return Err(Damaged);
         }
         self.state.load_record(number, record, number <= self.tables.as_of);
@@ -175,7 +175,7 @@ impl StateLoader {
             self.state.tell_all_producers();
         }
         // Without the record that counts them they were not committed.
-        let rejected = self.state.counters().rejected as i64;
+        let rejected = self.state.counts.counters().rejected as i64;
         self.letters.retain(|number, _| *number <= rejected);
         let TablesAsOf { dashboard, epoch, .. } = self.tables;
         let letters = self.letters.into_values().collect();
@@ -185,7 +185,7 @@ impl StateLoader {
 
     /// Makes room for a video's number, if it has none; its id must not change.
     fn place(&mut self, number: u32, id: Uuid) -> Result<(), Damaged> {
-        if !self.state.place(number, id) {
+        if !self.state.counts.place(number, id) {
             return Err(Damaged);
         }
         self.rows_as_of.resize(self.rows_as_of.len().max(number as usize + 1), 0);

@@ -48,16 +48,15 @@ impl Ledger for MemoryLedger {
     }
 
     fn counters(&self) -> Counters {
-        self.state.counters()
+        self.state.counts.counters()
     }
 
     fn videos(&self) -> Vec<VideoState> {
-        self.state.videos().collect()
+        self.state.counts.videos().collect()
     }
 
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
-        let (record, video_deltas, noticed) = self.state.count_arrivals(arrivals);
-        Ok(Committed { counters: record.counters, video_deltas, noticed })
+        Ok(self.state.count_arrivals(arrivals).into())
     }
 
     fn upkeep(&mut self, _now: Instant) -> Option<LedgerUpkeep> {
@@ -75,15 +74,15 @@ impl Ledger for MemoryLedger {
     }
 
     fn published(&mut self, counts: &[VideoCount]) {
-        self.state.published(counts);
+        self.state.counts.published(counts);
     }
 
     fn publishes_to(&mut self, _dashboard: Uuid) -> Result<bool> {
         Ok(false)
     }
 
-    fn confirmed(&self, producer: &Uuid) -> Confirmed {
-        self.state.confirmed(producer)
+    fn confirmed(&mut self, producer: &Uuid) -> Result<Confirmed> {
+        Ok(self.state.confirmed(producer))
     }
 
     fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>> {

@@ -30,12 +30,15 @@ mod producers;
 mod record;
 mod rewrite;
 mod schema;
+#[cfg(feature = "postgres")]
+mod shared;
 mod snapshot;
 mod state;
 mod table_rows;
 mod tables;
 mod unreported;
 mod upkeep;
+mod video_counts;
 
 use anyhow::Result;
 
@@ -51,7 +54,7 @@ pub use dead_letters::dead_letters;
 pub use dedupe::{CrowdedProducer, Dedupe, Learned, Seen};
 pub use durable::DurableLedger;
 pub use integrity::IntegrityCheck;
-pub use ledger_trait::{Ledger, LedgerSize, NextUpkeep};
+pub use ledger_trait::{Ledger, LedgerAway, LedgerFenced, LedgerSize, NextUpkeep};
 pub(crate) use letter::BODY_MAX;
 pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;
@@ -59,8 +62,13 @@ pub use message_key::MessageKey;
 pub use message_window::{MessageBudget, MessageWindowSize};
 pub use owner::LedgerConfig;
 pub use record::{Damaged, Delta, Record, RecordError};
+#[cfg(feature = "postgres")]
+pub use shared::{
+    BehindPolicy, LedgerBehind, PostgresLedger, PostgresLedgerConfig, SHARED_WINDOW_HOURS,
+    SharedSchema, SharedUpkeep, SharedUpkept, init_shared,
+};
 pub use snapshot::{Snapshot, exists, read, remove, remove_simulation};
-pub use upkeep::{LedgerUpkeep, LedgerUpkept};
+pub use upkeep::{FilesUpkeep, FilesUpkept, LedgerUpkeep, LedgerUpkept};
 
 /// Opens the ledger of a data directory with the durability that is wanted.
 ///

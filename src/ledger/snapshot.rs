@@ -57,8 +57,8 @@ pub fn read(directory: &Path) -> Result<Option<Snapshot>> {
         })?;
         Ok(Snapshot {
             processor: row.processor,
-            counters: state.counters(),
-            videos: state.videos().collect(),
+            counters: state.counts.counters(),
+            videos: state.counts.videos().collect(),
             producers,
         })
     })

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 
+#[cfg(feature = "postgres")]
+use super::shared::{SharedUpkeep, SharedUpkept};
 use super::tables::{LedgerRow, TablesUpdate};
 use crate::journal::{JournalError, Position, Upkeep, UpkeepDone};
 use crate::storage::failpoint;
@@ -42,7 +44,41 @@ impl Tables {
 
 /// What is to be done: see [`Ledger::upkeep`](super::Ledger::upkeep).
 #[must_use = "it does nothing until it is run"]
-pub struct LedgerUpkeep {
+pub enum LedgerUpkeep {
+    /// Of a ledger that is in files.
+    Files(FilesUpkeep),
+    /// Of one that is shared.
+    #[cfg(feature = "postgres")]
+    Shared(SharedUpkeep),
+}
+
+/// What was done.
+#[must_use = "the ledger must be told"]
+pub enum LedgerUpkept {
+    /// Of a ledger that is in files.
+    Files(FilesUpkept),
+    /// Of one that is shared.
+    #[cfg(feature = "postgres")]
+    Shared(SharedUpkept),
+}
+
+impl LedgerUpkeep {
+    /// Does it.
+    ///
+    /// # Errors
+    /// [`LedgerAway`](super::LedgerAway): it is asked for again; the operating system's, and SQLite's. The counts are safe all
+    /// the same.
+    pub fn run(self) -> Result<LedgerUpkept> {
+        match self {
+            Self::Files(upkeep) => Ok(LedgerUpkept::Files(upkeep.run()?)),
+            #[cfg(feature = "postgres")]
+            Self::Shared(upkeep) => Ok(LedgerUpkept::Shared(upkeep.run()?)),
+        }
+    }
+}
+
+/// What a journal and its tables need.
+pub struct FilesUpkeep {
     /// What may be gone.
     pub(super) files: Arc<FilesInPlace>,
     /// Whether the journal's are.
@@ -51,9 +87,8 @@ pub struct LedgerUpkeep {
     pub(super) slice: Option<(Arc<Mutex<Tables>>, TablesUpdate)>,
 }
 
-/// What was done.
-#[must_use = "the ledger must be told"]
-pub struct LedgerUpkept {
+/// What was done of it.
+pub struct FilesUpkept {
     pub(super) journal: Option<UpkeepDone>,
     /// A slice is in the tables.
     pub(super) has_written: bool,
@@ -63,12 +98,8 @@ pub struct LedgerUpkept {
     pub(super) generation: Option<u64>,
 }
 
-impl LedgerUpkeep {
-    /// Does it.
-    ///
-    /// # Errors
-    /// The operating system's, and SQLite's. The counts are safe all the same.
-    pub fn run(self) -> Result<LedgerUpkept> {
+impl FilesUpkeep {
+    fn run(self) -> Result<FilesUpkept> {
         self.in_place.context(CANNOT_WRITE)?;
         self.files.check().context(CANNOT_WRITE)?;
         // The journal first: what the tables say must never be ahead of what is on the disk.
@@ -82,6 +113,6 @@ impl LedgerUpkeep {
             // A power loss may take what is not on the disk yet: the journal must not ask for it.
             generation = needed_from.map(|_| tables.row.generation);
         }
-        Ok(LedgerUpkept { journal, has_written, needed_from, generation })
+        Ok(FilesUpkept { journal, has_written, needed_from, generation })
     }
 }

@@ -66,6 +66,18 @@ impl VideoIds {
         true
     }
 
+    /// Takes back the numbers from this one on, which were given last: their ids have none.
+    pub fn forget_from(&mut self, number: u32) {
+        let Self { ids, table, hasher } = self;
+        for at in number..ids.len() as u32 {
+            let hash = hasher.hash_one(ids[at as usize]);
+            if let Ok(found) = table.find_entry(hash, |known| *known == at) {
+                found.remove();
+            }
+        }
+        ids.truncate(number as usize);
+    }
+
     /// The id that has this number.
     pub fn id(&self, number: u32) -> Uuid {
         self.ids[number as usize]
@@ -96,6 +108,24 @@ mod tests {
         }
         assert_eq!((numbers.len(), numbers.get(&Uuid::from_u128(3))), (1_000, None));
         assert!(numbers.ids().iter().enumerate().all(|(n, id)| numbers.get(id) == Some(n as u32)));
+    }
+
+    #[test]
+    fn what_is_taken_back_was_never_given() {
+        let mut numbers = VideoIds::default();
+        for n in 0..1_000 {
+            numbers.number(Uuid::from_u128(n));
+        }
+        numbers.forget_from(600);
+        assert_eq!((numbers.len(), numbers.ids().len()), (600, 600));
+        for n in 0..1_000 {
+            assert_eq!(numbers.get(&Uuid::from_u128(n)), (n < 600).then_some(n as u32));
+        }
+        // In another order.
+        assert_eq!(numbers.number(Uuid::from_u128(999)), (600, true));
+        assert_eq!(numbers.number(Uuid::from_u128(600)), (601, true));
+        numbers.forget_from(602);
+        assert_eq!(numbers.len(), 602);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //!
 //! One thread at a time commits: a worker that finds nobody at it, for all whose batches wait. So a single message is
 //! committed at once and without waking another thread, and a commit that takes long makes the next one larger.
+//!
+//! While the ledger is away the one who commits tries the same batches again and again, until it is back or the processor
+//! stops: nothing is finished meanwhile, the others' batches wait, and RDY falls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -15,21 +18,24 @@ use nsq_protocol::thread::StopToken;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::notes::BodyNotes;
-use super::stats::Stats;
+use super::stats::{LedgerUse, Stats};
 use super::wake::Wake;
-use crate::ledger::{Arrivals, Committed, Ledger, NextUpkeep};
+use crate::ledger::{Arrivals, Committed, Ledger, LedgerAway, LedgerFenced, NextUpkeep};
 use crate::model::counts::ShardedCounts;
 use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
-
-/// Messages in one commit, at most; and one batch more.
-const GROUP_MAX: usize = 10_000;
 
 /// How often the ledger is asked what there is to do. A second without work is sealed.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Batches that wait for the one who commits. Full: the workers wait, then the consumer's connections, and RDY falls.
 const WAITING_MAX: usize = 64;
+
+/// The pause behind the first try that finds the ledger away; it doubles with each, up to [`AWAY_PAUSE_MAX`].
+const AWAY_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The longest: how long counting may lie still when the ledger is back.
+const AWAY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// The ledger, as the threads share it. The lock is held for a commit: what one may see is always durable.
 pub(super) type SharedLedger = Arc<Mutex<Box<dyn Ledger>>>;
@@ -46,12 +52,17 @@ pub(super) struct Committer {
     /// Held by who commits: whoever finds it taken leaves the batch to the holder.
     turn: Mutex<()>,
     ledger: SharedLedger,
+    /// Messages in one commit, at most; and one batch more.
+    group_max: usize,
     /// Notified when a part of the upkeep is done.
     upkept: Condvar,
     counts: Arc<ShardedCounts>,
     stats: Arc<Stats>,
     wake: Wake,
-    has_failed: AtomicBool,
+    /// Nothing more is committed: every batch goes back to nsqd.
+    has_ended: AtomicBool,
+    /// Ends the wait for a ledger that is away.
+    stop: StopToken,
     /// Says that nothing is counted any more; has room for one.
     failed: Sender<()>,
 }
@@ -63,11 +74,22 @@ impl Committer {
         stats: Arc<Stats>,
         wake: Wake,
         failed: Sender<()>,
+        stop: StopToken,
     ) -> Self {
-        let (waiting, turn) = (bounded(WAITING_MAX), Mutex::new(()));
-        let has_failed = AtomicBool::new(false);
-        let upkept = Condvar::new();
-        Self { waiting, turn, ledger, upkept, counts, stats, wake, has_failed, failed }
+        let group_max = ledger.lock().group_max();
+        Self {
+            waiting: bounded(WAITING_MAX),
+            turn: Mutex::new(()),
+            ledger,
+            group_max,
+            upkept: Condvar::new(),
+            counts,
+            stats,
+            wake,
+            has_ended: AtomicBool::new(false),
+            stop,
+            failed,
+        }
     }
 
     /// Notes what a batch's bodies had.
@@ -77,8 +99,8 @@ impl Committer {
         }
     }
 
-    /// Commits a batch, or leaves it to the thread that is committing. After a failure it finishes nothing: every batch
-    /// goes back to nsqd.
+    /// Commits a batch, or leaves it to the thread that is committing. After a failure, and behind a stop that found the ledger
+    /// away, it finishes nothing: every batch goes back to nsqd.
     pub(super) fn put(&self, decoded: Decoded) {
         self.stats.received(decoded.batch.len());
         // Cannot fail, both ends are held here; and if it must wait, somebody is taking what waits.
@@ -97,7 +119,7 @@ impl Committer {
             let Some(_turn) = self.turn.try_lock() else { return };
             while let Ok(first) = self.waiting.1.try_recv() {
                 // Otherwise it is dropped, which gives its messages back.
-                if !self.has_failed.load(Ordering::Relaxed)
+                if !self.has_ended.load(Ordering::Relaxed)
                     && let Err(error) = self.commit(first)
                 {
                     self.fail(&error);
@@ -116,10 +138,16 @@ impl Committer {
                 Ok(NextUpkeep::Now) => pause = Duration::ZERO,
                 // The disk and the processors are left to the commits for as long as it took.
                 Ok(NextUpkeep::Soon) => pause = began.elapsed().min(UPKEEP_EVERY),
-                Err(error) => {
-                    self.fail(&error);
-                    return;
-                }
+                Err(error) => match LedgerAway::of(&error) {
+                    Some(reason) => {
+                        self.stats.ledger_is_away(LedgerUse::Upkeep, &reason);
+                        pause = UPKEEP_EVERY;
+                    }
+                    None => {
+                        self.fail(&error);
+                        return;
+                    }
+                },
             }
         }
     }
@@ -131,15 +159,20 @@ impl Committer {
                 let done = work.run()?;
                 let next = self.ledger.lock().upkept(done);
                 self.upkept.notify_all();
-                next
+                let next = next?;
+                self.stats.ledger_is_there(LedgerUse::Upkeep);
+                Ok(next)
             }
             None => Ok(NextUpkeep::Later),
         }
     }
 
     fn fail(&self, error: &anyhow::Error) {
-        if self.has_failed.swap(true, Ordering::Relaxed) {
+        if self.has_ended.swap(true, Ordering::Relaxed) {
             return;
+        }
+        if error.is::<LedgerFenced>() {
+            self.stats.fenced();
         }
         let reason = format!("{error:#}");
         log::error!("nothing is counted any more: {reason}");
@@ -154,16 +187,15 @@ impl Committer {
         let mut messages = first.batch.len();
         let mut batches = vec![first.batch];
         let mut arrivals = vec![first.arrivals];
-        while messages < GROUP_MAX
+        while messages < self.group_max
             && let Ok(next) = self.waiting.1.try_recv()
         {
             messages += next.batch.len();
             batches.push(next.batch);
             arrivals.push(next.arrivals);
         }
-        let began = Instant::now();
-        let committed = self.ready_ledger().commit(&mut arrivals)?;
-        let took = began.elapsed();
+        // Otherwise the batches are dropped, which gives their messages back.
+        let Some((committed, took)) = self.commit_group(&mut arrivals)? else { return Ok(()) };
         let is_due = self.add_to_counts(&committed);
         // Not behind what follows, which wakes others: the publisher, and by the FINs nsqd.
         let counted_at_ns = unix_ns();
@@ -184,11 +216,39 @@ impl Committer {
         Ok(())
     }
 
+    /// Commits, and tries again while the ledger is away; how long the commit took. `None`: it was away until the processor
+    /// stopped, or until the upkeep failed.
+    fn commit_group(&self, arrivals: &mut [Arrivals]) -> Result<Option<(Committed, Duration)>> {
+        let mut pause = AWAY_PAUSE_MIN;
+        loop {
+            let began = Instant::now();
+            // The lock is held for the commit and not for the pause: the publisher goes on.
+            let committed = self.ready_ledger().commit(arrivals);
+            let error = match committed {
+                Ok(committed) => return Ok(Some((committed, began.elapsed()))),
+                Err(error) => error,
+            };
+            let Some(reason) = LedgerAway::of(&error) else { return Err(error) };
+            self.stats.ledger_is_away(LedgerUse::Commit, &reason);
+            // Many processors must not come back in step.
+            let is_stopped = self.stop.wait(pause.mul_f64(rand::random_range(0.75..1.0)));
+            if is_stopped && !self.has_ended.swap(true, Ordering::Relaxed) {
+                log::warn!(
+                    "stopped while the ledger is away: what is not counted goes back to nsqd"
+                );
+            }
+            if self.has_ended.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            pause = (pause * 2).min(AWAY_PAUSE_MAX);
+        }
+    }
+
     /// The ledger, when it is not behind with its checkpoints: new producers that come faster than they can be written
     /// would fill the memory. Meanwhile batches wait, and RDY falls.
     fn ready_ledger(&self) -> MutexGuard<'_, Box<dyn Ledger>> {
         let mut ledger = self.ledger.lock();
-        while ledger.is_behind() && !self.has_failed.load(Ordering::Relaxed) {
+        while ledger.is_behind() && !self.has_ended.load(Ordering::Relaxed) {
             // The upkeep says when a part is done; should it have ended meanwhile, nobody does.
             self.upkept.wait_for(&mut ledger, UPKEEP_EVERY);
         }

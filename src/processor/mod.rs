@@ -97,6 +97,8 @@ pub struct ProcessorReport {
     pub publish_error: Option<String>,
     /// Why it stopped counting by itself: the ledger could not be written.
     pub failure: Option<String>,
+    /// It stopped because another processor has taken over what it counted under: it may start again.
+    pub is_fenced: bool,
 }
 
 /// A processor at work. Dropped without [`Processor::stop`], it ends the same way and reports nothing.
@@ -132,16 +134,19 @@ impl Processor {
         let stats = Arc::new(Stats::new(ledger.counters(), config.target, reached_tx));
         let (wake, woken) = wake_pair();
         let (processor, version) = (ledger.processor(), ledger.first_version());
-        let consumer = consumer_of(consumer, &processor);
+        let on_channel = ledger.on_channel();
+        let consumer = consumer_of(consumer, &on_channel);
         let claims = Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
         let claims = claimed(claims, &config.dashboard)?;
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
+        let (stop_commits, commits_stop) = stop_pair();
         let committer = Arc::new(Committer::new(
             ledger.clone(),
             counts.clone(),
             stats.clone(),
             wake,
             failed_tx.clone(),
+            commits_stop,
         ));
         let reported = Arc::new(ReportedConsumer::new(&consumer));
         let (stop_publisher, stop) = stop_pair();
@@ -160,7 +165,7 @@ impl Processor {
             stop,
         });
         let mut publisher = PublisherThread::new(stop_publisher, publishing);
-        let mut connecting = Connecting { processor, consumer, wait, neighbours };
+        let mut connecting = Connecting { on_channel, consumer, wait, neighbours };
         let consumer = connecting.connect(|reason| {
             reported.waits(reason);
             Ok(publisher.start()?)
@@ -168,7 +173,8 @@ impl Processor {
         reported.started(&consumer);
         // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last, unless
         // it had to tell that the start waits: it would spend its last tries on a dashboard that is away.
-        let workers = start_workers(config.threads, config.time_window, &consumer, &committer)?;
+        let (threads, window) = (config.threads, config.time_window);
+        let workers = start_workers(threads, window, &consumer, &committer, stop_commits)?;
         let upkeep = start_upkeep(&committer)?;
         let (neighbours, yielded) = connecting.look_again()?;
         publisher.start()?;
@@ -214,8 +220,9 @@ impl Processor {
         &self.yielded
     }
 
-    /// Answers which plays of a producer are counted for good, for as long as it is kept.
-    pub fn confirmations(&self) -> impl Fn(&Uuid) -> Confirmed + Send + Sync + 'static {
+    /// Answers which plays of a producer are counted for good, for as long as it is kept; an error where the ledger cannot be
+    /// asked.
+    pub fn confirmations(&self) -> impl Fn(&Uuid) -> Result<Confirmed> + Send + Sync + 'static {
         let ledger = self.ledger.clone();
         move |producer| ledger.lock().confirmed(producer)
     }
@@ -260,6 +267,7 @@ impl Processor {
             unpublished_videos: counts.unpublished(),
             publish_error: published.error,
             failure: stats.failure(),
+            is_fenced: stats.is_fenced(),
         };
         (report, counts.all())
     }
@@ -283,16 +291,19 @@ impl PublisherThread {
     }
 }
 
-/// The workers end when the consumer's batches do, that is when it stops.
+/// The workers end when the consumer's batches do, that is when it stops; `stop_commits` ends their wait for a ledger that is
+/// away.
 fn start_workers(
     threads: NonZeroUsize,
     window: TimeWindow,
     consumer: &Arc<Consumer>,
     committer: &Arc<Committer>,
+    stop_commits: StopSource,
 ) -> Result<Crew<()>> {
     let mut workers = Crew::new({
         let consumer = consumer.clone();
         move || {
+            drop(stop_commits);
             consumer.stop();
         }
     });
@@ -312,10 +323,10 @@ fn counts_of(ledger: &dyn Ledger, realtime_below: u64) -> Arc<ShardedCounts> {
 }
 
 /// What the consumer of a processor is besides what its user has set.
-fn consumer_of(mut consumer: ConsumerConfig, processor: &Uuid) -> ConsumerConfig {
+fn consumer_of(mut consumer: ConsumerConfig, on_channel: &Uuid) -> ConsumerConfig {
     // As much as is kept of a dead letter.
     consumer.oversized = Oversized::HandOver { kept: BODY_MAX };
-    let agent = consumers::user_agent(&consumer.connection.user_agent, processor);
+    let agent = consumers::user_agent(&consumer.connection.user_agent, on_channel);
     consumer.connection.user_agent = agent;
     consumer
 }

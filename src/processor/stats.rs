@@ -1,6 +1,6 @@
 //! What the processor has done since its start: counters and consumption times.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -42,6 +42,13 @@ impl Progress {
     }
 }
 
+/// Who finds the ledger away or there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LedgerUse {
+    Commit,
+    Upkeep,
+}
+
 /// About 230 KB, nearly all of it the histogram.
 pub(super) struct Stats {
     inner: Mutex<Inner>,
@@ -51,12 +58,16 @@ pub(super) struct Stats {
     before: Counters,
     target: Option<u64>,
     reached: Sender<()>,
+    /// Another processor has taken over what this one counted under.
+    is_fenced: AtomicBool,
 }
 
 struct Inner {
     counters: Counters,
     last_rejection: Option<Rejection>,
     failure: Option<String>,
+    /// Why the ledger is away, as commits and as the upkeep have found it last.
+    away: [Option<String>; 2],
     notes: Notes,
     first: Option<Instant>,
     last: Option<Instant>,
@@ -78,6 +89,7 @@ impl Stats {
             counters: Counters::default(),
             last_rejection: None,
             failure: None,
+            away: [None, None],
             notes: Notes::default(),
             first: None,
             last: None,
@@ -87,7 +99,8 @@ impl Stats {
             slowest: Duration::ZERO,
         };
         let received = AtomicU64::new(0);
-        let stats = Self { inner: Mutex::new(inner), received, before, target, reached };
+        let is_fenced = AtomicBool::new(false);
+        let stats = Self { inner: Mutex::new(inner), received, before, target, reached, is_fenced };
         stats.check_target(&Counters::default());
         stats
     }
@@ -113,6 +126,7 @@ impl Stats {
         received_at: Instant,
     ) {
         let mut inner = self.inner.lock();
+        inner.is_there(LedgerUse::Commit);
         inner.counters.add(&committed.counters);
         inner.notes.add_commit(&committed.noticed);
         inner.commits += 1;
@@ -139,9 +153,34 @@ impl Stats {
         }
     }
 
+    /// The ledger is away for that reason. Who finds it there again says so with [`Stats::ledger_is_there`]; a commit with
+    /// [`Stats::committed`].
+    pub(super) fn ledger_is_away(&self, found_by: LedgerUse, reason: &str) {
+        let away = &mut self.inner.lock().away[found_by as usize];
+        if away.is_none() {
+            log::warn!("the ledger is away: {reason}; trying again");
+        }
+        *away = Some(reason.to_owned());
+    }
+
+    /// The ledger is not away.
+    pub(super) fn ledger_is_there(&self, found_by: LedgerUse) {
+        self.inner.lock().is_there(found_by);
+    }
+
     /// Nothing is counted any more.
     pub(super) fn fail(&self, reason: &str) {
         self.inner.lock().failure = Some(reason.to_owned());
+    }
+
+    /// Nothing is counted any more because another processor has taken over.
+    pub(super) fn fenced(&self) {
+        self.is_fenced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is why.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.is_fenced.load(Ordering::Relaxed)
     }
 
     /// Why nothing is counted any more.
@@ -181,7 +220,7 @@ impl Stats {
             let crowded =
                 crowded.map(|CrowdedProducer { producer, plays }| CrowdedPlays { producer, plays });
             let ledger = LedgerFigures { commits, slowest_ms, unswept, bytes, cut_bytes, crowded };
-            let (last_rejection, failure) = (inner.last_rejection.clone(), inner.failure.clone());
+            let (last_rejection, failure) = (inner.last_rejection.clone(), inner.not_counting());
             let arrivals = inner.notes.figures(window);
             (inner.counters, last_rejection, failure, recent, all, ledger, arrivals)
         };
@@ -205,6 +244,22 @@ impl Stats {
             consumer: None,
             arrivals: Some(Box::new(arrivals)),
         }
+    }
+}
+
+impl Inner {
+    fn is_there(&mut self, found_by: LedgerUse) {
+        if self.away[found_by as usize].take().is_some() {
+            log::warn!("the ledger is there again");
+        }
+    }
+
+    /// Why nothing is counted: for good, or as long as the ledger is away.
+    fn not_counting(&self) -> Option<String> {
+        let away = || self.away.iter().flatten().next();
+        let away =
+            || away().map(|reason| format!("its ledger is away, and is tried again: {reason}"));
+        self.failure.clone().or_else(away)
     }
 }
 

@@ -72,7 +72,7 @@ struct Reason {
 }
 
 /// A dashboard, by its URL.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DashboardClient {
     agent: Agent,
     url: String,

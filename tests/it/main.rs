@@ -49,6 +49,8 @@ mod read_only;
 mod refused_threads;
 mod replayed;
 mod restore;
+#[cfg(feature = "postgres")]
+mod shared_ledger;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]

@@ -50,7 +50,7 @@ pub(super) struct Phases<'a> {
 }
 
 /// Which plays of a producer are counted for good.
-type Confirm = Box<dyn Fn(&Uuid) -> Confirmed + Send + Sync>;
+type Confirm = Box<dyn Fn(&Uuid) -> Result<Confirmed> + Send + Sync>;
 
 /// What moves a run on.
 enum RunEvent {
@@ -140,7 +140,7 @@ impl<'a> Phases<'a> {
         let producer = Arc::new(Producer::connect(producer)?);
         let ledger = self.ledger.clone();
         let confirmations: Confirmations = Arc::new(move |producer, _| {
-            let confirmed = ledger.get().map(|confirm| confirm(producer));
+            let confirmed = ledger.get().map(|confirm| confirm(producer)).transpose()?;
             let processors = usize::from(confirmed.is_some());
             let told =
                 ProducerConfirmed { producer: *producer, confirmed: confirmed.unwrap_or_default() };

@@ -185,7 +185,7 @@ proptest! {
         let watched = read(dir.path()).unwrap().unwrap();
         prop_assert_eq!(watched.counters.counted, plays.values().sum::<u64>());
         for producer in 0..3 {
-            let confirmed = ledger.confirmed(&Uuid::from_u128(producer));
+            let confirmed = ledger.confirmed(&Uuid::from_u128(producer)).unwrap();
             let next = (0..).find(|seq| !seen.contains(&(producer, *seq))).unwrap();
             prop_assert_eq!(confirmed.watermark, next);
             let told: BTreeSet<_> = confirmed.above.iter().flat_map(|[start, end]| *start..*end).collect();
@@ -399,7 +399,10 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
     // The state is ahead of the file: only a new start knows what is true.
     ledger.commit(&mut arrivals(lost())).unwrap_err();
     assert_eq!(
-        (ledger.confirmed(&Uuid::from_u128(1)).watermark, ledger.take_unreported(9).unwrap().len()),
+        (
+            ledger.confirmed(&Uuid::from_u128(1)).unwrap().watermark,
+            ledger.take_unreported(9).unwrap().len()
+        ),
         (0, 0)
     );
     ledger.close().unwrap_err();

@@ -1,147 +1,314 @@
+//! What the committer does with a ledger that fails, or that is away for a while.
+
 use std::sync::mpsc::{Receiver as TestReceiver, Sender as TestSender, channel};
 
-use nsq_protocol::thread::OwnedThread;
-use nsq_protocol::{ChannelName, Consumer, ConsumerConfig, TopicName};
+use anyhow::{Context, bail};
+use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
+use nsq_protocol::{ChannelName, Consumer, ConsumerConfig, MessageId, TopicName};
 use uuid::Uuid;
 
 use super::*;
 use crate::broker::{Broker, BrokerConfig};
-use crate::ledger::{Counters, LedgerSize, LedgerUpkeep, LedgerUpkept, MessageWindowSize};
+use crate::ledger::{
+    ArrivedPlay, Counters, LedgerSize, LedgerUpkeep, LedgerUpkept, MemoryLedger, MessageKey,
+    MessageWindowSize,
+};
+use crate::model::play::{Play, PlayIdentity};
 use crate::model::video::{VideoCount, VideoState};
+use crate::processor::report::window_figures;
 use crate::processor::wake::wake_pair;
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// The longest that anything here may take; far beyond what it does take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Fails its commit, once it is told to.
-struct FailingLedger {
-    began: TestSender<()>,
-    fail: TestReceiver<()>,
+/// What a commit is to do.
+enum Answer {
+    Count,
+    BeAway,
+    Fail,
 }
 
-impl Ledger for FailingLedger {
+/// Does with each commit as it is told. What it counts is in memory.
+struct ToldLedger {
+    inner: MemoryLedger,
+    /// Gets the numbers of the plays of each commit.
+    began: TestSender<Vec<u64>>,
+    told: TestReceiver<Answer>,
+}
+
+impl Ledger for ToldLedger {
     fn processor(&self) -> Uuid {
-        Uuid::nil()
+        self.inner.processor()
     }
 
     fn life(&self) -> Uuid {
-        Uuid::nil()
+        self.inner.life()
     }
 
     fn first_version(&self) -> u64 {
-        1
+        self.inner.first_version()
     }
 
     fn counters(&self) -> Counters {
-        Counters::default()
+        self.inner.counters()
     }
 
     fn videos(&self) -> Vec<VideoState> {
-        Vec::new()
+        self.inner.videos()
     }
 
-    fn commit(&mut self, _: &mut [Arrivals]) -> Result<Committed> {
-        self.began.send(()).unwrap();
-        self.fail.recv_timeout(DEADLINE).unwrap();
-        anyhow::bail!("on purpose")
+    fn group_max(&self) -> usize {
+        40
     }
 
-    fn upkeep(&mut self, _: Instant) -> Option<LedgerUpkeep> {
-        None
+    fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
+        let plays = arrivals.iter().flat_map(|arrivals| &arrivals.plays);
+        let numbers = plays.filter_map(|arrived| Some(arrived.play.identity?.seq));
+        self.began.send(numbers.collect()).unwrap();
+        match self.told.recv_timeout(DEADLINE).unwrap() {
+            Answer::Count => self.inner.commit(arrivals),
+            Answer::BeAway => Err(LedgerAway::new("down, on purpose")).context("no commit"),
+            Answer::Fail => bail!("on purpose"),
+        }
     }
 
-    fn upkept(&mut self, _: LedgerUpkept) -> Result<NextUpkeep> {
-        Ok(NextUpkeep::Later)
+    fn upkeep(&mut self, now: Instant) -> Option<LedgerUpkeep> {
+        self.inner.upkeep(now)
     }
 
-    fn published(&mut self, _: &[VideoCount]) {}
-
-    fn publishes_to(&mut self, _: Uuid) -> Result<bool> {
-        Ok(false)
+    fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep> {
+        self.inner.upkept(done)
     }
 
-    fn confirmed(&self, _: &Uuid) -> Confirmed {
-        Confirmed::default()
+    fn published(&mut self, counts: &[VideoCount]) {
+        self.inner.published(counts);
     }
 
-    fn take_unreported(&mut self, _: usize) -> Result<Vec<ProducerConfirmed>> {
-        Ok(Vec::new())
+    fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool> {
+        self.inner.publishes_to(dashboard)
     }
 
-    fn reported(&mut self, _: &ProducerConfirmed, _: u64) -> bool {
-        false
+    fn confirmed(&mut self, producer: &Uuid) -> Result<Confirmed> {
+        self.inner.confirmed(producer)
     }
 
-    fn retell(&mut self, _: usize) -> bool {
-        false
+    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>> {
+        self.inner.take_unreported(limit)
     }
 
-    fn put_back_unreported(&mut self, _: &[ProducerConfirmed]) {}
+    fn reported(&mut self, told: &ProducerConfirmed, watermark: u64) -> bool {
+        self.inner.reported(told, watermark)
+    }
+
+    fn retell(&mut self, limit: usize) -> bool {
+        self.inner.retell(limit)
+    }
+
+    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
+        self.inner.put_back_unreported(producers);
+    }
 
     fn size(&self) -> Option<LedgerSize> {
-        None
+        self.inner.size()
     }
 
     fn message_window(&self) -> MessageWindowSize {
-        MessageWindowSize::default()
+        self.inner.message_window()
     }
 
     fn close(&mut self) -> Result<()> {
-        Ok(())
+        self.inner.close()
     }
+}
+
+/// A committer of a [`ToldLedger`], and a consumer whose messages it gets.
+struct Bench {
+    committer: Arc<Committer>,
+    stats: Arc<Stats>,
+    ledger: SharedLedger,
+    stop: Option<StopSource>,
+    has_begun: TestReceiver<Vec<u64>>,
+    tell: TestSender<Answer>,
+    has_failed: Receiver<()>,
+    publisher: nsq_protocol::Producer,
+    consumer: Consumer,
+    taken: u64,
+    _broker: Broker,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let broker = Broker::start(BrokerConfig {
+            tcp_address: "127.0.0.1:0".to_owned(),
+            http_address: None,
+            ..BrokerConfig::default()
+        })
+        .unwrap();
+        let nsqd = broker.tcp_addr().to_string();
+        let mut from = ConsumerConfig::new(topic(), ChannelName::new("channel").unwrap());
+        from.nsqd_addresses = vec![nsqd.clone()];
+        from.max_in_flight = 1_000;
+        let mut to = nsq_protocol::ProducerConfig::new();
+        to.nsqd_addresses = vec![nsqd];
+        let ((began, has_begun), (tell, told)) = (channel(), channel());
+        let inner = MemoryLedger::new();
+        let ledger: Box<dyn Ledger> = Box::new(ToldLedger { inner, began, told });
+        let ledger = Arc::new(Mutex::new(ledger));
+        let ((reached, _), (failed, has_failed)) = (bounded(1), bounded(1));
+        let (stop, stopped) = stop_pair();
+        let stats = Arc::new(Stats::new(Counters::default(), None, reached));
+        let committer = Arc::new(Committer::new(
+            ledger.clone(),
+            Arc::new(ShardedCounts::new(100)),
+            stats.clone(),
+            wake_pair().0,
+            failed,
+            stopped,
+        ));
+        Self {
+            committer,
+            stats,
+            ledger,
+            stop: Some(stop),
+            has_begun,
+            tell,
+            has_failed,
+            publisher: nsq_protocol::Producer::connect(to).unwrap(),
+            consumer: Consumer::start(from).unwrap(),
+            taken: 0,
+            _broker: broker,
+        }
+    }
+
+    /// One message, in a batch of its own, whose play has the next number.
+    fn batch(&mut self) -> Decoded {
+        self.publisher.publish(&topic(), b"a message").unwrap();
+        let batch = self.consumer.batches().recv_timeout(DEADLINE).unwrap();
+        assert_eq!(batch.len(), 1);
+        let identity = Some(PlayIdentity { producer: Uuid::from_u128(1), seq: self.taken });
+        let play =
+            Play { video_id: Uuid::from_u128(7), enqueued_at_ns: None, identity, resent: false };
+        let message = MessageKey::new(MessageId::from_u64(self.taken), 1);
+        let plays = vec![ArrivedPlay::new(play, message)];
+        self.taken += 1;
+        Decoded {
+            batch,
+            arrivals: Arrivals { plays, rejected: Vec::new() },
+            received_at: Instant::now(),
+        }
+    }
+
+    /// A worker puts these.
+    fn put(&self, name: &str, batches: Vec<Decoded>) -> OwnedThread<()> {
+        let committer = self.committer.clone();
+        OwnedThread::spawn(name, move || batches.into_iter().for_each(|put| committer.put(put)))
+            .unwrap()
+    }
+
+    /// The numbers of the commit that begins next.
+    fn next_commit(&self) -> Vec<u64> {
+        self.has_begun.recv_timeout(DEADLINE).unwrap()
+    }
+
+    fn tell(&self, answer: Answer) {
+        self.tell.send(answer).unwrap();
+    }
+
+    /// Messages that are finished, and that went back.
+    fn answered(&self) -> (u64, u64) {
+        let connection = &self.consumer.stats().connections[0];
+        (connection.finished, connection.requeued)
+    }
+
+    /// Why it does not count, as a report says it.
+    fn failure(&self) -> Option<String> {
+        let window = window_figures(MessageWindowSize::default(), 0);
+        self.stats.report(0, 1.0, None, window).failure
+    }
+}
+
+fn topic() -> TopicName {
+    TopicName::new("plays").unwrap()
 }
 
 /// A worker that finds the turn taken leaves its batch to the one who has it, also when that one fails.
 #[test]
 fn a_batch_left_to_a_failing_commit_is_given_back() {
-    let broker = Broker::start(BrokerConfig {
-        tcp_address: "127.0.0.1:0".to_owned(),
-        http_address: None,
-        ..BrokerConfig::default()
-    })
-    .unwrap();
-    let topic = TopicName::new("plays").unwrap();
-    let nsqd = broker.tcp_addr().to_string();
-    // A channel each, so that both have a message at a time.
-    let consumers = ["first", "second"].map(|channel| {
-        let mut from = ConsumerConfig::new(topic, ChannelName::new(channel).unwrap());
-        from.nsqd_addresses = vec![nsqd.clone()];
-        Consumer::start(from).unwrap()
-    });
-    let mut to = nsq_protocol::ProducerConfig::new();
-    to.nsqd_addresses = vec![nsqd];
-    nsq_protocol::Producer::connect(to).unwrap().publish(&topic, b"a message").unwrap();
-    let [first, second] = consumers.each_ref().map(|consumer| Decoded {
-        batch: consumer.batches().recv_timeout(DEADLINE).unwrap(),
-        arrivals: Arrivals::default(),
-        received_at: Instant::now(),
-    });
-
-    let (began, has_begun) = channel();
-    let (fail, told) = channel();
-    let ledger: Box<dyn Ledger> = Box::new(FailingLedger { began, fail: told });
-    let (reached, _) = bounded(1);
-    let (failed, has_failed) = bounded(1);
-    let committer = Arc::new(Committer::new(
-        Arc::new(Mutex::new(ledger)),
-        Arc::new(ShardedCounts::new(100)),
-        Arc::new(Stats::new(Counters::default(), None, reached)),
-        wake_pair().0,
-        failed,
-    ));
-    let commits = {
-        let committer = committer.clone();
-        OwnedThread::spawn("worker-0", move || committer.put(first)).unwrap()
-    };
-    has_begun.recv_timeout(DEADLINE).unwrap();
+    let mut bench = Bench::new();
+    let (first, second) = (bench.batch(), bench.batch());
+    let commits = bench.put("worker-0", vec![first]);
+    assert_eq!(bench.next_commit(), [0]);
     // Whoever commits has the turn now, and fails behind this.
-    committer.put(second);
-    let given_back =
-        || consumers.each_ref().map(|consumer| consumer.stats().connections[0].requeued);
-    assert_eq!(given_back(), [0, 0]);
-    fail.send(()).unwrap();
+    bench.committer.put(second);
+    assert_eq!(bench.answered(), (0, 0));
+    bench.tell(Answer::Fail);
     commits.join();
-    assert_eq!(given_back(), [1, 1]);
-    assert!(has_failed.try_recv().is_ok());
+    assert_eq!(bench.answered(), (0, 2));
+    assert!(bench.has_failed.try_recv().is_ok());
+}
+
+#[test]
+fn what_finds_the_ledger_away_is_committed_once_it_is_back_in_order_and_once() {
+    let mut bench = Bench::new();
+    let mut batches: Vec<Decoded> = (0..WAITING_MAX + 2).map(|_| bench.batch()).collect();
+    let others = batches.split_off(1);
+    let commits = bench.put("worker-0", batches);
+    assert_eq!(bench.next_commit(), [0]);
+    assert_eq!(bench.failure(), None);
+    bench.tell(Answer::BeAway);
+    // As many wait as may; who has more waits with it.
+    let waits = bench.put("worker-1", others);
+    let want = "its ledger is away, and is tried again: no commit: down, on purpose";
+    for _ in 0..2 {
+        // The same batch alone, whatever waits. Before it nobody holds the ledger.
+        {
+            let _ledger = bench.ledger.try_lock_for(DEADLINE).unwrap();
+            assert!(bench.has_begun.try_recv().is_err());
+        }
+        assert_eq!(bench.next_commit(), [0]);
+        assert_eq!((bench.answered(), bench.failure().as_deref()), ((0, 0), Some(want)));
+        bench.tell(Answer::BeAway);
+    }
+    assert_eq!(bench.next_commit(), [0]);
+    while bench.committer.waiting.1.len() < WAITING_MAX {
+        std::thread::yield_now();
+    }
+    assert!(!waits.is_finished());
+    bench.tell(Answer::Count);
+    // Behind it what waited, as much as the ledger wants at a time.
+    let mut committed = vec![0];
+    while committed.len() < WAITING_MAX + 2 {
+        let next = bench.next_commit();
+        assert!(next.len() <= 40);
+        assert_eq!((bench.answered(), bench.failure()), ((committed.len() as u64, 0), None));
+        committed.extend(next);
+        bench.tell(Answer::Count);
+    }
+    commits.join();
+    waits.join();
+    assert_eq!(committed, (0..WAITING_MAX as u64 + 2).collect::<Vec<_>>());
+    assert_eq!(bench.answered(), (committed.len() as u64, 0));
+    assert_eq!(bench.ledger.lock().counters().counted, committed.len() as u64);
+    assert!(bench.has_failed.try_recv().is_err());
+}
+
+#[test]
+fn a_stop_while_the_ledger_is_away_gives_the_messages_back() {
+    let mut bench = Bench::new();
+    let (first, second, third) = (bench.batch(), bench.batch(), bench.batch());
+    let commits = bench.put("worker-0", vec![first]);
+    assert_eq!(bench.next_commit(), [0]);
+    bench.committer.put(second);
+    bench.tell(Answer::BeAway);
+    assert_eq!(bench.next_commit(), [0]);
+    bench.stop = None;
+    bench.tell(Answer::BeAway);
+    commits.join();
+    assert_eq!(bench.answered(), (0, 2));
+    // Nobody asks the ledger any more.
+    bench.committer.put(third);
+    assert_eq!(bench.answered(), (0, 3));
+    assert!(bench.has_begun.try_recv().is_err() && bench.has_failed.try_recv().is_err());
+    assert_eq!(bench.stats.failure(), None);
 }

@@ -110,7 +110,7 @@ proptest! {
         while tell(&mut ledger, 7, &mut told) > 0 {}
         for producer in 0..PRODUCERS {
             let (id, want) = (Uuid::from_u128(producer), expected(&model, producer));
-            prop_assert_eq!(&ledger.confirmed(&id), &want);
+            prop_assert_eq!(&ledger.confirmed(&id).unwrap(), &want);
             prop_assert_eq!(told.remove(&id).unwrap_or_default(), want);
         }
         // Who reads the files beside it sees the same.
