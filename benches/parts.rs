@@ -25,6 +25,7 @@ use playcounts::ledger::{
     MessageBudget, MessageKey, Seen,
 };
 use playcounts::model::counts::ShardedCounts;
+use playcounts::model::dashboard_index::DashboardIndex;
 use playcounts::model::play::{Play, PlayDecoder, PlayIdentity};
 use playcounts::model::publish_rules::PublishRules;
 use playcounts::model::video::MAX_COUNTS;
@@ -317,7 +318,7 @@ fn counts(scale: &Scale) {
         (0..videos).for_each(|number| {
             map.add(video(number), 1, None);
         });
-        while !map.take_due(MAX_COUNTS).is_empty() {}
+        while !map.take_due(DashboardIndex::FIRST, MAX_COUNTS).is_empty() {}
         scale.bench(
             &format!("sharded map: add, {videos} videos"),
             PLAYS,
@@ -338,9 +339,9 @@ fn publish(scale: &Scale) {
         (0..videos).for_each(|number| {
             map.add(video(number), 1, None);
         });
-        while !map.take_due(MAX_COUNTS).is_empty() {}
+        while !map.take_due(DashboardIndex::FIRST, MAX_COUNTS).is_empty() {}
         let now = Instant::now();
-        let mut rules = PublishRules::new(Duration::from_secs(30), now);
+        let mut rules = PublishRules::new(DashboardIndex::FIRST, Duration::from_secs(30), now);
         let mut rng = StdRng::seed_from_u64(1);
         let mut best = f64::MAX;
         for _ in 0..scale.runs * scale.rounds {

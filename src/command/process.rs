@@ -21,6 +21,7 @@ use crate::ledger::{self, Ledger, LedgerConfig, MessageBudget};
 #[cfg(feature = "postgres")]
 use crate::ledger::{BehindPolicy, PostgresLedger, PostgresLedgerConfig};
 use crate::model::config::Durability;
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::time_window::TimeWindow;
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
@@ -30,7 +31,7 @@ use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
 use crate::storage::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::wire::client::DashboardClient;
 
-/// only the processor: counts plays from a running nsqd and publishes the counts to the dashboard, until
+/// only the processor: counts plays from a running nsqd and publishes the counts to the dashboards, until
 /// Ctrl-C or --num-messages
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "process", help_triggers("-h", "--help", "help"))]
@@ -90,11 +91,12 @@ pub(super) struct ProcessArgs {
     #[argh(option, default = "values::TIME_WINDOW_AHEAD")]
     time_window_ahead: HumanDuration,
 
-    // The dashboard.
-    /// where the dashboard is [default: http://127.0.0.1:8000]
-    #[argh(option, default = "values::DASHBOARD_URL.into()")]
-    dashboard_url: String,
-    /// the dashboard's token for writes; others see it in ps, but not --write-token-file [default: none]
+    // The dashboards.
+    /// where the dashboard is; repeatable, up to 8 times: each is told every count, at its own pace
+    /// [default: http://127.0.0.1:8000]
+    #[argh(option)]
+    dashboard_url: Vec<String>,
+    /// the token for writes, the same of all dashboards; others see it in ps, but not --write-token-file [default: none]
     #[argh(option)]
     write_token: Option<String>,
     /// file that holds that token, for its owner alone (chmod 600) [default: none, PLAYCOUNTS_WRITE_TOKEN if set]
@@ -121,8 +123,8 @@ pub(super) struct ProcessArgs {
     /// take a ledger in files that was made on another machine, whose processor will never run again
     #[argh(switch)]
     adopt_ledger: bool,
-    /// go on with a ledger that is older than the dashboard, such as an old copy: plays that it does not hold are
-    /// lost, and the dashboard forgets what it has of this processor; counting is refused without this
+    /// go on with a ledger that is older than a dashboard, such as an old copy: plays that it does not hold are
+    /// lost, and that dashboard forgets what it has of this processor; counting is refused without this
     #[argh(switch)]
     accept_loss: bool,
     /// directory for the ledger and the processor's other files [default: playcounts-data]
@@ -156,7 +158,7 @@ struct ProcessConfig {
     time_window: TimeWindow,
     update_interval: Duration,
     realtime_below: u64,
-    dashboard: DashboardClient,
+    dashboards: Vec<DashboardClient>,
     /// Messages in the ledger at which it ends; `None`: never.
     target: Option<u64>,
     data_dir: PathBuf,
@@ -209,7 +211,7 @@ impl ProcessArgs {
             time_window: values::time_window(self.time_window_back, self.time_window_ahead),
             update_interval: self.update_interval.0,
             realtime_below: self.realtime_below.0,
-            dashboard: DashboardClient::new(&self.dashboard_url, token),
+            dashboards: dashboards(&self.dashboard_url, token.as_deref())?,
             target: self.num_messages.map(|count| count.0),
             data_dir: self.data_dir.into(),
             takeover: if self.standby { Takeover::WhenFree } else { Takeover::Never },
@@ -221,6 +223,29 @@ impl ProcessArgs {
             format: OutputFormat::from_switch(self.json),
         })
     }
+}
+
+/// The dashboards at those URLs, or the usual one.
+///
+/// # Errors
+/// One is given twice, or there are too many.
+fn dashboards(urls: &[String], token: Option<&str>) -> Result<Vec<DashboardClient>> {
+    let usual = [values::DASHBOARD_URL.to_owned()];
+    let urls = if urls.is_empty() { &usual } else { urls };
+    if urls.len() > DashboardIndex::MAX {
+        let (given, most) = (urls.len(), DashboardIndex::MAX);
+        bail!("--dashboard-url is given {given} times: a processor has at most {most} dashboards");
+    }
+    let mut dashboards: Vec<DashboardClient> = Vec::new();
+    for url in urls {
+        let dashboard = DashboardClient::new(url, token.map(str::to_owned));
+        let is_same = |other: &DashboardClient| other.url().eq_ignore_ascii_case(dashboard.url());
+        if dashboards.iter().any(is_same) {
+            bail!("--dashboard-url {url} is given twice: once is enough");
+        }
+        dashboards.push(dashboard);
+    }
+    Ok(dashboards)
 }
 
 /// How a processor's run ended.
@@ -274,7 +299,7 @@ fn run_once(
         time_window: config.time_window,
         update_interval: config.update_interval,
         realtime_below: config.realtime_below,
-        dashboard: config.dashboard.clone(),
+        dashboards: config.dashboards.clone(),
         target: config.target,
         ledger,
         on_loss: config.on_loss,
@@ -390,8 +415,8 @@ fn is_complete(processed: ProcessorReport, target: Option<u64>) -> Result<()> {
             "counting ended, and what was not counted went back to nsqd: {failure}; mend it and start again"
         );
     }
-    if let Some(error) = processed.publish_error {
-        bail!("the counts of {} videos are not published: {error}", processed.unpublished_videos);
+    if let Some(unpublished) = processed.unpublished() {
+        bail!(unpublished);
     }
     match target {
         Some(target) if processed.in_ledger < target => {

@@ -60,18 +60,22 @@ pub fn read(
     Ok(next.unwrap_or(from.number).max(from.number))
 }
 
-/// The bytes of a segment, and its file's name. An owner may give it up meanwhile and make another one of its file; the
-/// name goes first.
+/// How often a start may put another file in a segment's place while it is read: it does so once.
+const READ_AGAIN: usize = 8;
+
+/// The bytes of a segment, and its file's name. An owner may give it up meanwhile and make another one of its file, and a
+/// start puts a new file in the place of a segment that nothing is in; in each the name goes first.
 fn read_segment(disk: &dyn Disk, number: u64) -> Result<(String, Vec<u8>), JournalError> {
     let name = segment_name(number);
-    let file = disk.open(&name).map_err(JournalError::io(&name, "opened"))?;
-    let bytes = read_whole(&*file, SEGMENT_MAX).map_err(JournalError::io(&name, "read"))?;
-    let is_named = disk.is_named(&name, &*file).map_err(JournalError::io(&name, "found"))?;
-    if !is_named {
-        let gone = std::io::ErrorKind::NotFound.into();
-        return Err(JournalError::io(&name, "read")(gone));
+    for _ in 0..READ_AGAIN {
+        let file = disk.open(&name).map_err(JournalError::io(&name, "opened"))?;
+        let bytes = read_whole(&*file, SEGMENT_MAX).map_err(JournalError::io(&name, "read"))?;
+        if disk.is_named(&name, &*file).map_err(JournalError::io(&name, "found"))? {
+            return Ok((name, bytes));
+        }
     }
-    Ok((name, bytes))
+    let gone = std::io::ErrorKind::NotFound.into();
+    Err(JournalError::io(&name, "read")(gone))
 }
 
 /// The head and the mark of a segment.

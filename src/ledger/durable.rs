@@ -34,6 +34,7 @@ use super::state::LedgerState;
 use super::tables::{LedgerRow, TablesUpdate, readable};
 use super::upkeep::{CANNOT_WRITE, FilesUpkeep, LedgerUpkeep, LedgerUpkept, Tables};
 use crate::journal::{Cut, Journal, JournalError, SEGMENT_BYTES, Sync, SyncPolicy};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{MAX_PLAYS, VideoCount, VideoState};
 use crate::runtime::clock::unix_ms;
 use crate::storage::failpoint;
@@ -83,6 +84,7 @@ pub struct DurableLedger {
     processor: Uuid,
     life: Uuid,
     starts: u64,
+    /// The first dashboard's database: the only one of which it is kept what it was told.
     dashboard: Option<Uuid>,
     /// Counts the dashboards: a row of another epoch tells of one that is not asked any more.
     epoch: u64,
@@ -364,23 +366,36 @@ impl Ledger for DurableLedger {
         })
     }
 
-    fn published(&mut self, counts: &[VideoCount]) {
-        self.state.counts.published(counts);
+    fn publish_to(&mut self, dashboards: usize) {
+        self.state.publish_to(dashboards);
     }
 
-    fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool> {
-        if self.dashboard == Some(dashboard) {
+    fn published(&mut self, dashboard: DashboardIndex, counts: &[VideoCount]) {
+        if dashboard == DashboardIndex::FIRST {
+            self.state.counts.published(counts);
+        }
+    }
+
+    fn publishes_to(&mut self, dashboard: DashboardIndex, database: Uuid) -> Result<bool> {
+        if dashboard != DashboardIndex::FIRST {
+            let is_other = self.state.unreported.of(dashboard).meet(database);
+            if is_other {
+                self.state.tell_all_producers(dashboard);
+            }
+            return Ok(is_other);
+        }
+        if self.dashboard == Some(database) {
             return Ok(false);
         }
         self.check_failed()?;
         self.failed = true;
-        let number = self.journal.put(&encode_dashboard(dashboard)).context(CANNOT_WRITE)?;
+        let number = self.journal.put(&encode_dashboard(database)).context(CANNOT_WRITE)?;
         self.failed = false;
         self.state.written(number);
         // However many videos there are: theirs tell of an older epoch from now on.
         self.epoch += 1;
         self.state.forget_published();
-        self.dashboard = Some(dashboard);
+        self.dashboard = Some(database);
         Ok(true)
     }
 
@@ -388,33 +403,44 @@ impl Ledger for DurableLedger {
         if self.failed {
             return Ok(Confirmed::default());
         }
-        self.producers.confirmed(&self.state, producer)
+        self.producers.confirmed(&self.state, DashboardIndex::FIRST, producer)
     }
 
-    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>> {
+    fn take_unreported(
+        &mut self,
+        dashboard: DashboardIndex,
+        limit: usize,
+    ) -> Result<Vec<ProducerConfirmed>> {
         if self.failed {
             return Ok(Vec::new());
         }
-        self.producers.take_unreported(&mut self.state, limit)
+        self.producers.take_unreported(&mut self.state, dashboard, limit)
     }
 
     fn is_behind(&self) -> bool {
         !self.failed && self.state.producers().is_behind()
     }
 
-    fn reported(&mut self, told: &ProducerConfirmed, watermark: u64) -> bool {
-        self.producers.reported(&mut self.state, told, watermark).unwrap_or_else(|error| {
+    fn reported(
+        &mut self,
+        dashboard: DashboardIndex,
+        told: &ProducerConfirmed,
+        watermark: u64,
+    ) -> bool {
+        let more = self.producers.reported(&mut self.state, dashboard, told, watermark);
+        more.unwrap_or_else(|error| {
             log::warn!("{error:#}");
             false
         })
     }
 
-    fn retell(&mut self, limit: usize) -> bool {
-        self.state.unreported.retell(limit)
+    fn retell(&mut self, dashboard: DashboardIndex, limit: usize) -> bool {
+        self.state.unreported.of(dashboard).retell(limit)
     }
 
-    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
-        self.state.put_back_unreported(producers.iter().map(|told| told.producer));
+    fn put_back_unreported(&mut self, dashboard: DashboardIndex, producers: &[ProducerConfirmed]) {
+        let unreported = self.state.unreported.of(dashboard);
+        producers.iter().for_each(|told| unreported.add(told.producer));
     }
 
     fn size(&self) -> Option<LedgerSize> {

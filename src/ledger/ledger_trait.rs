@@ -10,6 +10,7 @@ use super::counters::Counters;
 use super::dedupe::CrowdedProducer;
 use super::message_window::MessageWindowSize;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
@@ -54,6 +55,37 @@ pub enum NextUpkeep {
     Later,
 }
 
+/// What a processor of a shared ledger has left that is gone: another one publishes it under its id.
+#[derive(Clone, Debug)]
+pub struct DeadLedger {
+    /// Whose counts they are.
+    pub processor: Uuid,
+    /// The versions of the messages begin above this one.
+    pub first_version: u64,
+    /// Every video that it has counted.
+    pub videos: Vec<VideoState>,
+}
+
+/// What dashboards were told of what a dead processor has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldOfLedger {
+    /// Whose counts they are.
+    pub processor: Uuid,
+    /// The databases that have all.
+    pub databases: Vec<Uuid>,
+    /// No dashboard is to be told more.
+    pub is_done: bool,
+}
+
+/// Whose counts are to be published besides the own ones.
+#[derive(Debug, Default)]
+pub struct DeadLedgers {
+    /// From now on.
+    pub begun: Vec<DeadLedger>,
+    /// No more: by their ids.
+    pub ended: Vec<Uuid>,
+}
+
 /// How large a ledger is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LedgerSize {
@@ -67,7 +99,7 @@ pub struct LedgerSize {
     pub crowded: Option<CrowdedProducer>,
 }
 
-/// The counts, durable. One thread commits; the publisher asks in between.
+/// The counts, durable. One thread commits; the publishers, one for each dashboard, ask in between.
 pub trait Ledger: Send {
     /// Whose counts these are: the processor's id at the dashboard, the same for the ledger's whole life.
     fn processor(&self) -> Uuid;
@@ -113,14 +145,17 @@ pub trait Ledger: Send {
     /// As [`Ledger::commit`]; [`LedgerAway`]: [`Ledger::upkeep`] is asked again in a second.
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep>;
 
-    /// The dashboard has taken these counts.
-    fn published(&mut self, counts: &[VideoCount]);
+    /// So many dashboards are told, at least one. Said once, before anything is told.
+    fn publish_to(&mut self, dashboards: usize);
 
-    /// The dashboard's database has this id. True if it is another one than before, which has been told of nothing.
+    /// A dashboard has taken these counts.
+    fn published(&mut self, dashboard: DashboardIndex, counts: &[VideoCount]);
+
+    /// A dashboard's database has this id. True if it is another one than before, which has been told of nothing.
     ///
     /// # Errors
     /// As [`Ledger::commit`].
-    fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool>;
+    fn publishes_to(&mut self, dashboard: DashboardIndex, database: Uuid) -> Result<bool>;
 
     /// Which plays of a producer are counted for good: nothing takes that back.
     ///
@@ -128,28 +163,46 @@ pub trait Ledger: Send {
     /// It cannot be looked up.
     fn confirmed(&mut self, producer: &Uuid) -> Result<Confirmed>;
 
-    /// At most `limit` producers with more plays counted than was told; after a start, and for another dashboard, every
-    /// producer comes once more.
+    /// At most `limit` producers with more plays counted than a dashboard was told; after a start, and for another database,
+    /// every producer comes once more.
     ///
     /// # Errors
     /// They cannot be looked up. They come again.
-    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>>;
+    fn take_unreported(
+        &mut self,
+        dashboard: DashboardIndex,
+        limit: usize,
+    ) -> Result<Vec<ProducerConfirmed>>;
 
     /// Whether so much waits for a checkpoint that no commit should follow before some of it is written.
     fn is_behind(&self) -> bool {
         false
     }
 
-    /// The dashboard has been told that of a producer, and knows all plays below `watermark` to be in one ledger or another: from
+    /// A dashboard has been told that of a producer, and knows all plays below `watermark` to be in one ledger or another: from
     /// now on what lies above is told, where it is more than one message holds. True if more of it is to be told at once;
     /// what waits for other ledgers to tell theirs comes with [`Ledger::retell`].
-    fn reported(&mut self, told: &ProducerConfirmed, watermark: u64) -> bool;
+    fn reported(
+        &mut self,
+        dashboard: DashboardIndex,
+        told: &ProducerConfirmed,
+        watermark: u64,
+    ) -> bool;
 
-    /// At most `limit` producers come again of which not all could be told; whether there are any.
-    fn retell(&mut self, limit: usize) -> bool;
+    /// At most `limit` producers come again of which not all could be told to a dashboard; whether there are any.
+    fn retell(&mut self, dashboard: DashboardIndex, limit: usize) -> bool;
 
-    /// These could not be told: they come again.
-    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]);
+    /// These could not be told to a dashboard: they come again.
+    fn put_back_unreported(&mut self, dashboard: DashboardIndex, producers: &[ProducerConfirmed]);
+
+    /// Processors that are gone, and whose counts this one is to publish; `told` is what has come of that so far. Asked
+    /// behind each upkeep, and never waits.
+    fn look_at_dead(&mut self, _told: Vec<ToldOfLedger>) -> DeadLedgers {
+        DeadLedgers::default()
+    }
+
+    /// A dashboard has been told all that is counted. Said at the end, before [`Ledger::close`].
+    fn told_all(&mut self, _dashboard: DashboardIndex) {}
 
     /// How large it is; `None` for one that has no file.
     fn size(&self) -> Option<LedgerSize>;

@@ -13,6 +13,7 @@ use super::message_key::MessageKey;
 use super::message_window::MessageBudget;
 use super::record::{Damaged, Record, RecordError};
 use super::state::LedgerState;
+use crate::model::dashboard_index::DashboardIndex;
 
 /// What the one row of the tables says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,7 +24,7 @@ pub(super) struct TablesAsOf {
     pub(super) as_of: u64,
     /// The newest frame that all rows have taken in.
     pub(super) checkpointed: u64,
-    /// The dashboard that is published to.
+    /// The first dashboard that is published to.
     pub(super) dashboard: Option<Uuid>,
     /// Counts the dashboards.
     pub(super) epoch: u64,
@@ -171,8 +172,8 @@ impl StateLoader {
             return Err(Damaged);
         }
         if self.state.has_saved_producers() {
-            // Nobody knows what a dashboard was told of them.
-            self.state.tell_all_producers();
+            // Nobody knows what the dashboard was told of them.
+            self.state.tell_all_producers(DashboardIndex::FIRST);
         }
         // Without the record that counts them they were not committed.
         let rejected = self.state.counts.counters().rejected as i64;

@@ -11,6 +11,7 @@ use super::ledger_trait::{Ledger, LedgerSize, NextUpkeep};
 use super::message_window::{MessageBudget, MessageWindowSize};
 use super::state::LedgerState;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
@@ -73,37 +74,55 @@ impl Ledger for MemoryLedger {
         Ok(NextUpkeep::Later)
     }
 
-    fn published(&mut self, counts: &[VideoCount]) {
-        self.state.counts.published(counts);
+    fn publish_to(&mut self, dashboards: usize) {
+        self.state.publish_to(dashboards);
     }
 
-    fn publishes_to(&mut self, _dashboard: Uuid) -> Result<bool> {
-        Ok(false)
+    fn published(&mut self, _dashboard: DashboardIndex, _counts: &[VideoCount]) {
+        // Of use to another start only, and there is none.
+    }
+
+    fn publishes_to(&mut self, dashboard: DashboardIndex, database: Uuid) -> Result<bool> {
+        let is_other = self.state.unreported.of(dashboard).meet(database);
+        if is_other {
+            self.state.tell_all_producers(dashboard);
+        }
+        Ok(is_other)
     }
 
     fn confirmed(&mut self, producer: &Uuid) -> Result<Confirmed> {
-        Ok(self.state.confirmed(producer))
+        Ok(self.state.confirmed(DashboardIndex::FIRST, producer))
     }
 
-    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>> {
-        let ids = self.state.unreported.take(limit);
+    fn take_unreported(
+        &mut self,
+        dashboard: DashboardIndex,
+        limit: usize,
+    ) -> Result<Vec<ProducerConfirmed>> {
+        let ids = self.state.unreported.of(dashboard).take(limit);
         let tell = |producer| {
-            let confirmed = self.state.confirmed(&producer);
+            let confirmed = self.state.confirmed(dashboard, &producer);
             ProducerConfirmed { producer, confirmed }
         };
         Ok(ids.into_iter().map(tell).collect())
     }
 
-    fn reported(&mut self, told: &ProducerConfirmed, watermark: u64) -> bool {
-        self.state.reported(&told.producer, watermark)
+    fn reported(
+        &mut self,
+        dashboard: DashboardIndex,
+        told: &ProducerConfirmed,
+        watermark: u64,
+    ) -> bool {
+        self.state.reported(dashboard, &told.producer, watermark)
     }
 
-    fn retell(&mut self, limit: usize) -> bool {
-        self.state.unreported.retell(limit)
+    fn retell(&mut self, dashboard: DashboardIndex, limit: usize) -> bool {
+        self.state.unreported.of(dashboard).retell(limit)
     }
 
-    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
-        self.state.put_back_unreported(producers.iter().map(|told| told.producer));
+    fn put_back_unreported(&mut self, dashboard: DashboardIndex, producers: &[ProducerConfirmed]) {
+        let unreported = self.state.unreported.of(dashboard);
+        producers.iter().for_each(|told| unreported.add(told.producer));
     }
 
     fn size(&self) -> Option<LedgerSize> {

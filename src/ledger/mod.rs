@@ -54,7 +54,9 @@ pub use dead_letters::dead_letters;
 pub use dedupe::{CrowdedProducer, Dedupe, Learned, Seen};
 pub use durable::DurableLedger;
 pub use integrity::IntegrityCheck;
-pub use ledger_trait::{Ledger, LedgerAway, LedgerFenced, LedgerSize, NextUpkeep};
+pub use ledger_trait::{
+    DeadLedger, DeadLedgers, Ledger, LedgerAway, LedgerFenced, LedgerSize, NextUpkeep, ToldOfLedger,
+};
 pub(crate) use letter::BODY_MAX;
 pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;

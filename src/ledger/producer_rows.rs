@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::commit::Arrivals;
 use super::record::decode_runs;
 use super::state::{LedgerState, confirmed_of};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::seq_set::SeqSet;
 use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed};
 
@@ -51,20 +52,25 @@ impl ProducerRows {
         Ok(())
     }
 
-    /// What of a producer is counted.
+    /// What a dashboard is told of a producer's counted plays.
     ///
     /// # Errors
     /// As [`ProducerRows::fetch`].
-    pub(super) fn confirmed(&self, state: &LedgerState, id: &Uuid) -> Result<Confirmed> {
+    pub(super) fn confirmed(
+        &self,
+        state: &LedgerState,
+        dashboard: DashboardIndex,
+        id: &Uuid,
+    ) -> Result<Confirmed> {
         if !state.may_be_saved(id) {
-            return Ok(state.confirmed(id));
+            return Ok(state.confirmed(dashboard, id));
         }
         let runs = producer_row(&self.0, id).context(CANNOT_READ)?;
-        let known = state.unreported.known(id);
+        let known = state.unreported.known(dashboard, id);
         Ok(runs.map_or_else(Confirmed::default, |runs| confirmed_of(&set_of(runs), known)))
     }
 
-    /// The dashboard has been told that of a producer, and knows of all plays below `watermark`. Whether more is to be told at
+    /// A dashboard has been told that of a producer, and knows of all plays below `watermark`. Whether more is to be told at
     /// once.
     ///
     /// # Errors
@@ -72,57 +78,60 @@ impl ProducerRows {
     pub(super) fn reported(
         &self,
         state: &mut LedgerState,
+        dashboard: DashboardIndex,
         told: &ProducerConfirmed,
         watermark: u64,
     ) -> Result<bool> {
         let ProducerConfirmed { producer, confirmed } = told;
-        if confirmed.above.len() < CONFIRMED_RUNS_MAX && state.unreported.known(producer) == 0 {
+        let known = state.unreported.known(dashboard, producer);
+        if confirmed.above.len() < CONFIRMED_RUNS_MAX && known == 0 {
             // All of it was told: nothing needs to be looked up.
             return Ok(false);
         }
         if !state.may_be_saved(producer) {
-            return Ok(state.reported(producer, watermark));
+            return Ok(state.reported(dashboard, producer, watermark));
         }
         let runs = producer_row(&self.0, producer).context(CANNOT_READ)?.unwrap_or_default();
-        Ok(state.unreported.reported(*producer, &set_of(runs), watermark))
+        Ok(state.unreported.of(dashboard).reported(*producer, &set_of(runs), watermark))
     }
 
-    /// At most `limit` producers of whose plays more are counted than was told.
+    /// At most `limit` producers of whose plays more are counted than a dashboard was told.
     ///
     /// # Errors
     /// As [`ProducerRows::fetch`]; then they come again.
     pub(super) fn take_unreported(
         &self,
         state: &mut LedgerState,
+        dashboard: DashboardIndex,
         limit: usize,
     ) -> Result<Vec<ProducerConfirmed>> {
-        let ids = state.unreported.take(limit);
+        let ids = state.unreported.of(dashboard).take(limit);
         let tell = |producer: &Uuid| {
-            let confirmed = self.confirmed(state, producer)?;
+            let confirmed = self.confirmed(state, dashboard, producer)?;
             anyhow::Ok(ProducerConfirmed { producer: *producer, confirmed })
         };
         let told_lately = ids.iter().map(tell).collect::<Result<Vec<_>>>();
         let mut all = match told_lately {
             Ok(all) => all,
             Err(error) => {
-                state.put_back_unreported(ids);
+                ids.into_iter().for_each(|id| state.unreported.of(dashboard).add(id));
                 return Err(error);
             }
         };
         let more = limit - all.len();
         if more > 0
-            && let Some(from) = state.unreported.from()
+            && let Some(from) = state.unreported.of(dashboard).from()
         {
             let rows = producer_rows(&self.0, &from, more).context(CANNOT_READ)?;
             let last = rows.last().map(|(id, _)| *id).filter(|_| rows.len() == more);
-            state.unreported.told_up_to(last);
+            state.unreported.of(dashboard).told_up_to(last);
             all.extend(rows.into_iter().map(|(producer, runs)| {
                 // What is in memory is newer.
-                let known = state.knows_producer(&producer).then(|| state.confirmed(&producer));
-                ProducerConfirmed {
-                    producer,
-                    confirmed: known.unwrap_or_else(|| confirmed_of(&set_of(runs), 0)),
-                }
+                let confirmed = match state.knows_producer(&producer) {
+                    true => state.confirmed(dashboard, &producer),
+                    false => confirmed_of(&set_of(runs), 0),
+                };
+                ProducerConfirmed { producer, confirmed }
             }));
         }
         Ok(all)

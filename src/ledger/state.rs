@@ -21,8 +21,9 @@ use super::dedupe::{CrowdedProducer, Dedupe};
 use super::message_window::MessageWindowSize;
 use super::producers::Producers;
 use super::record::{Record, encode_runs};
-use super::unreported::Unreported;
+use super::unreported::AllUnreported;
 use super::video_counts::{Counted, VideoCounts};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::seq_set::SeqSet;
 use crate::wire::{CONFIRMED_RUNS_MAX, Confirmed};
 
@@ -36,8 +37,8 @@ pub(super) struct LedgerState {
     checkpoint: Option<Checkpoint>,
     /// Producers of the slice that is being written.
     writing: Vec<Uuid>,
-    /// Producers whose newest state the dashboard has not been told.
-    pub(super) unreported: Unreported,
+    /// Producers whose newest state a dashboard has not been told.
+    pub(super) unreported: AllUnreported,
     /// The newest frame that the tables hold all of.
     checkpointed: u64,
 }
@@ -73,14 +74,20 @@ impl LedgerState {
     fn note_producers(&mut self, record: &Record) {
         self.changes.add_producers(&record.learned);
         record.learned.producers.iter().for_each(|(id, _)| self.unreported.add(*id));
-        if self.unreported.is_full() {
-            self.tell_all_producers();
+        while let Some(dashboard) = self.unreported.full() {
+            self.tell_all_producers(dashboard);
         }
     }
 
-    /// The dashboard is to be told of every producer.
-    pub(super) fn tell_all_producers(&mut self) {
-        self.unreported.forget(self.dedupe.producers.unsaved().copied());
+    /// A dashboard is to be told of every producer.
+    pub(super) fn tell_all_producers(&mut self, dashboard: DashboardIndex) {
+        self.unreported.of(dashboard).forget(self.dedupe.producers.unsaved().copied());
+    }
+
+    /// So many dashboards are told: each besides the first of every producer.
+    pub(super) fn publish_to(&mut self, dashboards: usize) {
+        self.unreported.resize(dashboards);
+        DashboardIndex::all(dashboards).skip(1).for_each(|other| self.tell_all_producers(other));
     }
 
     /// The messages of the newest record, as it has them: for the next checkpoint.
@@ -160,16 +167,16 @@ impl LedgerState {
         self.checkpoint.is_some()
     }
 
-    /// Another dashboard, or one that has forgotten: it has been told of nothing.
+    /// The first dashboard is another one, or has forgotten: it has been told of nothing.
     pub(super) fn forget_published(&mut self) {
         self.counts.forget_published();
-        self.tell_all_producers();
+        self.tell_all_producers(DashboardIndex::FIRST);
     }
 
-    /// What of a producer is counted that is in memory, or in no table.
-    pub(super) fn confirmed(&self, producer: &Uuid) -> Confirmed {
+    /// What a dashboard is told of the counted plays of a producer that is in memory, or in no table.
+    pub(super) fn confirmed(&self, dashboard: DashboardIndex, producer: &Uuid) -> Confirmed {
         let Some(counted) = self.dedupe.counted(producer) else { return Confirmed::default() };
-        confirmed_of(counted, self.unreported.known(producer))
+        confirmed_of(counted, self.unreported.known(dashboard, producer))
     }
 
     /// Whether a producer is in memory.
@@ -177,16 +184,16 @@ impl LedgerState {
         self.dedupe.counted(producer).is_some()
     }
 
-    /// The dashboard has been told of a producer in memory, and knows of all its plays below `watermark`. Whether more is to be
+    /// A dashboard has been told of a producer in memory, and knows of all its plays below `watermark`. Whether more is to be
     /// told at once.
-    pub(super) fn reported(&mut self, producer: &Uuid, watermark: u64) -> bool {
+    pub(super) fn reported(
+        &mut self,
+        dashboard: DashboardIndex,
+        producer: &Uuid,
+        watermark: u64,
+    ) -> bool {
         let Some(counted) = self.dedupe.counted(producer) else { return false };
-        self.unreported.reported(*producer, counted, watermark)
-    }
-
-    /// These were not told after all.
-    pub(super) fn put_back_unreported(&mut self, producers: impl IntoIterator<Item = Uuid>) {
-        producers.into_iter().for_each(|id| self.unreported.add(id));
+        self.unreported.of(dashboard).reported(*producer, counted, watermark)
     }
 
     /// Whether a producer's plays may only be counted when the table was asked.

@@ -1,4 +1,4 @@
-//! Of which producers the dashboard is still to be told (pure).
+//! Of which producers each dashboard is still to be told (pure).
 //!
 //! What was counted lately is a set of ids. Where that grows too large, and after a start or for another dashboard, it is
 //! "all that the table has": walked in the order of the ids, some at a time. Who is told twice is not told wrong: what is
@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::seq_set::SeqSet;
 use crate::wire::CONFIRMED_RUNS_MAX;
 
@@ -17,9 +18,52 @@ const IDS_MAX: usize = 100_000;
 /// The newest of them that are told first: whoever publishes now waits for it.
 const NEWEST: usize = 1_000;
 
-/// Producers that the dashboard has not been told the newest of.
+/// Producers that each dashboard has not been told the newest of.
+#[derive(Debug)]
+pub(super) struct AllUnreported {
+    /// One at least.
+    dashboards: Vec<Unreported>,
+}
+
+impl Default for AllUnreported {
+    fn default() -> Self {
+        Self { dashboards: vec![Unreported::default()] }
+    }
+}
+
+impl AllUnreported {
+    /// There are so many dashboards.
+    pub(super) fn resize(&mut self, dashboards: usize) {
+        self.dashboards.resize_with(dashboards, Unreported::default);
+    }
+
+    /// Those of one dashboard.
+    pub(super) fn of(&mut self, dashboard: DashboardIndex) -> &mut Unreported {
+        &mut self.dashboards[dashboard.get()]
+    }
+
+    /// As [`Unreported::known`], of one dashboard.
+    pub(super) fn known(&self, dashboard: DashboardIndex, id: &Uuid) -> u64 {
+        self.dashboards[dashboard.get()].known(id)
+    }
+
+    /// More of a producer's plays are counted.
+    pub(super) fn add(&mut self, id: Uuid) {
+        self.dashboards.iter_mut().for_each(|unreported| unreported.add(id));
+    }
+
+    /// A dashboard for which so many were added that [`Unreported::forget`] is called for.
+    pub(super) fn full(&self) -> Option<DashboardIndex> {
+        let mut dashboards = DashboardIndex::all(self.dashboards.len()).zip(&self.dashboards);
+        dashboards.find(|(_, unreported)| unreported.is_full()).map(|(dashboard, _)| dashboard)
+    }
+}
+
+/// Producers that a dashboard has not been told the newest of.
 #[derive(Debug)]
 pub(super) struct Unreported {
+    /// The dashboard's database, as it was met last; `None`: not since the start.
+    database: Option<Uuid>,
     ids: HashSet<Uuid>,
     /// Some that were added last, the newest last; those that are told meanwhile as well.
     newest: Vec<Uuid>,
@@ -36,6 +80,7 @@ pub(super) struct Unreported {
 impl Default for Unreported {
     fn default() -> Self {
         Self {
+            database: None,
             ids: HashSet::new(),
             newest: Vec::new(),
             most: IDS_MAX,
@@ -56,8 +101,13 @@ impl Unreported {
         self.newest.push(id);
     }
 
+    /// The dashboard's database has this id. True if it is another one than was met before: it has been told of nothing.
+    pub(super) fn meet(&mut self, database: Uuid) -> bool {
+        self.database.replace(database).is_some_and(|before| before != database)
+    }
+
     /// Whether so many were added that [`Unreported::forget`] is called for.
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.ids.len() > self.most
     }
 
@@ -141,6 +191,25 @@ impl Unreported {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dashboard_that_is_away_makes_no_other_be_told_all_again() {
+        let mut all = AllUnreported::default();
+        all.resize(2);
+        let [first, away]: [DashboardIndex; 2] =
+            DashboardIndex::all(2).collect::<Vec<_>>().try_into().unwrap();
+        for id in 0..=IDS_MAX as u128 {
+            all.add(Uuid::from_u128(id));
+            assert_eq!(all.of(first).take(10), [Uuid::from_u128(id)]);
+        }
+        assert_eq!(all.full(), Some(away));
+        all.of(away).forget(std::iter::empty());
+        assert_eq!(all.full(), None);
+        assert_eq!((all.of(first).from(), all.of(away).from()), (None, Some(Uuid::nil())));
+        // The first answer is of no other database.
+        let answers = [1, 1, 2, 2].map(|id| all.of(away).meet(Uuid::from_u128(id)));
+        assert_eq!(answers, [false, false, true, false]);
+    }
 
     #[test]
     fn too_many_are_all_of_the_table() {

@@ -4,6 +4,7 @@
 pub mod attempted;
 pub mod config;
 pub mod counts;
+pub mod dashboard_index;
 pub mod hash;
 pub mod plain_text;
 pub mod play;

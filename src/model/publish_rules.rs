@@ -3,32 +3,34 @@
 use std::time::{Duration, Instant};
 
 use crate::model::counts::ShardedCounts;
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{MAX_COUNTS, VideoCount};
 
-/// The rules of publication, over the counts of a [`ShardedCounts`].
+/// The rules of publication to one dashboard, over the counts of a [`ShardedCounts`].
 ///
 /// A batch carries 1 to [`MAX_COUNTS`] videos and only changed ones. A video below the map's `realtime_below` is
 /// in the next batch; from there on it is in one batch an interval.
 pub struct PublishRules {
+    dashboard: DashboardIndex,
     interval: Duration,
     interval_ends: Instant,
 }
 
 impl PublishRules {
-    /// Rules whose first interval starts `now`; `interval` is more than zero.
-    pub fn new(interval: Duration, now: Instant) -> Self {
-        Self { interval, interval_ends: now + interval }
+    /// Rules for that dashboard whose first interval starts `now`; `interval` is more than zero.
+    pub fn new(dashboard: DashboardIndex, interval: Duration, now: Instant) -> Self {
+        Self { dashboard, interval, interval_ends: now + interval }
     }
 
     /// The next batch to send; empty when nothing is due before [`PublishRules::interval_ends`] or the next change.
     pub fn next_batch(&mut self, counts: &ShardedCounts, now: Instant) -> Vec<VideoCount> {
         if now >= self.interval_ends {
-            counts.release_waiting();
+            counts.release_waiting(self.dashboard);
             let next = self.interval_ends + self.interval;
             // Behind a long pause one interval follows, not all that were missed.
             self.interval_ends = if next > now { next } else { now + self.interval };
         }
-        counts.take_due(MAX_COUNTS)
+        counts.take_due(self.dashboard, MAX_COUNTS)
     }
 
     /// When the interval ends: the latest time to ask for a batch again.
@@ -38,7 +40,7 @@ impl PublishRules {
 
     /// Makes everything that changed due, as at the end of a run.
     pub fn flush(&mut self, counts: &ShardedCounts) {
-        counts.release_waiting();
+        counts.release_waiting(self.dashboard);
     }
 }
 
@@ -49,6 +51,7 @@ mod tests {
     use std::collections::HashMap;
     use uuid::Uuid;
 
+    const FIRST: DashboardIndex = DashboardIndex::FIRST;
     const INTERVAL: Duration = Duration::from_secs(30);
 
     #[derive(Clone, Debug)]
@@ -90,7 +93,7 @@ mod tests {
             let start = Instant::now();
             let mut now = start;
             let counts = ShardedCounts::new(100);
-            let mut rules = PublishRules::new(INTERVAL, now);
+            let mut rules = PublishRules::new(FIRST, INTERVAL, now);
             let mut seen: HashMap<Uuid, Seen> = HashMap::new();
             for event in events.iter().chain([&Event::Publish { flush: true, delivered: true }]) {
                 match event {
@@ -129,7 +132,7 @@ mod tests {
                             }
                         }
                         // Behind the pause of a failure they are due again.
-                        counts.put_back(&failed);
+                        counts.put_back(FIRST, &failed);
                         prop_assert!(rules.interval_ends() > now, "an interval always lies ahead");
                         for video in seen.values().filter(|_| *delivered) {
                             let below = video.plays < 100;
@@ -143,7 +146,7 @@ mod tests {
             for video in seen.values() {
                 prop_assert_eq!(video.at_dashboard, video.plays);
             }
-            prop_assert_eq!(counts.unpublished(), 0);
+            prop_assert_eq!(counts.unpublished(FIRST), 0);
         }
     }
 
@@ -151,7 +154,7 @@ mod tests {
     fn hundred_videos_make_five_messages() {
         let now = Instant::now();
         let counts = ShardedCounts::new(100);
-        let mut rules = PublishRules::new(INTERVAL, now);
+        let mut rules = PublishRules::new(FIRST, INTERVAL, now);
         for n in 0..100 {
             counts.add(Uuid::from_u128(n), 1, None);
         }
@@ -167,7 +170,7 @@ mod tests {
     fn from_a_hundred_on_the_interval_counts() {
         let now = Instant::now();
         let counts = ShardedCounts::new(100);
-        let mut rules = PublishRules::new(INTERVAL, now);
+        let mut rules = PublishRules::new(FIRST, INTERVAL, now);
         let mut plays_sent = |now| rules.next_batch(&counts, now).first().map(|count| count.plays);
         let video = Uuid::from_u128(1);
         assert!(counts.add(video, 99, None));

@@ -40,7 +40,7 @@ pub struct VideoState {
     pub video_id: Uuid,
     /// Its plays.
     pub plays: u64,
-    /// How many of them were published to the dashboard.
+    /// How many of them were published to the first dashboard, as far as that is kept.
     pub published: u64,
     /// When the newest was enqueued, in ms since the Unix epoch; 0: none said so.
     pub last_played_at: u64,

@@ -128,12 +128,15 @@ impl Committer {
         }
     }
 
-    /// Does the ledger's upkeep, such as checkpoints, until stopped. No commit waits for it.
-    pub(super) fn run_upkeep(&self, stop: &StopToken) {
+    /// Does the ledger's upkeep, such as checkpoints, until stopped; behind each part `look` is given the ledger. No commit
+    /// waits for it.
+    pub(super) fn run_upkeep(&self, stop: &StopToken, mut look: impl FnMut(&mut dyn Ledger)) {
         let mut pause = UPKEEP_EVERY;
         while !stop.wait(pause) {
             let began = Instant::now();
-            match self.upkeep(began) {
+            let done = self.upkeep(began);
+            look(&mut **self.ledger.lock());
+            match done {
                 Ok(NextUpkeep::Later) => pause = UPKEEP_EVERY,
                 Ok(NextUpkeep::Now) => pause = Duration::ZERO,
                 // The disk and the processors are left to the commits for as long as it took.

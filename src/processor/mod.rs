@@ -2,20 +2,24 @@
 //!
 //! Threads: the consumer's own; `worker-0` …, which decode and, one at a time, commit, count and finish the messages;
 //! `ledger`, which does the ledger's upkeep, such as checkpoints, where no commit waits for it; `publisher`, the timer thread
-//! that tells the dashboard what changed; and for a moment `neighbours`, which looks who else reads the channel. A message is finished once what it brought is durable; the map holds committed counts only,
-//! and only they are published.
+//! that tells the dashboard what changed, and `publisher-2` … for more dashboards; and for a moment `neighbours`, which looks who
+//! else reads the channel. A message is finished once what it brought is durable; the map holds committed counts only, and only
+//! they are published.
 
 mod claim;
 mod commit;
 mod connect;
+mod dead;
 mod decode;
 mod notes;
-mod publish;
+mod publication;
+mod publisher;
+mod publishers;
 mod report;
 mod stats;
+mod takeovers;
 mod wake;
 
-use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +33,7 @@ use uuid::Uuid;
 
 use crate::ledger::{BODY_MAX, Counters, Ledger};
 use crate::model::counts::{ShardedCounts, Totals};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::time_window::TimeWindow;
 use crate::nsqd::consumers;
 use crate::nsqd::neighbours::Neighbours;
@@ -37,14 +42,18 @@ use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
 pub use claim::OnLoss;
-use claim::{Claims, OlderLedger};
+use claim::{Claims, Refusal};
 use commit::{Committer, SharedLedger};
 use connect::Connecting;
-use publish::{PublishReport, Publisher, PublisherConfig};
+pub use dead::{DeadProcessor, PublishedForDead, ToldOfDead};
+pub use publisher::DashboardReport;
+use publisher::SharedParts;
+use publishers::{Publishers, PublishersConfig};
 use report::ReportedConsumer;
 pub use stats::Progress;
 use stats::Stats;
-use wake::wake_pair;
+use takeovers::Takeovers;
+use wake::wake_publishers;
 
 /// What to process, and where the counts go.
 pub struct ProcessorConfig {
@@ -58,17 +67,18 @@ pub struct ProcessorConfig {
     pub threads: NonZeroUsize,
     /// Which times of plays are believed.
     pub time_window: TimeWindow,
-    /// How often a video with `realtime_below` plays or more is published.
+    /// How often a video with `realtime_below` plays or more is published; more than zero.
     pub update_interval: Duration,
     /// Up to how many plays a video is published at each change.
     pub realtime_below: u64,
-    /// Where the counts go.
-    pub dashboard: DashboardClient,
+    /// Where the counts go: 1 to [`DashboardIndex::MAX`](crate::model::dashboard_index::DashboardIndex::MAX) dashboards, each
+    /// of which is told all.
+    pub dashboards: Vec<DashboardClient>,
     /// Signals on [`Processor::reached`] once the ledger holds that many messages, counted or rejected.
     pub target: Option<u64>,
     /// Where the counts are kept.
     pub ledger: Box<dyn Ledger>,
-    /// What to do when the dashboard knows of more plays than the ledger holds.
+    /// What to do when a dashboard knows of more plays than the ledger holds.
     pub on_loss: OnLoss,
     /// The right to be the one processor on its data directory.
     pub lock: Lock,
@@ -89,16 +99,32 @@ pub struct ProcessorReport {
     pub seconds: f64,
     /// From enqueued to counted; `None` without a play whose time is believed.
     pub consumption_ms: Option<ConsumptionTimes>,
-    /// Messages that the dashboard took, each with at most 20 counts.
-    pub published_messages: u64,
-    /// Videos whose newest count the dashboard did not take; 0 unless it was away to the end.
-    pub unpublished_videos: usize,
-    /// Why not.
-    pub publish_error: Option<String>,
+    /// What each dashboard was told, in the order of [`ProcessorConfig::dashboards`].
+    pub dashboards: Vec<DashboardReport>,
     /// Why it stopped counting by itself: the ledger could not be written.
     pub failure: Option<String>,
     /// It stopped because another processor has taken over what it counted under: it may start again.
     pub is_fenced: bool,
+}
+
+impl ProcessorReport {
+    /// Messages with counts that all dashboards took.
+    pub fn published_messages(&self) -> u64 {
+        self.dashboards.iter().map(|dashboard| dashboard.published_messages).sum()
+    }
+
+    /// Which dashboards lack counts, and why, in one line; `None`: none does.
+    pub fn unpublished(&self) -> Option<String> {
+        let lacks = |dashboard: &DashboardReport| {
+            let DashboardReport { url, unpublished_videos, error, .. } = dashboard;
+            let error = error.as_ref()?;
+            Some(format!(
+                "the counts of {unpublished_videos} videos are not published to {url}: {error}"
+            ))
+        };
+        let all: Vec<String> = self.dashboards.iter().filter_map(lacks).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
 }
 
 /// A processor at work. Dropped without [`Processor::stop`], it ends the same way and reports nothing.
@@ -108,7 +134,7 @@ pub struct Processor {
     /// End when the consumer's batches end.
     workers: Crew<()>,
     upkeep: Crew<()>,
-    publisher: Crew<PublishReport>,
+    publishers: Publishers,
     consumer: Arc<Consumer>,
     ledger: SharedLedger,
     counts: Arc<ShardedCounts>,
@@ -121,67 +147,66 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Takes over the ledger's counts, has the dashboard compare them with what it knows, if it answers, connects to every nsqd
-    /// and starts the threads. While no nsqd is there it waits, and tells the dashboard so.
+    /// Takes over the ledger's counts, has every dashboard compare them with what it knows, if it answers, connects to every nsqd
+    /// and starts the threads. While no nsqd is there it waits, and tells the dashboards so.
     ///
     /// # Errors
-    /// When the ledger is older than what the dashboard knows of it; no nsqd answers as one, or none in time; another processor
+    /// When the ledger is older than what a dashboard knows of it; no nsqd answers as one, or none in time; another processor
     /// reads the channel; or the operating system refuses a thread.
     pub fn start(config: ProcessorConfig) -> Result<Self> {
-        let ProcessorConfig { ledger, consumer, wait, neighbours, .. } = config;
-        let counts = counts_of(&*ledger, config.realtime_below);
+        let ProcessorConfig { mut ledger, consumer, wait, neighbours, dashboards, .. } = config;
+        ledger.publish_to(dashboards.len());
+        let counts = counts_of(&*ledger, config.realtime_below, dashboards.len());
         let ((reached_tx, reached), (failed_tx, failed)) = (bounded(1), bounded(1));
-        let stats = Arc::new(Stats::new(ledger.counters(), config.target, reached_tx));
-        let (wake, woken) = wake_pair();
-        let (processor, version) = (ledger.processor(), ledger.first_version());
+        let stats = Stats::new(ledger.counters(), config.target, reached_tx, dashboards.len());
+        let stats = Arc::new(stats);
+        let (wake, woken) = wake_publishers(dashboards.len());
+        let (processor, first_version) = (ledger.processor(), ledger.first_version());
+        let life = ledger.life();
         let on_channel = ledger.on_channel();
         let consumer = consumer_of(consumer, &on_channel);
-        let claims = Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
-        let claims = claimed(claims, &config.dashboard)?;
+        let claim = |_: &_| Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
+        let claims = claim::at_start(dashboards.iter().map(claim).collect(), dashboards)?;
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let (stop_commits, commits_stop) = stop_pair();
         let committer = Arc::new(Committer::new(
             ledger.clone(),
             counts.clone(),
             stats.clone(),
-            wake,
+            wake.clone(),
             failed_tx.clone(),
             commits_stop,
         ));
         let reported = Arc::new(ReportedConsumer::new(&consumer));
-        let (stop_publisher, stop) = stop_pair();
-        let publishing = Publisher::new(PublisherConfig {
-            processor,
-            first_version: version,
-            claims,
-            failed: failed_tx,
-            dashboard: config.dashboard,
-            update_interval: config.update_interval,
+        let parts = SharedParts {
+            instance: Uuid::new_v4(),
             ledger: ledger.clone(),
-            counts: counts.clone(),
             stats: stats.clone(),
             consumer: reported.clone(),
-            woken,
-            stop,
-        });
-        let mut publisher = PublisherThread::new(stop_publisher, publishing);
+            refusal: Refusal::default(),
+            failed: failed_tx,
+        };
+        let update_interval = config.update_interval;
+        let publishing =
+            PublishersConfig { claims, first_version, update_interval, parts, wake, woken };
+        let mut publishers = Publishers::new(publishing);
         let mut connecting = Connecting { on_channel, consumer, wait, neighbours };
         let consumer = connecting.connect(|reason| {
             reported.waits(reason);
-            Ok(publisher.start()?)
+            Ok(publishers.start()?)
         })?;
         reported.started(&consumer);
-        // A refused thread drops the crews before it, each of which ends its threads first. The publisher comes last, unless
-        // it had to tell that the start waits: it would spend its last tries on a dashboard that is away.
+        // A refused thread drops the crews before it, each of which ends its threads first. The publishers come last, unless
+        // they had to tell that the start waits: they would spend their last tries on a dashboard that is away.
         let (threads, window) = (config.threads, config.time_window);
         let workers = start_workers(threads, window, &consumer, &committer, stop_commits)?;
-        let upkeep = start_upkeep(&committer)?;
+        let upkeep = start_upkeep(&committer, Takeovers::new(life, publishers.dead()))?;
         let (neighbours, yielded) = connecting.look_again()?;
-        publisher.start()?;
+        publishers.start()?;
         Ok(Self {
             workers,
             upkeep,
-            publisher: publisher.crew,
+            publishers,
             consumer,
             ledger,
             counts,
@@ -227,13 +252,21 @@ impl Processor {
         move |producer| ledger.lock().confirmed(producer)
     }
 
+    /// Has every dashboard told of what a dead processor has counted, under that one's id, for as long as what is returned is
+    /// kept. No message tells more of it than of this processor's own counts, and a dashboard that is away keeps no other waiting.
+    ///
+    /// Its producers' plays are not told of: who counts them again as repeats tells that they are counted.
+    pub fn publish_for(&self, dead: DeadProcessor) -> PublishedForDead {
+        self.publishers.publish_for(dead)
+    }
+
     /// Stops in order: the consumer takes no more and answers what it holds, the workers decode and commit it, the
-    /// publisher sends the last batches. Returns every video's plays with the report.
+    /// publishers send the last batches. Returns every video's plays with the report.
     pub fn stop(self) -> (ProcessorReport, Vec<(Uuid, u64)>) {
         let Self {
             workers,
             upkeep,
-            publisher,
+            publishers,
             consumer,
             ledger,
             counts,
@@ -249,8 +282,13 @@ impl Processor {
         upkeep.stop();
         drop(consumer);
         // 2. All is counted: the last batches.
-        let published = publisher.stop().pop().unwrap_or_default();
+        let dashboards = publishers.stop();
         // 3. What was published, so that the next start does not tell it again.
+        for dashboard in DashboardIndex::all(dashboards.len()) {
+            if counts.unpublished(dashboard) == 0 {
+                ledger.lock().told_all(dashboard);
+            }
+        }
         if let Err(error) = ledger.lock().close() {
             log::warn!("the next start will publish again what was published: {error:#}");
         }
@@ -263,31 +301,11 @@ impl Processor {
             videos: counts.totals().videos,
             seconds: progress.seconds,
             consumption_ms: stats.consumption_times(),
-            published_messages: published.messages,
-            unpublished_videos: counts.unpublished(),
-            publish_error: published.error,
+            dashboards,
             failure: stats.failure(),
             is_fenced: stats.is_fenced(),
         };
         (report, counts.all())
-    }
-}
-
-/// The publisher, which is started once.
-struct PublisherThread {
-    crew: Crew<PublishReport>,
-    publishing: Option<Publisher>,
-}
-
-impl PublisherThread {
-    /// Not started; `stop` ends it.
-    fn new(stop: StopSource, publishing: Publisher) -> Self {
-        Self { crew: Crew::stopped_by(stop), publishing: Some(publishing) }
-    }
-
-    fn start(&mut self) -> io::Result<()> {
-        let Some(publishing) = self.publishing.take() else { return Ok(()) };
-        self.crew.spawn("publisher", move || publishing.run())
     }
 }
 
@@ -316,8 +334,8 @@ fn start_workers(
 }
 
 /// The map, as the ledger has it.
-fn counts_of(ledger: &dyn Ledger, realtime_below: u64) -> Arc<ShardedCounts> {
-    let counts = ShardedCounts::new(realtime_below);
+fn counts_of(ledger: &dyn Ledger, realtime_below: u64, dashboards: usize) -> Arc<ShardedCounts> {
+    let counts = ShardedCounts::for_dashboards(realtime_below, dashboards);
     ledger.videos().into_iter().for_each(|video| counts.restore(video));
     Arc::new(counts)
 }
@@ -331,18 +349,11 @@ fn consumer_of(mut consumer: ConsumerConfig, on_channel: &Uuid) -> ConsumerConfi
     consumer
 }
 
-/// Has the dashboard compare the ledger with what it knows of it. One that is away is asked by the publisher.
-fn claimed(mut claims: Claims, dashboard: &DashboardClient) -> Result<Claims> {
-    match claims.claim(dashboard, claim::AT_START) {
-        Err(error) if error.is::<OlderLedger>() => Err(error),
-        _ => Ok(claims),
-    }
-}
-
-fn start_upkeep(committer: &Arc<Committer>) -> Result<Crew<()>> {
+fn start_upkeep(committer: &Arc<Committer>, mut takeovers: Takeovers) -> Result<Crew<()>> {
     let (source, stop) = stop_pair();
     let mut upkeep = Crew::stopped_by(source);
     let committer = committer.clone();
-    upkeep.spawn("ledger", move || committer.run_upkeep(&stop))?;
+    let run = move || committer.run_upkeep(&stop, |ledger| takeovers.look(ledger));
+    upkeep.spawn("ledger", run)?;
     Ok(upkeep)
 }

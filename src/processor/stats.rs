@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::notes::{BodyNotes, Notes};
 use crate::ledger::{Committed, Counters, CrowdedProducer, LedgerSize};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::play::Rejection;
 use crate::wire::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, CrowdedPlays,
@@ -49,6 +50,19 @@ pub(super) enum LedgerUse {
     Upkeep,
 }
 
+impl Recent {
+    fn add(&mut self, more: &Self) {
+        self.sum_us = self.sum_us.saturating_add(more.sum_us);
+        self.times += more.times;
+        self.slowest = self.slowest.max(more.slowest);
+    }
+
+    /// The mean consumption time, in ms; `None` without one.
+    fn mean_ms(&self) -> Option<f64> {
+        (self.times > 0).then(|| self.sum_us as f64 / self.times as f64 / 1000.0)
+    }
+}
+
 /// About 230 KB, nearly all of it the histogram.
 pub(super) struct Stats {
     inner: Mutex<Inner>,
@@ -73,16 +87,31 @@ struct Inner {
     last: Option<Instant>,
     /// Consumption times since the start, in µs.
     times: Histogram<u64>,
-    /// Sum and number of the times since the last report.
-    recent: (u64, u64),
+    /// Of each dashboard: what has come since the last report to it.
+    recent: Vec<Recent>,
     commits: u64,
-    /// The longest commit since the last report.
+}
+
+/// What has come since a report.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    /// Sum of the consumption times, in µs.
+    sum_us: u64,
+    /// How many there were.
+    times: u64,
+    /// The longest commit.
     slowest: Duration,
 }
 
 impl Stats {
-    /// Says so on `reached`, a channel with room for one, when the ledger holds `target` messages; it held `before`.
-    pub(super) fn new(before: Counters, target: Option<u64>, reached: Sender<()>) -> Self {
+    /// To be reported to so many dashboards. Says so on `reached`, a channel with room for one, when the ledger holds `target`
+    /// messages; it held `before`.
+    pub(super) fn new(
+        before: Counters,
+        target: Option<u64>,
+        reached: Sender<()>,
+        dashboards: usize,
+    ) -> Self {
         let times = Histogram::new_with_bounds(1, MAX_TIME_US, DIGITS)
             .expect("a range from 1 and three digits");
         let inner = Inner {
@@ -94,9 +123,8 @@ impl Stats {
             first: None,
             last: None,
             times,
-            recent: (0, 0),
+            recent: vec![Recent::default(); dashboards],
             commits: 0,
-            slowest: Duration::ZERO,
         };
         let received = AtomicU64::new(0);
         let is_fenced = AtomicBool::new(false);
@@ -130,17 +158,18 @@ impl Stats {
         inner.counters.add(&committed.counters);
         inner.notes.add_commit(&committed.noticed);
         inner.commits += 1;
-        inner.slowest = inner.slowest.max(took);
         if rejection.is_some() {
             inner.last_rejection = rejection.cloned();
         }
         inner.first.get_or_insert(received_at);
         inner.last = Some(Instant::now());
+        let mut recent = Recent { slowest: took, ..Recent::default() };
         for us in times_ns.map(|ns| ns / 1000) {
             inner.times.saturating_record(us);
-            inner.recent.0 = inner.recent.0.saturating_add(us);
-            inner.recent.1 += 1;
+            recent.sum_us = recent.sum_us.saturating_add(us);
+            recent.times += 1;
         }
+        inner.recent.iter_mut().for_each(|of| of.add(&recent));
         self.check_target(&inner.counters);
     }
 
@@ -201,21 +230,23 @@ impl Stats {
         consumption_times(&all)
     }
 
-    /// How it fares, for the dashboard; starts the next report. `seconds` since the one before, in which
+    /// How it fares, for a dashboard; starts its next report. `seconds` since the one before, in which
     /// `counted_before` was reported; `ledger_size` and `window` as the ledger tells them.
     pub(super) fn report(
         &self,
+        dashboard: DashboardIndex,
         counted_before: u64,
         seconds: f64,
         ledger_size: Option<LedgerSize>,
         window: MessageWindowFigures,
     ) -> Consumption {
         let LedgerSize { unswept, bytes, cut_bytes, crowded } = ledger_size.unwrap_or_default();
-        let (counters, last_rejection, failure, (sum, times), all, ledger, arrivals) = {
+        let (counters, last_rejection, failure, recent, all, ledger, arrivals) = {
             let mut inner = self.inner.lock();
             // A copy, so that no commit waits for the sums over 30,000 buckets.
-            let (recent, all) = (std::mem::take(&mut inner.recent), inner.times.clone());
-            let slowest_ms = std::mem::take(&mut inner.slowest).as_secs_f64() * 1000.0;
+            let all = inner.times.clone();
+            let recent = std::mem::take(&mut inner.recent[dashboard.get()]);
+            let slowest_ms = recent.slowest.as_secs_f64() * 1000.0;
             let commits = inner.commits;
             let crowded =
                 crowded.map(|CrowdedProducer { producer, plays }| CrowdedPlays { producer, plays });
@@ -234,7 +265,7 @@ impl Stats {
             last_rejection: last_rejection.map(|reason| reason.to_string()),
             failure: failure.map(|reason| reason.chars().take(Rejection::MAX_LEN).collect()),
             per_second: counted.saturating_sub(counted_before) as f64 / seconds.max(0.001),
-            realtime_ms: (times > 0).then(|| sum as f64 / times as f64 / 1000.0),
+            realtime_ms: recent.mean_ms(),
             since_start: consumption_times(&all),
             histogram: Some(Box::new(consumption_histogram(&all))),
             recovered,

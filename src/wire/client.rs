@@ -108,15 +108,16 @@ impl DashboardClient {
         Ok(serde_json::from_str(&answer).ok().map(|Written { dashboard, .. }| dashboard))
     }
 
-    /// Tells which plays are counted. Returns, of each producer, below which number all are, by whomever; nothing where the
-    /// dashboard does not say so.
+    /// Tells which plays are counted. Returns the id of the dashboard's database, and of each producer, below which number all
+    /// are, by whomever; nothing where the dashboard does not say so.
     ///
     /// # Errors
     /// As [`DashboardClient::post`].
-    pub fn confirm(&self, update: &ConfirmedUpdate) -> Result<Vec<u64>> {
+    pub fn confirm(&self, update: &ConfirmedUpdate) -> Result<(Option<Uuid>, Vec<u64>)> {
         let answer = self.post_for_answer("/api/confirmed", update)?;
         let taken: Option<ConfirmedTaken> = serde_json::from_str(&answer).ok();
-        Ok(taken.map(|taken| taken.watermarks).unwrap_or_default())
+        let told = |taken: ConfirmedTaken| (Some(taken.written.dashboard), taken.watermarks);
+        Ok(taken.map_or_else(Default::default, told))
     }
 
     fn post_for_answer(&self, path: &str, body: &impl Serialize) -> Result<String> {

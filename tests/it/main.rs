@@ -19,6 +19,7 @@ mod crash;
 mod damage;
 mod dashboard;
 mod dashboard_support;
+mod dashboards;
 mod disk;
 mod foreign_pages;
 mod gone;
@@ -43,6 +44,8 @@ mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_server;
 mod private_files;
+#[path = "../../nsq-protocol/tests/it/proxy.rs"]
+mod proxy;
 mod queue;
 mod raw_text;
 mod read_only;
@@ -51,6 +54,8 @@ mod replayed;
 mod restore;
 #[cfg(feature = "postgres")]
 mod shared_ledger;
+#[cfg(feature = "postgres")]
+mod shared_processes;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nsq_protocol::MessageId;
 use playcounts::ledger::{self, Counters, Ledger, LedgerConfig, MessageBudget, Snapshot};
 use playcounts::model::config::Durability;
+use playcounts::model::dashboard_index::DashboardIndex;
 use rusqlite::Connection;
 use tempfile::TempDir;
 use uuid::{Uuid, uuid};
@@ -182,7 +183,7 @@ fn an_old_ledger_is_taken_over_exactly() {
             assert_eq!((ledger.processor(), ledger.counters()), (old.processor, old.counters()));
             assert_eq!(ledger.first_version(), start << 32);
             // It is the dashboard that was told before.
-            assert!(!ledger.publishes_to(old.dashboard).unwrap());
+            assert!(!ledger.publishes_to(DashboardIndex::FIRST, old.dashboard).unwrap());
             if start == 3 {
                 ledger.close().unwrap();
             }

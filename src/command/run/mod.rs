@@ -108,9 +108,8 @@ fn shortfall(finished: &Finished, wanted: u64, verification: &Verification) -> O
             produced.messages, processed.counters.counted
         ));
     }
-    if let Some(error) = &processed.publish_error {
-        let videos = processed.unpublished_videos;
-        return Some(format!("the counts of {videos} videos are not published: {error}"));
+    if let Some(unpublished) = processed.unpublished() {
+        return Some(unpublished);
     }
     verification.first_failure().map(|check| format!("the counts are wrong: {check}"))
 }

@@ -179,7 +179,7 @@ impl<'a> Phases<'a> {
             time_window: config.time_window,
             update_interval: config.update_interval,
             realtime_below: config.realtime_below,
-            dashboard: DashboardClient::new(&self.dashboard_url, config.write_token.clone()),
+            dashboards: vec![DashboardClient::new(&self.dashboard_url, config.write_token.clone())],
             target: Some(config.production.messages),
             ledger: ledger::open(&ledger, config.durability)?,
             on_loss: OnLoss::Refuse,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::config::Durability;
-use crate::processor::ProcessorReport;
+use crate::processor::{DashboardReport, ProcessorReport};
 use crate::wire::ConsumptionTimes;
 
 /// The report of `run` and `process`.
@@ -28,8 +28,10 @@ pub(crate) struct RunReport {
     pub(crate) messages_per_second: f64,
     /// From enqueued to counted.
     pub(crate) consumption_ms: Option<ConsumptionTimes>,
-    /// Messages that the dashboard took.
+    /// Messages that the dashboards took.
     pub(crate) published_messages: u64,
+    /// What each dashboard was told.
+    pub(crate) dashboards: Vec<DashboardReport>,
     /// What the dashboard counts in all, where known.
     pub(crate) dashboard_plays: Option<u64>,
     /// Whether the counts of all parts agree, where known.
@@ -59,7 +61,8 @@ impl RunReport {
             seconds,
             messages_per_second: rate(processed.consumed, seconds),
             consumption_ms: processed.consumption_ms,
-            published_messages: processed.published_messages,
+            published_messages: processed.published_messages(),
+            dashboards: processed.dashboards.clone(),
             dashboard_plays: None,
             verified: None,
             recovered: counters.recovered,
@@ -103,6 +106,12 @@ impl fmt::Display for RunReport {
             )?;
         }
         write!(f, "  published    in {} messages", grouped(self.published_messages))?;
+        if let [_, _, ..] = &self.dashboards[..] {
+            let one = |told: &DashboardReport| {
+                format!("{} to {}", grouped(told.published_messages), told.url)
+            };
+            write!(f, ": {}", self.dashboards.iter().map(one).collect::<Vec<_>>().join(", "))?;
+        }
         if let Some(plays) = self.dashboard_plays {
             write!(f, "; the dashboard shows {} plays", grouped(plays))?;
         }

@@ -204,6 +204,34 @@ fn an_upkeep_and_a_reader_run_beside_the_owner() {
     assert!(reads > 0);
 }
 
+/// A start puts a new file in the place of the segment that an earlier one has made ready.
+#[test]
+fn a_reader_runs_beside_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, ..) = open(dir.path(), config(), None).unwrap();
+    journal.put(b"one").unwrap();
+    let upkeep = journal.upkeep(Sync::All).unwrap().run().unwrap();
+    journal.upkept(upkeep).unwrap();
+    drop(journal);
+    let is_done = AtomicBool::new(false);
+    let mut reads = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..200 {
+                drop(open(dir.path(), config(), START).unwrap());
+            }
+            is_done.store(true, Ordering::SeqCst);
+        });
+        let disk = FsDisk::open_reader(dir.path()).unwrap();
+        while !is_done.load(Ordering::SeqCst) {
+            let end = read(&*disk, START.unwrap(), |_, _| Ok(()));
+            assert_eq!(end.unwrap(), 2, "after {reads} reads");
+            reads += 1;
+        }
+    });
+    assert!(reads > 0);
+}
+
 /// A directory that was moved away, or covered, gets nothing more; and all goes on when it is back.
 #[test]
 fn nothing_goes_into_another_directory() {

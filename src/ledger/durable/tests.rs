@@ -19,6 +19,8 @@ use crate::storage::sqlite::{self, Schema};
 /// Small segments, so that a test fills several.
 const SEGMENT: u64 = 16 * 1024;
 
+const FIRST: DashboardIndex = DashboardIndex::FIRST;
+
 fn config(directory: &Path) -> LedgerConfig {
     LedgerConfig {
         directory: directory.to_owned(),
@@ -156,7 +158,7 @@ proptest! {
                         plays: video.plays,
                         last_played_at: None,
                     };
-                    ledger.published(&ledger.videos().iter().map(count).collect::<Vec<_>>());
+                    ledger.published(FIRST, &ledger.videos().iter().map(count).collect::<Vec<_>>());
                 }
                 Step::Restart { closed } => {
                     let before = ledger.videos();
@@ -268,18 +270,18 @@ fn another_dashboard_is_told_everything() {
     commit(&mut ledger, vec![play(7, Some((1, 0)), 1)]);
     let published = |ledger: &DurableLedger| ledger.videos()[0].published;
     let count = VideoCount { video_id: Uuid::from_u128(7), plays: 1, last_played_at: None };
-    assert!(ledger.publishes_to(Uuid::from_u128(1)).unwrap());
-    ledger.published(std::slice::from_ref(&count));
-    assert_eq!(ledger.take_unreported(10).unwrap().len(), 1);
-    assert!(!ledger.publishes_to(Uuid::from_u128(1)).unwrap());
+    assert!(ledger.publishes_to(FIRST, Uuid::from_u128(1)).unwrap());
+    ledger.published(FIRST, std::slice::from_ref(&count));
+    assert_eq!(ledger.take_unreported(FIRST, 10).unwrap().len(), 1);
+    assert!(!ledger.publishes_to(FIRST, Uuid::from_u128(1)).unwrap());
     ledger.close().unwrap();
     drop(ledger);
     let mut ledger = open(dir.path());
     assert_eq!(published(&ledger), 1);
-    assert!(!ledger.publishes_to(Uuid::from_u128(1)).unwrap());
-    assert!(ledger.publishes_to(Uuid::from_u128(2)).unwrap());
+    assert!(!ledger.publishes_to(FIRST, Uuid::from_u128(1)).unwrap());
+    assert!(ledger.publishes_to(FIRST, Uuid::from_u128(2)).unwrap());
     assert_eq!(published(&ledger), 0);
-    assert_eq!(ledger.take_unreported(10).unwrap()[0].confirmed.watermark, 1);
+    assert_eq!(ledger.take_unreported(FIRST, 10).unwrap()[0].confirmed.watermark, 1);
     drop(ledger);
     assert_eq!(published(&open(dir.path())), 0);
 }
@@ -300,27 +302,27 @@ fn two_ledgers_together_tell_of_every_play() {
     let mut messages = 0;
     while known.watermark < PLAYS {
         for ledger in &mut ledgers {
-            ledger.retell(10);
-            while let Some(told) = ledger.take_unreported(10).unwrap().pop() {
+            ledger.retell(FIRST, 10);
+            while let Some(told) = ledger.take_unreported(FIRST, 10).unwrap().pop() {
                 known = known.union(&told.confirmed);
-                ledger.reported(&told, known.watermark);
+                ledger.reported(FIRST, &told, known.watermark);
                 messages += 1;
             }
         }
         assert!(messages < 100, "{known:?}");
     }
     for ledger in &mut ledgers {
-        while let Some(told) = ledger.take_unreported(10).unwrap().pop() {
-            ledger.reported(&told, known.watermark);
+        while let Some(told) = ledger.take_unreported(FIRST, 10).unwrap().pop() {
+            ledger.reported(FIRST, &told, known.watermark);
         }
-        ledger.retell(10);
-        while let Some(told) = ledger.take_unreported(10).unwrap().pop() {
-            ledger.reported(&told, known.watermark);
+        ledger.retell(FIRST, 10);
+        while let Some(told) = ledger.take_unreported(FIRST, 10).unwrap().pop() {
+            ledger.reported(FIRST, &told, known.watermark);
         }
-        assert!(!ledger.retell(10), "all of it is told");
+        assert!(!ledger.retell(FIRST, 10), "all of it is told");
         // A dashboard that knows nothing is told from the beginning.
-        ledger.publishes_to(Uuid::from_u128(9)).unwrap();
-        let told = ledger.take_unreported(10).unwrap().pop().unwrap().confirmed;
+        ledger.publishes_to(FIRST, Uuid::from_u128(9)).unwrap();
+        let told = ledger.take_unreported(FIRST, 10).unwrap().pop().unwrap().confirmed;
         assert!(told.above[0][0] < 4 && told.watermark < 2, "{told:?}");
     }
 }
@@ -340,13 +342,13 @@ fn another_dashboard_costs_one_frame_and_is_told_everything() {
                 last_played_at: None,
             })
             .collect();
-        ledger.published(&counts[..counts.len() / share]);
+        ledger.published(FIRST, &counts[..counts.len() / share]);
         counts.len() as u64
     };
     let published = |ledger: &DurableLedger| -> u64 {
         ledger.videos().iter().map(|video| video.published).sum()
     };
-    assert!(ledger.publishes_to(Uuid::from_u128(1)).unwrap());
+    assert!(ledger.publishes_to(FIRST, Uuid::from_u128(1)).unwrap());
     commit(&mut ledger, (0..VIDEOS).map(|seq| play(seq.into(), Some((1, seq)), seq)).collect());
     assert_eq!(publish_all(&mut ledger, 1), VIDEOS);
     ledger.close().unwrap();
@@ -355,7 +357,7 @@ fn another_dashboard_costs_one_frame_and_is_told_everything() {
     let mut ledger = open_large(dir.path());
     assert_eq!(published(&ledger), VIDEOS);
     let before = (ledger.journal.written(), ledger.journal.next());
-    assert!(ledger.publishes_to(Uuid::from_u128(2)).unwrap());
+    assert!(ledger.publishes_to(FIRST, Uuid::from_u128(2)).unwrap());
     let written = ledger.journal.written() - before.0;
     assert!(written < 100 && ledger.journal.next() == before.1 + 1, "{written} bytes");
     assert_eq!(published(&ledger), 0);
@@ -367,7 +369,7 @@ fn another_dashboard_costs_one_frame_and_is_told_everything() {
     // A start in between knows that the rows tell of the other dashboard, however many are checkpointed since.
     let mut ledger = open_large(dir.path());
     assert_eq!(published(&ledger), 0);
-    assert!(!ledger.publishes_to(Uuid::from_u128(2)).unwrap());
+    assert!(!ledger.publishes_to(FIRST, Uuid::from_u128(2)).unwrap());
     assert_eq!(publish_all(&mut ledger, 2), VIDEOS);
     ledger.close().unwrap();
     let half = published(&ledger);
@@ -401,7 +403,7 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
     assert_eq!(
         (
             ledger.confirmed(&Uuid::from_u128(1)).unwrap().watermark,
-            ledger.take_unreported(9).unwrap().len()
+            ledger.take_unreported(FIRST, 9).unwrap().len()
         ),
         (0, 0)
     );

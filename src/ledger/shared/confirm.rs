@@ -105,7 +105,7 @@ mod tests {
 
     fn bits(seqs: impl Iterator<Item = u64>) -> SegmentBits {
         let mut bits = SegmentBits::EMPTY;
-        seqs.for_each(|seq| drop(bits.insert(seq)));
+        seqs.for_each(|seq| assert!(bits.insert(seq)));
         bits
     }
 

@@ -17,14 +17,18 @@ use super::link::{Link, is_conflict};
 use super::membership::{give_back, write_told};
 use super::open::{Opened, PostgresLedgerConfig, open};
 use super::sweep::SweepSlice;
+use super::transaction::VERSIONS_PER_START;
 use super::trouble::Trouble;
 use super::upkeep::{SharedUpkeep, SharedUpkept, Upkeeper};
 use crate::ledger::commit::{Arrivals, Committed};
 use crate::ledger::counters::Counters;
-use crate::ledger::ledger_trait::{Ledger, LedgerAway, LedgerSize, NextUpkeep};
+use crate::ledger::ledger_trait::{
+    DeadLedgers, Ledger, LedgerAway, LedgerSize, NextUpkeep, ToldOfLedger,
+};
 use crate::ledger::message_window::MessageWindowSize;
-use crate::ledger::unreported::Unreported;
+use crate::ledger::unreported::AllUnreported;
 use crate::ledger::upkeep::{LedgerUpkeep, LedgerUpkept};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{VideoCount, VideoState};
 use crate::wire::{Confirmed, ProducerConfirmed};
 
@@ -46,9 +50,6 @@ const FOLD_MAX: usize = 1_000;
 /// Of these in each upkeep.
 const FOLD_AT_ONCE: usize = 20;
 
-/// Versions of one start: the versions of the next start lie above.
-const VERSIONS_PER_START: i64 = 1 << 32;
-
 /// The videos that a sweep has still to write.
 struct Sweeping {
     upto: u64,
@@ -60,7 +61,7 @@ struct Sweeping {
 pub struct PostgresLedger {
     committer: SharedCommitter,
     life: Uuid,
-    unreported: Unreported,
+    unreported: AllUnreported,
     to_fold: HashSet<Uuid>,
     /// To read what is confirmed.
     reading: Link,
@@ -70,8 +71,16 @@ pub struct PostgresLedger {
     writing: Option<Option<u64>>,
     swept: u64,
     swept_at: Instant,
-    /// The dashboard that is published to, as far as is known.
-    dashboard: Option<Uuid>,
+    /// Each dashboard's database, as far as it was met.
+    databases: Vec<Option<Uuid>>,
+    /// A database of the first dashboard that was told all before this start.
+    told_before: Option<Uuid>,
+    /// Those that were told all, at the end.
+    told_all: Vec<Uuid>,
+    /// What came of the publication of others' counts, to be noted.
+    told_of_dead: Vec<ToldOfLedger>,
+    /// What has changed with them, to be fetched.
+    dead: DeadLedgers,
     /// Of the tables.
     bytes: u64,
     /// Why the database was not there at the last try. The next one is made without the ledger's lock.
@@ -87,21 +96,22 @@ impl PostgresLedger {
     pub fn open(config: &PostgresLedgerConfig) -> Result<Self> {
         let Opened { config, connection, member, life, counts, upkeeper, dashboard } =
             open(config)?;
-        let mut unreported = Unreported::default();
-        // Nobody knows what was told of them.
-        unreported.forget(std::iter::empty());
         let mut ledger = Self {
             reading: Link::new(config.clone()),
             committer: SharedCommitter::new(Link::with(config, connection), &member, counts),
             life,
-            unreported,
+            unreported: AllUnreported::default(),
             to_fold: HashSet::new(),
             upkeeper: Arc::new(Mutex::new(upkeeper)),
             sweeping: None,
             writing: None,
             swept: member.swept,
             swept_at: Instant::now(),
-            dashboard,
+            databases: vec![None],
+            told_before: dashboard,
+            told_all: Vec::new(),
+            told_of_dead: Vec::new(),
+            dead: DeadLedgers::default(),
             bytes: 0,
             away: None,
         };
@@ -130,10 +140,15 @@ impl PostgresLedger {
         for id in landed.producers {
             self.unreported.add(id);
         }
-        if self.unreported.is_full() {
-            self.unreported.forget(std::iter::empty());
+        while let Some(dashboard) = self.unreported.full() {
+            self.tell_all_producers(dashboard);
         }
         landed.committed
+    }
+
+    /// A dashboard is to be told of every producer: all are in the tables.
+    fn tell_all_producers(&mut self, dashboard: DashboardIndex) {
+        self.unreported.of(dashboard).forget(std::iter::empty());
     }
 
     /// What is counted of these producers.
@@ -185,16 +200,14 @@ impl PostgresLedger {
             reconnect,
             slice: self.next_slice(now),
             fold,
+            dashboards: self.databases.iter().flatten().copied().collect(),
+            told_of_dead: std::mem::take(&mut self.told_of_dead),
         }
-    }
-
-    /// Whether the dashboard has all counts.
-    fn is_all_told(&self) -> bool {
-        self.committer.counts.videos().all(|video| video.published == video.plays)
     }
 
     /// Ends the last sweep, notes that all is told, and gives the lease back.
     fn leave(&mut self) -> Result<()> {
+        self.upkeeper.lock().note(self.committer.last)?;
         self.check_away()?;
         if let Some(at) = Instant::now().checked_sub(SWEEP_EVERY) {
             self.swept_at = at;
@@ -205,11 +218,10 @@ impl PostgresLedger {
             self.take_note(done)?;
         }
         let (own, last) = (self.committer.own, self.committer.last);
-        let told = self.dashboard.filter(|_| self.is_all_told());
-        let mut upkeeper = self.upkeeper.lock();
-        upkeeper.note(last)?;
-        let left = upkeeper.link().run(|connection| {
-            if let Some(dashboard) = told {
+        let told = std::mem::take(&mut self.told_all);
+        let told_of_dead = std::mem::take(&mut self.told_of_dead);
+        let left = self.upkeeper.lock().leave(told_of_dead, |connection| {
+            for dashboard in told {
                 write_told(connection, own.id, dashboard, last)?;
             }
             give_back(connection, &own)
@@ -222,6 +234,13 @@ impl PostgresLedger {
             self.bytes = bytes;
         }
         self.to_fold.extend(done.fold);
+        if !done.dead.begun.is_empty() {
+            // Nobody knows what was told of those that it has counted plays of.
+            DashboardIndex::all(self.databases.len())
+                .for_each(|each| self.tell_all_producers(each));
+        }
+        self.dead.begun.extend(done.dead.begun);
+        self.dead.ended.extend(done.dead.ended);
         if let Some((connection, own, newest)) = done.connection {
             self.away = None;
             let taken = self.committer.take_connection(connection, own, newest);
@@ -296,18 +315,26 @@ impl Ledger for PostgresLedger {
         }
     }
 
-    fn published(&mut self, counts: &[VideoCount]) {
-        self.committer.counts.published(counts);
+    fn publish_to(&mut self, dashboards: usize) {
+        self.databases.resize(dashboards, None);
+        self.unreported.resize(dashboards);
+        // Nobody knows what they were told of producers.
+        DashboardIndex::all(dashboards).for_each(|each| self.tell_all_producers(each));
     }
 
-    fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool> {
-        if self.dashboard == Some(dashboard) {
-            return Ok(false);
+    fn published(&mut self, _dashboard: DashboardIndex, _counts: &[VideoCount]) {
+        // Kept of all videos together, at the end.
+    }
+
+    fn publishes_to(&mut self, dashboard: DashboardIndex, database: Uuid) -> Result<bool> {
+        let is_other = match self.databases[dashboard.get()].replace(database) {
+            Some(before) => before != database,
+            None => dashboard == DashboardIndex::FIRST && self.told_before != Some(database),
+        };
+        if is_other {
+            self.tell_all_producers(dashboard);
         }
-        self.dashboard = Some(dashboard);
-        self.committer.counts.forget_published();
-        self.unreported.forget(std::iter::empty());
-        Ok(true)
+        Ok(is_other)
     }
 
     fn confirmed(&mut self, producer: &Uuid) -> Result<Confirmed> {
@@ -315,30 +342,50 @@ impl Ledger for PostgresLedger {
         Ok(read.map_or_else(Confirmed::default, |told| told.confirmed))
     }
 
-    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>> {
+    fn take_unreported(
+        &mut self,
+        dashboard: DashboardIndex,
+        limit: usize,
+    ) -> Result<Vec<ProducerConfirmed>> {
         self.check_away()?;
-        let mut ids = self.unreported.take(limit);
-        let read = self.take_of_all(&mut ids, limit).and_then(|()| match ids.is_empty() {
-            true => Ok(Vec::new()),
-            false => self.read(&ids),
-        });
+        let mut ids = self.unreported.of(dashboard).take(limit);
+        let read =
+            self.take_of_all(dashboard, &mut ids, limit).and_then(|()| match ids.is_empty() {
+                true => Ok(Vec::new()),
+                false => self.read(&ids),
+            });
         if read.is_err() {
-            ids.into_iter().for_each(|id| self.unreported.add(id));
+            ids.into_iter().for_each(|id| self.unreported.of(dashboard).add(id));
         }
         read
     }
 
-    fn reported(&mut self, _told: &ProducerConfirmed, _watermark: u64) -> bool {
+    fn reported(
+        &mut self,
+        _dashboard: DashboardIndex,
+        _told: &ProducerConfirmed,
+        _watermark: u64,
+    ) -> bool {
         // What one message does not tell lies behind holes: who fills them tells of the rest.
         false
     }
 
-    fn retell(&mut self, _limit: usize) -> bool {
+    fn retell(&mut self, _dashboard: DashboardIndex, _limit: usize) -> bool {
         false
     }
 
-    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
-        producers.iter().for_each(|told| self.unreported.add(told.producer));
+    fn put_back_unreported(&mut self, dashboard: DashboardIndex, producers: &[ProducerConfirmed]) {
+        let unreported = self.unreported.of(dashboard);
+        producers.iter().for_each(|told| unreported.add(told.producer));
+    }
+
+    fn look_at_dead(&mut self, told: Vec<ToldOfLedger>) -> DeadLedgers {
+        self.told_of_dead.extend(told);
+        std::mem::take(&mut self.dead)
+    }
+
+    fn told_all(&mut self, dashboard: DashboardIndex) {
+        self.told_all.extend(self.databases[dashboard.get()]);
     }
 
     fn size(&self) -> Option<LedgerSize> {
@@ -357,15 +404,20 @@ impl Ledger for PostgresLedger {
 }
 
 impl PostgresLedger {
-    /// Adds producers of all that there are, where they are to be told of again.
-    fn take_of_all(&mut self, ids: &mut Vec<Uuid>, limit: usize) -> Result<()> {
-        let Some(from) = self.unreported.from().filter(|_| ids.len() < limit) else {
+    /// Adds producers of all that there are, where a dashboard is to be told of them again.
+    fn take_of_all(
+        &mut self,
+        dashboard: DashboardIndex,
+        ids: &mut Vec<Uuid>,
+        limit: usize,
+    ) -> Result<()> {
+        let room = limit.saturating_sub(ids.len());
+        let Some(from) = self.unreported.of(dashboard).from().filter(|_| room > 0) else {
             return Ok(());
         };
-        let room = limit - ids.len();
         let walked = self.reading.run(|connection| confirm::walk(connection, from, room));
         let walked = walked.map_err(Trouble::while_counting)?;
-        self.unreported.told_up_to(walked.last().copied());
+        self.unreported.of(dashboard).told_up_to(walked.last().copied());
         ids.extend(walked);
         Ok(())
     }

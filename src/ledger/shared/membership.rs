@@ -45,6 +45,8 @@ const FIND_UNTOLD: &str = "SELECT p.id FROM playcounts.processors p
         AND EXISTS (SELECT FROM unnest($2::uuid[]) AS d(dashboard) WHERE NOT EXISTS (
             SELECT FROM playcounts.told t
             WHERE t.processor = p.id AND t.dashboard = d.dashboard AND t.upto >= p.last_record))
+        AND NOT EXISTS (SELECT FROM unnest($3::uuid[], $4::int8[]) AS e(id, last_record)
+            WHERE e.id = p.id AND e.last_record = p.last_record)
     ORDER BY p.lease_until LIMIT 1";
 
 const TAKE_OVER: &str = "UPDATE playcounts.processors SET epoch = epoch + 1, starts = starts + 1,
@@ -176,7 +178,8 @@ pub(super) fn give_back(connection: &mut PgConnection, own: &Own) -> Result<(), 
     Ok(())
 }
 
-/// Takes over to publish the counts of a processor that is gone and of which one of these dashboards does not know all.
+/// Takes over to publish the counts of a processor that is gone and of which one of these dashboards does not know all;
+/// `except` those that have these newest records.
 ///
 /// # Errors
 /// The database's.
@@ -184,8 +187,12 @@ pub(super) fn take_over(
     connection: &mut PgConnection,
     own: &Own,
     dashboards: &[Uuid],
+    except: &[(Uuid, u64)],
 ) -> Result<Option<Membership>, Trouble> {
-    let params = [Param::Uuid(own.id), Param::Uuids(dashboards)];
+    let (ids, records): (Vec<Uuid>, Vec<i64>) =
+        except.iter().map(|(id, last)| (*id, last.cast_signed())).unzip();
+    let params =
+        [Param::Uuid(own.id), Param::Uuids(dashboards), Param::Uuids(&ids), Param::Ints(&records)];
     let found = connection.query(FIND_UNTOLD, &params)?;
     let Some(row) = found.get(0) else { return Ok(None) };
     let params = [Param::Uuid(own.id), Param::Uuid(row.uuid(0)?)];

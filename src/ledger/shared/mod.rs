@@ -10,6 +10,7 @@
 
 mod committer;
 mod confirm;
+mod dead;
 mod holder;
 mod ledger;
 mod link;

@@ -67,6 +67,9 @@ const WRITE_LETTERS: &str = "INSERT INTO playcounts.dead_letters
     FROM unnest($2::int8[], $3::bytea[], $4::bytea[], $5::bytea[], $6::int8[], $7::bytea[])
         AS l(at, nsqd, message_id, reason, size, body)";
 
+/// Versions of one start's messages to a dashboard: those of the next start lie above.
+pub(super) const VERSIONS_PER_START: i64 = 1 << 32;
+
 /// Under which id and epoch a processor commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Own {

@@ -9,12 +9,14 @@ use anyhow::Result;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::dead::{DeadMembers, is_due};
 use super::holder::{Holder, HolderFile};
 use super::link::{Link, connect};
 use super::membership::{reclaim, renew};
 use super::sweep::{FoldedProducer, SweepSlice, fold_producer, forget_old, write_slice};
 use super::transaction::Own;
 use super::trouble::{LedgerBehind, Trouble};
+use crate::ledger::ledger_trait::{DeadLedgers, ToldOfLedger};
 use crate::postgres::{Param, PgConfig, PgConnection};
 
 /// A lease lasts 10 s: two renewals may fail.
@@ -45,6 +47,11 @@ pub(super) struct Upkeeper {
     sized: Option<Instant>,
     /// What could not be written: it is before others.
     slice: Option<SweepSlice>,
+    dead: DeadMembers,
+    /// What the ledger has not been told of: should something fail, it is told the next time.
+    done: SharedUpkept,
+    /// Since then the lease was always renewed.
+    steady_since: Option<Instant>,
 }
 
 /// What is to be done: see [`Ledger::upkeep`](crate::ledger::Ledger::upkeep).
@@ -59,6 +66,10 @@ pub struct SharedUpkeep {
     pub(super) slice: Option<SweepSlice>,
     /// Producers whose full segments are to be given up.
     pub(super) fold: Vec<Uuid>,
+    /// The dashboards' databases.
+    pub(super) dashboards: Vec<Uuid>,
+    /// What came of the publication of others' counts.
+    pub(super) told_of_dead: Vec<ToldOfLedger>,
 }
 
 /// What was done.
@@ -72,6 +83,8 @@ pub struct SharedUpkept {
     pub(super) fold: Vec<Uuid>,
     /// Bytes of the tables.
     pub(super) bytes: Option<u64>,
+    /// Others whose counts are to be published, or no more.
+    pub(super) dead: DeadLedgers,
 }
 
 impl Upkeeper {
@@ -79,12 +92,39 @@ impl Upkeeper {
     pub(super) fn new(config: PgConfig, file: HolderFile, holder: Holder) -> Self {
         let link = Link::new(config.clone());
         let (renewed, forgotten, noted, sized) = (None, None, None, None);
-        Self { config, link, file, holder, renewed, forgotten, noted, sized, slice: None }
+        let (slice, dead, steady_since) = (None, DeadMembers::default(), None);
+        let done = SharedUpkept::default();
+        Self {
+            config,
+            link,
+            file,
+            holder,
+            renewed,
+            forgotten,
+            noted,
+            sized,
+            slice,
+            dead,
+            done,
+            steady_since,
+        }
     }
 
-    /// Its connection.
-    pub(super) fn link(&mut self) -> &mut Link {
-        &mut self.link
+    /// Gives up what others may take over, and does the last.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(super) fn leave(
+        &mut self,
+        told_of_dead: Vec<ToldOfLedger>,
+        last: impl FnOnce(&mut PgConnection) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        self.dead.note(told_of_dead);
+        let dead = &mut self.dead;
+        self.link.run(|connection| {
+            dead.leave(connection)?;
+            last(connection)
+        })
     }
 
     /// Notes the newest record in the data directory.
@@ -98,7 +138,7 @@ impl Upkeeper {
 
     fn run(&mut self, work: SharedUpkeep) -> Result<SharedUpkept, Trouble> {
         let SharedUpkeep { own, last, .. } = work;
-        let mut done = SharedUpkept::default();
+        self.dead.note(work.told_of_dead);
         if work.slice.is_some() {
             self.slice = work.slice;
         }
@@ -106,28 +146,30 @@ impl Upkeeper {
             let mut own = own;
             let mut connection = connect(&self.config)?;
             let newest = reclaim(&mut connection, &mut own, last)?;
-            done.connection = Some((connection, own, newest));
+            self.done.connection = Some((connection, own, newest));
             // The rest comes in a second.
-            return Ok(done);
+            return Ok(std::mem::take(&mut self.done));
         }
         if is_due(&mut self.renewed, RENEW_EVERY) {
-            let renewed = self.link.run(|connection| renew(connection, &own));
-            if renewed.is_err() {
-                self.renewed = None;
-            }
-            let found = renewed?;
+            let found = self.link.run(|connection| renew(connection, &own))?;
+            self.steady_since.get_or_insert_with(Instant::now);
             if found < last {
                 return Err(LedgerBehind { found, known: last }.into());
             }
         }
         if let Some(slice) = &self.slice {
             self.link.run(|connection| write_slice(connection, &own, slice))?;
-            (self.slice, done.has_swept) = (None, true);
+            (self.slice, self.done.has_swept) = (None, true);
         }
         for producer in work.fold {
             let folded = self.link.run(|connection| fold_producer(connection, producer))?;
-            done.fold.extend((folded == FoldedProducer::Some).then_some(producer));
+            self.done.fold.extend((folded == FoldedProducer::Some).then_some(producer));
         }
+        let (dead, steady_since) = (&mut self.dead, self.steady_since);
+        let changes = &mut self.done.dead;
+        self.link.run(|connection| {
+            dead.run(connection, &own, &work.dashboards, steady_since, changes)
+        })?;
         if is_due(&mut self.forgotten, FORGET_EVERY) {
             self.link.run(forget_old)?;
         }
@@ -135,19 +177,10 @@ impl Upkeeper {
             let size = self.link.run(|connection| {
                 Ok(connection.query(READ_SIZE, &[] as &[Param<'_>])?.first()?.int(0)?)
             })?;
-            done.bytes = Some(size.cast_unsigned());
+            self.done.bytes = Some(size.cast_unsigned());
         }
-        Ok(done)
+        Ok(std::mem::take(&mut self.done))
     }
-}
-
-/// Whether something is due; it is done then.
-fn is_due(last: &mut Option<Instant>, every: Duration) -> bool {
-    let due = last.is_none_or(|last| last.elapsed() >= every);
-    if due {
-        *last = Some(Instant::now());
-    }
-    due
 }
 
 impl SharedUpkeep {
@@ -159,7 +192,15 @@ impl SharedUpkeep {
         let upkeeper = Arc::clone(&self.upkeeper);
         let mut upkeeper = upkeeper.lock();
         let last = self.last;
-        let done = upkeeper.run(self).map_err(Trouble::while_counting)?;
+        let done = upkeeper.run(self);
+        if done.is_err() {
+            (upkeeper.renewed, upkeeper.steady_since) = (None, None);
+        }
+        if let Err(Trouble::Behind(behind)) = &done {
+            // So that a start knows it, too.
+            upkeeper.note(behind.known)?;
+        }
+        let done = done.map_err(Trouble::while_counting)?;
         if is_due(&mut upkeeper.noted, NOTE_EVERY) {
             upkeeper.note(last)?;
         }

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver as TestReceiver, Sender as TestSender, channel};
 
 use anyhow::{Context, bail};
 use nsq_protocol::thread::{OwnedThread, StopSource, stop_pair};
-use nsq_protocol::{ChannelName, Consumer, ConsumerConfig, MessageId, TopicName};
+use nsq_protocol::{ChannelName, Consumer, ConsumerConfig, MessageId, RdyMode, TopicName};
 use uuid::Uuid;
 
 use super::*;
@@ -13,10 +13,11 @@ use crate::ledger::{
     ArrivedPlay, Counters, LedgerSize, LedgerUpkeep, LedgerUpkept, MemoryLedger, MessageKey,
     MessageWindowSize,
 };
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::play::{Play, PlayIdentity};
 use crate::model::video::{VideoCount, VideoState};
 use crate::processor::report::window_figures;
-use crate::processor::wake::wake_pair;
+use crate::processor::wake::wake_publishers;
 use crate::wire::{Confirmed, ProducerConfirmed};
 
 /// The longest that anything here may take; far beyond what it does take.
@@ -81,32 +82,45 @@ impl Ledger for ToldLedger {
         self.inner.upkept(done)
     }
 
-    fn published(&mut self, counts: &[VideoCount]) {
-        self.inner.published(counts);
+    fn publish_to(&mut self, dashboards: usize) {
+        self.inner.publish_to(dashboards);
     }
 
-    fn publishes_to(&mut self, dashboard: Uuid) -> Result<bool> {
-        self.inner.publishes_to(dashboard)
+    fn published(&mut self, dashboard: DashboardIndex, counts: &[VideoCount]) {
+        self.inner.published(dashboard, counts);
+    }
+
+    fn publishes_to(&mut self, dashboard: DashboardIndex, database: Uuid) -> Result<bool> {
+        self.inner.publishes_to(dashboard, database)
     }
 
     fn confirmed(&mut self, producer: &Uuid) -> Result<Confirmed> {
         self.inner.confirmed(producer)
     }
 
-    fn take_unreported(&mut self, limit: usize) -> Result<Vec<ProducerConfirmed>> {
-        self.inner.take_unreported(limit)
+    fn take_unreported(
+        &mut self,
+        dashboard: DashboardIndex,
+        limit: usize,
+    ) -> Result<Vec<ProducerConfirmed>> {
+        self.inner.take_unreported(dashboard, limit)
     }
 
-    fn reported(&mut self, told: &ProducerConfirmed, watermark: u64) -> bool {
-        self.inner.reported(told, watermark)
+    fn reported(
+        &mut self,
+        dashboard: DashboardIndex,
+        told: &ProducerConfirmed,
+        watermark: u64,
+    ) -> bool {
+        self.inner.reported(dashboard, told, watermark)
     }
 
-    fn retell(&mut self, limit: usize) -> bool {
-        self.inner.retell(limit)
+    fn retell(&mut self, dashboard: DashboardIndex, limit: usize) -> bool {
+        self.inner.retell(dashboard, limit)
     }
 
-    fn put_back_unreported(&mut self, producers: &[ProducerConfirmed]) {
-        self.inner.put_back_unreported(producers);
+    fn put_back_unreported(&mut self, dashboard: DashboardIndex, producers: &[ProducerConfirmed]) {
+        self.inner.put_back_unreported(dashboard, producers);
     }
 
     fn size(&self) -> Option<LedgerSize> {
@@ -149,6 +163,9 @@ impl Bench {
         let mut from = ConsumerConfig::new(topic(), ChannelName::new("channel").unwrap());
         from.nsqd_addresses = vec![nsqd.clone()];
         from.max_in_flight = 1_000;
+        // One that follows the load waits for the answers before it takes more.
+        from.rdy = RdyMode::Fixed;
+        from.connection.output_buffer_timeout = Some(Duration::from_millis(25));
         let mut to = nsq_protocol::ProducerConfig::new();
         to.nsqd_addresses = vec![nsqd];
         let ((began, has_begun), (tell, told)) = (channel(), channel());
@@ -157,12 +174,12 @@ impl Bench {
         let ledger = Arc::new(Mutex::new(ledger));
         let ((reached, _), (failed, has_failed)) = (bounded(1), bounded(1));
         let (stop, stopped) = stop_pair();
-        let stats = Arc::new(Stats::new(Counters::default(), None, reached));
+        let stats = Arc::new(Stats::new(Counters::default(), None, reached, 1));
         let committer = Arc::new(Committer::new(
             ledger.clone(),
             Arc::new(ShardedCounts::new(100)),
             stats.clone(),
-            wake_pair().0,
+            wake_publishers(1).0,
             failed,
             stopped,
         ));
@@ -224,7 +241,7 @@ impl Bench {
     /// Why it does not count, as a report says it.
     fn failure(&self) -> Option<String> {
         let window = window_figures(MessageWindowSize::default(), 0);
-        self.stats.report(0, 1.0, None, window).failure
+        self.stats.report(DashboardIndex::FIRST, 0, 1.0, None, window).failure
     }
 }
 

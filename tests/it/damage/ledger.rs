@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use playcounts::ledger::{self, ArrivedPlay, Counters, DurableLedger, Ledger, NextUpkeep};
+use playcounts::model::dashboard_index::DashboardIndex;
 use playcounts::model::seq_set::SeqSet;
 use playcounts::model::video::VideoCount;
 use uuid::Uuid;
@@ -17,6 +18,8 @@ const PRODUCERS: u64 = 150;
 
 /// The dashboard that is published to.
 const DASHBOARD: Uuid = Uuid::from_u128(0xda5b);
+
+const FIRST: DashboardIndex = DashboardIndex::FIRST;
 
 pub(super) struct LedgerPart;
 
@@ -119,7 +122,7 @@ impl Model {
                 last_played_at: None,
             })
             .collect();
-        self.ledger.published(&counts);
+        self.ledger.published(FIRST, &counts);
         self.facts
             .published
             .extend(counts.iter().map(|count| (count.video_id.as_u128(), count.plays)));
@@ -133,7 +136,7 @@ impl Part for LedgerPart {
 
     fn build(directory: &Path, image: &Path, state: State) -> Vec<Facts> {
         let mut model = Model::start(directory);
-        assert!(model.ledger.publishes_to(DASHBOARD).unwrap());
+        assert!(model.ledger.publishes_to(FIRST, DASHBOARD).unwrap());
         for commit in 0..40 {
             model.commit(1 + commit % 23);
         }
@@ -212,7 +215,7 @@ impl Part for LedgerPart {
         assert_eq!(ledger.processor(), facts.processor);
         facts.first_version = ledger.first_version();
         if facts.counters.counted > 0 {
-            assert!(!ledger.publishes_to(DASHBOARD).unwrap(), "the dashboard is another");
+            assert!(!ledger.publishes_to(FIRST, DASHBOARD).unwrap(), "the dashboard is another");
         }
         // Which messages are known shows when they come again: all up to the highest are asked for, in a copy.
         let highest = facts.videos.values().map(|(_, newest)| *newest).max().unwrap_or(0);

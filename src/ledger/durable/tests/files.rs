@@ -44,8 +44,8 @@ fn a_file_of_schema_1_keeps_what_was_published() {
         videos
     };
     assert_eq!(told(&ledger), [(3, 3), (4, 3)]);
-    assert!(!ledger.publishes_to(dashboard).unwrap());
-    assert!(ledger.publishes_to(Uuid::from_u128(7)).unwrap());
+    assert!(!ledger.publishes_to(FIRST, dashboard).unwrap());
+    assert!(ledger.publishes_to(FIRST, Uuid::from_u128(7)).unwrap());
     drop(ledger);
     assert_eq!(told(&open(dir.path())), [(3, 0), (4, 0)]);
     let refused = format!("{:#}", old.open(&file, "").unwrap_err());

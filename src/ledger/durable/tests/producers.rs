@@ -13,9 +13,12 @@ enum ManyStep {
     CommitBeside(Vec<(u128, u64)>),
     /// That many slices.
     Upkeep(usize),
-    /// The dashboard is told of some.
+    /// The first dashboard is told of some.
     Tell(usize),
+    /// The second.
+    TellSecond(usize),
     OtherDashboard,
+    OtherSecond,
     Restart {
         closed: bool,
     },
@@ -29,7 +32,9 @@ fn any_step() -> impl Strategy<Value = ManyStep> {
         4 => plays.prop_map(ManyStep::CommitBeside),
         4 => (1usize..9).prop_map(ManyStep::Upkeep),
         2 => (1usize..30).prop_map(ManyStep::Tell),
+        1 => (1usize..30).prop_map(ManyStep::TellSecond),
         1 => Just(ManyStep::OtherDashboard),
+        1 => Just(ManyStep::OtherSecond),
         1 => any::<bool>().prop_map(|closed| ManyStep::Restart { closed }),
     ]
 }
@@ -37,12 +42,22 @@ fn any_step() -> impl Strategy<Value = ManyStep> {
 fn open_tiny(directory: &Path) -> DurableLedger {
     let mut ledger = open(directory);
     ledger.slice = 3;
+    ledger.publish_to(2);
     ledger.state.producers_mut().limit(ProducerLimits::of(4));
     ledger
 }
 
-fn tell(ledger: &mut DurableLedger, limit: usize, told: &mut BTreeMap<Uuid, Confirmed>) -> usize {
-    let producers = ledger.take_unreported(limit).unwrap();
+fn second() -> DashboardIndex {
+    DashboardIndex::all(2).last().unwrap()
+}
+
+fn tell(
+    ledger: &mut DurableLedger,
+    dashboard: DashboardIndex,
+    limit: usize,
+    told: &mut BTreeMap<Uuid, Confirmed>,
+) -> usize {
+    let producers = ledger.take_unreported(dashboard, limit).unwrap();
     let count = producers.len();
     for ProducerConfirmed { producer, confirmed } in producers {
         let known = told.entry(producer).or_default();
@@ -66,6 +81,9 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = open_tiny(dir.path());
         let (mut model, mut told, mut dashboard) = (BTreeSet::new(), BTreeMap::new(), 0);
+        // The second one has a database from the first message on: none is told before it is met.
+        let (mut told_second, mut other_second) = (BTreeMap::new(), 1);
+        prop_assert!(!ledger.publishes_to(second(), Uuid::from_u128(1)).unwrap());
         let mut message = 0;
         for step in steps {
             let work = match step {
@@ -87,11 +105,18 @@ proptest! {
                         upkeep(&mut ledger, Instant::now());
                     }
                 }
-                ManyStep::Tell(limit) => drop(tell(&mut ledger, limit, &mut told)),
+                ManyStep::Tell(limit) => drop(tell(&mut ledger, FIRST, limit, &mut told)),
+                ManyStep::TellSecond(limit) => drop(tell(&mut ledger, second(), limit, &mut told_second)),
+                ManyStep::OtherSecond => {
+                    other_second += 1;
+                    told_second.clear();
+                    let other = Uuid::from_u128(other_second);
+                    prop_assert!(ledger.publishes_to(second(), other).unwrap());
+                }
                 ManyStep::OtherDashboard => {
                     dashboard += 1;
                     told.clear();
-                    prop_assert!(ledger.publishes_to(Uuid::from_u128(dashboard)).unwrap());
+                    prop_assert!(ledger.publishes_to(FIRST, Uuid::from_u128(dashboard)).unwrap());
                 }
                 ManyStep::Restart { closed } => {
                     if closed {
@@ -99,6 +124,8 @@ proptest! {
                     }
                     drop(ledger);
                     ledger = open_tiny(dir.path());
+                    let database = Uuid::from_u128(other_second);
+                    prop_assert!(!ledger.publishes_to(second(), database).unwrap());
                 }
             }
             if let Some(work) = work {
@@ -107,11 +134,14 @@ proptest! {
             }
         }
         prop_assert_eq!(ledger.counters().counted, model.len() as u64);
-        while tell(&mut ledger, 7, &mut told) > 0 {}
+        while tell(&mut ledger, FIRST, 7, &mut told) > 0 {}
+        while tell(&mut ledger, second(), 7, &mut told_second) > 0 {}
         for producer in 0..PRODUCERS {
             let (id, want) = (Uuid::from_u128(producer), expected(&model, producer));
             prop_assert_eq!(&ledger.confirmed(&id).unwrap(), &want);
-            prop_assert_eq!(told.remove(&id).unwrap_or_default(), want);
+            for told in [&mut told, &mut told_second] {
+                prop_assert_eq!(&told.remove(&id).unwrap_or_default(), &want);
+            }
         }
         // Who reads the files beside it sees the same.
         let read = read(dir.path()).unwrap().unwrap();

@@ -1,27 +1,29 @@
-//! The publisher: the timer thread that tells the dashboard which counts changed, by
-//! `model::publish_rules`.
+//! A publisher: the timer thread that tells one dashboard which counts changed, which plays of producers are counted, and how
+//! the processor fares. There is one for each dashboard, and none waits for another.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use crossbeam_channel::{Sender, at, select};
 use nsq_protocol::thread::StopToken;
+use serde::Serialize;
 use uuid::Uuid;
 
-use super::claim::{Claims, OlderLedger};
+use super::claim::{OlderLedger, Refusal};
 use super::commit::SharedLedger;
+use super::dead::DeadPublications;
+use super::publication::{Backoff, Publication};
 use super::report::{self, ReportedConsumer};
 use super::stats::Stats;
 use super::wake::Woken;
-use crate::model::counts::ShardedCounts;
-use crate::model::publish_rules::PublishRules;
+use crate::model::dashboard_index::DashboardIndex;
 use crate::runtime::clock::unix_ns;
-use crate::wire::client::{DashboardClient, RefusedCall};
-use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, CountsUpdate};
+use crate::wire::client::DashboardClient;
+use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport};
 
-/// How often the dashboard hears how the processor fares.
+/// How often a dashboard hears how the processor fares.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// The least time between two rounds of telling which producers' plays are counted: how much later than its count a
@@ -30,58 +32,63 @@ const CONFIRM_EVERY: Duration = Duration::from_millis(100);
 
 /// The longest pause between two tries to tell of plays above what the dashboard knows: as long as the other ledger is silent.
 const RETELL_MAX: Duration = Duration::from_secs(5);
+
 /// Messages about producers in one round: after a start, and for another dashboard, all of them are told again, and the
 /// counts must not wait for that. 16,000 producers a second.
 const CONFIRM_MESSAGES: usize = 16;
 
-/// The pause behind the first failure; it doubles with each, up to [`MAX_BACKOFF`].
-const MIN_BACKOFF: Duration = Duration::from_millis(100);
-
-/// The longest pause: how long a dashboard that is back may wait for its counts.
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// The least time between two rounds of telling of dead processors while there are counts of its own: 160 messages a second.
+const DEAD_EVERY: Duration = Duration::from_millis(100);
 
 /// How long the last batches are tried for at the end, while the dashboard is away.
 const LAST_TRIES: Duration = Duration::from_secs(10);
 
-pub(super) struct PublisherConfig {
-    pub(super) processor: Uuid,
-    /// The version of the first message.
-    pub(super) first_version: u64,
-    /// What the dashboard is told of the ledger.
-    pub(super) claims: Claims,
-    /// Says that nothing is counted any more; has room for one.
-    pub(super) failed: Sender<()>,
-    pub(super) dashboard: DashboardClient,
-    pub(super) update_interval: Duration,
+/// What all publishers of a processor share.
+pub(super) struct SharedParts {
+    /// Of this start of the processor.
+    pub(super) instance: Uuid,
     pub(super) ledger: SharedLedger,
-    pub(super) counts: Arc<ShardedCounts>,
     pub(super) stats: Arc<Stats>,
     /// Whose connections a report tells of.
     pub(super) consumer: Arc<ReportedConsumer>,
+    /// Whether a dashboard has said that the ledger is older: then nothing is published any more.
+    pub(super) refusal: Refusal,
+    /// Says that nothing is counted any more; has room for one.
+    pub(super) failed: Sender<()>,
+}
+
+/// One dashboard, and what it is told.
+pub(super) struct PublisherConfig {
+    pub(super) dashboard: DashboardIndex,
+    pub(super) client: DashboardClient,
+    /// Of the processor's own counts.
+    pub(super) own: Publication,
+    pub(super) dead: DeadPublications,
+    pub(super) parts: Arc<SharedParts>,
     /// Says when there is something to tell.
     pub(super) woken: Woken,
     /// Stops when all is counted: what changed is published then.
     pub(super) stop: StopToken,
 }
 
-/// What the publisher did.
-#[derive(Debug, Default)]
-pub(super) struct PublishReport {
-    /// Messages that the dashboard took.
-    pub(super) messages: u64,
-    /// The last error, if something is left unpublished.
-    pub(super) error: Option<String>,
+/// What one dashboard was told.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DashboardReport {
+    /// Its URL.
+    pub url: String,
+    /// Messages with counts that it took, each with at most 20.
+    pub published_messages: u64,
+    /// Videos whose newest count it did not take; 0 unless it was away to the end.
+    pub unpublished_videos: usize,
+    /// Why not: the last error.
+    pub error: Option<String>,
 }
 
 pub(super) struct Publisher {
     config: PublisherConfig,
-    /// Of this start.
-    instance: Uuid,
-    rules: PublishRules,
-    version: u64,
-    report: PublishReport,
-    /// Failures in a row.
-    failures: u32,
+    messages: u64,
+    error: Option<String>,
+    backoff: Backoff,
     reported_at: Instant,
     reported_count: u64,
     confirmed_at: Instant,
@@ -90,23 +97,17 @@ pub(super) struct Publisher {
     /// When to tell again what other ledgers had to tell first, and how long after that; it doubles while nothing comes of it.
     retell_at: Instant,
     retell_pause: Duration,
-    /// The ledger is older than what the dashboard knows of it: nothing is published.
-    is_refused: bool,
+    dead_at: Instant,
 }
 
 impl Publisher {
     pub(super) fn new(config: PublisherConfig) -> Self {
         let now = Instant::now();
-        let rules = PublishRules::new(config.update_interval, now);
-        let report = PublishReport::default();
-        let version = config.first_version;
         Self {
             config,
-            instance: Uuid::new_v4(),
-            rules,
-            version,
-            report,
-            failures: 0,
+            messages: 0,
+            error: None,
+            backoff: Backoff::default(),
             reported_at: now,
             reported_count: 0,
             confirmed_at: now,
@@ -114,11 +115,11 @@ impl Publisher {
             to_confirm: true,
             retell_at: now,
             retell_pause: CONFIRM_EVERY,
-            is_refused: false,
+            dead_at: now,
         }
     }
 
-    pub(super) fn run(mut self) -> PublishReport {
+    pub(super) fn run(mut self) -> DashboardReport {
         let mut stopping = false;
         // First of all: is it the dashboard that was told before?
         self.report_consumption();
@@ -127,19 +128,17 @@ impl Publisher {
                 .claim()
                 .and_then(|()| self.publish_due())
                 .and_then(|()| self.confirm_when_due());
-            if self.is_refused {
+            if self.is_refused() {
                 // Who is told that it has failed stops it.
                 let _ = self.config.stop.channel().recv();
                 break;
             }
             let pause = published.err().map(|error| self.pause(&error));
-            self.report_when_due();
-            let mut timer = (self.reported_at + REPORT_EVERY).min(self.rules.interval_ends());
-            if self.to_confirm {
-                timer = timer.min(self.confirmed_at + CONFIRM_EVERY);
+            if pause.is_none() {
+                self.publish_for_dead();
             }
-            timer = timer.min(self.retell_at);
-            let timer = at(timer);
+            self.report_when_due();
+            let timer = at(self.next_round());
             stopping = match pause {
                 Some(pause) => self.config.stop.wait(pause),
                 None => select! {
@@ -152,79 +151,89 @@ impl Publisher {
                 },
             };
         }
-        if !self.is_refused {
+        if !self.is_refused() {
             self.publish_last();
         }
         self.report_consumption();
-        self.report
+        let url = self.config.client.url().to_owned();
+        let (published_messages, error) = (self.messages, self.error);
+        let unpublished_videos = self.config.own.unpublished();
+        DashboardReport { url, published_messages, unpublished_videos, error }
+    }
+
+    /// When there is something to do, if nobody wakes it before.
+    fn next_round(&self) -> Instant {
+        let mut next = (self.reported_at + REPORT_EVERY).min(self.config.own.interval_ends());
+        if self.to_confirm {
+            next = next.min(self.confirmed_at + CONFIRM_EVERY);
+        }
+        next = next.min(self.retell_at);
+        self.config.dead.next_at().map_or(next, |dead| next.min(dead))
+    }
+
+    /// The ledger is older than what one of the dashboards knows of it.
+    fn is_refused(&self) -> bool {
+        self.config.parts.refusal.is_said()
     }
 
     /// Has the dashboard compare the ledger with what it knows, where it has not yet.
     fn claim(&mut self) -> Result<()> {
-        let claimed = self.config.claims.claim_later(&self.config.dashboard);
-        if let Err(error) = &claimed
-            && error.is::<OlderLedger>()
-        {
-            let reason = format!("{error:#}");
-            log::error!("nothing is counted any more: {reason}");
-            self.config.stats.fail(&reason);
-            self.is_refused = true;
-            // Room for one: it was said already.
-            let _ = self.config.failed.try_send(());
+        if self.is_refused() {
+            bail!("a dashboard has said that the ledger is older");
         }
-        claimed
+        let claimed = self.config.own.claim(&self.config.client);
+        claimed.inspect_err(|error| self.check_refusal(error))
     }
 
-    /// Notes why a message was not taken.
-    fn refused(&mut self, error: &anyhow::Error) {
-        if error.downcast_ref::<RefusedCall>().is_some_and(RefusedCall::is_conflict) {
-            self.config.claims.forget();
+    /// Notes an error that says that the ledger is older, which every publisher has to know.
+    fn check_refusal(&self, error: &anyhow::Error) {
+        let SharedParts { refusal, stats, failed, .. } = &*self.config.parts;
+        if error.is::<OlderLedger>() && refusal.say() {
+            let reason = format!("{error:#}");
+            log::error!("nothing is counted any more: {reason}");
+            stats.fail(&reason);
+            // Room for one: it was said already.
+            let _ = failed.try_send(());
         }
     }
 
     /// Sends batches until none is due.
     fn publish_due(&mut self) -> Result<()> {
         loop {
-            let counts = self.rules.next_batch(&self.config.counts, Instant::now());
-            if counts.is_empty() {
-                return Ok(());
-            }
-            if let Err(error) = self.claim() {
-                self.config.counts.put_back(&counts);
-                return Err(error);
-            }
-            let ledger = self.config.claims.mark(self.config.counts.totals().plays);
-            self.version += 1;
-            let (processor, version) = (self.config.processor, self.version);
-            let update = CountsUpdate { processor, version, counts, consumption: None, ledger };
-            match self.config.dashboard.post("/api/counts", &update) {
-                Ok(dashboard) => {
-                    self.config.ledger.lock().published(&update.counts);
-                    self.check_dashboard(dashboard);
-                }
-                Err(error) => {
-                    self.config.counts.put_back(&update.counts);
-                    self.refused(&error);
-                    return Err(error);
-                }
-            }
-            self.failures = 0;
-            self.report.messages += 1;
+            self.claim()?;
+            let published = self.config.own.publish_next(&self.config.client);
+            let published = published.inspect_err(|error| self.check_refusal(error))?;
+            let Some(published) = published else { return Ok(()) };
+            let ledger = &self.config.parts.ledger;
+            ledger.lock().published(self.config.dashboard, &published.counts);
+            self.check_database(published.database);
+            self.backoff.succeeded();
+            self.messages += 1;
             // A long row of batches must not hide how the processor fares, nor keep producers from forgetting what is
             // counted: they would publish it again.
             self.report_when_due();
             self.confirm_when_due()?;
+            if self.dead_at.elapsed() >= DEAD_EVERY {
+                self.publish_for_dead();
+            }
         }
     }
 
+    /// Tells some of what dead processors have counted.
+    fn publish_for_dead(&mut self) {
+        self.config.dead.publish(&self.config.client);
+        self.dead_at = Instant::now();
+    }
+
     /// Tells everything again if the dashboard is another one than before, or has forgotten.
-    fn check_dashboard(&mut self, id: Option<Uuid>) {
+    fn check_database(&mut self, id: Option<Uuid>) {
         let Some(id) = id else { return };
-        self.config.claims.meet(id);
-        match self.config.ledger.lock().publishes_to(id) {
+        self.config.own.meet(id);
+        self.config.dead.meet(id);
+        match self.config.parts.ledger.lock().publishes_to(self.config.dashboard, id) {
             Ok(false) => {}
             Ok(true) => {
-                self.config.counts.forget_published();
+                self.config.own.forget_published();
                 self.to_confirm = true;
             }
             Err(error) => log::warn!("{error:#}"),
@@ -234,7 +243,8 @@ impl Publisher {
     fn confirm_when_due(&mut self) -> Result<()> {
         self.to_confirm |= self.config.woken.to_confirm.load(Ordering::SeqCst);
         if self.retell_at <= Instant::now() {
-            self.to_confirm |= self.config.ledger.lock().retell(CONFIRMED_PRODUCERS_MAX);
+            let (ledger, dashboard) = (&self.config.parts.ledger, self.config.dashboard);
+            self.to_confirm |= ledger.lock().retell(dashboard, CONFIRMED_PRODUCERS_MAX);
             self.retell_pause = (self.retell_pause * 2).min(RETELL_MAX);
             self.retell_at = Instant::now() + self.retell_pause;
         }
@@ -250,32 +260,36 @@ impl Publisher {
         // What is committed from here on says so again; what was, is taken below.
         self.config.woken.to_confirm.store(false, Ordering::SeqCst);
         self.to_confirm = true;
+        let dashboard = self.config.dashboard;
+        let shared_ledger = self.config.parts.ledger.clone();
         for _ in 0..CONFIRM_MESSAGES {
             let (producers, holds) = {
-                let mut ledger = self.config.ledger.lock();
-                (ledger.take_unreported(CONFIRMED_PRODUCERS_MAX)?, ledger.counters().counted)
+                let mut ledger = shared_ledger.lock();
+                let producers = ledger.take_unreported(dashboard, CONFIRMED_PRODUCERS_MAX)?;
+                (producers, ledger.counters().counted)
             };
             if producers.is_empty() {
                 self.to_confirm = false;
                 return Ok(());
             }
             if let Err(error) = self.claim() {
-                self.config.ledger.lock().put_back_unreported(&producers);
+                shared_ledger.lock().put_back_unreported(dashboard, &producers);
                 return Err(error);
             }
-            let ledger = self.config.claims.mark(holds);
-            let update = ConfirmedUpdate { processor: self.config.processor, producers, ledger };
-            let watermarks = match self.config.dashboard.confirm(&update) {
-                Ok(watermarks) => watermarks,
+            let (processor, ledger) = (self.config.own.processor(), self.config.own.mark(holds));
+            let update = ConfirmedUpdate { processor, producers, ledger };
+            let (database, watermarks) = match self.config.client.confirm(&update) {
+                Ok(answer) => answer,
                 Err(error) => {
-                    self.config.ledger.lock().put_back_unreported(&update.producers);
-                    self.refused(&error);
+                    shared_ledger.lock().put_back_unreported(dashboard, &update.producers);
+                    self.config.own.refused(&error);
                     return Err(error);
                 }
             };
-            let mut ledger = self.config.ledger.lock();
+            self.check_database(database);
+            let mut ledger = shared_ledger.lock();
             for (told, watermark) in update.producers.iter().zip(watermarks) {
-                if ledger.reported(told, watermark) {
+                if ledger.reported(dashboard, told, watermark) {
                     self.retell_pause = CONFIRM_EVERY;
                     self.retell_at = Instant::now() + self.retell_pause;
                 }
@@ -297,11 +311,11 @@ impl Publisher {
     fn publish_last(&mut self) {
         let deadline = Instant::now() + LAST_TRIES;
         let (_never_stops, timer) = nsq_protocol::thread::stop_pair();
-        self.rules.flush(&self.config.counts);
+        self.config.own.flush();
         while let Err(error) = self.publish_due().and_then(|()| self.confirm_all(deadline)) {
             let pause = self.pause(&error);
-            if self.is_refused || Instant::now() + pause > deadline {
-                self.report.error = Some(format!("{error:#}"));
+            if self.is_refused() || Instant::now() + pause > deadline {
+                self.error = Some(format!("{error:#}"));
                 return;
             }
             timer.wait(pause);
@@ -310,16 +324,11 @@ impl Publisher {
 
     /// Counts a failure; how long to wait before the next try.
     fn pause(&mut self, error: &anyhow::Error) -> Duration {
-        let pause = (MIN_BACKOFF * 2u32.saturating_pow(self.failures.min(16))).min(MAX_BACKOFF);
-        if self.failures == 0 {
-            log::warn!(
-                "cannot publish to {}: {error:#}; trying again",
-                self.config.dashboard.url()
-            );
+        if !self.backoff.is_failing() {
+            let url = self.config.client.url();
+            log::warn!("cannot publish to {url}: {error:#}; trying again");
         }
-        self.failures += 1;
-        // Many processors must not come back in step.
-        pause.mul_f64(rand::random_range(0.75..1.0))
+        self.backoff.failed()
     }
 
     fn report_when_due(&mut self) {
@@ -331,22 +340,22 @@ impl Publisher {
     /// Tells how the processor fares. A report that fails is not repeated: the next is newer.
     fn report_consumption(&mut self) {
         let seconds = self.reported_at.elapsed().as_secs_f64();
+        let SharedParts { instance, ledger, stats, consumer, .. } = &*self.config.parts;
         let (size, window) = {
-            let ledger = self.config.ledger.lock();
+            let ledger = ledger.lock();
             (ledger.size(), ledger.message_window())
         };
         let window = report::window_figures(window, unix_ns());
-        let mut consumption = self.config.stats.report(self.reported_count, seconds, size, window);
-        consumption.consumer = self.config.consumer.figures().map(Box::new);
+        let (dashboard, before) = (self.config.dashboard, self.reported_count);
+        let mut consumption = stats.report(dashboard, before, seconds, size, window);
+        consumption.consumer = consumer.figures().map(Box::new);
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
-        let (processor, instance) = (self.config.processor, Some(self.instance));
+        let (processor, instance) = (self.config.own.processor(), Some(*instance));
         let report = ConsumptionReport { processor, instance, consumption };
-        match self.config.dashboard.post("/api/consumption", &report) {
-            Ok(dashboard) => self.check_dashboard(dashboard),
-            Err(error) => {
-                log::debug!("cannot report to {}: {error:#}", self.config.dashboard.url())
-            }
+        match self.config.client.post("/api/consumption", &report) {
+            Ok(database) => self.check_database(database),
+            Err(error) => log::debug!("cannot report to {}: {error:#}", self.config.client.url()),
         }
     }
 }
