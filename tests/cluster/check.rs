@@ -18,7 +18,6 @@ use crate::name::{Kind, Name};
 use crate::options::LedgerKind;
 use crate::parts::Cluster;
 use crate::run::wait;
-use crate::sql::Transactions;
 
 /// How long a dashboard may take until it shows what is counted.
 const SHOWN_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -58,9 +57,12 @@ pub(crate) fn check(
     if cluster.names().contains(&Name::GO_NSQ) {
         said.push(settle_go_nsq(cluster, &mut ledger, nsqd_kills)?);
     }
-    if let Some(observer) = cluster.observer() {
-        let Transactions { commits, deadlocks } = observer.transactions()?;
-        println!("database: {commits} transactions, {deadlocks} deadlocks");
+    if cluster.options.ledger == LedgerKind::Postgres {
+        let log = std::fs::read(cluster.log(Name::POSTGRES))?;
+        let log = String::from_utf8_lossy(&log);
+        let (deadlocks, waits) =
+            (log.matches("deadlock detected").count(), log.matches("still waiting for").count());
+        println!("database: {deadlocks} deadlocks, {waits} waits for a lock of more than a second");
         ensure!(deadlocks == 0, "the order of locks is not the same everywhere");
     }
     let check = IntegrityCheck::new(&ledger, &attempted(cluster)?);

@@ -39,15 +39,19 @@ pub(crate) fn schedule(options: &Options) -> Vec<Timed> {
     faults
 }
 
-/// The short run of the tests: one nsqd, one processor and the database, once each.
-pub(crate) fn once_each(options: &Options) -> Vec<Timed> {
+/// One nsqd, one processor and the database are killed, once each.
+pub(crate) fn once_each(_: &Options) -> Vec<Timed> {
     let at = Duration::from_millis;
-    let mut victims = vec![Name::new(Kind::Nsqd, 2), Name::new(Kind::Process, 1)];
-    victims.extend(options.parts().contains(&Name::POSTGRES).then_some(Name::POSTGRES));
-    let mut faults = Vec::new();
-    for (index, name) in (1..).zip(victims) {
-        faults.push((at(2000 * index), Act::Kill, name));
-        faults.push((at(2000 * index + 500), Act::Start, name));
-    }
-    faults
+    let victims = [Name::new(Kind::Nsqd, 2), Name::new(Kind::Process, 1), Name::POSTGRES];
+    let fault = |(index, name): (u64, Name)| {
+        [(at(2000 * index), Act::Kill, name), (at(2000 * index + 500), Act::Start, name)]
+    };
+    (1..).zip(victims).flat_map(fault).collect()
+}
+
+/// The machine of one processor is cut off for longer than its messages may be in flight.
+pub(crate) fn one_cut(_: &Options) -> Vec<Timed> {
+    let at = Duration::from_millis;
+    let name = Name::new(Kind::Process, 2);
+    vec![(at(1000), Act::Cut, name), (at(5900), Act::Start, name)]
 }

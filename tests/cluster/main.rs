@@ -1,9 +1,10 @@
 //! A cluster on this machine, to try and to test: `scripts/cluster`. As `cargo test` runs it, a short run with one kill each of
-//! an nsqd, a processor and the database.
+//! an nsqd, a processor and the database, and one with a machine that is cut off.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
 #![allow(clippy::disallowed_methods, reason = "it waits for processes")]
 
 mod check;
+mod commands;
 mod control;
 mod database;
 mod faults;
@@ -22,6 +23,7 @@ mod parts;
 #[path = "../chaos/ports.rs"]
 mod ports;
 #[path = "../it/postgres_server.rs"]
+#[allow(unused_macros, unused_imports, reason = "shared with the tests")]
 mod postgres_server;
 mod programs;
 mod run;
@@ -31,8 +33,9 @@ mod state;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
+use faults::Timed;
 use options::Options;
 use playcounts::runtime::signals::SignalWatch;
 use programs::Programs;
@@ -57,32 +60,36 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the short test does.
+/// The runs of the test: over loopback one kill each of an nsqd, a processor and the database; where namespaces can be made, a
+/// processor's machine that is cut off, too.
 fn test() -> Result<()> {
-    let Some(programs) = Programs::find()? else { return Ok(()) };
     if std::env::args().any(|arg| arg == "--list") {
         return Ok(());
     }
-    let line = [
-        "--for",
-        "9s",
-        "--plays",
-        "1500",
-        "--foreign",
-        "100",
-        "--ledger",
-        "files",
-        "--dashboards",
-        "1",
-    ];
-    let mut options = parse(&line.map(String::from))?;
-    options.check()?;
-    options.has_go_nsq = programs.go_nsq.is_some();
-    let dir = tempfile::tempdir()?;
-    let faults = faults::once_each(&options);
+    let Some(programs) = Programs::find()? else { return Ok(()) };
+    if postgres_server::find().is_none() {
+        return Ok(());
+    }
     let (_watch, stopped) = SignalWatch::start()?;
-    if let Err(error) = run::run(dir.path(), options, programs, faults, stopped) {
-        bail!("{error:#}; files kept in {}", dir.keep().display());
+    let run = |line: &str, faults: fn(&Options) -> Vec<Timed>| {
+        let line: Vec<String> = line.split(' ').map(String::from).collect();
+        let mut options = parse(&line)?;
+        options.check()?;
+        options.has_go_nsq = programs.go_nsq.is_some();
+        let dir = tempfile::tempdir()?;
+        let faults = faults(&options);
+        let outcome = run::run(dir.path(), options, programs.clone(), faults, stopped.clone());
+        outcome
+            .map_err(|error| anyhow::anyhow!("{error:#}; files kept in {}", dir.keep().display()))
+    };
+    run("--for 9s --plays 1500 --foreign 100", faults::once_each)?;
+    if network::can_be_made() {
+        run(
+            "--for 6s --plays 1500 --foreign 100 --netns --rate 100mbit --db-delay 1ms",
+            faults::one_cut,
+        )?;
+    } else {
+        println!("SKIPPED: no network namespaces can be made here, so no machine is cut off");
     }
     Ok(())
 }

@@ -158,6 +158,16 @@ impl Namespaces {
     }
 }
 
+/// Whether namespaces and links can be made: by root, where the system allows it.
+pub(crate) fn can_be_made() -> bool {
+    if !rustix::process::geteuid().is_root() {
+        return false;
+    }
+    let name = format!("pc{}-try", std::process::id());
+    let is_made = run(&["netns", "add", &name]).is_ok();
+    is_made && run(&["netns", "delete", &name]).is_ok() && output("tc", &["-V"]).is_ok()
+}
+
 /// Removes what processes that are gone have made, and what still runs in it; whether there was anything.
 pub(crate) fn remove_left() -> bool {
     let Ok(namespaces) = output("ip", &["netns", "list"]) else { return false };

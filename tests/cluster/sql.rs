@@ -18,8 +18,12 @@ const SEGMENT: u64 = 1024;
 /// How long the database may take for a statement. It is on this machine.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-const COMMITS: &str =
-    "SELECT xact_commit, deadlocks FROM pg_stat_database WHERE datname = current_database()";
+const COMMITS: &str = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+
+/// A sweep moves plays from records to rows meanwhile.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+const END: &str = "COMMIT";
 
 const PROCESSORS: &str = "SELECT id, recovered, duplicates FROM playcounts.processors";
 
@@ -32,14 +36,6 @@ const RECORDS: &str =
 const PRODUCERS: &str = "SELECT producer, watermark FROM playcounts.producers";
 
 const SEEN: &str = "SELECT producer, segment, bits FROM playcounts.seen";
-
-/// What the database says of itself.
-#[derive(Clone, Copy)]
-pub(crate) struct Transactions {
-    /// Since the server's statistics began.
-    pub(crate) commits: u64,
-    pub(crate) deadlocks: u64,
-}
 
 /// A connection that is made again when it breaks.
 pub(crate) struct Observer {
@@ -72,20 +68,15 @@ impl Observer {
         Ok(answer)
     }
 
-    pub(crate) fn transactions(&mut self) -> Result<Transactions> {
-        self.with(|connection| {
-            let rows = connection.query(COMMITS, &[])?;
-            let row = rows.first()?;
-            Ok(Transactions {
-                commits: row.int(0)?.cast_unsigned(),
-                deadlocks: row.int(1)?.cast_unsigned(),
-            })
-        })
+    /// Transactions since the server's statistics began.
+    pub(crate) fn commits(&mut self) -> Result<u64> {
+        self.with(|connection| Ok(connection.query(COMMITS, &[])?.first()?.int(0)?.cast_unsigned()))
     }
 
-    /// What is counted, by all processors together. Those must do nothing meanwhile.
+    /// What is counted at one moment, by all processors together.
     pub(crate) fn snapshot(&mut self) -> Result<Snapshot> {
         self.with(|connection| {
+            connection.query(BEGIN, &[])?;
             let mut counters = Counters::default();
             let mut counts: HashMap<Uuid, u64> = HashMap::new();
             for row in connection.query(PROCESSORS, &[])?.iter() {
@@ -101,12 +92,9 @@ impl Observer {
             let state =
                 |(video_id, plays)| VideoState { video_id, plays, published: 0, last_played_at: 0 };
             let videos = counts.into_iter().map(state).collect();
-            Ok(Snapshot {
-                processor: Uuid::nil(),
-                counters,
-                videos,
-                producers: producers(connection)?,
-            })
+            let producers = producers(connection)?;
+            connection.query(END, &[])?;
+            Ok(Snapshot { processor: Uuid::nil(), counters, videos, producers })
         })
     }
 }
