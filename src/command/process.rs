@@ -109,7 +109,7 @@ pub(super) struct ProcessArgs {
     /// [default: files]
     #[argh(option, default = "FILES.into()")]
     ledger: String,
-    /// what a count survives: process (kill -9 of any part) or power (a power loss, too); none is for
+    /// what a count in files survives: process (kill -9 of any part) or power (a power loss, too); none is for
     /// measurements [default: process]
     #[argh(option, default = "Durability::default()")]
     durability: Durability,
@@ -196,6 +196,7 @@ impl ProcessArgs {
         consumer.connection.max_msg_size = self.max_msg_size.max_msg_size()?;
         ConsumerOption::apply(&self.consumer_opt, &mut consumer)?;
         let token = write_token(self.write_token, self.write_token_file)?;
+        let ledger = LedgerChoice::parse(&self.ledger)?;
         let neighbours = Neighbours::new(
             &consumer.nsqd_addresses,
             self.nsqd_http_address,
@@ -217,9 +218,9 @@ impl ProcessArgs {
             takeover: if self.standby { Takeover::WhenFree } else { Takeover::Never },
             adopt: self.adopt_ledger,
             on_loss: if self.accept_loss { OnLoss::Accept } else { OnLoss::Refuse },
-            durability: self.durability,
+            durability: ledger.durability(self.durability)?,
             message_budget: self.message_window_mb.message_budget()?,
-            ledger: LedgerChoice::parse(&self.ledger)?,
+            ledger,
             format: OutputFormat::from_switch(self.json),
         })
     }

@@ -7,42 +7,17 @@ use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
+use super::dead::{DeadLedgers, ToldOfLedger};
 use super::dedupe::CrowdedProducer;
 use super::message_window::MessageWindowSize;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{VideoCount, VideoState};
-use crate::wire::{Confirmed, ProducerConfirmed};
+use crate::wire::{Confirmed, LedgerStatus, ProducerConfirmed};
 
 /// Messages in one commit, at most, where the ledger says nothing else; and one batch more. A slow disk is worked off in large
 /// commits, and none takes so long that the others wait for it to be felt.
 const GROUP_MAX: usize = 10_000;
-
-/// The ledger is where it cannot be reached now, such as a database that is down: nothing was counted, and the same may be tried
-/// again. In an [`anyhow::Error`] it is found by [`LedgerAway::of`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct LedgerAway(String);
-
-impl LedgerAway {
-    /// For that reason, which is one line: what is away, and what to do.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
-    }
-
-    /// Why, in one line, if that is what the error says, whatever was said before it.
-    pub fn of(error: &anyhow::Error) -> Option<String> {
-        error.downcast_ref::<Self>().map(|_| format!("{error:#}"))
-    }
-}
-
-/// Another processor has taken over what this one counted under: its commits are refused from now on, and what they would have
-/// counted goes to others. It may start anew, and is another one then, or the same again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this processor was away for longer than its lease, and another one has taken over its part of the shared ledger"
-)]
-pub struct LedgerFenced;
 
 /// When to ask for the next upkeep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,37 +28,6 @@ pub enum NextUpkeep {
     Soon,
     /// In about a second.
     Later,
-}
-
-/// What a processor of a shared ledger has left that is gone: another one publishes it under its id.
-#[derive(Clone, Debug)]
-pub struct DeadLedger {
-    /// Whose counts they are.
-    pub processor: Uuid,
-    /// The versions of the messages begin above this one.
-    pub first_version: u64,
-    /// Every video that it has counted.
-    pub videos: Vec<VideoState>,
-}
-
-/// What dashboards were told of what a dead processor has left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToldOfLedger {
-    /// Whose counts they are.
-    pub processor: Uuid,
-    /// The databases that have all.
-    pub databases: Vec<Uuid>,
-    /// No dashboard is to be told more.
-    pub is_done: bool,
-}
-
-/// Whose counts are to be published besides the own ones.
-#[derive(Debug, Default)]
-pub struct DeadLedgers {
-    /// From now on.
-    pub begun: Vec<DeadLedger>,
-    /// No more: by their ids.
-    pub ended: Vec<Uuid>,
 }
 
 /// How large a ledger is.
@@ -130,7 +74,7 @@ pub trait Ledger: Send {
     /// letters in `arrivals`.
     ///
     /// # Errors
-    /// [`LedgerAway`]: `arrivals` and the counts are as they were before. Whether the commit took place need not be known: the
+    /// [`LedgerAway`](super::LedgerAway): `arrivals` and the counts are as they were before. Whether the commit took place need not be known: the
     /// next call brings the same arrivals, or none follows. Any other error: it cannot be made durable, and nothing more can be
     /// committed: what is in memory is ahead of the disk.
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed>;
@@ -142,7 +86,7 @@ pub trait Ledger: Send {
     /// Takes note of what was done. Not told of what failed.
     ///
     /// # Errors
-    /// As [`Ledger::commit`]; [`LedgerAway`]: [`Ledger::upkeep`] is asked again in a second.
+    /// As [`Ledger::commit`]; [`LedgerAway`](super::LedgerAway): [`Ledger::upkeep`] is asked again in a second.
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep>;
 
     /// So many dashboards are told, at least one. Said once, before anything is told.
@@ -206,6 +150,12 @@ pub trait Ledger: Send {
 
     /// How large it is; `None` for one that has no file.
     fn size(&self) -> Option<LedgerSize>;
+
+    /// Which ledger it is and who counts in it, as last known: nothing is asked of anybody. Of one that no other processor can
+    /// count in, the default.
+    fn status(&self) -> LedgerStatus {
+        LedgerStatus::default()
+    }
 
     /// How large the window of messages is, which protects plays without an identity.
     fn message_window(&self) -> MessageWindowSize;

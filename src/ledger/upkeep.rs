@@ -44,6 +44,7 @@ impl Tables {
 
 /// What is to be done: see [`Ledger::upkeep`](super::Ledger::upkeep).
 #[must_use = "it does nothing until it is run"]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, once a second")]
 pub enum LedgerUpkeep {
     /// Of a ledger that is in files.
     Files(FilesUpkeep),
@@ -54,6 +55,7 @@ pub enum LedgerUpkeep {
 
 /// What was done.
 #[must_use = "the ledger must be told"]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, once a second")]
 pub enum LedgerUpkept {
     /// Of a ledger that is in files.
     Files(FilesUpkept),

@@ -8,7 +8,7 @@
 //! url, config ─▶ connect ─▶ connection ── param ──▶ wire ──▶ socket, or tls
 //!                               rows ◀── answers ◀──┘
 //! ```
-//! `param`, `rows`, `answers` and `url` are pure.
+//! `param`, `rows`, `answers`, `url` and `settings` are pure; `passfile` reads the file of passwords.
 
 mod answers;
 mod config;
@@ -16,13 +16,20 @@ mod connect;
 mod connection;
 mod error;
 mod param;
+mod passfile;
 mod rows;
+mod settings;
 mod startup;
+mod tls;
 mod url;
 mod wire;
 
+#[doc(hidden)]
+pub use answers::fuzz_answers;
 pub use config::{PgConfig, PgConfigError};
 pub use connection::PgConnection;
 pub use error::{PgError, PgErrorKind};
 pub use param::Param;
 pub use rows::{PgRow, PgRows};
+#[doc(hidden)]
+pub use startup::fuzz_login;

@@ -16,6 +16,7 @@ mod publication;
 mod publisher;
 mod publishers;
 mod report;
+mod report_post;
 mod stats;
 mod takeovers;
 mod wake;
@@ -41,8 +42,8 @@ use crate::nsqd::waiting::StartWait;
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
+use claim::Claims;
 pub use claim::OnLoss;
-use claim::{Claims, Refusal};
 use commit::{Committer, SharedLedger};
 use connect::Connecting;
 pub use dead::{DeadProcessor, PublishedForDead, ToldOfDead};
@@ -155,17 +156,16 @@ impl Processor {
     /// reads the channel; or the operating system refuses a thread.
     pub fn start(config: ProcessorConfig) -> Result<Self> {
         let ProcessorConfig { mut ledger, consumer, wait, neighbours, dashboards, .. } = config;
-        ledger.publish_to(dashboards.len());
-        let counts = counts_of(&*ledger, config.realtime_below, dashboards.len());
+        let counts = counts_of(&mut *ledger, config.realtime_below, dashboards.len());
+        let (update_interval, threads) = (config.update_interval, config.threads);
         let ((reached_tx, reached), (failed_tx, failed)) = (bounded(1), bounded(1));
         let stats = Stats::new(ledger.counters(), config.target, reached_tx, dashboards.len());
         let stats = Arc::new(stats);
         let (wake, woken) = wake_publishers(dashboards.len());
         let (processor, first_version) = (ledger.processor(), ledger.first_version());
-        let life = ledger.life();
-        let on_channel = ledger.on_channel();
+        let (life, on_channel) = (ledger.life(), ledger.on_channel());
         let consumer = consumer_of(consumer, &on_channel);
-        let claim = |_: &_| Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
+        let claim = |_: &_| Claims::new(processor, life, config.on_loss, counts.clone());
         let claims = claim::at_start(dashboards.iter().map(claim).collect(), dashboards)?;
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let (stop_commits, commits_stop) = stop_pair();
@@ -178,29 +178,18 @@ impl Processor {
             commits_stop,
         ));
         let reported = Arc::new(ReportedConsumer::new(&consumer));
-        let parts = SharedParts {
-            instance: Uuid::new_v4(),
-            ledger: ledger.clone(),
-            stats: stats.clone(),
-            consumer: reported.clone(),
-            refusal: Refusal::default(),
-            failed: failed_tx,
-        };
-        let update_interval = config.update_interval;
+        let parts = SharedParts::new(&ledger, &stats, &reported, failed_tx);
         let publishing =
             PublishersConfig { claims, first_version, update_interval, parts, wake, woken };
         let mut publishers = Publishers::new(publishing);
         let mut connecting = Connecting { on_channel, consumer, wait, neighbours };
-        let consumer = connecting.connect(|reason| {
-            reported.waits(reason);
-            Ok(publishers.start()?)
-        })?;
-        reported.started(&consumer);
+        // Before the wait for an nsqd, in which a shared ledger's lease must not run out.
+        let upkeep = start_upkeep(&committer, Takeovers::new(life, publishers.dead()))?;
+        let consumer = connect(&mut connecting, &reported, &mut publishers)?;
         // A refused thread drops the crews before it, each of which ends its threads first. The publishers come last, unless
         // they had to tell that the start waits: they would spend their last tries on a dashboard that is away.
-        let (threads, window) = (config.threads, config.time_window);
+        let window = config.time_window;
         let workers = start_workers(threads, window, &consumer, &committer, stop_commits)?;
-        let upkeep = start_upkeep(&committer, Takeovers::new(life, publishers.dead()))?;
         let (neighbours, yielded) = connecting.look_again()?;
         publishers.start()?;
         Ok(Self {
@@ -309,6 +298,20 @@ impl Processor {
     }
 }
 
+/// Connects; while no nsqd is there the publishers tell the dashboards so.
+fn connect(
+    connecting: &mut Connecting,
+    reported: &ReportedConsumer,
+    publishers: &mut Publishers,
+) -> Result<Arc<Consumer>> {
+    let consumer = connecting.connect(|reason| {
+        reported.waits(reason);
+        Ok(publishers.start()?)
+    })?;
+    reported.started(&consumer);
+    Ok(consumer)
+}
+
 /// The workers end when the consumer's batches do, that is when it stops; `stop_commits` ends their wait for a ledger that is
 /// away.
 fn start_workers(
@@ -333,8 +336,13 @@ fn start_workers(
     Ok(workers)
 }
 
-/// The map, as the ledger has it.
-fn counts_of(ledger: &dyn Ledger, realtime_below: u64, dashboards: usize) -> Arc<ShardedCounts> {
+/// The map, as the ledger has it, which is told how many dashboards there are.
+fn counts_of(
+    ledger: &mut dyn Ledger,
+    realtime_below: u64,
+    dashboards: usize,
+) -> Arc<ShardedCounts> {
+    ledger.publish_to(dashboards);
     let counts = ShardedCounts::for_dashboards(realtime_below, dashboards);
     ledger.videos().into_iter().for_each(|video| counts.restore(video));
     Arc::new(counts)

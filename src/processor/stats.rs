@@ -272,6 +272,7 @@ impl Stats {
             conflicting,
             program: Some(env!("CARGO_PKG_VERSION").to_owned()),
             ledger: ledger_size.map(|_| ledger),
+            ledger_status: None,
             consumer: None,
             arrivals: Some(Box::new(arrivals)),
         }

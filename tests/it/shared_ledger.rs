@@ -141,8 +141,8 @@ fn messages_without_an_identity_count_once() {
     assert_eq!((again.counted, again.by_message, again.duplicates), (1_000, 1_000, 1_000));
     let again = commit(&mut two, letters(5_005..5_012)).counters;
     assert_eq!((again.rejected, again.duplicates), (2, 5));
-    let kept = "SELECT count(*), count(DISTINCT processor), max(nsqd), max(size), max(body) FROM playcounts.dead_letters";
-    assert_eq!(server.sql(kept), "12|2|nsqd\u{fffd}:4150|3|\\x007879");
+    let kept = "SELECT count(*), count(DISTINCT processor), max(nsqd), max(size), max(encode(body, 'hex')) FROM playcounts.dead_letters";
+    assert_eq!(server.sql(kept), "12|2|nsqd\u{fffd}:4150|3|007879");
     // One of last week: it is counted, remembered, and told where it was delivered before.
     let old = || {
         let mut arrivals = anonymous(0..1);

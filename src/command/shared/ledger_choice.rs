@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use crate::model::config::Durability;
 #[cfg(feature = "postgres")]
 use crate::postgres::PgConfig;
 
@@ -10,6 +11,7 @@ pub(crate) const FILES: &str = "files";
 
 /// A ledger, by where it is.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a command has one")]
 pub(crate) enum LedgerChoice {
     /// In the data directory.
     Files,
@@ -33,6 +35,22 @@ impl LedgerChoice {
             );
         }
         Self::postgres(text)
+    }
+
+    /// What a count survives there, where `asked` is wanted: a database says itself what it keeps, and that is on its disk.
+    ///
+    /// # Errors
+    /// None is wanted of a database.
+    pub(crate) fn durability(&self, asked: Durability) -> Result<Durability> {
+        match (self, asked) {
+            (Self::Files, asked) => Ok(asked),
+            #[cfg(feature = "postgres")]
+            (Self::Postgres(_), Durability::None) => {
+                bail!("--durability none is for a ledger in files: leave it out")
+            }
+            #[cfg(feature = "postgres")]
+            (Self::Postgres(_), _) => Ok(Durability::Power),
+        }
     }
 
     #[cfg(feature = "postgres")]

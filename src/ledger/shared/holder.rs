@@ -9,10 +9,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::ledger::owner::PROCESSOR_ID;
 use crate::storage::{directory, private};
-
-/// The file in the data directory.
-pub(super) const PROCESSOR_ID: &str = "processor-id";
 
 /// The most that is read of it: it has some 200 bytes.
 const BYTES_MAX: u64 = 4096;
@@ -57,6 +55,17 @@ impl HolderFile {
                 "{shown} is damaged; move it away, and the processor goes on under another id of the shared ledger"
             )
         })
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// The operating system's, with the file.
+    pub(super) fn remove(&self) -> Result<()> {
+        let removed = fs::remove_file(&self.0);
+        removed
+            .and_then(|()| directory::sync(directory::of(&self.0)))
+            .with_context(|| format!("cannot remove {}", self.0.display()))
     }
 
     /// Writes it; it is on the disk when this returns.

@@ -92,6 +92,25 @@ impl Link {
     }
 }
 
+impl Link {
+    /// As [`Link::run`], for what only reads: once more where a connection of before has broken meanwhile.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn read<T>(
+        &mut self,
+        mut act: impl FnMut(&mut PgConnection) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        let was_up = self.is_up();
+        match self.run(&mut act) {
+            Err(Trouble::Database(error)) if was_up && error.kind() == PgErrorKind::Away => {
+                self.run(act)
+            }
+            done => done,
+        }
+    }
+}
+
 /// Whether two transactions were only in each other's way.
 pub(super) fn is_conflict(trouble: &Trouble) -> bool {
     matches!(trouble, Trouble::Database(error) if error.kind() == PgErrorKind::Retry)

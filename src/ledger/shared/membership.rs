@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::transaction::Own;
 use super::trouble::{LedgerBehind, Trouble};
+use crate::ledger::away::LedgerFenced;
 use crate::ledger::counters::Counters;
-use crate::ledger::ledger_trait::LedgerFenced;
 use crate::postgres::{Param, PgConnection, PgError, PgRow};
 
 /// A start, before it has loaded, and a takeover: longer than a lease, because until then nobody renews it.

@@ -11,9 +11,9 @@ use super::messages::{AHEAD_HOURS, EMPTIED_AHEAD_HOURS, SHARED_WINDOW_HOURS, SLO
 use super::segments::{SEGMENT_PLAYS, SegmentBits, stripe_of};
 use super::transaction::Own;
 use super::trouble::{LedgerBehind, Trouble};
+use crate::ledger::away::LedgerFenced;
 use crate::ledger::checkpoint::SavedVideo;
 use crate::ledger::counters::Counters;
-use crate::ledger::ledger_trait::LedgerFenced;
 use crate::ledger::letter::DEAD_LETTERS_MAX;
 use crate::postgres::{Param, PgConnection};
 

@@ -11,19 +11,19 @@ use super::link::{FLUSH, ROLLBACK};
 use super::new_messages::{MessageAge, NewMessages};
 use super::touched::{ProducerWrites, Touched};
 use super::trouble::Trouble;
-use crate::ledger::ledger_trait::LedgerFenced;
+use crate::ledger::away::LedgerFenced;
 use crate::ledger::letter::SavedDeadLetter;
 use crate::postgres::{Param, PgConnection, PgError, PgRows};
 use crate::storage::failpoint;
 
 const BEGIN: &str = "BEGIN";
 const ASYNCHRONOUS: &str = "SET LOCAL synchronous_commit = off";
-const COMMIT: &str = "COMMIT";
+pub(super) const COMMIT: &str = "COMMIT";
 
 const LOCK_SELF: &str = "SELECT last_record FROM playcounts.processors WHERE id = $1 AND epoch = $2
     FOR NO KEY UPDATE";
 
-const LOCK_STRIPES: &str =
+pub(super) const LOCK_STRIPES: &str =
     "SELECT id FROM playcounts.stripes WHERE id = ANY($1::int8[]) ORDER BY id
     FOR NO KEY UPDATE";
 
@@ -144,7 +144,14 @@ pub(super) fn begin(
     Ok(last_record)
 }
 
-fn insert_messages(connection: &mut PgConnection, messages: &NewMessages) -> Result<(), PgError> {
+/// Queues messages to be kept.
+///
+/// # Errors
+/// As [`PgConnection::statement`].
+pub(super) fn insert_messages(
+    connection: &mut PgConnection,
+    messages: &NewMessages,
+) -> Result<(), PgError> {
     use super::messages::{AHEAD_HOURS, SHARED_WINDOW_HOURS, SLOTS};
     let params = [
         Param::ByteArrays(&messages.keys()),
@@ -210,7 +217,7 @@ fn queue(
         connection.statement(WRITE_WATERMARKS, &[Param::Uuids(&ids), Param::Ints(&numbers)])?;
     }
     if !writes.letters.is_empty() {
-        queue_letters(connection, own, writes.letters)?;
+        queue_letters(connection, own.id, writes.letters)?;
     }
     let number = Param::Int(writes.number as i64);
     connection
@@ -221,9 +228,23 @@ fn queue(
     queue_flush(connection)
 }
 
+/// Writes dead letters of a processor; the transaction is open.
+///
+/// # Errors
+/// The database's.
+pub(super) fn write_letters(
+    connection: &mut PgConnection,
+    processor: Uuid,
+    letters: &[SavedDeadLetter],
+) -> Result<(), PgError> {
+    queue_letters(connection, processor, letters)?;
+    connection.sync();
+    super::link::all(connection.exchange()).map(drop)
+}
+
 fn queue_letters(
     connection: &mut PgConnection,
-    own: &Own,
+    processor: Uuid,
     letters: &[SavedDeadLetter],
 ) -> Result<(), PgError> {
     // The server takes no zero byte in a text.
@@ -238,7 +259,7 @@ fn queue_letters(
     let sizes: Vec<_> = letters.iter().map(|letter| letter.size).collect();
     let bodies: Vec<_> = letters.iter().map(|letter| letter.body.as_slice()).collect();
     let params = [
-        Param::Uuid(own.id),
+        Param::Uuid(processor),
         Param::Ints(&at),
         Param::ByteArrays(&borrowed(&nsqds)),
         Param::ByteArrays(&borrowed(&ids)),

@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 
-use crate::ledger::ledger_trait::{LedgerAway, LedgerFenced};
+use crate::ledger::away::{LedgerAway, LedgerFenced};
 use crate::ledger::record::{Damaged, RecordError};
 use crate::postgres::PgError;
 
