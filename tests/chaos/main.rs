@@ -8,6 +8,7 @@ mod foreign;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 mod parts;
+mod ports;
 #[path = "../it/postgres_server.rs"]
 #[allow(unused_imports, unused_macros, reason = "shared with the tests")]
 mod postgres_server;

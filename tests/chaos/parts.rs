@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use playcounts::producer::read_outbox;
 use rustix::process::{Pid, Signal, kill_process};
 use uuid::Uuid;
 
+use crate::ports::free_addrs;
 use crate::postgres_server::Postgres;
 use crate::proxy::{Proxy, Toxic};
 use crate::schedule::{DASHBOARDS, LedgerKind, Link, PROCESSORS, Part};
@@ -78,23 +79,10 @@ impl Drop for Parts {
     }
 }
 
-/// Addresses that nothing listens on, and that nothing gets by chance while a part is down: below 32768, where
-/// Linux begins to choose ports for `bind` to port 0 and for outgoing connections. (A proxy that got the broker's own
-/// port would connect to itself for ever, and a client that dials a free port in that range may reach itself.)
-fn free_addrs<const N: usize>() -> Result<[SocketAddr; N]> {
-    let first = 20_000 + (std::process::id() % 12_000) as u16;
-    let mut free = (first..32_000)
-        .chain(20_000..first)
-        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
-    // Held until all are found, so that no two are the same.
-    let held: Vec<TcpListener> = free.by_ref().take(N).collect();
-    let addrs = held.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-    addrs.try_into().ok().context("free ports from 20000 to 31999")
-}
-
 impl Parts {
     pub(crate) fn new(dir: &Path, kind: BrokerKind, seed: u64, plays: u64) -> Result<Self> {
-        let [broker, broker_http, first, second] = free_addrs()?;
+        let addrs = free_addrs(4)?;
+        let [broker, broker_http, first, second] = [addrs[0], addrs[1], addrs[2], addrs[3]];
         Ok(Self {
             dir: dir.to_owned(),
             kind,
@@ -167,8 +155,9 @@ impl Parts {
 
     /// The broker, which is stopped, will be found under another address.
     pub(crate) fn move_broker(&mut self) -> Result<()> {
-        let [broker, broker_http] = free_addrs()?;
-        (self.broker, self.broker_http) = (broker, broker_http);
+        let addrs = free_addrs(2)?;
+        let broker = addrs[0];
+        (self.broker, self.broker_http) = (broker, addrs[1]);
         self.to_broker = Proxy::start(broker, Toxic::Clean, self.seed);
         self.to_processor = Proxy::start(broker, Toxic::Clean, self.seed);
         Ok(())
