@@ -1,4 +1,4 @@
-//! Why a ledger counts nothing, where that is no fault of its own (pure).
+//! Why a ledger that is elsewhere takes nothing: it is away, or counts for another (pure).
 
 /// The ledger is where it cannot be reached now, such as a database that is down: nothing was counted, and the same may be tried
 /// again. In an [`anyhow::Error`] it is found by [`LedgerAway::of`].

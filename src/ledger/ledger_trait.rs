@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
-use super::dead_ledgers::{DeadLedgers, ToldOfLedger};
+use super::dead::{DeadLedgers, ToldOfLedger};
 use super::dedupe::CrowdedProducer;
 use super::message_window::MessageWindowSize;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};

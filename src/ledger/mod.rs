@@ -10,7 +10,7 @@ mod checkpoint;
 mod commit;
 mod copy;
 mod counters;
-mod dead_ledgers;
+mod dead;
 mod dead_letters;
 mod dedupe;
 mod durable;
@@ -55,7 +55,7 @@ pub use commit::{
 };
 pub use copy::copy;
 pub use counters::Counters;
-pub use dead_ledgers::{DeadLedger, DeadLedgers, ToldOfLedger};
+pub use dead::{DeadLedger, DeadLedgers, ToldOfLedger};
 pub use dead_letters::dead_letters;
 pub use dedupe::{CrowdedProducer, Dedupe, Learned, Seen};
 pub use durable::DurableLedger;

@@ -43,7 +43,7 @@ use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
 pub use claim::OnLoss;
-use claim::{Claims, Refusal};
+use claim::{Claims, LedgerRefusal};
 use commit::{Committer, SharedLedger};
 use connect::Connecting;
 pub use dead::{DeadProcessor, PublishedForDead, ToldOfDead};
@@ -183,7 +183,7 @@ impl Processor {
             ledger: ledger.clone(),
             stats: stats.clone(),
             consumer: reported.clone(),
-            refusal: Refusal::default(),
+            refusal: LedgerRefusal::default(),
             failed: failed_tx,
         };
         let update_interval = config.update_interval;

@@ -11,7 +11,7 @@ use nsq_protocol::thread::StopToken;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::claim::{OlderLedger, Refusal};
+use super::claim::{LedgerRefusal, OlderLedger};
 use super::commit::SharedLedger;
 use super::dead::DeadPublications;
 use super::publication::{Backoff, Publication};
@@ -53,7 +53,7 @@ pub(super) struct SharedParts {
     /// Whose connections a report tells of.
     pub(super) consumer: Arc<ReportedConsumer>,
     /// Whether a dashboard has said that the ledger is older: then nothing is published any more.
-    pub(super) refusal: Refusal,
+    pub(super) refusal: LedgerRefusal,
     /// Says that nothing is counted any more; has room for one.
     pub(super) failed: Sender<()>,
 }

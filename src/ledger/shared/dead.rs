@@ -10,7 +10,7 @@ use super::load::load;
 use super::membership::{Membership, end_publishing, renew_publishing, take_over, write_told};
 use super::transaction::{Own, VERSIONS_PER_START};
 use super::trouble::Trouble;
-use crate::ledger::dead_ledgers::{DeadLedger, DeadLedgers, ToldOfLedger};
+use crate::ledger::dead::{DeadLedger, DeadLedgers, ToldOfLedger};
 use crate::postgres::PgConnection;
 
 /// How often it is looked for others that are gone.

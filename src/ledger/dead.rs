@@ -1,4 +1,4 @@
-//! What processors of a shared ledger that are gone have left, for another one to publish (pure).
+//! What processors of a shared ledger have left that are gone, and how far it was told (pure).
 
 use uuid::Uuid;
 
