@@ -112,7 +112,11 @@ fn help_and_version_go_to_stdout() {
 #[test]
 fn help_tells_the_defaults() {
     // What these mean is made of them later, and tested there.
-    let later = [("produce", "--nsqd-tcp-address"), ("process", "--nsqd-tcp-address")];
+    let later = [
+        ("produce", "--nsqd-tcp-address"),
+        ("process", "--nsqd-tcp-address"),
+        ("process", "--dashboard-url"),
+    ];
     for (command, options) in all_options() {
         let command = &*command;
         let required = match command {
@@ -168,7 +172,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--channel", 3),
         ("--dashboard-url", 3),
         ("--data-dir", 11 + ledger),
-        ("--durability", 2),
+        ("--durability", 3),
         ("--http-address", 2),
         ("--json", 4 + 2 * ledger),
         ("--ledger", 1 + ledger),
@@ -181,7 +185,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--num-threads", 2),
         ("--rate", 2),
         ("--topic", 4),
-        ("--write-token", 3),
+        ("--write-token", 4),
     ];
     let want: Vec<_> = want.into_iter().filter(|(_, texts)| *texts > 1).collect();
     assert_eq!(several, want);

@@ -42,8 +42,8 @@ use crate::nsqd::waiting::StartWait;
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
+use claim::Claims;
 pub use claim::OnLoss;
-use claim::{Claims, LedgerRefusal};
 use commit::{Committer, SharedLedger};
 use connect::Connecting;
 pub use dead::{DeadProcessor, PublishedForDead, ToldOfDead};
@@ -156,8 +156,8 @@ impl Processor {
     /// reads the channel; or the operating system refuses a thread.
     pub fn start(config: ProcessorConfig) -> Result<Self> {
         let ProcessorConfig { mut ledger, consumer, wait, neighbours, dashboards, .. } = config;
-        ledger.publish_to(dashboards.len());
-        let counts = counts_of(&*ledger, config.realtime_below, dashboards.len());
+        let counts = counts_of(&mut *ledger, config.realtime_below, dashboards.len());
+        let (update_interval, threads) = (config.update_interval, config.threads);
         let ((reached_tx, reached), (failed_tx, failed)) = (bounded(1), bounded(1));
         let stats = Stats::new(ledger.counters(), config.target, reached_tx, dashboards.len());
         let stats = Arc::new(stats);
@@ -178,15 +178,7 @@ impl Processor {
             commits_stop,
         ));
         let reported = Arc::new(ReportedConsumer::new(&consumer));
-        let parts = SharedParts {
-            instance: Uuid::new_v4(),
-            ledger: ledger.clone(),
-            stats: stats.clone(),
-            consumer: reported.clone(),
-            refusal: LedgerRefusal::default(),
-            failed: failed_tx,
-        };
-        let update_interval = config.update_interval;
+        let parts = SharedParts::new(&ledger, &stats, &reported, failed_tx);
         let publishing =
             PublishersConfig { claims, first_version, update_interval, parts, wake, woken };
         let mut publishers = Publishers::new(publishing);
@@ -196,7 +188,7 @@ impl Processor {
         let consumer = connect(&mut connecting, &reported, &mut publishers)?;
         // A refused thread drops the crews before it, each of which ends its threads first. The publishers come last, unless
         // they had to tell that the start waits: they would spend their last tries on a dashboard that is away.
-        let (threads, window) = (config.threads, config.time_window);
+        let window = config.time_window;
         let workers = start_workers(threads, window, &consumer, &committer, stop_commits)?;
         let (neighbours, yielded) = connecting.look_again()?;
         publishers.start()?;
@@ -344,8 +336,13 @@ fn start_workers(
     Ok(workers)
 }
 
-/// The map, as the ledger has it.
-fn counts_of(ledger: &dyn Ledger, realtime_below: u64, dashboards: usize) -> Arc<ShardedCounts> {
+/// The map, as the ledger has it, which is told how many dashboards there are.
+fn counts_of(
+    ledger: &mut dyn Ledger,
+    realtime_below: u64,
+    dashboards: usize,
+) -> Arc<ShardedCounts> {
+    ledger.publish_to(dashboards);
     let counts = ShardedCounts::for_dashboards(realtime_below, dashboards);
     ledger.videos().into_iter().for_each(|video| counts.restore(video));
     Arc::new(counts)

@@ -58,6 +58,25 @@ pub(super) struct SharedParts {
     pub(super) failed: Sender<()>,
 }
 
+impl SharedParts {
+    /// Of a processor that starts now.
+    pub(super) fn new(
+        ledger: &SharedLedger,
+        stats: &Arc<Stats>,
+        consumer: &Arc<ReportedConsumer>,
+        failed: Sender<()>,
+    ) -> Self {
+        Self {
+            instance: Uuid::new_v4(),
+            ledger: ledger.clone(),
+            stats: stats.clone(),
+            consumer: consumer.clone(),
+            refusal: LedgerRefusal::default(),
+            failed,
+        }
+    }
+}
+
 /// One dashboard, and what it is told.
 pub(super) struct PublisherConfig {
     pub(super) dashboard: DashboardIndex,

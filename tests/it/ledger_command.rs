@@ -64,7 +64,7 @@ fn refused(server: &Postgres, args: &[&str], want: &str) {
 
 /// Play `number` of all: of 1,000 videos, of 7 producers with holes, and every eleventh without an identity.
 fn play(number: u64) -> ArrivedPlay {
-    let identity = (number % 11 != 0).then(|| {
+    let identity = (!number.is_multiple_of(11)).then(|| {
         let seq = number / 7 + number / 7_000 * 5;
         PlayIdentity { producer: Uuid::from_u128(1 + u128::from(number % 7)), seq }
     });

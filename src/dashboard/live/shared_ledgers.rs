@@ -8,7 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::reports::{KnownProcessor, Live};
-use crate::dashboard::nsqds::DeadProcessor;
+use crate::dashboard::nsqds::LapsedProcessor;
 use crate::wire::{LedgerKind, LedgerProcessor, LedgerProcessorState, LedgerStatus};
 
 /// A shared ledger.
@@ -76,7 +76,7 @@ pub(in super::super) struct LedgerGlance {
 }
 
 /// One shared ledger, as its processors know it.
-pub(super) struct SharedLedger<'a> {
+pub(super) struct LedgerShown<'a> {
     /// As the processor tells that was heard last of those that reach the database.
     status: &'a LedgerStatus,
     told_by: Uuid,
@@ -85,7 +85,7 @@ pub(super) struct SharedLedger<'a> {
     processors: BTreeMap<Uuid, &'a LedgerProcessor>,
 }
 
-impl SharedLedger<'_> {
+impl LedgerShown<'_> {
     /// Whether `status`, told by `id`, is of this ledger.
     fn is_of(&self, id: &Uuid, status: &LedgerStatus) -> bool {
         let is_known = |id: &Uuid| self.processors.contains_key(id) || self.told_by == *id;
@@ -97,7 +97,7 @@ impl SharedLedger<'_> {
 
 impl Live {
     /// Each shared ledger once.
-    pub(super) fn shared_ledgers(&self, now: Instant) -> Vec<SharedLedger<'_>> {
+    pub(super) fn shared_ledgers(&self, now: Instant) -> Vec<LedgerShown<'_>> {
         let told = |(id, known): (&Uuid, &'_ KnownProcessor)| known.ledger.is_some().then_some(*id);
         let mut told: Vec<_> = self.processors.iter().filter_map(told).collect();
         told.sort_by_key(|id| {
@@ -105,14 +105,14 @@ impl Live {
             let is_away = known.ledger.as_ref().is_some_and(|status| status.away.is_some());
             (!known.reports(now), is_away, known.reported_ago(now))
         });
-        let mut ledgers: Vec<SharedLedger<'_>> = Vec::new();
+        let mut ledgers: Vec<LedgerShown<'_>> = Vec::new();
         for told_by in told {
             let told = &self.processors[&told_by];
             let Some(status) = told.ledger.as_deref() else { continue };
             let found = ledgers.iter().position(|ledger| ledger.is_of(&told_by, status));
             let index = found.unwrap_or_else(|| {
                 let processors = BTreeMap::new();
-                ledgers.push(SharedLedger { status, told_by, told, processors });
+                ledgers.push(LedgerShown { status, told_by, told, processors });
                 ledgers.len() - 1
             });
             for processor in &status.processors {
@@ -124,7 +124,7 @@ impl Live {
 
     /// Each shared ledger, with who counts in it.
     pub(in super::super) fn ledgers(&self, now: Instant) -> Vec<SharedLedgerShown> {
-        let show = |ledger: SharedLedger<'_>| {
+        let show = |ledger: LedgerShown<'_>| {
             let processor = |(id, known): (&Uuid, &&LedgerProcessor)| LedgerProcessorShown {
                 processor: *id,
                 reports: self.processors.get(id).is_some_and(|known| known.reports(now)),
@@ -150,12 +150,12 @@ impl Live {
     }
 
     /// Processors of shared ledgers whose leases have run out, as a processor tells now that reaches the database.
-    pub(in super::super) fn dead(&self, now: Instant) -> Vec<DeadProcessor> {
+    pub(in super::super) fn dead(&self, now: Instant) -> Vec<LapsedProcessor> {
         let told =
-            |ledger: &SharedLedger<'_>| ledger.told.reports(now) && ledger.status.away.is_none();
-        let dead = |ledger: SharedLedger<'_>| {
+            |ledger: &LedgerShown<'_>| ledger.told.reports(now) && ledger.status.away.is_none();
+        let dead = |ledger: LedgerShown<'_>| {
             let name = ledger.status.name.clone();
-            let dead = |known: &LedgerProcessor| DeadProcessor {
+            let dead = |known: &LedgerProcessor| LapsedProcessor {
                 id: known.id,
                 ledger: name.clone(),
                 dead_ms: known.lease_ms_left.min(0).unsigned_abs(),
@@ -206,12 +206,11 @@ impl KnownProcessor {
     pub(super) fn glance(
         &self,
         id: &Uuid,
-        ledgers: &[SharedLedger<'_>],
+        ledgers: &[LedgerShown<'_>],
         now: Instant,
     ) -> Option<LedgerGlance> {
-        let knows = |ledger: &&SharedLedger<'_>| {
-            ledger.told_by == *id || ledger.processors.contains_key(id)
-        };
+        let knows =
+            |ledger: &&LedgerShown<'_>| ledger.told_by == *id || ledger.processors.contains_key(id);
         let Some(ledger) = ledgers.iter().find(knows) else {
             // One that is on disk has figures of its own.
             return self.consumption.as_ref()?.ledger.map(|_| LedgerGlance::of_files());

@@ -14,7 +14,8 @@ use crate::ledger::dedupe::{Learned, PlayMemory, Seen};
 use crate::ledger::entry::saved;
 use crate::ledger::letter::SavedDeadLetter;
 use crate::ledger::message_key::MessageKey;
-use crate::ledger::video_counts::{Counted, VideoCounts};
+use crate::ledger::video_counts::VideoCounts;
+use crate::ledger::video_counts::counting::Counted;
 use crate::model::video::MAX_PLAYS;
 use crate::runtime::clock::unix_ms;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::Heartbeat;
 use super::finding::{Finding, Severity};
+use super::heartbeat::Heartbeat;
 use crate::wire::{LedgerProcessorState, LedgerStatus};
 
 /// A commit that takes longer is slow: 10,000 messages take 20 ms where the database is near and four processors share it.
@@ -26,7 +26,7 @@ const PROCESSOR_DEAD: &str = "processor-dead";
 
 /// A processor whose lease has run out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DeadProcessor {
+pub(crate) struct LapsedProcessor {
     /// Who.
     pub(crate) id: Uuid,
     /// Its ledger's name.
@@ -42,7 +42,7 @@ pub(crate) struct DeadProcessor {
 }
 
 /// What keeps the counts of shared ledgers from being right, or from going on: `/healthz` is red with it.
-pub(crate) fn ledger_faults(processors: &[Heartbeat], dead: &[DeadProcessor]) -> Vec<Finding> {
+pub(crate) fn ledger_faults(processors: &[Heartbeat], dead: &[LapsedProcessor]) -> Vec<Finding> {
     let mut found = databases_away(processors);
     for (id, status) in told(processors) {
         if let Some(reason) = &status.behind {
@@ -58,7 +58,7 @@ pub(crate) fn ledger_faults(processors: &[Heartbeat], dead: &[DeadProcessor]) ->
         }
     }
     for dead in dead {
-        let DeadProcessor { id, ledger, dead_ms, state, plays, .. } = dead;
+        let LapsedProcessor { id, ledger, dead_ms, state, plays, .. } = dead;
         if *state == LedgerProcessorState::Dead && *dead_ms >= TAKEOVER_MS {
             found.push(Finding {
                 code: PROCESSOR_DEAD,
@@ -78,7 +78,7 @@ pub(crate) fn ledger_faults(processors: &[Heartbeat], dead: &[DeadProcessor]) ->
 /// Adds what else there is to know of them.
 pub(super) fn diagnose_more(
     processors: &[Heartbeat],
-    dead: &[DeadProcessor],
+    dead: &[LapsedProcessor],
     found: &mut Vec<Finding>,
 ) {
     for (id, status) in told(processors) {
@@ -95,7 +95,7 @@ pub(super) fn diagnose_more(
         }
     }
     for dead in dead {
-        let DeadProcessor { id, ledger, dead_ms, .. } = dead;
+        let LapsedProcessor { id, ledger, dead_ms, .. } = dead;
         let seconds = dead_ms / 1000;
         let (code, severity, text, way_out) = match (dead.state, dead.published_by) {
             (LedgerProcessorState::Published, Some(by)) => (
@@ -179,8 +179,8 @@ mod tests {
         state: LedgerProcessorState,
         dead_ms: u64,
         published_by: Option<u128>,
-    ) -> DeadProcessor {
-        DeadProcessor {
+    ) -> LapsedProcessor {
+        LapsedProcessor {
             id: Uuid::from_u128(7),
             ledger: "db:5432/plays".to_owned(),
             dead_ms,
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(processors: &[Heartbeat], dead: &[DeadProcessor], want: &[(&str, Severity, &str)]) {
+    fn check(processors: &[Heartbeat], dead: &[LapsedProcessor], want: &[(&str, Severity, &str)]) {
         let mut found = ledger_faults(processors, dead);
         assert!(found.iter().all(|one| one.severity == Severity::Error), "{found:?}");
         let mut more = Vec::new();
