@@ -110,7 +110,7 @@ fn held(ledger: &dyn Ledger) -> Held {
 }
 
 /// A ledger in files that was killed: some of it in tables, the rest in the journal, and two dead letters.
-fn made(directory: &Path) -> Held {
+fn made(directory: &Path) {
     let mut ledger = open(directory).unwrap();
     count(&mut ledger, 0..PLAYS / 2);
     ledger.commit(&mut arrivals(Vec::new(), vec![letter(1)])).unwrap();
@@ -119,7 +119,6 @@ fn made(directory: &Path) -> Held {
     // Some come twice.
     assert_eq!(count(&mut ledger, (0..PLAYS).step_by(97)), 0);
     ledger.commit(&mut arrivals(Vec::new(), vec![letter(2)])).unwrap();
-    held(&ledger)
 }
 
 fn data_dir(directory: &Path) -> [&str; 2] {
@@ -164,9 +163,11 @@ fn a_ledger_in_files_is_taken_over_with_all_that_it_knows() {
     let temp = TempDir::new().unwrap();
     let (files, copy) = (temp.path().join("files"), temp.path().join("copy"));
     std::fs::create_dir(&files).unwrap();
-    let before = made(&files);
-    assert_eq!((before.counters.counted, before.counters.rejected), (PLAYS, 2));
+    made(&files);
     copy_all(&files, &copy);
+    // What a start finds of it: how often repeats alone came is not kept.
+    let before = held(&open(&copy).unwrap());
+    assert_eq!((before.counters.counted, before.counters.rejected), (PLAYS, 2));
     let import = [&["import"], &data_dir(&files)[..]].concat();
     // Its processor runs.
     let lock = DataDir::open(&files).unwrap().lock(PROCESSOR).unwrap();

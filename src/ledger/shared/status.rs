@@ -6,12 +6,15 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::link::connect;
+use super::link::{ROLLBACK, connect};
 use super::schema;
 use crate::postgres::{PgConfig, PgConnection, PgError};
 
 /// The most processors that are told; the others are only counted.
 const PROCESSORS_MAX: i64 = 1_000;
+
+/// All of one moment: a sweep may be under way.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 const READ_PROCESSORS: &str = "SELECT p.id, p.epoch, p.last_record, p.swept, p.counted, p.rejected,
         (extract(epoch FROM p.lease_until - now()) * 1000)::int8,
@@ -105,11 +108,12 @@ pub fn shared_status(config: &PgConfig) -> Result<SharedStatus> {
         );
     };
     let server = connection.server().to_owned();
+    connection.query(BEGIN, &[])?;
     let processors = read_processors(&mut connection)?;
     let counts = connection.query(READ_COUNTS, &[])?;
     let counts = counts.first()?;
     let number = |column| counts.int(column).map(i64::cast_unsigned);
-    Ok(SharedStatus {
+    let status = SharedStatus {
         life,
         server,
         left_out: number(0)?.saturating_sub(processors.len() as u64),
@@ -120,7 +124,9 @@ pub fn shared_status(config: &PgConfig) -> Result<SharedStatus> {
         dead_letters: number(4)?,
         videos: number(5)?,
         tables: read_tables(&mut connection)?,
-    })
+    };
+    connection.query(ROLLBACK, &[])?;
+    Ok(status)
 }
 
 fn read_processors(connection: &mut PgConnection) -> Result<Vec<SharedProcessor>, PgError> {
