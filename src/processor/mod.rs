@@ -162,9 +162,8 @@ impl Processor {
         let stats = Stats::new(ledger.counters(), config.target, reached_tx, dashboards.len());
         let stats = Arc::new(stats);
         let (wake, woken) = wake_publishers(dashboards.len());
-        let (processor, life) = (ledger.processor(), ledger.life());
-        let first_version = ledger.first_version();
-        let on_channel = ledger.on_channel();
+        let (processor, first_version) = (ledger.processor(), ledger.first_version());
+        let (life, on_channel) = (ledger.life(), ledger.on_channel());
         let consumer = consumer_of(consumer, &on_channel);
         let claim = |_: &_| Claims::new(processor, life, config.on_loss, counts.clone());
         let claims = claim::at_start(dashboards.iter().map(claim).collect(), dashboards)?;
@@ -184,16 +183,13 @@ impl Processor {
             PublishersConfig { claims, first_version, update_interval, parts, wake, woken };
         let mut publishers = Publishers::new(publishing);
         let mut connecting = Connecting { on_channel, consumer, wait, neighbours };
-        let consumer = connecting.connect(|reason| {
-            reported.waits(reason);
-            Ok(publishers.start()?)
-        })?;
-        reported.started(&consumer);
+        // Before the wait for an nsqd, in which a shared ledger's lease must not run out.
+        let upkeep = start_upkeep(&committer, Takeovers::new(life, publishers.dead()))?;
+        let consumer = connect(&mut connecting, &reported, &mut publishers)?;
         // A refused thread drops the crews before it, each of which ends its threads first. The publishers come last, unless
         // they had to tell that the start waits: they would spend their last tries on a dashboard that is away.
         let window = config.time_window;
         let workers = start_workers(threads, window, &consumer, &committer, stop_commits)?;
-        let upkeep = start_upkeep(&committer, Takeovers::new(life, publishers.dead()))?;
         let (neighbours, yielded) = connecting.look_again()?;
         publishers.start()?;
         Ok(Self {
@@ -300,6 +296,20 @@ impl Processor {
         };
         (report, counts.all())
     }
+}
+
+/// Connects; while no nsqd is there the publishers tell the dashboards so.
+fn connect(
+    connecting: &mut Connecting,
+    reported: &ReportedConsumer,
+    publishers: &mut Publishers,
+) -> Result<Arc<Consumer>> {
+    let consumer = connecting.connect(|reason| {
+        reported.waits(reason);
+        Ok(publishers.start()?)
+    })?;
+    reported.started(&consumer);
+    Ok(consumer)
 }
 
 /// The workers end when the consumer's batches do, that is when it stops; `stop_commits` ends their wait for a ledger that is

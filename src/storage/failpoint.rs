@@ -1,8 +1,8 @@
-//! Named points at which a test build kills itself, as `kill -9` would, at exactly that place; and limits that it makes
-//! smaller, so that they are met.
+//! Named points at which a test build kills itself, as `kill -9` would, or stops, at exactly that place; and limits that it
+//! makes smaller, so that they are met.
 //!
-//! `PLAYCOUNTS_FAILPOINT=name` aborts at the first pass, `name:3` at the third. Only builds with debug assertions
-//! look; in a release build a point is nothing.
+//! `PLAYCOUNTS_FAILPOINT=name` aborts at the first pass, `name:3` at the third; with `PLAYCOUNTS_STOPPOINT` the process stops
+//! there until it gets SIGCONT. Only builds with debug assertions look; in a release build a point is nothing.
 
 /// Passes the point `name`.
 #[cfg(debug_assertions)]
@@ -10,16 +10,27 @@ pub fn hit(name: &'static str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// The point to die at, and how many passes are left.
-    static CHOSEN: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
-    let chosen = CHOSEN.get_or_init(|| {
-        let setting = std::env::var("PLAYCOUNTS_FAILPOINT").ok()?;
-        let (name, pass) = setting.split_once(':').unwrap_or((&setting, "1"));
-        Some((name.to_owned(), AtomicU64::new(pass.parse().ok()?)))
-    });
-    let Some((point, passes)) = chosen else { return };
-    if point == name && passes.fetch_sub(1, Ordering::Relaxed) == 1 {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    /// A point, and how many passes are left.
+    type Point = OnceLock<Option<(String, AtomicU64)>>;
+    /// The point to die at, and that to stop at.
+    static CHOSEN: [Point; 2] = [OnceLock::new(), OnceLock::new()];
+    let is_reached = |point: &Point, variable: &str| {
+        let chosen = point.get_or_init(|| {
+            let setting = std::env::var(variable).ok()?;
+            let (name, pass) = setting.split_once(':').unwrap_or((&setting, "1"));
+            Some((name.to_owned(), AtomicU64::new(pass.parse().ok()?)))
+        });
+        let Some((point, passes)) = chosen else { return false };
+        point == name && passes.fetch_sub(1, Ordering::Relaxed) == 1
+    };
+    if is_reached(&CHOSEN[0], "PLAYCOUNTS_FAILPOINT") {
         std::process::abort();
+    }
+    if is_reached(&CHOSEN[1], "PLAYCOUNTS_STOPPOINT") {
+        // It is this process, and may be stopped.
+        let _ = kill_process(getpid(), Signal::STOP);
     }
 }
 

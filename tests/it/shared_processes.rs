@@ -196,6 +196,44 @@ fn without_the_flush_plays_are_lost() {
     assert!(lost, "nothing is ever lost without it");
 }
 
+/// A processor stops in the middle of a commit, with all locks: the others wait until the server gives it up, and no longer.
+#[test]
+fn a_processor_that_stops_in_a_commit_holds_the_others_up_for_seconds() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let server = postgres_or_skip!();
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let broker = Broker::ours(dir);
+    let (_dashboard, url) = support::dashboard(dir);
+    let stops = args(&server, &broker, &url, "one");
+    let words: Vec<&str> = stops.iter().map(String::as_str).collect();
+    let mut stops = command(dir, &words);
+    stops.env("PLAYCOUNTS_STOPPOINT", "ledger-before-commit");
+    let stopped = Running::spawn(stops, "stops");
+    let producer = Uuid::new_v4();
+    publish(&broker, producer, 0..1_000);
+    wait_until("it has stopped", || {
+        server.sql("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND usename = 'playcounts'
+            AND state_change < now() - interval '0.5 s'") == "1"
+    });
+    let other = start(dir, &args(&server, &broker, &url, "two"));
+    let began = std::time::Instant::now();
+    wait_until("the other one goes on", || total(&url) >= 500);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    stopped.signal(Signal::CONT);
+    publish(&broker, producer, 0..2_000);
+    wait_until("all are counted", || total(&url) == 2_000);
+    for process in [other, stopped] {
+        process.signal(Signal::TERM);
+        assert_exit(&process.wait(), 0);
+    }
+    assert_seen(&server, producer, 2_000);
+    let each = ["one", "two"].map(|data| counted_by(&server, &dir.join(data)));
+    assert_eq!((each[0] + each[1], total(&url)), (2_000, 2_000), "{each:?}");
+}
+
 /// A processor is stopped for longer than its lease, and a new one takes its id: when it goes on it is refused, says so, and
 /// starts again under another id.
 #[test]

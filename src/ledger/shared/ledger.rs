@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::committer::{Landed, SharedCommitter};
 use super::confirm;
+use super::ledger_report::LedgerReport;
 use super::link::{Link, is_conflict};
 use super::membership::{give_back, write_told};
 use super::open::{Opened, PostgresLedgerConfig, open};
@@ -30,7 +31,7 @@ use crate::ledger::unreported::AllUnreported;
 use crate::ledger::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{VideoCount, VideoState};
-use crate::wire::{Confirmed, ProducerConfirmed};
+use crate::wire::{Confirmed, LedgerKind, LedgerStatus, ProducerConfirmed};
 
 /// Messages in one commit: enough that a play costs the database little, and no lock is held for long.
 const GROUP_MAX: usize = 10_000;
@@ -85,6 +86,8 @@ pub struct PostgresLedger {
     bytes: u64,
     /// Why the database was not there at the last try. The next one is made without the ledger's lock.
     away: Option<String>,
+    /// What a report tells of it.
+    report: LedgerReport,
 }
 
 impl PostgresLedger {
@@ -96,6 +99,7 @@ impl PostgresLedger {
     pub fn open(config: &PostgresLedgerConfig) -> Result<Self> {
         let Opened { config, connection, member, life, counts, upkeeper, dashboard } =
             open(config)?;
+        let name = config.to_string();
         let mut ledger = Self {
             reading: Link::new(config.clone()),
             committer: SharedCommitter::new(Link::with(config, connection), &member, counts),
@@ -114,6 +118,7 @@ impl PostgresLedger {
             dead: DeadLedgers::default(),
             bytes: 0,
             away: None,
+            report: LedgerReport::new(name),
         };
         if dashboard.is_some() {
             ledger.committer.counts.all_published();
@@ -132,6 +137,16 @@ impl PostgresLedger {
     fn noted<T>(&mut self, done: Result<T, Trouble>) -> Result<T> {
         if let Err(Trouble::Database(error)) = &done {
             self.away = Some(error.to_string());
+        }
+        self.with_report(done)
+    }
+
+    /// The same, where the next try may be made at once.
+    fn with_report<T>(&mut self, done: Result<T, Trouble>) -> Result<T> {
+        match &done {
+            Err(Trouble::Database(error)) => self.report.away(error.to_string()),
+            Err(Trouble::Behind(behind)) => self.report.behind = Some(behind.to_string()),
+            _ => {}
         }
         done.map_err(Trouble::while_counting)
     }
@@ -231,6 +246,9 @@ impl PostgresLedger {
             self.bytes = bytes;
         }
         self.to_fold.extend(done.fold);
+        if let Some(members) = done.members {
+            self.report.members = members;
+        }
         if !done.dead.begun.is_empty() {
             // Nobody knows what was told of those that it has counted plays of.
             DashboardIndex::all(self.databases.len())
@@ -285,6 +303,7 @@ impl Ledger for PostgresLedger {
     }
 
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed> {
+        let began = Instant::now();
         let was_up = self.committer.is_up();
         if !was_up {
             self.check_away()?;
@@ -300,10 +319,17 @@ impl Ledger for PostgresLedger {
         let landed =
             if was_up { done.map_err(Trouble::while_counting)? } else { self.noted(done)? };
         self.away = None;
+        self.report.committed(began.elapsed());
         Ok(self.note_landed(landed))
     }
 
     fn upkeep(&mut self, now: Instant) -> Option<LedgerUpkeep> {
+        // Never waited for: who asks is who runs it.
+        match self.upkeeper.lock().failure() {
+            Some(reason) => self.report.away(reason),
+            None if self.committer.is_up() => self.report.there(),
+            None => {}
+        }
         Some(LedgerUpkeep::Shared(self.next_upkeep(now)))
     }
 
@@ -390,6 +416,13 @@ impl Ledger for PostgresLedger {
     fn size(&self) -> Option<LedgerSize> {
         let unswept = self.committer.last - self.swept;
         Some(LedgerSize { unswept, bytes: self.bytes, ..LedgerSize::default() })
+    }
+
+    fn status(&self) -> LedgerStatus {
+        let mut status = self.report.status(&self.committer.own.id, self.counters().counted);
+        (status.kind, status.life) = (LedgerKind::Postgres, Some(self.life));
+        status.cut();
+        status
     }
 
     fn message_window(&self) -> MessageWindowSize {

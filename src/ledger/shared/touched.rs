@@ -13,7 +13,7 @@ use crate::model::play::PlayIdentity;
 
 /// One producer of a commit.
 #[derive(Debug)]
-struct Producer {
+struct TouchedProducer {
     id: Uuid,
     /// `None`: there is no row of it.
     watermark: Option<u64>,
@@ -22,7 +22,7 @@ struct Producer {
 
 /// One segment of a commit.
 #[derive(Debug)]
-struct Segment {
+struct TouchedSegment {
     /// Which producer's, by its place.
     producer: usize,
     number: u64,
@@ -33,8 +33,8 @@ struct Segment {
 /// What one commit touches. Entered first, then told what the tables have, then asked of each play.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
-    producers: Vec<Producer>,
-    segments: Vec<Segment>,
+    producers: Vec<TouchedProducer>,
+    segments: Vec<TouchedSegment>,
     producer_table: HashTable<usize>,
     segment_table: HashTable<usize>,
     /// Seeded at random, because ids and numbers come from strangers.
@@ -68,7 +68,7 @@ impl Touched {
             let hash = |at: &usize| hasher.hash_one((segments[*at].producer, segments[*at].number));
             segment_table.insert_unique(hasher.hash_one((producer, number)), at, hash);
             let bits = SegmentBits::EMPTY;
-            segments.push(Segment { producer, number, bits, is_changed: false });
+            segments.push(TouchedSegment { producer, number, bits, is_changed: false });
             at
         });
         self.newest = Some(at);
@@ -92,7 +92,7 @@ impl Touched {
             let at = producers.len();
             producer_table
                 .insert_unique(hasher.hash_one(id), at, |at| hasher.hash_one(producers[*at].id));
-            producers.push(Producer { id, watermark: None, is_changed: false });
+            producers.push(TouchedProducer { id, watermark: None, is_changed: false });
             at
         })
     }
@@ -125,7 +125,7 @@ impl Touched {
 
     /// The segments, by their places: each one's producer, and its number.
     pub(super) fn segments(&self) -> (Vec<Uuid>, Vec<i64>) {
-        let id = |segment: &Segment| self.producers[segment.producer].id;
+        let id = |segment: &TouchedSegment| self.producers[segment.producer].id;
         self.segments.iter().map(|segment| (id(segment), segment.number as i64)).unzip()
     }
 
@@ -182,7 +182,7 @@ impl Touched {
         let mut watermarks: Vec<u64> =
             self.producers.iter().map(|producer| producer.watermark.unwrap_or(0)).collect();
         // By producer, lowest first: a watermark moves over those that are full.
-        let mut order: Vec<&Segment> = self.segments.iter().collect();
+        let mut order: Vec<&TouchedSegment> = self.segments.iter().collect();
         order.sort_unstable_by_key(|segment| (segment.producer, segment.number));
         for segment in order {
             let watermark = &mut watermarks[segment.producer];

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::dead::{DeadMembers, is_due};
 use super::holder::{Holder, HolderFile};
 use super::link::{Link, connect};
+use super::members::{LedgerMembers, read_members};
 use super::membership::{reclaim, renew};
 use super::sweep::{FoldedProducer, SweepSlice, fold_producer, forget_old, write_slice};
 use super::transaction::Own;
@@ -29,6 +30,9 @@ const FORGET_EVERY: Duration = Duration::from_secs(300);
 /// the database that lost them are not noticed by a processor that fails with it.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 
+/// How often it is asked who counts in the ledger.
+const MEMBERS_EVERY: Duration = Duration::from_secs(2);
+
 /// How often the tables' size is asked for.
 const SIZE_EVERY: Duration = Duration::from_secs(60);
 
@@ -45,6 +49,7 @@ pub(super) struct Upkeeper {
     forgotten: Option<Instant>,
     noted: Option<Instant>,
     sized: Option<Instant>,
+    members_read: Option<Instant>,
     /// What could not be written: it is before others.
     slice: Option<SweepSlice>,
     dead: DeadMembers,
@@ -52,6 +57,8 @@ pub(super) struct Upkeeper {
     done: SharedUpkept,
     /// Since then the lease was always renewed.
     steady_since: Option<Instant>,
+    /// Why the last one failed.
+    failure: Option<String>,
 }
 
 /// What is to be done: see [`Ledger::upkeep`](crate::ledger::Ledger::upkeep).
@@ -83,6 +90,8 @@ pub struct SharedUpkept {
     pub(super) fold: Vec<Uuid>,
     /// Bytes of the tables.
     pub(super) bytes: Option<u64>,
+    /// Who counts in the ledger.
+    pub(super) members: Option<LedgerMembers>,
     /// Others whose counts are to be published, or no more.
     pub(super) dead: DeadLedgers,
 }
@@ -91,7 +100,7 @@ impl Upkeeper {
     /// For a data directory that has this note of its processor.
     pub(super) fn new(config: PgConfig, file: HolderFile, holder: Holder) -> Self {
         let link = Link::new(config.clone());
-        let (renewed, forgotten, noted, sized) = (None, None, None, None);
+        let (renewed, forgotten, noted, sized, members_read) = (None, None, None, None, None);
         let (slice, dead, steady_since) = (None, DeadMembers::default(), None);
         let done = SharedUpkept::default();
         Self {
@@ -103,11 +112,18 @@ impl Upkeeper {
             forgotten,
             noted,
             sized,
+            members_read,
             slice,
             dead,
             done,
             steady_since,
+            failure: None,
         }
+    }
+
+    /// Why the last one failed, if it did.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failure.clone()
     }
 
     /// Gives up what others may take over, and does the last.
@@ -173,6 +189,10 @@ impl Upkeeper {
         if is_due(&mut self.forgotten, FORGET_EVERY) {
             self.link.run(forget_old)?;
         }
+        if is_due(&mut self.members_read, MEMBERS_EVERY) {
+            let read = |connection: &mut _| read_members(connection, own.id, &work.dashboards);
+            self.done.members = Some(self.link.run(read)?);
+        }
         if is_due(&mut self.sized, SIZE_EVERY) {
             let size = self.link.run(|connection| {
                 Ok(connection.query(READ_SIZE, &[] as &[Param<'_>])?.first()?.int(0)?)
@@ -193,6 +213,7 @@ impl SharedUpkeep {
         let mut upkeeper = upkeeper.lock();
         let last = self.last;
         let done = upkeeper.run(self);
+        upkeeper.failure = done.as_ref().err().map(Trouble::to_string);
         if done.is_err() {
             (upkeeper.renewed, upkeeper.steady_since) = (None, None);
         }
