@@ -164,16 +164,18 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
     }
     let several = texts.into_iter().map(|(option, texts)| (option, texts.len()));
     let several: Vec<_> = several.filter(|(_, texts)| *texts > 1).collect();
+    // Without PostgreSQL there is no command `ledger`.
+    let ledger = usize::from(cfg!(feature = "postgres"));
     let want = [
         ("--accept-loss", 2),
         ("--allowed-host", 2),
         ("--channel", 3),
         ("--dashboard-url", 3),
-        ("--data-dir", 12),
+        ("--data-dir", 11 + ledger),
         ("--durability", 3),
         ("--http-address", 2),
-        ("--json", 6),
-        ("--ledger", 2),
+        ("--json", 4 + 2 * ledger),
+        ("--ledger", 1 + ledger),
         ("--lookupd-http-address", 5),
         ("--max-in-flight", 2),
         ("--max-msg-size", 2),
@@ -185,5 +187,6 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--topic", 4),
         ("--write-token", 4),
     ];
+    let want: Vec<_> = want.into_iter().filter(|(_, texts)| *texts > 1).collect();
     assert_eq!(several, want);
 }

@@ -66,7 +66,10 @@ impl ChangedVideos {
     }
 
     /// The videos from this number on are gone.
-    #[cfg_attr(not(test), allow(dead_code, reason = "as what takes counts back"))]
+    #[cfg_attr(
+        not(any(test, feature = "postgres")),
+        allow(dead_code, reason = "as what takes counts back")
+    )]
     pub(super) fn truncate(&mut self, videos: u32) {
         self.is_changed.truncate(videos as usize);
         self.numbers.retain(|number| *number < videos);

@@ -6,18 +6,44 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::message::backend::{DataRowBody, Message, RowDescriptionBody};
+use postgres_protocol::message::backend::{DataRowBody, Header, Message, RowDescriptionBody};
 
 use super::error::PgError;
 use super::rows::{MAX_COLUMNS, PgColumns, PgRows};
 
 /// What one exchange may answer, bytes of messages: four million rows. In memory a value costs 8 bytes more where the
 /// message has 4, so at most three times that much.
-pub(super) const MAX_ANSWER: usize = 256 << 20;
+const MAX_ANSWER: usize = 256 << 20;
+
+/// One message, bytes: a quarter of an answer may be one row.
+const MAX_MESSAGE: usize = MAX_ANSWER / 4;
 
 /// What a message counts for at least, bytes: an empty row costs time and a place, too.
 const MIN_MESSAGE: usize = 64;
+
+/// The next message that is there as a whole, with its size.
+///
+/// # Errors
+/// It is none, or too long.
+pub(super) fn next_message(
+    server: &str,
+    input: &mut BytesMut,
+) -> Result<Option<(Message, usize)>, PgError> {
+    let nonsense = |_| PgError::protocol(server, "it sends what is no message");
+    let Some(header) = Header::parse(input).map_err(nonsense)? else { return Ok(None) };
+    let size = usize::try_from(header.len()).unwrap_or(usize::MAX).saturating_add(1);
+    if size > MAX_MESSAGE {
+        let what = format!("it sends a message of more than {} MiB", MAX_MESSAGE >> 20);
+        return Err(PgError::protocol(server, &what));
+    }
+    // The codec would reserve room for all of it at its first byte.
+    if input.len() < size {
+        return Ok(None);
+    }
+    Ok(Message::parse(input).map_err(nonsense)?.map(|message| (message, size)))
+}
 
 /// One statement that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,6 +316,37 @@ impl Answers {
         let count = row.ranges().size_hint().0;
         let pushed = self.rows.push(count, row.buffer());
         pushed.map_err(|what| PgError::protocol(&self.server, what))
+    }
+}
+
+/// Any bytes of a server as the answer to statements that `plan` chooses: taken or refused, and read. For fuzzing.
+#[doc(hidden)]
+pub fn fuzz_answers(plan: u8, bytes: &[u8]) {
+    let mut answers = Answers::new("fuzz".into());
+    let number = answers.number();
+    for bit in 0..8 {
+        match (bit, plan >> bit & 1) {
+            (0, _) | (4, 1) => answers.expect(SentStatement::Parsed(number)),
+            (3 | 6, 1) => answers.end_group(),
+            (5, 1) => answers.expect(SentStatement::Unnamed),
+            (7, 1) => answers.expect_script(),
+            _ => answers.expect(SentStatement::Bound(number)),
+        }
+    }
+    answers.end_group();
+    let mut input = BytesMut::from(bytes);
+    while let Ok(Some((message, size))) = next_message("fuzz", &mut input) {
+        if !matches!(answers.take(&message, size), Ok(AnswersLeft::Some)) {
+            break;
+        }
+    }
+    for rows in answers.finish().into_iter().flatten().flatten() {
+        for row in rows.iter() {
+            for column in 0..=rows.columns() {
+                let _ = (row.int(column), row.bool(column), row.text(column));
+                let _ = (row.bytes(column), row.uuid(column));
+            }
+        }
     }
 }
 

@@ -46,6 +46,12 @@ impl From<String> for PgConfigError {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct PgPassword(String);
 
+impl From<String> for PgPassword {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl PgPassword {
     pub(super) fn text(&self) -> &str {
         &self.0

@@ -24,8 +24,12 @@ mod tls;
 mod url;
 mod wire;
 
+#[doc(hidden)]
+pub use answers::fuzz_answers;
 pub use config::{PgConfig, PgConfigError};
 pub use connection::PgConnection;
 pub use error::{PgError, PgErrorKind};
 pub use param::Param;
 pub use rows::{PgRow, PgRows};
+#[doc(hidden)]
+pub use startup::fuzz_login;

@@ -48,6 +48,11 @@ impl PgRows {
         self.count == 0
     }
 
+    /// How many columns each row has.
+    pub fn columns(&self) -> usize {
+        self.columns.len()
+    }
+
     /// Each row, in the server's order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = PgRow<'_>> {
         (0..self.count).map(|index| PgRow { rows: self, index })

@@ -10,6 +10,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, Scr
 use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
 use postgres_protocol::message::frontend;
 
+use super::answers::next_message;
 use super::config::{PgConfig, PgPassword};
 use super::error::PgError;
 use super::wire::{Wire, WireLimit, WireNext};
@@ -147,4 +148,25 @@ impl PgProof<'_> {
             format!("it does not prove that it knows the password: {error}"),
         )
     }
+}
+
+/// Any bytes of a server as its part of a login: let in or refused. For fuzzing.
+#[doc(hidden)]
+pub fn fuzz_login(bytes: &[u8]) {
+    let password = PgPassword::from("password".to_owned());
+    let mut proof = PgProof {
+        server: "fuzz".into(),
+        user: "user",
+        password: Some(&password),
+        clear_text: PgClearText::MayNot,
+        scram: None,
+        is_accepted: false,
+    };
+    let (mut input, mut output) = (BytesMut::from(bytes), BytesMut::new());
+    while let Ok(Some((message, _))) = next_message("fuzz", &mut input) {
+        if !matches!(proof.take(&message, &mut output), Ok(WireNext::More)) {
+            break;
+        }
+    }
+    assert!(output.len() < 1 << 16, "it answers with more than it was asked");
 }

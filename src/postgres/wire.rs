@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use postgres_protocol::message::backend::{Header, Message};
+use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
-use super::answers::MAX_ANSWER;
+use super::answers::next_message;
 use super::error::{PgError, PgErrorKind};
 use super::tls::PgTls;
 
@@ -23,9 +23,6 @@ const READ: usize = 64 << 10;
 
 /// What must have moved within a limit on waiting, bytes: a server that trickles is given up, a slow link is not.
 const CHUNK: usize = 64 << 10;
-
-/// One message, bytes: a whole answer may be one row.
-const MAX_MESSAGE: usize = MAX_ANSWER / 4;
 
 /// What an empty buffer keeps, bytes.
 const AT_REST: usize = 1 << 20;
@@ -150,19 +147,8 @@ impl Wire {
         Ok(())
     }
 
-    /// The next message that is there as a whole.
     fn message(&mut self) -> Result<Option<(Message, usize)>, PgError> {
-        let nonsense = |_| PgError::protocol(&self.server, "it sends what is no message");
-        let Some(header) = Header::parse(&self.input).map_err(nonsense)? else { return Ok(None) };
-        let size = usize::try_from(header.len()).unwrap_or(usize::MAX).saturating_add(1);
-        if size > MAX_MESSAGE {
-            let what = format!("it sends a message of more than {} MiB", MAX_MESSAGE >> 20);
-            return Err(PgError::protocol(&self.server, &what));
-        }
-        if self.input.len() < size {
-            return Ok(None);
-        }
-        Ok(Message::parse(&mut self.input).map_err(nonsense)?.map(|message| (message, size)))
+        next_message(&self.server, &mut self.input)
     }
 
     /// Reads what is there: how many bytes moved.

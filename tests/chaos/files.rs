@@ -39,32 +39,32 @@ fn more_is_counted(parts: &mut Parts) -> Result<()> {
 
 /// The dashboard's backup takes the place of what it has: it is told everything again.
 pub(crate) fn older_dashboard(parts: &mut Parts) -> Result<Instant> {
-    let backup = backup_of(parts, Part::Dashboard)?;
+    let backup = backup_of(parts, Part::Dashboard(0))?;
     more_is_counted(parts)?;
-    parts.kill(Part::Dashboard)?;
-    fs::remove_dir_all(parts.directory(Part::Dashboard))?;
-    parts.copy("restore", &backup, &parts.directory(Part::Dashboard))?;
-    start_again(parts, Part::Dashboard, None)
+    parts.kill(Part::Dashboard(0))?;
+    fs::remove_dir_all(parts.directory(Part::Dashboard(0)))?;
+    parts.copy("restore", &backup, &parts.directory(Part::Dashboard(0)))?;
+    start_again(parts, Part::Dashboard(0), None)
 }
 
 /// The ledger's backup takes its place: the processor must see that the dashboard knows more, and count nothing. Then the
 /// newest ledger comes back.
 pub(crate) fn older_ledger(parts: &mut Parts) -> Result<Instant> {
-    let backup = backup_of(parts, Part::Processor)?;
+    let backup = backup_of(parts, Part::Processor(0))?;
     more_is_counted(parts)?;
-    parts.kill(Part::Processor)?;
-    let (ledger, newest) = (parts.directory(Part::Processor), aside(parts, Part::Processor));
+    parts.kill(Part::Processor(0))?;
+    let (ledger, newest) = (parts.directory(Part::Processor(0)), aside(parts, Part::Processor(0)));
     fs::rename(&ledger, &newest)?;
     parts.copy("restore", &backup, &ledger)?;
-    parts.start(Part::Processor, None)?;
-    let ended = parts.wait(Part::Processor, NOTICE_LIMIT)?;
-    let said = parts.last_words(Part::Processor);
+    parts.start(Part::Processor(0), None)?;
+    let ended = parts.wait(Part::Processor(0), NOTICE_LIMIT)?;
+    let said = parts.last_words(Part::Processor(0));
     if ended.and_then(|status| status.code()) != Some(1) || !said.contains("--accept-loss") {
         bail!("an older ledger is not refused but {ended:?}:\n{said}");
     }
     fs::remove_dir_all(&ledger)?;
     fs::rename(&newest, &ledger)?;
-    start_again(parts, Part::Processor, None)
+    start_again(parts, Part::Processor(0), None)
 }
 
 /// A part's directory gets another name: the part must end, or be red, and what it did meanwhile is in the directory.
@@ -73,7 +73,7 @@ pub(crate) fn take_away(parts: &mut Parts, part: Part) -> Result<Instant> {
     fs::rename(&directory, &kept)?;
     let deadline = Instant::now() + NOTICE_LIMIT;
     let mut ended = None;
-    while ended.is_none() && !(part == Part::Dashboard && parts.is_red()) {
+    while ended.is_none() && !(part == Part::Dashboard(0) && parts.is_red()) {
         if Instant::now() > deadline {
             bail!("the {} has not noticed:\n{}", part.name(), parts.last_words(part));
         }
@@ -101,7 +101,7 @@ pub(crate) fn move_broker(parts: &mut Parts, in_order: bool) -> Result<Instant> 
     parts.move_broker()?;
     let started = start_again(parts, Part::Broker, None)?;
     wait("the broker answers", || Ok(std::net::TcpStream::connect(parts.broker()).is_ok()))?;
-    for part in [Part::Processor, Part::Producer] {
+    for part in crate::processors(parts).into_iter().chain([Part::Producer]) {
         parts.kill(part)?;
         start_again(parts, part, None)?;
     }

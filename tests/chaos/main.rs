@@ -8,26 +8,32 @@ mod foreign;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 mod parts;
+mod ports;
+#[path = "../it/postgres_server.rs"]
+#[allow(unused_imports, unused_macros, reason = "shared with the tests")]
+mod postgres_server;
 #[path = "../../nsq-protocol/tests/it/proxy.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod proxy;
 mod schedule;
+mod tables;
 mod twice;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use argh::FromArgs;
 use foreign::Foreign;
 use parts::{BrokerKind, Parts};
-use playcounts::ledger::{self, IntegrityCheck};
+use playcounts::ledger::IntegrityCheck;
 use playcounts::model::attempted::Attempted;
 use playcounts::model::video::VideoState;
 use playcounts::producer;
+use postgres_server::Postgres;
 use rustix::process::Signal;
-use schedule::{Fault, Part, schedule};
+use schedule::{Fault, LedgerKind, Part, schedule};
 
 /// Plays of one producer's run: at 2,000 a second, two seconds and the time to be confirmed.
 const PLAYS: u64 = 4000;
@@ -50,6 +56,9 @@ struct Options {
     /// embedded, nsqd or both [default: both]
     #[argh(option, default = "\"both\".into()")]
     broker: String,
+    /// files, or postgres: three processors that share a ledger there, and two dashboards [default: files]
+    #[argh(option, default = "\"files\".into()")]
+    ledger: String,
     /// plays a second of a producer that is none of ours, on an nsqd with -sync-every 1 [default: none]
     #[argh(option)]
     foreign: Option<u64>,
@@ -77,11 +86,34 @@ fn main() -> Result<()> {
             std::process::exit(if exit.status.is_ok() { 0 } else { 2 });
         }
     };
-    let faults = schedule(options.seed, options.kills);
-    if options.dry_run {
-        faults.iter().for_each(|(peace, fault)| println!("{peace:>6?} {fault}"));
-        return Ok(());
+    let ledgers: &[LedgerKind] = match &options.ledger[..] {
+        // As the tests run it.
+        "files" if args.is_empty() => &[LedgerKind::Files, LedgerKind::Postgres],
+        "files" => &[LedgerKind::Files],
+        "postgres" => &[LedgerKind::Postgres],
+        other => bail!("--ledger {other}: it is files or postgres"),
+    };
+    for ledger in ledgers {
+        let faults = schedule(options.seed, options.kills, *ledger);
+        if options.dry_run {
+            faults.iter().for_each(|(peace, fault)| println!("{peace:>6?} {fault}"));
+        } else {
+            run_all(&options, *ledger, &faults)?;
+        }
     }
+    Ok(())
+}
+
+/// Runs it on each broker that is wanted and there.
+fn run_all(options: &Options, ledger: LedgerKind, faults: &[(Duration, Fault)]) -> Result<()> {
+    let postgres = match ledger {
+        LedgerKind::Files => None,
+        LedgerKind::Postgres => match postgres_server::find() {
+            Some(bin) => Some(bin),
+            // It was said.
+            None => return Ok(()),
+        },
+    };
     let mut kinds = Vec::new();
     if options.broker != "nsqd" {
         kinds.push(("embedded", BrokerKind::Embedded));
@@ -96,12 +128,19 @@ fn main() -> Result<()> {
     for (name, kind) in kinds {
         match options.twice {
             Some(plays) => println!("{plays} plays twice on {name}"),
-            None => println!("chaos on {name}: {} kills, seed {}", options.kills, options.seed),
+            None => println!(
+                "chaos on {name}, ledger {ledger:?}: {} kills, seed {}",
+                options.kills, options.seed
+            ),
         }
         let dir = tempfile::tempdir()?;
         let outcome = match options.twice {
             Some(plays) => twice::run(dir.path(), kind, plays),
-            None => run(dir.path(), kind, &options, &faults),
+            None => {
+                // Nothing is flushed by the way: what a crash may take it takes.
+                let start = |bin: &PathBuf| Postgres::start(bin, &["wal_writer_delay=10s"]);
+                run(dir.path(), kind, options, postgres.as_ref().map(start), faults)
+            }
         };
         if let Err(error) = outcome {
             println!("FAILED, files kept in {}: {error:#}", dir.keep().display());
@@ -142,9 +181,13 @@ fn run(
     dir: &Path,
     kind: BrokerKind,
     options: &Options,
+    shared: Option<Postgres>,
     faults: &[(Duration, Fault)],
 ) -> Result<()> {
     let mut parts = Parts::new(dir, kind, options.seed, PLAYS)?;
+    if let Some(server) = shared {
+        parts.share_ledger(server)?;
+    }
     // The embedded broker keeps its queues in memory: who has no outbox loses what it holds with it.
     let foreign = options.foreign.filter(|_| parts.is_nsqd());
     if foreign.is_some() {
@@ -154,38 +197,11 @@ fn run(
     let mut foreign = foreign.map(|rate| Foreign::start(parts.broker_http(), rate)).transpose()?;
     parts.start_producer()?;
     wait("the first plays are counted", || Ok(parts.total() > Some(0)))?;
-    let mut tally = Tally::default();
-    for (index, (peace, fault)) in faults.iter().enumerate() {
-        let calm = Instant::now() + *peace;
-        while Instant::now() < calm {
-            parts.check_alive()?;
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        strike(&mut parts, *fault, &mut tally)
-            .with_context(|| format!("fault {index}: {fault}"))?;
-        if let Some(foreign) = &foreign {
-            foreign.moved_to(parts.broker_http());
-        }
-    }
+    let tally = strike_all(&mut parts, faults, foreign.as_ref())?;
     if let Some(foreign) = &mut foreign {
         foreign.stop();
     }
-    let ended = parts.wait(Part::Producer, 3 * RECOVERY_LIMIT)?;
-    if !ended.is_some_and(|status| status.success()) {
-        let said = parts.last_words(Part::Producer);
-        bail!(
-            "the last producer has not ended well but {ended:?}:\n{said}\n{:?}",
-            integrity(&parts, None)?.0
-        );
-    }
-    wait("the queue is empty", || parts.is_queue_empty())?;
-    let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
-    wait("the dashboard shows all", || Ok(parts.total() == Some(ledger.counters.counted)))?;
-    parts.signal(Part::Processor, Signal::TERM)?;
-    let ended = parts.wait(Part::Processor, RECOVERY_LIMIT)?;
-    if !ended.is_some_and(|status| status.success()) {
-        bail!("the processor ended with {ended:?}:\n{}", parts.last_words(Part::Processor));
-    }
+    end(&mut parts)?;
     tally.report();
     // As the processor has left it: its last checkpoint is in it.
     let nsqd_kills = faults.iter().filter(|(_, fault)| fault.kills_broker()).count();
@@ -197,25 +213,82 @@ fn run(
     if !check.is_exact() || check.attempted != check.counted {
         bail!("the counts are not exact");
     }
-    check_dashboard(&parts)?;
+    check_dashboards(&parts)?;
     parts.check_panics()
 }
 
-/// That the dashboard shows each video as the ledger has it.
-fn check_dashboard(parts: &Parts) -> Result<()> {
-    let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
-    for VideoState { video_id, plays, .. } in ledger.videos {
-        let shown = parts.shown(video_id)?;
-        if shown != plays {
-            bail!("the dashboard shows {shown} plays of video {video_id}, the ledger has {plays}");
+/// Lets everything go wrong that is to, each after a time of peace.
+fn strike_all(
+    parts: &mut Parts,
+    faults: &[(Duration, Fault)],
+    foreign: Option<&Foreign>,
+) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for (index, (peace, fault)) in faults.iter().enumerate() {
+        let calm = Instant::now() + *peace;
+        while Instant::now() < calm {
+            parts.check_alive()?;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        strike(parts, *fault, &mut tally).with_context(|| format!("fault {index}: {fault}"))?;
+        if let Some(foreign) = foreign {
+            foreign.moved_to(parts.broker_http());
+        }
+    }
+    Ok(tally)
+}
+
+/// Waits until all is counted and shown, and ends the processors.
+fn end(parts: &mut Parts) -> Result<()> {
+    let ended = parts.wait(Part::Producer, 3 * RECOVERY_LIMIT)?;
+    if !ended.is_some_and(|status| status.success()) {
+        let said = parts.last_words(Part::Producer);
+        bail!(
+            "the last producer has not ended well but {ended:?}:\n{said}\n{:?}",
+            integrity(parts, None)?.0
+        );
+    }
+    wait("the queue is empty", || parts.is_queue_empty())?;
+    let counted = parts.read_ledger()?.counters.counted;
+    for dashboard in 0..parts.dashboards() {
+        wait("the dashboard shows all", || Ok(parts.total_of(dashboard) == Some(counted)))?;
+    }
+    for part in processors(parts) {
+        parts.signal(part, Signal::TERM)?;
+        let ended = parts.wait(part, RECOVERY_LIMIT)?;
+        if !ended.is_some_and(|status| status.success()) {
+            bail!("the {} ended with {ended:?}:\n{}", part.name(), parts.last_words(part));
         }
     }
     Ok(())
 }
 
-/// Starts broker, dashboard and processor.
+/// That each dashboard shows each video as the ledger has it.
+fn check_dashboards(parts: &Parts) -> Result<()> {
+    for VideoState { video_id, plays, .. } in parts.read_ledger()?.videos {
+        for dashboard in 0..parts.dashboards() {
+            let shown = parts.shown(dashboard, video_id)?;
+            if shown != plays {
+                bail!(
+                    "dashboard {dashboard} shows {shown} plays of video {video_id}, the ledger has {plays}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn processors(parts: &Parts) -> Vec<Part> {
+    let all = parts.all().iter().copied();
+    all.filter(|part| matches!(part, Part::Processor(_))).collect()
+}
+
+/// Starts broker, dashboards and processors.
 fn start_all(parts: &mut Parts) -> Result<()> {
-    for part in [Part::Broker, Part::Dashboard, Part::Processor] {
+    let lasting = |part: &Part| !matches!(part, Part::Producer | Part::Database);
+    let mut all: Vec<Part> = parts.all().iter().copied().filter(lasting).collect();
+    all.sort_by_key(|part| matches!(part, Part::Processor(_)));
+    for part in all {
         parts.start(part, None)?;
         // Each needs the one before: without it a part may refuse to start.
         if part == Part::Broker {
@@ -264,9 +337,14 @@ fn strike(parts: &mut Parts, fault: Fault, tally: &mut Tally) -> Result<()> {
         Fault::TakeOver => {
             parts.start_standby()?;
             std::thread::sleep(Duration::from_millis(200));
-            parts.kill(Part::Processor)?;
+            parts.kill(Part::Processor(0))?;
             parts.promote();
             Instant::now()
+        }
+        Fault::Abandon(part) => {
+            parts.kill(part)?;
+            parts.abandon(part);
+            start_again(parts, part, None)?
         }
         Fault::OlderDashboard => files::older_dashboard(parts)?,
         Fault::OlderLedger => files::older_ledger(parts)?,
@@ -292,6 +370,7 @@ fn recovered(parts: &mut Parts, part: Part, started: Instant) -> Result<Duration
         Part::Producer => {
             attempted(parts).map(|all| Some(all.iter().map(|run| run.plays).sum::<u64>()))
         }
+        Part::Dashboard(index) => Ok(parts.total_of(index)),
         _ => Ok(parts.total()),
     };
     let mut before = None;
@@ -317,7 +396,7 @@ fn integrity(
     parts: &Parts,
     foreign: Option<(&Foreign, usize)>,
 ) -> Result<(IntegrityCheck, Option<String>)> {
-    let mut ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
+    let mut ledger = parts.read_ledger()?;
     let said = foreign.map(|(foreign, kills)| foreign.settle(&mut ledger, kills)).transpose()?;
     Ok((IntegrityCheck::new(&ledger, &attempted(parts)?), said))
 }

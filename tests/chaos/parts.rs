@@ -2,18 +2,22 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use playcounts::ledger::{self, Snapshot};
 use playcounts::producer::read_outbox;
 use rustix::process::{Pid, Signal, kill_process};
 use uuid::Uuid;
 
+use crate::ports::free_addrs;
+use crate::postgres_server::Postgres;
 use crate::proxy::{Proxy, Toxic};
-use crate::schedule::{Link, Part};
+use crate::schedule::{DASHBOARDS, LedgerKind, Link, PROCESSORS, Part};
+use crate::tables;
 
 /// Plays a second.
 const RATE: u64 = 2000;
@@ -36,6 +40,12 @@ pub(crate) enum BrokerKind {
     Nsqd(PathBuf),
 }
 
+/// A PostgreSQL, and the way to it.
+struct Database {
+    server: Postgres,
+    proxy: Proxy,
+}
+
 /// All parts of one run, in a directory of its own.
 pub(crate) struct Parts {
     dir: PathBuf,
@@ -43,7 +53,9 @@ pub(crate) struct Parts {
     seed: u64,
     broker: SocketAddr,
     broker_http: SocketAddr,
-    dashboard: SocketAddr,
+    dashboards: [SocketAddr; DASHBOARDS],
+    /// Of processors that share a ledger.
+    database: Option<Database>,
     to_broker: Proxy,
     to_processor: Proxy,
     children: HashMap<Part, Child>,
@@ -51,6 +63,8 @@ pub(crate) struct Parts {
     standby: Option<Child>,
     /// Whether a real nsqd keeps its queues on disk, synced at each message.
     is_synced: bool,
+    /// How often each processor was replaced by one that knows nothing of it.
+    abandoned: [usize; PROCESSORS],
     /// Plays of each producer's run, and how many runs were started.
     plays: u64,
     runs: usize,
@@ -65,37 +79,55 @@ impl Drop for Parts {
     }
 }
 
-/// Three addresses that nothing listens on, and that nothing gets by chance while a part is down: below 32768, where
-/// Linux begins to choose ports for `bind` to port 0 and for outgoing connections. (A proxy that got the broker's own
-/// port would connect to itself for ever, and a client that dials a free port in that range may reach itself.)
-fn free_addrs() -> Result<[SocketAddr; 3]> {
-    let first = 20_000 + (std::process::id() % 12_000) as u16;
-    let mut free = (first..32_000)
-        .chain(20_000..first)
-        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
-    let mut next = || free.next().context("a free port from 20000 to 31999");
-    let held = [next()?, next()?, next()?];
-    Ok([held[0].local_addr()?, held[1].local_addr()?, held[2].local_addr()?])
-}
-
 impl Parts {
     pub(crate) fn new(dir: &Path, kind: BrokerKind, seed: u64, plays: u64) -> Result<Self> {
-        let [broker, broker_http, dashboard] = free_addrs()?;
+        let addrs = free_addrs(4)?;
+        let [broker, broker_http, first, second] = [addrs[0], addrs[1], addrs[2], addrs[3]];
         Ok(Self {
             dir: dir.to_owned(),
             kind,
             seed,
             broker,
             broker_http,
-            dashboard,
+            dashboards: [first, second],
+            database: None,
             to_broker: Proxy::start(broker, Toxic::Clean, seed),
             to_processor: Proxy::start(broker, Toxic::Clean, seed),
             children: HashMap::new(),
             standby: None,
             is_synced: false,
+            abandoned: [0; PROCESSORS],
             plays,
             runs: 0,
         })
+    }
+
+    /// The processors are to share a ledger in this server.
+    pub(crate) fn share_ledger(&mut self, server: Postgres) -> Result<()> {
+        let proxy = Proxy::start(server.addr().parse()?, Toxic::Clean, self.seed);
+        self.database = Some(Database { server, proxy });
+        Ok(())
+    }
+
+    /// Those that are there: with a shared ledger more than with one in files.
+    pub(crate) fn all(&self) -> &'static [Part] {
+        let kind = if self.database.is_some() { LedgerKind::Postgres } else { LedgerKind::Files };
+        kind.parts()
+    }
+
+    /// What the ledger holds.
+    pub(crate) fn read_ledger(&self) -> Result<Snapshot> {
+        match &self.database {
+            Some(database) => tables::read(&database.server),
+            None => ledger::read(&self.ledger())?.context("there is a ledger"),
+        }
+    }
+
+    /// Another processor, which knows nothing of this one, is to take its place.
+    pub(crate) fn abandon(&mut self, part: Part) {
+        if let Part::Processor(index) = part {
+            self.abandoned[index] += 1;
+        }
     }
 
     /// A real nsqd is to keep its queues on disk, synced at each message.
@@ -123,8 +155,9 @@ impl Parts {
 
     /// The broker, which is stopped, will be found under another address.
     pub(crate) fn move_broker(&mut self) -> Result<()> {
-        let [broker, broker_http, _] = free_addrs()?;
-        (self.broker, self.broker_http) = (broker, broker_http);
+        let addrs = free_addrs(2)?;
+        let broker = addrs[0];
+        (self.broker, self.broker_http) = (broker, addrs[1]);
         self.to_broker = Proxy::start(broker, Toxic::Clean, self.seed);
         self.to_processor = Proxy::start(broker, Toxic::Clean, self.seed);
         Ok(())
@@ -138,11 +171,16 @@ impl Parts {
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 
+    /// The first dashboard.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.dashboard)
+        self.url_of(0)
     }
 
-    /// The ledger's data directory.
+    fn url_of(&self, dashboard: usize) -> String {
+        format!("http://{}", self.dashboards[dashboard])
+    }
+
+    /// The data directory of the ledger in files.
     pub(crate) fn ledger(&self) -> PathBuf {
         self.dir.join("ledger")
     }
@@ -151,8 +189,13 @@ impl Parts {
     pub(crate) fn directory(&self, part: Part) -> PathBuf {
         match part {
             Part::Broker => self.dir.join("nsqd"),
-            Part::Dashboard => self.dir.join("dashboard"),
-            Part::Processor => self.ledger(),
+            Part::Dashboard(0) => self.dir.join("dashboard"),
+            Part::Dashboard(index) => self.dir.join(format!("dashboard-{index}")),
+            Part::Processor(index) if self.database.is_some() => {
+                self.dir.join(format!("processor-{index}-{}", self.abandoned[index]))
+            }
+            Part::Processor(_) => self.ledger(),
+            Part::Database => self.dir.join("database"),
             Part::Producer => self.dir.join(format!("outbox-{}", self.runs)),
         }
     }
@@ -179,18 +222,19 @@ impl Parts {
                 let args = if matches!(kind, BrokerKind::Embedded) { &ours[..] } else { &real[..] };
                 args.iter().map(ToString::to_string).collect()
             }
-            (Part::Dashboard, _) => words(&format!(
+            (Part::Dashboard(index), _) => words(&format!(
                 "dashboard --http-address {} --data-dir {}",
-                self.dashboard,
+                self.dashboards[index],
                 self.directory(part).display()
             )),
-            (Part::Processor, _) => words(&format!(
-                "process --nsqd-tcp-address {} --dashboard-url {} --data-dir {} --consumer-opt {MSG_TIMEOUT} \
-                 --realtime-below 1000000000 --update-interval 100ms",
+            (Part::Processor(_), _) => words(&format!(
+                "process --nsqd-tcp-address {} --data-dir {} --consumer-opt {MSG_TIMEOUT} \
+                 --realtime-below 1000000000 --update-interval 100ms {}",
                 self.to_processor.addr(),
-                self.url(),
-                self.ledger().display()
+                self.directory(part).display(),
+                self.ledger_options()
             )),
+            (Part::Database, _) => unreachable!("it has its own way to be started"),
             (Part::Producer, _) => words(&format!(
                 "produce --nsqd-tcp-address {} --dashboard-url {} --data-dir {} --num-messages {} --num-videos 50 \
                  --rate {} --republish-after 2s --producer-opt dial_timeout,500ms",
@@ -205,8 +249,25 @@ impl Parts {
         command
     }
 
+    /// Which ledger a processor counts in, and whom it tells.
+    fn ledger_options(&self) -> String {
+        match &self.database {
+            None => format!("--dashboard-url {}", self.url()),
+            Some(Database { server, proxy }) => format!(
+                "--dashboard-url {} --dashboard-url {} --ledger {}",
+                self.url_of(0),
+                self.url_of(1),
+                server.url().replace(&server.addr(), &proxy.addr())
+            ),
+        }
+    }
+
     /// Starts a part, to kill itself at a point if one is given.
     pub(crate) fn start(&mut self, part: Part, failpoint: Option<(&str, u64)>) -> Result<()> {
+        if part == Part::Database {
+            self.database()?.server.restart();
+            return Ok(());
+        }
         let mut command = self.command(part);
         if let Some((point, pass)) = failpoint {
             command.env("PLAYCOUNTS_FAILPOINT", format!("{point}:{pass}"));
@@ -237,16 +298,16 @@ impl Parts {
 
     /// Starts a processor that waits for the one that runs.
     pub(crate) fn start_standby(&mut self) -> Result<()> {
-        let mut command = self.command(Part::Processor);
+        let mut command = self.command(Part::Processor(0));
         command.arg("--standby");
-        self.standby = Some(self.spawn(Part::Processor, command)?);
+        self.standby = Some(self.spawn(Part::Processor(0), command)?);
         Ok(())
     }
 
     /// The standby is the processor now.
     pub(crate) fn promote(&mut self) {
         if let Some(standby) = self.standby.take() {
-            self.children.insert(Part::Processor, standby);
+            self.children.insert(Part::Processor(0), standby);
         }
     }
 
@@ -272,6 +333,10 @@ impl Parts {
         command.spawn().with_context(|| format!("cannot start {command:?}"))
     }
 
+    fn database(&mut self) -> Result<&mut Database> {
+        self.database.as_mut().context("there is a database")
+    }
+
     fn log(&self, part: Part) -> PathBuf {
         self.dir.join(format!("{}.log", part.name()))
     }
@@ -284,6 +349,10 @@ impl Parts {
     }
 
     pub(crate) fn signal(&self, part: Part, signal: Signal) -> Result<()> {
+        if let (Part::Database, Some(database)) = (part, &self.database) {
+            database.server.signal(signal);
+            return Ok(());
+        }
         let child = self.children.get(&part).context("it was started")?;
         let pid = Pid::from_raw(child.id() as i32).context("a pid")?;
         Ok(kill_process(pid, signal)?)
@@ -291,6 +360,10 @@ impl Parts {
 
     /// Kills a part, whatever it does.
     pub(crate) fn kill(&mut self, part: Part) -> Result<()> {
+        if part == Part::Database {
+            self.database()?.server.crash();
+            return Ok(());
+        }
         let child = self.children.get_mut(&part).context("it was started")?;
         child.kill()?;
         child.wait()?;
@@ -318,6 +391,9 @@ impl Parts {
         match link {
             Link::ProducerToBroker => self.to_broker.reset(),
             Link::BrokerToProcessor => self.to_processor.reset(),
+            Link::ProcessorToDatabase => {
+                self.database.iter().for_each(|database| database.proxy.reset());
+            }
         }
     }
 
@@ -331,9 +407,19 @@ impl Parts {
             && stats["topics"][0]["depth"] == 0)
     }
 
-    /// What the dashboard shows in all; `None` while it does not answer.
+    /// What the first dashboard shows in all; `None` while it does not answer.
     pub(crate) fn total(&self) -> Option<u64> {
-        self.get("/api/counts?limit=1").ok()?["total_plays"].as_u64()
+        self.total_of(0)
+    }
+
+    /// What a dashboard shows in all; `None` while it does not answer.
+    pub(crate) fn total_of(&self, dashboard: usize) -> Option<u64> {
+        self.get(dashboard, "/api/counts?limit=1").ok()?["total_plays"].as_u64()
+    }
+
+    /// How many dashboards there are.
+    pub(crate) fn dashboards(&self) -> usize {
+        if self.database.is_some() { DASHBOARDS } else { 1 }
     }
 
     /// Whether the dashboard answers that it is not well.
@@ -344,20 +430,20 @@ impl Parts {
         )
     }
 
-    /// What the dashboard shows of one video.
-    pub(crate) fn shown(&self, video: Uuid) -> Result<u64> {
-        self.get(&format!("/api/counts/{video}"))?["plays"].as_u64().context("plays")
+    /// What a dashboard shows of one video.
+    pub(crate) fn shown(&self, dashboard: usize, video: Uuid) -> Result<u64> {
+        self.get(dashboard, &format!("/api/counts/{video}"))?["plays"].as_u64().context("plays")
     }
 
-    fn get(&self, path: &str) -> Result<serde_json::Value> {
-        let text =
-            ureq::get(format!("{}{path}", self.url())).call()?.body_mut().read_to_string()?;
+    fn get(&self, dashboard: usize, path: &str) -> Result<serde_json::Value> {
+        let url = format!("{}{path}", self.url_of(dashboard));
+        let text = ureq::get(url).call()?.body_mut().read_to_string()?;
         Ok(serde_json::from_str(&text)?)
     }
 
     /// No part may have panicked, not even in a thread whose end goes unnoticed.
     pub(crate) fn check_panics(&self) -> Result<()> {
-        for part in Part::ALL {
+        for part in self.all().iter().copied().filter(|part| *part != Part::Database) {
             let said = std::fs::read_to_string(self.log(part))?;
             if let Some(line) = said.lines().find(|line| line.contains("panicked at")) {
                 bail!("the {} has panicked: {line}", part.name());
@@ -368,7 +454,8 @@ impl Parts {
 
     /// No part may end by itself, but a producer that is done: the next run follows.
     pub(crate) fn check_alive(&mut self) -> Result<()> {
-        for part in [Part::Broker, Part::Dashboard, Part::Processor] {
+        let lasting = |part: &Part| !matches!(part, Part::Producer | Part::Database);
+        for part in self.all().iter().copied().filter(lasting) {
             if let Some(status) = self.ended(part)? {
                 bail!("{} ended by itself, {status}:\n{}", part.name(), self.last_words(part));
             }

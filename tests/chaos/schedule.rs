@@ -6,25 +6,68 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// A part of the system, each a process of its own.
+/// Processors that share a ledger.
+pub(crate) const PROCESSORS: usize = 3;
+
+/// Dashboards that those processors tell of their counts.
+pub(crate) const DASHBOARDS: usize = 2;
+
+/// A part of the system, each a process of its own. Of a ledger in files there is one processor, and one dashboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Part {
     Broker,
-    Processor,
-    Dashboard,
+    Processor(usize),
+    Dashboard(usize),
     Producer,
+    /// PostgreSQL, all its processes.
+    Database,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Broker, Self::Processor, Self::Dashboard, Self::Producer];
+    /// Of a ledger in files.
+    const OF_FILES: [Self; 4] =
+        [Self::Broker, Self::Processor(0), Self::Dashboard(0), Self::Producer];
+
+    /// Of a ledger that is shared.
+    const OF_SHARED: [Self; 8] = [
+        Self::Broker,
+        Self::Processor(0),
+        Self::Processor(1),
+        Self::Processor(2),
+        Self::Dashboard(0),
+        Self::Dashboard(1),
+        Self::Producer,
+        Self::Database,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Broker => "broker",
-            Self::Processor => "processor",
-            Self::Dashboard => "dashboard",
+            Self::Processor(0) => "processor",
+            Self::Processor(1) => "processor 2",
+            Self::Processor(_) => "processor 3",
+            Self::Dashboard(0) => "dashboard",
+            Self::Dashboard(_) => "dashboard 2",
             Self::Producer => "producer",
+            Self::Database => "database",
+        }
+    }
+}
+
+/// Where the counts are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LedgerKind {
+    /// In files of one processor.
+    Files,
+    /// In a PostgreSQL that three processors share.
+    Postgres,
+}
+
+impl LedgerKind {
+    pub(crate) fn parts(self) -> &'static [Part] {
+        match self {
+            Self::Files => &Part::OF_FILES,
+            Self::Postgres => &Part::OF_SHARED,
         }
     }
 }
@@ -34,6 +77,8 @@ impl Part {
 pub(crate) enum Link {
     ProducerToBroker,
     BrokerToProcessor,
+    /// Of all processors that share a ledger.
+    ProcessorToDatabase,
 }
 
 /// What happens to a part.
@@ -47,6 +92,8 @@ pub(crate) enum Fault {
     Freeze { part: Part, frozen: Duration },
     /// A standby waits while the processor is killed, and takes its place.
     TakeOver,
+    /// A processor is killed and never comes back: one with an empty data directory takes its place.
+    Abandon(Part),
     /// The dashboard is killed, and a backup that is older takes the place of its files.
     OlderDashboard,
     /// The processor is killed, and a backup that is older takes the place of its ledger: refused. Then the ledger comes back.
@@ -71,9 +118,11 @@ impl Fault {
     /// The part that is killed, if one is.
     pub(crate) fn killed(&self) -> Option<Part> {
         match self {
-            Self::Kill { part, .. } | Self::Failpoint { part, .. } => Some(*part),
-            Self::TakeOver | Self::OlderLedger => Some(Part::Processor),
-            Self::OlderDashboard => Some(Part::Dashboard),
+            Self::Kill { part, .. } | Self::Failpoint { part, .. } | Self::Abandon(part) => {
+                Some(*part)
+            }
+            Self::TakeOver | Self::OlderLedger => Some(Part::Processor(0)),
+            Self::OlderDashboard => Some(Part::Dashboard(0)),
             Self::TakeAway(part) => Some(*part),
             Self::MoveBroker { .. } => Some(Part::Broker),
             Self::Freeze { .. } | Self::Reset(_) => None,
@@ -90,6 +139,9 @@ impl fmt::Display for Fault {
             }
             Self::Freeze { part, frozen } => write!(f, "stop {} for {frozen:?}", part.name()),
             Self::TakeOver => write!(f, "kill processor, a standby takes over"),
+            Self::Abandon(part) => {
+                write!(f, "kill {} for good, another one starts", part.name())
+            }
             Self::OlderDashboard => write!(f, "an older dashboard comes back"),
             Self::OlderLedger => {
                 write!(f, "an older ledger comes back, and the newer one after it")
@@ -104,49 +156,94 @@ impl fmt::Display for Fault {
 
 /// Where a part may kill itself, and up to which pass of the point.
 const FAILPOINTS: [(Part, &str, u64); 12] = [
-    (Part::Processor, "worker-after-receive", 20),
-    (Part::Processor, "ledger-before-commit", 20),
-    (Part::Processor, "ledger-in-commit", 20),
-    (Part::Processor, "ledger-after-commit", 20),
-    (Part::Processor, "ledger-mid-fins", 20),
-    (Part::Processor, "ledger-in-checkpoint", 1),
-    (Part::Processor, "ledger-after-checkpoint", 1),
-    (Part::Dashboard, "dashboard-before-commit", 10),
-    (Part::Dashboard, "dashboard-after-commit", 10),
-    (Part::Dashboard, "dashboard-before-checkpoint-commit", 1),
-    (Part::Dashboard, "dashboard-after-checkpoint-commit", 1),
+    (Part::Processor(0), "worker-after-receive", 20),
+    (Part::Processor(0), "ledger-before-commit", 20),
+    (Part::Processor(0), "ledger-in-commit", 20),
+    (Part::Processor(0), "ledger-after-commit", 20),
+    (Part::Processor(0), "ledger-mid-fins", 20),
+    (Part::Processor(0), "ledger-in-checkpoint", 1),
+    (Part::Processor(0), "ledger-after-checkpoint", 1),
+    (Part::Dashboard(0), "dashboard-before-commit", 10),
+    (Part::Dashboard(0), "dashboard-after-commit", 10),
+    (Part::Dashboard(0), "dashboard-before-checkpoint-commit", 1),
+    (Part::Dashboard(0), "dashboard-after-checkpoint-commit", 1),
     (Part::Producer, "outbox-after-write", 20),
 ];
 
 /// The faults in their order, each with the time of peace before it. As many as it takes for `kills` kills.
-pub(crate) fn schedule(seed: u64, kills: usize) -> Vec<(Duration, Fault)> {
+pub(crate) fn schedule(seed: u64, kills: usize, ledger: LedgerKind) -> Vec<(Duration, Fault)> {
+    let next = match ledger {
+        LedgerKind::Files => fault_of_files,
+        LedgerKind::Postgres => fault_of_shared,
+    };
     let mut rng = StdRng::seed_from_u64(seed);
     let mut faults: Vec<(Duration, Fault)> = Vec::new();
     let mut killed = 0;
     while killed < kills {
-        let part = Part::ALL[rng.random_range(0..Part::ALL.len())];
-        let fault = match rng.random_range(0..26) {
-            0..10 => Fault::Kill { part, down: Duration::from_millis(rng.random_range(0..300)) },
-            10..15 => {
-                let (part, point, passes) = FAILPOINTS[rng.random_range(0..FAILPOINTS.len())];
-                Fault::Failpoint { part, point, pass: rng.random_range(1..=passes) }
-            }
-            15 => {
-                Fault::Freeze { part, frozen: Duration::from_millis(rng.random_range(1200..2000)) }
-            }
-            16 => Fault::TakeOver,
-            17..19 => Fault::Reset(Link::BrokerToProcessor),
-            19 => Fault::Reset(Link::ProducerToBroker),
-            20 => Fault::OlderDashboard,
-            21 => Fault::OlderLedger,
-            22..24 => {
-                let with_files = [Part::Processor, Part::Dashboard, Part::Producer];
-                Fault::TakeAway(with_files[rng.random_range(0..with_files.len())])
-            }
-            _ => Fault::MoveBroker { in_order: rng.random_range(0..2) == 0 },
-        };
+        let fault = next(&mut rng);
         killed += usize::from(fault.killed().is_some());
         faults.push((Duration::from_millis(rng.random_range(50..600)), fault));
     }
     faults
+}
+
+fn fault_of_files(rng: &mut StdRng) -> Fault {
+    let part = Part::OF_FILES[rng.random_range(0..Part::OF_FILES.len())];
+    match rng.random_range(0..26) {
+        0..10 => Fault::Kill { part, down: Duration::from_millis(rng.random_range(0..300)) },
+        10..15 => {
+            let (part, point, passes) = FAILPOINTS[rng.random_range(0..FAILPOINTS.len())];
+            Fault::Failpoint { part, point, pass: rng.random_range(1..=passes) }
+        }
+        15 => Fault::Freeze { part, frozen: Duration::from_millis(rng.random_range(1200..2000)) },
+        16 => Fault::TakeOver,
+        17..19 => Fault::Reset(Link::BrokerToProcessor),
+        19 => Fault::Reset(Link::ProducerToBroker),
+        20 => Fault::OlderDashboard,
+        21 => Fault::OlderLedger,
+        22..24 => {
+            let with_files = [Part::Processor(0), Part::Dashboard(0), Part::Producer];
+            Fault::TakeAway(with_files[rng.random_range(0..with_files.len())])
+        }
+        _ => Fault::MoveBroker { in_order: rng.random_range(0..2) == 0 },
+    }
+}
+
+/// Where a processor of a shared ledger may kill itself.
+const SHARED_FAILPOINTS: [&str; 4] =
+    ["worker-after-receive", "ledger-before-commit", "ledger-after-commit", "ledger-mid-fins"];
+
+/// Longer than a lease, and than others wait until they publish for one whose lease has run out.
+const LEASE_RUNS_OUT: Duration = Duration::from_secs(18);
+
+fn fault_of_shared(rng: &mut StdRng) -> Fault {
+    let part = Part::OF_SHARED[rng.random_range(0..Part::OF_SHARED.len())];
+    let processor = Part::Processor(rng.random_range(0..PROCESSORS));
+    match rng.random_range(0..40) {
+        0..15 => Fault::Kill { part, down: Duration::from_millis(rng.random_range(0..300)) },
+        15..19 => Fault::Kill {
+            part: Part::Database,
+            down: Duration::from_millis(rng.random_range(0..3_000)),
+        },
+        19..25 => Fault::Failpoint {
+            part: processor,
+            point: SHARED_FAILPOINTS[rng.random_range(0..SHARED_FAILPOINTS.len())],
+            pass: rng.random_range(1..=20),
+        },
+        25..28 => {
+            Fault::Freeze { part, frozen: Duration::from_millis(rng.random_range(1_200..2_000)) }
+        }
+        // Longer than a transaction may idle.
+        28..30 => Fault::Freeze {
+            part: processor,
+            frozen: Duration::from_millis(rng.random_range(5_000..7_000)),
+        },
+        30 => Fault::Freeze { part: processor, frozen: LEASE_RUNS_OUT },
+        31 => Fault::Abandon(processor),
+        32..35 => Fault::Reset(Link::ProcessorToDatabase),
+        35 => Fault::Reset(Link::BrokerToProcessor),
+        36 => Fault::Reset(Link::ProducerToBroker),
+        37 => Fault::OlderDashboard,
+        _ => Fault::MoveBroker { in_order: rng.random_range(0..2) == 0 },
+    }
 }

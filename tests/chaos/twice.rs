@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use playcounts::ledger;
 use rand::seq::SliceRandom;
 use uuid::Uuid;
 
@@ -25,7 +24,7 @@ pub(crate) fn run(dir: &Path, kind: BrokerKind, plays: u64) -> Result<()> {
     };
     let mut bodies: Vec<String> = (0..plays).map(play).collect();
     let started = Instant::now();
-    let before = parts.peak_memory(Part::Processor)?;
+    let before = parts.peak_memory(Part::Processor(0))?;
     for _ in 0..2 {
         bodies.shuffle(&mut rand::rng());
         for lines in bodies.chunks(BATCH) {
@@ -43,8 +42,8 @@ pub(crate) fn run(dir: &Path, kind: BrokerKind, plays: u64) -> Result<()> {
             && channel["in_flight_count"] == 0)
     })?;
     let seconds = started.elapsed().as_secs_f64();
-    let peak = parts.peak_memory(Part::Processor)?;
-    let ledger = ledger::read(&parts.ledger())?.context("there is a ledger")?;
+    let peak = parts.peak_memory(Part::Processor(0))?;
+    let ledger = parts.read_ledger()?;
     let (counted, duplicates) = (ledger.counters.counted, 2 * plays - ledger.counters.counted);
     println!(
         "  counted {counted}, not counted again {duplicates}, in {seconds:.1} s; peak memory of the processor {peak} KiB, \

@@ -272,13 +272,10 @@ fn page_shows_who_shares_a_ledger() {
     wait_for(&tab, &of(2, ".rejection"), format!("Its ledger cannot be used: {MARKUP}"));
     report(2, &|_| {});
     click(&tab, "nav a[data-view=queue]");
-    wait_for(&tab, &cell_of("Who shares", &id(3), "State"), &*published);
+    wait_for(&tab, &cell_of("Who shares", &id(3), "State"), "dead");
+    wait_for(&tab, &cell_of("Who shares", &id(3), "Who publishes"), id(1));
     wait_for(&tab, &cell_of("Who shares", &id(3), "Reports here"), "no");
-    wait_for(
-        &tab,
-        &cell_of("Who shares", &id(4), "State"),
-        "gone; all that it counted is published",
-    );
+    wait_for(&tab, &cell_of("Who shares", &id(4), "Who publishes"), "all is published");
     wait_for(&tab, &cell_of("Who shares", &id(2), "Lease"), "9.5 s left");
     wait_for(&tab, &cell(&id(1), "Ledger"), "PostgreSQL db.example:5432/plays");
     assert_eq!(read(&tab, "document.querySelectorAll('main img').length"), json!(0));

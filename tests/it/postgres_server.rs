@@ -3,6 +3,7 @@
 //! As root it runs as `nobody`, because PostgreSQL refuses root. Its log is in its directory, and is printed where a test
 //! fails.
 #![allow(dead_code, reason = "each test uses its own part of it")]
+#![allow(clippy::print_stderr, reason = "a fixture: what it prints is for a test")]
 
 use std::fs;
 use std::io::Write;

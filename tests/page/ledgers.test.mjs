@@ -38,9 +38,13 @@ table("ledgerLine", ledgers.ledgerLine, [
 ]);
 
 test("ledgerRows", () => {
-  const one = { processor: "p1", state: "dead", lease_ms_left: -3000, plays: 1234, last_record: 7, untold: 2, epoch: 3, reports: false };
-  assert.deepEqual(ledgers.ledgerRows({ processors: [one, { ...one, untold: null, reports: true }] }).map(({ cells }) => cells), [
-    ["p1", "dead; nobody publishes what it counted", "ran out 3 s ago", "1,234", "7", "2", "3", "no"],
-    ["p1", "dead; nobody publishes what it counted", "ran out 3 s ago", "1,234", "7", "–", "3", "yes"],
+  const one = { processor: "p1", state: "dead", published_by: null, lease_ms_left: -3000, plays: 1234, last_record: 7, untold: 2, epoch: 3, reports: false };
+  const processors = [one, { ...one, untold: null, reports: true }, { ...one, state: "published", published_by: "p2" }, { ...one, state: "done" }, { ...one, state: "alive", lease_ms_left: 5000 }];
+  assert.deepEqual(ledgers.ledgerRows({ processors }).map(({ cells }) => cells), [
+    ["p1", "dead", "ran out 3 s ago", "nobody", "1,234", "7", "2", "3", "no"],
+    ["p1", "dead", "ran out 3 s ago", "nobody", "1,234", "7", "–", "3", "yes"],
+    ["p1", "dead", "ran out 3 s ago", "p2", "1,234", "7", "2", "3", "no"],
+    ["p1", "gone", "ran out 3 s ago", "all is published", "1,234", "7", "2", "3", "no"],
+    ["p1", "counts", "5 s left", "itself", "1,234", "7", "2", "3", "no"],
   ]);
 });

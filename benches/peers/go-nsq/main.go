@@ -3,6 +3,7 @@
 // consume:  counts what a channel has and gets.
 // pipeline: publishes plays in batches, then counts them; they are as short as those of playcounts.
 // publish:  publishes a site's own plays: in batches, or with -rate one by one.
+// site:     publishes them one by one at -rate, on all nsqds of the list, until SIGTERM, whatever becomes of the nsqds.
 //
 // The last line on stdout is the result as JSON.
 package main
@@ -14,17 +15,20 @@ import (
 	"log"
 	"math/rand"
 	"os"
+	"os/signal"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nsqio/go-nsq"
 )
 
 var (
-	mode         = flag.String("mode", "consume", "consume, pipeline or publish")
-	address      = flag.String("nsqd-tcp-address", "127.0.0.1:4150", "host:port of nsqd")
+	mode         = flag.String("mode", "consume", "consume, pipeline, publish or site")
+	address      = flag.String("nsqd-tcp-address", "127.0.0.1:4150", "host:port of nsqd; site: several, with commas")
 	topic        = flag.String("topic", "plays", "topic")
 	channel      = flag.String("channel", "processor", "channel")
 	messages     = flag.Int("num-messages", 1000, "plays to count")
@@ -113,6 +117,8 @@ func main() {
 	switch *mode {
 	case "publish":
 		publish(started)
+	case "site":
+		site()
 	case "pipeline":
 		publishAll(ownBody)
 		consume(&started)
@@ -160,7 +166,7 @@ func publish(started time.Time) {
 }
 
 func publishAll(body func(ids []string, seq int) []byte) {
-	producer := newProducer()
+	producer := newProducer(*address)
 	defer producer.Stop()
 	ids := videoIDs()
 	bodies := make([][]byte, 0, batch)
@@ -177,7 +183,7 @@ func publishAll(body func(ids []string, seq int) []byte) {
 func publishAtRate() (late, took []time.Duration) {
 	producers := make([]*nsq.Producer, *connections)
 	for i := range producers {
-		producers[i] = newProducer()
+		producers[i] = newProducer(*address)
 		check(producers[i].Ping())
 	}
 	ids := videoIDs()
@@ -206,8 +212,47 @@ func publishAtRate() (late, took []time.Duration) {
 	return late, took
 }
 
-func newProducer() *nsq.Producer {
-	producer, err := nsq.NewProducer(*address, nsq.NewConfig())
+// site has a goroutine for each nsqd, so that one that hangs stops no other. It reports of each video how many plays were
+// attempted, and how many were acknowledged.
+func site() {
+	addresses := strings.Split(*address, ",")
+	ids := videoIDs()
+	var lock sync.Mutex
+	videos := make(map[string]*[2]int, len(ids))
+	for _, id := range ids {
+		videos[id] = new([2]int)
+	}
+	for i, address := range addresses {
+		go func(i int, address string) {
+			producer := newProducer(address)
+			start := time.Now()
+			pause := float64(len(addresses)) / *rate * float64(time.Second)
+			for n := 0; ; n++ {
+				time.Sleep(time.Until(start.Add(time.Duration(float64(n) * pause))))
+				seq := n*len(addresses) + i
+				id := ids[seq%len(ids)]
+				lock.Lock()
+				videos[id][0]++
+				lock.Unlock()
+				if err := producer.Publish(*topic, siteBody([]string{id}, seq)); err != nil {
+					quiet.Println(err)
+					continue
+				}
+				lock.Lock()
+				videos[id][1]++
+				lock.Unlock()
+			}
+		}(i, address)
+	}
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM, os.Interrupt)
+	<-end
+	lock.Lock()
+	report(map[string]any{"videos": videos})
+}
+
+func newProducer(address string) *nsq.Producer {
+	producer, err := nsq.NewProducer(address, nsq.NewConfig())
 	check(err)
 	producer.SetLogger(quiet, nsq.LogLevelWarning)
 	return producer

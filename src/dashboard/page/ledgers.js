@@ -51,11 +51,16 @@ export const ledgerLine = (ledger) => {
   return [state, left, commits].filter(Boolean).join("; ");
 };
 
-// The rows of the table of one shared ledger: processor, state, lease, plays, newest commit, taken over, reports here.
+// The same in a table, which has a column for who publishes.
+const STATES = { alive: "counts", published: "dead", done: "gone", dead: "dead" };
+const PUBLISHERS = { alive: "itself", done: "all is published", dead: "nobody" };
+
+// The rows of the table of one shared ledger, as the queue's view has its columns.
 export const ledgerRows = (ledger) => ledger.processors.map((one) => ({
   key: one.processor,
   cells: [
-    one.processor, ledgerState(one), lease(one.lease_ms_left), count(one.plays), count(one.last_record),
+    one.processor, STATES[one.state] ?? one.state, lease(one.lease_ms_left), PUBLISHERS[one.state] ?? one.published_by ?? "–",
+    count(one.plays), count(one.last_record),
     typeof one.untold === "number" ? count(one.untold) : "–", count(one.epoch), one.reports ? "yes" : "no",
   ],
 }));

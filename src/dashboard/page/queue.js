@@ -137,7 +137,7 @@ const PROCESSOR_COLUMNS = [
   ["To sweep", true],
 ];
 const LEDGER_COLUMNS = [
-  ["Processor"], ["State"], ["Lease"], ["Plays counted", true], ["Newest commit", true], ["Commits not told", true], ["Taken over", true], ["Reports here"],
+  ["Processor"], ["State"], ["Lease"], ["Who publishes"], ["Plays counted", true], ["Newest commit", true], ["Commits not told", true], ["Taken over", true], ["Reports here"],
 ];
 const PRODUCER_COLUMNS = [["Producer"], ["Plays in its outbox", true], ["Heard"]];
 const CONNECTION_COLUMNS = [

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::link::Link;
+use super::link::{Link, ServerSession};
 use super::membership::{Membership, reclaim};
 use super::new_messages::{MessageAge, NewMessages};
 use super::touched::Touched;
@@ -17,7 +17,6 @@ use crate::ledger::message_key::MessageKey;
 use crate::ledger::video_counts::VideoCounts;
 use crate::ledger::video_counts::counting::Counted;
 use crate::model::video::MAX_PLAYS;
-use crate::postgres::PgConnection;
 use crate::runtime::clock::unix_ms;
 
 /// Bytes of dead letters' bodies in one commit that are kept; of the others only the reason.
@@ -98,17 +97,24 @@ impl SharedCommitter {
         self.commit_anew(arrivals)
     }
 
+    /// The sessions of connections that broke: whoever makes the next connection ends them.
+    pub(super) fn give_old(&mut self) -> Vec<ServerSession> {
+        let mut old = Vec::new();
+        self.link.give_old(&mut old);
+        old
+    }
+
     /// Takes a connection on which the own epoch was raised, where there is none.
     ///
     /// # Errors
     /// As [`SharedCommitter::commit`].
     pub(super) fn take_connection(
         &mut self,
-        connection: PgConnection,
+        mut link: Link,
         own: Own,
         newest: u64,
     ) -> Result<(), Trouble> {
-        self.link.replace(connection);
+        self.link.take_from(&mut link);
         self.reclaimed(own, newest)
     }
 

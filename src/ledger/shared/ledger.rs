@@ -97,12 +97,11 @@ impl PostgresLedger {
     /// One line with the way out: the database is away or refuses, its tables do not add up, are of a newer version, or older
     /// than the data directory knows; the data directory has a ledger of its own, or is of another shared one.
     pub fn open(config: &PostgresLedgerConfig) -> Result<Self> {
-        let Opened { config, connection, member, life, counts, upkeeper, dashboard } =
-            open(config)?;
+        let Opened { config, link, member, life, counts, upkeeper, dashboard } = open(config)?;
         let name = config.to_string();
         let mut ledger = Self {
-            reading: Link::new(config.clone()),
-            committer: SharedCommitter::new(Link::with(config, connection), &member, counts),
+            reading: Link::new(config),
+            committer: SharedCommitter::new(link, &member, counts),
             life,
             unreported: AllUnreported::default(),
             to_fold: HashSet::new(),
@@ -212,7 +211,7 @@ impl PostgresLedger {
             upkeeper: Arc::clone(&self.upkeeper),
             own: self.committer.own,
             last: self.committer.last,
-            reconnect,
+            reconnect: reconnect.then(|| self.committer.give_old()),
             slice: self.next_slice(now),
             fold,
             dashboards: self.databases.iter().flatten().copied().collect(),
@@ -256,9 +255,9 @@ impl PostgresLedger {
         }
         self.dead.begun.extend(done.dead.begun);
         self.dead.ended.extend(done.dead.ended);
-        if let Some((connection, own, newest)) = done.connection {
+        if let Some((link, own, newest)) = done.connection {
             self.away = None;
-            let taken = self.committer.take_connection(connection, own, newest);
+            let taken = self.committer.take_connection(link, own, newest);
             self.noted(taken)?;
         }
         if done.has_swept

@@ -2,7 +2,7 @@
 //! limit.
 
 use super::trouble::Trouble;
-use crate::postgres::{PgConfig, PgConnection, PgError, PgErrorKind, PgRows};
+use crate::postgres::{Param, PgConfig, PgConnection, PgError, PgErrorKind, PgRows};
 
 /// What a session is set to. A transaction whose processor stopped in the middle is rolled back after 5 s: so long others
 /// may wait for its locks, and no lock is waited for much longer. A statement ends before the client's patience does.
@@ -33,21 +33,35 @@ pub(super) fn connect(config: &PgConfig) -> Result<PgConnection, PgError> {
     Ok(connection)
 }
 
+const SESSION: &str = "SELECT pid::int8, (extract(epoch FROM backend_start) * 1e6)::int8
+    FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+
+const END_SESSION: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE pid = $1 AND (extract(epoch FROM backend_start) * 1e6)::int8 = $2 AND usename = current_user";
+
+/// Sessions of before that are ended once there is a connection again; older ones are left to the server.
+const OLD_MAX: usize = 16;
+
+/// A session, as the server knows it: its process, and when that began, in µs since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ServerSession(i64, i64);
+
 /// A connection that is made when it is needed, and again after it broke.
+///
+/// What the server still does for the one that broke is ended first: it may hold locks for seconds, and one that waits for a
+/// synchronous standby does not notice for as long as that is away that nobody listens. Tries would use up all connections.
 pub(super) struct Link {
     config: PgConfig,
     connection: Option<PgConnection>,
+    session: Option<ServerSession>,
+    /// To be ended.
+    old: Vec<ServerSession>,
 }
 
 impl Link {
     /// Not connected.
     pub(super) fn new(config: PgConfig) -> Self {
-        Self { config, connection: None }
-    }
-
-    /// Connected already.
-    pub(super) fn with(config: PgConfig, connection: PgConnection) -> Self {
-        Self { config, connection: Some(connection) }
+        Self { config, connection: None, session: None, old: Vec::new() }
     }
 
     /// Whether there is a connection, as far as is known.
@@ -60,20 +74,43 @@ impl Link {
     /// # Errors
     /// As [`connect`].
     pub(super) fn get(&mut self) -> Result<&mut PgConnection, PgError> {
-        match &mut self.connection {
-            Some(connection) => Ok(connection),
-            empty => Ok(empty.insert(connect(&self.config)?)),
+        let empty = match &mut self.connection {
+            Some(connection) => return Ok(connection),
+            empty => empty,
+        };
+        let mut connection = connect(&self.config)?;
+        let rows = connection.query(SESSION, &[])?;
+        let row = rows.first()?;
+        self.session = Some(ServerSession(row.int(0)?, row.int(1)?));
+        for ServerSession(pid, began) in self.old.drain(..) {
+            connection.query(END_SESSION, &[Param::Int(pid), Param::Int(began)])?;
         }
+        Ok(empty.insert(connection))
     }
 
-    /// Uses this one from now on.
-    pub(super) fn replace(&mut self, connection: PgConnection) {
-        self.connection = Some(connection);
+    /// Takes the connection of another link, which has none then.
+    pub(super) fn take_from(&mut self, other: &mut Self) {
+        self.drop_connection();
+        (self.connection, self.session) = (other.connection.take(), other.session.take());
+    }
+
+    /// What is to be ended goes to another link, which is to make the connection.
+    pub(super) fn give_old(&mut self, other: &mut Vec<ServerSession>) {
+        other.append(&mut self.old);
+    }
+
+    /// Sessions to be ended.
+    pub(super) fn add_old(&mut self, mut old: Vec<ServerSession>) {
+        self.old.append(&mut old);
+        let more = self.old.len().saturating_sub(OLD_MAX);
+        self.old.drain(..more);
     }
 
     /// The next use makes another one.
     pub(super) fn drop_connection(&mut self) {
         self.connection = None;
+        let old = self.session.take();
+        self.add_old(old.into_iter().collect());
     }
 
     /// Does something on the connection. After an error there is none: what was begun is rolled back with it.

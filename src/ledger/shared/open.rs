@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use uuid::Uuid;
 
 use super::holder::{Holder, HolderFile};
-use super::link::connect;
+use super::link::Link;
 use super::load::load;
 use super::membership::{Membership, join, read_told};
 use super::schema;
@@ -41,7 +41,8 @@ pub struct PostgresLedgerConfig {
 /// A ledger that is open, with all that was counted before.
 pub(super) struct Opened {
     pub(super) config: PgConfig,
-    pub(super) connection: PgConnection,
+    /// Connected.
+    pub(super) link: Link,
     pub(super) member: Membership,
     pub(super) life: Uuid,
     pub(super) counts: VideoCounts,
@@ -66,8 +67,8 @@ pub(super) fn open(config: &PostgresLedgerConfig) -> Result<Opened> {
     }
     let file = HolderFile::in_directory(directory);
     let remembered = file.read()?;
-    let mut connection = connect(database)?;
-    let schema = schema::ensure(&mut connection)?;
+    let mut link = Link::new(database.clone());
+    let schema = schema::ensure(link.get()?)?;
     let remembered = match remembered {
         Some(holder) if holder.ledger != schema.life && *on_behind == BehindPolicy::Refuse => {
             bail!(
@@ -80,12 +81,12 @@ pub(super) fn open(config: &PostgresLedgerConfig) -> Result<Opened> {
         }
         remembered => remembered.filter(|holder| holder.ledger == schema.life),
     };
-    let opened = enter(&mut connection, &schema.life, remembered, *on_behind);
+    let opened = enter(link.get()?, &schema.life, remembered, *on_behind);
     let (member, holder, counts, dashboard) = opened.map_err(Trouble::at_start)?;
     file.write(&holder)?;
     let upkeeper = Upkeeper::new(database.clone(), file, holder);
     let (config, life) = (database.clone(), schema.life);
-    Ok(Opened { config, connection, member, life, counts, upkeeper, dashboard })
+    Ok(Opened { config, link, member, life, counts, upkeeper, dashboard })
 }
 
 fn enter(

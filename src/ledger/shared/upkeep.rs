@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::dead::{DeadMembers, is_due};
 use super::holder::{Holder, HolderFile};
-use super::link::{Link, connect};
+use super::link::{Link, ServerSession};
 use super::members::{LedgerMembers, read_members};
 use super::membership::{reclaim, renew};
 use super::sweep::{FoldedProducer, SweepSlice, fold_producer, forget_old, write_slice};
@@ -43,6 +43,8 @@ const READ_SIZE: &str = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0):
 pub(super) struct Upkeeper {
     config: PgConfig,
     link: Link,
+    /// Makes a connection for the commits.
+    for_commits: Link,
     file: HolderFile,
     holder: Holder,
     renewed: Option<Instant>,
@@ -68,8 +70,8 @@ pub struct SharedUpkeep {
     pub(super) own: Own,
     /// The newest record; it is durable.
     pub(super) last: u64,
-    /// The commits' connection broke, and did not come back at once.
-    pub(super) reconnect: bool,
+    /// The commits' connection broke, and did not come back at once: sessions of before, to be ended.
+    pub(super) reconnect: Option<Vec<ServerSession>>,
     pub(super) slice: Option<SweepSlice>,
     /// Producers whose full segments are to be given up.
     pub(super) fold: Vec<Uuid>,
@@ -84,7 +86,7 @@ pub struct SharedUpkeep {
 #[derive(Default)]
 pub struct SharedUpkept {
     /// For the commits, with the epoch that it has raised, and the newest record.
-    pub(super) connection: Option<(PgConnection, Own, u64)>,
+    pub(super) connection: Option<(Link, Own, u64)>,
     pub(super) has_swept: bool,
     /// Producers with more to give up.
     pub(super) fold: Vec<Uuid>,
@@ -99,13 +101,14 @@ pub struct SharedUpkept {
 impl Upkeeper {
     /// For a data directory that has this note of its processor.
     pub(super) fn new(config: PgConfig, file: HolderFile, holder: Holder) -> Self {
-        let link = Link::new(config.clone());
+        let (link, for_commits) = (Link::new(config.clone()), Link::new(config.clone()));
         let (renewed, forgotten, noted, sized, members_read) = (None, None, None, None, None);
         let (slice, dead, steady_since) = (None, DeadMembers::default(), None);
         let done = SharedUpkept::default();
         Self {
             config,
             link,
+            for_commits,
             file,
             holder,
             renewed,
@@ -158,11 +161,14 @@ impl Upkeeper {
         if work.slice.is_some() {
             self.slice = work.slice;
         }
-        if work.reconnect {
+        if let Some(old) = work.reconnect {
             let mut own = own;
-            let mut connection = connect(&self.config)?;
-            let newest = reclaim(&mut connection, &mut own, last)?;
-            self.done.connection = Some((connection, own, newest));
+            self.for_commits.add_old(old);
+            let raised = |connection: &mut _| reclaim(connection, &mut own, last);
+            let newest = self.for_commits.run(raised)?;
+            let mut link = Link::new(self.config.clone());
+            link.take_from(&mut self.for_commits);
+            self.done.connection = Some((link, own, newest));
             // The rest comes in a second.
             return Ok(std::mem::take(&mut self.done));
         }
