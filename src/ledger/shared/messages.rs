@@ -31,16 +31,37 @@ pub(super) fn hour_of(message: &MessageKey) -> i64 {
     message.timestamp_ns().map_or(NO_HOUR, |ns| ns.div_euclid(NS_PER_HOUR))
 }
 
-/// The key as it lies in the table, whose order is that of the locks: ID and time, 16 bytes for nsqd's, 24 for one that is no
+/// A key as it lies in the table, whose order is that of the locks: ID and time, 16 bytes for nsqd's, 24 for one that is no
 /// number. Written in tables: the same for ever.
-pub(super) fn key_of(message: &MessageKey) -> Vec<u8> {
-    let mut key = Vec::with_capacity(24);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct TableKey {
+    /// Zeros behind its end, so that the order is that of its bytes.
+    bytes: [u8; 24],
+    len: u8,
+}
+
+impl TableKey {
+    /// Its bytes.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let len = usize::from(self.len);
+        self.bytes[len..len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len() as u8;
+    }
+}
+
+/// The key of a message.
+pub(super) fn key_of(message: &MessageKey) -> TableKey {
+    let mut key = TableKey { bytes: [0; 24], len: 0 };
     match message.id().to_u64() {
-        Some(number) => key.extend_from_slice(&number.to_be_bytes()),
-        None => key.extend_from_slice(&message.id().0),
+        Some(number) => key.push(&number.to_be_bytes()),
+        None => key.push(&message.id().0),
     }
     if let Some(ns) = message.timestamp_ns() {
-        key.extend_from_slice(&ns.to_be_bytes());
+        key.push(&ns.to_be_bytes());
     }
     key
 }
@@ -65,8 +86,20 @@ mod tests {
         ];
         let stored: std::collections::HashSet<_> = keys.iter().map(key_of).collect();
         assert_eq!(stored.len(), keys.len());
-        assert_eq!(key_of(&keys[0]), [0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 5]);
-        assert_eq!(key_of(&keys[3]).len(), 24);
+        assert_eq!(key_of(&keys[0]).as_bytes(), [0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 5]);
+        assert_eq!(key_of(&keys[3]).as_bytes().len(), 24);
+    }
+
+    #[test]
+    fn keys_are_in_the_order_of_their_bytes() {
+        let ids = [MessageId::from_u64(0), MessageId::from_u64(u64::MAX), MessageId([0; 16])];
+        let mut keys: Vec<_> = ids
+            .iter()
+            .flat_map(|id| [MessageKey::new(*id, 0), MessageKey::undated(*id)])
+            .map(|key| key_of(&key))
+            .collect();
+        keys.sort();
+        assert!(keys.is_sorted_by(|one, other| one.as_bytes() < other.as_bytes()), "{keys:?}");
     }
 
     #[test]

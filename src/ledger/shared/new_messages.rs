@@ -1,13 +1,11 @@
 //! The messages of one commit that are known by themselves, since what they hold has no identity: what it asks the tables
 //! for, and which of them are new (pure).
 
-use std::collections::HashMap;
-
-use super::messages::{hour_of, key_of};
+use super::messages::{TableKey, hour_of, key_of};
 use crate::ledger::message_key::MessageKey;
 use crate::ledger::record::Damaged;
 
-/// One of them.
+/// What is known of one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     /// It was kept before.
@@ -27,25 +25,32 @@ pub(super) enum MessageAge {
     Outside,
 }
 
+/// One of them.
+#[derive(Debug)]
+struct AskedMessage {
+    /// As it lies in the table.
+    key: TableKey,
+    message: MessageKey,
+    known: Known,
+}
+
 /// Each message once, in the order in which they are locked.
 #[derive(Debug, Default)]
 pub(super) struct NewMessages {
-    messages: Vec<MessageKey>,
-    /// As they lie in the table; the same places.
-    keys: Vec<Vec<u8>>,
-    known: Vec<Known>,
-    places: HashMap<Vec<u8>, usize>,
+    messages: Vec<AskedMessage>,
+    /// Where the next one mostly lies: behind the one before, in what the tables answer, and in what came.
+    next: usize,
 }
 
 impl NewMessages {
     /// The messages of a commit, in any order.
-    pub(super) fn new(mut messages: Vec<MessageKey>) -> Self {
-        messages.sort_by_cached_key(key_of);
-        messages.dedup();
-        let keys: Vec<_> = messages.iter().map(key_of).collect();
-        let places = keys.iter().cloned().zip(0..).collect();
-        let known = vec![Known::Before; messages.len()];
-        Self { messages, keys, known, places }
+    pub(super) fn new(messages: Vec<MessageKey>) -> Self {
+        let asked = |message| AskedMessage { key: key_of(&message), message, known: Known::Before };
+        let mut messages: Vec<_> = messages.into_iter().map(asked).collect();
+        // Batches are mostly in order, which a stable sort uses.
+        messages.sort_by_key(|one| one.key);
+        messages.dedup_by_key(|one| one.key);
+        Self { messages, next: 0 }
     }
 
     /// Whether there is none.
@@ -55,12 +60,12 @@ impl NewMessages {
 
     /// Their keys, ascending.
     pub(super) fn keys(&self) -> Vec<&[u8]> {
-        self.keys.iter().map(Vec::as_slice).collect()
+        self.messages.iter().map(|one| one.key.as_bytes()).collect()
     }
 
     /// The hours that they belong to, in the same order.
     pub(super) fn hours(&self) -> Vec<i64> {
-        self.messages.iter().map(hour_of).collect()
+        self.messages.iter().map(|one| hour_of(&one.message)).collect()
     }
 
     /// The tables did not have the message of that key.
@@ -68,20 +73,31 @@ impl NewMessages {
     /// # Errors
     /// [`Damaged`]: nobody asked.
     pub(super) fn set_new(&mut self, key: &[u8], age: MessageAge) -> Result<(), Damaged> {
-        let place = *self.places.get(key).ok_or(Damaged)?;
-        self.known[place] = Known::New(age);
+        let is_next = self.messages.get(self.next).is_some_and(|one| one.key.as_bytes() == key);
+        if !is_next {
+            let found = self.messages.binary_search_by(|one| one.key.as_bytes().cmp(key));
+            self.next = found.map_err(|_| Damaged)?;
+        }
+        self.messages[self.next].known = Known::New(age);
+        self.next += 1;
         Ok(())
     }
 
     /// Whether a message is new, and where it lies; from then on it is not.
     pub(super) fn count(&mut self, message: &MessageKey) -> Option<MessageAge> {
-        let place = *self.places.get(&key_of(message))?;
-        match std::mem::replace(&mut self.known[place], Known::Counted) {
-            Known::New(age) => Some(age),
-            before => {
-                self.known[place] = before;
-                None
+        let is_next = self.messages.get(self.next).is_some_and(|one| one.message == *message);
+        if !is_next {
+            let key = key_of(message);
+            self.next = self.messages.binary_search_by(|one| one.key.cmp(&key)).ok()?;
+        }
+        let known = &mut self.messages[self.next].known;
+        self.next += 1;
+        match *known {
+            Known::New(age) => {
+                *known = Known::Counted;
+                Some(age)
             }
+            Known::Before | Known::Counted => None,
         }
     }
 }
