@@ -13,6 +13,8 @@ mod broker;
 mod check;
 mod dashboard;
 mod dead_letters;
+#[cfg(feature = "postgres")]
+mod ledger;
 mod process;
 mod produce;
 mod reset;
@@ -25,7 +27,7 @@ mod tests;
 mod verify;
 
 use anyhow::Result;
-use argh::{ArgsInfo, FlagInfoKind, FromArgs};
+use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs, SubCommandInfo};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::command::shared::output::log_line;
@@ -58,6 +60,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
+    #[cfg(feature = "postgres")]
+    Ledger(ledger::LedgerArgs),
     Bench(bench::BenchArgs),
 }
 
@@ -88,10 +92,22 @@ pub fn parse(args: &[String]) -> Result<Cli, EarlyExit> {
     })
 }
 
+/// Every command that does something, with its options: of one that has commands of its own, those.
+fn all_commands() -> Vec<(String, &'static [FlagInfo<'static>])> {
+    let commands = Cli::get_args_info().commands.into_iter();
+    let with_own = |command: SubCommandInfo| match command.command.commands.is_empty() {
+        true => vec![(command.name.to_owned(), command.command.flags)],
+        false => {
+            let own = command.command.commands.into_iter();
+            own.map(|own| (format!("{} {}", command.name, own.name), own.command.flags)).collect()
+        }
+    };
+    commands.flat_map(with_own).collect()
+}
+
 /// The options that take no value, of any command.
 fn switches() -> Vec<&'static str> {
-    let commands = Cli::get_args_info().commands;
-    let flags = commands.iter().flat_map(|command| command.command.flags);
+    let flags = all_commands().into_iter().flat_map(|(_, flags)| flags);
     // Help is asked for by a word of its own, and never with `=true`.
     flags
         .filter(|flag| matches!(flag.kind, FlagInfoKind::Switch) && flag.long != "--help")
@@ -139,6 +155,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::DeadLetters(args) => dead_letters::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
+        #[cfg(feature = "postgres")]
+        Command::Ledger(args) => ledger::run(&args),
         Command::Bench(args) => bench::run(args, &stop),
     }
 }
@@ -157,6 +175,8 @@ impl Command {
             Self::DeadLetters(args) => args.log_level,
             Self::Backup(args) => args.log_level,
             Self::Restore(args) => args.log_level,
+            #[cfg(feature = "postgres")]
+            Self::Ledger(args) => args.log_level(),
             Self::Bench(args) => args.log_level,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -10,6 +10,7 @@ use crossbeam_channel::select;
 use nsq_protocol::ConsumerConfig;
 use nsq_protocol::thread::StopToken;
 
+use crate::command::shared::ledger_choice::{FILES, LedgerChoice};
 use crate::command::shared::nsq::{self, ConsumerOption};
 use crate::command::shared::output::{OutputFormat, note, print_report};
 use crate::command::shared::report::RunReport;
@@ -17,11 +18,15 @@ use crate::command::shared::run_files::RunFiles;
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel};
 use crate::ledger::{self, Ledger, LedgerConfig, MessageBudget};
+#[cfg(feature = "postgres")]
+use crate::ledger::{BehindPolicy, PostgresLedger, PostgresLedgerConfig};
 use crate::model::config::Durability;
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::time_window::TimeWindow;
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
+#[cfg(feature = "postgres")]
+use crate::postgres::{PgConfig, PgError, PgErrorKind};
 use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
 use crate::storage::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::wire::client::DashboardClient;
@@ -99,7 +104,12 @@ pub(super) struct ProcessArgs {
     write_token_file: Option<String>,
 
     // The ledger.
-    /// what a count survives: process (kill -9 of any part) or power (a power loss, too); none is for
+    /// where the counts are kept: files in --data-dir, or postgres://user@host:port/database, which any number of
+    /// processors on one channel share; others see a password in it in ps, but not PGPASSWORD or PGPASSFILE
+    /// [default: files]
+    #[argh(option, default = "FILES.into()")]
+    ledger: String,
+    /// what a count in files survives: process (kill -9 of any part) or power (a power loss, too); none is for
     /// measurements [default: process]
     #[argh(option, default = "Durability::default()")]
     durability: Durability,
@@ -110,7 +120,7 @@ pub(super) struct ProcessArgs {
     /// wait for the data directory's processor to end, then take its place at once
     #[argh(switch)]
     standby: bool,
-    /// take a ledger that was made on another machine, whose processor will never run again
+    /// take a ledger in files that was made on another machine, whose processor will never run again
     #[argh(switch)]
     adopt_ledger: bool,
     /// go on with a ledger that is older than a dashboard, such as an old copy: plays that it does not hold are
@@ -129,6 +139,13 @@ pub(super) struct ProcessArgs {
     #[argh(option, default = "LogLevel::default()")]
     pub(super) log_level: LogLevel,
 }
+
+/// A processor that is fenced again so soon has not been away: somebody else goes by its name.
+const FENCED_AGAIN: Duration = Duration::from_secs(30);
+
+/// How long between two tries to open a shared ledger whose database is away.
+#[cfg(feature = "postgres")]
+const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
 /// What to count, where the counts go, and where they are kept.
 struct ProcessConfig {
@@ -151,6 +168,7 @@ struct ProcessConfig {
     on_loss: OnLoss,
     durability: Durability,
     message_budget: MessageBudget,
+    ledger: LedgerChoice,
     format: OutputFormat,
 }
 
@@ -178,6 +196,7 @@ impl ProcessArgs {
         consumer.connection.max_msg_size = self.max_msg_size.max_msg_size()?;
         ConsumerOption::apply(&self.consumer_opt, &mut consumer)?;
         let token = write_token(self.write_token, self.write_token_file)?;
+        let ledger = LedgerChoice::parse(&self.ledger)?;
         let neighbours = Neighbours::new(
             &consumer.nsqd_addresses,
             self.nsqd_http_address,
@@ -199,8 +218,9 @@ impl ProcessArgs {
             takeover: if self.standby { Takeover::WhenFree } else { Takeover::Never },
             adopt: self.adopt_ledger,
             on_loss: if self.accept_loss { OnLoss::Accept } else { OnLoss::Refuse },
-            durability: self.durability,
+            durability: ledger.durability(self.durability)?,
             message_budget: self.message_window_mb.message_budget()?,
+            ledger,
             format: OutputFormat::from_switch(self.json),
         })
     }
@@ -229,21 +249,58 @@ fn dashboards(urls: &[String], token: Option<&str>) -> Result<Vec<DashboardClien
     Ok(dashboards)
 }
 
+/// How a processor's run ended.
+enum Ended {
+    /// For good.
+    Done,
+    /// Another one has taken over what it counted under: it may start again.
+    Fenced,
+}
+
 /// Counts until the target is reached, counting fails, or `stop`.
 pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
     let config = args.config()?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let lock = lock(&data_dir, &config.takeover, stop)?;
-    let ledger = open_ledger(&config)?;
+    let mut fenced_at = None::<Instant>;
+    loop {
+        let lock = lock(&data_dir, &config.takeover, stop)?;
+        let Some(ledger) = open_ledger(&config, stop)? else {
+            bail!("stopped while waiting for the ledger: nothing was counted");
+        };
+        match run_once(&config, &data_dir, ledger, lock, stop)? {
+            Ended::Done => return Ok(()),
+            Ended::Fenced => {
+                if fenced_at.is_some_and(|before| before.elapsed() < FENCED_AGAIN) {
+                    bail!(
+                        "another process has taken this processor's place again and again: a copy of the data directory {} is in use",
+                        config.data_dir.display()
+                    );
+                }
+                fenced_at = Some(Instant::now());
+                note(format_args!(
+                    "another processor had taken over while this one was away; starting again"
+                ));
+            }
+        }
+    }
+}
+
+fn run_once(
+    config: &ProcessConfig,
+    data_dir: &DataDir,
+    ledger: Box<dyn Ledger>,
+    lock: Lock,
+    stop: &StopToken,
+) -> Result<Ended> {
     let processor = Processor::start(ProcessorConfig {
-        consumer: config.consumer,
+        consumer: config.consumer.clone(),
         wait: StartWait { timeout: config.connect_timeout, stop: stop.clone() },
-        neighbours: config.neighbours,
+        neighbours: config.neighbours.clone(),
         threads: config.threads,
         time_window: config.time_window,
         update_interval: config.update_interval,
         realtime_below: config.realtime_below,
-        dashboards: config.dashboards,
+        dashboards: config.dashboards.clone(),
         target: config.target,
         ledger,
         on_loss: config.on_loss,
@@ -257,6 +314,9 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
         recv(stop.channel()) -> _ => {}
     }
     let (processed, counts) = processor.stop();
+    if processed.is_fenced && !stop.wait(Duration::ZERO) {
+        return Ok(Ended::Fenced);
+    }
     let written = RunFiles::new(data_dir.path()).write_counted(processed.in_ledger, &counts);
     if processed.failure.is_none() {
         written?;
@@ -267,7 +327,8 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
     let report = RunReport::new(&processed, processed.seconds, config.durability);
     print_report(config.format, &report)?;
     yielded.map_or(Ok(()), Err)?;
-    is_complete(processed, config.target)
+    is_complete(processed, config.target)?;
+    Ok(Ended::Done)
 }
 
 fn lock(data_dir: &DataDir, takeover: &Takeover, stop: &StopToken) -> Result<Lock> {
@@ -281,14 +342,26 @@ fn lock(data_dir: &DataDir, takeover: &Takeover, stop: &StopToken) -> Result<Loc
     }
 }
 
-fn open_ledger(config: &ProcessConfig) -> Result<Box<dyn Ledger>> {
-    let ledger = LedgerConfig {
-        directory: config.data_dir.clone(),
-        simulation: false,
-        adopt: config.adopt,
-        message_budget: config.message_budget,
+/// Opens it; `None`: stopped while its database was away.
+fn open_ledger(config: &ProcessConfig, stop: &StopToken) -> Result<Option<Box<dyn Ledger>>> {
+    let ledger: Box<dyn Ledger> = match &config.ledger {
+        LedgerChoice::Files => {
+            let files = LedgerConfig {
+                directory: config.data_dir.clone(),
+                simulation: false,
+                adopt: config.adopt,
+                message_budget: config.message_budget,
+            };
+            ledger::open(&files, config.durability)?
+        }
+        #[cfg(feature = "postgres")]
+        LedgerChoice::Postgres(database) => match open_shared(config, database, stop)? {
+            Some(ledger) => Box::new(ledger),
+            None => return Ok(None),
+        },
     };
-    let ledger = ledger::open(&ledger, config.durability)?;
+    #[cfg(not(feature = "postgres"))]
+    let _ = stop;
     let before = ledger.counters();
     if before.counted > 0 {
         let (plays, videos) = (before.counted, ledger.videos().len());
@@ -296,7 +369,43 @@ fn open_ledger(config: &ProcessConfig) -> Result<Box<dyn Ledger>> {
             "the ledger holds {plays} plays of {videos} videos; going on from there"
         ));
     }
-    Ok(ledger)
+    Ok(Some(ledger))
+}
+
+/// As long as the database is away it is tried again, as nsqd is.
+#[cfg(feature = "postgres")]
+fn open_shared(
+    config: &ProcessConfig,
+    database: &PgConfig,
+    stop: &StopToken,
+) -> Result<Option<PostgresLedger>> {
+    let on_behind = match config.on_loss {
+        OnLoss::Refuse => BehindPolicy::Refuse,
+        OnLoss::Accept => BehindPolicy::Accept,
+    };
+    let directory = config.data_dir.clone();
+    let shared = PostgresLedgerConfig { database: database.clone(), directory, on_behind };
+    let began = Instant::now();
+    let mut is_told = false;
+    loop {
+        let error = match PostgresLedger::open(&shared) {
+            Ok(ledger) => return Ok(Some(ledger)),
+            Err(error) => error,
+        };
+        let is_away = |error: &PgError| error.kind() != PgErrorKind::Refused;
+        let timeout = config.connect_timeout;
+        if !error.downcast_ref::<PgError>().is_some_and(is_away)
+            || timeout.is_some_and(|timeout| began.elapsed() > timeout)
+        {
+            return Err(error.context("the shared ledger cannot be opened"));
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            note(format_args!("waiting for the shared ledger: {error:#}"));
+        }
+        if stop.wait(DATABASE_RETRY) {
+            return Ok(None);
+        }
+    }
 }
 
 /// # Errors

@@ -98,7 +98,7 @@ macro_rules! style {
     };
 }
 
-const ASSETS: [Asset; 18] = [
+const ASSETS: [Asset; 19] = [
     asset!("/", "index.html", "text/html; charset=utf-8"),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
     style!("style.css"),
@@ -108,6 +108,7 @@ const ASSETS: [Asset; 18] = [
     script!("counter.js"),
     script!("format.js"),
     script!("keys.js"),
+    script!("ledgers.js"),
     script!("net.js"),
     script!("overview.js"),
     script!("queue.js"),

@@ -1,10 +1,14 @@
 //! `GET /metrics`: the Prometheus text format, version 0.0.4, or OpenMetrics 1.0 for those who ask for it (pure).
 
 use std::fmt::{Display, Write};
+use std::time::Instant;
 
 use super::live::Live;
 use crate::model::counts::Totals;
-use crate::wire::{ArrivalFigures, CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram};
+use crate::wire::{
+    ArrivalFigures, CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, LedgerKind,
+    LedgerProcessorState, LedgerStatus,
+};
 
 /// How the text is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,6 +100,27 @@ const PER_ARRIVALS: [PerArrivals; 5] = [
     ),
 ];
 
+/// The same of the shared ledger that a processor tells of now.
+type PerLedger = (&'static str, &'static str, fn(&LedgerStatus) -> Option<f64>);
+
+const PER_LEDGER: [PerLedger; 5] = [
+    ("ledger_up", "1 while the database of its ledger can be used.", |told| {
+        Some(f64::from(u8::from(told.away.is_none())))
+    }),
+    ("ledger_behind", "1 where the database lacks what was committed to it.", |told| {
+        Some(f64::from(u8::from(told.behind.is_some())))
+    }),
+    (
+        "lease_seconds",
+        "For how long others must take it to be alive, by the database's clock; below 0: they need not.",
+        |told| told.me().map(|me| me.lease_ms_left as f64 / 1e3),
+    ),
+    ("commit_p50_seconds", "Median time of its newest commits to the database.", |told| {
+        told.commit_ms_p50.map(|ms| ms / 1e3)
+    }),
+    ("commit_p99_seconds", "Their 99th percentile.", |told| told.commit_ms_p99.map(|ms| ms / 1e3)),
+];
+
 /// The name of a sample of this kind.
 fn sample(name: &str, kind: &str) -> String {
     format!("playcounts_{name}{}", if kind == "counter" { "_total" } else { "" })
@@ -160,6 +185,43 @@ impl MetricsText {
         }
     }
 
+    /// Which ledgers there are, and how the shared ones fare.
+    fn ledgers(&mut self, live: &Live, now: Instant) {
+        let name = "processor_ledger_kind";
+        self.family(name, "gauge", "1 for where its ledger is: files or postgres.");
+        let name = sample(name, "gauge");
+        for (id, kind) in live.ledger_kinds(now) {
+            let kind = match kind {
+                LedgerKind::Files => "files",
+                LedgerKind::Postgres => "postgres",
+            };
+            self.line(format_args!("{name}{{processor=\"{id}\",kind=\"{kind}\"}} 1"));
+        }
+        for (name, help, value) in PER_LEDGER {
+            let name = format!("processor_{name}");
+            self.family(&name, "gauge", help);
+            for (id, told) in live.ledger_statuses(now) {
+                if let Some(value) = value(told) {
+                    let name = sample(&name, "gauge");
+                    self.line(format_args!("{name}{{processor=\"{id}\"}} {value}"));
+                }
+            }
+        }
+        let name = "processor_ledger_processors";
+        self.family(
+            name,
+            "gauge",
+            "Processors of its shared ledger as it knows them; dead: nobody publishes what they have counted.",
+        );
+        let name = sample(name, "gauge");
+        for (id, told) in live.ledger_statuses(now) {
+            for (label, state) in LedgerProcessorState::ALL {
+                let count = told.processors.iter().filter(|known| known.state() == state).count();
+                self.line(format_args!("{name}{{processor=\"{id}\",state=\"{label}\"}} {count}"));
+            }
+        }
+    }
+
     /// Of one processor: the buckets of its histogram in seconds.
     fn histogram(&mut self, name: &str, id: impl Display, told: &ConsumptionHistogram) {
         let name = sample(name, "histogram");
@@ -181,6 +243,7 @@ pub(super) fn render(
     totals: Totals,
     live: &Live,
     counters: &DashboardCounters,
+    now: Instant,
 ) -> String {
     let mut text = MetricsText { format, out: String::new() };
     let point = live.last_point();
@@ -228,6 +291,7 @@ pub(super) fn render(
         told.histogram.iter().for_each(|histogram| text.histogram(name, id, histogram));
     }
     text.arrivals(live);
+    text.ledgers(live, now);
     if format == TextFormat::OpenMetrics {
         text.line("# EOF");
     }
@@ -237,6 +301,29 @@ pub(super) fn render(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::LedgerProcessor;
+
+    /// One whose database is away, and of two processors one is dead.
+    fn ledger() -> LedgerStatus {
+        let processor = |id, is_me: bool| LedgerProcessor {
+            id: uuid::Uuid::from_u128(id),
+            lease_ms_left: -2_500,
+            epoch: 1,
+            is_me,
+            is_alive: is_me,
+            published_by: None,
+            last_record: 3,
+            plays: 40,
+            untold: None,
+        };
+        LedgerStatus {
+            kind: LedgerKind::Postgres,
+            processors: vec![processor(1, true), processor(2, false)],
+            away: Some("refused".to_owned()),
+            commit_ms_p99: Some(125.0),
+            ..LedgerStatus::default()
+        }
+    }
 
     #[test]
     fn every_line_is_a_comment_or_a_sample() {
@@ -256,11 +343,14 @@ mod tests {
             counted: 12,
             per_second: 0.5,
             histogram: Some(Box::new(histogram)),
+            ledger_status: Some(Box::new(ledger())),
             ..Consumption::default()
         };
-        live.report(uuid::Uuid::from_u128(1), None, Some(told), std::time::Instant::now());
+        let now = Instant::now();
+        live.report(uuid::Uuid::from_u128(1), None, Some(told), now);
         let counters = DashboardCounters { updates: 3, refused: 1, streams: 2, cut_bytes: 7 };
-        let render = |format| render(format, Totals { videos: 2, plays: 10 }, &live, &counters);
+        let render =
+            |format| render(format, Totals { videos: 2, plays: 10 }, &live, &counters, now);
         let text = render(TextFormat::of("text/html"));
         let open =
             render(TextFormat::of("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"));
@@ -279,6 +369,13 @@ mod tests {
                 format!("playcounts_processor_skewed_times_total{id},side=\"ahead\"}} 4\n"),
                 format!("playcounts_processor_reused_numbers_total{id}}} 11\n"),
                 format!("playcounts_processor_window_oldest_seconds{id}}} 1.5\n"),
+                format!("playcounts_processor_ledger_kind{id},kind=\"postgres\"}} 1\n"),
+                format!("playcounts_processor_ledger_up{id}}} 0\n"),
+                format!("playcounts_processor_ledger_behind{id}}} 0\n"),
+                format!("playcounts_processor_lease_seconds{id}}} -2.5\n"),
+                format!("playcounts_processor_commit_p99_seconds{id}}} 0.125\n"),
+                format!("playcounts_processor_ledger_processors{id},state=\"alive\"}} 1\n"),
+                format!("playcounts_processor_ledger_processors{id},state=\"dead\"}} 1\n"),
             ] {
                 assert!(text.contains(&format!("\n{sample}")), "{sample}{text}");
             }

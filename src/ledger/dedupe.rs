@@ -51,9 +51,21 @@ pub struct Dedupe {
     crowded: Option<CrowdedProducer>,
     messages: MessageWindow,
     fresh_messages: Vec<MessageKey>,
-    /// For the newest plays, each at the place its identity's hash gives: the rest of that hash, and what it told.
+    memory: PlayMemory,
+}
+
+/// What the newest plays told, to tell a repeat from another play of the same number.
+#[derive(Debug)]
+pub(super) struct PlayMemory {
+    /// Each play at the place its identity's hash gives: the rest of that hash, and what it told.
     videos: Box<[(u32, u32)]>,
     hasher: RandomState,
+}
+
+impl Default for PlayMemory {
+    fn default() -> Self {
+        Self { videos: vec![(0, 0); VIDEO_WINDOW].into(), hasher: RandomState::default() }
+    }
 }
 
 /// Plays that are known by their messages only, although they have an identity: the numbers of their producers have more
@@ -89,8 +101,7 @@ impl Dedupe {
             crowded: None,
             messages,
             fresh_messages: Vec::new(),
-            videos: vec![(0, 0); VIDEO_WINDOW].into(),
-            hasher: RandomState::default(),
+            memory: PlayMemory::default(),
         }
     }
 
@@ -106,7 +117,7 @@ impl Dedupe {
                 }
                 seen
             }
-            added => self.compare(added == Added::New, identity, play),
+            added => self.memory.compare(added == Added::New, identity, play),
         }
     }
 
@@ -155,9 +166,11 @@ impl Dedupe {
     pub fn crowded(&self) -> Option<CrowdedProducer> {
         self.crowded
     }
+}
 
+impl PlayMemory {
     /// Remembers what a fresh play told; holds a repeat against it.
-    fn compare(&mut self, fresh: bool, identity: PlayIdentity, play: &Play) -> Seen {
+    pub(super) fn compare(&mut self, fresh: bool, identity: PlayIdentity, play: &Play) -> Seen {
         let hash = self.hasher.hash_one((identity.producer.as_u128(), identity.seq));
         let video = play.video_id.as_u128();
         // The rest of the hash; 24 bits of the video above 8 of the time.

@@ -333,7 +333,7 @@ impl Ledger for DurableLedger {
     }
 
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep> {
-        let LedgerUpkept::Files(done) = done;
+        let LedgerUpkept::Files(done) = done else { bail!("this is what another ledger did") };
         if let Some(journal) = done.journal
             && let Err(error) = self.journal.upkept(journal)
         {

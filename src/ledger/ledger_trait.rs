@@ -7,34 +7,17 @@ use uuid::Uuid;
 
 use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
+use super::dead::{DeadLedgers, ToldOfLedger};
 use super::dedupe::CrowdedProducer;
 use super::message_window::MessageWindowSize;
 use super::upkeep::{LedgerUpkeep, LedgerUpkept};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::{VideoCount, VideoState};
-use crate::wire::{Confirmed, ProducerConfirmed};
+use crate::wire::{Confirmed, LedgerStatus, ProducerConfirmed};
 
 /// Messages in one commit, at most, where the ledger says nothing else; and one batch more. A slow disk is worked off in large
 /// commits, and none takes so long that the others wait for it to be felt.
 const GROUP_MAX: usize = 10_000;
-
-/// The ledger is where it cannot be reached now, such as a database that is down: nothing was counted, and the same may be tried
-/// again. In an [`anyhow::Error`] it is found by [`LedgerAway::of`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct LedgerAway(String);
-
-impl LedgerAway {
-    /// For that reason, which is one line: what is away, and what to do.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
-    }
-
-    /// Why, in one line, if that is what the error says, whatever was said before it.
-    pub fn of(error: &anyhow::Error) -> Option<String> {
-        error.downcast_ref::<Self>().map(|_| format!("{error:#}"))
-    }
-}
 
 /// When to ask for the next upkeep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +51,11 @@ pub trait Ledger: Send {
     /// Drawn when its files were made: a copy that was put back has another.
     fn life(&self) -> Uuid;
 
+    /// By what processors on one channel tell whether they count in one ledger: two that differ must not be on it together.
+    fn on_channel(&self) -> Uuid {
+        self.processor()
+    }
+
     /// The version of the first message to the dashboard: higher than any of an earlier start.
     fn first_version(&self) -> u64;
 
@@ -86,7 +74,7 @@ pub trait Ledger: Send {
     /// letters in `arrivals`.
     ///
     /// # Errors
-    /// [`LedgerAway`]: `arrivals` and the counts are as they were before. Whether the commit took place need not be known: the
+    /// [`LedgerAway`](super::LedgerAway): `arrivals` and the counts are as they were before. Whether the commit took place need not be known: the
     /// next call brings the same arrivals, or none follows. Any other error: it cannot be made durable, and nothing more can be
     /// committed: what is in memory is ahead of the disk.
     fn commit(&mut self, arrivals: &mut [Arrivals]) -> Result<Committed>;
@@ -98,7 +86,7 @@ pub trait Ledger: Send {
     /// Takes note of what was done. Not told of what failed.
     ///
     /// # Errors
-    /// As [`Ledger::commit`]; [`LedgerAway`]: [`Ledger::upkeep`] is asked again in a second.
+    /// As [`Ledger::commit`]; [`LedgerAway`](super::LedgerAway): [`Ledger::upkeep`] is asked again in a second.
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep>;
 
     /// So many dashboards are told, at least one. Said once, before anything is told.
@@ -151,8 +139,23 @@ pub trait Ledger: Send {
     /// These could not be told to a dashboard: they come again.
     fn put_back_unreported(&mut self, dashboard: DashboardIndex, producers: &[ProducerConfirmed]);
 
+    /// Processors that are gone, and whose counts this one is to publish; `told` is what has come of that so far. Asked
+    /// behind each upkeep, and never waits.
+    fn look_at_dead(&mut self, _told: Vec<ToldOfLedger>) -> DeadLedgers {
+        DeadLedgers::default()
+    }
+
+    /// A dashboard has been told all that is counted. Said at the end, before [`Ledger::close`].
+    fn told_all(&mut self, _dashboard: DashboardIndex) {}
+
     /// How large it is; `None` for one that has no file.
     fn size(&self) -> Option<LedgerSize>;
+
+    /// Which ledger it is and who counts in it, as last known: nothing is asked of anybody. Of one that no other processor can
+    /// count in, the default.
+    fn status(&self) -> LedgerStatus {
+        LedgerStatus::default()
+    }
 
     /// How large the window of messages is, which protects plays without an identity.
     fn message_window(&self) -> MessageWindowSize;

@@ -4,11 +4,13 @@
 //! finished, the counts shown and the producers told. [`DurableLedger`] keeps it in the data directory; [`MemoryLedger`]
 //! nowhere, to measure what durability costs. Holds no thread: the processor's commit, checkpoint and publish.
 
+mod away;
 mod check;
 mod checkpoint;
 mod commit;
 mod copy;
 mod counters;
+mod dead;
 mod dead_letters;
 mod dedupe;
 mod durable;
@@ -30,6 +32,8 @@ mod producers;
 mod record;
 mod rewrite;
 mod schema;
+#[cfg(feature = "postgres")]
+mod shared;
 mod snapshot;
 mod state;
 mod table_rows;
@@ -37,22 +41,26 @@ mod tables;
 mod unreported;
 mod upkeep;
 mod video_counts;
+#[cfg(feature = "postgres")]
+mod whole;
 
 use anyhow::Result;
 
 use crate::model::config::Durability;
 
+pub use away::{LedgerAway, LedgerFenced};
 pub use check::{accept_loss, check};
 pub use commit::{
     Arrivals, ArrivedPlay, Committed, DeadLetter, Noticed, ReusedNumbers, VideoDelta,
 };
 pub use copy::copy;
 pub use counters::Counters;
+pub use dead::{DeadLedger, DeadLedgers, ToldOfLedger};
 pub use dead_letters::dead_letters;
 pub use dedupe::{CrowdedProducer, Dedupe, Learned, Seen};
 pub use durable::DurableLedger;
 pub use integrity::IntegrityCheck;
-pub use ledger_trait::{Ledger, LedgerAway, LedgerSize, NextUpkeep};
+pub use ledger_trait::{Ledger, LedgerSize, NextUpkeep};
 pub(crate) use letter::BODY_MAX;
 pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;
@@ -60,17 +68,24 @@ pub use message_key::MessageKey;
 pub use message_window::{MessageBudget, MessageWindowSize};
 pub use owner::LedgerConfig;
 pub use record::{Damaged, Delta, Record, RecordError};
+#[cfg(feature = "postgres")]
+pub use shared::{
+    BehindPolicy, ImportConfig, Imported, LedgerBehind, PostgresLedger, PostgresLedgerConfig,
+    SHARED_WINDOW_HOURS, SharedProcessor, SharedSchema, SharedStatus, SharedTable, SharedUpkeep,
+    SharedUpkept, import_files, init_shared, shared_status,
+};
 pub use snapshot::{Snapshot, exists, read, remove, remove_simulation};
 pub use upkeep::{FilesUpkeep, FilesUpkept, LedgerUpkeep, LedgerUpkept};
 
 /// Opens the ledger of a data directory with the durability that is wanted.
 ///
 /// # Errors
-/// As [`DurableLedger::open`].
+/// As [`DurableLedger::open`]; or the directory counts in a shared ledger.
 pub fn open(config: &LedgerConfig, durability: Durability) -> Result<Box<dyn Ledger>> {
     Ok(match durability {
         Durability::None => Box::new(MemoryLedger::with_budget(config.message_budget)),
         Durability::Process | Durability::Power => {
+            owner::check_not_shared(&config.directory)?;
             Box::new(DurableLedger::open(config, durability.into())?)
         }
     })

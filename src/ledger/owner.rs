@@ -23,6 +23,23 @@ pub struct LedgerConfig {
     pub message_budget: MessageBudget,
 }
 
+/// The file of a data directory that counts in a shared ledger.
+pub(super) const PROCESSOR_ID: &str = "processor-id";
+
+/// Checks that nobody counts elsewhere under what is in the data directory.
+///
+/// # Errors
+/// It counts in a shared ledger: counted in files as well, plays would be counted twice.
+pub(super) fn check_not_shared(directory: &Path) -> Result<()> {
+    if directory.join(PROCESSOR_ID).exists() {
+        bail!(
+            "the data directory {0} counts in a shared ledger: `process` needs its --ledger; give another --data-dir to count in files",
+            directory.display()
+        );
+    }
+    Ok(())
+}
+
 /// A ledger that is made here and now.
 pub(super) fn new_row(config: &LedgerConfig, machine: &str) -> LedgerRow {
     LedgerRow {

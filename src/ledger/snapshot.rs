@@ -16,6 +16,8 @@ use super::tables::{LedgerRow, finish, read_tables, readable};
 use crate::journal::{self, FsDisk, JournalError, JournalOwner};
 use crate::model::seq_set::SeqSet;
 use crate::model::video::VideoState;
+#[cfg(feature = "postgres")]
+use crate::storage::aside::put_aside;
 use crate::storage::sqlite::LOST_CONTENT;
 
 /// How often a reader begins anew because the processor has just given up a part of the journal: each time it would have
@@ -140,6 +142,23 @@ pub(super) fn is_released(error: &anyhow::Error) -> bool {
 /// Whether a data directory has a ledger.
 pub fn exists(directory: &Path) -> bool {
     directory.join(FILE).exists()
+}
+
+/// Gives the files of a ledger that another one has taken over other names, so that nothing counts in them any more; what
+/// they are now. The caller holds the directory's processor lock.
+///
+/// # Errors
+/// The operating system's, with the file.
+#[cfg(feature = "postgres")]
+pub(super) fn put_imported_aside(directory: &Path) -> Result<Vec<String>> {
+    // The tables first: without a journal they would be taken for damaged.
+    let names = [FILE.to_owned(), format!("{FILE}-wal"), format!("{FILE}-shm"), JOURNAL.to_owned()];
+    let mut aside = Vec::new();
+    for name in names {
+        let to = put_aside(directory, &name, &format!("{name}.imported"))?;
+        aside.extend(to.map(|to| to.display().to_string()));
+    }
+    Ok(aside)
 }
 
 /// Throws the ledger of a data directory away. The caller holds the directory's processor lock.

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 
+#[cfg(feature = "postgres")]
+use super::shared::{SharedUpkeep, SharedUpkept};
 use super::tables::{LedgerRow, TablesUpdate};
 use crate::journal::{JournalError, Position, Upkeep, UpkeepDone};
 use crate::storage::failpoint;
@@ -42,16 +44,24 @@ impl Tables {
 
 /// What is to be done: see [`Ledger::upkeep`](super::Ledger::upkeep).
 #[must_use = "it does nothing until it is run"]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, once a second")]
 pub enum LedgerUpkeep {
     /// Of a ledger that is in files.
     Files(FilesUpkeep),
+    /// Of one that is shared.
+    #[cfg(feature = "postgres")]
+    Shared(SharedUpkeep),
 }
 
 /// What was done.
 #[must_use = "the ledger must be told"]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, once a second")]
 pub enum LedgerUpkept {
     /// Of a ledger that is in files.
     Files(FilesUpkept),
+    /// Of one that is shared.
+    #[cfg(feature = "postgres")]
+    Shared(SharedUpkept),
 }
 
 impl LedgerUpkeep {
@@ -63,6 +73,8 @@ impl LedgerUpkeep {
     pub fn run(self) -> Result<LedgerUpkept> {
         match self {
             Self::Files(upkeep) => Ok(LedgerUpkept::Files(upkeep.run()?)),
+            #[cfg(feature = "postgres")]
+            Self::Shared(upkeep) => Ok(LedgerUpkept::Shared(upkeep.run()?)),
         }
     }
 }

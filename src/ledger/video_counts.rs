@@ -2,19 +2,18 @@
 //! told (pure).
 //!
 //! Which plays were counted before is not known here: the ledger *classifies* what has come, each arrival as [`Seen`],
-//! and [`Counting`] makes of the new ones a [`Record`], and the numbers by which videos grow. Nothing has grown until
+//! and [`Counting`](counting::Counting) makes of the new ones a [`Record`], and the numbers by which videos grow. Nothing has grown until
 //! [`VideoCounts::apply`] is told that the record is durable; [`VideoCounts::withdraw`] takes it back.
 //!
 //! A video costs 41 bytes and its share of a table, about 55 in all.
 
-mod counting;
+pub(super) mod counting;
 mod start;
 #[cfg(test)]
 mod tests;
 
 use uuid::Uuid;
 
-pub(super) use self::counting::{Counted, Counting};
 use super::checkpoint::{ChangedVideos, SavedVideo};
 use super::counters::Counters;
 use super::record::Delta;
@@ -53,29 +52,6 @@ pub(super) struct VideoCounts {
 }
 
 impl VideoCounts {
-    /// Begins to count a commit's arrivals.
-    pub(super) fn count(&mut self) -> Counting<'_> {
-        Counting::new(self)
-    }
-
-    /// What was counted is durable: the videos grow by it.
-    pub(super) fn apply(&mut self, counted: &mut Counted) {
-        for (delta, video) in counted.record.deltas.iter().zip(&mut counted.video_deltas) {
-            self.grow(delta);
-            (video.plays, video.last_played_at) = (delta.plays, delta.last_played_at);
-        }
-        self.counters.add(&counted.record.counters);
-    }
-
-    /// What was counted last is not durable and never will be: as if it had not come. Nothing else was counted since.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for a ledger whose commit may be refused"))]
-    pub(super) fn withdraw(&mut self, counted: &Counted) {
-        let videos = counted.record.first_video;
-        self.ids.forget_from(videos);
-        self.entries.truncate(videos as usize);
-        self.changed.truncate(videos);
-    }
-
     /// The video's number; a new one stands in `new_videos` from now on.
     fn number(&mut self, video_id: Uuid, new_videos: &mut Vec<Uuid>) -> u32 {
         let (number, is_new) = self.ids.number(video_id);
@@ -122,6 +98,12 @@ impl VideoCounts {
     /// Another dashboard, or one that has forgotten: it has been told of nothing.
     pub(super) fn forget_published(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.behind = u32::MAX);
+    }
+
+    /// The dashboard has been told of all.
+    #[cfg(feature = "postgres")]
+    pub(super) fn all_published(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.behind = 0);
     }
 
     /// By outcome, since the ledger was made.

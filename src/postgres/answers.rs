@@ -12,9 +12,12 @@ use postgres_protocol::message::backend::{DataRowBody, Message, RowDescriptionBo
 use super::error::PgError;
 use super::rows::{MAX_COLUMNS, PgColumns, PgRows};
 
-/// What one exchange may answer, bytes of messages: a million rows of a few columns, and some. In memory a value costs
-/// 8 bytes more where the message has 4, so at most three times that much.
+/// What one exchange may answer, bytes of messages: four million rows. In memory a value costs 8 bytes more where the
+/// message has 4, so at most three times that much.
 pub(super) const MAX_ANSWER: usize = 256 << 20;
+
+/// What a message counts for at least, bytes: an empty row costs time and a place, too.
+const MIN_MESSAGE: usize = 64;
 
 /// One statement that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +143,7 @@ impl Answers {
     /// # Errors
     /// The connection is of no use any more: the server ends it, or makes no sense.
     pub(super) fn take(&mut self, message: &Message, size: usize) -> Result<AnswersLeft, PgError> {
-        self.size = self.size.saturating_add(size);
+        self.size = self.size.saturating_add(size.max(MIN_MESSAGE));
         if self.size > MAX_ANSWER {
             let what = format!("it answers with more than {} MiB at once", MAX_ANSWER >> 20);
             return Err(PgError::refused(&self.server, what));
@@ -289,3 +292,6 @@ impl Answers {
         pushed.map_err(|what| PgError::protocol(&self.server, what))
     }
 }
+
+#[cfg(test)]
+mod tests;

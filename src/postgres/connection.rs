@@ -10,8 +10,6 @@ use postgres_protocol::Oid;
 use postgres_protocol::message::frontend;
 
 use super::answers::{Answers, AnswersLeft, SentStatement};
-use super::config::PgConfig;
-use super::connect::connect;
 use super::error::PgError;
 use super::param::Param;
 use super::rows::PgRows;
@@ -53,15 +51,10 @@ impl fmt::Debug for PgConnection {
 }
 
 impl PgConnection {
-    /// Connects and logs in, at the first host of `config` that lets us.
-    ///
-    /// # Errors
-    /// None does; each takes at most the connect_timeout.
-    pub fn connect(config: &PgConfig) -> Result<Self, PgError> {
-        let wire = connect(config)?;
+    /// `wire` has logged in.
+    pub(super) fn new(wire: Wire, answer_timeout: Duration) -> Self {
         let answers = Answers::new(wire.server().clone());
-        let answer_timeout = config.answer_timeout;
-        Ok(Self { wire, answers, prepared: HashMap::new(), answer_timeout, broken: None })
+        Self { wire, answers, prepared: HashMap::new(), answer_timeout, broken: None }
     }
 
     /// `host:port` that it is connected to, or the path of a socket; for messages.

@@ -34,11 +34,21 @@ impl std::error::Error for PgError {}
 
 impl fmt::Display for PgError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PostgreSQL at {}: {}", self.server, self.what)?;
-        if let Some(code) = &self.sqlstate {
+        write!(f, "PostgreSQL at {}: {}", self.server, self.brief())
+    }
+}
+
+/// What and the way out, without the server.
+struct Brief<'a>(&'a PgError);
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(error) = self;
+        f.write_str(&error.what)?;
+        if let Some(code) = &error.sqlstate {
             write!(f, " (SQLSTATE {code})")?;
         }
-        match self.sqlstate.as_deref().and_then(way_out) {
+        match error.sqlstate.as_deref().and_then(way_out) {
             Some(way_out) => write!(f, ": {way_out}"),
             None => Ok(()),
         }
@@ -54,6 +64,29 @@ impl PgError {
     /// What it calls for.
     pub fn kind(&self) -> PgErrorKind {
         self.kind
+    }
+
+    fn brief(&self) -> Brief<'_> {
+        Brief(self)
+    }
+
+    /// Why none of several servers let us in.
+    pub(super) fn of_all(servers: &str, mut errors: Vec<Self>) -> Self {
+        if errors.len() == 1 {
+            return errors.remove(0);
+        }
+        let is_away = errors.iter().any(|error| error.kind == PgErrorKind::Away);
+        let kind = if is_away { PgErrorKind::Away } else { PgErrorKind::Refused };
+        let all = errors.iter().map(|error| format!("{}: {}", error.server, error.brief()));
+        Self::own(kind, servers, all.collect::<Vec<_>>().join("; "))
+    }
+
+    /// The same, if a server should say the password that it was told.
+    pub(super) fn without(mut self, password: &str) -> Self {
+        if !password.is_empty() && self.what.contains(password) {
+            self.what = self.what.replace(password, "…");
+        }
+        self
     }
 
     /// Whether the server ends the connection behind it.

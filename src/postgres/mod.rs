@@ -8,7 +8,7 @@
 //! url, config ─▶ connect ─▶ connection ── param ──▶ wire ──▶ socket, or tls
 //!                               rows ◀── answers ◀──┘
 //! ```
-//! `param`, `rows`, `answers` and `url` are pure.
+//! `param`, `rows`, `answers`, `url` and `settings` are pure; `passfile` reads the file of passwords.
 
 mod answers;
 mod config;
@@ -16,8 +16,11 @@ mod connect;
 mod connection;
 mod error;
 mod param;
+mod passfile;
 mod rows;
+mod settings;
 mod startup;
+mod tls;
 mod url;
 mod wire;
 

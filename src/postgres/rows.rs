@@ -16,7 +16,7 @@ pub(super) type PgColumns = Arc<[Oid]>;
 
 /// Where a value lies in the bytes of its rows; NULL has a start beyond them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct PgPlace {
     start: u32,
     len: u32,
 }
@@ -30,7 +30,7 @@ pub struct PgRows {
     columns: PgColumns,
     count: usize,
     bytes: Vec<u8>,
-    places: Vec<Place>,
+    places: Vec<PgPlace>,
 }
 
 impl PgRows {
@@ -81,7 +81,7 @@ impl PgRows {
             };
             rest = behind;
             let Ok(len) = usize::try_from(i32::from_be_bytes(*len)) else {
-                self.places.push(Place { start: NULL, len: 0 });
+                self.places.push(PgPlace { start: NULL, len: 0 });
                 continue;
             };
             // An answer has fewer than 2³² bytes by far, `answers` sees to it.
@@ -90,7 +90,7 @@ impl PgRows {
                 self.places.truncate(before);
                 return Err("a row's value is longer than the row");
             };
-            self.places.push(Place { start, len: len as u32 });
+            self.places.push(PgPlace { start, len: len as u32 });
             self.bytes.extend_from_slice(value);
             rest = &rest[len..];
         }
@@ -189,7 +189,7 @@ impl<'a> PgRow<'a> {
                 format!("a row has {} columns, none with index {column}", rows.columns.len());
             return Err(PgError::refused(&rows.server, what));
         };
-        let Place { start, len } = rows.places[self.index * rows.columns.len() + column];
+        let PgPlace { start, len } = rows.places[self.index * rows.columns.len() + column];
         let (start, len) = (start as usize, len as usize);
         Ok(rows.bytes.get(start..start.saturating_add(len)).map(|value| (*kind, value)))
     }

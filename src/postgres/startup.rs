@@ -10,15 +10,24 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, Scr
 use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
 use postgres_protocol::message::frontend;
 
-use super::config::PgConfig;
+use super::config::{PgConfig, PgPassword};
 use super::error::PgError;
 use super::wire::{Wire, WireLimit, WireNext};
+
+/// Whether a password may be sent as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PgClearText {
+    /// Nobody is between us and the server: a socket of this machine, or a certificate that was looked at.
+    May,
+    MayNot,
+}
 
 /// Logs in until `deadline`.
 pub(super) fn log_in(
     wire: &mut Wire,
     config: &PgConfig,
-    password: Option<&[u8]>,
+    password: Option<&PgPassword>,
+    clear_text: PgClearText,
     deadline: Instant,
 ) -> Result<(), PgError> {
     let server = wire.server().clone();
@@ -30,8 +39,8 @@ pub(super) fn log_in(
     written.map_err(|_| {
         PgError::refused(&server, "user, database and options cannot hold a zero byte")
     })?;
-    let mut proof =
-        PgProof { server, user: &config.user, password, scram: None, is_accepted: false };
+    let user = &config.user;
+    let mut proof = PgProof { server, user, password, clear_text, scram: None, is_accepted: false };
     wire.run(WireLimit::Until(deadline), |message, _, output| proof.take(message, output))
 }
 
@@ -39,7 +48,8 @@ pub(super) fn log_in(
 struct PgProof<'a> {
     server: Arc<str>,
     user: &'a str,
-    password: Option<&'a [u8]>,
+    password: Option<&'a PgPassword>,
+    clear_text: PgClearText,
     scram: Option<ScramSha256>,
     is_accepted: bool,
 }
@@ -69,17 +79,26 @@ impl PgProof<'_> {
                 let mut scram = self.scram.take().ok_or_else(|| self.nonsense())?;
                 scram.finish(body.data()).map_err(|error| self.no_proof(&error))?;
             }
-            Message::AuthenticationCleartextPassword
-            | Message::AuthenticationGss
+            Message::AuthenticationCleartextPassword if self.clear_text == PgClearText::May => {
+                frontend::password_message(self.password()?, output)
+                    .map_err(|_| self.nonsense())?;
+            }
+            Message::AuthenticationCleartextPassword => {
+                let what = "it wants the password as it is, which is done with sslmode=verify-full only: say that, or \
+                            scram-sha-256 in its pg_hba.conf";
+                return Err(PgError::refused(&self.server, what));
+            }
+            Message::AuthenticationGss
             | Message::AuthenticationKerberosV5
             | Message::AuthenticationScmCredential
             | Message::AuthenticationSspi => {
-                let what =
-                    "it wants a proof other than scram-sha-256 or md5: change its pg_hba.conf";
+                let what = "it wants a login by GSS, Kerberos or SSPI, which is not done here: say scram-sha-256 in its \
+                            pg_hba.conf";
                 return Err(PgError::refused(&self.server, what));
             }
             Message::ErrorResponse(body) => {
-                return Err(PgError::of_server(&self.server, body.fields()));
+                let error = PgError::of_server(&self.server, body.fields());
+                return Err(error.without(self.password.map_or("", PgPassword::text)));
             }
             Message::ParameterStatus(_)
             | Message::BackendKeyData(_)
@@ -111,7 +130,7 @@ impl PgProof<'_> {
     }
 
     fn password(&self) -> Result<&[u8], PgError> {
-        self.password.ok_or_else(|| {
+        self.password.map(|password| password.text().as_bytes()).ok_or_else(|| {
             let what = "it wants a password, and there is none: set it in the URL, PGPASSWORD or the file that \
                         PGPASSFILE names";
             PgError::refused(&self.server, what)

@@ -158,3 +158,6 @@ pub(super) fn name_of(key: &str) -> &str {
         key.len() <= 40 && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     if is_name && !key.is_empty() { key } else { "a parameter" }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::backend::{Header, Message};
+use postgres_protocol::message::frontend;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
 use super::answers::MAX_ANSWER;
-use super::error::PgError;
+use super::error::{PgError, PgErrorKind};
+use super::tls::PgTls;
 
 /// What is read at once, bytes.
 const READ: usize = 64 << 10;
@@ -50,6 +52,7 @@ pub(super) enum WireNext {
 pub(super) struct Wire {
     server: Arc<str>,
     socket: Socket,
+    tls: Option<PgTls>,
     input: BytesMut,
     /// What is to be sent.
     pub(super) output: BytesMut,
@@ -61,7 +64,7 @@ impl Wire {
     /// `socket` is connected and does not block.
     pub(super) fn new(server: Arc<str>, socket: Socket) -> Self {
         let (input, output) = (BytesMut::new(), BytesMut::new());
-        Self { server, socket, input, output, write_failed: None }
+        Self { server, socket, tls: None, input, output, write_failed: None }
     }
 
     /// Where it leads, for messages.
@@ -87,16 +90,49 @@ impl Wire {
             }
             let moved = self.receive()? + self.send();
             patience.moved(moved);
-            if moved == 0 {
-                self.wait(&patience)?;
+            self.wait(&patience, moved)?;
+        }
+    }
+
+    /// Asks whether the server does TLS: `S` or `N`, or what else it says. What follows is not read yet, so that nothing
+    /// that came in clear is taken for encrypted.
+    pub(super) fn ask_for_tls(&mut self, deadline: Instant) -> Result<u8, PgError> {
+        let patience = Patience::new(WireLimit::Until(deadline));
+        frontend::ssl_request(&mut self.output);
+        let mut answer = [0];
+        loop {
+            self.send();
+            match retried(|| self.socket.read(&mut answer)) {
+                Ok(Some(1)) => break,
+                Ok(None) => self.wait(&patience, 0)?,
+                Ok(_) => return Err(self.gone("it closed the connection")),
+                Err(error) => return Err(self.gone(&error.to_string())),
             }
+        }
+        if !matches!(answer, [b'S' | b'N']) {
+            // The beginning of a message that says why.
+            self.input.extend_from_slice(&answer);
+        }
+        Ok(answer[0])
+    }
+
+    /// Does the TLS handshake; what follows is encrypted.
+    pub(super) fn start_tls(&mut self, tls: PgTls, deadline: Instant) -> Result<(), PgError> {
+        let patience = Patience::new(WireLimit::Until(deadline));
+        self.tls = Some(tls);
+        loop {
+            let moved = self.send() + self.receive()?;
+            if !self.tls.as_ref().is_some_and(PgTls::is_handshaking) {
+                return Ok(());
+            }
+            self.wait(&patience, moved)?;
         }
     }
 
     /// Tells the server that the connection ends, if it takes that at once.
     pub(super) fn terminate(&mut self) {
         if self.output.is_empty() && self.write_failed.is_none() {
-            postgres_protocol::message::frontend::terminate(&mut self.output);
+            frontend::terminate(&mut self.output);
             self.send();
         }
     }
@@ -129,15 +165,22 @@ impl Wire {
         Ok(Message::parse(&mut self.input).map_err(nonsense)?.map(|message| (message, size)))
     }
 
-    /// Reads what is there.
+    /// Reads what is there: how many bytes moved.
     fn receive(&mut self) -> Result<usize, PgError> {
-        let start = self.input.len();
-        self.input.resize(start + READ, 0);
-        let got = retried(|| self.socket.read(&mut self.input[start..]));
-        self.input.truncate(start + got.as_ref().ok().copied().flatten().unwrap_or(0));
+        let Self { socket, tls, input, .. } = self;
+        let got = retried(|| match tls {
+            Some(tls) => tls.receive(socket, input),
+            None => receive_plain(socket, input),
+        });
         match got {
             Ok(Some(0)) => Err(self.gone("it closed the connection")),
             Ok(count) => Ok(count.unwrap_or(0)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                // A certificate is not mended by another try; what breaks later is.
+                let is_new = self.tls.as_ref().is_some_and(PgTls::is_handshaking);
+                let kind = if is_new { PgErrorKind::Refused } else { PgErrorKind::Away };
+                Err(PgError::own(kind, &self.server, error.to_string()))
+            }
             Err(error) => Err(self.gone(&error.to_string())),
         }
     }
@@ -149,16 +192,18 @@ impl Wire {
         }
     }
 
-    /// Sends what the system takes. An error shows when the server's last words are read.
+    /// Sends what the system takes: how many bytes moved. An error shows when the server's last words are read.
     fn send(&mut self) -> usize {
         let mut sent = 0;
-        while !self.output.is_empty() {
-            match retried(|| self.socket.write(&self.output)) {
+        while self.wants_write() {
+            let Self { socket, tls, output, .. } = self;
+            let gone = retried(|| match tls {
+                Some(tls) => tls.send(socket, output),
+                None => (&*socket).write(output).inspect(|count| output.advance(*count)),
+            });
+            match gone {
                 Ok(None | Some(0)) => break,
-                Ok(Some(count)) => {
-                    self.output.advance(count);
-                    sent += count;
-                }
+                Ok(Some(count)) => sent += count,
                 Err(error) => {
                     self.output.clear();
                     self.write_failed = Some(error);
@@ -168,14 +213,29 @@ impl Wire {
         sent
     }
 
-    fn wait(&self, patience: &Patience) -> Result<(), PgError> {
+    fn wants_write(&self) -> bool {
+        let has_output =
+            !self.output.is_empty() || self.tls.as_ref().is_some_and(PgTls::wants_write);
+        has_output && self.write_failed.is_none()
+    }
+
+    /// Waits until more can move, if nothing has; the limit holds for a server that trickles, too.
+    fn wait(&self, patience: &Patience, moved: usize) -> Result<(), PgError> {
         let left = patience.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let waited = patience.limit.as_secs_f32();
-            return Err(PgError::away(&self.server, format!("no answer within {waited} s")));
+            let how = match patience.limit {
+                Some(limit) => {
+                    format!("no answer within {} s (answer_timeout)", limit.as_secs_f32())
+                }
+                None => "no answer within the connect_timeout".to_owned(),
+            };
+            return Err(PgError::away(&self.server, how));
+        }
+        if moved > 0 {
+            return Ok(());
         }
         let mut wanted = PollFlags::IN;
-        if !self.output.is_empty() {
+        if self.wants_write() {
             wanted |= PollFlags::OUT;
         }
         let timeout =
@@ -185,6 +245,14 @@ impl Wire {
             Err(error) => Err(self.gone(&error.to_string())),
         }
     }
+}
+
+fn receive_plain(mut socket: &Socket, input: &mut BytesMut) -> io::Result<usize> {
+    let start = input.len();
+    input.resize(start + READ, 0);
+    let got = socket.read(&mut input[start..]);
+    input.truncate(start + got.as_ref().copied().unwrap_or(0));
+    got
 }
 
 /// `None` where it would have to wait.
@@ -201,28 +269,27 @@ fn retried(mut io: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize
 
 /// When a wait ends.
 struct Patience {
-    limit: Duration,
+    /// By how much bytes that move put it off, if they do.
+    limit: Option<Duration>,
     until: Instant,
-    /// Bytes since `until` was set; `None` where nothing moves it.
-    moved: Option<usize>,
+    /// Bytes since `until` was set.
+    moved: usize,
 }
 
 impl Patience {
     fn new(limit: WireLimit) -> Self {
-        let now = Instant::now();
         match limit {
-            WireLimit::Until(until) => {
-                Self { limit: until.saturating_duration_since(now), until, moved: None }
+            WireLimit::Until(until) => Self { limit: None, until, moved: 0 },
+            WireLimit::Silence(limit) => {
+                Self { limit: Some(limit), until: Instant::now() + limit, moved: 0 }
             }
-            WireLimit::Silence(limit) => Self { limit, until: now + limit, moved: Some(0) },
         }
     }
 
     fn moved(&mut self, count: usize) {
-        let Some(moved) = &mut self.moved else { return };
-        *moved += count;
-        if *moved >= CHUNK {
-            (*moved, self.until) = (0, Instant::now() + self.limit);
+        self.moved += count;
+        if let (Some(limit), CHUNK..) = (self.limit, self.moved) {
+            (self.moved, self.until) = (0, Instant::now() + limit);
         }
     }
 }

@@ -52,9 +52,9 @@ impl std::error::Error for OlderLedger {}
 
 /// Whether any dashboard has said that the ledger is older: then it is, whatever the others know, and nobody is told more of it.
 #[derive(Debug, Default)]
-pub(super) struct Refusal(AtomicBool);
+pub(super) struct LedgerRefusal(AtomicBool);
 
-impl Refusal {
+impl LedgerRefusal {
     /// Says so; whether this is the first time.
     pub(super) fn say(&self) -> bool {
         !self.0.swap(true, Ordering::SeqCst)

@@ -20,7 +20,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::notes::BodyNotes;
 use super::stats::{LedgerUse, Stats};
 use super::wake::Wake;
-use crate::ledger::{Arrivals, Committed, Ledger, LedgerAway, NextUpkeep};
+use crate::ledger::{Arrivals, Committed, Ledger, LedgerAway, LedgerFenced, NextUpkeep};
 use crate::model::counts::ShardedCounts;
 use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
@@ -128,12 +128,15 @@ impl Committer {
         }
     }
 
-    /// Does the ledger's upkeep, such as checkpoints, until stopped. No commit waits for it.
-    pub(super) fn run_upkeep(&self, stop: &StopToken) {
+    /// Does the ledger's upkeep, such as checkpoints, until stopped; behind each part `look` is given the ledger. No commit
+    /// waits for it.
+    pub(super) fn run_upkeep(&self, stop: &StopToken, mut look: impl FnMut(&mut dyn Ledger)) {
         let mut pause = UPKEEP_EVERY;
         while !stop.wait(pause) {
             let began = Instant::now();
-            match self.upkeep(began) {
+            let done = self.upkeep(began);
+            look(&mut **self.ledger.lock());
+            match done {
                 Ok(NextUpkeep::Later) => pause = UPKEEP_EVERY,
                 Ok(NextUpkeep::Now) => pause = Duration::ZERO,
                 // The disk and the processors are left to the commits for as long as it took.
@@ -170,6 +173,9 @@ impl Committer {
     fn fail(&self, error: &anyhow::Error) {
         if self.has_ended.swap(true, Ordering::Relaxed) {
             return;
+        }
+        if error.is::<LedgerFenced>() {
+            self.stats.fenced();
         }
         let reason = format!("{error:#}");
         log::error!("nothing is counted any more: {reason}");

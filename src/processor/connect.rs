@@ -19,8 +19,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
 /// A processor that has yet to be connected.
 pub(super) struct Connecting {
-    /// Its ledger's.
-    pub(super) processor: Uuid,
+    /// Which ledger it counts in, as others on the channel are told.
+    pub(super) on_channel: Uuid,
     pub(super) consumer: ConsumerConfig,
     pub(super) wait: StartWait,
     pub(super) neighbours: Option<Neighbours>,
@@ -36,7 +36,7 @@ impl Connecting {
             || {
                 // Each time anew: while this one waited another may have come.
                 let look = self.neighbours.as_ref().map(Neighbours::look);
-                let refused = look.as_ref().map(|look| look.refuse_others(Some(&self.processor)));
+                let refused = look.as_ref().map(|look| look.refuse_others(Some(&self.on_channel)));
                 refused.unwrap_or(Ok(())).map_err(NotThere::AtAll)?;
                 Ok((Consumer::start(self.consumer.clone())?, look))
             },
@@ -49,7 +49,7 @@ impl Connecting {
     /// Looks once more, on a thread of its own, whether another processor has come meanwhile; the reason to make way for it
     /// comes on the channel.
     pub(super) fn look_again(self) -> Result<(Option<Crew<()>>, Receiver<Error>)> {
-        let Self { processor, neighbours: Some(neighbours), .. } = self else {
+        let Self { on_channel, neighbours: Some(neighbours), .. } = self else {
             return Ok((None, never()));
         };
         let (yielded_tx, yielded) = bounded(1);
@@ -57,19 +57,19 @@ impl Connecting {
         // The channel stays open when the thread has nothing to say: its end would look like a reason.
         let open = yielded_tx.clone();
         let mut crew = Crew::new(move || drop((source, open)));
-        crew.spawn("neighbours", move || look_later(&neighbours, &processor, &stop, &yielded_tx))?;
+        crew.spawn("neighbours", move || look_later(&neighbours, &on_channel, &stop, &yielded_tx))?;
         Ok((Some(crew), yielded))
     }
 }
 
 fn look_later(
     neighbours: &Neighbours,
-    processor: &Uuid,
+    on_channel: &Uuid,
     stop: &StopToken,
     yielded: &Sender<Error>,
 ) {
     if !stop.wait(LOOK_AGAIN)
-        && let Some(reason) = neighbours.look().must_yield(processor)
+        && let Some(reason) = neighbours.look().must_yield(on_channel)
     {
         // Full: never, there is one look.
         let _ = yielded.try_send(reason);

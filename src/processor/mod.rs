@@ -16,7 +16,9 @@ mod publication;
 mod publisher;
 mod publishers;
 mod report;
+mod report_post;
 mod stats;
+mod takeovers;
 mod wake;
 
 use std::num::NonZeroUsize;
@@ -32,6 +34,7 @@ use uuid::Uuid;
 
 use crate::ledger::{BODY_MAX, Counters, Ledger};
 use crate::model::counts::{ShardedCounts, Totals};
+use crate::model::dashboard_index::DashboardIndex;
 use crate::model::time_window::TimeWindow;
 use crate::nsqd::consumers;
 use crate::nsqd::neighbours::Neighbours;
@@ -39,8 +42,8 @@ use crate::nsqd::waiting::StartWait;
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
+use claim::Claims;
 pub use claim::OnLoss;
-use claim::{Claims, Refusal};
 use commit::{Committer, SharedLedger};
 use connect::Connecting;
 pub use dead::{DeadProcessor, PublishedForDead, ToldOfDead};
@@ -50,6 +53,7 @@ use publishers::{Publishers, PublishersConfig};
 use report::ReportedConsumer;
 pub use stats::Progress;
 use stats::Stats;
+use takeovers::Takeovers;
 use wake::wake_publishers;
 
 /// What to process, and where the counts go.
@@ -100,6 +104,8 @@ pub struct ProcessorReport {
     pub dashboards: Vec<DashboardReport>,
     /// Why it stopped counting by itself: the ledger could not be written.
     pub failure: Option<String>,
+    /// It stopped because another processor has taken over what it counted under: it may start again.
+    pub is_fenced: bool,
 }
 
 impl ProcessorReport {
@@ -150,15 +156,17 @@ impl Processor {
     /// reads the channel; or the operating system refuses a thread.
     pub fn start(config: ProcessorConfig) -> Result<Self> {
         let ProcessorConfig { mut ledger, consumer, wait, neighbours, dashboards, .. } = config;
-        ledger.publish_to(dashboards.len());
-        let counts = counts_of(&*ledger, config.realtime_below, dashboards.len());
+        let counts = counts_of(&mut *ledger, config.realtime_below, dashboards.len());
+        let (update_interval, threads) = (config.update_interval, config.threads);
         let ((reached_tx, reached), (failed_tx, failed)) = (bounded(1), bounded(1));
         let stats = Stats::new(ledger.counters(), config.target, reached_tx, dashboards.len());
         let stats = Arc::new(stats);
         let (wake, woken) = wake_publishers(dashboards.len());
-        let (processor, first_version) = (ledger.processor(), ledger.first_version());
-        let consumer = consumer_of(consumer, &processor);
-        let claim = |_: &_| Claims::new(processor, ledger.life(), config.on_loss, counts.clone());
+        let (processor, life) = (ledger.processor(), ledger.life());
+        let first_version = ledger.first_version();
+        let on_channel = ledger.on_channel();
+        let consumer = consumer_of(consumer, &on_channel);
+        let claim = |_: &_| Claims::new(processor, life, config.on_loss, counts.clone());
         let claims = claim::at_start(dashboards.iter().map(claim).collect(), dashboards)?;
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let (stop_commits, commits_stop) = stop_pair();
@@ -171,19 +179,11 @@ impl Processor {
             commits_stop,
         ));
         let reported = Arc::new(ReportedConsumer::new(&consumer));
-        let parts = SharedParts {
-            instance: Uuid::new_v4(),
-            ledger: ledger.clone(),
-            stats: stats.clone(),
-            consumer: reported.clone(),
-            refusal: Refusal::default(),
-            failed: failed_tx,
-        };
-        let update_interval = config.update_interval;
+        let parts = SharedParts::new(&ledger, &stats, &reported, failed_tx);
         let publishing =
             PublishersConfig { claims, first_version, update_interval, parts, wake, woken };
         let mut publishers = Publishers::new(publishing);
-        let mut connecting = Connecting { processor, consumer, wait, neighbours };
+        let mut connecting = Connecting { on_channel, consumer, wait, neighbours };
         let consumer = connecting.connect(|reason| {
             reported.waits(reason);
             Ok(publishers.start()?)
@@ -191,9 +191,9 @@ impl Processor {
         reported.started(&consumer);
         // A refused thread drops the crews before it, each of which ends its threads first. The publishers come last, unless
         // they had to tell that the start waits: they would spend their last tries on a dashboard that is away.
-        let (threads, window) = (config.threads, config.time_window);
+        let window = config.time_window;
         let workers = start_workers(threads, window, &consumer, &committer, stop_commits)?;
-        let upkeep = start_upkeep(&committer)?;
+        let upkeep = start_upkeep(&committer, Takeovers::new(life, publishers.dead()))?;
         let (neighbours, yielded) = connecting.look_again()?;
         publishers.start()?;
         Ok(Self {
@@ -277,6 +277,11 @@ impl Processor {
         // 2. All is counted: the last batches.
         let dashboards = publishers.stop();
         // 3. What was published, so that the next start does not tell it again.
+        for dashboard in DashboardIndex::all(dashboards.len()) {
+            if counts.unpublished(dashboard) == 0 {
+                ledger.lock().told_all(dashboard);
+            }
+        }
         if let Err(error) = ledger.lock().close() {
             log::warn!("the next start will publish again what was published: {error:#}");
         }
@@ -291,6 +296,7 @@ impl Processor {
             consumption_ms: stats.consumption_times(),
             dashboards,
             failure: stats.failure(),
+            is_fenced: stats.is_fenced(),
         };
         (report, counts.all())
     }
@@ -320,26 +326,32 @@ fn start_workers(
     Ok(workers)
 }
 
-/// The map, as the ledger has it.
-fn counts_of(ledger: &dyn Ledger, realtime_below: u64, dashboards: usize) -> Arc<ShardedCounts> {
+/// The map, as the ledger has it, which is told how many dashboards there are.
+fn counts_of(
+    ledger: &mut dyn Ledger,
+    realtime_below: u64,
+    dashboards: usize,
+) -> Arc<ShardedCounts> {
+    ledger.publish_to(dashboards);
     let counts = ShardedCounts::for_dashboards(realtime_below, dashboards);
     ledger.videos().into_iter().for_each(|video| counts.restore(video));
     Arc::new(counts)
 }
 
 /// What the consumer of a processor is besides what its user has set.
-fn consumer_of(mut consumer: ConsumerConfig, processor: &Uuid) -> ConsumerConfig {
+fn consumer_of(mut consumer: ConsumerConfig, on_channel: &Uuid) -> ConsumerConfig {
     // As much as is kept of a dead letter.
     consumer.oversized = Oversized::HandOver { kept: BODY_MAX };
-    let agent = consumers::user_agent(&consumer.connection.user_agent, processor);
+    let agent = consumers::user_agent(&consumer.connection.user_agent, on_channel);
     consumer.connection.user_agent = agent;
     consumer
 }
 
-fn start_upkeep(committer: &Arc<Committer>) -> Result<Crew<()>> {
+fn start_upkeep(committer: &Arc<Committer>, mut takeovers: Takeovers) -> Result<Crew<()>> {
     let (source, stop) = stop_pair();
     let mut upkeep = Crew::stopped_by(source);
     let committer = committer.clone();
-    upkeep.spawn("ledger", move || committer.run_upkeep(&stop))?;
+    let run = move || committer.run_upkeep(&stop, |ledger| takeovers.look(ledger));
+    upkeep.spawn("ledger", run)?;
     Ok(upkeep)
 }

@@ -11,11 +11,12 @@ use nsq_protocol::thread::StopToken;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::claim::{OlderLedger, Refusal};
+use super::claim::{LedgerRefusal, OlderLedger};
 use super::commit::SharedLedger;
 use super::dead::DeadPublications;
 use super::publication::{Backoff, Publication};
 use super::report::{self, ReportedConsumer};
+use super::report_post::ReportPost;
 use super::stats::Stats;
 use super::wake::Woken;
 use crate::model::dashboard_index::DashboardIndex;
@@ -52,9 +53,28 @@ pub(super) struct SharedParts {
     /// Whose connections a report tells of.
     pub(super) consumer: Arc<ReportedConsumer>,
     /// Whether a dashboard has said that the ledger is older: then nothing is published any more.
-    pub(super) refusal: Refusal,
+    pub(super) refusal: LedgerRefusal,
     /// Says that nothing is counted any more; has room for one.
     pub(super) failed: Sender<()>,
+}
+
+impl SharedParts {
+    /// Of a processor that starts now.
+    pub(super) fn new(
+        ledger: &SharedLedger,
+        stats: &Arc<Stats>,
+        consumer: &Arc<ReportedConsumer>,
+        failed: Sender<()>,
+    ) -> Self {
+        Self {
+            instance: Uuid::new_v4(),
+            ledger: ledger.clone(),
+            stats: stats.clone(),
+            consumer: consumer.clone(),
+            refusal: LedgerRefusal::default(),
+            failed,
+        }
+    }
 }
 
 /// One dashboard, and what it is told.
@@ -91,6 +111,7 @@ pub(super) struct Publisher {
     backoff: Backoff,
     reported_at: Instant,
     reported_count: u64,
+    report_post: ReportPost,
     confirmed_at: Instant,
     /// Something was counted since `confirmed_at`.
     to_confirm: bool,
@@ -110,6 +131,7 @@ impl Publisher {
             backoff: Backoff::default(),
             reported_at: now,
             reported_count: 0,
+            report_post: ReportPost::default(),
             confirmed_at: now,
             // What was counted before this start, and perhaps not told.
             to_confirm: true,
@@ -176,11 +198,17 @@ impl Publisher {
         self.config.parts.refusal.is_said()
     }
 
-    /// Has the dashboard compare the ledger with what it knows, where it has not yet.
-    fn claim(&mut self) -> Result<()> {
+    /// Nothing is, once any dashboard has refused the ledger.
+    fn may_publish(&self) -> Result<()> {
         if self.is_refused() {
             bail!("a dashboard has said that the ledger is older");
         }
+        Ok(())
+    }
+
+    /// Has the dashboard compare the ledger with what it knows, where it has not yet.
+    fn claim(&mut self) -> Result<()> {
+        self.may_publish()?;
         let claimed = self.config.own.claim(&self.config.client);
         claimed.inspect_err(|error| self.check_refusal(error))
     }
@@ -200,7 +228,7 @@ impl Publisher {
     /// Sends batches until none is due.
     fn publish_due(&mut self) -> Result<()> {
         loop {
-            self.claim()?;
+            self.may_publish()?;
             let published = self.config.own.publish_next(&self.config.client);
             let published = published.inspect_err(|error| self.check_refusal(error))?;
             let Some(published) = published else { return Ok(()) };
@@ -341,19 +369,20 @@ impl Publisher {
     fn report_consumption(&mut self) {
         let seconds = self.reported_at.elapsed().as_secs_f64();
         let SharedParts { instance, ledger, stats, consumer, .. } = &*self.config.parts;
-        let (size, window) = {
+        let (size, window, status) = {
             let ledger = ledger.lock();
-            (ledger.size(), ledger.message_window())
+            (ledger.size(), ledger.message_window(), ledger.status())
         };
         let window = report::window_figures(window, unix_ns());
         let (dashboard, before) = (self.config.dashboard, self.reported_count);
         let mut consumption = stats.report(dashboard, before, seconds, size, window);
         consumption.consumer = consumer.figures().map(Box::new);
+        consumption.ledger_status = status.is_shared().then(|| Box::new(status));
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
         let (processor, instance) = (self.config.own.processor(), Some(*instance));
         let report = ConsumptionReport { processor, instance, consumption };
-        match self.config.client.post("/api/consumption", &report) {
+        match self.report_post.post(&self.config.client, report) {
             Ok(database) => self.check_database(database),
             Err(error) => log::debug!("cannot report to {}: {error:#}", self.config.client.url()),
         }

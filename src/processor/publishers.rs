@@ -80,6 +80,11 @@ impl Publishers {
         self.dead.publish(dead)
     }
 
+    /// The processors that are dead and whose counts they publish.
+    pub(super) fn dead(&self) -> Arc<DeadList> {
+        self.dead.clone()
+    }
+
     /// Publishes what is left; what each dashboard was told.
     pub(super) fn stop(self) -> Vec<DashboardReport> {
         self.crew.stop()

@@ -1,6 +1,6 @@
 //! What the processor has done since its start: counters and consumption times.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -72,6 +72,8 @@ pub(super) struct Stats {
     before: Counters,
     target: Option<u64>,
     reached: Sender<()>,
+    /// Another processor has taken over what this one counted under.
+    is_fenced: AtomicBool,
 }
 
 struct Inner {
@@ -125,7 +127,8 @@ impl Stats {
             commits: 0,
         };
         let received = AtomicU64::new(0);
-        let stats = Self { inner: Mutex::new(inner), received, before, target, reached };
+        let is_fenced = AtomicBool::new(false);
+        let stats = Self { inner: Mutex::new(inner), received, before, target, reached, is_fenced };
         stats.check_target(&Counters::default());
         stats
     }
@@ -199,6 +202,16 @@ impl Stats {
         self.inner.lock().failure = Some(reason.to_owned());
     }
 
+    /// Nothing is counted any more because another processor has taken over.
+    pub(super) fn fenced(&self) {
+        self.is_fenced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is why.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.is_fenced.load(Ordering::Relaxed)
+    }
+
     /// Why nothing is counted any more.
     pub(super) fn failure(&self) -> Option<String> {
         self.inner.lock().failure.clone()
@@ -259,6 +272,7 @@ impl Stats {
             conflicting,
             program: Some(env!("CARGO_PKG_VERSION").to_owned()),
             ledger: ledger_size.map(|_| ledger),
+            ledger_status: None,
             consumer: None,
             arrivals: Some(Box::new(arrivals)),
         }

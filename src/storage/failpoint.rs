@@ -28,6 +28,12 @@ pub fn hit(name: &'static str) {
 #[inline(always)]
 pub fn hit(_name: &'static str) {}
 
+/// Whether a step that is named so is left out, to see that what it is for is lost without it: in a build with debug
+/// assertions, where `PLAYCOUNTS_LEAVE_OUT` names it.
+pub fn is_left_out(name: &str) -> bool {
+    cfg!(debug_assertions) && std::env::var("PLAYCOUNTS_LEAVE_OUT").is_ok_and(|left| left == name)
+}
+
 /// A limit: in a build with debug assertions the environment's variable of that name, if it is a number; else `limit`.
 pub fn limit(name: &str, limit: usize) -> usize {
     let chosen = cfg!(debug_assertions).then(|| std::env::var(name).ok()?.parse().ok());

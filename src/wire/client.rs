@@ -29,6 +29,9 @@ const CONFLICT: StatusCode = StatusCode::CONFLICT;
 /// The status of a call that a dashboard does not know.
 const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
 
+/// The status of a message that does not fit: of one that holds what an older dashboard does not know, too.
+const BAD_REQUEST: StatusCode = StatusCode::BAD_REQUEST;
+
 /// What a dashboard says of the ledger that a processor counts in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimAnswer {
@@ -54,6 +57,11 @@ impl RefusedCall {
     pub fn is_conflict(&self) -> bool {
         self.status == CONFLICT
     }
+
+    /// Whether the dashboard could not read the message.
+    pub fn is_unread(&self) -> bool {
+        self.status == BAD_REQUEST
+    }
 }
 
 impl fmt::Display for RefusedCall {
@@ -72,7 +80,7 @@ struct Reason {
 }
 
 /// A dashboard, by its URL.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DashboardClient {
     agent: Agent,
     url: String,

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::arrivals::ArrivalFigures;
 use super::connections::ConsumerFigures;
+use super::ledger_status::LedgerStatus;
 use super::limits::{Invalid, check_numbers};
 use crate::model::video::MAX_PLAYS;
 
@@ -79,6 +80,9 @@ pub struct Consumption {
     /// Its ledger, where it is on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<LedgerFigures>,
+    /// Which ledger that is, where several processors may count in it; absent from one that has files of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger_status: Option<Box<LedgerStatus>>,
     /// Its connections to the queue, while it has not stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<Box<ConsumerFigures>>,
@@ -185,6 +189,7 @@ impl Consumption {
         let counters = [*received, *counted, *duplicates, *rejected, *recovered, *conflicting];
         check_numbers(counters, "messages are")?;
         self.ledger.as_ref().map_or(Ok(()), LedgerFigures::check)?;
+        self.ledger_status.as_deref().map_or(Ok(()), LedgerStatus::check)?;
         self.consumer.as_deref().map_or(Ok(()), ConsumerFigures::check)?;
         self.arrivals.as_deref().map_or(Ok(()), ArrivalFigures::check)?;
         self.histogram.as_deref().map_or(Ok(()), ConsumptionHistogram::check)

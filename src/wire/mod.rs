@@ -8,6 +8,7 @@ mod connections;
 mod consumption;
 mod counts;
 mod ledger;
+mod ledger_status;
 mod limits;
 mod written;
 
@@ -28,5 +29,9 @@ pub use consumption::{
 };
 pub use counts::CountsUpdate;
 pub use ledger::{LedgerClaim, LedgerMark};
+pub use ledger_status::{
+    LEDGER_PROCESSORS_MAX, LEDGER_TEXT_MAX, LedgerKind, LedgerProcessor, LedgerProcessorState,
+    LedgerStatus,
+};
 pub use limits::Invalid;
 pub use written::Written;

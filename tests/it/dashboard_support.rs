@@ -184,6 +184,24 @@ pub(crate) fn consumption(rejection: Option<&str>) -> Value {
     })
 }
 
+/// What processor `me`, 1 or 2, tells of a ledger that it shares with the other and with the dead 3 and 4; 1 publishes for 3.
+pub(crate) fn shared_ledger(me: u128) -> Value {
+    let processor = |id: u128| {
+        let lease = if id < 3 { 9_500 } else { -75_000 };
+        let publisher = (id == 3).then(|| Uuid::from_u128(1));
+        let told = (id == 4).then_some(0);
+        json!({
+            "id": Uuid::from_u128(id), "lease_ms_left": lease, "epoch": id as u64, "is_me": id == me, "is_alive": id < 3,
+            "published_by": publisher, "last_record": id as u64 * 10, "plays": id as u64 * 1_000, "untold": told,
+        })
+    };
+    let processors = [1, 2, 3, 4].map(processor);
+    json!({
+        "kind": "postgres", "name": "db.example:5432/plays", "processors": processors,
+        "commit_ms_p50": 1.5, "commit_ms_p99": 8.25,
+    })
+}
+
 /// The video whose id starts with `first`.
 pub(crate) fn video(first: u8) -> Uuid {
     Uuid::from_u128((u128::from(first) << 120) | 0x4000_8000_0000_0000_0000)

@@ -59,7 +59,7 @@ fn dashboard_again(dir: &Path, data: &str, url: &str) -> Running {
 
 /// Each video with its plays, as a dashboard shows them.
 fn counts(url: &str) -> Vec<(String, u64)> {
-    let page = get(&format!("{url}/api/counts?limit=1000&sort=video_id"));
+    let page = get(&format!("{url}/api/counts?limit=500&sort=video_id"));
     let row = |row: &Value| {
         let video = row["video_id"].as_str().unwrap().to_owned();
         (video, row["plays"].as_u64().unwrap())

@@ -13,6 +13,10 @@ mod broker_compat;
 mod broker_hostile;
 mod broker_names;
 mod broker_support;
+#[cfg(feature = "postgres")]
+#[allow(dead_code, reason = "nsq-protocol's tests use the rest of it")]
+#[path = "../../nsq-protocol/tests/it/certs.rs"]
+mod certs;
 mod check;
 mod cli;
 mod crash;
@@ -24,6 +28,8 @@ mod disk;
 mod foreign_pages;
 mod gone;
 mod http;
+#[cfg(feature = "postgres")]
+mod ledger_command;
 mod ledger_support;
 mod migration;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
@@ -42,8 +48,15 @@ mod plays;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
+mod postgres_hostile;
+#[cfg(feature = "postgres")]
+mod postgres_hosts;
+#[cfg(feature = "postgres")]
 mod postgres_server;
+#[cfg(feature = "postgres")]
+mod postgres_tls;
 mod private_files;
+#[allow(dead_code, reason = "the client's tests spoil connections in more ways")]
 #[path = "../../nsq-protocol/tests/it/proxy.rs"]
 mod proxy;
 mod queue;
@@ -52,6 +65,10 @@ mod read_only;
 mod refused_threads;
 mod replayed;
 mod restore;
+#[cfg(feature = "postgres")]
+mod shared_ledger;
+#[cfg(feature = "postgres")]
+mod shared_processes;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]

@@ -12,7 +12,7 @@ use playcounts::nsqd::depth::QueueDepth;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::dashboard_support::{Queue, Running, config, consumption, video};
+use crate::dashboard_support::{Queue, Running, config, consumption, shared_ledger, video};
 use crate::page_support::{launch, open, read, text, wait_for};
 
 /// axe-core (npm), where `scripts/test` has put it, or where `$AXE` says.
@@ -59,7 +59,7 @@ fn views() -> [(&'static str, String, &'static str); 6] {
         (
             "queue",
             "/?view=queue".to_owned(),
-            "document.querySelectorAll('#queue tbody tr').length >= 3",
+            "document.querySelectorAll('#queue tbody tr').length >= 8",
         ),
         ("help", "/?view=help".to_owned(), "!document.querySelector('#view-help').hidden"),
     ]
@@ -123,9 +123,12 @@ fn page_is_accessible_in_every_view() {
     let counts: Vec<_> =
         (1..=20).map(|first| (video(first), u64::from(first).pow(3) * 17)).collect();
     running.tell(1, &counts);
-    let report =
-        json!({"processor": Uuid::from_u128(1), "consumption": consumption(Some("no play"))});
-    running.post("/api/consumption", &report, 200);
+    for (id, rejection) in [(1, Some("no play")), (2, None)] {
+        let mut told = consumption(rejection);
+        told["ledger_status"] = shared_ledger(id);
+        let report = json!({"processor": Uuid::from_u128(id), "consumption": told});
+        running.post("/api/consumption", &report, 200);
+    }
     let pictures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
     std::fs::create_dir_all(&pictures).unwrap();
     let (tab, _complaints) = open(&browser, &running.dashboard.url());

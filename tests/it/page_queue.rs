@@ -7,9 +7,10 @@ use nsq_protocol::{
     Compression, Consumer, ConsumerConfig, Producer, ProducerConfig, StatsFilter, TopicName,
 };
 use playcounts::dashboard::{Dashboard, WatchedQueue};
-use serde_json::json;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::dashboard_support::{Running, config};
+use crate::dashboard_support::{Running, config, consumption, shared_ledger, start};
 use crate::nsqd::{self, Nsqd};
 use crate::nsqlookupd::Nsqlookupd;
 use crate::page_support::{Complaints, MARKUP, click, launch, open, read, text, wait_for};
@@ -20,6 +21,16 @@ use crate::timing::DEADLINE;
 fn cell(key: &str, column: &str) -> String {
     format!(
         "(() => {{ const row = [...document.querySelectorAll('#queue tbody tr')].find((row) => row.dataset.key === {key:?}); \
+            const at = row && [...row.closest('table').tHead.rows[0].cells].findIndex((cell) => cell.textContent === {column:?}); \
+            return row ? row.cells[at].textContent : null; }})()"
+    )
+}
+
+/// The same in the card whose title starts with that.
+fn cell_of(card: &str, key: &str, column: &str) -> String {
+    format!(
+        "(() => {{ const card = [...document.querySelectorAll('#queue .card')].find((card) => card.querySelector('h3')?.textContent.startsWith({card:?})); \
+            const row = card && [...card.querySelectorAll('tbody tr')].find((row) => row.dataset.key === {key:?}); \
             const at = row && [...row.closest('table').tHead.rows[0].cells].findIndex((cell) => cell.textContent === {column:?}); \
             return row ? row.cells[at].textContent : null; }})()"
     )
@@ -223,5 +234,53 @@ fn page_sums_over_the_nsqds_of_an_nsqlookupd() {
         true,
     );
     assert_eq!(read(&tab, "document.querySelector('#depth-tile').dataset.alert"), json!("true"));
+    complaints.assert_none();
+}
+
+#[test]
+fn page_shows_who_shares_a_ledger() {
+    let Some(browser) = launch() else { return };
+    let running = start();
+    let id = |number| Uuid::from_u128(number).to_string();
+    let report = |me, change: &dyn Fn(&mut Value)| {
+        let (mut told, mut ledger) = (consumption(None), shared_ledger(me));
+        change(&mut ledger);
+        told["ledger_status"] = ledger;
+        let report = json!({"processor": Uuid::from_u128(me), "consumption": told});
+        running.post("/api/consumption", &report, 200);
+    };
+    report(1, &|_| {});
+    report(2, &|_| {});
+    running.post(
+        "/api/counts",
+        &json!({"processor": id(3), "version": 1, "counts": [{"video_id": id(9), "plays": 7}]}),
+        200,
+    );
+    let (tab, complaints) = open(&browser, &running.dashboard.url());
+    let of = |number, part: &str| text(&format!("[data-processor='{}'] {part}", id(number)));
+    let name = "PostgreSQL db.example:5432/plays, shared by 2 processors";
+    wait_for(&tab, &of(1, ".ledger-name"), name);
+    wait_for(
+        &tab,
+        &of(1, ".ledger-line"),
+        "lease: 9.5 s left; commits p50 / p99: 1.5 ms / 8.25 ms",
+    );
+    wait_for(&tab, &of(3, ".heard"), "dead");
+    let published = format!("dead; {} publishes what it counted", id(1));
+    wait_for(&tab, &of(3, ".ledger-line"), &*published);
+    report(2, &|told| told["away"] = json!(MARKUP));
+    wait_for(&tab, &of(2, ".rejection"), format!("Its ledger cannot be used: {MARKUP}"));
+    report(2, &|_| {});
+    click(&tab, "nav a[data-view=queue]");
+    wait_for(&tab, &cell_of("Who shares", &id(3), "State"), &*published);
+    wait_for(&tab, &cell_of("Who shares", &id(3), "Reports here"), "no");
+    wait_for(
+        &tab,
+        &cell_of("Who shares", &id(4), "State"),
+        "gone; all that it counted is published",
+    );
+    wait_for(&tab, &cell_of("Who shares", &id(2), "Lease"), "9.5 s left");
+    wait_for(&tab, &cell(&id(1), "Ledger"), "PostgreSQL db.example:5432/plays");
+    assert_eq!(read(&tab, "document.querySelectorAll('main img').length"), json!(0));
     complaints.assert_none();
 }

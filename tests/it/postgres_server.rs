@@ -107,6 +107,86 @@ impl Postgres {
         server
     }
 
+    /// A standby that follows this server by streaming, ready to be read from.
+    pub(crate) fn replica(&self) -> Self {
+        let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
+        let mut replica = Self::new(&self.bin, &settings);
+        let port = self.port.to_string();
+        let data = replica.data();
+        let from = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-D", text(&data)];
+        let how = ["-R", "-X", "stream", "-c", "fast", "--no-sync"];
+        // Its name there is its directory's, for synchronous_standby_names.
+        replica.run("pg_basebackup", &[&from[..], &how[..]].concat());
+        replica.settings.push(format!("cluster_name={}", replica.name()));
+        replica.restart();
+        replica
+    }
+
+    /// What a replica is called in `synchronous_standby_names` and `pg_stat_replication`.
+    pub(crate) fn name(&self) -> String {
+        format!("pg{}", self.port)
+    }
+
+    /// Makes a replica a primary, and waits until it can be written to.
+    pub(crate) fn promote(&self) {
+        assert_eq!(self.sql("SELECT pg_promote(true, 60)"), "t");
+        assert_eq!(self.sql("SELECT pg_is_in_recovery()"), "f");
+    }
+
+    /// Waits until what this server has committed can be read from its replica.
+    pub(crate) fn wait_for_replica(&self, replica: &Self) {
+        let wanted = self.sql("SELECT pg_current_wal_flush_lsn()");
+        let deadline = Instant::now() + DEADLINE;
+        let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{wanted}'");
+        while replica.sql(&sql) != "t" {
+            assert!(Instant::now() < deadline, "the replica does not follow\n{}", replica.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Speaks TLS from now on, with this certificate and key in PEM form.
+    pub(crate) fn enable_tls(&self, certificate: &str, key: &str) {
+        for (name, pem) in [("server.crt", certificate), ("server.key", key)] {
+            let path = self.data().join(name);
+            fs::write(&path, pem).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if geteuid().is_root() {
+                chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        self.set("ssl", "on");
+    }
+
+    /// Changes a setting that needs no restart, and waits until it holds for new sessions.
+    pub(crate) fn set(&self, name: &str, value: &str) {
+        self.sql(&format!("ALTER SYSTEM SET {name} = '{value}'"));
+        self.reload();
+        let deadline = Instant::now() + DEADLINE;
+        while self.sql(&format!("SHOW {name}")) != value {
+            assert!(Instant::now() < deadline, "{name}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Puts a line in front of its pg_hba.conf, and waits until that is read.
+    pub(crate) fn add_hba(&self, line: &str) {
+        let path = self.data().join("pg_hba.conf");
+        let rest = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{line}\n{rest}")).unwrap();
+        let loaded = || self.sql("SELECT pg_conf_load_time()");
+        let before = loaded();
+        self.reload();
+        let deadline = Instant::now() + DEADLINE;
+        while loaded() == before {
+            assert!(Instant::now() < deadline, "{line}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn reload(&self) {
+        self.sql("SELECT pg_reload_conf()");
+    }
+
     fn new(bin: &Path, settings: &[&str]) -> Self {
         let port = free_port();
         // Short: the path of a socket has at most 107 bytes.
@@ -280,9 +360,8 @@ impl Postgres {
         let mut command = if geteuid().is_root() {
             let mut command = Command::new("setpriv");
             let nobody = NOBODY.to_string();
-            command
-                .args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--"])
-                .arg(program);
+            command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]);
+            command.arg("--").arg(program);
             command
         } else {
             Command::new(program)
@@ -293,16 +372,12 @@ impl Postgres {
         {
             command.env_remove(name);
         }
-        // Unpacked, its libraries lie beside it, in a directory named after the machine.
+        // Unpacked, its libraries lie beside it, in directories named after the machine.
         if let Some(usr) = self.bin.ancestors().nth(4).filter(|usr| *usr != Path::new("/usr")) {
-            let all = fs::read_dir(usr.join("lib"))
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path());
-            if let Ok(paths) = std::env::join_paths(all.filter(|path| path.is_dir())) {
-                command.env("LD_LIBRARY_PATH", paths);
-            }
+            let libs = [usr.join("lib"), usr.join("../lib")];
+            let all = libs.iter().filter_map(|lib| fs::read_dir(lib).ok()).flatten().flatten();
+            let dirs = all.map(|entry| entry.path()).filter(|path| path.is_dir());
+            command.env("LD_LIBRARY_PATH", std::env::join_paths(dirs).unwrap());
         }
         command.env("LC_ALL", "C").env("TZ", "UTC");
         command

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::dashboard::answer::{CallError, CallResult, Status, json};
 use crate::dashboard::app::App;
-use crate::dashboard::nsqds::{CountedTold, Finding, Heartbeat, Severity};
+use crate::dashboard::nsqds::{CountedTold, Finding, Heartbeat, Severity, ledger_faults};
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::Call;
 
@@ -56,7 +56,8 @@ pub(in super::super) fn health(app: &App, _call: Call<'_>) -> CallResult {
         let reason = format!("a processor has stopped counting: {reason}");
         return Err(CallError::unavailable(reason));
     }
-    if let Some(Finding { text, way_out, .. }) = rivals(app).first() {
+    let fault = rivals(app).into_iter().next().or_else(|| ledger_fault(app));
+    if let Some(Finding { text, way_out, .. }) = fault {
         return Err(CallError::unavailable(format!("{text} {way_out}")));
     }
     if let Some(reason) = app.store.refused() {
@@ -82,10 +83,16 @@ fn cut(app: &App) -> Option<String> {
 /// Processors that must not run at one time: what they count is wrong until somebody stops one.
 fn rivals(app: &App) -> Vec<Finding> {
     let now = Instant::now();
-    let of_nsqds = app.watch.two_ledgers();
     let live = app.live.lock();
+    let of_nsqds = app.watch.two_ledgers(|one, other| live.share_ledger(one, other));
     let two_ledgers = of_nsqds.or_else(|| live.two_ledgers(now));
     two_ledgers.into_iter().chain(live.clones(now)).collect()
+}
+
+/// What keeps a shared ledger's counts from being right, or from going on.
+fn ledger_fault(app: &App) -> Option<Finding> {
+    let (live, now) = (app.live.lock(), Instant::now());
+    ledger_faults(&live.heartbeats(now), &live.dead(now)).into_iter().next()
 }
 
 pub(in super::super) fn diagnosis(app: &App, _call: Call<'_>) -> CallResult {
@@ -93,7 +100,8 @@ pub(in super::super) fn diagnosis(app: &App, _call: Call<'_>) -> CallResult {
     let counted = {
         let (live, now) = (app.live.lock(), Instant::now());
         let refused = app.store.refused();
-        CountedTold { foreign: live.foreign(now), crowded: live.crowded(), refused }
+        let (foreign, crowded) = (live.foreign(now), live.crowded());
+        CountedTold { foreign, crowded, refused, dead: live.dead(now) }
     };
     let health = app.store.health();
     let reason = health.as_ref().err().map(|reason| &**reason);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::dashboard::answer::{CallResult, json};
 use crate::dashboard::app::App;
-use crate::dashboard::live::{ProcessorShown, ProducerShown};
+use crate::dashboard::live::{ProcessorShown, ProducerShown, SharedLedgerShown};
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::Call;
 
@@ -19,16 +19,19 @@ pub(in super::super) const LIST: Operation = Operation {
     ..PLAIN
 };
 
-/// Who counts, and who publishes.
+/// Who counts, in which ledgers, and who publishes.
 #[derive(Serialize, JsonSchema)]
 pub(in super::super) struct Processors {
     /// Those heard since the start.
     processors: Vec<ProcessorShown>,
+    /// The ledgers that several processors may count in, each once.
+    ledgers: Vec<SharedLedgerShown>,
     /// Those that have an outbox and have asked in the last 10 minutes.
     producers: Vec<ProducerShown>,
 }
 
 pub(in super::super) fn list(app: &App, _call: Call<'_>) -> CallResult {
     let (live, now) = (app.live.lock(), Instant::now());
-    json(&Processors { processors: live.processors(now), producers: live.producers(now) })
+    let (processors, ledgers) = (live.processors(now), live.ledgers(now));
+    json(&Processors { processors, ledgers, producers: live.producers(now) })
 }

@@ -96,6 +96,7 @@ pub(in super::super) fn metrics(app: &App, call: Call<'_>) -> CallResult {
         cut_bytes: app.store.cut().map_or(0, |cut| cut.bytes),
     };
     let format = TextFormat::of(call.request.header("accept").unwrap_or_default());
-    let text = metrics::render(format, app.store.totals(), &app.live.lock(), &counters);
+    let text =
+        metrics::render(format, app.store.totals(), &app.live.lock(), &counters, Instant::now());
     Ok(uncached(Response::new(200, format.content_type(), text)))
 }

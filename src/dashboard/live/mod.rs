@@ -4,6 +4,7 @@ mod minute;
 mod points;
 mod reports;
 mod rivals;
+mod shared_ledgers;
 mod show;
 mod starts;
 #[cfg(test)]
@@ -12,4 +13,5 @@ mod times;
 
 pub(super) use points::{LiveSeries, Measure};
 pub(super) use reports::Live;
+pub(super) use shared_ledgers::SharedLedgerShown;
 pub(super) use show::{LiveStats, ProcessorShown, ProducerShown};

@@ -14,7 +14,8 @@ use crate::dashboard::nsqds::Depth;
 use crate::dashboard::store::MinutePoint;
 use crate::model::unix_time::UnixMs;
 use crate::wire::{
-    ArrivalFigures, CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, OutboxFigures, PROGRAM_MAX,
+    ArrivalFigures, CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, LedgerStatus, OutboxFigures,
+    PROGRAM_MAX,
 };
 
 /// The most processors shown; a new one takes the place of the one silent for longest.
@@ -40,6 +41,8 @@ pub(super) struct KnownProcessor {
     pub(super) consumer: Option<Box<ConsumerFigures>>,
     /// The same.
     pub(super) arrivals: Option<Box<ArrivalFigures>>,
+    /// The same; of a shared ledger only.
+    pub(super) ledger: Option<Box<LedgerStatus>>,
     /// What its histogram held at the point before.
     times: Times,
     /// Of the newest consumption; messages with counts alone say nothing of the rate.
@@ -54,6 +57,16 @@ impl KnownProcessor {
     /// Whether it has reported within [`ALIVE`].
     pub(super) fn is_alive(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.heard) < ALIVE
+    }
+
+    /// Whether it has told itself how it fares within [`ALIVE`]: of a dead one, another may tell the counts.
+    pub(super) fn reports(&self, now: Instant) -> bool {
+        self.consumption.is_some() && self.reported_ago(now) < ALIVE
+    }
+
+    /// How long ago it told itself how it fares.
+    pub(super) fn reported_ago(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.reported)
     }
 
     /// What its start waits for, if it does.
@@ -97,6 +110,7 @@ impl Live {
             consumption: None,
             consumer: None,
             arrivals: None,
+            ledger: None,
             times: Times::default(),
             reported: now,
             heard: now,
@@ -116,6 +130,8 @@ impl Live {
             known.consumer = consumption.consumer.take().map(cut_consumer);
             known.arrivals = consumption.arrivals.take();
             known.arrivals.iter_mut().for_each(|arrivals| arrivals.cut());
+            known.ledger = consumption.ledger_status.take().filter(|status| status.is_shared());
+            known.ledger.iter_mut().for_each(|status| status.cut());
             known.consumption = Some(consumption);
             known.reported = now;
         }

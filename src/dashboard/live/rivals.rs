@@ -1,4 +1,5 @@
-//! Processors that must not run at one time: two with one id, and two with different ledgers on one channel (pure).
+//! Processors that must not run at one time: two with one id, and two with different ledgers on one channel; those that share
+//! a ledger may (pure).
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -38,6 +39,9 @@ impl Live {
             &(&Uuid, &KnownProcessor),
             &(&Uuid, &KnownProcessor),
         )| {
+            if self.share_ledger(id, other_id) {
+                return None;
+            }
             let nsqd = one.shared_nsqd(other)?;
             let channel = one.channel().map(|(topic, channel)| format!("{topic}/{channel}"))?;
             let (from, other_from) = (host(one.starts.from()), host(other.starts.from()));

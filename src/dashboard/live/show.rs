@@ -7,6 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::reports::{KnownProcessor, Live};
+use super::shared_ledgers::LedgerGlance;
 use crate::dashboard::nsqds::{Alert, Heartbeat};
 use crate::nsqd::depth::QueueDepth;
 use crate::wire::{ArrivalFigures, ConsumerFigures, Consumption, CrowdedPlays, LedgerFigures};
@@ -56,6 +57,8 @@ pub(in super::super) struct ProcessorStats {
     heard_ms_ago: u64,
     /// What it reported last, without its connections.
     consumption: Option<Consumption>,
+    /// Which ledger it counts in; null while that is not known.
+    ledger: Option<LedgerGlance>,
 }
 
 /// A processor, and whether what it received adds up.
@@ -87,6 +90,8 @@ pub(in super::super) struct ProcessorShown {
     /// The version of its program.
     program: Option<String>,
     ledger: Option<LedgerFigures>,
+    /// Which ledger it counts in; null while that is not known.
+    counts_in: Option<LedgerGlance>,
     consumer: Option<ConsumerFigures>,
     arrivals: Option<ArrivalFigures>,
     /// Why it has stopped counting.
@@ -112,11 +117,13 @@ impl Live {
             let told = self.processors.values().filter_map(|known| known.consumption.as_ref());
             told.filter_map(|told| told.since_start)
         };
+        let ledgers = self.shared_ledgers(now);
         let processor = |(id, known): (&Uuid, &KnownProcessor)| ProcessorStats {
             processor: *id,
             version: known.version,
             heard_ms_ago: known.silent_ms(now),
             consumption: known.consumption.clone(),
+            ledger: known.glance(id, &ledgers, now),
         };
         LiveStats {
             messages_per_second: self.messages_per_second(now),
@@ -136,7 +143,12 @@ impl Live {
 
     /// Each processor: when it was heard, what it counted, and whether what it received adds up.
     pub(in super::super) fn processors(&self, now: Instant) -> Vec<ProcessorShown> {
-        self.processors.iter().map(|(id, known)| show(*id, known, now)).collect()
+        let ledgers = self.shared_ledgers(now);
+        let show = |(id, known): (&Uuid, &KnownProcessor)| ProcessorShown {
+            counts_in: known.glance(id, &ledgers, now),
+            ..show(*id, known, now)
+        };
+        self.processors.iter().map(show).collect()
     }
 
     /// The producers of the last 10 minutes that have an outbox.
@@ -176,6 +188,7 @@ impl Live {
             per_second: known.consumption.as_ref().map_or(0.0, |told| told.per_second),
             consumer: known.consumer.as_deref().cloned(),
             arrivals: known.arrivals.as_deref().cloned(),
+            ledger: known.ledger.as_deref().filter(|_| known.reports(now)).cloned(),
         };
         self.processors.iter().map(heartbeat).collect()
     }
@@ -200,6 +213,7 @@ fn show(id: Uuid, known: &KnownProcessor, now: Instant) -> ProcessorShown {
         p99_ms: told.and_then(|told| told.since_start).map(|times| times.p99),
         program: told.and_then(|told| told.program.clone()),
         ledger: told.and_then(|told| told.ledger),
+        counts_in: None,
         consumer: known.consumer.as_deref().cloned(),
         arrivals: known.arrivals.as_deref().cloned(),
         failure: told.and_then(|told| told.failure.clone()),

@@ -2,6 +2,8 @@
 
 mod arrivals;
 mod finding;
+mod heartbeat;
+mod ledgers;
 
 use nsq_protocol::{ChannelStats, Pause};
 use uuid::Uuid;
@@ -9,28 +11,13 @@ use uuid::Uuid;
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
 use crate::nsqd::consumers::ChannelConsumers;
-use crate::wire::{ArrivalFigures, ConnectionFigures, ConsumerFigures, CrowdedPlays};
+use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays};
 pub(crate) use finding::{Finding, Severity};
+pub(crate) use heartbeat::Heartbeat;
+pub(crate) use ledgers::{LapsedProcessor, ledger_faults};
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
-
-/// A processor, as the diagnosis sees it.
-#[derive(Clone, Debug)]
-pub(crate) struct Heartbeat {
-    /// Its UUID.
-    pub(crate) id: String,
-    /// How long ago it was heard.
-    pub(crate) silent_ms: u64,
-    /// Why it has stopped counting, if it has.
-    pub(crate) failure: Option<String>,
-    /// Plays that it counts a second.
-    pub(crate) per_second: f64,
-    /// What it said of its connections.
-    pub(crate) consumer: Option<ConsumerFigures>,
-    /// What it said of the plays and messages that came.
-    pub(crate) arrivals: Option<ArrivalFigures>,
-}
 
 /// What the parts told that is wrong with what was counted, although plays move.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +28,8 @@ pub(crate) struct CountedTold {
     pub(crate) crowded: Vec<(Uuid, CrowdedPlays)>,
     /// Why counts were refused within the last minute, if any were.
     pub(crate) refused: Option<String>,
+    /// Processors of shared ledgers that are dead.
+    pub(crate) dead: Vec<LapsedProcessor>,
 }
 
 impl Watch {
@@ -62,6 +51,8 @@ impl Watch {
         }
         diagnose_processors(processors, &mut found);
         diagnose_counted(counted, &mut found);
+        found.extend(ledger_faults(processors, &counted.dead));
+        ledgers::diagnose_more(processors, &counted.dead, &mut found);
         if let Some(queue) = &self.queue {
             diagnose_queue(&self.state.lock(), queue, processors, &mut found);
         }

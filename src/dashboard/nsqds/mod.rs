@@ -18,7 +18,9 @@ mod watch;
 mod tests;
 
 pub(super) use actions::{ActionError, ActionRequest};
-pub(super) use diagnosis::{CountedTold, Finding, Heartbeat, Severity};
+pub(super) use diagnosis::{
+    CountedTold, Finding, Heartbeat, LapsedProcessor, Severity, ledger_faults,
+};
 pub(super) use peek::PeekRequest;
 pub(super) use rivals::{TWO_LEDGERS, TWO_LEDGERS_WAY_OUT};
 pub use state::WatchedQueue;

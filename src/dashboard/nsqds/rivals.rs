@@ -3,7 +3,9 @@
 use super::diagnosis::{Finding, Severity};
 use super::state::WatchedNsqd;
 use super::watch::Watch;
-use crate::nsqd::consumers::ChannelConsumers;
+use uuid::Uuid;
+
+use crate::nsqd::consumers::{ChannelConsumers, SeenProcessor};
 
 /// The code of the finding that two ledgers count one channel.
 pub(crate) const TWO_LEDGERS: &str = "two-ledgers";
@@ -12,8 +14,9 @@ pub(crate) const TWO_LEDGERS: &str = "two-ledgers";
 pub(crate) const TWO_LEDGERS_WAY_OUT: &str = "Stop one of them; what it has counted stays. A spare gets the other's --data-dir and --standby.";
 
 impl Watch {
-    /// Two processors with different ledgers on the channel of one nsqd; the first that is found.
-    pub(crate) fn two_ledgers(&self) -> Option<Finding> {
+    /// Two processors with different ledgers on the channel of one nsqd; the first that is found. `share` says of two whether
+    /// they count in one shared ledger.
+    pub(crate) fn two_ledgers(&self, share: impl Fn(&Uuid, &Uuid) -> bool) -> Option<Finding> {
         let queue = self.queue.as_ref()?;
         let state = self.state.lock();
         let found = |nsqd: &WatchedNsqd| {
@@ -21,7 +24,13 @@ impl Watch {
             let mut consumers = ChannelConsumers::default();
             consumers.add(channel);
             let seen = consumers.processors;
-            let [one, other, ..] = &seen[..] else { return None };
+            let beside = |one: &'_ SeenProcessor| {
+                let other = seen.iter().find(|other| {
+                    other.ledger != one.ledger && !share(&one.ledger, &other.ledger)
+                })?;
+                Some((one.clone(), other.clone()))
+            };
+            let (one, other) = seen.iter().find_map(beside)?;
             Some(Finding {
                 code: TWO_LEDGERS,
                 severity: Severity::Error,

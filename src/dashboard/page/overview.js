@@ -2,6 +2,7 @@
 
 import { Chart } from "./charts.js";
 import { against, age, byId, change, count, duration, element, many, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
+import { ledgerLine, ledgerText, ledgerTrouble } from "./ledgers.js";
 import { fetchJson } from "./net.js";
 
 const MINUTE_MS = 60_000;
@@ -317,9 +318,11 @@ const newProcessor = (id) => {
   title.append(element("code", "", id), element("span", "heard"));
   const pairs = element("dl", "pairs");
   FIGURES.forEach(([name]) => pairs.append(element("dt", "", name), element("dd")));
+  pairs.append(element("dt", "", "Ledger"), element("dd", "ledger-name"));
+  const ledger = element("p", "note ledger-line");
   const rejection = element("p", "rejection");
   rejection.hidden = true;
-  box.append(title, pairs, rejection);
+  box.append(title, pairs, ledger, rejection);
   return box;
 };
 
@@ -327,15 +330,22 @@ const showProcessors = (processors) => {
   const list = byId("processors");
   byId("no-processors").hidden = processors.length > 0;
   const known = new Map([...list.children].map((box) => [box.dataset.processor, box]));
-  for (const { processor, consumption, heard_ms_ago: ago } of processors) {
+  for (const { processor, consumption, ledger, heard_ms_ago: ago } of processors) {
     const box = known.get(processor) ?? list.appendChild(newProcessor(processor));
     known.delete(processor);
-    setText(box.querySelector(".heard"), ago < SILENT_MS ? "reporting" : `silent for ${duration(ago)}`);
-    box.querySelectorAll("dd").forEach((cell, index) => setText(cell, consumption ? FIGURES[index][1](consumption) : "–"));
+    // Of a dead one another may tell the counts: that is no sign of life.
+    const gone = ledger?.state && ledger.state !== "alive";
+    setText(box.querySelector(".heard"), gone ? "dead" : ago < SILENT_MS ? "reporting" : `silent for ${duration(ago)}`);
+    const cells = box.querySelectorAll("dd");
+    FIGURES.forEach(([, figure], index) => setText(cells[index], consumption ? figure(consumption) : "–"));
+    setText(box.querySelector(".ledger-name"), ledgerText(ledger));
+    const line = box.querySelector(".ledger-line");
+    line.hidden = !ledgerLine(ledger);
+    setText(line, ledgerLine(ledger));
     const rejection = box.querySelector(".rejection");
     const trouble = consumption?.failure
       ? `Counting has stopped: ${consumption.failure}`
-      : consumption?.last_rejection && `Last rejected: ${consumption.last_rejection}`;
+      : ledgerTrouble(ledger) || consumption?.last_rejection && `Last rejected: ${consumption.last_rejection}`;
     rejection.hidden = !trouble;
     setText(rejection, trouble || "");
   }

@@ -2,6 +2,7 @@
 // things that may be done to the queue. Text goes in as text, never as markup.
 
 import { bytes, count, duration, element, rate, setAttribute, setText } from "./format.js";
+import { ledgerName, ledgerRows } from "./ledgers.js";
 
 // How often the dashboard is asked. It asks the nsqds every second, but nobody reads so many numbers so fast.
 const ASK_MS = 2000;
@@ -135,6 +136,9 @@ const PROCESSOR_COLUMNS = [
   ["+ In flight", true], ["Adds up"], ["A second", true], ["p99", true], ["Heard"], ["Version"], ["Ledger", true], ["Slowest commit", true],
   ["To sweep", true],
 ];
+const LEDGER_COLUMNS = [
+  ["Processor"], ["State"], ["Lease"], ["Plays counted", true], ["Newest commit", true], ["Commits not told", true], ["Taken over", true], ["Reports here"],
+];
 const PRODUCER_COLUMNS = [["Producer"], ["Plays in its outbox", true], ["Heard"]];
 const CONNECTION_COLUMNS = [
   ["From"], ["Processor"], ["State"], ["RDY", true], ["In flight", true], ["Reconnects", true], ["Last error"],
@@ -237,6 +241,24 @@ class Nsqd {
     this.channels.show(rows);
     this.consumers.show(consumers);
     setText(this.details.firstElementChild, `Consumers (${consumers.length})`);
+  }
+}
+
+// One shared ledger, and who counts in it.
+class SharedLedger {
+  constructor() {
+    this.processors = new Grid("Processors of the ledger", LEDGER_COLUMNS);
+    this.title = element("h3");
+    this.said = element("p", "note");
+    this.box = element("section", "card");
+    this.box.append(this.title, this.processors.box, this.said);
+  }
+
+  show(ledger) {
+    setText(this.title, `Who shares the ledger ${ledgerName(ledger)}`);
+    this.processors.show(ledgerRows(ledger));
+    const more = ledger.left_out > 0 ? ` ${count(ledger.left_out)} processors more are left out.` : "";
+    setText(this.said, `As processor ${ledger.told_by} has told ${ago(ledger.told_ms_ago)}.${more}`);
   }
 }
 
@@ -419,13 +441,14 @@ export const mount = (root, { fetchJson, writeToken }) => {
   const totals = new Grid("Over all nsqds", TOTAL_COLUMNS);
   const sums = card("Over all nsqds that answer", totals.box);
   const processors = new Grid("Processors", PROCESSOR_COLUMNS);
+  const ledgers = element("div", "nsqds");
   const connections = new Grid("Processors' connections", CONNECTION_COLUMNS);
   const reached = card("What the processors are connected to", connections.box);
   const producers = new Grid("Producers", PRODUCER_COLUMNS);
   const outboxes = card("Published and not yet confirmed", producers.box);
   const audit = new Grid("Who touched what", AUDIT_COLUMNS);
   for (const later of [discovery, sums, reached, outboxes]) later.hidden = true;
-  root.append(trouble, card("Why is nothing moving?", findings), discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), reached, outboxes, card("Who touched what", audit.box));
+  root.append(trouble, card("Why is nothing moving?", findings), discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), ledgers, reached, outboxes, card("Who touched what", audit.box));
 
   const known = new Map();
   let lookupdsKnown = false;
@@ -457,6 +480,15 @@ export const mount = (root, { fetchJson, writeToken }) => {
       known.get(nsqd.address).show(nsqd);
     }
     none.hidden = list.length > 0;
+  };
+  const shared = [];
+  const showLedgers = (list) => {
+    while (shared.length < list.length) {
+      shared.push(new SharedLedger());
+      ledgers.append(shared.at(-1).box);
+    }
+    while (shared.length > list.length) shared.pop().box.remove();
+    list.forEach((ledger, index) => shared[index].show(ledger));
   };
   const showLookupds = (queue) => {
     lookupdsKnown = queue.lookupds.length > 0;
@@ -511,10 +543,11 @@ export const mount = (root, { fetchJson, writeToken }) => {
         cells: [
           one.processor, count(one.received), count(one.counted), count(one.duplicates), count(one.rejected), count(one.in_flight),
           one.adds_up === null ? "–" : one.adds_up ? "yes" : "no", rate(one.per_second), one.p99_ms === null ? "–" : duration(one.p99_ms),
-          ago(one.silent_ms), one.program ?? "–", ledgerSize(one.ledger),
+          ago(one.silent_ms), one.program ?? "–", one.counts_in?.kind === "files" ? ledgerSize(one.ledger) : ledgerName(one.counts_in) || "–",
           one.ledger ? duration(one.ledger.slowest_ms) : "–", one.ledger ? count(one.ledger.unswept) : "–",
         ],
       })));
+      showLedgers(told.ledgers);
       showConnections(told.processors);
       outboxes.hidden = told.producers.length === 0;
       producers.show(told.producers.map((one) => ({

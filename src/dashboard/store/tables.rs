@@ -14,7 +14,7 @@ use super::{confirmed, history, ledgers};
 use crate::model::unix_time::UnixMs;
 
 /// A video, and what each processor has counted of it.
-pub(super) type VideoCounts = (VideoRow, Vec<ProcessorCount>);
+pub(super) type LoadedVideo = (VideoRow, Vec<ProcessorCount>);
 
 /// Reads everything but history and what is confirmed of producers, in one snapshot of the caller's; and the sums of the
 /// counts, which are not compared.
@@ -98,7 +98,7 @@ pub(super) fn check_sums(
 pub(super) fn write_slice(
     transaction: &Transaction<'_>,
     slice: &PendingSlice,
-    videos: &[VideoCounts],
+    videos: &[LoadedVideo],
     sums: &mut CountSums,
 ) -> Result<()> {
     for (number, id) in &slice.processors {

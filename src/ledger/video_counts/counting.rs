@@ -30,12 +30,33 @@ pub(in crate::ledger) struct Counting<'a> {
     counted: Counted,
 }
 
-impl<'a> Counting<'a> {
-    pub(super) fn new(counts: &'a mut VideoCounts) -> Self {
-        let record = Record { first_video: counts.entries.len() as u32, ..Record::default() };
-        Self { counts, counted: Counted { record, ..Counted::default() } }
+impl VideoCounts {
+    /// Begins to count a commit's arrivals.
+    pub(in crate::ledger) fn count(&mut self) -> Counting<'_> {
+        let record = Record { first_video: self.entries.len() as u32, ..Record::default() };
+        Counting { counts: self, counted: Counted { record, ..Counted::default() } }
     }
 
+    /// What was counted is durable: the videos grow by it.
+    pub(in crate::ledger) fn apply(&mut self, counted: &mut Counted) {
+        for (delta, video) in counted.record.deltas.iter().zip(&mut counted.video_deltas) {
+            self.grow(delta);
+            (video.plays, video.last_played_at) = (delta.plays, delta.last_played_at);
+        }
+        self.counters.add(&counted.record.counters);
+    }
+
+    /// What was counted last is not durable and never will be: as if it had not come. Nothing else was counted since.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for a ledger whose commit may be refused"))]
+    pub(in crate::ledger) fn withdraw(&mut self, counted: &Counted) {
+        let videos = counted.record.first_video;
+        self.ids.forget_from(videos);
+        self.entries.truncate(videos as usize);
+        self.changed.truncate(videos);
+    }
+}
+
+impl Counting<'_> {
     /// Counts a play that was seen so; true if it is new. `has_forgotten` says whether a ledger that has taken so many messages
     /// may have forgotten that it has seen this one.
     pub(in crate::ledger) fn play(

@@ -2,6 +2,7 @@
 
 use nsq_protocol::MessageId;
 
+use super::counting::Counted;
 use super::*;
 use crate::ledger::commit::ArrivedPlay;
 use crate::ledger::dedupe::{Learned, Seen};

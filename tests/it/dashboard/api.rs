@@ -9,7 +9,7 @@ use playcounts::nsqd::depth::QueueDepth;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::dashboard_support::{Queue, Running, config, consumption, start, video};
+use crate::dashboard_support::{Queue, Running, config, consumption, shared_ledger, start, video};
 use crate::support::wait_until;
 use crate::timing::DEADLINE;
 
@@ -142,6 +142,85 @@ fn dashboard_shows_processors_queue_and_series() {
     assert!(metrics.contains("playcounts_processor_counted_total{processor="), "{metrics}");
 }
 
+/// A processor that reports with a shared ledger, changed.
+#[track_caller]
+fn report_ledger(running: &Running, me: u128, change: impl FnOnce(&mut Value), status: u16) {
+    let (mut told, mut ledger) = (consumption(None), shared_ledger(me));
+    change(&mut ledger);
+    told["ledger_status"] = ledger;
+    let report = json!({"processor": Uuid::from_u128(me), "consumption": told});
+    running.post("/api/consumption", &report, status);
+}
+
+#[test]
+fn dashboard_shows_who_shares_a_ledger_and_who_publishes_for_whom() {
+    let running = start();
+    let same = |_: &mut Value| {};
+    report_ledger(&running, 1, same, 200);
+    report_ledger(&running, 2, same, 200);
+    // Counts of a dead one are told by another.
+    let counts = json!([{"video_id": video(1), "plays": 7}]);
+    let of_3 = json!({"processor": Uuid::from_u128(3), "version": 1, "counts": counts});
+    running.post("/api/counts", &of_3, 200);
+    let told = running.get("/api/processors").json();
+    let ledger = &told["ledgers"][0];
+    assert_eq!(told["ledgers"].as_array().unwrap().len(), 1, "{told}");
+    assert_eq!(ledger["name"], "db.example:5432/plays");
+    let processors = ledger["processors"].as_array().unwrap();
+    let states: Vec<_> = processors.iter().map(|one| one["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["alive", "alive", "published", "done"]);
+    assert_eq!(processors[2]["published_by"], json!(Uuid::from_u128(1)));
+    let third = &told["processors"][2]["counts_in"];
+    assert_eq!((&third["state"], &third["shared_by"]), (&json!("published"), &json!(2)));
+    // What each event carries is the short form.
+    let stats = running.get("/api/stats").json();
+    assert_eq!(stats["processors"][0]["ledger"]["lease_ms_left"], 9_500);
+    assert_eq!(stats["processors"][0]["consumption"]["ledger_status"], Value::Null);
+    assert_eq!(running.get("/healthz").status, 200);
+    let codes = || {
+        let findings = running.get("/api/diagnosis").json()["findings"].clone();
+        let code = |one: &Value| one["code"].as_str().unwrap().to_owned();
+        findings.as_array().unwrap().iter().map(code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(), ["processor-taken-over"]);
+    // Away, behind, and dead with nobody who publishes: red, with the way out.
+    report_ledger(&running, 2, |told| told["away"] = json!("connection refused"), 200);
+    assert!(codes().contains(&"ledger-away".to_owned()));
+    let health = running.get("/healthz");
+    assert_eq!(health.status, 503);
+    assert!(health.error().contains("connection refused Mend what is named."), "{health:?}");
+    report_ledger(&running, 2, |told| told["behind"] = json!("it lacks record 7"), 200);
+    assert!(running.get("/healthz").error().contains("synchronous_standby_names"));
+    let unpublished = |told: &mut Value| told["processors"][2]["published_by"] = Value::Null;
+    report_ledger(&running, 2, unpublished, 200);
+    assert!(running.get("/healthz").error().contains("is dead for 75 s, and nobody publishes"));
+    assert_eq!(codes()[0], "processor-dead");
+    report_ledger(&running, 2, |told| told["commit_ms_p99"] = json!(750.0), 200);
+    assert_eq!(running.get("/healthz").status, 200);
+    assert_eq!(codes(), ["ledger-slow", "processor-taken-over"]);
+    // What no processor sends.
+    report_ledger(&running, 2, |told| told["kind"] = json!("paper"), 400);
+    report_ledger(&running, 2, |told| told["more"] = json!(1), 400);
+    report_ledger(&running, 2, |told| told["commit_ms_p50"] = json!(-1), 400);
+    let many =
+        |told: &mut Value| told["processors"] = json!(vec![told["processors"][1].clone(); 65]);
+    report_ledger(&running, 1, many, 400);
+}
+
+#[test]
+fn the_document_tells_of_shared_ledgers() {
+    let document = start().get("/api/openapi.json").json();
+    let schemas = &document["components"]["schemas"];
+    let kind = "/properties/kind";
+    assert!(schemas["LedgerStatus"].pointer(kind).is_some(), "{}", schemas["LedgerStatus"]);
+    assert_eq!(schemas["LedgerStatus"]["properties"]["processors"]["maxItems"], 64);
+    let least = -((1_i64 << 53) - 1);
+    let lease = &schemas["LedgerProcessor"]["properties"]["lease_ms_left"];
+    assert_eq!(lease["minimum"], json!(least), "{lease}");
+    assert!(schemas["Processors"].pointer("/properties/ledgers").is_some());
+    assert!(schemas["LedgerGlance"].pointer("/properties/away").is_some());
+}
+
 /// What Prometheus' own tool says of the metrics, the alerts, and that both know the same names.
 #[test]
 fn prometheus_accepts_metrics_and_alerts() {
@@ -150,6 +229,7 @@ fn prometheus_accepts_metrics_and_alerts() {
     told["histogram"] =
         json!({ "buckets": (1..=15).collect::<Vec<_>>(), "count": 20, "sum_ms": 12.5 });
     told["arrivals"] = json!({ "ignored": { "seq": { "count": 3, "sample": "\u{1b}[31m" } } });
+    told["ledger_status"] = shared_ledger(1);
     let report = json!({ "processor": video(1), "consumption": told });
     running.post("/api/consumption", &report, 200);
     told["histogram"]["buckets"][3] = json!(1);

@@ -8,7 +8,15 @@ use crate::wire::LookupdFigures;
 
 fn processor() -> Heartbeat {
     let id = "p".to_owned();
-    Heartbeat { id, silent_ms: 100, failure: None, per_second: 5.0, consumer: None, arrivals: None }
+    Heartbeat {
+        id,
+        silent_ms: 100,
+        failure: None,
+        per_second: 5.0,
+        consumer: None,
+        arrivals: None,
+        ledger: None,
+    }
 }
 
 #[track_caller]
@@ -77,12 +85,12 @@ fn a_foreign_consumer_is_told_and_a_second_ledger_before_all_else() {
         "a:1",
         stats(agents(&["playcounts/1 (ledger 00000000-0000-0000-0000-000000000001)"])),
     );
-    assert_eq!(watch.two_ledgers(), None, "the same ledger is no other");
+    assert_eq!(watch.two_ledgers(|_, _| false), None, "the same ledger is no other");
     watch.hear(
         "a:1",
         stats(agents(&["playcounts/1 (ledger 00000000-0000-0000-0000-000000000002)"])),
     );
-    let text = watch.two_ledgers().unwrap().text;
+    let text = watch.two_ledgers(|_, _| false).unwrap().text;
     assert!(
         text.starts_with(
             "2 processors with different ledgers read channel plays/processor of nsqd a:1"
@@ -187,6 +195,7 @@ fn what_was_counted_wrongly_is_told() {
             crate::wire::CrowdedPlays { producer: uuid::Uuid::from_u128(7), plays: 9 },
         )],
         refused: Some("too many".to_owned()),
+        dead: Vec::new(),
     };
     let found = watch(&["a:1"], &[]).diagnose(&[processor()], &told, None);
     for (code, severity, words) in [

@@ -5,8 +5,7 @@
 //! way on which every play that was published becomes counted. Then the design is spoilt on purpose, in each way that it
 //! guards against, and the model must find the fault.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use super::{ModelState, TakeStep, check_broken, explore};
 
 /// Plays in the model: two, so that one may overtake the other.
 const PLAYS: usize = 2;
@@ -73,64 +72,19 @@ struct State {
     crashes: u8,
 }
 
-/// What a step did, for the trace.
-type Step = (&'static str, usize, usize);
-
-/// Takes a step's name, whose it is, and what it changes.
-type TakeStep<'a> = dyn FnMut(&'static str, usize, usize, &dyn Fn(&mut State)) + 'a;
-
 impl State {
-    fn start() -> Self {
-        Self { kills: 2, stops: 1, timeouts: 1, crashes: 1, ..Self::default() }
-    }
-
     fn copies(&self, play: usize) -> u8 {
         let at = |processor: &Processor| processor.in_flight[play].max(processor.held[play]);
         self.queued[play] + self.processors.iter().map(at).sum::<u8>()
     }
 
-    fn steps(&self, broken: Broken) -> Vec<(Step, Self)> {
-        let mut steps = Vec::new();
-        let mut step = |name, a, b, change: &dyn Fn(&mut State)| {
-            let mut next = *self;
-            change(&mut next);
-            steps.push(((name, a, b), next));
-        };
-        for play in 0..PLAYS {
-            if !self.published[play] {
-                step("publish", play, 0, &|s| {
-                    (s.published[play], s.acknowledged[play]) = (true, true);
-                    s.queued[play] += 1;
-                });
-                step("publish, OK lost", play, 0, &|s| {
-                    s.published[play] = true;
-                    s.queued[play] += 1;
-                });
-                step("publish, refused", play, 0, &|s| s.published[play] = true);
-            }
-            let forgotten = broken == Broken::ForgetAcknowledged && self.acknowledged[play];
-            let in_outbox = self.published[play] && !self.in_set[play] && !forgotten;
-            if in_outbox && self.copies(play) < COPIES {
-                step("publish again", play, 0, &|s| {
-                    s.acknowledged[play] = true;
-                    s.queued[play] += 1;
-                });
-            }
-        }
-        if self.crashes > 0 {
-            step("broker crashes", 0, 0, &|s| {
-                s.crashes -= 1;
-                s.queued = [0; PLAYS];
-                s.processors.iter_mut().for_each(|processor| processor.in_flight = [0; PLAYS]);
-            });
-        }
-        for (who, processor) in self.processors.iter().enumerate() {
-            self.steps_of(who, processor, broken, &mut step);
-        }
-        steps
-    }
-
-    fn steps_of(&self, who: usize, processor: &Processor, broken: Broken, step: &mut TakeStep<'_>) {
+    fn steps_of(
+        &self,
+        who: usize,
+        processor: &Processor,
+        broken: Broken,
+        step: &mut TakeStep<'_, Self>,
+    ) {
         for play in 0..PLAYS {
             if processor.in_flight[play] > 0 && self.timeouts > 0 {
                 step("times out", who, play, &|s| {
@@ -179,7 +133,7 @@ impl State {
         who: usize,
         processor: &Processor,
         broken: Broken,
-        step: &mut TakeStep<'_>,
+        step: &mut TakeStep<'_, Self>,
     ) {
         let swapped = broken == Broken::FinishBeforeCommit;
         for play in 0..PLAYS {
@@ -232,8 +186,49 @@ impl State {
             });
         }
     }
+}
 
-    /// What is wrong with it, if anything is.
+impl ModelState for State {
+    type Broken = Broken;
+
+    fn start(_broken: Broken) -> Self {
+        Self { kills: 2, stops: 1, timeouts: 1, crashes: 1, ..Self::default() }
+    }
+
+    fn steps(&self, broken: Broken, step: &mut TakeStep<'_, Self>) {
+        for play in 0..PLAYS {
+            if !self.published[play] {
+                step("publish", play, 0, &|s| {
+                    (s.published[play], s.acknowledged[play]) = (true, true);
+                    s.queued[play] += 1;
+                });
+                step("publish, OK lost", play, 0, &|s| {
+                    s.published[play] = true;
+                    s.queued[play] += 1;
+                });
+                step("publish, refused", play, 0, &|s| s.published[play] = true);
+            }
+            let forgotten = broken == Broken::ForgetAcknowledged && self.acknowledged[play];
+            let in_outbox = self.published[play] && !self.in_set[play] && !forgotten;
+            if in_outbox && self.copies(play) < COPIES {
+                step("publish again", play, 0, &|s| {
+                    s.acknowledged[play] = true;
+                    s.queued[play] += 1;
+                });
+            }
+        }
+        if self.crashes > 0 {
+            step("broker crashes", 0, 0, &|s| {
+                s.crashes -= 1;
+                s.queued = [0; PLAYS];
+                s.processors.iter_mut().for_each(|processor| processor.in_flight = [0; PLAYS]);
+            });
+        }
+        for (who, processor) in self.processors.iter().enumerate() {
+            self.steps_of(who, processor, broken, step);
+        }
+    }
+
     fn fault(&self) -> Option<&'static str> {
         let any = |is: &dyn Fn(usize) -> bool| (0..PLAYS).any(is);
         if any(&|play| self.count[play] > 1) {
@@ -250,81 +245,23 @@ impl State {
     }
 }
 
-/// Visits every state. How many there are, or what is wrong and how it came to it.
-fn explore(broken: Broken) -> Result<usize, (&'static str, Vec<Step>)> {
-    let start = State::start();
-    let mut numbers = HashMap::from([(start, 0usize)]);
-    let mut states = vec![(start, 0, ("start", 0, 0))];
-    let mut before: Vec<Vec<u32>> = vec![Vec::new()];
-    let mut at = 0;
-    while at < states.len() {
-        let (state, ..) = states[at];
-        if let Some(fault) = state.fault() {
-            return Err((fault, trace(&states, at)));
-        }
-        for (step, next) in state.steps(broken) {
-            let number = match numbers.entry(next) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(new) => {
-                    let number = *new.insert(states.len());
-                    states.push((next, at, step));
-                    before.push(Vec::new());
-                    number
-                }
-            };
-            before[number].push(at as u32);
-        }
-        at += 1;
-    }
-    // Backwards from the states where all is counted: which can come there?
-    let mut can = vec![false; states.len()];
-    let mut todo: Vec<usize> =
-        (0..states.len()).filter(|at| states[*at].0.is_all_counted()).collect();
-    while let Some(at) = todo.pop() {
-        if !std::mem::replace(&mut can[at], true) {
-            todo.extend(before[at].iter().map(|at| *at as usize));
-        }
-    }
-    match can.iter().position(|can| !can) {
-        Some(stuck) => Err(("lost", trace(&states, stuck))),
-        None => Ok(states.len()),
-    }
-}
-
-/// The steps that lead to a state.
-fn trace(states: &[(State, usize, Step)], mut at: usize) -> Vec<Step> {
-    let mut steps = Vec::new();
-    while at > 0 {
-        let (_, before, step) = states[at];
-        steps.push(step);
-        at = before;
-    }
-    steps.reverse();
-    steps
-}
-
 #[test]
 fn the_design_counts_every_play_once() {
-    let states =
-        explore(Broken::Nothing).unwrap_or_else(|(fault, trace)| panic!("{fault}: {trace:#?}"));
+    let states = explore::<State>(Broken::Nothing)
+        .unwrap_or_else(|(fault, trace)| panic!("{fault}: {trace:#?}"));
     // All of them, and not the few that a slip in the steps above would leave.
     assert!(states > 100_000, "{states}");
 }
 
-/// Breaks one rule; the fault that must be found, and the steps that must be in the shortest way to it.
-#[track_caller]
-fn check_broken(broken: Broken, want: &str, steps: &[&str]) {
-    let (fault, trace) = explore(broken).expect_err("it is found");
-    assert_eq!(fault, want, "{trace:?}");
-    let names: Vec<_> = trace.iter().map(|(name, ..)| *name).collect();
-    assert!(steps.iter().all(|step| names.contains(step)), "{names:?}");
-}
-
 #[test]
 fn every_rule_is_needed() {
-    check_broken(Broken::FinishBeforeCommit, "finished and not counted", &["receives", "finishes"]);
-    check_broken(Broken::NoLock, "counted twice", &["owns", "commits"]);
-    check_broken(Broken::DedupeLater, "counted twice", &["commits", "is killed"]);
-    check_broken(Broken::DedupeNotRead, "counted twice", &["commits", "is killed"]);
-    check_broken(Broken::ForgetAcknowledged, "lost", &["publish", "broker crashes"]);
+    check_broken::<State>(
+        Broken::FinishBeforeCommit,
+        "finished and not counted",
+        &["receives", "finishes"],
+    );
+    check_broken::<State>(Broken::NoLock, "counted twice", &["owns", "commits"]);
+    check_broken::<State>(Broken::DedupeLater, "counted twice", &["commits", "is killed"]);
+    check_broken::<State>(Broken::DedupeNotRead, "counted twice", &["commits", "is killed"]);
+    check_broken::<State>(Broken::ForgetAcknowledged, "lost", &["publish", "broker crashes"]);
 }

@@ -1,0 +1,22 @@
+//! A processor, as the diagnosis sees it (pure).
+
+use crate::wire::{ArrivalFigures, ConsumerFigures, LedgerStatus};
+
+/// A processor, as the diagnosis sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Heartbeat {
+    /// Its UUID.
+    pub(crate) id: String,
+    /// How long ago it was heard.
+    pub(crate) silent_ms: u64,
+    /// Why it has stopped counting, if it has.
+    pub(crate) failure: Option<String>,
+    /// Plays that it counts a second.
+    pub(crate) per_second: f64,
+    /// What it said of its connections.
+    pub(crate) consumer: Option<ConsumerFigures>,
+    /// What it said of the plays and messages that came.
+    pub(crate) arrivals: Option<ArrivalFigures>,
+    /// What it says of the ledger that it shares, if it does so now.
+    pub(crate) ledger: Option<LedgerStatus>,
+}
