@@ -1,7 +1,7 @@
 //! HTTP APIs over TLS: nsqd's own HTTPS port, and an nsqlookupd behind a proxy.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nsq_protocol::{
     Admin, AdminError, Consumer, Error, LookupConfig, Producer, StatsFilter, TlsConfig, TlsFault,
@@ -14,8 +14,8 @@ use crate::features::{lines, nsqd, topic};
 use crate::lookup::wait_until;
 use crate::nsqd::Nsqd;
 use crate::nsqlookupd::Nsqlookupd;
-use crate::script::{config, producer_config};
-use crate::timing::DEADLINE;
+use crate::script::{Script, config, producer_config};
+use crate::timing::{DEADLINE, check_takes_less};
 use crate::tls_proxy::TlsProxy;
 
 fn trusting(authority: &Authority) -> TlsConfig {
@@ -111,6 +111,19 @@ fn each_fault_of_tls_says_what_to_do() {
 
     let no_file = admin(&good, TlsConfig::new().root_ca_file("/no/ca.pem")).ping().unwrap_err();
     assert!(lines(&no_file).contains("cannot read /no/ca.pem: No such file"), "{no_file:?}");
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_left_in_time() {
+    let silent = Script::listen();
+    let limit = Duration::from_millis(300);
+    let admin = Admin::with_tls(&format!("https://{}", silent.addr()), limit, TlsConfig::new());
+    check_takes_less(2 * limit, || {
+        let begun = Instant::now();
+        let error = admin.ping().unwrap_err();
+        assert!(matches!(error, AdminError::Unreachable { .. }), "{error:?}");
+        begun.elapsed()
+    });
 }
 
 #[test]
