@@ -56,7 +56,7 @@
 //! - TLS 1.2 and 1.3 with client certificates ([`TlsConfig`]), snappy and deflate ([`Compression`]), AUTH
 //!   ([`AuthSecret`]). An nsqd that declines TLS is left; nothing of yours goes to it in clear.
 //! - nsqlookupd, several ([`LookupConfig`]), and go-nsq's option names as text ([`ConsumerConfig::set_option`]).
-//! - nsqd's HTTP API: [`Admin`].
+//! - nsqd's HTTP API: [`Admin`]. This and nsqlookupd also over TLS, at `https://host:port`.
 //!
 //! # Out of scope
 //! Async; a limit on attempts unless asked for ([`ConsumerConfig::max_attempts`]); exactly-once.
@@ -125,8 +125,11 @@ pub use io::config::ConnectionConfig;
 #[doc(hidden)]
 pub use io::http_agent::http_agent;
 #[doc(hidden)]
+pub use io::http_tls::tls_fault;
+#[doc(hidden)]
 pub use io::resolve::resolve;
-pub use io::tls::{ClientCertificate, TlsConfig, TlsVersion};
+pub use io::tls_config::{ClientCertificate, TlsConfig, TlsVersion};
+pub use io::tls_fault::TlsFault;
 
 /// The README's example, compiled.
 #[cfg(doctest)]

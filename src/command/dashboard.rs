@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
-use nsq_protocol::LookupConfig;
 use nsq_protocol::thread::StopToken;
 
+use crate::command::shared::https;
 use crate::command::shared::nsq;
 use crate::command::shared::output::{configuration, note};
 use crate::command::shared::token::write_token;
@@ -24,13 +24,17 @@ pub(super) struct DashboardArgs {
     /// file that holds that token, for its owner alone (chmod 600) [default: none, PLAYCOUNTS_WRITE_TOKEN if set]
     #[argh(option)]
     write_token_file: Option<String>,
-    /// HTTP host:port of an nsqd whose queue to show; repeatable [default: none]
+    /// HTTP host:port of an nsqd whose queue to show, or https://host:port; repeatable [default: none]
     #[argh(option)]
     nsqd_http_address: Vec<String>,
-    /// show the nsqds that the nsqlookupd at this HTTP host:port knows, as they come and go; repeatable
-    /// [default: none]
+    /// show the nsqds that the nsqlookupd at this HTTP host:port, or https://host:port, knows, as they come and go;
+    /// repeatable [default: none]
     #[argh(option)]
     lookupd_http_address: Vec<String>,
+    /// PEM file of the certificate authorities of nsqds and nsqlookupds at https://, and no others [default: what options
+    /// of the consumer or producer say of TLS, else SSL_CERT_FILE, else those that browsers trust]
+    #[argh(option)]
+    nsqd_http_ca: Option<String>,
     /// topic whose depth to show [default: plays]
     #[argh(option, default = "values::TOPIC.into()")]
     topic: String,
@@ -60,9 +64,9 @@ pub(super) struct DashboardArgs {
 impl DashboardArgs {
     fn config(self) -> Result<DashboardConfig> {
         let (topic, channel) = (nsq::topic(&self.topic)?, nsq::channel(&self.channel)?);
-        let mut lookup = LookupConfig::default();
-        lookup.addresses = self.lookupd_http_address;
-        lookup.check()?;
+        let (nsqds, lookupds) = (self.nsqd_http_address, self.lookupd_http_address);
+        let tls = https::nsq_tls(self.nsqd_http_ca, None, &nsqds, &lookupds)?;
+        nsq::check_lookupds(&lookupds, &tls.lookupd)?;
         let shown = [
             ("topic, channel", format!("{topic}, {channel}")),
             ("data directory", self.data_dir.clone()),
@@ -75,8 +79,9 @@ impl DashboardArgs {
             clean: false,
             keep: Keep { minutes: self.keep_by_minute.0, hours: self.keep_by_hour.0 },
             watched: Some(WatchedQueue {
-                nsqds: self.nsqd_http_address,
-                lookupds: lookup.addresses,
+                nsqds,
+                lookupds,
+                tls,
                 topic,
                 channel,
                 depth_alert: self.depth_alert.map(|count| count.0),

@@ -10,6 +10,7 @@ use crossbeam_channel::select;
 use nsq_protocol::ConsumerConfig;
 use nsq_protocol::thread::StopToken;
 
+use crate::command::shared::https;
 use crate::command::shared::ledger_choice::{FILES, LedgerChoice};
 use crate::command::shared::nsq::{self, ConsumerOption};
 use crate::command::shared::output::{OutputFormat, note, print_report};
@@ -21,7 +22,6 @@ use crate::ledger::{self, Ledger, LedgerConfig, MessageBudget};
 #[cfg(feature = "postgres")]
 use crate::ledger::{BehindPolicy, PostgresLedger, PostgresLedgerConfig};
 use crate::model::config::Durability;
-use crate::model::dashboard_index::DashboardIndex;
 use crate::model::time_window::TimeWindow;
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
@@ -55,13 +55,18 @@ pub(super) struct ProcessArgs {
     /// use the nsqd at this host:port; repeatable [default: 127.0.0.1:4150]
     #[argh(option)]
     nsqd_tcp_address: Vec<String>,
-    /// that nsqd's HTTP host:port; repeatable, in the same order [default: same host, TCP port + 1]
+    /// that nsqd's HTTP host:port, or https://host:port; repeatable, in the same order
+    /// [default: same host, TCP port + 1]
     #[argh(option)]
     nsqd_http_address: Vec<String>,
-    /// find the nsqds through the nsqlookupd at this HTTP host:port, instead, also later ones; repeatable
-    /// [default: none]
+    /// find the nsqds through the nsqlookupd at this HTTP host:port, or https://host:port, instead, also later ones;
+    /// repeatable [default: none]
     #[argh(option)]
     lookupd_http_address: Vec<String>,
+    /// PEM file of the certificate authorities of nsqds and nsqlookupds at https://, and no others [default: what options
+    /// of the consumer or producer say of TLS, else SSL_CERT_FILE, else those that browsers trust]
+    #[argh(option)]
+    nsqd_http_ca: Option<String>,
     /// give up when no nsqd, or no nsqlookupd, is there after that long [default: never]
     #[argh(option)]
     connect_timeout: Option<HumanDuration>,
@@ -96,6 +101,10 @@ pub(super) struct ProcessArgs {
     /// [default: http://127.0.0.1:8000]
     #[argh(option)]
     dashboard_url: Vec<String>,
+    /// PEM file of the certificate authorities of dashboards at https://, and no others [default: SSL_CERT_FILE, else
+    /// those that browsers trust]
+    #[argh(option)]
+    dashboard_ca: Option<String>,
     /// the token for writes, the same of all dashboards; others see it in ps, but not --write-token-file [default: none]
     #[argh(option)]
     write_token: Option<String>,
@@ -195,15 +204,23 @@ impl ProcessArgs {
         consumer.lookup.addresses = self.lookupd_http_address;
         consumer.connection.max_msg_size = self.max_msg_size.max_msg_size()?;
         ConsumerOption::apply(&self.consumer_opt, &mut consumer)?;
+        let (own, lookupds) = (consumer.connection.tls.as_ref(), &consumer.lookup.addresses);
+        let tls = https::nsq_tls(self.nsqd_http_ca, own, &self.nsqd_http_address, lookupds)?;
+        consumer.lookup.tls = tls.lookupd;
         let token = write_token(self.write_token, self.write_token_file)?;
         let ledger = LedgerChoice::parse(&self.ledger)?;
         let neighbours = Neighbours::new(
             &consumer.nsqd_addresses,
             self.nsqd_http_address,
+            tls.nsqd,
             consumer.lookup.clone(),
             topic,
             channel,
         )?;
+        let urls = match self.dashboard_url {
+            urls if urls.is_empty() => vec![values::DASHBOARD_URL.to_owned()],
+            urls => urls,
+        };
         Ok(ProcessConfig {
             consumer,
             connect_timeout: self.connect_timeout.map(|timeout| timeout.0),
@@ -212,7 +229,7 @@ impl ProcessArgs {
             time_window: values::time_window(self.time_window_back, self.time_window_ahead),
             update_interval: self.update_interval.0,
             realtime_below: self.realtime_below.0,
-            dashboards: dashboards(&self.dashboard_url, token.as_deref())?,
+            dashboards: https::dashboards(&urls, token.as_deref(), self.dashboard_ca)?,
             target: self.num_messages.map(|count| count.0),
             data_dir: self.data_dir.into(),
             takeover: if self.standby { Takeover::WhenFree } else { Takeover::Never },
@@ -224,29 +241,6 @@ impl ProcessArgs {
             format: OutputFormat::from_switch(self.json),
         })
     }
-}
-
-/// The dashboards at those URLs, or the usual one.
-///
-/// # Errors
-/// One is given twice, or there are too many.
-fn dashboards(urls: &[String], token: Option<&str>) -> Result<Vec<DashboardClient>> {
-    let usual = [values::DASHBOARD_URL.to_owned()];
-    let urls = if urls.is_empty() { &usual } else { urls };
-    if urls.len() > DashboardIndex::MAX {
-        let (given, most) = (urls.len(), DashboardIndex::MAX);
-        bail!("--dashboard-url is given {given} times: a processor has at most {most} dashboards");
-    }
-    let mut dashboards: Vec<DashboardClient> = Vec::new();
-    for url in urls {
-        let dashboard = DashboardClient::new(url, token.map(str::to_owned));
-        let is_same = |other: &DashboardClient| other.url().eq_ignore_ascii_case(dashboard.url());
-        if dashboards.iter().any(is_same) {
-            bail!("--dashboard-url {url} is given twice: once is enough");
-        }
-        dashboards.push(dashboard);
-    }
-    Ok(dashboards)
 }
 
 /// How a processor's run ended.

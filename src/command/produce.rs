@@ -9,9 +9,10 @@ use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use crossbeam_channel::select;
 use nsq_protocol::thread::StopToken;
-use nsq_protocol::{Producer, ProducerConfig};
+use nsq_protocol::{Producer, ProducerConfig, TlsConfig};
 use serde::Serialize;
 
+use crate::command::shared::https;
 use crate::command::shared::nsq::{self, ProducerOption};
 use crate::command::shared::output::{OutputFormat, print_report};
 use crate::command::shared::report::{grouped, rate};
@@ -48,10 +49,14 @@ pub(super) struct ProduceArgs {
     /// use the nsqd at this host:port; repeatable [default: 127.0.0.1:4150]
     #[argh(option)]
     nsqd_tcp_address: Vec<String>,
-    /// use the nsqds that the nsqlookupd at this HTTP host:port knows at the start, instead; repeatable
-    /// [default: none]
+    /// use the nsqds that the nsqlookupd at this HTTP host:port, or https://host:port, knows at the start, instead;
+    /// repeatable [default: none]
     #[argh(option)]
     lookupd_http_address: Vec<String>,
+    /// PEM file of the certificate authorities of nsqds and nsqlookupds at https://, and no others [default: what options
+    /// of the consumer or producer say of TLS, else SSL_CERT_FILE, else those that browsers trust]
+    #[argh(option)]
+    nsqd_http_ca: Option<String>,
     /// give up when no nsqd, or no nsqlookupd, is there after that long [default: never]
     #[argh(option)]
     connect_timeout: Option<HumanDuration>,
@@ -70,6 +75,10 @@ pub(super) struct ProduceArgs {
     /// the dashboard to ask which plays are counted, with --data-dir [default: http://127.0.0.1:8000]
     #[argh(option, default = "values::DASHBOARD_URL.into()")]
     dashboard_url: String,
+    /// PEM file of the certificate authorities of dashboards at https://, and no others [default: SSL_CERT_FILE, else
+    /// those that browsers trust]
+    #[argh(option)]
+    dashboard_ca: Option<String>,
     /// publish a play again when no processor has counted it for that long [default: 30s]
     #[argh(option, default = "HumanDuration::from_secs(30)")]
     republish_after: HumanDuration,
@@ -96,6 +105,8 @@ struct ProduceConfig {
     producer: ProducerConfig,
     /// Who knows the nsqds; none: they are named.
     lookupds: Vec<String>,
+    /// Whom those at `https://` must prove to be.
+    lookupd_tls: TlsConfig,
     /// After which the start fails while no nsqd is there; `None`: never.
     connect_timeout: Option<Duration>,
     /// `None`: what nsqd has acknowledged is forgotten.
@@ -123,24 +134,30 @@ impl ProduceArgs {
             popularity: self.popularity,
         };
         nsq::nsqds_or_lookupds(&self.nsqd_tcp_address, &self.lookupd_http_address)?;
-        nsq::check_lookupds(&self.lookupd_http_address)?;
         let mut producer = ProducerConfig::new();
         if self.lookupd_http_address.is_empty() {
             producer.nsqd_addresses = nsq::nsqds_or_local(self.nsqd_tcp_address);
         }
         ProducerOption::apply(&self.producer_opt, &mut producer)?;
-        let outbox = self.data_dir.map(|data_dir| DiskOutboxConfig {
-            data_dir,
-            dashboard: DashboardClient::new(&self.dashboard_url, None),
-            republish_after: self.republish_after.0,
-            max: self.max_outbox.0,
-            durability: self.durability,
-        });
+        let (own, lookupds) = (producer.connection.tls.as_ref(), &self.lookupd_http_address);
+        let lookupd_tls = https::nsq_tls(self.nsqd_http_ca, own, &[], lookupds)?.lookupd;
+        nsq::check_lookupds(lookupds, &lookupd_tls)?;
+        let outbox = match self.data_dir {
+            Some(data_dir) => Some(DiskOutboxConfig {
+                data_dir,
+                dashboard: https::dashboard(self.dashboard_url, None, self.dashboard_ca)?,
+                republish_after: self.republish_after.0,
+                max: self.max_outbox.0,
+                durability: self.durability,
+            }),
+            None => None,
+        };
         let format = OutputFormat::from_switch(self.json);
         Ok(ProduceConfig {
             production,
             producer,
             lookupds: self.lookupd_http_address,
+            lookupd_tls,
             connect_timeout: self.connect_timeout.map(|timeout| timeout.0),
             outbox,
             format,
@@ -150,13 +167,14 @@ impl ProduceArgs {
 
 /// Produces until nsqd has acknowledged all, with an outbox until all is counted, or until `stop`.
 pub(super) fn run(args: ProduceArgs, stop: &StopToken) -> Result<()> {
-    let ProduceConfig { production: config, producer, lookupds, connect_timeout, outbox, format } =
-        args.config()?;
+    let args = args.config()?;
+    let ProduceConfig { production: config, producer, lookupds, lookupd_tls, .. } = args;
+    let ProduceConfig { connect_timeout, outbox, format, .. } = args;
     let data_dir = outbox.as_ref().map(|outbox| DataDir::open(&outbox.data_dir)).transpose()?;
     let outbox = data_dir.as_ref().zip(outbox).map(|(dir, outbox)| outbox.open(dir, &config));
     let outbox = outbox.transpose()?;
     let wait = StartWait { timeout: connect_timeout, stop: stop.clone() };
-    let producer = wait.until_there(|| connect(&producer, &lookupds), |_| Ok(()))?;
+    let producer = wait.until_there(|| connect(&producer, &lookupds, &lookupd_tls), |_| Ok(()))?;
     let production = Production::start(&config, &Arc::new(producer), outbox)?;
     select! {
         recv(production.running()) -> _ => {}
@@ -186,9 +204,13 @@ fn is_complete(report: &ProductionReport, wanted: u64) -> Result<()> {
 }
 
 /// Connects to the nsqds that are named, or that the nsqlookupds know now. Nothing is lost by trying until one is there.
-fn connect(config: &ProducerConfig, lookupds: &[String]) -> Result<Producer, NotThere> {
+fn connect(
+    config: &ProducerConfig,
+    lookupds: &[String],
+    tls: &TlsConfig,
+) -> Result<Producer, NotThere> {
     let mut config = config.clone();
-    let found = nsq::nodes(lookupds).map_err(NotThere::Yet)?;
+    let found = nsq::nodes(lookupds, tls).map_err(NotThere::Yet)?;
     config.nsqd_addresses.extend(found.into_iter().map(|node| node.tcp_address));
     Ok(Producer::connect(config)?)
 }

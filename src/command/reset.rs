@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use argh::{ArgsInfo, FromArgs};
-use nsq_protocol::TopicName;
+use nsq_protocol::{TlsConfig, TopicName};
 
+use crate::command::shared::https;
 use crate::command::shared::nsq;
 use crate::command::shared::output::print;
 use crate::command::shared::run_files::RunFiles;
@@ -23,18 +24,28 @@ use crate::{dashboard, ledger, producer};
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "reset", help_triggers("-h", "--help", "help"))]
 pub(super) struct ResetArgs {
-    /// the nsqd's HTTP host:port whose topic to empty; repeatable [default: none, only the dashboard]
+    /// the nsqd's HTTP host:port, or https://host:port, whose topic to empty; repeatable
+    /// [default: none, only the dashboard]
     #[argh(option)]
     nsqd_http_address: Vec<String>,
-    /// empty the topic of every nsqd that the nsqlookupd at this HTTP host:port knows; repeatable [default: none]
+    /// empty the topic of every nsqd that the nsqlookupd at this HTTP host:port, or https://host:port, knows;
+    /// repeatable [default: none]
     #[argh(option)]
     lookupd_http_address: Vec<String>,
+    /// PEM file of the certificate authorities of nsqds and nsqlookupds at https://, and no others [default: what options
+    /// of the consumer or producer say of TLS, else SSL_CERT_FILE, else those that browsers trust]
+    #[argh(option)]
+    nsqd_http_ca: Option<String>,
     /// topic to empty, with all its channels [default: plays]
     #[argh(option, default = "values::TOPIC.into()")]
     topic: String,
     /// the running dashboard to empty [default: none, the database in the data directory]
     #[argh(option)]
     dashboard_url: Option<String>,
+    /// PEM file of the certificate authorities of dashboards at https://, and no others [default: SSL_CERT_FILE, else
+    /// those that browsers trust]
+    #[argh(option)]
+    dashboard_ca: Option<String>,
     /// the dashboard's token for writes; others see it in ps, but not --write-token-file [default: none]
     #[argh(option)]
     write_token: Option<String>,
@@ -54,8 +65,8 @@ pub(super) struct ResetArgs {
 
 /// Something to empty.
 enum ResetTarget {
-    Topic { topic: TopicName, nsqds: Vec<String> },
-    RunningDashboard { url: String, token: Option<String> },
+    Topic { topic: TopicName, nsqds: Vec<String>, tls: TlsConfig },
+    RunningDashboard(DashboardClient),
     DashboardDatabase(PathBuf),
     Ledger(PathBuf),
     Outbox(PathBuf),
@@ -66,17 +77,19 @@ impl ResetArgs {
     fn targets(self) -> Result<Vec<ResetTarget>> {
         let topic = nsq::topic(&self.topic)?;
         let mut nsqds = self.nsqd_http_address;
-        let found = nsq::nodes(&self.lookupd_http_address)?;
+        let tls = https::nsq_tls(self.nsqd_http_ca, None, &nsqds, &self.lookupd_http_address)?;
+        let found = nsq::nodes(&self.lookupd_http_address, &tls.lookupd)?;
         nsqds.extend(found.into_iter().map(|node| node.http_address));
         let data_dir = PathBuf::from(self.data_dir);
         let mut targets = Vec::new();
         if !nsqds.is_empty() {
-            targets.push(ResetTarget::Topic { topic, nsqds });
+            targets.push(ResetTarget::Topic { topic, nsqds, tls: tls.nsqd });
         }
         targets.push(match self.dashboard_url {
             Some(url) => {
                 let token = write_token(self.write_token, self.write_token_file)?;
-                ResetTarget::RunningDashboard { url, token }
+                let dashboard = https::dashboard(url, token.as_deref(), self.dashboard_ca)?;
+                ResetTarget::RunningDashboard(dashboard)
             }
             None => ResetTarget::DashboardDatabase(data_dir.clone()),
         });
@@ -93,13 +106,11 @@ impl ResetArgs {
 impl ResetTarget {
     fn empty(&self) -> Result<()> {
         match self {
-            Self::Topic { topic, nsqds } => {
+            Self::Topic { topic, nsqds, tls } => {
                 // All channels are emptied, whichever this one is.
-                RemoteTopic::new(nsqds, *topic, nsq::channel(values::CHANNEL)?).empty()
+                RemoteTopic::new(nsqds, tls, *topic, nsq::channel(values::CHANNEL)?).empty()
             }
-            Self::RunningDashboard { url, token } => {
-                DashboardClient::new(url, token.clone()).clear()
-            }
+            Self::RunningDashboard(dashboard) => dashboard.clear(),
             Self::DashboardDatabase(dir) if dir.is_dir() => dashboard::clear(dir),
             Self::DashboardDatabase(_) => Ok(()),
             Self::Ledger(dir) => {
@@ -114,9 +125,9 @@ impl ResetTarget {
 impl fmt::Display for ResetTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Topic { topic, nsqds } => write!(f, "topic {topic} at {}", nsqds.join(", ")),
-            Self::RunningDashboard { url, .. } => {
-                write!(f, "the counts of the dashboard at {url}")
+            Self::Topic { topic, nsqds, .. } => write!(f, "topic {topic} at {}", nsqds.join(", ")),
+            Self::RunningDashboard(dashboard) => {
+                write!(f, "the counts of the dashboard at {}", dashboard.url())
             }
             Self::DashboardDatabase(dir) => {
                 write!(f, "the dashboard's counts in {}", dir.display())

@@ -4,11 +4,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use nsq_protocol::{Admin, ChannelName, LookupConfig, StatsFilter, TopicName};
+use nsq_protocol::{Admin, ChannelName, LookupConfig, StatsFilter, TlsConfig, TopicName};
 use uuid::Uuid;
 
 use super::addresses::NsqdAddresses;
 use super::consumers::{ChannelConsumers, SeenProcessor};
+use super::http_tls::explained;
 
 /// How long one nsqd may take to answer. On the same network it takes milliseconds.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -25,6 +26,8 @@ const WAY_OUT: &str = "two ledgers on one channel count a play twice that is pub
 #[derive(Clone, Debug)]
 pub struct Neighbours {
     nsqds: Vec<AskedNsqd>,
+    /// Whom those at `https://` must prove to be.
+    tls: TlsConfig,
     /// Who names more nsqds.
     lookup: LookupConfig,
     topic: TopicName,
@@ -33,7 +36,7 @@ pub struct Neighbours {
 
 #[derive(Clone, Debug)]
 struct AskedNsqd {
-    /// Its HTTP `host:port`.
+    /// Its HTTP `host:port`, or `https://host:port`.
     http: String,
     /// Where the HTTP port is a guess: the TCP port that it must tell of.
     tcp_port: Option<u16>,
@@ -50,13 +53,14 @@ pub(crate) struct Look {
 
 impl Neighbours {
     /// Of the nsqds with those TCP addresses, each asked at the HTTP address of the same place or, without any, at the next
-    /// port; and of those that the nsqlookupds of `lookup` name.
+    /// port; and of those that the nsqlookupds of `lookup` name. `tls` is for an address that begins with `https://`.
     ///
     /// # Errors
     /// The two lists differ in length.
     pub(crate) fn new(
         tcp: &[String],
         http: Vec<String>,
+        tls: TlsConfig,
         lookup: LookupConfig,
         topic: TopicName,
         channel: ChannelName,
@@ -67,7 +71,7 @@ impl Neighbours {
         } else {
             NsqdAddresses::pair(tcp.to_vec(), http)?.into_iter().map(named).collect()
         };
-        Ok(Self { nsqds, lookup, topic, channel })
+        Ok(Self { nsqds, tls, lookup, topic, channel })
     }
 
     /// Asks them all, one after the other.
@@ -103,16 +107,16 @@ impl Neighbours {
     }
 
     fn ask(&self, nsqd: &AskedNsqd, consumers: &mut ChannelConsumers) -> Result<()> {
-        let admin = Admin::with_timeout(&nsqd.http, ANSWER_WAIT);
+        let admin = Admin::with_tls(&nsqd.http, ANSWER_WAIT, self.tls.clone());
         if let Some(port) = nsqd.tcp_port {
-            let told = admin.info()?.tcp_port;
+            let told = admin.info().map_err(explained)?.tcp_port;
             if told != port {
                 bail!("it is the HTTP port of another one, with TCP port {told}");
             }
         }
         let mut filter = StatsFilter::default();
         (filter.topic, filter.channel) = (Some(self.topic), Some(self.channel));
-        let stats = admin.stats(&filter)?;
+        let stats = admin.stats(&filter).map_err(explained)?;
         if let Some(channel) = stats.channel(&self.topic, &self.channel) {
             consumers.add(channel);
         }

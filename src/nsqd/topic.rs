@@ -1,10 +1,16 @@
 //! The queue between producer and processor: a topic and its channel over several nsqds (or the embedded broker), by
 //! their HTTP APIs. Each call blocks the thread that makes it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
-use nsq_protocol::{Admin, ChannelName, StatsFilter, TopicName, TopicStats};
+use nsq_protocol::{Admin, ChannelName, StatsFilter, TlsConfig, TopicName, TopicStats};
 
 use super::depth::QueueDepth;
+use super::http_tls::explained;
+
+/// How long one call may take. A disk that is busy takes seconds to make a topic.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// What to do with messages that a topic holds before a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +30,16 @@ pub(crate) struct RemoteTopic {
 }
 
 impl RemoteTopic {
-    /// The topic at those nsqds, each by the `host:port` of its HTTP API. Nothing is asked of them yet.
-    pub(crate) fn new(http_addresses: &[String], topic: TopicName, channel: ChannelName) -> Self {
-        let nsqds = http_addresses.iter().map(|address| Admin::new(address)).collect();
-        Self { nsqds, topic, channel }
+    /// The topic at those nsqds, each by the `host:port` of its HTTP API, or `https://host:port`, which is trusted as `tls`
+    /// says. Nothing is asked of them yet.
+    pub(crate) fn new(
+        http_addresses: &[String],
+        tls: &TlsConfig,
+        topic: TopicName,
+        channel: ChannelName,
+    ) -> Self {
+        let admin = |address: &String| Admin::with_tls(address, ANSWER_WAIT, tls.clone());
+        Self { nsqds: http_addresses.iter().map(admin).collect(), topic, channel }
     }
 
     /// How much waits in the channel (or, before there is one, in the topic), summed over the nsqds.
@@ -48,7 +60,8 @@ impl RemoteTopic {
         let mut filter = StatsFilter::default();
         (filter.topic, filter.clients) = (Some(self.topic), false);
         Ok(nsqd
-            .stats(&filter)?
+            .stats(&filter)
+            .map_err(explained)?
             .topics
             .into_iter()
             .find(|topic| topic.topic_name == self.topic.as_str()))
@@ -61,6 +74,7 @@ impl RemoteTopic {
     pub(crate) fn prepare(&self, backlog: Backlog) -> Result<()> {
         for nsqd in &self.nsqds {
             nsqd.ping()
+                .map_err(explained)
                 .context("no HTTP API of an nsqd; give its host:port with --nsqd-http-address")?;
             // The first channel gets the topic's backlog: it must be ours.
             nsqd.create_topic(&self.topic)?;

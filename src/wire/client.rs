@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nsq_protocol::{TlsConfig, TlsFault, tls_fault};
 use serde::{Deserialize, Serialize};
 use ureq::http::{Response, StatusCode};
 use ureq::typestate::WithBody;
@@ -31,6 +32,13 @@ const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
 
 /// The status of a message that does not fit: of one that holds what an older dashboard does not know, too.
 const BAD_REQUEST: StatusCode = StatusCode::BAD_REQUEST;
+
+/// What nginx, and what servers in Go, answer to plain HTTP on an HTTPS port; with [`BAD_REQUEST`].
+const PLAIN_ON_HTTPS: [&str; 2] =
+    ["plain HTTP request was sent to HTTPS port", "HTTP request to an HTTPS server"];
+
+/// What to do about it.
+const WANTS_TLS: &str = ": it wants TLS there; give --dashboard-url as https://";
 
 /// What a dashboard says of the ledger that a processor counts in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,15 +98,23 @@ pub struct DashboardClient {
 impl DashboardClient {
     /// The dashboard at `http://host:port`, and its token for writes. Nothing is asked of it yet.
     pub fn new(url: &str, token: Option<String>) -> Self {
+        Self::with_tls(url, token, TlsConfig::new())
+    }
+
+    /// The same, or one at `https://host:port`, behind a proxy, perhaps with a path: which must prove to be as `tls` says
+    /// before it is told anything.
+    pub fn with_tls(url: &str, token: Option<String>, tls: TlsConfig) -> Self {
         let config = Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
             // A dashboard on this machine is not behind the proxy that $HTTP_PROXY names.
             .proxy(None)
+            // Another address must be trusted by whoever gives it, not by who answers.
+            .max_redirects(0)
             // Sooner than the dashboard, which waits 15 s for the next request.
             .max_idle_age(IDLE_MAX)
             .build();
-        let agent = nsq_protocol::http_agent(config);
+        let agent = nsq_protocol::http_agent(config, tls);
         Self { agent, url: url.trim_end_matches('/').to_owned(), token }
     }
 
@@ -200,15 +216,55 @@ impl DashboardClient {
 
     /// The body of an answer that is a success.
     fn check(&self, path: &str, response: Result<Response<Body>, ureq::Error>) -> Result<String> {
-        let mut response = response.with_context(|| format!("no dashboard at {}", self.url))?;
+        let url = &self.url;
+        let mut response = response.map_err(|error| unreachable(url, error))?;
         let status = response.status();
+        let location = response.headers().get("Location").and_then(|to| to.to_str().ok());
+        if let Some(to) = location.filter(|_| status.is_redirection()) {
+            let to: String = to.trim_end_matches(path).chars().take(MAX_QUOTE).collect();
+            bail!("no dashboard at {url}: it sends to {to}; give that as --dashboard-url");
+        }
         let text = response.body_mut().read_to_string().unwrap_or_default();
         if status.is_success() {
             return Ok(text);
+        }
+        if status == BAD_REQUEST
+            && is_plain(url)
+            && PLAIN_ON_HTTPS.iter().any(|of| text.contains(of))
+        {
+            bail!("no dashboard at {url}{WANTS_TLS}");
         }
         let reason = serde_json::from_str(&text).map_or(text, |Reason { error }| error);
         let reason: String = reason.chars().take(MAX_QUOTE).collect();
         let call = format!("{}{path}", self.url);
         Err(RefusedCall { call, status, reason }.into())
     }
+}
+
+fn is_plain(url: &str) -> bool {
+    url.starts_with("http://")
+}
+
+/// Why there was no answer, and what to do about it.
+fn unreachable(url: &str, error: ureq::Error) -> anyhow::Error {
+    let what = match tls_fault(&error) {
+        Some(TlsFault::Untrusted) => format!(
+            "the dashboard at {url} is not trusted: --dashboard-ca names the file of the authority that signed its certificate"
+        ),
+        Some(TlsFault::WrongName) => format!(
+            "the certificate at {url} has another name: give --dashboard-url with the name that it has"
+        ),
+        Some(TlsFault::NotTls) => {
+            format!(
+                "no dashboard at {url}: it speaks no TLS there; give --dashboard-url as http://"
+            )
+        }
+        Some(fault) => format!("TLS with the dashboard at {url} failed{}", fault.hint()),
+        // An alert of TLS, which is no HTTP.
+        None if is_plain(url) && matches!(error, ureq::Error::Protocol(_)) => {
+            format!("no dashboard at {url}{WANTS_TLS} if it is a port for that")
+        }
+        None => format!("no dashboard at {url}"),
+    };
+    anyhow::Error::new(error).context(what)
 }

@@ -10,6 +10,7 @@ use nsq_protocol::{
 use playcounts::broker::{Broker, BrokerConfig};
 use playcounts::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
 use playcounts::nsqd::depth::QueueDepth;
+use playcounts::nsqd::http_tls::HttpTls;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -59,6 +60,7 @@ impl Queue {
         let watched = WatchedQueue {
             nsqds: vec![broker.http_addr().unwrap().to_string()],
             lookupds: Vec::new(),
+            tls: HttpTls::default(),
             topic: "plays".parse().unwrap(),
             channel: "processor".parse().unwrap(),
             depth_alert: None,

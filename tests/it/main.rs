@@ -13,7 +13,6 @@ mod broker_compat;
 mod broker_hostile;
 mod broker_names;
 mod broker_support;
-#[cfg(feature = "postgres")]
 #[allow(dead_code, reason = "nsq-protocol's tests use the rest of it")]
 #[path = "../../nsq-protocol/tests/it/certs.rs"]
 mod certs;
@@ -28,6 +27,7 @@ mod disk;
 mod foreign_pages;
 mod gone;
 mod http;
+mod https;
 #[cfg(feature = "postgres")]
 mod ledger_command;
 mod ledger_support;
@@ -73,4 +73,6 @@ mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
 mod timing;
+#[path = "../../nsq-protocol/tests/it/tls_proxy.rs"]
+mod tls_proxy;
 mod tokens;

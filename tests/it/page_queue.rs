@@ -7,6 +7,7 @@ use nsq_protocol::{
     Compression, Consumer, ConsumerConfig, Producer, ProducerConfig, StatsFilter, TopicName,
 };
 use playcounts::dashboard::{Dashboard, WatchedQueue};
+use playcounts::nsqd::http_tls::HttpTls;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -149,9 +150,9 @@ fn page_pauses_a_channel_when_its_name_is_typed() {
         let data = tempfile::tempdir().unwrap();
         let mut config = config(&data);
         config.write_token = Some("the-secret".to_owned());
-        let (nsqds, lookupds) = (vec![broker.http()], Vec::new());
+        let (nsqds, lookupds, tls) = (vec![broker.http()], Vec::new(), HttpTls::default());
         config.watched =
-            Some(WatchedQueue { nsqds, lookupds, topic, channel, depth_alert: Some(20) });
+            Some(WatchedQueue { nsqds, lookupds, tls, topic, channel, depth_alert: Some(20) });
         let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
         let (tab, complaints) = open(&browser, &format!("{}/?view=queue", running.dashboard.url()));
         wait_for(&tab, &cell("plays/processor", "State"), "open");
@@ -202,9 +203,9 @@ fn page_sums_over_the_nsqds_of_an_nsqlookupd() {
     let data = tempfile::tempdir().unwrap();
     let mut config = config(&data);
     let at = lookupd.http.to_string();
-    let (watched, lookupds) = (Vec::new(), vec![at.clone()]);
+    let (watched, lookupds, tls) = (Vec::new(), vec![at.clone()], HttpTls::default());
     config.watched =
-        Some(WatchedQueue { nsqds: watched, lookupds, topic, channel, depth_alert: Some(20) });
+        Some(WatchedQueue { nsqds: watched, lookupds, tls, topic, channel, depth_alert: Some(20) });
     let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
     let (tab, complaints) = open(&browser, &format!("{}/?view=queue", running.dashboard.url()));
     wait_for(&tab, &cell(&at, "State"), "answers");

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use nsq_protocol::{Admin, Producer, ProducerConfig, StatsFilter, TopicName};
 use playcounts::dashboard::{Dashboard, WatchedQueue};
+use playcounts::nsqd::http_tls::HttpTls;
 use serde_json::{Value, json};
 
 use crate::dashboard_support::{Running, config};
@@ -22,6 +23,7 @@ fn watching(nsqds: &[&str], lookupds: &[&str]) -> Running {
     config.watched = Some(WatchedQueue {
         nsqds: list(nsqds),
         lookupds: list(lookupds),
+        tls: HttpTls::default(),
         topic: "plays".parse().unwrap(),
         channel: "processor".parse().unwrap(),
         depth_alert: Some(4),

@@ -12,7 +12,7 @@ use crate::codec::compression::Compression;
 use crate::error::Error;
 use crate::flow::policy::RdyMode;
 use crate::io::config::ConnectionConfig;
-use crate::io::tls::{ClientCertificate, TlsConfig, TlsVersion};
+use crate::io::tls_config::{ClientCertificate, TlsConfig, TlsVersion};
 
 /// Deflate's level where only `deflate` is asked for, as go-nsq and nsqd have it.
 const DEFLATE_LEVEL: u8 = 6;

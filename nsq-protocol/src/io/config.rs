@@ -9,7 +9,7 @@ use crate::codec::frame::HARD_MAX_FRAME;
 use crate::codec::identify::IdentifyRequest;
 use crate::codec::message::MESSAGE_HEAD_LEN;
 use crate::error::Error;
-use crate::io::tls::TlsConfig;
+use crate::io::tls_config::TlsConfig;
 
 /// nsqd's `--max-heartbeat-interval` unless configured: it refuses a longer interval.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(60);

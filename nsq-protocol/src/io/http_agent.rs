@@ -1,4 +1,4 @@
-//! The HTTP client for nsqd's and nsqlookupd's APIs. Its requests run on the threads that make them.
+//! The HTTP client for nsqd's and nsqlookupd's APIs, over TLS where an address begins with `https://`. Its requests run on the threads that make them.
 //!
 //! `ureq`'s own resolver starts a thread for each name and panics when the system refuses it; ours is the one that the
 //! TCP connections use, too.
@@ -6,16 +6,19 @@
 use std::fmt;
 
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{Connector, DefaultConnector, NextTimeout};
 
+use crate::io::http_tls::TlsConnector;
 use crate::io::resolve::resolve;
+use crate::io::tls_config::TlsConfig;
 
 /// More addresses of a name are not tried.
 const MAX_ADDRESSES: usize = 16;
 
-/// An HTTP client of that configuration that returns an error where a thread is refused.
-pub fn http_agent(config: ureq::config::Config) -> ureq::Agent {
-    ureq::Agent::with_parts(config, DefaultConnector::default(), BoundedResolver)
+/// An HTTP client of that configuration that returns an error where a thread is refused; `tls` is for `https://`.
+pub fn http_agent(config: ureq::config::Config, tls: TlsConfig) -> ureq::Agent {
+    let connector = DefaultConnector::default().chain(TlsConnector(tls));
+    ureq::Agent::with_parts(config, connector, BoundedResolver)
 }
 
 /// Resolves names as [`resolve`] does.

@@ -20,7 +20,8 @@ use crate::codec::compression::{Compressor, Decompressor, PACK_MAX};
 use crate::error::Error;
 use crate::io::config::ConnectionConfig;
 use crate::io::resolve::resolve;
-use crate::io::tls::{Decrypted, TlsConfig, TlsReader, TlsWriter};
+use crate::io::tls::{self, Decrypted, TlsReader, TlsWriter};
+use crate::io::tls_config::TlsConfig;
 
 /// What the peer must take within the write timeout: a peer that trickles is given up, a slow link is not.
 const WRITE_CHUNK: usize = 64 << 10;
@@ -258,7 +259,7 @@ impl Transport {
     ) -> Result<(), Error> {
         const DOING: &str = "the TLS handshake with";
         let (addr, socket) = (&self.addr, &self.socket);
-        let (mut reader, mut writer) = config.session(addr)?;
+        let (mut reader, mut writer) = tls::session(config, addr)?;
         let mut flush = || {
             let left = deadline.saturating_duration_since(Instant::now());
             writer.encrypt(b"").and_then(|bytes| write_all(addr, socket, bytes, left))

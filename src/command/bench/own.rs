@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nsq_protocol::thread::StopToken;
-use nsq_protocol::{Admin, ChannelName, TopicName};
+use nsq_protocol::{Admin, ChannelName, TlsConfig, TopicName};
 use uuid::Uuid;
 
 use super::part::Part;
@@ -56,7 +56,7 @@ impl BenchTopic {
         let channel = nsq::channel(values::CHANNEL)?;
         let topic = Self { name, channel, admin: Admin::new(&nsqd.http) };
         // With its channel: else what is published waits in the topic, and moves while the processor is measured.
-        RemoteTopic::new(std::slice::from_ref(&nsqd.http), name, channel)
+        RemoteTopic::new(std::slice::from_ref(&nsqd.http), &TlsConfig::new(), name, channel)
             .prepare(Backlog::Refuse)?;
         Ok(topic)
     }

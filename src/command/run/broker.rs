@@ -48,11 +48,12 @@ impl RunBroker {
         if let Self::Named(_) = broker {
             let (tcp, http) = (broker.tcp_addresses(), broker.http_addresses());
             let lookup = LookupConfig::default();
-            Neighbours::new(&tcp, http, lookup, topic, config.channel)?
+            Neighbours::new(&tcp, http, config.tls.nsqd.clone(), lookup, topic, config.channel)?
                 .look()
                 .refuse_others(None)?;
         }
-        RemoteTopic::new(&broker.http_addresses(), topic, config.channel).prepare(backlog)?;
+        RemoteTopic::new(&broker.http_addresses(), &config.tls.nsqd, topic, config.channel)
+            .prepare(backlog)?;
         Ok(broker)
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
-use nsq_protocol::ChannelName;
+use nsq_protocol::{ChannelName, ConsumerConfig, TopicName};
 
+use crate::command::shared::https;
 use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::command::shared::output::OutputFormat;
 use crate::command::shared::report::grouped;
@@ -18,6 +19,7 @@ use crate::ledger::MessageBudget;
 use crate::model::config::{Durability, Popularity};
 use crate::model::time_window::TimeWindow;
 use crate::nsqd::addresses::NsqdAddresses;
+use crate::nsqd::http_tls::HttpTls;
 use crate::nsqd::topic::Backlog;
 use crate::producer::ProductionConfig;
 
@@ -83,12 +85,18 @@ pub(in crate::command) struct RunArgs {
     /// use the nsqd at this host:port; repeatable [default: the embedded broker]
     #[argh(option)]
     nsqd_tcp_address: Vec<String>,
-    /// that nsqd's HTTP host:port; repeatable, in the same order [default: same host, TCP port + 1]
+    /// that nsqd's HTTP host:port, or https://host:port; repeatable, in the same order
+    /// [default: same host, TCP port + 1]
     #[argh(option)]
     nsqd_http_address: Vec<String>,
-    /// use the nsqds that the nsqlookupd at this HTTP host:port knows at the start; repeatable [default: none]
+    /// use the nsqds that the nsqlookupd at this HTTP host:port, or https://host:port, knows at the start;
+    /// repeatable [default: none]
     #[argh(option)]
     lookupd_http_address: Vec<String>,
+    /// PEM file of the certificate authorities of nsqds and nsqlookupds at https://, and no others [default: what options
+    /// of the consumer or producer say of TLS, else SSL_CERT_FILE, else those that browsers trust]
+    #[argh(option)]
+    nsqd_http_ca: Option<String>,
     /// option for the consumer by go-nsq's name, as name,value; repeatable [default: none]
     #[argh(option)]
     consumer_opt: Vec<ConsumerOption>,
@@ -210,6 +218,8 @@ pub(super) struct RunConfig {
     pub(super) write_token: Option<String>,
     /// nsqlookupds that the dashboard shows, with the nsqds that they know.
     pub(super) lookupds: Vec<String>,
+    /// Whom HTTP APIs at `https://` must prove to be.
+    pub(super) tls: HttpTls,
     /// With more messages waiting than these the dashboard says so.
     pub(super) depth_alert: Option<u64>,
     /// How long the dashboard keeps history.
@@ -233,7 +243,8 @@ impl RunArgs {
     /// One line that says which options contradict each other, or which value is out of range.
     pub(super) fn config(self) -> Result<RunConfig> {
         let (topic, channel) = (nsq::topic(&self.topic)?, nsq::channel(&self.channel)?);
-        let broker = self.broker()?;
+        let tls = self.http_tls(topic, channel)?;
+        let broker = self.broker(&tls)?;
         let threads = self.num_threads.threads()?;
         let production = ProductionConfig {
             topic,
@@ -260,6 +271,7 @@ impl RunArgs {
             http_address: self.http_address,
             write_token: write_token(self.write_token, self.write_token_file)?,
             lookupds: self.lookupd_http_address,
+            tls,
             depth_alert: self.depth_alert.map(|count| count.0),
             keep: Keep { minutes: self.keep_by_minute.0, hours: self.keep_by_hour.0 },
             allowed_hosts: self.allowed_host,
@@ -270,7 +282,16 @@ impl RunArgs {
         })
     }
 
-    fn broker(&self) -> Result<BrokerChoice> {
+    /// Whom HTTP APIs at `https://` must prove to be.
+    fn http_tls(&self, topic: TopicName, channel: ChannelName) -> Result<HttpTls> {
+        let mut consumer = ConsumerConfig::new(topic, channel);
+        ConsumerOption::apply(&self.consumer_opt, &mut consumer)?;
+        let (nsqds, lookupds) = (&self.nsqd_http_address, &self.lookupd_http_address);
+        let own = consumer.connection.tls.as_ref();
+        https::nsq_tls(self.nsqd_http_ca.clone(), own, nsqds, lookupds)
+    }
+
+    fn broker(&self, tls: &HttpTls) -> Result<BrokerChoice> {
         let (mut tcp, mut http) = (self.nsqd_tcp_address.clone(), self.nsqd_http_address.clone());
         nsq::nsqds_or_lookupds(&tcp, &self.lookupd_http_address)?;
         if self.start_nsq && !self.lookupd_http_address.is_empty() {
@@ -283,7 +304,7 @@ impl RunArgs {
                 "--lookupd-http-address finds the nsqds' HTTP ports itself: leave --nsqd-http-address out"
             );
         }
-        for node in nsq::nodes(&self.lookupd_http_address)? {
+        for node in nsq::nodes(&self.lookupd_http_address, &tls.lookupd)? {
             tcp.push(node.tcp_address);
             http.push(node.http_address);
         }

@@ -88,6 +88,7 @@ fn start_dashboard(config: &RunConfig, broker: &RunBroker) -> Result<Dashboard> 
         watched: Some(WatchedQueue {
             nsqds: broker.http_addresses(),
             lookupds: config.lookupds.clone(),
+            tls: config.tls.clone(),
             topic: config.production.topic,
             channel: config.channel,
             depth_alert: config.depth_alert,

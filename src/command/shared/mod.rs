@@ -1,6 +1,8 @@
-//! What several commands need: values of options, which ledger, the nsqds that options name, a run's files and their check, reports,
+//! What several commands need: values of options, which ledger, the nsqds that options name, whom is
+//! trusted over TLS, a run's files and their check, reports,
 //! and the lines that commands print.
 
+pub(super) mod https;
 pub(super) mod ledger_choice;
 pub(super) mod nsq;
 pub(super) mod output;

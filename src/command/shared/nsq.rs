@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nsq_protocol::{
-    ChannelName, ConsumerConfig, LookupConfig, NsqdNode, ProducerConfig, TopicName,
+    ChannelName, ConsumerConfig, LookupConfig, NsqdNode, ProducerConfig, TlsConfig, TopicName,
 };
 
 use crate::broker::BrokerConfig;
@@ -41,26 +41,27 @@ pub(crate) fn nsqds_or_lookupds(nsqds: &[String], lookupds: &[String]) -> Result
     Ok(())
 }
 
-/// Whether each nsqlookupd is written as one.
+/// Whether each nsqlookupd is written as one; `tls` is for those at `https://`.
 ///
 /// # Errors
-/// The first that is no `host:port`.
-pub(crate) fn check_lookupds(lookupds: &[String]) -> Result<()> {
+/// The first that is no `host:port`, or a file of `tls` that cannot be used.
+pub(crate) fn check_lookupds(lookupds: &[String], tls: &TlsConfig) -> Result<()> {
     let mut lookup = LookupConfig::default();
-    lookup.addresses = lookupds.to_vec();
+    (lookup.addresses, lookup.tls) = (lookupds.to_vec(), tls.clone());
     lookup.check().context("--lookupd-http-address")
 }
 
-/// The nsqds that the nsqlookupds know now; none of no nsqlookupd. Asks them, on this thread.
+/// The nsqds that the nsqlookupds know now; none of no nsqlookupd. Asks them, on this thread;
+/// `tls` is for those at `https://`.
 ///
 /// # Errors
 /// When no nsqlookupd answers, or none knows an nsqd.
-pub(crate) fn nodes(lookupds: &[String]) -> Result<Vec<NsqdNode>> {
+pub(crate) fn nodes(lookupds: &[String], tls: &TlsConfig) -> Result<Vec<NsqdNode>> {
     if lookupds.is_empty() {
         return Ok(Vec::new());
     }
     let mut lookup = LookupConfig::default();
-    lookup.addresses = lookupds.to_vec();
+    (lookup.addresses, lookup.tls) = (lookupds.to_vec(), tls.clone());
     let nodes = lookup.nodes().context("--lookupd-http-address")?;
     if nodes.is_empty() {
         let lookupds = lookupds.join(", ");

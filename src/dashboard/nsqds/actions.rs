@@ -7,8 +7,9 @@ use nsq_protocol::{Admin, AdminError, ChannelName, LookupConfig, TopicName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::state::{ANSWER_WAIT, ERROR_MAX, lookupd_config};
+use super::state::{ANSWER_WAIT, ERROR_MAX, WatchedNsqd, lookupd_config};
 use super::watch::Watch;
+use crate::nsqd::http_tls::explained;
 
 /// How long all nsqlookupds together may take for a tombstone.
 pub(super) const TOMBSTONE_WAIT: Duration = Duration::from_secs(6);
@@ -132,7 +133,7 @@ impl Watch {
             error if error.is_not_found() => {
                 ActionError::NotFound(format!("there is no {name} at {at}"))
             }
-            error => ActionError::upstream(error),
+            error => ActionError::upstream(explained(error)),
         })
     }
 
@@ -155,14 +156,12 @@ impl Watch {
     fn node(&self, address: &str) -> Result<(String, LookupConfig), ActionError> {
         let state = self.state.lock();
         let nsqd = state.nsqds.iter().find(|nsqd| nsqd.peer.address == address);
-        let told = nsqd.and_then(|nsqd| nsqd.info.as_ref());
+        let told = nsqd.and_then(WatchedNsqd::name);
         // One that they have found has their name already.
-        let names = told
-            .map(|(info, _)| format!("{}:{}", info.broadcast_address, info.http_port))
-            .into_iter()
-            .chain([address.to_owned()]);
+        let names = told.into_iter().chain([address.to_owned()]);
         let now = Instant::now();
-        let mut lookup = lookupd_config();
+        let tls = self.queue.as_ref().map(|queue| queue.tls.lookupd.clone());
+        let mut lookup = lookupd_config(&tls.unwrap_or_default());
         for name in names {
             let knowing = state.lookupds.iter().filter(|lookupd| lookupd.names(&name, now));
             lookup.addresses = knowing.map(|lookupd| lookupd.peer.address.clone()).collect();

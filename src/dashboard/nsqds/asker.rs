@@ -13,6 +13,7 @@ use super::figures;
 use super::state::{WatchState, WatchedPeer};
 use super::watch::Watch;
 use crate::model::unix_time::UnixMs;
+use crate::nsqd::http_tls::explained;
 use crate::runtime::clock::unix_ms;
 
 /// How often an nsqd is asked: the queue's depth has a point in the charts each second.
@@ -50,7 +51,7 @@ impl Poll {
                     let info = if is_known { None } else { admin.info().ok() };
                     (stats, info)
                 });
-                PollResult::Nsqd(address, answer.map_err(Into::into))
+                PollResult::Nsqd(address, answer.map_err(explained))
             }
             Self::Lookupd(index, config) => {
                 let has_port = |address: &String| {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nsq_protocol::{
     ChannelName, Consumer, ConsumerConfig, MessageRef, NodeInfo, Oversized, RdyMode, StatsFilter,
-    TopicName,
+    TlsConfig, TopicName,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -89,7 +89,8 @@ impl Watch {
             return Err(ActionError::Conflict(reason));
         }
         let info = admin.info().map_err(failed)?;
-        let consumer = connect(&request.nsqd, &info, topic, request.limit)?;
+        let tls = self.tls_of(&request.nsqd);
+        let consumer = connect(&request.nsqd, &info, tls, topic, request.limit)?;
         let started = Instant::now();
         let messages = collect(&consumer, request.limit as usize, started);
         consumer.stop_within(STOP_WAIT);
@@ -97,6 +98,14 @@ impl Watch {
             "messages": messages,
             "waited_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }))
+    }
+}
+
+impl Watch {
+    /// How the TCP port of that nsqd is spoken to: where its HTTP API is read over TLS, with the same certificate.
+    fn tls_of(&self, http: &str) -> Option<TlsConfig> {
+        let queue = self.queue.as_ref().filter(|_| http.starts_with("https://"))?;
+        Some(queue.tls.nsqd.clone())
     }
 }
 
@@ -121,6 +130,7 @@ fn failed(error: impl Into<anyhow::Error>) -> ActionError {
 fn connect(
     http: &str,
     info: &NodeInfo,
+    tls: Option<TlsConfig>,
     topic: TopicName,
     limit: u32,
 ) -> Result<Consumer, ActionError> {
@@ -131,6 +141,7 @@ fn connect(
         let mut config = ConsumerConfig::new(topic, channel).nsqd(address).max_in_flight(limit);
         config.rdy = RdyMode::Fixed;
         config.oversized = Oversized::HandOver { kept: BODY_MAX };
+        config.connection.tls = tls.clone();
         config.connection.connect_timeout = CONNECT_WAIT;
         config.connection.handshake_timeout = CONNECT_WAIT;
         config.connection.user_agent =
@@ -146,7 +157,8 @@ fn connect(
 /// Where an nsqd's TCP port may be, by what it tells: at its broadcast address, or where its HTTP port is found, as with
 /// a tunnel or a container. On this machine only there: another address would not be the same nsqd for sure.
 fn tcp_addresses(http: &str, info: &NodeInfo) -> Vec<String> {
-    let authority = http.trim_start_matches("http://").trim_end_matches('/');
+    let authority = http.split_once("://").map_or(http, |(_, authority)| authority);
+    let authority = authority.trim_end_matches('/');
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let is_here = bare.eq_ignore_ascii_case("localhost")
@@ -188,6 +200,7 @@ mod tests {
         };
         check("127.0.0.1:4151", "elsewhere", &["127.0.0.1:4150"]);
         check("http://localhost:1/", "elsewhere", &["localhost:4150"]);
+        check("https://a:4152", "", &["a:4150"]);
         check("[::1]:4151", "x", &["[::1]:4150"]);
         check("a:4151", "b", &["b:4150", "a:4150"]);
         check("a:4151", "a", &["a:4150"]);

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nsq_protocol::{Admin, ChannelName, LookupConfig, NodeInfo, NodeStats, TopicName};
+use nsq_protocol::{Admin, ChannelName, LookupConfig, NodeInfo, NodeStats, TlsConfig, TopicName};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::figures::{self, Rates};
 use crate::model::unix_time::UnixMs;
 use crate::nsqd::depth::QueueDepth;
+use crate::nsqd::http_tls::HttpTls;
 
 /// How long an nsqd or an nsqlookupd may take to answer. On the same network it takes milliseconds.
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(3);
@@ -34,10 +35,12 @@ pub(super) const ERROR_MAX: usize = 200;
 /// Which queue a dashboard watches.
 #[derive(Clone, Debug)]
 pub struct WatchedQueue {
-    /// HTTP `host:port`s of nsqds. Actions may name these, and those that the nsqlookupds name.
+    /// HTTP `host:port`s of nsqds, or `https://host:port`s. Actions may name these, and those that the nsqlookupds name.
     pub nsqds: Vec<String>,
-    /// HTTP `host:port`s of nsqlookupds, whose nsqds are watched, too, as they come and go.
+    /// HTTP `host:port`s of nsqlookupds, or `https://host:port`s, whose nsqds are watched, too, as they come and go.
     pub lookupds: Vec<String>,
+    /// Whom those at `https://` must prove to be.
+    pub tls: HttpTls,
     /// The topic of the plays.
     pub topic: TopicName,
     /// The processor's channel.
@@ -104,8 +107,9 @@ pub(super) struct WatchedNsqd {
 
 impl WatchedNsqd {
     /// One of the command line.
-    pub(super) fn named(address: &str, now: Instant) -> Self {
-        Self { is_named: true, ..Self::found(address, now) }
+    pub(super) fn named(address: &str, tls: &TlsConfig, now: Instant) -> Self {
+        let admin = Admin::with_tls(address, ANSWER_WAIT, tls.clone());
+        Self { is_named: true, admin, ..Self::found(address, now) }
     }
 
     /// One that an nsqlookupd has named.
@@ -133,8 +137,17 @@ impl WatchedNsqd {
         self.heard.as_ref().filter(|_| self.peer.error.is_none())
     }
 
+    /// The name that it has with nsqlookupds, once it has told it: its broadcast address and HTTP port.
+    pub(super) fn name(&self) -> Option<String> {
+        let (info, _) = self.info.as_ref()?;
+        Some(format!("{}:{}", info.broadcast_address, info.http_port))
+    }
+
+    /// Whether `other` is this one at another address. One that wants TLS answers at its HTTPS port alone, and at its HTTP
+    /// port, which nsqlookupds name, with an error.
     fn is_same_as(&self, other: &Self) -> bool {
-        self.info.is_some() && self.info == other.info
+        let is_told = self.info.is_some() && self.info == other.info;
+        is_told || other.peer.error.is_some() && self.name().as_ref() == Some(&other.peer.address)
     }
 }
 
@@ -165,16 +178,17 @@ pub(super) struct WatchedLookupd {
 }
 
 /// How nsqlookupds are asked.
-pub(super) fn lookupd_config() -> LookupConfig {
+pub(super) fn lookupd_config(tls: &TlsConfig) -> LookupConfig {
     let mut config = LookupConfig::default();
+    config.tls = tls.clone();
     (config.connect_timeout, config.request_timeout) = (CONNECT_WAIT, ANSWER_WAIT);
     config
 }
 
 impl WatchedLookupd {
     /// One of the command line.
-    pub(super) fn new(address: &str, now: Instant) -> Self {
-        let mut config = lookupd_config();
+    pub(super) fn new(address: &str, tls: &TlsConfig, now: Instant) -> Self {
+        let mut config = lookupd_config(tls);
         config.addresses = vec![address.to_owned()];
         let names = BTreeSet::new();
         Self { peer: WatchedPeer::new(address, now), config, names, named: 0, heard: None }

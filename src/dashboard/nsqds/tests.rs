@@ -13,12 +13,14 @@ use super::watch::Watch;
 use super::{CountedTold, actions, figures, peek};
 use crate::model::unix_time::UnixMs;
 use crate::nsqd::consumers;
+use crate::nsqd::http_tls::HttpTls;
 
 pub(super) fn watch(nsqds: &[&str], lookupds: &[&str]) -> Watch {
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Watch::new(Some(WatchedQueue {
         nsqds: list(nsqds),
         lookupds: list(lookupds),
+        tls: HttpTls::default(),
         topic: "plays".parse().unwrap(),
         channel: "processor".parse().unwrap(),
         depth_alert: Some(100),
@@ -118,6 +120,21 @@ fn an_nsqd_with_two_names_is_one() {
     let depth = watch.depth().unwrap();
     assert_eq!(depth.error.as_deref(), Some("nsqd 127.0.0.1:1: gone"));
     assert_eq!(depth.queue.unwrap().depth, 3);
+}
+
+#[test]
+fn an_nsqd_that_wants_tls_is_one_with_its_http_port() {
+    let watch = watch(&["https://h:2"], &["l:1"]);
+    watch.hear_lookupd(0, Ok(&["n:1", "n:3"]));
+    watch.miss("n:1");
+    watch.miss("n:3");
+    let mut info = NodeInfo::default();
+    (info.broadcast_address, info.http_port) = ("n".to_owned(), 1);
+    let answer = PollResult::Nsqd("https://h:2".to_owned(), Ok((stats(|_| {}), Some(info))));
+    watch.take(answer, Instant::now(), UnixMs(0));
+    assert_eq!(watch.shown(), ["https://h:2", "n:3"]);
+    watch.hear_lookupd(0, Ok(&["n:1"]));
+    assert_eq!(watch.depth().unwrap().error, None);
 }
 
 #[test]

@@ -24,11 +24,15 @@ impl Watch {
     pub(crate) fn new(queue: Option<WatchedQueue>) -> Self {
         let now = Instant::now();
         let state = queue.as_ref().map_or_else(WatchState::default, |queue| WatchState {
-            nsqds: queue.nsqds.iter().map(|address| WatchedNsqd::named(address, now)).collect(),
+            nsqds: queue
+                .nsqds
+                .iter()
+                .map(|address| WatchedNsqd::named(address, &queue.tls.nsqd, now))
+                .collect(),
             lookupds: queue
                 .lookupds
                 .iter()
-                .map(|address| WatchedLookupd::new(address, now))
+                .map(|address| WatchedLookupd::new(address, &queue.tls.lookupd, now))
                 .collect(),
         });
         Self { state: Mutex::new(state), peeks: Permits(Mutex::new(PEEKS)), queue }

@@ -12,6 +12,9 @@ use serde::Deserialize;
 use crate::client::admin::stats::{NodeInfo, NodeStats};
 use crate::codec::names::{ChannelName, TopicName};
 use crate::io::http_agent::http_agent;
+use crate::io::http_tls::tls_fault;
+use crate::io::tls_config::TlsConfig;
+use crate::io::tls_fault::TlsFault;
 
 /// One whole call, unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,6 +56,24 @@ pub enum AdminError {
         /// Why.
         source: Arc<io::Error>,
     },
+    /// TLS failed: the handshake, a certificate, or a record behind it. No request went out.
+    #[error("TLS with {url} failed{}", fault.hint())]
+    Tls {
+        /// The call.
+        url: String,
+        /// What to do about it.
+        fault: TlsFault,
+        /// What is wrong, in the TLS library's words.
+        source: Arc<io::Error>,
+    },
+    /// nsqd answers over TLS alone, as with `--tls-required`, and this was its HTTP port, or plain HTTP on its HTTPS port.
+    #[error("{url} wants TLS: {}", https_hint(https.as_deref()))]
+    TlsRequired {
+        /// The call.
+        url: String,
+        /// Where it answers, as [`Admin::with_tls`] takes it; `None` where it has no HTTPS port.
+        https: Option<String>,
+    },
     /// nsqd refused, for example with 404 and `TOPIC_NOT_FOUND`.
     #[error("{url} answers {status} {message}")]
     Refused {
@@ -86,7 +107,16 @@ impl AdminError {
 #[derive(Deserialize)]
 struct Refusal {
     message: String,
+    /// Beside [`TLS_REQUIRED`]; 0 where nsqd has no such port.
+    #[serde(default)]
+    https_port: u16,
 }
+
+/// What nsqd says on its HTTP port when it wants TLS.
+const TLS_REQUIRED: &str = "TLS_REQUIRED";
+
+/// What nsqd's HTTPS port says to plain HTTP, as every server in Go does.
+const PLAIN_ON_HTTPS: &[u8] = b"Client sent an HTTP request to an HTTPS server.";
 
 /// Which part of the statistics is wanted. The default is all of it.
 ///
@@ -115,8 +145,9 @@ impl Default for StatsFilter {
 }
 
 impl Admin {
-    /// The API at `address`: `host:port` or `http://host:port` of nsqd's HTTP port, 4151 by default.
-    /// Nothing is sent yet.
+    /// The API at `address`: `host:port` or `http://host:port` of nsqd's HTTP port, 4151 by default, or
+    /// `https://host:port` of its HTTPS port, 4152 by default, which must have a certificate of an authority that browsers
+    /// trust. Nothing is sent yet.
     pub fn new(address: &str) -> Self {
         Self::with_timeout(address, TIMEOUT)
     }
@@ -124,6 +155,22 @@ impl Admin {
     /// The same, where one whole call, name resolution to the answer's last byte, takes at most `timeout`, 10 s
     /// otherwise.
     pub fn with_timeout(address: &str, timeout: Duration) -> Self {
+        Self::with_tls(address, timeout, TlsConfig::new())
+    }
+
+    /// The same, where an address that begins with `https://` is trusted as `tls` says. An nsqd that asks its clients for
+    /// certificates asks for one here, too. The files are read for each connection: see [`TlsConfig::check`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use nsq_protocol::{Admin, TlsConfig};
+    ///
+    /// let tls = TlsConfig::new().root_ca_file("/etc/nsq/ca.pem");
+    /// Admin::with_tls("https://nsqd-1:4152", Duration::from_secs(10), tls).ping()?;
+    /// # Ok::<(), nsq_protocol::AdminError>(())
+    /// ```
+    pub fn with_tls(address: &str, timeout: Duration, tls: TlsConfig) -> Self {
         let address = address.trim_end_matches('/');
         let base = match address.contains("://") {
             true => address.to_owned(),
@@ -137,7 +184,7 @@ impl Admin {
             .max_redirects(0)
             .user_agent(concat!("nsq-protocol/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { base, agent: http_agent(config) }
+        Self { base, agent: http_agent(config, tls) }
     }
 
     /// Whether nsqd lives and is well.
@@ -316,9 +363,13 @@ fn answer(
     url: String,
     sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
 ) -> Result<(String, Vec<u8>), AdminError> {
-    let unreachable = |url: &String, error: ureq::Error| AdminError::Unreachable {
-        url: url.clone(),
-        source: Arc::new(error.into_io()),
+    let unreachable = |url: &String, error: ureq::Error| {
+        let (url, fault) = (url.clone(), tls_fault(&error));
+        let source = Arc::new(error.into_io());
+        match fault {
+            Some(fault) => AdminError::Tls { url, fault, source },
+            None => AdminError::Unreachable { url, source },
+        }
     };
     let mut response = sent.map_err(|error| unreachable(&url, error))?;
     let read = response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
@@ -327,9 +378,39 @@ fn answer(
     if status.is_success() {
         return Ok((url, body));
     }
-    let message = serde_json::from_slice(&body).map_or_else(
-        |_| String::from_utf8_lossy(&body).chars().take(EXCERPT).collect(),
-        |Refusal { message }| message,
-    );
-    Err(AdminError::Refused { url, status: status.as_u16(), message })
+    let status = status.as_u16();
+    match serde_json::from_slice(&body) {
+        Ok(Refusal { message, https_port }) if status == 403 && message == TLS_REQUIRED => {
+            let https = (https_port > 0).then(|| https(&url, Some(https_port)));
+            Err(AdminError::TlsRequired { url, https })
+        }
+        Ok(Refusal { message, .. }) => Err(AdminError::Refused { url, status, message }),
+        Err(_) if status == 400 && body.starts_with(PLAIN_ON_HTTPS) => {
+            let https = Some(https(&url, None));
+            Err(AdminError::TlsRequired { url, https })
+        }
+        Err(_) => {
+            let message = String::from_utf8_lossy(&body).chars().take(EXCERPT).collect();
+            Err(AdminError::Refused { url, status, message })
+        }
+    }
+}
+
+/// The address of an API over TLS: on the host of a call, and its port or that one.
+fn https(url: &str, port: Option<u16>) -> String {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split('/').next().unwrap_or_default();
+    match (port, authority.rsplit_once(':')) {
+        (Some(port), Some((host, _))) => format!("https://{host}:{port}"),
+        (Some(port), None) => format!("https://{authority}:{port}"),
+        (None, _) => format!("https://{authority}"),
+    }
+}
+
+/// What is to be done where nsqd wants TLS.
+fn https_hint(https: Option<&str>) -> String {
+    match https {
+        Some(address) => format!("its address is {address}"),
+        None => "start nsqd with --https-address, too".to_owned(),
+    }
 }

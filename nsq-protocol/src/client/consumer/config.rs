@@ -121,7 +121,7 @@ impl ConsumerConfig {
         self
     }
 
-    /// Adds an nsqlookupd's HTTP address, `host:port` or `http://host:port`.
+    /// Adds an nsqlookupd's HTTP address, `host:port`, `http://host:port` or `https://host:port`.
     pub fn lookupd(mut self, address: impl Into<String>) -> Self {
         self.lookup.addresses.push(address.into());
         self

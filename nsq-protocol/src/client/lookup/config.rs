@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::io::config::refuse;
+use crate::io::tls_config::TlsConfig;
 
 /// How nsqds are found through nsqlookupd.
 ///
@@ -24,8 +25,8 @@ use crate::io::config::refuse;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LookupConfig {
-    /// Each nsqlookupd's HTTP address, `host:port` or `http://host:port`, 4161 by default (default: none). Their
-    /// answers are united.
+    /// Each nsqlookupd's HTTP address, `host:port`, `http://host:port` or `https://host:port`, 4161 by default (default:
+    /// none). Their answers are united.
     pub addresses: Vec<String>,
     /// How often each is asked, 10 ms to 1 h (default 60 s): a new nsqd, or a topic that is new to one, is found
     /// within that time. The first time is at once, and once a connection was lost, they are asked sooner.
@@ -41,6 +42,9 @@ pub struct LookupConfig {
     /// `broadcast_address:port` to `host:port`, or to a `host` with nsqd's own port (default: empty). The entry
     /// with the port is looked for first.
     pub broadcast_map: BTreeMap<String, String>,
+    /// Whom an address that begins with `https://` must prove to be (default: who has a certificate of an authority that
+    /// browsers trust). [`crate::ConnectionConfig::tls`] is for nsqd alone.
+    pub tls: TlsConfig,
 }
 
 impl Default for LookupConfig {
@@ -52,12 +56,14 @@ impl Default for LookupConfig {
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(5),
             broadcast_map: BTreeMap::new(),
+            tls: TlsConfig::new(),
         }
     }
 }
 
 impl LookupConfig {
-    /// Whether every setting is in its range; whoever uses them checks so first.
+    /// Whether every setting is in its range, and the files of [`LookupConfig::tls`] hold what they should where an address
+    /// needs them; whoever uses the settings checks so first.
     ///
     /// # Errors
     /// [`Error::Config`] says which is not.
@@ -68,6 +74,9 @@ impl LookupConfig {
                     "the nsqlookupd address {address:?} is no host:port of its HTTP port, such as 127.0.0.1:4161"
                 ));
             }
+        }
+        if self.addresses.iter().any(|address| address.starts_with(HTTPS)) {
+            self.tls.check()?;
         }
         let (min, max) = (Duration::from_millis(10), Duration::from_secs(3600));
         if !(min..=max).contains(&self.poll_interval) {
@@ -96,9 +105,16 @@ impl LookupConfig {
     }
 }
 
-/// `http://host:port` of what may be written with or without a scheme; none for anything else.
+/// How an address of an API over TLS begins.
+const HTTPS: &str = "https://";
+
+/// `http://host:port` of what may be written with or without a scheme, or `https://host:port`; none for anything else.
 pub(super) fn base_url(address: &str) -> Option<String> {
-    let authority = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+    let (scheme, authority) = match address.strip_prefix(HTTPS) {
+        Some(authority) => (HTTPS, authority),
+        None => ("http://", address.strip_prefix("http://").unwrap_or(address)),
+    };
+    let authority = authority.trim_end_matches('/');
     let (host, port) = authority.rsplit_once(':')?;
     let is_host = |c: char| !c.is_whitespace() && !c.is_control() && !"/?#@\\".contains(c);
     let good = !host.is_empty()
@@ -106,7 +122,7 @@ pub(super) fn base_url(address: &str) -> Option<String> {
         && (!host.contains(':') || host.starts_with('[') && host.ends_with(']'))
         && port.bytes().all(|digit| digit.is_ascii_digit())
         && port.parse::<u16>().is_ok_and(|port| port > 0);
-    good.then(|| format!("http://{authority}"))
+    good.then(|| format!("{scheme}{authority}"))
 }
 
 #[cfg(test)]
@@ -124,7 +140,9 @@ mod tests {
             ("host:0", None),
             ("host:70000", None),
             ("host:+1", None),
-            ("https://host:4161", None),
+            ("https://host:4161", Some("https://host:4161")),
+            ("https://host", None),
+            ("ftp://host:4161", None),
             ("ho st:1", None),
             ("host:1/lookup", None),
             ("::1:4161", None),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::client::lookup::config::{LookupConfig, base_url};
 use crate::error::Error;
 use crate::io::http_agent::http_agent;
+use crate::io::http_tls::tls_fault;
 
 /// The largest answer that is read, bytes: about 80,000 nsqds. What is longer is no answer.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -21,11 +22,18 @@ pub(super) fn agent(settings: &LookupConfig, user_agent: &str) -> ureq::Agent {
         .max_redirects(0)
         .user_agent(user_agent)
         .build();
-    http_agent(config)
+    http_agent(config, settings.tls.clone())
 }
 
 fn failed(address: &str, source: io::Error) -> Error {
     Error::Lookup { lookupd: address.to_owned(), source: Arc::new(source) }
+}
+
+/// The error for a request that did not work.
+fn broken(address: &str, error: ureq::Error) -> Error {
+    let Some(fault) = tls_fault(&error) else { return failed(address, error.into_io()) };
+    let source = Arc::new(error.into_io());
+    Error::Tls { addr: address.to_owned(), hint: fault.hint(), source }
 }
 
 /// The error for an answer that is none.
@@ -67,7 +75,7 @@ fn read(
     address: &str,
     sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
 ) -> Result<(u16, Vec<u8>), Error> {
-    let mut response = sent.map_err(|error| failed(address, error.into_io()))?;
+    let mut response = sent.map_err(|error| broken(address, error))?;
     let status = response.status().as_u16();
     match response.body_mut().with_config().limit(MAX_ANSWER).read_to_vec() {
         Ok(body) => Ok((status, body)),
@@ -75,6 +83,6 @@ fn read(
             let what = format!("an answer over the limit of {limit} bytes");
             Err(failed(address, io::Error::new(io::ErrorKind::InvalidData, what)))
         }
-        Err(error) => Err(failed(address, error.into_io())),
+        Err(error) => Err(broken(address, error)),
     }
 }

@@ -26,7 +26,7 @@ impl LookupConfig {
     /// each one once; runs on the caller's thread, up to `request_timeout` for each nsqlookupd.
     ///
     /// # Errors
-    /// [`Error::Config`] for a setting out of range; [`Error::Lookup`], the first one's, when none answers.
+    /// [`Error::Config`] for a setting out of range; [`Error::Lookup`] or [`Error::Tls`], the first one's, when none answers.
     pub fn nodes(&self) -> Result<Vec<NsqdNode>, Error> {
         self.check()?;
         let agent = agent(self, USER_AGENT);
@@ -64,7 +64,8 @@ impl LookupConfig {
     /// caller's thread, up to `request_timeout` for each nsqlookupd; all are asked, whether or not one fails.
     ///
     /// # Errors
-    /// [`Error::Config`] for a setting out of range; [`Error::Lookup`], the first one's that refuses or is away.
+    /// [`Error::Config`] for a setting out of range; [`Error::Lookup`] or [`Error::Tls`], the first one's that refuses or is
+    /// away.
     pub fn tombstone(&self, topic: &TopicName, node: &str) -> Result<(), Error> {
         self.check()?;
         let agent = agent(self, USER_AGENT);
