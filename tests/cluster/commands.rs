@@ -78,24 +78,7 @@ impl Cluster {
                 args
             }
             Kind::Process => self.process(name, directory),
-            Kind::Produce => {
-                let Options { plays, num_videos, .. } = &self.options;
-                let first = self.place_of(Name::new(Kind::Dashboard, 1)).found;
-                let mut args = words(&format!(
-                    "produce --dashboard-url http://{first} --num-videos {num_videos} --num-messages {} \
-                     --republish-after 2s --producer-opt dial_timeout,500ms",
-                    self.options.plays_of_producer(),
-                ));
-                args.extend(["--data-dir".into(), directory]);
-                if *plays > 0 {
-                    args.extend(words(&format!(
-                        "--rate {}",
-                        plays.div_ceil(self.options.producers as u64)
-                    )));
-                }
-                args.extend(self.lookupds());
-                args
-            }
+            Kind::Produce => self.produce(directory),
             Kind::GoNsq => {
                 let nsqds: Vec<String> = self
                     .of_kind(Kind::Nsqd)
@@ -125,6 +108,25 @@ impl Cluster {
             let found = link.unwrap_or_else(|| self.place_of(Name::POSTGRES).found);
             args.extend(["--ledger".into(), Database::url(found)]);
         }
+        args
+    }
+
+    fn produce(&self, directory: String) -> Vec<String> {
+        let Options { plays, num_videos, .. } = &self.options;
+        let first = self.place_of(Name::new(Kind::Dashboard, 1)).found;
+        let mut args = words(&format!(
+            "produce --dashboard-url http://{first} --num-videos {num_videos} --num-messages {} \
+                     --republish-after 2s --producer-opt dial_timeout,500ms",
+            self.options.plays_of_producer(),
+        ));
+        args.extend(["--data-dir".into(), directory]);
+        if *plays > 0 {
+            args.extend(words(&format!(
+                "--rate {}",
+                plays.div_ceil(self.options.producers as u64)
+            )));
+        }
+        args.extend(self.lookupds());
         args
     }
 
