@@ -73,7 +73,7 @@ pub(super) fn read(connection: &mut PgConnection) -> Result<Option<Uuid>> {
     }
 }
 
-/// Duplicate schema, table or key: somebody else was there first.
+/// Duplicate schema, table or key: somebody else was there first. Or a lock that was waited for too long: somebody else is at it.
 fn is_race(error: &PgError) -> bool {
-    matches!(error.sqlstate(), Some("23505" | "42P06" | "42P07" | "42710"))
+    matches!(error.sqlstate(), Some("23505" | "42P06" | "42P07" | "42710" | "55P03"))
 }
