@@ -53,5 +53,5 @@ pub(crate) fn once_each(_: &Options) -> Vec<Timed> {
 pub(crate) fn one_cut(_: &Options) -> Vec<Timed> {
     let at = Duration::from_millis;
     let name = Name::new(Kind::Process, 2);
-    vec![(at(1000), Act::Cut, name), (at(5900), Act::Start, name)]
+    vec![(at(1000), Act::Cut, name), (at(8000), Act::Start, name)]
 }

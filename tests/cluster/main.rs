@@ -85,7 +85,7 @@ fn test() -> Result<()> {
     run("--for 9s --plays 1500 --foreign 100", faults::once_each)?;
     if network::can_be_made() {
         run(
-            "--for 6s --plays 1500 --foreign 100 --netns --rate 100mbit --db-delay 1ms",
+            "--for 9s --plays 1500 --foreign 100 --netns --rate 100mbit --db-delay 1ms",
             faults::one_cut,
         )?;
     } else {
