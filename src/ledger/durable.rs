@@ -333,11 +333,7 @@ impl Ledger for DurableLedger {
     }
 
     fn upkept(&mut self, done: LedgerUpkept) -> Result<NextUpkeep> {
-        let done = match done {
-            LedgerUpkept::Files(done) => done,
-            #[cfg(feature = "postgres")]
-            LedgerUpkept::Shared(_) => bail!("this is what another ledger did"),
-        };
+        let done = done.of_files()?;
         if let Some(journal) = done.journal
             && let Err(error) = self.journal.upkept(journal)
         {

@@ -79,6 +79,20 @@ impl LedgerUpkeep {
     }
 }
 
+impl LedgerUpkept {
+    /// What was done of a ledger in files.
+    ///
+    /// # Errors
+    /// It is of another one, which is a mistake of who calls.
+    pub(super) fn of_files(self) -> Result<FilesUpkept> {
+        match self {
+            Self::Files(done) => Ok(done),
+            #[cfg(feature = "postgres")]
+            Self::Shared(_) => anyhow::bail!("this is what another ledger did"),
+        }
+    }
+}
+
 /// What a journal and its tables need.
 pub struct FilesUpkeep {
     /// What may be gone.
