@@ -132,7 +132,9 @@ fn diagnose_lookupd(lookupd: &WatchedLookupd, severity: Severity, found: &mut Ve
 
 fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
     for processor in processors {
-        if let Some(failure) = &processor.failure {
+        // That its database is away is told once for all who share it, and ends by itself.
+        let is_away = processor.ledger.as_ref().is_some_and(|ledger| ledger.away.is_some());
+        if let Some(failure) = processor.failure.as_ref().filter(|_| !is_away) {
             found.push(Finding {
                 code: "processor-failed",
                 severity: Severity::Error,

@@ -20,7 +20,7 @@ pub(super) fn diagnose(id: &str, told: &ArrivalFigures, found: &mut Vec<Finding>
             text: format!(
                 "Processor {id} has counted {unknown} plays without an identity that nsqd had delivered before and that it may have forgotten: so many may be counted twice.",
             ),
-            way_out: "A larger --message-window-mb, or producers that give their plays an identity.",
+            way_out: "Producers that give their plays an identity; or, with a ledger in files, a larger --message-window-mb.",
         });
     }
 }
