@@ -262,9 +262,10 @@ fn unreachable(url: &str, error: ureq::Error) -> anyhow::Error {
         Some(fault) => format!("TLS with the dashboard at {url} failed{}", fault.hint()),
         // An alert of TLS, which is no HTTP.
         None if is_plain(url) && matches!(error, ureq::Error::Protocol(_)) => {
-            format!("no dashboard at {url}{WANTS_TLS} if it is a port for that")
+            let what = format!("no dashboard at {url}{WANTS_TLS} if it is a port for that");
+            return anyhow::Error::new(error).context(what);
         }
-        None => format!("no dashboard at {url}"),
+        None => return anyhow::Error::new(error).context(format!("no dashboard at {url}")),
     };
-    anyhow::Error::new(error).context(what)
+    anyhow::Error::new(error.into_io()).context(what)
 }
