@@ -66,6 +66,7 @@ mod refused_threads;
 mod replayed;
 mod restore;
 #[cfg(feature = "postgres")]
+mod shared_failover;
 mod shared_ledger;
 #[cfg(feature = "postgres")]
 mod shared_processes;
