@@ -67,6 +67,7 @@ mod replayed;
 mod restore;
 #[cfg(feature = "postgres")]
 mod shared_failover;
+#[cfg(feature = "postgres")]
 mod shared_ledger;
 #[cfg(feature = "postgres")]
 mod shared_processes;
