@@ -166,12 +166,15 @@ impl DiskOutbox {
     /// Commits the frame.
     fn put(&mut self) -> Result<()> {
         let mut shared = self.shared.lock();
+        shared.check_failed()?;
         let done = shared
             .check_in_place()
             .and_then(|()| shared.journal.put(&self.payload).map(drop).context(CANNOT_WRITE));
-        shared.has_failed |= done.is_err();
-        done?;
-        shared.failure.take().map_or(Ok(()), Err)
+        if let Err(error) = done {
+            shared.has_failed = true;
+            shared.failure = Some(error);
+        }
+        shared.check_failed()
     }
 
     /// Looks whether the thread goes on.
@@ -179,7 +182,7 @@ impl DiskOutbox {
     /// # Errors
     /// Why it has ended.
     pub(in crate::producer) fn check(&self) -> Result<()> {
-        self.shared.lock().failure.take().map_or(Ok(()), Err)
+        self.shared.lock().check_failed()
     }
 
     /// Ends the thread, which moves all that is left into the tables.
@@ -189,8 +192,7 @@ impl DiskOutbox {
     pub(in crate::producer) fn close(self) -> Result<()> {
         let Self { shared, upkeep, .. } = self;
         upkeep.stop();
-        let failure = shared.lock().failure.take();
-        failure.map_or(Ok(()), Err)
+        shared.lock().check_failed()
     }
 }
 

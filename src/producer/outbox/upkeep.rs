@@ -48,11 +48,20 @@ pub(super) struct SharedJournal {
     pub(super) files: FilesInPlace,
     /// A commit has failed: nothing is certain but what the files say.
     pub(super) has_failed: bool,
-    /// Why the thread has ended.
+    /// The first reason why nothing more is kept: of a commit, or of the thread, which has ended with it. It stays the one that
+    /// is told: with the thread its tables were closed, and what SQLite has removed then is not missed.
     pub(super) failure: Option<anyhow::Error>,
 }
 
 impl SharedJournal {
+    /// Whether anything may be kept still.
+    ///
+    /// # Errors
+    /// The first reason why not.
+    pub(super) fn check_failed(&self) -> Result<()> {
+        self.failure.as_ref().map_or(Ok(()), |error| Err(anyhow!("{error:#}")))
+    }
+
     /// Looks whether all files are where they were opened.
     ///
     /// # Errors
@@ -83,7 +92,9 @@ impl OutboxUpkeep {
         // Files that are gone are the cause, whatever has come upon it.
         let done = done.map_err(|error| shared.check_in_place().err().unwrap_or(error));
         // After a failed commit its reason is the one to tell.
-        shared.failure = done.err().filter(|_| !shared.has_failed);
+        if shared.failure.is_none() {
+            shared.failure = done.err();
+        }
     }
 
     fn look_after(&mut self, stop: &StopToken) -> Result<()> {

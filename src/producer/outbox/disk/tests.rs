@@ -49,6 +49,32 @@ fn sql(dir: &Path, sql: &str) {
     connection.execute_batch(sql).unwrap();
 }
 
+/// Whoever comes later is told why the thread has ended, not that the tables' files went with it.
+#[test]
+fn the_first_reason_is_the_one_that_is_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path()).unwrap();
+    let mut outbox = DiskOutbox::open_with(&dir, &run(), Durability::Process, SMALL).unwrap();
+    // No segment can be made of it.
+    fs::create_dir(temp.path().join(JOURNAL).join("spare-9")).unwrap();
+    let mut first = 0;
+    let error = loop {
+        match outbox.keep(&PlayBatch::new(first, 5, vec![0; 100].into()), 0) {
+            Ok(()) => first += 100,
+            Err(error) => break format!("{error:#}"),
+        }
+    };
+    assert!(error.contains("spare-9"), "{error}");
+    let shm = temp.path().join("outbox.sqlite3-shm");
+    while shm.exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let batch = PlayBatch::new(first, 5, vec![0].into());
+    assert_eq!(format!("{:#}", outbox.keep(&batch, 0).unwrap_err()), error);
+    assert_eq!(format!("{:#}", outbox.check().unwrap_err()), error);
+    assert_eq!(format!("{:#}", outbox.close().unwrap_err()), error);
+}
+
 #[test]
 fn it_goes_on_where_it_was() {
     let temp = tempfile::tempdir().unwrap();
