@@ -67,7 +67,7 @@ fn the_first_reason_is_the_one_that_is_told() {
     assert!(error.contains("spare-9"), "{error}");
     let shm = temp.path().join("outbox.sqlite3-shm");
     while shm.exists() {
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::yield_now();
     }
     let batch = PlayBatch::new(first, 5, vec![0].into());
     assert_eq!(format!("{:#}", outbox.keep(&batch, 0).unwrap_err()), error);
