@@ -1,9 +1,10 @@
 //! The counts of videos: which number each has, how often it was played, and how much of that the dashboard has been
 //! told (pure).
 //!
-//! Which plays were counted before is not known here: the ledger *classifies* what has come, each arrival as [`Seen`],
-//! and [`Counting`](counting::Counting) makes of the new ones a [`Record`], and the numbers by which videos grow. Nothing has grown until
-//! [`VideoCounts::apply`] is told that the record is durable; [`VideoCounts::withdraw`] takes it back.
+//! Which plays were counted before is not known here: the ledger *classifies* what has come, each arrival as
+//! [`Seen`](super::dedupe::Seen), and [`Counting`](counting::Counting) makes of the new ones a
+//! [`Record`](super::record::Record), and the numbers by which videos grow. Nothing has grown until [`VideoCounts::apply`] is
+//! told that the record is durable; [`VideoCounts::withdraw`] takes it back.
 //!
 //! A video costs 41 bytes and its share of a table, about 55 in all.
 
