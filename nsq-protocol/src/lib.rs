@@ -127,6 +127,8 @@ pub use io::http_agent::http_agent;
 #[doc(hidden)]
 pub use io::http_tls::tls_fault;
 #[doc(hidden)]
+pub use io::pem::{pem_certificates, pem_private_key};
+#[doc(hidden)]
 pub use io::resolve::resolve;
 pub use io::tls_config::{ClientCertificate, TlsConfig, TlsVersion};
 pub use io::tls_fault::TlsFault;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
+use nsq_protocol::{pem_certificates, pem_private_key};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -14,8 +15,7 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
     SignatureScheme,
 };
-use rustls_pki_types::pem::{Error as PemError, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use socket2::Socket;
 
 use super::config::{PgSsl, PgSslMode};
@@ -133,9 +133,7 @@ fn client_config(ssl: &PgSsl) -> Result<ClientConfig, String> {
         }
     };
     let Some((cert, key)) = &ssl.own else { return Ok(builder.with_no_client_auth()) };
-    let chain = certificates(cert)?;
-    let own = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| unreadable(key, "no unencrypted key", &error))?;
+    let (chain, own) = (pem_certificates(cert)?, pem_private_key(key)?);
     builder
         .with_client_auth_cert(chain, own)
         .map_err(|error| format!("sslcert with sslkey: {error}"))
@@ -147,30 +145,12 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         return Ok(roots);
     }
-    for certificate in certificates(path)? {
+    for certificate in pem_certificates(path)? {
         roots
             .add(certificate)
             .map_err(|error| format!("sslrootcert {}: {error}", path.display()))?;
     }
     Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let all = all.map_err(|error| unreadable(path, "no certificate", &error))?;
-    if all.is_empty() {
-        return Err(unreadable(path, "no certificate", &PemError::NoItemsFound));
-    }
-    Ok(all)
-}
-
-fn unreadable(path: &Path, wanted: &str, error: &PemError) -> String {
-    let path = path.display();
-    match error {
-        PemError::Io(error) => format!("cannot read {path}: {error}"),
-        PemError::NoItemsFound => format!("{path} holds {wanted} in PEM form"),
-        error => format!("{path} is not well-formed PEM: {error}"),
-    }
 }
 
 /// Looks at who signed a certificate, but not at its name; or, without roots, at nothing. The server must own the key

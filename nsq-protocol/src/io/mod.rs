@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Beside it the HTTP client of nsqd's and nsqlookupd's APIs: http_agent, over http_tls.
-//! What is configured of TLS is in tls_config, what goes wrong with it in tls_fault.
+//! What is configured of TLS is in tls_config, what its files hold in pem, what goes wrong with it in tls_fault.
 //!
 //! Knows nothing of consumers and producers. Imports from `codec` and the errors.
 
@@ -15,6 +15,7 @@ pub(crate) mod handshake;
 pub(crate) mod http_agent;
 pub(crate) mod http_tls;
 pub(crate) mod outbox;
+pub(crate) mod pem;
 pub(crate) mod resolve;
 pub(crate) mod tls;
 pub(crate) mod tls_config;

@@ -1,7 +1,7 @@
 //! TLS as the user configures it: whom to trust, what to present; and what becomes of it in `rustls`. Reads the files on
 //! the thread that connects.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -11,10 +11,10 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
     SupportedProtocolVersion,
 };
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::error::Error;
+use crate::io::pem::{pem_certificates, pem_private_key};
 
 /// The oldest TLS version to accept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,9 +147,8 @@ impl TlsConfig {
         let Some(ClientCertificate { cert_file, key_file }) = &self.client_certificate else {
             return Ok(builder.with_no_client_auth());
         };
-        let chain = certificates(cert_file)?;
-        let key = PrivateKeyDer::from_pem_file(key_file)
-            .map_err(|error| unreadable(key_file, "no unencrypted private key", &error))?;
+        let chain = pem_certificates(cert_file).map_err(config)?;
+        let key = pem_private_key(key_file).map_err(config)?;
         builder.with_client_auth_cert(chain, key).map_err(|error| {
             let (cert, key) = (cert_file.display(), key_file.display());
             refused(&format!("tls client certificate {cert} with key {key}"), error)
@@ -172,7 +171,7 @@ impl TlsConfig {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         for path in &self.root_ca_files {
-            for certificate in certificates(path)? {
+            for certificate in pem_certificates(path).map_err(config)? {
                 roots.add(certificate).map_err(|error| {
                     config(format!("tls root CA file {}: {error}", path.display()))
                 })?;
@@ -190,28 +189,6 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn config(what: String) -> Error {
     Error::Config { what }
-}
-
-fn unreadable(path: &Path, wanted: &str, error: &rustls_pki_types::pem::Error) -> Error {
-    let path = path.display();
-    config(match error {
-        rustls_pki_types::pem::Error::Io(error) => format!("cannot read {path}: {error}"),
-        rustls_pki_types::pem::Error::NoItemsFound => format!("{path} holds {wanted} in PEM form"),
-        error => format!("{path} is not well-formed PEM: {error}"),
-    })
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let all = all.map_err(|error| unreadable(path, "no certificate", &error))?;
-    if all.is_empty() {
-        return Err(unreadable(
-            path,
-            "no certificate",
-            &rustls_pki_types::pem::Error::NoItemsFound,
-        ));
-    }
-    Ok(all)
 }
 
 /// Accepts every certificate; the peer must still own the key of the one that it shows.
