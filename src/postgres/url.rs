@@ -19,7 +19,10 @@ pub(super) fn parse(text: &str) -> Result<UrlParameters, String> {
         ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     match behind {
         Some(rest) => parse_url(rest),
-        None if text.contains("://") => Err("it begins with postgres://".to_owned()),
+        // Behind a '=' it is a piece of a value: a password may hold it.
+        None if text.split('=').next().is_some_and(|key| key.contains("://")) => {
+            Err("it begins with postgres://".to_owned())
+        }
         None if text.contains('=') => parse_pairs(text),
         None => Err("neither postgres://user@host/database nor host=… dbname=…".to_owned()),
     }

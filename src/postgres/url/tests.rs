@@ -51,12 +51,14 @@ fn pairs_are_taken_apart_as_libpq_does() {
             ("user", ""),
         ])
     );
+    assert_eq!(parsed("password=a://b")[..], pairs(&[("password", "a://b")]));
 }
 
 #[test]
 fn what_is_wrong_is_said_without_what_may_be_a_password() {
     for (text, want) in [
         ("mysql://db", "it begins with postgres://"),
+        ("mysql://db?user=secret", "it begins with postgres://"),
         ("plays", "neither postgres://user@host/database nor host=… dbname=…"),
         (
             "postgres://me:se/cret@db/x",
