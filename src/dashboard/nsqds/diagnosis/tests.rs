@@ -163,7 +163,7 @@ fn what_a_processor_says_of_its_connections_is_told() {
     check(held, 0, &[("processor-timed-out", Severity::Warning)]);
     let oversized = ConnectionFigures { oversized: 3, ..nsqd("a:1", true, None) };
     let text = check(with(vec![oversized]), 0, &[("oversized", Severity::Warning)]);
-    assert_eq!(text, "Processor p got 3 messages of nsqd a:1 that are larger than it takes.");
+    assert_eq!(text, "Processor p got 3 messages from nsqd a:1 that are larger than it accepts.");
     let backoff = ConsumerFigures {
         backoff_ms: Some(3_040),
         backoff_level: 2,
@@ -172,11 +172,11 @@ fn what_a_processor_says_of_its_connections_is_told() {
     };
     let want = [("processor-backoff", Severity::Error), ("processor-lookupd", Severity::Warning)];
     let text = check(backoff, 0, &want);
-    assert_eq!(text, "Processor p is in backoff for 3.0 s: messages failed, 2 in a row.");
+    assert_eq!(text, "Processor p takes no messages for 3.0 s (backoff), because 2 in a row failed.");
     let waiting = Some("refused".to_owned());
     let waits = ConsumerFigures { waiting, ..ConsumerFigures::default() };
     let text = check(waits, 0, &[("processor-waits", Severity::Error)]);
-    assert_eq!(text, "Processor p waits at its start: refused");
+    assert_eq!(text, "Processor p waits to start: refused");
 }
 
 #[test]
@@ -202,9 +202,9 @@ fn what_was_counted_wrongly_is_told() {
         (
             "foreign-plays",
             Severity::Warning,
-            "-000000000005: 3 plays are counted that it never made",
+            "3 plays are counted under the id of producer 00000000-0000-0000-0000-000000000005 that it never made",
         ),
-        ("crowded-producer", Severity::Warning, "9 plays by their messages only"),
+        ("crowded-producer", Severity::Warning, "9 plays by their NSQ messages only"),
         ("counts-refused", Severity::Error, "were refused: too many"),
     ] {
         let finding = found.iter().find(|finding| finding.code == code).unwrap();
