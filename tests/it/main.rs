@@ -62,6 +62,7 @@ mod proxy;
 mod queue;
 mod raw_text;
 mod read_only;
+mod readme;
 mod refused_threads;
 mod replayed;
 mod restore;
