@@ -172,7 +172,7 @@ impl DashboardClient {
         match self.check(path, response) {
             Ok(answer) => {
                 let Written { dashboard, .. } = serde_json::from_str(&answer)
-                    .with_context(|| format!("{}{path} answered what is no answer", self.url))?;
+                    .with_context(|| format!("{}{path} gave an answer that cannot be understood", self.url))?;
                 Ok(ClaimAnswer::Taken(dashboard))
             }
             Err(error) => match error.downcast::<RefusedCall>() {
@@ -198,7 +198,7 @@ impl DashboardClient {
         }
         let answer = self.check(&path, self.agent.get(format!("{}{path}", self.url)).call())?;
         serde_json::from_str(&answer)
-            .with_context(|| format!("{}{path} answered what is no confirmation", self.url))
+            .with_context(|| format!("{}{path} gave an answer that is not a confirmation", self.url))
     }
 
     /// Throws away all counts.
