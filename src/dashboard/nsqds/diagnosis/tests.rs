@@ -1,5 +1,7 @@
 //! Each cause is found, and nothing where all is well.
 
+use std::collections::BTreeSet;
+
 use nsq_protocol::TopicStats;
 
 use super::super::tests::{stats, watch};
@@ -177,6 +179,46 @@ fn what_a_processor_says_of_its_connections_is_told() {
     let waits = ConsumerFigures { waiting, ..ConsumerFigures::default() };
     let text = check(waits, 0, &[("processor-waits", Severity::Error)]);
     assert_eq!(text, "Processor p waits to start: refused");
+}
+
+#[test]
+fn each_finding_is_described_with_its_cure() {
+    const PAGE: &str = include_str!("../../../../docs/operations.md");
+    const MADE: [&str; 5] = [
+        include_str!("../diagnosis.rs"),
+        include_str!("arrivals.rs"),
+        include_str!("ledgers.rs"),
+        include_str!("../rivals.rs"),
+        include_str!("../../live/rivals.rs"),
+    ];
+    let code = |text: &str| {
+        let word = text.trim_start().strip_prefix('"')?.split('"').next()?;
+        let is_code = |c: char| c.is_ascii_lowercase() || c == '-';
+        (!word.is_empty() && word.chars().all(is_code)).then(|| word.to_owned())
+    };
+    // A code stands behind `code:`, as the first argument of `find`, first in a tuple, or is a constant.
+    let starts = ["code: ", "find(", "PROCESSOR_DEAD: &str = ", "TWO_LEDGERS: &str = ", "=> ("];
+    let made = MADE.iter().map(|text| text.split("#[cfg(test)]").next().unwrap_or_default());
+    let codes: BTreeSet<String> = made
+        .flat_map(|text| {
+            let behind = |start: &&str| text.split(start).skip(1).filter_map(code).collect::<Vec<_>>();
+            starts.iter().flat_map(behind).collect::<Vec<_>>()
+        })
+        .collect();
+    let described: BTreeSet<String> = PAGE
+        .split_once("## Findings")
+        .unwrap()
+        .1
+        .split_once("\n## ")
+        .unwrap()
+        .0
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter(|row| row.split('|').nth(2).is_some_and(|cure| !cure.trim().is_empty()))
+        .flat_map(|row| row.split('|').next().unwrap_or_default().split(", "))
+        .map(|code| code.trim().trim_matches('`').to_owned())
+        .collect();
+    assert_eq!(described, codes, "docs/operations.md, and what is found");
 }
 
 #[test]
