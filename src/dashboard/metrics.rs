@@ -407,9 +407,8 @@ mod tests {
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
             .collect();
         let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `playcounts_"));
-        let described: BTreeSet<String> = rows
-            .filter_map(|row| Some(format!("playcounts_{}", row.split_once('`')?.0)))
-            .collect();
+        let described: BTreeSet<String> =
+            rows.filter_map(|row| Some(format!("playcounts_{}", row.split_once('`')?.0))).collect();
         let described: BTreeSet<&str> = described.iter().map(String::as_str).collect();
         assert_eq!(described, served, "docs/operations.md and what is served");
         for (page, used) in [("docs/alerts.yml", RULES), ("docs/grafana.json", GRAFANA)] {

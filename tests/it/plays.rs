@@ -132,8 +132,7 @@ fn a_play_counts_whatever_stands_in_its_optional_fields() {
         }
         let texts = site.findings("ignored-fields");
         assert_eq!(texts.len(), 4, "{texts:?}");
-        let seq =
-            "could not read the field seq of 1 plays, such as -1. They are counted as if it were missing.";
+        let seq = "could not read the field seq of 1 plays, such as -1. They are counted as if it were missing.";
         assert!(texts.iter().any(|text| text.ends_with(seq)), "{texts:?}");
         assert_eq!(told["arrivals"]["skewed"]["behind"], 0, "{told}");
         // The identities that were understood: their plays count once.

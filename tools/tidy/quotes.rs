@@ -99,6 +99,9 @@ fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
+/// What stands between the cells of a table.
+const CELL: &str = "|";
+
 /// A word, and where it starts.
 struct Word<'a> {
     at: usize,
@@ -106,7 +109,7 @@ struct Word<'a> {
 }
 
 fn words(text: &str) -> Vec<Word<'_>> {
-    let is_between = |c: char| c.is_whitespace() || "|()[]*;:_".contains(c);
+    let is_between = |c: char| c.is_whitespace() || "()[]*;:_".contains(c);
     let words = text.split(is_between).map(|word| word.trim_end_matches([',', '.']));
     let start = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
     words.filter(|word| !word.is_empty()).map(|text| Word { at: start(text), text }).collect()
@@ -150,7 +153,9 @@ impl Figure {
         let unit = unit(behind);
         let shown = match unit {
             Some(Unit::Symbol(symbol)) => format!("{text} {symbol}"),
-            Some(Unit::Rate) => format!("{text}{} a second", if is_million { " million" } else { "" }),
+            Some(Unit::Rate) => {
+                format!("{text}{} a second", if is_million { " million" } else { "" })
+            }
             None => text.to_owned(),
         };
         Some(Figure { shown, value: value * times, within: step * times * 0.5001, unit })
@@ -163,8 +168,9 @@ fn unit(behind: &[Word<'_>]) -> Option<Unit> {
     if let Some(symbol) = UNITS.into_iter().find(|symbol| *symbol == first) {
         return Some(Unit::Symbol(symbol));
     }
-    let is_number = |word: &Word<'_>| word.text.starts_with(|c: char| c.is_ascii_digit());
-    let words = behind.iter().take_while(|word| !is_number(word)).take(WORDS_OF_RATE + 2);
+    let is_other =
+        |word: &Word<'_>| word.text == CELL || word.text.starts_with(|c: char| c.is_ascii_digit());
+    let words = behind.iter().take_while(|word| !is_other(word)).take(WORDS_OF_RATE + 2);
     let words: Vec<&str> = words.map(|word| word.text).collect();
     let is_rate = words.contains(&"msg/s") || words.windows(2).any(|two| two == ["a", "second"]);
     is_rate.then_some(Unit::Rate)
@@ -231,7 +237,10 @@ fn unquoted(prose: &str) -> impl Iterator<Item = (usize, String)> {
         } else if matches!(words[at].text, "p50" | "p99")
             && let Some(figure) = words.get(at + 1).and_then(|_| Figure::at(&words, at + 1))
         {
-            found.push((line_of(prose, words[at].at), format!("{} {}", words[at].text, figure.shown)));
+            found.push((
+                line_of(prose, words[at].at),
+                format!("{} {}", words[at].text, figure.shown),
+            ));
         }
     }
     found.into_iter()

@@ -372,18 +372,26 @@ fn a_measured_figure_is_quoted() {
         ("It takes [1.1 µs](docs/performance.md).", vec![]),
         ("It takes [1.2 µs](docs/performance.md).", no("1.2 µs")),
         ("It takes [1.08 ms](docs/performance.md).", no("1.08 ms")),
-        ("It starts in [29 ms](docs/performance.md), a list takes [0.7 ms](docs/performance.md).", vec![]),
+        (
+            "It starts in [29 ms](docs/performance.md), a list takes [0.7 ms](docs/performance.md).",
+            vec![],
+        ),
         ("[1.1 µs and 2 µs](docs/performance.md)", no("2 µs")),
         ("It takes 1.08 µs.", bare("1.08 µs")),
         ("It counts 394,000 plays a second.", bare("394,000 a second")),
         ("It counts 1.3 million of plays\na second.", bare("1.3 million a second")),
+        ("| 400 | a second request | 1 a second |", bare("1 a second")),
         ("It has a p99 of 2, or p99 2.5 ms.", bare("p99 2.5 ms")),
         ("Say `--rate 5000`, ```\n5,000 a second\n``` or once a second, in 30 s.", vec![]),
         ("[1.08 µs](docs/other.md)", bare("1.08 µs")),
     ];
     for (text, expected) in cases {
-        let files =
-            [("src/lib.rs", ""), ("docs/performance.md", page), ("docs/other.md", ""), ("README.md", *text)];
+        let files = [
+            ("src/lib.rs", ""),
+            ("docs/performance.md", page),
+            ("docs/other.md", ""),
+            ("README.md", *text),
+        ];
         let found = wrong(&files);
         let found: Vec<&str> =
             found.iter().filter_map(|one| one.splitn(3, ':').nth(2)).map(str::trim).collect();

@@ -22,7 +22,9 @@ const FILE_MAX: u64 = 4096;
 pub(crate) fn write_token(typed: Option<String>, file: Option<String>) -> Result<Option<String>> {
     let (token, from) = match (typed, file) {
         (Some(_), Some(_)) => {
-            bail!("--write-token and --write-token-file cannot be used together: one token is enough")
+            bail!(
+                "--write-token and --write-token-file cannot be used together: one token is enough"
+            )
         }
         (Some(token), None) => (token, "--write-token".to_owned()),
         (None, Some(path)) => (read(&path)?, format!("--write-token-file {path}")),

@@ -221,7 +221,12 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
             "Processor {id} takes no messages for {:.1} s (backoff), because {level} in a row failed.",
             ms as f64 / 1000.0
         );
-        find("processor-backoff", Severity::Error, text, "Its log says which messages it could not handle, and why.");
+        find(
+            "processor-backoff",
+            Severity::Error,
+            text,
+            "Its log says which messages it could not handle, and why.",
+        );
     }
     let is_connected = consumer.connections.iter().any(|nsqd| nsqd.connected);
     let severity = if is_connected { Severity::Warning } else { Severity::Error };

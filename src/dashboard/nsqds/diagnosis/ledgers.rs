@@ -212,7 +212,8 @@ mod tests {
             })
         };
         let one = [away("p", 12_300, "connection refused")];
-        let text = "Processor p could not use the ledger db:5432/plays for 12 s: connection refused";
+        let text =
+            "Processor p could not use the ledger db:5432/plays for 12 s: connection refused";
         check(&one, &[], &[("ledger-away", Severity::Error, text)]);
         let three = [away("p", 1_000, "a"), away("q", 9_000, "b"), away("r", 2_000, "c")];
         let text = "Processor q and 2 more could not use the ledger db:5432/plays for 9 s: b";
@@ -226,8 +227,7 @@ mod tests {
         let text = "1 % of the commits of processor p to the ledger db:5432/plays take 501 ms or longer. More than 500 ms is slow.";
         check(&[at(501.0)], &[], &[("ledger-slow", Severity::Warning, text)]);
         let behind = heartbeat("p", |status| status.behind = Some("record 7 is gone".to_owned()));
-        let text =
-            "The ledger db:5432/plays has lost commits of processor p: record 7 is gone";
+        let text = "The ledger db:5432/plays has lost commits of processor p: record 7 is gone";
         check(&[behind], &[], &[("ledger-behind", Severity::Error, text)]);
         assert!(BEHIND_WAY_OUT.contains("synchronous_standby_names"));
     }

@@ -174,7 +174,10 @@ fn what_a_processor_says_of_its_connections_is_told() {
     };
     let want = [("processor-backoff", Severity::Error), ("processor-lookupd", Severity::Warning)];
     let text = check(backoff, 0, &want);
-    assert_eq!(text, "Processor p takes no messages for 3.0 s (backoff), because 2 in a row failed.");
+    assert_eq!(
+        text,
+        "Processor p takes no messages for 3.0 s (backoff), because 2 in a row failed."
+    );
     let waiting = Some("refused".to_owned());
     let waits = ConsumerFigures { waiting, ..ConsumerFigures::default() };
     let text = check(waits, 0, &[("processor-waits", Severity::Error)]);
@@ -201,7 +204,8 @@ fn each_finding_is_described_with_its_cure() {
     let made = MADE.iter().map(|text| text.split("#[cfg(test)]").next().unwrap_or_default());
     let codes: BTreeSet<String> = made
         .flat_map(|text| {
-            let behind = |start: &&str| text.split(start).skip(1).filter_map(code).collect::<Vec<_>>();
+            let behind =
+                |start: &&str| text.split(start).skip(1).filter_map(code).collect::<Vec<_>>();
             starts.iter().flat_map(behind).collect::<Vec<_>>()
         })
         .collect();
