@@ -45,6 +45,8 @@ mod page_support;
 mod page_views;
 mod pipeline;
 mod plays;
+#[path = "../chaos/ports.rs"]
+mod ports;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]

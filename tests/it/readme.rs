@@ -9,7 +9,8 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::nsqd::{Nsqd, nsqd_or_skip};
-use crate::support::{Running, assert_exit, free_port, get, wait_until};
+use crate::ports::free_addrs;
+use crate::support::{Running, assert_exit, get, wait_until};
 
 const README: &str = include_str!("../../README.md");
 
@@ -47,7 +48,7 @@ impl Newcomer {
         let directory = tempfile::tempdir().unwrap();
         let bin = directory.path().join("bin");
         std::fs::create_dir(&bin).unwrap();
-        let page = format!("127.0.0.1:{}", free_port());
+        let page = free_addrs(1).unwrap()[0].to_string();
         // The program that cargo has built, with the page at the free port.
         let script = format!(
             "#!/bin/sh\ncase $1 in\nrun | dashboard) set -- \"$@\" --http-address {page} ;;\n\

@@ -1,11 +1,9 @@
 //! The binary as a child process, and the brokers that it talks to.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -146,19 +144,6 @@ pub(crate) fn get(url: &str) -> Value {
 #[track_caller]
 pub(crate) fn post(url: &str, body: &str) {
     ureq::post(url).send(body).unwrap_or_else(|error| panic!("{url}: {error}"));
-}
-
-/// A port that nobody has, below those that the system gives to connections: it is still free after a crash.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    loop {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port =
-            20_000 + (std::process::id() as u16).wrapping_mul(31).wrapping_add(number) % 12_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// Waits until `probe` holds.
