@@ -407,7 +407,7 @@ fn open_shared(
 fn is_complete(processed: ProcessorReport, target: Option<u64>) -> Result<()> {
     if let Some(failure) = processed.failure {
         bail!(
-            "counting ended, and what was not counted went back to nsqd: {failure}; mend it and start again"
+            "counting ended, and what was not counted went back to nsqd: {failure}; fix that and start again"
         );
     }
     if let Some(unpublished) = processed.unpublished() {

@@ -83,7 +83,7 @@ impl ConfigFile {
         let secret = file.entries.iter().find(|entry| entry.is_secret(catalogue));
         if let Some(entry) = secret.filter(|_| metadata.permissions().mode() & OTHERS != 0) {
             return Err(format!(
-                "{path}:{}: everybody on this machine may use this file, and {} is a secret: chmod 640 {path}, or 600, mends it",
+                "{path}:{}: everybody on this machine may use this file, and {} is a secret: chmod 640 {path}, or 600, fixes that",
                 entry.line, entry.key
             ));
         }
