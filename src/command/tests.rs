@@ -58,7 +58,7 @@ fn every_form_of_a_flag_works() {
         "run -num-messages=7 -exit",
     ] {
         let run = parsed(line);
-        for want in [" num_messages: Count(7),", " exit: true,", " json: false,"] {
+        for want in [" num_messages: Count(7),", " exit: true,", " json: false"] {
             assert!(run.contains(want), "{line}: {run}\ndoes not have {want:?}");
         }
     }
@@ -158,16 +158,6 @@ fn numbers_have_ranges_that_hold() {
     refuses("broker --max-rdy-count 4294967296", "from 1 to 4294967295");
     refuses("broker --max-msg-size 2147483648", "from 1 to 2147483647");
     refuses("bench --rounds 10001", "from 1 to 10000");
-    let args = |line: &str| match parse_line(line) {
-        Ok(Invocation { command: Command::Run(args), .. }) => args.config(),
-        other => panic!("{line}: {other:?}"),
-    };
-    let error = args("run --pc-ratio 200 --num-threads 2").unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "--pc-ratio 200 with --num-threads 2 makes 400 producer threads; at most there are 256"
-    );
-    assert!(args("run --pc-ratio 128 --num-threads 2").is_ok());
 }
 
 /// The table knows each option of each command, and nothing else; its defaults, its ranges and its words are the real ones.

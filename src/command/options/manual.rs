@@ -77,8 +77,8 @@ fn of_command(page: &mut Roff, command: &CommandSpec) {
 
 fn head(page: &mut Roff, name: &str, about: &str) {
     let version = concat!("playcounts ", env!("CARGO_PKG_VERSION"));
-    // No date: the same version is the same page.
-    page.control("TH", [name, SECTION, "", version, "User Commands"]);
+    // No date, which must be quoted to be none: the same version is the same page.
+    page.control("TH", [name, SECTION, " ", version, "User Commands"]);
     // What `apropos` shows is one line.
     let short = about.split([';', ':', ',']).next().unwrap_or_default();
     page.control("SH", ["NAME"]).text([roman(format!("{name} - {short}"))]);
