@@ -36,6 +36,7 @@ mod migration;
 mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
 mod nsqlookupd;
+mod options;
 mod oversized;
 mod owners;
 mod page;
