@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::config::BenchConfig;
 use super::proc::{Machine, Usage};
-use crate::command::shared::report::grouped;
+use crate::model::words::{grouped, many};
 
 /// The report of `bench`.
 #[derive(Clone, Debug, Serialize)]
@@ -172,9 +172,10 @@ impl fmt::Display for BenchReport {
         };
         writeln!(
             f,
-            "{} plays of {} videos on {broker}; medians of {rounds} rounds, lowest to highest; all counts correct",
-            grouped(*messages),
-            grouped(*videos),
+            "{} of {} on {broker}; medians of {}, lowest to highest; all counts correct",
+            many(*messages, "play"),
+            many(*videos, "video"),
+            many(*rounds, "round"),
         )?;
         let head = ["plays a second", "CPU a play", "written"];
         write!(f, "\n{:<28}{:>36}{:>26}{:>12}", "", head[0], head[1], head[2])?;

@@ -11,13 +11,13 @@ use nsq_protocol::{ChannelName, ConsumerConfig, TopicName};
 use crate::command::shared::https;
 use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::command::shared::output::OutputFormat;
-use crate::command::shared::report::grouped;
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel, MAX_THREADS, Ratio};
 use crate::dashboard::Keep;
 use crate::ledger::MessageBudget;
 use crate::model::config::{Durability, Popularity};
 use crate::model::time_window::TimeWindow;
+use crate::model::words::{grouped, many};
 use crate::nsqd::addresses::NsqdAddresses;
 use crate::nsqd::http_tls::HttpTls;
 use crate::nsqd::topic::Backlog;
@@ -140,8 +140,8 @@ pub(in crate::command) struct RunArgs {
     keep_by_hour: HumanDuration,
 
     // Files and output.
-    /// directory for the run's files [default: playcounts-data]
-    #[argh(option, default = "values::DATA_DIR.into()")]
+    /// directory for the run's files [default: playcounts-run]
+    #[argh(option, default = "values::RUN_DIR.into()")]
     data_dir: String,
     /// end when all is counted and published, instead of serving the page on
     #[argh(switch)]
@@ -361,7 +361,7 @@ impl RunConfig {
             ("producers", production.threads.to_string()),
             ("workers", self.threads.to_string()),
             ("max in flight", grouped(self.max_in_flight.into())),
-            ("realtime below", format!("{} plays", grouped(self.realtime_below))),
+            ("realtime below", many(self.realtime_below, "play")),
             ("update interval", format!("{:?}", self.update_interval)),
             ("durability", self.durability.to_string()),
         ]

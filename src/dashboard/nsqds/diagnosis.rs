@@ -11,10 +11,13 @@ use uuid::Uuid;
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
 use crate::nsqd::consumers::ChannelConsumers;
-use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays};
+use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays, ProcessorEnding};
 pub(crate) use finding::{Finding, Severity};
 pub(crate) use heartbeat::Heartbeat;
 pub(crate) use ledgers::{LapsedProcessor, ledger_faults};
+
+/// The finding that nothing moves because there is nothing to count.
+const IDLE: &str = "idle";
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
@@ -30,6 +33,8 @@ pub(crate) struct CountedTold {
     pub(crate) refused: Option<String>,
     /// Processors of shared ledgers that are dead.
     pub(crate) dead: Vec<LapsedProcessor>,
+    /// How the simulation has ended that the dashboard belongs to, if it has: then nobody is missed, and nothing need move.
+    pub(crate) run: Option<Finding>,
 }
 
 impl Watch {
@@ -50,11 +55,18 @@ impl Watch {
             });
         }
         diagnose_processors(processors, &mut found);
+        match &counted.run {
+            Some(run) => found.push(run.clone()),
+            None => diagnose_silence(processors, &mut found),
+        }
         diagnose_counted(counted, &mut found);
         found.extend(ledger_faults(processors, &counted.dead));
         ledgers::diagnose_more(processors, &counted.dead, &mut found);
         if let Some(queue) = &self.queue {
             diagnose_queue(&self.state.lock(), queue, processors, &mut found);
+        }
+        if counted.run.is_some() {
+            found.retain(|finding| finding.code != IDLE);
         }
         found.sort_by_key(|finding| finding.severity);
         if found.is_empty() {
@@ -102,7 +114,7 @@ fn diagnose_queue(
     let is_empty = sum.queue.is_some_and(|queue| queue.depth == 0 && queue.deferred == 0);
     if is_empty && !moving {
         found.push(Finding {
-            code: "idle",
+            code: IDLE,
             severity: Severity::Info,
             text: "The queue is empty and nothing is being counted.".to_owned(),
             way_out: "If plays are made: look whether their producers reach these nsqds and this topic.",
@@ -152,7 +164,11 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
             arrivals::diagnose(&processor.id, told, found);
         }
     }
-    let Some(quietest) = processors.iter().map(|known| known.silent_ms).min() else {
+}
+
+/// Adds that no processor is heard, and how the last ones have ended.
+fn diagnose_silence(processors: &[Heartbeat], found: &mut Vec<Finding>) {
+    if processors.is_empty() {
         found.push(Finding {
             code: "no-processor",
             severity: Severity::Error,
@@ -160,15 +176,39 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
             way_out: "Start `playcounts process` with --dashboard-url of this dashboard.",
         });
         return;
-    };
-    if quietest > SILENT_MS {
-        found.push(Finding {
+    }
+    // One that has said goodbye is not missed.
+    let (ended, others): (Vec<_>, Vec<_>) =
+        processors.iter().partition(|known| known.ended.is_some());
+    match others.iter().map(|known| known.silent_ms).min() {
+        Some(..=SILENT_MS) => {}
+        Some(quietest) => found.push(Finding {
             code: "processor-silent",
             severity: Severity::Error,
             text: format!("No processor has reported for {} s.", quietest / 1000),
             way_out: "Look whether it runs, and whether it reaches this dashboard: its log says so.",
-        });
+        }),
+        None => ended.into_iter().for_each(|known| diagnose_ended(known, found)),
     }
+}
+
+/// Says that a processor has ended in order, where none goes on.
+fn diagnose_ended(known: &Heartbeat, found: &mut Vec<Finding>) {
+    let (id, Some((how, at))) = (&known.id, known.ended) else { return };
+    found.push(match how {
+        ProcessorEnding::Finished => Finding {
+            code: "processor-finished",
+            severity: Severity::Info,
+            text: format!("Processor {id} finished at {at}: it has counted its --num-messages."),
+            way_out: "",
+        },
+        ProcessorEnding::Stopped => Finding {
+            code: "processor-stopped",
+            severity: Severity::Warning,
+            text: format!("Processor {id} was stopped in order at {at}, and none counts now."),
+            way_out: "Start it again to go on; until then messages wait in nsqd, and nothing is lost.",
+        },
+    });
 }
 
 /// Adds what is wrong with what was counted.

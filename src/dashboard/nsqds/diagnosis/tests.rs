@@ -4,6 +4,7 @@ use nsq_protocol::TopicStats;
 
 use super::super::tests::{stats, watch};
 use super::*;
+use crate::model::unix_time::UnixMs;
 use crate::wire::LookupdFigures;
 
 fn processor() -> Heartbeat {
@@ -11,6 +12,7 @@ fn processor() -> Heartbeat {
     Heartbeat {
         id,
         silent_ms: 100,
+        ended: None,
         failure: None,
         per_second: 5.0,
         consumer: None,
@@ -64,6 +66,43 @@ fn each_cause_is_found() {
     assert_eq!(codes(&[], Some("full")), ["store", "no-processor", "idle"]);
     let gone = Heartbeat { silent_ms: 60_000, failure: Some("x".to_owned()), ..processor() };
     assert_eq!(codes(&[gone], None), ["processor-failed", "processor-silent"]);
+}
+
+#[test]
+fn who_has_said_goodbye_is_not_missed() {
+    let watch = watch(&["a:1"], &[]);
+    watch.hear("a:1", stats(|_| {}));
+    let at = UnixMs(1_790_000_000_000);
+    let ended = |how| Heartbeat {
+        ended: Some((how, at)),
+        silent_ms: 60_000,
+        per_second: 0.0,
+        ..processor()
+    };
+    let found = |processors: &[Heartbeat], run: Option<Finding>| {
+        let told = CountedTold { run, ..CountedTold::default() };
+        let found = watch.diagnose(processors, &told, None);
+        found.iter().map(|finding| (finding.code, finding.severity)).collect::<Vec<_>>()
+    };
+    let (finished, stopped) =
+        (|| ended(ProcessorEnding::Finished), || ended(ProcessorEnding::Stopped));
+    let idle = ("idle", Severity::Info);
+    let want = [("processor-finished", Severity::Info), idle];
+    assert_eq!(found(&[finished()], None), want);
+    let want = [("processor-stopped", Severity::Warning), idle];
+    assert_eq!(found(&[stopped()], None), want);
+    // Another one goes on.
+    assert_eq!(found(&[stopped(), processor()], None), [("well", Severity::Info)]);
+    // One that was killed stays an alarm, whoever has ended besides.
+    let killed = Heartbeat { silent_ms: 60_000, per_second: 0.0, ..processor() };
+    let want = [("processor-silent", Severity::Error), idle];
+    assert_eq!(found(&[finished(), killed.clone()], None), want);
+    // What a run has come to is told instead.
+    for severity in [Severity::Info, Severity::Error] {
+        let run = Finding { code: "run", severity, text: "Run finished".to_owned(), way_out: "" };
+        assert_eq!(found(&[finished()], Some(run.clone())), [("run", severity)]);
+        assert_eq!(found(&[killed.clone()], Some(run)), [("run", severity)]);
+    }
 }
 
 #[test]
@@ -196,6 +235,7 @@ fn what_was_counted_wrongly_is_told() {
         )],
         refused: Some("too many".to_owned()),
         dead: Vec::new(),
+        run: None,
     };
     let found = watch(&["a:1"], &[]).diagnose(&[processor()], &told, None);
     for (code, severity, words) in [
