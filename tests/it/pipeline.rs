@@ -113,7 +113,9 @@ fn run_on_a_named_broker_refuses_a_topic_that_is_not_empty() {
         assert_exit(&refused, 1);
         let error = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(
-            error.contains("topic plays is not empty: 1 messages") && error.contains("--reset"),
+            error.contains(
+                "topic plays is not empty: in channel processor are 1 waiting, 0 in flight"
+            ) && error.contains("--reset"),
             "{error}"
         );
         verified_run(dir, &[&named[..], &["--reset"]].concat());

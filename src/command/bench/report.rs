@@ -242,7 +242,7 @@ mod tests {
         let text = report.to_string();
         for want in [
             "playcounts 1.2.3 on 2 x ?",
-            "1,000,000 plays of 100 videos on the embedded broker; medians of 1 rounds",
+            "1,000,000 plays of 100 videos on the embedded broker; medians of 1 round,",
             "2,000,000 (2,000,000 to 2,000,000)",
             "0.50 µs (0.50 to 0.50)           -",
             "0.25 ms (0.25 to 0.25)",

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
+use crate::model::words::{many, of_number};
 use crate::nsqd::consumers::ChannelConsumers;
 use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays, ProcessorEnding};
 pub(crate) use finding::{Finding, Severity};
@@ -106,7 +107,7 @@ fn diagnose_queue(
         found.push(Finding {
             code: "depth-alert",
             severity: Severity::Warning,
-            text: format!("{} messages wait, more than the {above} of --depth-alert.", sum.depth),
+            text: format!("{}, more than the {above} of --depth-alert.", waits(sum.depth)),
             way_out: "Look whether it grows: then more is published than the processors count.",
         });
     }
@@ -217,7 +218,11 @@ fn diagnose_counted(told: &CountedTold, found: &mut Vec<Finding>) {
         found.push(Finding {
             code: "foreign-plays",
             severity: Severity::Warning,
-            text: format!("Producer {producer}: {plays} plays are counted that it never made."),
+            text: format!(
+                "Producer {producer}: {} {} counted that it never made.",
+                many(*plays, "play"),
+                of_number(*plays, "is", "are")
+            ),
             way_out: "Look who publishes under its id, or whether its outbox was put back from a copy; it goes on under another id.",
         });
     }
@@ -226,8 +231,9 @@ fn diagnose_counted(told: &CountedTold, found: &mut Vec<Finding>) {
             code: "crowded-producer",
             severity: Severity::Warning,
             text: format!(
-                "Processor {processor} knows {plays} plays by their messages only, the newest of producer {producer}: its \
-                 numbers have too many holes, so a play that it publishes again counts again."
+                "Processor {processor} knows {} by the message only, the newest of producer {producer}: its numbers have too \
+                 many holes, so a play that it publishes again counts again.",
+                many(*plays, "play")
             ),
             way_out: "Number each producer's plays 0, 1, 2, … without a gap, or leave producer and seq out.",
         });
@@ -271,7 +277,8 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
                 "oversized",
                 Severity::Warning,
                 format!(
-                    "Processor {id} got {oversized} messages of nsqd {nsqd} that are larger than it takes."
+                    "Processor {id} got {} of nsqd {nsqd} larger than it takes.",
+                    many(*oversized, "message")
                 ),
                 "They are dead letters, by their size and their first bytes; if they may be plays, start it with a larger --max-msg-size.",
             );
@@ -338,7 +345,7 @@ fn diagnose_nsqd(nsqd: &WatchedNsqd, queue: &WatchedQueue, found: &mut Vec<Findi
     let (topic_name, channel_name) = (queue.topic.as_str(), queue.channel.as_str());
     let Some(topic) = heard.stats.topic(&queue.topic) else { return };
     if topic.paused {
-        let text = format!("Topic {topic_name} at {at} is paused; {} messages wait.", topic.depth);
+        let text = format!("Topic {topic_name} at {at} is paused; {}.", waits(told(topic.depth)));
         find("topic-paused", Severity::Error, text, "Unpause it.");
     }
     let Some(channel) = heard.stats.channel(&queue.topic, &queue.channel) else {
@@ -361,14 +368,28 @@ fn diagnose_foreign(name: &str, channel: &ChannelStats, found: &mut Vec<Finding>
     let mut consumers = ChannelConsumers::default();
     consumers.add(channel);
     if let Some(first) = consumers.foreign.first() {
-        let count = consumers.foreign.len();
+        let count = consumers.foreign.len() as u64;
         found.push(Finding {
             code: "foreign-consumer",
             severity: Severity::Warning,
-            text: format!("{name} has {count} consumers that are no processors, such as {first}: what they take is not counted."),
+            text: format!(
+                "{name} has {} that {} no processor, such as {first}: what they take is not counted.",
+                many(count, "consumer"),
+                of_number(count, "is", "are")
+            ),
             way_out: "Give them a channel of their own. A processor of an older version looks like one, too: update it.",
         });
     }
+}
+
+/// A number of nsqd's, which are never below 0.
+fn told(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// `1 message waits`.
+fn waits(messages: u64) -> String {
+    format!("{} {}", many(messages, "message"), of_number(messages, "waits", "wait"))
 }
 
 /// Adds what it finds at the channel called `name`.
@@ -376,22 +397,23 @@ fn diagnose_channel(name: &str, channel: &ChannelStats, found: &mut Vec<Finding>
     let mut find = |code, severity, text: String, way_out| {
         found.push(Finding { code, severity, text, way_out });
     };
-    let waiting = channel.depth.saturating_add(channel.deferred_count);
+    let waiting = told(channel.depth.saturating_add(channel.deferred_count));
     if channel.paused {
         find(
             "channel-paused",
             Severity::Error,
-            format!("{name} is paused; {waiting} messages wait."),
+            format!("{name} is paused; {}.", waits(waiting)),
             "Unpause it.",
         );
     }
     let rdy: i64 = channel.clients.iter().map(|client| client.ready_count).sum();
     if channel.client_count == 0 && waiting > 0 {
-        let text = format!("{name} has {waiting} messages and no consumer.");
+        let text = format!("{name} has no consumer, and {}.", waits(waiting));
         find("no-consumer", Severity::Error, text, "Start `playcounts process`.");
     } else if channel.client_count > 0 && rdy == 0 && waiting > 0 {
         let text = format!(
-            "{name} has {waiting} messages, and its consumers ask for none (RDY 0): they back off."
+            "{name}: {}, and its consumers ask for none (RDY 0): they back off.",
+            waits(waiting)
         );
         find(
             "backoff",
@@ -401,8 +423,9 @@ fn diagnose_channel(name: &str, channel: &ChannelStats, found: &mut Vec<Finding>
         );
     } else if channel.depth > 0 && rdy > 0 && channel.in_flight_count >= rdy {
         let text = format!(
-            "{name}: {} messages wait while {} are in flight, as many as its consumers ask for.",
-            channel.depth, channel.in_flight_count
+            "{name}: {} while {} are in flight, as many as its consumers ask for.",
+            waits(told(channel.depth)),
+            channel.in_flight_count
         );
         find(
             "behind",

@@ -202,7 +202,7 @@ fn what_a_processor_says_of_its_connections_is_told() {
     check(held, 0, &[("processor-timed-out", Severity::Warning)]);
     let oversized = ConnectionFigures { oversized: 3, ..nsqd("a:1", true, None) };
     let text = check(with(vec![oversized]), 0, &[("oversized", Severity::Warning)]);
-    assert_eq!(text, "Processor p got 3 messages of nsqd a:1 that are larger than it takes.");
+    assert_eq!(text, "Processor p got 3 messages of nsqd a:1 larger than it takes.");
     let backoff = ConsumerFigures {
         backoff_ms: Some(3_040),
         backoff_level: 2,
@@ -244,7 +244,7 @@ fn what_was_counted_wrongly_is_told() {
             Severity::Warning,
             "-000000000005: 3 plays are counted that it never made",
         ),
-        ("crowded-producer", Severity::Warning, "9 plays by their messages only"),
+        ("crowded-producer", Severity::Warning, "9 plays by the message only"),
         ("counts-refused", Severity::Error, "were refused: too many"),
     ] {
         let finding = found.iter().find(|finding| finding.code == code).unwrap();
