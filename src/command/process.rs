@@ -471,7 +471,7 @@ fn is_complete(processed: &ProcessorReport, config: &ProcessConfig) -> Result<()
     };
     if let Some(failure) = &processed.failure {
         bail!(
-            "counting ended, and what was not counted went back to nsqd: {failure}; mend it and start again"
+            "counting ended, and what was not counted went back to nsqd: {failure}; fix that and start again"
         );
     }
     if let Some(unpublished) = processed.unpublished() {

@@ -39,13 +39,13 @@ pub(super) fn run(args: &RestoreArgs) -> Result<()> {
     let source = Path::new(from);
     if !source.is_dir() {
         bail!(
-            "{from} is no directory that `backup` has made; a dashboard's single file goes into an empty data directory as dashboard.sqlite3"
+            "{from} is not a directory that `backup` has made; a dashboard's single file goes into an empty data directory as dashboard.sqlite3"
         );
     }
     let found = check::look(source)?;
     if let Some(damaged) = found.iter().find(|part| !part.is_whole()) {
         bail!(
-            "{from} is not put back, its {} is damaged: {}",
+            "{from} was not restored: its {} is damaged: {}",
             damaged.part,
             damaged.damage.join("; ").replace('\n', " ")
         );

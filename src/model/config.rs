@@ -59,7 +59,7 @@ impl FromStr for Durability {
         let known = Self::ALL.iter().find(|(name, _)| *name == text);
         known
             .map(|(_, durability)| *durability)
-            .ok_or_else(|| format!("{text:?} is none of process, power, none"))
+            .ok_or_else(|| format!("{text:?} is not one of process, power, none"))
     }
 }
 

@@ -182,8 +182,10 @@ impl DashboardClient {
         let response = request.send(serde_json::to_vec(claim)?);
         match self.check(path, response) {
             Ok(answer) => {
-                let Written { dashboard, .. } = serde_json::from_str(&answer)
-                    .with_context(|| format!("{}{path} answered what is no answer", self.url))?;
+                let Written { dashboard, .. } =
+                    serde_json::from_str(&answer).with_context(|| {
+                        format!("{}{path} gave an answer that cannot be understood", self.url)
+                    })?;
                 Ok(ClaimAnswer::Taken(dashboard))
             }
             Err(error) => match error.downcast::<RefusedCall>() {
@@ -208,8 +210,9 @@ impl DashboardClient {
             path.push_str(&format!("&foreign={foreign}"));
         }
         let answer = self.check(&path, self.agent.get(format!("{}{path}", self.url)).call())?;
-        serde_json::from_str(&answer)
-            .with_context(|| format!("{}{path} answered what is no confirmation", self.url))
+        serde_json::from_str(&answer).with_context(|| {
+            format!("{}{path} gave an answer that is not a confirmation", self.url)
+        })
     }
 
     /// Throws away all counts.

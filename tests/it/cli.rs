@@ -90,13 +90,13 @@ fn a_failure_is_one_line_that_says_what_to_do() {
         let impatient = if command == "run" { &[][..] } else { &[impatient] };
         fails(&[&lookupd[..], impatient].concat(), &["nsqlookupd", &address, "refused"]);
         let both = [&lookupd[..], &["--nsqd-tcp-address", "127.0.0.1:4150"]].concat();
-        fails(&both, &["--nsqd-tcp-address and --lookupd-http-address exclude each other"]);
-        fails(&[command, "--lookupd-http-address", "nowhere"], &["\"nowhere\" is no host:port"]);
+        fails(&both, &["--nsqd-tcp-address and --lookupd-http-address cannot be used together"]);
+        fails(&[command, "--lookupd-http-address", "nowhere"], &["\"nowhere\" is not host:port"]);
     }
     fails(&["reset", "--yes", "--lookupd-http-address", &address], &["nsqlookupd", &address]);
     fails(
         &["process", "--consumer-opt=snappy", "--consumer-opt=deflate"],
-        &["--consumer-opt", "snappy and deflate exclude each other"],
+        &["--consumer-opt", "snappy and deflate cannot be used together"],
     );
     fails(&["produce", "--producer-opt=tls_root_ca_file,no-such-file"], &["no-such-file"]);
     fails(&["process", "--data-dir", "a-file"], &["a-file", "--data-dir"]);
@@ -109,7 +109,7 @@ fn a_failure_is_one_line_that_says_what_to_do() {
     fails(&["bench", "--num-messages", "100_000_000"], &["100000000", "--nsqd-tcp-address"]);
     fails(&["bench", "--rounds", "10001"], &["--rounds 10001", "10000"]);
     fails(&["bench", "--nsqd-http-address", "a:1"], &["--nsqd-tcp-address"]);
-    fails(&["bench", "--nsqd-tcp-address", "nowhere"], &["\"nowhere\" is no host:port"]);
+    fails(&["bench", "--nsqd-tcp-address", "nowhere"], &["\"nowhere\" is not host:port"]);
     fails(&["bench", "--data-dir", "a-file"], &["a-file", "--data-dir"]);
 }
 

@@ -46,6 +46,8 @@ mod page_support;
 mod page_views;
 mod pipeline;
 mod plays;
+#[path = "../chaos/ports.rs"]
+mod ports;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
@@ -63,6 +65,7 @@ mod proxy;
 mod queue;
 mod raw_text;
 mod read_only;
+mod readme;
 mod refused_threads;
 mod replayed;
 mod restore;

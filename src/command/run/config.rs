@@ -296,7 +296,7 @@ impl RunArgs {
         nsq::nsqds_or_lookupds(&tcp, &self.lookupd_http_address)?;
         if self.start_nsq && !self.lookupd_http_address.is_empty() {
             bail!(
-                "--start-nsq and --lookupd-http-address exclude each other: one starts an nsqd, one finds some"
+                "--start-nsq and --lookupd-http-address cannot be used together: one starts an nsqd, one finds some"
             );
         }
         if !http.is_empty() && !self.lookupd_http_address.is_empty() {
@@ -310,7 +310,7 @@ impl RunArgs {
         }
         match (self.start_nsq, tcp.is_empty()) {
             (true, false) => bail!(
-                "--start-nsq and --nsqd-tcp-address exclude each other: one starts an nsqd, one names one"
+                "--start-nsq and --nsqd-tcp-address cannot be used together: one starts an nsqd, one names one"
             ),
             (true, true) => Ok(BrokerChoice::StartNsqd),
             (false, true) if !http.is_empty() => {

@@ -139,7 +139,8 @@ impl Said {
             (_, Some(reason)) => Some(with_count(away_line(link, reason), more.saturating_sub(1))),
             (Some(_), None) => back_line(link).map(|line| with_count(line, more)),
         };
-        *self = Self { away, losses, at: Some(now), was_calm: is_calm && more <= 1 && !is_reason_only };
+        *self =
+            Self { away, losses, at: Some(now), was_calm: is_calm && more <= 1 && !is_reason_only };
         line
     }
 }

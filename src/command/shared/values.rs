@@ -119,7 +119,7 @@ impl FromStr for Count {
         // Grouping as people type it: 1_000_000.
         match text.replace('_', "").parse() {
             Ok(number @ 1..=Self::MAX) => Ok(Self(number)),
-            _ => Err(format!("{text:?} is no whole number from 1 to {}", Self::MAX)),
+            _ => Err(format!("{text:?} is not a whole number from 1 to {}", Self::MAX)),
         }
     }
 }
@@ -139,7 +139,7 @@ impl FromStr for Ratio {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
             Ok(number) if number > 0.0 && number <= 1e9 => Ok(Self(number)),
-            _ => Err(format!("{text:?} is no number above 0")),
+            _ => Err(format!("{text:?} is not a number above 0")),
         }
     }
 }
@@ -170,7 +170,7 @@ impl FromStr for HumanDuration {
                 Ok(Self(Duration::from_secs_f64(seconds)))
             }
             _ => Err(format!(
-                "{text:?} is no duration from 1ms to 3650d, such as 30, 30s, 500ms, 0.5, 1m30s or 2d"
+                "{text:?} is not a duration from 1ms to 3650d, such as 30, 30s, 500ms, 0.5, 1m30s or 2d"
             )),
         }
     }
@@ -219,7 +219,7 @@ impl FromStr for LogLevel {
     fn from_str(text: &str) -> Result<Self, String> {
         let level = text
             .parse()
-            .map_err(|_| format!("{text:?} is none of off, error, warn, info, debug, trace"))?;
+            .map_err(|_| format!("{text:?} is not one of off, error, warn, info, debug, trace"))?;
         Ok(Self(level))
     }
 }
