@@ -24,6 +24,7 @@ mod dashboard;
 mod dashboard_support;
 mod dashboards;
 mod disk;
+mod first_day;
 mod foreign_pages;
 mod gone;
 mod http;

@@ -275,8 +275,8 @@ fn config<'c>(catalogue: &'c Catalogue, words: &[String]) -> Result<Request<'c>,
 /// The words behind `completions`.
 fn completions<'c>(words: &[String]) -> Result<Request<'c>, String> {
     match words {
-        [shell] => Ok(Request::Completions(shell.clone())),
         [first, rest @ ..] if first == "candidates" => Ok(Request::Candidates(rest.to_vec())),
+        [shell] => Ok(Request::Completions(shell.clone())),
         _ => {
             Err("completions needs one shell: bash, zsh or fish; see playcounts completions --help"
                 .to_owned())
