@@ -78,3 +78,4 @@ mod timing;
 #[path = "../../nsq-protocol/tests/it/tls_proxy.rs"]
 mod tls_proxy;
 mod tokens;
+mod unpacked;
