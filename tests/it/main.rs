@@ -32,6 +32,7 @@ mod https;
 mod ledger_command;
 mod ledger_support;
 mod migration;
+mod nginx;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
@@ -45,6 +46,8 @@ mod page_support;
 mod page_views;
 mod pipeline;
 mod plays;
+#[path = "../chaos/ports.rs"]
+mod ports;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
