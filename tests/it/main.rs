@@ -74,6 +74,7 @@ mod shared_failover;
 mod shared_ledger;
 #[cfg(feature = "postgres")]
 mod shared_processes;
+mod start_nsq;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
