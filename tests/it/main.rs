@@ -66,6 +66,7 @@ mod queue;
 mod raw_text;
 mod read_only;
 mod refused_threads;
+mod release;
 mod replayed;
 mod restore;
 #[cfg(feature = "postgres")]
