@@ -188,6 +188,11 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("output", File).required(),
             row("from", Directory).required(),
             row("data-dir", Directory).unset("none, ends when nsqd has all").of(&["produce"]),
+            row("data-dir", Directory).value("playcounts-run").of(&["run"]),
+            row("data-dir", Directory)
+                .unset("playcounts-data; and playcounts-run, unless a running dashboard is named")
+                .of(&["reset"]),
+            row("data-dir", Directory).unset("playcounts-run, where a run has left some, else playcounts-data").of(&["verify"]),
             row("data-dir", Directory).value("playcounts-data"),
         ],
     },
