@@ -35,7 +35,7 @@ use crate::command::options::catalogue::{Catalogue, CommandSpec, OptionSpec};
 use crate::command::options::completions;
 use crate::command::options::file::ConfigFile;
 use crate::command::options::settings::{Settings, Sources, Variables, variables};
-use crate::command::options::typed::{self, Request, TypedCommand};
+use crate::command::options::typed::{self, CommandLine, TypedCommand};
 use crate::command::options::{help, manual, markdown, show};
 use crate::command::shared::log::{self as logs, LogFormat, LogLevel};
 use crate::runtime::signals::SignalWatch;
@@ -123,7 +123,7 @@ fn parse_with(args: &[String], variables: &Variables) -> Result<Invocation, Earl
         )));
     }
     let request = typed::read(&catalogue, args).map_err(EarlyExit::Usage)?;
-    if let Request::Run(typed) = request {
+    if let CommandLine::Run(typed) = request {
         let settings = settings(&catalogue, typed, variables).map_err(EarlyExit::Usage)?;
         return invocation(&settings).map_err(EarlyExit::Usage);
     }
@@ -204,17 +204,17 @@ fn invocation(settings: &Settings<'_>) -> Result<Invocation, String> {
 /// What is printed for a request that runs no command.
 fn printed(
     catalogue: &Catalogue,
-    request: Request<'_>,
+    request: CommandLine<'_>,
     variables: &Variables,
 ) -> Result<String, String> {
     Ok(match request {
-        Request::Run(typed) => typed.command.name.clone(),
-        Request::Config(mut typed) => {
+        CommandLine::Run(typed) => typed.command.name.clone(),
+        CommandLine::Config(mut typed) => {
             typed.misses_nothing = true;
             let settings = settings(catalogue, typed, variables)?;
             show::of_command(&settings) + &show::passed_over(catalogue, variables)
         }
-        Request::ConfigOfAll(path) => {
+        CommandLine::ConfigOfAll(path) => {
             let tables = catalogue.commands.iter().map(|command| {
                 let mut typed = TypedCommand::of(command);
                 typed.options.extend(path.clone().map(|path| ("config", vec![path])));
@@ -224,8 +224,8 @@ fn printed(
             let tables: Vec<String> = tables.collect::<Result<_, _>>()?;
             tables.join("\n") + &show::passed_over(catalogue, variables)
         }
-        Request::Markdown => markdown::page(catalogue),
-        Request::Completions(shell) => match completions::script(&shell) {
+        CommandLine::Markdown => markdown::page(catalogue),
+        CommandLine::Completions(shell) => match completions::script(&shell) {
             Some(script) => script.to_owned(),
             None => {
                 let shells: Vec<_> = completions::shells().collect();
@@ -235,16 +235,16 @@ fn printed(
                 ));
             }
         },
-        Request::Candidates(words) => completions::candidates(catalogue, &words),
-        Request::Manual(Some(name)) if !manual::is_page(catalogue, &name) => {
+        CommandLine::Candidates(words) => completions::candidates(catalogue, &words),
+        CommandLine::Manual(Some(name)) if !manual::is_page(catalogue, &name) => {
             return Err(format!(
                 "{name} has no manual page of its own: playcounts man tells of it"
             ));
         }
-        Request::Manual(name) => manual::page(catalogue, name.as_deref()),
-        Request::Help(None) => help::of_program(catalogue),
-        Request::Help(Some(name)) => help::of(catalogue, &name),
-        Request::Version => format!("playcounts {}\n", env!("CARGO_PKG_VERSION")),
+        CommandLine::Manual(name) => manual::page(catalogue, name.as_deref()),
+        CommandLine::Help(None) => help::of_program(catalogue),
+        CommandLine::Help(Some(name)) => help::of(catalogue, &name),
+        CommandLine::Version => format!("playcounts {}\n", env!("CARGO_PKG_VERSION")),
     })
 }
 
