@@ -20,7 +20,7 @@ use crate::command::shared::output::{OutputFormat, listed, print_report, status}
 use crate::command::shared::report::rate;
 use crate::command::shared::run_files::RunFiles;
 use crate::command::shared::status::StatusWatch;
-use crate::command::shared::values::{self, Count, HumanDuration, LogLevel, Ratio};
+use crate::command::shared::values::{self, Count, HumanDuration, MAX_VIDEOS, Ratio};
 use crate::model::config::{Durability, Popularity};
 use crate::model::words::{grouped, many, of_number};
 use crate::nsqd::waiting::{NotThere, StartWait};
@@ -43,7 +43,7 @@ pub(super) struct ProduceArgs {
     num_messages: Count,
     /// videos that they are plays of [default: 100]
     #[argh(option, default = "Count(100)")]
-    num_videos: Count,
+    num_videos: Count<MAX_VIDEOS>,
     /// plays a second [default: as fast as possible]
     #[argh(option)]
     rate: Option<Ratio>,
@@ -100,9 +100,6 @@ pub(super) struct ProduceArgs {
     /// print the report as one JSON object, as the last line
     #[argh(switch)]
     json: bool,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
 }
 
 /// What its status lines begin with.

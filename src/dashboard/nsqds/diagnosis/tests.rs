@@ -269,7 +269,8 @@ fn each_finding_is_described_with_its_cure() {
         .flat_map(|row| row.split('|').next().unwrap_or_default().split(", "))
         .map(|code| code.trim().trim_matches('`').to_owned())
         .collect();
-    assert_eq!(described, codes, "docs/operations.md, and what is found");
+    let missing: Vec<_> = codes.difference(&described).collect();
+    assert!(codes.len() > 30 && missing.is_empty(), "not in docs/operations.md: {missing:?}");
 }
 
 #[test]
