@@ -310,6 +310,11 @@ mod tests {
             last,
             ["nsqd a:1 is away: gone (and was away 4 times more since the last line)"]
         );
+        // At the end nothing is held back.
+        assert!(watched.at(101_000, None, 31).is_empty());
+        let state = LinkState { away: None, losses: 31, is_news: false };
+        let (now, states) = (watched.began + Duration::from_secs(102), [(nsqd(), state)]);
+        assert_eq!(watched.lines.look(now, states.into(), Look::Last), ["nsqd a:1 is back"]);
     }
 
     #[test]
