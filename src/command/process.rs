@@ -149,7 +149,7 @@ pub(super) struct ProcessArgs {
     data_dir: String,
 
     // Output.
-    /// print the report as one JSON object, as the last line
+    /// print the report as one JSON object on one line, and nothing else on stdout
     #[argh(switch)]
     json: bool,
 }

@@ -18,7 +18,7 @@ const LISTED_MAX: usize = 3;
 pub(crate) enum OutputFormat {
     /// For people.
     Text,
-    /// One JSON object, as the last line.
+    /// One JSON object on one line, and nothing else on stdout.
     Json,
 }
 
