@@ -113,7 +113,7 @@ mod tests {
             &[(
                 "skewed-times",
                 Severity::Info,
-                "Processor p has seen 0 plays of long ago and 2 from the future, such as 2262: their times are left out of the consumption times.",
+                "Processor p got 0 plays with a time long ago and 2 with one in the future, such as 2262. These are left out of the consumption times.",
             )],
         );
         let window = MessageWindowFigures { redelivered_unknown: 4, ..Default::default() };
@@ -122,7 +122,7 @@ mod tests {
             &[(
                 "messages-forgotten",
                 Severity::Warning,
-                "Processor p has counted 4 plays without an identity that nsqd had delivered before and that it may have forgotten: so many may be counted twice.",
+                "nsqd delivered 4 plays without an identity again after processor p may have forgotten them. So many may be counted twice.",
             )],
         );
     }
