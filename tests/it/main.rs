@@ -24,6 +24,7 @@ mod dashboard;
 mod dashboard_support;
 mod dashboards;
 mod disk;
+mod first_day;
 mod foreign_pages;
 mod gone;
 mod http;
@@ -32,10 +33,12 @@ mod https;
 mod ledger_command;
 mod ledger_support;
 mod migration;
+mod nginx;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
 mod nsqlookupd;
+mod options;
 mod oversized;
 mod owners;
 mod page;
@@ -66,6 +69,7 @@ mod raw_text;
 mod read_only;
 mod readme;
 mod refused_threads;
+mod release;
 mod replayed;
 mod restore;
 #[cfg(feature = "postgres")]
@@ -74,6 +78,7 @@ mod shared_failover;
 mod shared_ledger;
 #[cfg(feature = "postgres")]
 mod shared_processes;
+mod start_nsq;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
@@ -81,3 +86,4 @@ mod timing;
 #[path = "../../nsq-protocol/tests/it/tls_proxy.rs"]
 mod tls_proxy;
 mod tokens;
+mod unpacked;

@@ -290,7 +290,7 @@ impl Dialer {
         }
         match next {
             Next::Retry(delay) => {
-                log::warn!("nsqd {}; the next attempt is in {delay:?}", error.to_line());
+                log::debug!("nsqd {}; the next attempt is in {delay:?}", error.to_line());
                 if let Some(link) = self.links.get(&nsqd) {
                     let lookupd = link.lookupd.clone().unwrap_or_else(|| "".into());
                     let mut stats = self.stats.lock();
