@@ -7,7 +7,7 @@ use nsq_protocol::thread::StopToken;
 use crate::broker::{Broker, BrokerConfig};
 use crate::command::shared::output::note;
 use crate::command::shared::values::{Count, HumanDuration, LogLevel};
-use crate::runtime::memory;
+use crate::runtime::{memory, notify};
 
 /// only the embedded broker: an nsqd-compatible server in memory, until Ctrl-C; ready when GET /ping
 /// answers OK
@@ -110,6 +110,7 @@ pub(super) fn run(args: BrokerArgs, stop: &StopToken) -> Result<()> {
             "HTTP: listening on {address}; Ctrl-C ends it, and the messages with it"
         ));
     }
+    notify::ready(&format!("TCP: listening on {}", broker.tcp_addr()));
     let _ = stop.channel().recv();
     broker.shutdown();
     Ok(())

@@ -10,6 +10,7 @@ use crate::command::shared::output::{configuration, note};
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, Count, HumanDuration, LogLevel};
 use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
+use crate::runtime::notify;
 
 /// only the dashboard: stores what processors publish and serves the page, until Ctrl-C
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -95,6 +96,7 @@ impl DashboardArgs {
 pub(super) fn run(args: DashboardArgs, stop: &StopToken) -> Result<()> {
     let dashboard = Dashboard::start(args.config()?)?;
     note(format_args!("the page is live at {}; Ctrl-C ends it", dashboard.url()));
+    notify::ready(&format!("the page is live at {}", dashboard.url()));
     let _ = stop.channel().recv();
     dashboard.shutdown()
 }

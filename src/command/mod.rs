@@ -13,6 +13,7 @@ mod broker;
 mod check;
 mod dashboard;
 mod dead_letters;
+mod health;
 #[cfg(feature = "postgres")]
 mod ledger;
 mod process;
@@ -33,6 +34,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use crate::command::shared::output::log_line;
 use crate::command::shared::values::LogLevel;
 use crate::runtime::signals::SignalWatch;
+use crate::runtime::watchdog;
 
 /// Counts video plays from an NSQ queue, exactly, and shows them live.
 ///
@@ -58,6 +60,7 @@ enum Command {
     Check(check::CheckArgs),
     Reset(reset::ResetArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
+    Health(health::HealthArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     #[cfg(feature = "postgres")]
@@ -143,6 +146,7 @@ pub fn run(cli: Cli) -> Result<()> {
     env_logger::Builder::new().filter_level(command.log_level().0).format(log_line).init();
     raise_descriptor_limit();
     let (_signals, stop) = SignalWatch::start()?;
+    let _watchdog = watchdog::start()?;
     match command {
         Command::Run(args) => run::run(args, &stop),
         Command::Produce(args) => produce::run(args, &stop),
@@ -153,6 +157,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Check(args) => check::run(&args),
         Command::Reset(args) => reset::run(args),
         Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::Health(args) => health::run(args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
         #[cfg(feature = "postgres")]
@@ -173,6 +178,7 @@ impl Command {
             Self::Check(args) => args.log_level,
             Self::Reset(args) => args.log_level,
             Self::DeadLetters(args) => args.log_level,
+            Self::Health(args) => args.log_level,
             Self::Backup(args) => args.log_level,
             Self::Restore(args) => args.log_level,
             #[cfg(feature = "postgres")]

@@ -28,6 +28,7 @@ use crate::nsqd::waiting::StartWait;
 #[cfg(feature = "postgres")]
 use crate::postgres::{PgConfig, PgError, PgErrorKind};
 use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
+use crate::runtime::notify;
 use crate::storage::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::wire::client::DashboardClient;
 
@@ -261,6 +262,8 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
         let Some(ledger) = open_ledger(&config, stop)? else {
             bail!("stopped while waiting for the ledger: nothing was counted");
         };
+        // It serves: an nsqd or a dashboard that is away is waited for as long as it takes.
+        notify::ready("the ledger is open; counting as soon as there is an nsqd");
         match run_once(&config, &data_dir, ledger, lock, stop)? {
             Ended::Done => return Ok(()),
             Ended::Fenced => {
@@ -300,6 +303,7 @@ fn run_once(
         on_loss: config.on_loss,
         lock,
     })?;
+    notify::status("counting");
     let mut yielded = None;
     select! {
         recv(processor.reached()) -> _ => {}
@@ -329,7 +333,10 @@ fn lock(data_dir: &DataDir, takeover: &Takeover, stop: &StopToken) -> Result<Loc
     match takeover {
         Takeover::Never => data_dir.lock(PROCESSOR),
         Takeover::WhenFree => {
-            let waiting = |owner| note(format_args!("standing by: {owner}"));
+            let waiting = |owner| {
+                note(format_args!("standing by: {owner}"));
+                notify::ready(&format!("standing by: {owner}"));
+            };
             let lock = data_dir.lock_when_free(PROCESSOR, stop, waiting)?;
             lock.context("stopped while standing by: nothing was counted")
         }
@@ -395,6 +402,7 @@ fn open_shared(
         }
         if !std::mem::replace(&mut is_told, true) {
             note(format_args!("waiting for the shared ledger: {error:#}"));
+            notify::ready(&format!("waiting for the shared ledger: {error:#}"));
         }
         if stop.wait(DATABASE_RETRY) {
             return Ok(None);

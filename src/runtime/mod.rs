@@ -1,8 +1,11 @@
-//! What the operating system gives: the time of day, signals, listening sockets and who accepts from them.
+//! What the operating system gives: the time of day, signals, listening sockets and who accepts from them, and the service
+//! manager that wants to hear how the process is.
 
 pub mod accept;
 pub mod clock;
 pub mod listen;
 pub(crate) mod memory;
+pub(crate) mod notify;
 pub(crate) mod priority;
 pub mod signals;
+pub(crate) mod watchdog;

@@ -26,12 +26,14 @@ mod dashboards;
 mod disk;
 mod foreign_pages;
 mod gone;
+mod health;
 mod http;
 mod https;
 #[cfg(feature = "postgres")]
 mod ledger_command;
 mod ledger_support;
 mod migration;
+mod notify;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
@@ -71,6 +73,9 @@ mod shared_failover;
 mod shared_ledger;
 #[cfg(feature = "postgres")]
 mod shared_processes;
+mod stop;
+#[cfg(feature = "postgres")]
+mod stop_postgres;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
