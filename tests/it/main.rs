@@ -40,6 +40,7 @@ mod nsqd;
 mod nsqlookupd;
 mod oversized;
 mod owners;
+mod packaging;
 mod page;
 mod page_accessibility;
 mod page_queue;
