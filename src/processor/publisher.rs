@@ -1,8 +1,8 @@
 //! A publisher: the timer thread that tells one dashboard which counts changed, which plays of producers are counted, and how
 //! the processor fares. There is one for each dashboard, and none waits for another.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -42,8 +42,12 @@ const CONFIRM_MESSAGES: usize = 16;
 /// The least time between two rounds of telling of dead processors while there are counts of its own: 160 messages a second.
 const DEAD_EVERY: Duration = Duration::from_millis(100);
 
-/// How long the last batches are tried for at the end, while the dashboard is away.
-const LAST_TRIES: Duration = Duration::from_secs(10);
+/// How long a stop may take until the last batches are told: then a dashboard that is away is left alone. Whoever stops us
+/// waits 10 s in all, and files are to be closed behind it.
+const STOP_WITHIN: Duration = Duration::from_secs(7);
+
+/// So long a dashboard is given at least, however long the last commits took.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// What all publishers of a processor share.
 pub(super) struct SharedParts {
@@ -59,6 +63,8 @@ pub(super) struct SharedParts {
     pub(super) refusal: LedgerRefusal,
     /// Says that nothing is counted any more; has room for one.
     pub(super) failed: Sender<()>,
+    /// When the stop began, of which they hear later: once all is counted.
+    pub(super) stop_began: OnceLock<Instant>,
 }
 
 impl SharedParts {
@@ -78,6 +84,7 @@ impl SharedParts {
             links: links.clone(),
             refusal: LedgerRefusal::default(),
             failed,
+            stop_began: OnceLock::new(),
         }
     }
 }
@@ -124,6 +131,8 @@ pub(super) struct Publisher {
     retell_at: Instant,
     retell_pause: Duration,
     dead_at: Instant,
+    /// When the last call must be over, once all is counted.
+    deadline: Option<Instant>,
 }
 
 impl Publisher {
@@ -143,6 +152,7 @@ impl Publisher {
             retell_at: now,
             retell_pause: CONFIRM_EVERY,
             dead_at: now,
+            deadline: None,
         }
     }
 
@@ -205,8 +215,12 @@ impl Publisher {
         self.config.parts.refusal.is_said()
     }
 
-    /// Nothing is, once any dashboard has refused the ledger.
-    fn may_publish(&self) -> Result<()> {
+    /// Nothing is, once any dashboard has refused the ledger; and not for long, once the processor stops.
+    fn may_publish(&mut self) -> Result<()> {
+        let stops_by = self.config.parts.stop_began.get().map(|began| *began + STOP_WITHIN);
+        if let Some(deadline) = self.deadline.or(stops_by) {
+            self.config.client.hurry(deadline);
+        }
         if self.is_refused() {
             bail!("a dashboard has said that the ledger is older");
         }
@@ -342,9 +356,11 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends all that changed, trying for [`LAST_TRIES`].
+    /// Sends all that changed; gives up [`STOP_WITHIN`] behind the stop's beginning, or [`LAST_CALLS`] from now.
     fn publish_last(&mut self) {
-        let deadline = Instant::now() + LAST_TRIES;
+        let began = *self.config.parts.stop_began.get_or_init(Instant::now);
+        let deadline = (began + STOP_WITHIN).max(Instant::now() + LAST_CALLS);
+        self.deadline = Some(deadline);
         let (_never_stops, timer) = nsq_protocol::thread::stop_pair();
         self.config.own.flush();
         while let Err(error) = self.publish_due().and_then(|()| self.confirm_all(deadline)) {
