@@ -14,6 +14,7 @@ mod broker;
 mod check;
 mod dashboard;
 mod dead_letters;
+mod health;
 #[cfg(feature = "postgres")]
 mod ledger;
 mod options;
@@ -39,6 +40,7 @@ use crate::command::options::typed::{self, Request, TypedCommand};
 use crate::command::options::{help, manual, markdown, show};
 use crate::command::shared::log::{self as logs, LogFormat, LogLevel};
 use crate::runtime::signals::SignalWatch;
+use crate::runtime::watchdog;
 
 /// Counts video plays from an NSQ queue, exactly, and shows them live.
 ///
@@ -80,6 +82,7 @@ enum Command {
     Check(check::CheckArgs),
     Reset(reset::ResetArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
+    Health(health::HealthArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     #[cfg(feature = "postgres")]
@@ -257,6 +260,7 @@ pub fn run(invocation: Invocation) -> Result<()> {
     logs::start(&common.log_level, common.log_format.unwrap_or_else(LogFormat::of_stderr));
     raise_descriptor_limit();
     let (_signals, stop) = SignalWatch::start()?;
+    let _watchdog = watchdog::start()?;
     let done = match command {
         Command::Run(args) => run::run(args, &stop),
         Command::Produce(args) => produce::run(args, &stop),
@@ -267,6 +271,7 @@ pub fn run(invocation: Invocation) -> Result<()> {
         Command::Check(args) => check::run(&args),
         Command::Reset(args) => reset::run(args),
         Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::Health(args) => health::run(args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
         #[cfg(feature = "postgres")]

@@ -97,7 +97,7 @@ pub(super) struct ProduceArgs {
     max_outbox: Count,
 
     // Output.
-    /// print the report as one JSON object, as the last line
+    /// print the report as one JSON object on one line, and nothing else on stdout
     #[argh(switch)]
     json: bool,
 }

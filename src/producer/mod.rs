@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use nsq_protocol::thread::{Crew, stop_pair};
 use nsq_protocol::{BodiesBuf, Producer, TopicName};
 use uuid::Uuid;
@@ -39,6 +39,9 @@ use worker::{Kept, Produced, ProducedTotals, Worker};
 
 /// The most plays that an outbox holds, over all threads, unless said otherwise: 40 MB of memory.
 pub const OUTBOX_MAX: u64 = 10_000_000;
+
+/// How long a stop waits for nsqd's OK of what is on its way. Whoever stops us waits 10 s in all.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to produce.
 #[derive(Clone, Debug)]
@@ -162,10 +165,21 @@ impl Production {
             workers.push(worker);
         }
         let (ask, asked) = bounded(1);
-        let asker =
-            confirmations.map(|all| confirmations::start(all, askers, asked)).transpose()?;
+        let asker = confirmations
+            .map(|all| confirmations::start(all, askers, asked, stopped))
+            .transpose()?;
         // Behind the asker: a refused thread drops those before it, each crew ending its threads first.
-        let mut threads = Crew::stopped_by(stop);
+        drop(is_running);
+        let (ended, connections) = (running.clone(), producer.clone());
+        let mut threads = Crew::new(move || {
+            drop(stop);
+            // Disconnected once every thread has ended.
+            if matches!(ended.recv_timeout(STOP_WITHIN), Err(RecvTimeoutError::Timeout)) {
+                log::warn!("nsqd does not answer: the last plays may or may not be there");
+                // What is waited for ends, and is not sent again.
+                let _ = connections.close(Duration::ZERO);
+            }
+        });
         for (index, worker) in workers.into_iter().enumerate() {
             threads.spawn(&format!("produce-{index}"), move || worker.run())?;
         }

@@ -225,7 +225,9 @@ fn a_run_shows_its_outcome_for_as_long_as_its_page_is_served() {
     let mut run = Running::start(dir.path(), &[&RUN[..], &["--num-messages=1000"]].concat());
     let url = run.wait_for("the page is live at ");
     let said = "Run finished: 1,000 of 1,000, verified.";
-    assert_eq!(first_finding(&url), ("run-finished".to_owned(), said.to_owned()));
+    // What the queue was like is known as of a moment before.
+    wait_until("it is all that is told", || first_finding(&url).0 == "run-finished");
+    assert_eq!(first_finding(&url).1, said);
     let findings = get(&format!("{url}/api/diagnosis"))["findings"].clone();
     assert_eq!(findings.as_array().map(Vec::len), Some(1), "{findings}");
     let (status, body) = health(&url);

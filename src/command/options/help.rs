@@ -23,7 +23,7 @@ pub(crate) fn of_program(catalogue: &Catalogue) -> String {
         wrapped(catalogue.about.split("`--flag").next().unwrap_or_default().trim(), "", "");
     text += "\n\nUsage: playcounts COMMAND [OPTIONS]\n\nCommands:\n";
     for (word, about) in catalogue.first_words() {
-        text += &entry(word, about);
+        text += &entry(word, in_short(about));
     }
     format!(
         "{text}\nplaycounts COMMAND --help tells a command's options.\n\n{}\n",
@@ -48,7 +48,7 @@ pub(crate) fn of(catalogue: &Catalogue, name: &str) -> String {
         wrapped(&sentence(group.about), "", "")
     );
     for command in catalogue.members(name) {
-        text += &entry(command.words().pop().unwrap_or_default(), command.about);
+        text += &entry(command.words().pop().unwrap_or_default(), in_short(command.about));
     }
     format!("{text}\nplaycounts {name} COMMAND --help tells a command's options.\n")
 }
@@ -91,6 +91,11 @@ pub(crate) fn sentence(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string());
     first.unwrap_or_default() + characters.as_str()
+}
+
+/// What a command does, without how.
+pub(crate) fn in_short(about: &str) -> &str {
+    about.split([';', ':']).next().unwrap_or_default()
 }
 
 /// A name with what it means beside it, or below where the name is too long.

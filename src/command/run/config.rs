@@ -149,7 +149,7 @@ pub(in crate::command) struct RunArgs {
     /// end when all is counted and published, instead of serving the page on
     #[argh(switch)]
     exit: bool,
-    /// print the report as one JSON object, as the last line
+    /// print the report as one JSON object on one line, and nothing else on stdout
     #[argh(switch)]
     json: bool,
 }
@@ -374,5 +374,23 @@ impl RunConfig {
             ("update interval", format!("{:?}", self.update_interval)),
             ("durability", self.durability.to_string()),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn producers_are_as_many_as_is_asked_for_or_it_is_refused() {
+        let config = |words: &[&str]| RunArgs::from_args(&["run"], words).unwrap().config();
+        let threads = |words: &[&str]| config(words).unwrap().production.threads.get();
+        assert_eq!(threads(&["--pc-ratio", "0.001"]), 1);
+        assert_eq!(threads(&["--pc-ratio", "128", "--num-threads", "2"]), 256);
+        let error = config(&["--pc-ratio", "200", "--num-threads", "2"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--pc-ratio 200 with --num-threads 2 makes 400 producer threads; at most there are 256"
+        );
     }
 }

@@ -42,7 +42,8 @@ impl StatusWatch {
             let mut lines = StatusLines::default();
             loop {
                 let is_over = stop.wait(LOOK_EVERY);
-                let found = lines.look(Instant::now(), links.states());
+                let which = if is_over { Look::Last } else { Look::Again };
+                let found = lines.look(Instant::now(), links.states(), which);
                 found.iter().for_each(|line| status(part, format_args!("{line}")));
                 if is_over {
                     return;
@@ -51,6 +52,15 @@ impl StatusWatch {
         })?;
         Ok(Self { _thread: thread })
     }
+}
+
+/// Which look it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Another one follows: what flaps can wait.
+    Again,
+    /// What is not said now never is.
+    Last,
 }
 
 /// What was said of each thing, and so what is to be said now.
@@ -76,7 +86,12 @@ struct Said {
 
 impl StatusLines {
     /// The lines to say now.
-    fn look(&mut self, now: Instant, mut states: BTreeMap<Link, LinkState>) -> Vec<String> {
+    fn look(
+        &mut self,
+        now: Instant,
+        mut states: BTreeMap<Link, LinkState>,
+        which: Look,
+    ) -> Vec<String> {
         let is_nsqd_away = states
             .iter()
             .any(|(link, state)| matches!(link, Link::Nsqd(_)) && state.away.is_some());
@@ -95,7 +110,7 @@ impl StatusLines {
                 break;
             }
             let line = match self.said.get_mut(&link) {
-                Some(said) => said.change(now, &link, state),
+                Some(said) => said.change(now, &link, state, which),
                 None => {
                     let line = first_line(&link, &state);
                     let at = line.is_some().then_some(now);
@@ -115,7 +130,13 @@ impl StatusLines {
 
 impl Said {
     /// What to say of its state, if it has changed and may be said.
-    fn change(&mut self, now: Instant, link: &Link, state: LinkState) -> Option<String> {
+    fn change(
+        &mut self,
+        now: Instant,
+        link: &Link,
+        state: LinkState,
+        which: Look,
+    ) -> Option<String> {
         let LinkState { away, losses, .. } = state;
         // A source that begins anew counts from 0 again.
         let more = losses.saturating_sub(self.losses);
@@ -126,7 +147,7 @@ impl Said {
         let is_reason_only = self.away.is_some() && away.is_some() && more == 0;
         let gap = if is_reason_only { OTHER_REASON } else { CALM };
         let is_calm = self.at.is_none_or(|at| now.saturating_duration_since(at) >= gap);
-        if !is_calm && !self.was_calm {
+        if !is_calm && !self.was_calm && which == Look::Again {
             return None;
         }
         let line = match (&self.away, &away) {
@@ -247,7 +268,7 @@ mod tests {
         fn at(&mut self, ms: u64, away: Option<&str>, losses: u64) -> Vec<String> {
             let state = LinkState { away: away.map(str::to_owned), losses, is_news: false };
             let now = self.began + Duration::from_millis(ms);
-            self.lines.look(now, BTreeMap::from([(nsqd(), state)]))
+            self.lines.look(now, BTreeMap::from([(nsqd(), state)]), Look::Again)
         }
     }
 
@@ -289,6 +310,11 @@ mod tests {
             last,
             ["nsqd a:1 is away: gone (and was away 4 times more since the last line)"]
         );
+        // At the end nothing is held back.
+        assert!(watched.at(101_000, None, 31).is_empty());
+        let state = LinkState { away: None, losses: 31, is_news: false };
+        let (now, states) = (watched.began + Duration::from_secs(102), [(nsqd(), state)]);
+        assert_eq!(watched.lines.look(now, states.into(), Look::Last), ["nsqd a:1 is back"]);
     }
 
     #[test]
@@ -311,7 +337,7 @@ mod tests {
         };
         let mut said = Vec::new();
         for second in 0..30 {
-            said.push(lines.look(began + Duration::from_secs(second), states()).len());
+            said.push(lines.look(began + Duration::from_secs(second), states(), Look::Again).len());
         }
         assert_eq!((said[0], said[10], said[20]), (20, 20, 10));
         assert_eq!(said.iter().sum::<usize>(), 50);
@@ -323,12 +349,12 @@ mod tests {
         let now = Instant::now();
         let away = LinkState { away: Some("gone".to_owned()), losses: 1, is_news: false };
         let both = BTreeMap::from([(nsqd(), away.clone()), (Link::Publishing, away.clone())]);
-        assert_eq!(lines.look(now, both), ["nsqd a:1 is away: gone"]);
+        assert_eq!(lines.look(now, both, Look::Again), ["nsqd a:1 is away: gone"]);
         let there = LinkState { away: None, losses: 1, is_news: false };
         let both = BTreeMap::from([(nsqd(), there.clone()), (Link::Publishing, there)]);
-        assert_eq!(lines.look(now, both), ["nsqd a:1 is back"]);
+        assert_eq!(lines.look(now, both, Look::Again), ["nsqd a:1 is back"]);
         let alone = BTreeMap::from([(Link::Publishing, away)]);
         let line = "cannot publish: gone; the plays stay in the outbox";
-        assert_eq!(lines.look(now, alone), [line]);
+        assert_eq!(lines.look(now, alone, Look::Again), [line]);
     }
 }

@@ -217,7 +217,7 @@ impl Live {
                 None => Some("is silent: it may have been killed, or cannot reach this dashboard"),
             };
             let away = away.map(str::to_owned);
-            (Link::Processor(*id), LinkState { away, losses: 0, is_news: true })
+            (Link::Processor(*id), LinkState { away, losses: known.endings, is_news: true })
         };
         self.processors.iter().map(link).collect()
     }
