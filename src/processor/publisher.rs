@@ -21,8 +21,9 @@ use super::stats::Stats;
 use super::wake::Woken;
 use crate::model::dashboard_index::DashboardIndex;
 use crate::runtime::clock::unix_ns;
+use crate::runtime::links::{Link, Links};
 use crate::wire::client::DashboardClient;
-use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport};
+use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, ProcessorEnding};
 
 /// How often a dashboard hears how the processor fares.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ pub(super) struct SharedParts {
     pub(super) stats: Arc<Stats>,
     /// Whose connections a report tells of.
     pub(super) consumer: Arc<ReportedConsumer>,
+    /// Where it is told whether a dashboard is there.
+    pub(super) links: Arc<Links>,
     /// Whether a dashboard has said that the ledger is older: then nothing is published any more.
     pub(super) refusal: LedgerRefusal,
     /// Says that nothing is counted any more; has room for one.
@@ -64,6 +67,7 @@ impl SharedParts {
         ledger: &SharedLedger,
         stats: &Arc<Stats>,
         consumer: &Arc<ReportedConsumer>,
+        links: &Arc<Links>,
         failed: Sender<()>,
     ) -> Self {
         Self {
@@ -71,6 +75,7 @@ impl SharedParts {
             ledger: ledger.clone(),
             stats: stats.clone(),
             consumer: consumer.clone(),
+            links: links.clone(),
             refusal: LedgerRefusal::default(),
             failed,
         }
@@ -157,6 +162,8 @@ impl Publisher {
             }
             let pause = published.err().map(|error| self.pause(&error));
             if pause.is_none() {
+                // Whatever had failed was tried again.
+                self.backoff.succeeded();
                 self.publish_for_dead();
             }
             self.report_when_due();
@@ -176,7 +183,7 @@ impl Publisher {
         if !self.is_refused() {
             self.publish_last();
         }
-        self.report_consumption();
+        self.report(self.ending());
         let url = self.config.client.url().to_owned();
         let (published_messages, error) = (self.messages, self.error);
         let unpublished_videos = self.config.own.unpublished();
@@ -352,11 +359,16 @@ impl Publisher {
 
     /// Counts a failure; how long to wait before the next try.
     fn pause(&mut self, error: &anyhow::Error) -> Duration {
-        if !self.backoff.is_failing() {
-            let url = self.config.client.url();
-            log::warn!("cannot publish to {url}: {error:#}; trying again");
-        }
+        self.is_away(error);
         self.backoff.failed()
+    }
+
+    fn link(&self) -> Link {
+        Link::Dashboard(self.config.client.url().to_owned())
+    }
+
+    fn is_away(&self, error: &anyhow::Error) {
+        self.config.parts.links.away(self.link(), &format!("{error:#}"));
     }
 
     fn report_when_due(&mut self) {
@@ -365,8 +377,23 @@ impl Publisher {
         }
     }
 
-    /// Tells how the processor fares. A report that fails is not repeated: the next is newer.
+    /// Why this is the end; `None` where it is not in order, or the dashboard lacks something.
+    fn ending(&self) -> Option<ProcessorEnding> {
+        let SharedParts { stats, refusal, .. } = &*self.config.parts;
+        let is_orderly = stats.failure().is_none() && !stats.is_fenced() && !refusal.is_said();
+        let has_told_all = self.error.is_none() && self.config.own.unpublished() == 0;
+        (is_orderly && has_told_all).then(|| match stats.has_reached_target() {
+            true => ProcessorEnding::Finished,
+            false => ProcessorEnding::Stopped,
+        })
+    }
+
     fn report_consumption(&mut self) {
+        self.report(None);
+    }
+
+    /// Tells how the processor fares. A report that fails is not repeated: the next is newer.
+    fn report(&mut self, ending: Option<ProcessorEnding>) {
         let seconds = self.reported_at.elapsed().as_secs_f64();
         let SharedParts { instance, ledger, stats, consumer, .. } = &*self.config.parts;
         let (size, window, status) = {
@@ -381,10 +408,16 @@ impl Publisher {
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
         let (processor, instance) = (self.config.own.processor(), Some(*instance));
-        let report = ConsumptionReport { processor, instance, consumption };
+        let report = ConsumptionReport { processor, instance, consumption, ending };
         match self.report_post.post(&self.config.client, report) {
-            Ok(database) => self.check_database(database),
-            Err(error) => log::debug!("cannot report to {}: {error:#}", self.config.client.url()),
+            Ok(database) => {
+                // One that takes reports and no counts is not well.
+                if !self.backoff.is_failing() {
+                    self.config.parts.links.there(self.link());
+                }
+                self.check_database(database);
+            }
+            Err(error) => self.is_away(&error),
         }
     }
 }
