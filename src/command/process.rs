@@ -16,7 +16,7 @@ use crate::command::shared::ledger_choice::{FILES, LedgerChoice};
 use crate::command::shared::nsq::{self, ConsumerOption};
 use crate::command::shared::output::{OutputFormat, listed, print_report, status};
 use crate::command::shared::report::RunReport;
-use crate::command::shared::run_files::{Ending, RunFiles};
+use crate::command::shared::run_files::{RunEnding, RunFiles};
 use crate::command::shared::status::StatusWatch;
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{
@@ -33,7 +33,7 @@ use crate::nsqd::waiting::StartWait;
 #[cfg(feature = "postgres")]
 use crate::postgres::{PgConfig, PgError, PgErrorKind};
 use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
-use crate::runtime::links::{Link, Links};
+use crate::runtime::links::{Links, PartLink};
 use crate::runtime::notify;
 use crate::storage::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::wire::LedgerKind;
@@ -357,7 +357,7 @@ fn run_once(
     let written = RunFiles::new(data_dir.path()).write_counted(
         processed.in_ledger,
         &counts,
-        Ending::Complete,
+        RunEnding::Complete,
     );
     if processed.failure.is_none() {
         written?;
@@ -445,7 +445,7 @@ fn open_shared(
     loop {
         let error = match PostgresLedger::open(&shared) {
             Ok(ledger) => {
-                links.there(Link::Ledger);
+                links.there(PartLink::Ledger);
                 return Ok(Some(ledger));
             }
             Err(error) => error,
@@ -457,7 +457,7 @@ fn open_shared(
         {
             return Err(error.context("the shared ledger cannot be opened"));
         }
-        links.away(Link::Ledger, &format!("{error:#}"));
+        links.away(PartLink::Ledger, &format!("{error:#}"));
         // The service manager need not wait, too.
         notify::ready();
         if stop.wait(DATABASE_RETRY) {
