@@ -111,7 +111,11 @@ pub struct Production {
 
 /// For the threads that publish. At its end they are told to stop, and the connections are closed under those that wait for an
 /// nsqd which does not answer.
-fn crew(stop: StopSource, running: Receiver<()>, connections: Arc<Producer>) -> Crew<()> {
+fn crew(
+    stop: StopSource,
+    running: Receiver<()>,
+    connections: Arc<Producer>,
+) -> Crew<Result<Produced>> {
     Crew::new(move || {
         drop(stop);
         // Disconnected once every thread has ended.
