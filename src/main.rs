@@ -13,8 +13,8 @@ fn main() -> ExitCode {
     // Bytes that are no UTF-8 are no option, and show as such in the refusal.
     let args: Vec<String> =
         std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let cli = match command::parse(&args) {
-        Ok(cli) => cli,
+    let invocation = match command::parse(&args) {
+        Ok(invocation) => invocation,
         Err(EarlyExit::Asked(text)) => {
             // `--help | head` closes the pipe early, and that is fine.
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match command::run(cli) {
+    match command::run(invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "playcounts: {:#}", PlainText::Line(error));

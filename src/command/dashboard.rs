@@ -8,7 +8,7 @@ use crate::command::shared::https;
 use crate::command::shared::nsq;
 use crate::command::shared::output::{configuration, note};
 use crate::command::shared::token::write_token;
-use crate::command::shared::values::{self, Count, HumanDuration, LogLevel};
+use crate::command::shared::values::{self, Count, HumanDuration};
 use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
 use crate::runtime::notify;
 
@@ -19,10 +19,11 @@ pub(super) struct DashboardArgs {
     /// host:port of the page; port 0 takes a free one [default: 127.0.0.1:8000]
     #[argh(option, default = "values::HTTP_ADDRESS.into()")]
     http_address: String,
-    /// token that writes need; a must beyond loopback; others see it in ps, but not --write-token-file [default: none]
+    /// token that writes need; a must beyond loopback; others see it in ps, but not --write-token-file
+    /// or PLAYCOUNTS_WRITE_TOKEN [default: none]
     #[argh(option)]
     write_token: Option<String>,
-    /// file that holds that token, for its owner alone (chmod 600) [default: none, PLAYCOUNTS_WRITE_TOKEN if set]
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
     #[argh(option)]
     write_token_file: Option<String>,
     /// HTTP host:port of an nsqd whose queue to show, or https://host:port; repeatable [default: none]
@@ -57,9 +58,6 @@ pub(super) struct DashboardArgs {
     /// directory for the counts [default: playcounts-data]
     #[argh(option, default = "values::DATA_DIR.into()")]
     data_dir: String,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
 }
 
 impl DashboardArgs {

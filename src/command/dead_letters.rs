@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
 
 use crate::command::shared::output::{OutputFormat, note, print_report};
-use crate::command::shared::values::{self, LogLevel};
+use crate::command::shared::values;
 use crate::ledger::{self, DEAD_LETTERS_MAX};
 
 /// lists the bodies that were no play, which a processor keeps in its ledger: the newest 10000
@@ -19,14 +19,11 @@ pub(super) struct DeadLettersArgs {
     /// print each with its body as one JSON object a line: "body" as text, or "body_base64"
     #[argh(switch)]
     json: bool,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
 }
 
 /// Prints each as it is read, so that memory holds one.
 pub(super) fn run(args: &DeadLettersArgs) -> Result<()> {
-    let DeadLettersArgs { data_dir, json, .. } = args;
+    let DeadLettersArgs { data_dir, json } = args;
     let format = OutputFormat::from_switch(*json);
     let mut kept = 0;
     let found = ledger::dead_letters(Path::new(data_dir), |letter| {

@@ -9,7 +9,7 @@ use nsq_protocol::{Admin, TlsConfig};
 
 use crate::command::shared::https;
 use crate::command::shared::output::print;
-use crate::command::shared::values::{self, LogLevel};
+use crate::command::shared::values;
 use crate::storage::data_dir::{self, DASHBOARD, PROCESSOR, PRODUCER};
 
 /// The longest that an answer may take: whoever needs longer is not well. Below the 10 s that many a health check has.
@@ -33,9 +33,6 @@ pub(super) struct HealthArgs {
     /// the data directory that a processor, producer or dashboard must be running on [default: none]
     #[argh(option)]
     data_dir: Option<String>,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
 }
 
 /// Asks, and says how it is.

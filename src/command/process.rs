@@ -17,7 +17,9 @@ use crate::command::shared::output::{OutputFormat, note, print_report};
 use crate::command::shared::report::RunReport;
 use crate::command::shared::run_files::RunFiles;
 use crate::command::shared::token::write_token;
-use crate::command::shared::values::{self, Count, HumanDuration, LogLevel};
+use crate::command::shared::values::{
+    self, Count, HumanDuration, MAX_IN_FLIGHT, MAX_MSG_SIZE, MAX_THREADS,
+};
 use crate::ledger::{self, Ledger, LedgerConfig, MessageBudget};
 #[cfg(feature = "postgres")]
 use crate::ledger::{BehindPolicy, PostgresLedger, PostgresLedgerConfig};
@@ -44,7 +46,7 @@ pub(super) struct ProcessArgs {
     num_messages: Option<Count>,
     /// worker threads [default: 2]
     #[argh(option, default = "Count(2)")]
-    num_threads: Count,
+    num_threads: Count<MAX_THREADS>,
     /// how often a video with --realtime-below plays or more is published [default: 30s]
     #[argh(option, default = "HumanDuration::from_secs(30)")]
     update_interval: HumanDuration,
@@ -82,11 +84,11 @@ pub(super) struct ProcessArgs {
     channel: String,
     /// messages in flight for each nsqd; with nsqlookupd, for all [default: 2500]
     #[argh(option, default = "Count(2500)")]
-    max_in_flight: Count,
+    max_in_flight: Count<MAX_IN_FLIGHT>,
     /// bytes of one message body, at most 16777186, each held for --max-in-flight messages; a larger one is kept as
     /// a dead letter, by its size and its first 16 KiB [default: 1048576]
     #[argh(option, default = "Count(1 << 20)")]
-    max_msg_size: Count,
+    max_msg_size: Count<MAX_MSG_SIZE>,
     /// start beside a processor with another ledger on the same channel: both together may count a play twice
     #[argh(switch)]
     beside_others: bool,
@@ -106,10 +108,11 @@ pub(super) struct ProcessArgs {
     /// those that browsers trust]
     #[argh(option)]
     dashboard_ca: Option<String>,
-    /// the token for writes, the same of all dashboards; others see it in ps, but not --write-token-file [default: none]
+    /// the token for writes, the same of all dashboards; others see it in ps, but not --write-token-file
+    /// or PLAYCOUNTS_WRITE_TOKEN [default: none]
     #[argh(option)]
     write_token: Option<String>,
-    /// file that holds that token, for its owner alone (chmod 600) [default: none, PLAYCOUNTS_WRITE_TOKEN if set]
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
     #[argh(option)]
     write_token_file: Option<String>,
 
@@ -126,7 +129,7 @@ pub(super) struct ProcessArgs {
     /// memory for the newest messages of plays without (producer, seq), in MiB, up to 2048: one that nsqd delivers
     /// again is known while it is among them; 32 hold at least a million [default: 32]
     #[argh(option, default = "Count(MessageBudget::DEFAULT_MB)")]
-    message_window_mb: Count,
+    message_window_mb: Count<{ MessageBudget::MAX_MB }>,
     /// wait for the data directory's processor to end, then take its place at once
     #[argh(switch)]
     standby: bool,
@@ -145,9 +148,6 @@ pub(super) struct ProcessArgs {
     /// print the report as one JSON object, as the last line
     #[argh(switch)]
     json: bool,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
 }
 
 /// A processor that is fenced again so soon has not been away: somebody else goes by its name.
@@ -193,17 +193,17 @@ enum Takeover {
 impl ProcessArgs {
     fn config(self) -> Result<ProcessConfig> {
         let (topic, channel) = (nsq::topic(&self.topic)?, nsq::channel(&self.channel)?);
-        let threads = self.num_threads.threads()?;
+        let threads = self.num_threads.threads();
         nsq::nsqds_or_lookupds(&self.nsqd_tcp_address, &self.lookupd_http_address)?;
         let mut consumer = ConsumerConfig::new(topic, channel);
-        consumer.max_in_flight = self.max_in_flight.max_in_flight()?;
+        consumer.max_in_flight = self.max_in_flight.max_in_flight();
         if self.lookupd_http_address.is_empty() {
             consumer.nsqd_addresses = nsq::nsqds_or_local(self.nsqd_tcp_address);
             let nsqds = consumer.nsqd_addresses.len() as u32;
             consumer.max_in_flight = consumer.max_in_flight.saturating_mul(nsqds);
         }
         consumer.lookup.addresses = self.lookupd_http_address;
-        consumer.connection.max_msg_size = self.max_msg_size.max_msg_size()?;
+        consumer.connection.max_msg_size = self.max_msg_size.get();
         ConsumerOption::apply(&self.consumer_opt, &mut consumer)?;
         let (own, lookupds) = (consumer.connection.tls.as_ref(), &consumer.lookup.addresses);
         let tls = https::nsq_tls(self.nsqd_http_ca, own, &self.nsqd_http_address, lookupds)?;
@@ -237,7 +237,7 @@ impl ProcessArgs {
             adopt: self.adopt_ledger,
             on_loss: if self.accept_loss { OnLoss::Accept } else { OnLoss::Refuse },
             durability: ledger.durability(self.durability)?,
-            message_budget: self.message_window_mb.message_budget()?,
+            message_budget: MessageBudget::from_mb(self.message_window_mb.0),
             ledger,
             format: OutputFormat::from_switch(self.json),
         })
@@ -415,7 +415,7 @@ fn open_shared(
 fn is_complete(processed: ProcessorReport, target: Option<u64>) -> Result<()> {
     if let Some(failure) = processed.failure {
         bail!(
-            "counting ended, and what was not counted went back to nsqd: {failure}; mend it and start again"
+            "counting ended, and what was not counted went back to nsqd: {failure}; fix that and start again"
         );
     }
     if let Some(unpublished) = processed.unpublished() {

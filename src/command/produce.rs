@@ -17,7 +17,7 @@ use crate::command::shared::nsq::{self, ProducerOption};
 use crate::command::shared::output::{OutputFormat, print_report};
 use crate::command::shared::report::{grouped, rate};
 use crate::command::shared::run_files::RunFiles;
-use crate::command::shared::values::{self, Count, HumanDuration, LogLevel, Ratio};
+use crate::command::shared::values::{self, Count, HumanDuration, MAX_VIDEOS, Ratio};
 use crate::model::config::{Durability, Popularity};
 use crate::nsqd::waiting::{NotThere, StartWait};
 use crate::producer::{
@@ -37,7 +37,7 @@ pub(super) struct ProduceArgs {
     num_messages: Count,
     /// videos that they are plays of [default: 100]
     #[argh(option, default = "Count(100)")]
-    num_videos: Count,
+    num_videos: Count<MAX_VIDEOS>,
     /// plays a second [default: as fast as possible]
     #[argh(option)]
     rate: Option<Ratio>,
@@ -94,9 +94,6 @@ pub(super) struct ProduceArgs {
     /// print the report as one JSON object, as the last line
     #[argh(switch)]
     json: bool,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
 }
 
 /// What to produce, for which nsqds, and what is kept of it.

@@ -13,7 +13,7 @@ use crate::command::shared::nsq;
 use crate::command::shared::output::print;
 use crate::command::shared::run_files::RunFiles;
 use crate::command::shared::token::write_token;
-use crate::command::shared::values::{self, LogLevel};
+use crate::command::shared::values;
 use crate::model::plain_text::PlainText;
 use crate::nsqd::topic::RemoteTopic;
 use crate::storage::data_dir::{DataDir, PROCESSOR};
@@ -46,10 +46,11 @@ pub(super) struct ResetArgs {
     /// those that browsers trust]
     #[argh(option)]
     dashboard_ca: Option<String>,
-    /// the dashboard's token for writes; others see it in ps, but not --write-token-file [default: none]
+    /// the dashboard's token for writes; others see it in ps, but not --write-token-file
+    /// or PLAYCOUNTS_WRITE_TOKEN [default: none]
     #[argh(option)]
     write_token: Option<String>,
-    /// file that holds that token, for its owner alone (chmod 600) [default: none, PLAYCOUNTS_WRITE_TOKEN if set]
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
     #[argh(option)]
     write_token_file: Option<String>,
     /// directory whose dashboard database and ledger to empty [default: playcounts-data]
@@ -58,9 +59,6 @@ pub(super) struct ResetArgs {
     /// do not ask
     #[argh(switch)]
     yes: bool,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
 }
 
 /// Something to empty.

@@ -7,7 +7,7 @@ use argh::{ArgsInfo, FromArgs};
 
 use crate::command::shared::output::{OutputFormat, print, print_json};
 use crate::command::shared::run_files::RunFiles;
-use crate::command::shared::values::{self, LogLevel};
+use crate::command::shared::values;
 
 /// checks the last run from its files: all messages consumed, the processor's and the dashboard's counts
 /// correct
@@ -20,14 +20,11 @@ pub(super) struct VerifyArgs {
     /// print the result as one JSON object, as the last line
     #[argh(switch)]
     json: bool,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
 }
 
 /// Checks, prints each check, and fails when one does not hold.
 pub(super) fn run(args: &VerifyArgs) -> Result<()> {
-    let VerifyArgs { data_dir, json, .. } = args;
+    let VerifyArgs { data_dir, json } = args;
     if !Path::new(data_dir).is_dir() {
         bail!("there is no data directory {data_dir}; give --data-dir the one of the run");
     }

@@ -264,7 +264,7 @@ fn check_exposure(address: &str, token: Option<&str>) -> Result<Vec<std::net::Ip
     let resolved: Vec<_> = full
         .to_socket_addrs()
         .with_context(|| {
-            format!("{address:?} is no address to listen on; give --http-address a host:port")
+            format!("{address:?} is not an address to listen on; give --http-address a host:port")
         })?
         .map(|address| address.ip())
         .collect();

@@ -156,7 +156,7 @@ impl Look {
         if let Some(first) = self.consumers.foreign.first() {
             let count = self.consumers.foreign.len();
             log::warn!(
-                "{count} consumers of this channel are no processor of this version: what they take is not counted here; \
+                "{count} consumers of this channel are not processors of this version: what they take is not counted here; \
                  one is {}",
                 first.escape_debug()
             );

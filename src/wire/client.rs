@@ -187,8 +187,10 @@ impl DashboardClient {
         let response = request.send(serde_json::to_vec(claim)?);
         match self.check(path, response) {
             Ok(answer) => {
-                let Written { dashboard, .. } = serde_json::from_str(&answer)
-                    .with_context(|| format!("{}{path} answered what is no answer", self.url))?;
+                let Written { dashboard, .. } =
+                    serde_json::from_str(&answer).with_context(|| {
+                        format!("{}{path} gave an answer that cannot be understood", self.url)
+                    })?;
                 Ok(ClaimAnswer::Taken(dashboard))
             }
             Err(error) => match error.downcast::<RefusedCall>() {
@@ -215,8 +217,9 @@ impl DashboardClient {
         let request = self.agent.get(format!("{}{path}", self.url)).config();
         let request = request.timeout_global(self.within(TIMEOUT)).build();
         let answer = self.check(&path, request.call())?;
-        serde_json::from_str(&answer)
-            .with_context(|| format!("{}{path} answered what is no confirmation", self.url))
+        serde_json::from_str(&answer).with_context(|| {
+            format!("{}{path} gave an answer that is not a confirmation", self.url)
+        })
     }
 
     /// Asks whether it is well; waits at most `timeout` for the answer.

@@ -38,6 +38,7 @@ mod notify;
 mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
 mod nsqlookupd;
+mod options;
 mod oversized;
 mod owners;
 mod packaging;
@@ -48,6 +49,8 @@ mod page_support;
 mod page_views;
 mod pipeline;
 mod plays;
+#[path = "../chaos/ports.rs"]
+mod ports;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
@@ -65,6 +68,7 @@ mod proxy;
 mod queue;
 mod raw_text;
 mod read_only;
+mod readme;
 mod refused_threads;
 mod replayed;
 mod restore;

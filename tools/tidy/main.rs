@@ -7,7 +7,8 @@
 //! - `pure`: sockets, threads or clocks in a file whose `//!` says that it is pure;
 //! - `names`: one type name for several things in one crate;
 //! - `sizes`: long files and functions, but for those in the list `scripts/tidy-exceptions`;
-//! - `references`: paths and pages named in texts and comments that are not in the repository.
+//! - `references`: paths and pages named in texts and comments that are not in the repository;
+//! - `quotes`: measured figures that are no quote of the page where they were measured, or a wrong one.
 //!
 //! What `#[cfg(test)]` holds is left out of all but the sizes of files and the references.
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
@@ -22,6 +23,7 @@ mod modules;
 mod names;
 mod paths;
 mod pure;
+mod quotes;
 mod references;
 mod repository;
 mod resolve;
@@ -100,6 +102,7 @@ fn check(root: &Path) -> Vec<Finding> {
     }
     sizes::check(&repository, &test_files, &exceptions, &mut found);
     references::check(&repository, &mut found);
+    quotes::check(&repository, &mut found);
     found.sort();
     found
 }

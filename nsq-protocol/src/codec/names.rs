@@ -12,7 +12,7 @@ const EPHEMERAL: &str = "#ephemeral";
 /// Why a text is no topic or channel name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{name:?} is no NSQ name: 1 to {MAX_NAME_LEN} bytes of letters, digits, '.', '_' and '-', \
+    "{name:?} is not an NSQ name: 1 to {MAX_NAME_LEN} bytes of letters, digits, '.', '_' and '-', \
      and at most one '#ephemeral' behind them"
 )]
 pub struct NameError {

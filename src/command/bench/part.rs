@@ -14,6 +14,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::de::DeserializeOwned;
 
 use super::proc::Usage;
+use crate::command::options::catalogue::VARIABLE_PREFIX;
 
 /// What a stop is answered with.
 pub(super) const STOPPED: &str = "stopped: nothing is reported";
@@ -46,7 +47,14 @@ impl Part {
     pub(super) fn start(args: &[&str]) -> Result<Self> {
         let what = format!("playcounts {}", args.first().unwrap_or(&""));
         let program = std::env::current_exe().context("cannot tell where this binary is")?;
-        let child = Command::new(&program)
+        let mut command = Command::new(&program);
+        // What the environment says of options is for this command, and no part of what is measured.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with(VARIABLE_PREFIX) {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

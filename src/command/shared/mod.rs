@@ -1,9 +1,10 @@
 //! What several commands need: values of options, which ledger, the nsqds that options name, whom is
-//! trusted over TLS, a run's files and their check, reports,
+//! trusted over TLS, a run's files and their check, reports, the log,
 //! and the lines that commands print.
 
 pub(super) mod https;
 pub(super) mod ledger_choice;
+pub(super) mod log;
 pub(super) mod nsq;
 pub(super) mod output;
 pub(super) mod report;

@@ -43,17 +43,6 @@ fn write_result(text: impl Display) -> Result<()> {
     writeln!(io::stdout(), "{text}").context("cannot write the result to stdout")
 }
 
-/// One line of a log. Its colours are the terminal's; what it says has none.
-pub(crate) fn log_line(
-    out: &mut env_logger::fmt::Formatter,
-    record: &log::Record<'_>,
-) -> io::Result<()> {
-    let (now, style) = (out.timestamp(), out.default_level_style(record.level()));
-    let (level, target) = (record.level(), PlainText::Line(record.target()));
-    let said = PlainText::Line(record.args());
-    writeln!(out, "[{now} {style}{level:<5}{style:#} {target}] {said}")
-}
-
 /// The result as one line of JSON.
 ///
 /// # Errors

@@ -58,7 +58,9 @@ pub(in super::super) fn health(app: &App, _call: Call<'_>) -> CallResult {
     }
     let fault = rivals(app).into_iter().next().or_else(|| ledger_fault(app));
     if let Some(Finding { text, way_out, .. }) = fault {
-        return Err(CallError::unavailable(format!("{text} {way_out}")));
+        // A text that ends with a reason has no full stop.
+        let stop = if text.ends_with('.') { "" } else { "." };
+        return Err(CallError::unavailable(format!("{text}{stop} {way_out}")));
     }
     if let Some(reason) = app.store.refused() {
         return Err(CallError::unavailable(format!("counts were refused: {reason}")));

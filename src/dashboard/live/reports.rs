@@ -182,12 +182,14 @@ impl Live {
         alive.find_map(|(id, known)| Some(format!("processor {id} waits: {}", known.waiting()?)))
     }
 
-    /// Why a processor has stopped counting, if its newest report, of the last hour, says so.
+    /// Why a processor has stopped counting, if its newest report, of the last hour, says so. Where others of a shared ledger
+    /// count on without it, the ledger tells what becomes of it.
     pub(in super::super) fn failure(&self, now: Instant) -> Option<&str> {
-        let recent = |known: &&KnownProcessor| now.duration_since(known.reported) < FAILURE_SHOWN;
+        let recent = |known: &KnownProcessor| now.duration_since(known.reported) < FAILURE_SHOWN;
+        let replaced = self.replaced(now);
         let told =
-            self.processors.values().filter(recent).filter_map(|known| known.consumption.as_ref());
-        told.filter_map(|consumption| consumption.failure.as_deref()).next()
+            self.processors.iter().filter(|(id, known)| recent(known) && !replaced.contains(id));
+        told.filter_map(|(_, known)| known.consumption.as_ref()?.failure.as_deref()).next()
     }
 
     /// Takes what is known of the queue.

@@ -181,10 +181,16 @@ impl Live {
 
     /// Each processor, as the diagnosis wants it.
     pub(in super::super) fn heartbeats(&self, now: Instant) -> Vec<Heartbeat> {
+        let replaced = self.replaced(now);
+        let failure = |told: &Consumption| told.failure.clone();
         let heartbeat = |(id, known): (&Uuid, &KnownProcessor)| Heartbeat {
             id: id.to_string(),
             silent_ms: known.silent_ms(now),
-            failure: known.consumption.as_ref().and_then(|told| told.failure.clone()),
+            failure: known
+                .consumption
+                .as_ref()
+                .filter(|_| !replaced.contains(id))
+                .and_then(failure),
             per_second: known.consumption.as_ref().map_or(0.0, |told| told.per_second),
             consumer: known.consumer.as_deref().cloned(),
             arrivals: known.arrivals.as_deref().cloned(),

@@ -15,7 +15,7 @@ const ACTIONS = [
   ["empty", "Empty: throw its messages away"],
   ["delete", "Delete it with its messages"],
 ];
-const TOMBSTONE = ["tombstone", "Tombstone: for a while nsqlookupd names this nsqd to nobody who asks for the topic"];
+const TOMBSTONE = ["tombstone", "Tombstone: nsqlookupd hides this nsqd for a while from those who ask for the topic"];
 const CREATE = ["create", "Create a topic, or a channel of a topic"];
 
 // How long ago; processors and nsqds are heard every second or two.
@@ -23,7 +23,7 @@ export const ago = (ms) => (ms < 3000 ? "now" : `${duration(ms)} ago`);
 
 // Why a processor asks an nsqd for nothing.
 const PAUSES = {
-  backoff: "in backoff", others_turn: "waits for its turn", max_in_flight: "holds as much as it may", timed_out: "messages timed out",
+  backoff: "in backoff", others_turn: "waits for its turn", max_in_flight: "holds as many as it may", timed_out: "messages timed out",
   stopping: "stops",
 };
 
@@ -280,7 +280,7 @@ class Dialog {
       field.addEventListener("input", () => this.name());
     }
     this.made = element("div");
-    this.made.append(labelled("Topic", this.topic), labelled("Channel; empty: only the topic", this.channel));
+    this.made.append(labelled("Topic", this.topic), labelled("Channel (leave it empty to create only the topic)", this.channel));
     this.confirm = element("input");
     this.confirm.autocomplete = "off";
     this.confirm.spellcheck = false;
@@ -357,7 +357,7 @@ class PeekDialog {
     this.title = element("h3");
     this.title.id = "peek-title";
     this.dialog.setAttribute("aria-labelledby", this.title.id);
-    const note = element("p", "note", "Shows what is published from now on, for up to three seconds. Every channel gets the messages all the same, and the attempts are those of this peek.");
+    const note = element("p", "note", "Shows what is published from now on, for up to three seconds. Every channel still gets these messages. The attempts shown are those of this peek.");
     this.limit = element("select");
     ["1", "5", "10", "20"].forEach((number) => this.limit.append(new Option(number, number)));
     this.limit.value = "10";
@@ -446,9 +446,9 @@ export const mount = (root, { fetchJson, writeToken }) => {
   const reached = card("What the processors are connected to", connections.box);
   const producers = new Grid("Producers", PRODUCER_COLUMNS);
   const outboxes = card("Published and not yet confirmed", producers.box);
-  const audit = new Grid("Who touched what", AUDIT_COLUMNS);
+  const audit = new Grid("Who did what", AUDIT_COLUMNS);
   for (const later of [discovery, sums, reached, outboxes]) later.hidden = true;
-  root.append(trouble, card("Why is nothing moving?", findings), discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), ledgers, reached, outboxes, card("Who touched what", audit.box));
+  root.append(trouble, card("Why is nothing moving?", findings), discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), ledgers, reached, outboxes, card("Who did what", audit.box));
 
   const known = new Map();
   let lookupdsKnown = false;

@@ -188,12 +188,17 @@ fn dashboard_shows_who_shares_a_ledger_and_who_publishes_for_whom() {
     assert!(codes().contains(&"ledger-away".to_owned()));
     let health = running.get("/healthz");
     assert_eq!(health.status, 503);
-    assert!(health.error().contains("connection refused Mend what is named."), "{health:?}");
+    assert!(
+        health.error().contains("connection refused. Fix what the message names."),
+        "{health:?}"
+    );
     report_ledger(&running, 2, |told| told["behind"] = json!("it lacks record 7"), 200);
     assert!(running.get("/healthz").error().contains("synchronous_standby_names"));
     let unpublished = |told: &mut Value| told["processors"][2]["published_by"] = Value::Null;
     report_ledger(&running, 2, unpublished, 200);
-    assert!(running.get("/healthz").error().contains("is dead for 75 s, and nobody publishes"));
+    assert!(
+        running.get("/healthz").error().contains("has been dead for 75 s, and nobody publishes")
+    );
     assert_eq!(codes()[0], "processor-dead");
     report_ledger(&running, 2, |told| told["commit_ms_p99"] = json!(750.0), 200);
     assert_eq!(running.get("/healthz").status, 200);

@@ -1,5 +1,7 @@
 //! Each cause is found, and nothing where all is well.
 
+use std::collections::BTreeSet;
+
 use nsq_protocol::TopicStats;
 
 use super::super::tests::{stats, watch};
@@ -163,7 +165,7 @@ fn what_a_processor_says_of_its_connections_is_told() {
     check(held, 0, &[("processor-timed-out", Severity::Warning)]);
     let oversized = ConnectionFigures { oversized: 3, ..nsqd("a:1", true, None) };
     let text = check(with(vec![oversized]), 0, &[("oversized", Severity::Warning)]);
-    assert_eq!(text, "Processor p got 3 messages of nsqd a:1 that are larger than it takes.");
+    assert_eq!(text, "Processor p got 3 messages from nsqd a:1 that are larger than it accepts.");
     let backoff = ConsumerFigures {
         backoff_ms: Some(3_040),
         backoff_level: 2,
@@ -172,11 +174,55 @@ fn what_a_processor_says_of_its_connections_is_told() {
     };
     let want = [("processor-backoff", Severity::Error), ("processor-lookupd", Severity::Warning)];
     let text = check(backoff, 0, &want);
-    assert_eq!(text, "Processor p is in backoff for 3.0 s: messages failed, 2 in a row.");
+    assert_eq!(
+        text,
+        "Processor p takes no messages for 3.0 s (backoff), because 2 in a row failed."
+    );
     let waiting = Some("refused".to_owned());
     let waits = ConsumerFigures { waiting, ..ConsumerFigures::default() };
     let text = check(waits, 0, &[("processor-waits", Severity::Error)]);
-    assert_eq!(text, "Processor p waits at its start: refused");
+    assert_eq!(text, "Processor p waits to start: refused");
+}
+
+#[test]
+fn each_finding_is_described_with_its_cure() {
+    const PAGE: &str = include_str!("../../../../docs/operations.md");
+    const MADE: [&str; 5] = [
+        include_str!("../diagnosis.rs"),
+        include_str!("arrivals.rs"),
+        include_str!("ledgers.rs"),
+        include_str!("../rivals.rs"),
+        include_str!("../../live/rivals.rs"),
+    ];
+    let code = |text: &str| {
+        let word = text.trim_start().strip_prefix('"')?.split('"').next()?;
+        let is_code = |c: char| c.is_ascii_lowercase() || c == '-';
+        (!word.is_empty() && word.chars().all(is_code)).then(|| word.to_owned())
+    };
+    // A code stands behind `code:`, as the first argument of `find`, first in a tuple, or is a constant.
+    let starts = ["code: ", "find(", "PROCESSOR_DEAD: &str = ", "TWO_LEDGERS: &str = ", "=> ("];
+    let made = MADE.iter().map(|text| text.split("#[cfg(test)]").next().unwrap_or_default());
+    let codes: BTreeSet<String> = made
+        .flat_map(|text| {
+            let behind =
+                |start: &&str| text.split(start).skip(1).filter_map(code).collect::<Vec<_>>();
+            starts.iter().flat_map(behind).collect::<Vec<_>>()
+        })
+        .collect();
+    let described: BTreeSet<String> = PAGE
+        .split_once("## Findings")
+        .unwrap()
+        .1
+        .split_once("\n## ")
+        .unwrap()
+        .0
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter(|row| row.split('|').nth(2).is_some_and(|cure| !cure.trim().is_empty()))
+        .flat_map(|row| row.split('|').next().unwrap_or_default().split(", "))
+        .map(|code| code.trim().trim_matches('`').to_owned())
+        .collect();
+    assert_eq!(described, codes, "docs/operations.md, and what is found");
 }
 
 #[test]
@@ -202,9 +248,9 @@ fn what_was_counted_wrongly_is_told() {
         (
             "foreign-plays",
             Severity::Warning,
-            "-000000000005: 3 plays are counted that it never made",
+            "3 plays are counted under the id of producer 00000000-0000-0000-0000-000000000005 that it never made",
         ),
-        ("crowded-producer", Severity::Warning, "9 plays by their messages only"),
+        ("crowded-producer", Severity::Warning, "9 plays by their NSQ messages only"),
         ("counts-refused", Severity::Error, "were refused: too many"),
     ] {
         let finding = found.iter().find(|finding| finding.code == code).unwrap();
