@@ -214,9 +214,14 @@ pub(crate) const SECTIONS: &[Section] = &[
 ];
 
 /// Of two that say the same in two ways, the one that is given nearer to the command line holds: a flag sets aside what
-/// the environment or the file says of the other.
-pub(crate) const EXCLUSIVE: [[&str; 2]; 2] =
-    [["write-token", "write-token-file"], ["nsqd-tcp-address", "lookupd-http-address"]];
+/// the environment or the file says of the other. Of one command, or of every one that has both.
+pub(crate) const EXCLUSIVE: [(Option<&str>, [&str; 2]); 5] = [
+    (None, ["write-token", "write-token-file"]),
+    (None, ["nsqd-tcp-address", "lookupd-http-address"]),
+    (Some("health"), ["dashboard-url", "broker-http-address"]),
+    (Some("health"), ["dashboard-url", "data-dir"]),
+    (Some("health"), ["broker-http-address", "data-dir"]),
+];
 
 /// The line of a command's option, and the section that it stands in.
 pub(crate) fn find(command: &str, option: &str) -> Option<(usize, &'static OptionRow)> {
