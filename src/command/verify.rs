@@ -17,7 +17,7 @@ pub(super) struct VerifyArgs {
     /// directory of the run's files [default: playcounts-run, where a run has left some, else playcounts-data]
     #[argh(option)]
     data_dir: Option<String>,
-    /// print the result as one JSON object, as the last line
+    /// print the result as one JSON object on one line, and nothing else on stdout
     #[argh(switch)]
     json: bool,
 }

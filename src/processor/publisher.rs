@@ -1,8 +1,8 @@
 //! A publisher: the timer thread that tells one dashboard which counts changed, which plays of producers are counted, and how
 //! the processor fares. There is one for each dashboard, and none waits for another.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -19,11 +19,14 @@ use super::report::{self, ReportedConsumer};
 use super::report_post::ReportPost;
 use super::stats::Stats;
 use super::wake::Woken;
+use crate::ledger::{Ledger, LedgerSize, MessageWindowSize};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::runtime::clock::unix_ns;
-use crate::runtime::links::{Link, Links};
+use crate::runtime::links::{Links, PartLink};
 use crate::wire::client::DashboardClient;
-use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, ProcessorEnding};
+use crate::wire::{
+    CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, LedgerStatus, ProcessorEnding,
+};
 
 /// How often a dashboard hears how the processor fares.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -39,11 +42,19 @@ const RETELL_MAX: Duration = Duration::from_secs(5);
 /// counts must not wait for that. 16,000 producers a second.
 const CONFIRM_MESSAGES: usize = 16;
 
+/// How long a report waits for the ledger, which a commit may hold for as long as its database does not answer; then it tells
+/// of the ledger what the one before did.
+const REPORT_WAITS: Duration = Duration::from_millis(50);
+
 /// The least time between two rounds of telling of dead processors while there are counts of its own: 160 messages a second.
 const DEAD_EVERY: Duration = Duration::from_millis(100);
 
-/// How long the last batches are tried for at the end, while the dashboard is away.
-const LAST_TRIES: Duration = Duration::from_secs(10);
+/// How long a stop may take until the last batches are told: then a dashboard that is away is left alone. Whoever stops us
+/// waits 10 s in all, and files are to be closed behind it.
+const STOP_WITHIN: Duration = Duration::from_secs(7);
+
+/// So long a dashboard is given at least, however long the last commits took.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// What all publishers of a processor share.
 pub(super) struct SharedParts {
@@ -59,6 +70,8 @@ pub(super) struct SharedParts {
     pub(super) refusal: LedgerRefusal,
     /// Says that nothing is counted any more; has room for one.
     pub(super) failed: Sender<()>,
+    /// When the stop began, of which they hear later: once all is counted.
+    pub(super) stop_began: OnceLock<Instant>,
 }
 
 impl SharedParts {
@@ -78,6 +91,7 @@ impl SharedParts {
             links: links.clone(),
             refusal: LedgerRefusal::default(),
             failed,
+            stop_began: OnceLock::new(),
         }
     }
 }
@@ -109,6 +123,20 @@ pub struct DashboardReport {
     pub error: Option<String>,
 }
 
+/// What a report tells of the ledger.
+struct ReportedLedger {
+    size: Option<LedgerSize>,
+    window: MessageWindowSize,
+    status: LedgerStatus,
+}
+
+impl ReportedLedger {
+    fn of(ledger: &dyn Ledger) -> Self {
+        let (size, window, status) = (ledger.size(), ledger.message_window(), ledger.status());
+        Self { size, window, status }
+    }
+}
+
 pub(super) struct Publisher {
     config: PublisherConfig,
     messages: u64,
@@ -117,6 +145,8 @@ pub(super) struct Publisher {
     reported_at: Instant,
     reported_count: u64,
     report_post: ReportPost,
+    /// As of the newest report that found nobody at it.
+    reported_ledger: Option<ReportedLedger>,
     confirmed_at: Instant,
     /// Something was counted since `confirmed_at`.
     to_confirm: bool,
@@ -124,6 +154,8 @@ pub(super) struct Publisher {
     retell_at: Instant,
     retell_pause: Duration,
     dead_at: Instant,
+    /// When the last call must be over, once all is counted.
+    deadline: Option<Instant>,
 }
 
 impl Publisher {
@@ -137,12 +169,14 @@ impl Publisher {
             reported_at: now,
             reported_count: 0,
             report_post: ReportPost::default(),
+            reported_ledger: None,
             confirmed_at: now,
             // What was counted before this start, and perhaps not told.
             to_confirm: true,
             retell_at: now,
             retell_pause: CONFIRM_EVERY,
             dead_at: now,
+            deadline: None,
         }
     }
 
@@ -205,8 +239,12 @@ impl Publisher {
         self.config.parts.refusal.is_said()
     }
 
-    /// Nothing is, once any dashboard has refused the ledger.
-    fn may_publish(&self) -> Result<()> {
+    /// Nothing is, once any dashboard has refused the ledger; and not for long, once the processor stops.
+    fn may_publish(&mut self) -> Result<()> {
+        let stops_by = self.config.parts.stop_began.get().map(|began| *began + STOP_WITHIN);
+        if let Some(deadline) = self.deadline.or(stops_by) {
+            self.config.client.hurry(deadline);
+        }
         if self.is_refused() {
             bail!("a dashboard has said that the ledger is older");
         }
@@ -239,8 +277,8 @@ impl Publisher {
             let published = self.config.own.publish_next(&self.config.client);
             let published = published.inspect_err(|error| self.check_refusal(error))?;
             let Some(published) = published else { return Ok(()) };
-            let ledger = &self.config.parts.ledger;
-            ledger.lock().published(self.config.dashboard, &published.counts);
+            let dashboard = self.config.dashboard;
+            self.with_ledger(|ledger| ledger.published(dashboard, &published.counts));
             self.check_database(published.database);
             self.backoff.succeeded();
             self.messages += 1;
@@ -265,7 +303,8 @@ impl Publisher {
         let Some(id) = id else { return };
         self.config.own.meet(id);
         self.config.dead.meet(id);
-        match self.config.parts.ledger.lock().publishes_to(self.config.dashboard, id) {
+        let dashboard = self.config.dashboard;
+        match self.with_ledger(|ledger| ledger.publishes_to(dashboard, id)) {
             Ok(false) => {}
             Ok(true) => {
                 self.config.own.forget_published();
@@ -278,8 +317,10 @@ impl Publisher {
     fn confirm_when_due(&mut self) -> Result<()> {
         self.to_confirm |= self.config.woken.to_confirm.load(Ordering::SeqCst);
         if self.retell_at <= Instant::now() {
-            let (ledger, dashboard) = (&self.config.parts.ledger, self.config.dashboard);
-            self.to_confirm |= ledger.lock().retell(dashboard, CONFIRMED_PRODUCERS_MAX);
+            let dashboard = self.config.dashboard;
+            let has_more =
+                self.with_ledger(|ledger| ledger.retell(dashboard, CONFIRMED_PRODUCERS_MAX));
+            self.to_confirm |= has_more;
             self.retell_pause = (self.retell_pause * 2).min(RETELL_MAX);
             self.retell_at = Instant::now() + self.retell_pause;
         }
@@ -296,19 +337,18 @@ impl Publisher {
         self.config.woken.to_confirm.store(false, Ordering::SeqCst);
         self.to_confirm = true;
         let dashboard = self.config.dashboard;
-        let shared_ledger = self.config.parts.ledger.clone();
         for _ in 0..CONFIRM_MESSAGES {
-            let (producers, holds) = {
-                let mut ledger = shared_ledger.lock();
-                let producers = ledger.take_unreported(dashboard, CONFIRMED_PRODUCERS_MAX)?;
+            let (producers, holds) = self.with_ledger(|ledger| {
+                let producers = ledger.take_unreported(dashboard, CONFIRMED_PRODUCERS_MAX);
                 (producers, ledger.counters().counted)
-            };
+            });
+            let producers = producers?;
             if producers.is_empty() {
                 self.to_confirm = false;
                 return Ok(());
             }
             if let Err(error) = self.claim() {
-                shared_ledger.lock().put_back_unreported(dashboard, &producers);
+                self.with_ledger(|ledger| ledger.put_back_unreported(dashboard, &producers));
                 return Err(error);
             }
             let (processor, ledger) = (self.config.own.processor(), self.config.own.mark(holds));
@@ -316,18 +356,22 @@ impl Publisher {
             let (database, watermarks) = match self.config.client.confirm(&update) {
                 Ok(answer) => answer,
                 Err(error) => {
-                    shared_ledger.lock().put_back_unreported(dashboard, &update.producers);
+                    let producers = &update.producers;
+                    self.with_ledger(|ledger| ledger.put_back_unreported(dashboard, producers));
                     self.config.own.refused(&error);
                     return Err(error);
                 }
             };
             self.check_database(database);
-            let mut ledger = shared_ledger.lock();
-            for (told, watermark) in update.producers.iter().zip(watermarks) {
-                if ledger.reported(dashboard, told, watermark) {
-                    self.retell_pause = CONFIRM_EVERY;
-                    self.retell_at = Instant::now() + self.retell_pause;
-                }
+            let told = update.producers.iter().zip(watermarks);
+            let has_more = self.with_ledger(|ledger| {
+                told.fold(false, |more, (told, watermark)| {
+                    ledger.reported(dashboard, told, watermark) || more
+                })
+            });
+            if has_more {
+                self.retell_pause = CONFIRM_EVERY;
+                self.retell_at = Instant::now() + self.retell_pause;
             }
         }
         Ok(())
@@ -342,9 +386,11 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends all that changed, trying for [`LAST_TRIES`].
+    /// Sends all that changed; gives up [`STOP_WITHIN`] behind the stop's beginning, or [`LAST_CALLS`] from now.
     fn publish_last(&mut self) {
-        let deadline = Instant::now() + LAST_TRIES;
+        let began = *self.config.parts.stop_began.get_or_init(Instant::now);
+        let deadline = (began + STOP_WITHIN).max(Instant::now() + LAST_CALLS);
+        self.deadline = Some(deadline);
         let (_never_stops, timer) = nsq_protocol::thread::stop_pair();
         self.config.own.flush();
         while let Err(error) = self.publish_due().and_then(|()| self.confirm_all(deadline)) {
@@ -363,8 +409,8 @@ impl Publisher {
         self.backoff.failed()
     }
 
-    fn link(&self) -> Link {
-        Link::Dashboard(self.config.client.url().to_owned())
+    fn link(&self) -> PartLink {
+        PartLink::Dashboard(self.config.client.url().to_owned())
     }
 
     fn is_away(&self, error: &anyhow::Error) {
@@ -388,23 +434,46 @@ impl Publisher {
         })
     }
 
+    /// Does something with the ledger. A commit that waits for its database has it for that long: meanwhile the dashboard hears
+    /// all the same how the processor fares.
+    fn with_ledger<T>(&mut self, act: impl FnOnce(&mut dyn Ledger) -> T) -> T {
+        let ledger = self.config.parts.ledger.clone();
+        loop {
+            let next = self.reported_at + REPORT_EVERY;
+            if let Some(mut ledger) = ledger.try_lock_until(next) {
+                return act(&mut **ledger);
+            }
+            // Which database answers the next report tells again.
+            self.post_report(None);
+        }
+    }
+
     fn report_consumption(&mut self) {
         self.report(None);
     }
 
-    /// Tells how the processor fares. A report that fails is not repeated: the next is newer.
+    /// Tells how the processor fares.
     fn report(&mut self, ending: Option<ProcessorEnding>) {
+        if let Some(database) = self.post_report(ending) {
+            self.check_database(database);
+        }
+    }
+
+    /// Posts a report; what the dashboard says of its database, where it answers. One that fails is not repeated: the next is
+    /// newer.
+    fn post_report(&mut self, ending: Option<ProcessorEnding>) -> Option<Option<Uuid>> {
         let seconds = self.reported_at.elapsed().as_secs_f64();
         let SharedParts { instance, ledger, stats, consumer, .. } = &*self.config.parts;
-        let (size, window, status) = {
-            let ledger = ledger.lock();
-            (ledger.size(), ledger.message_window(), ledger.status())
-        };
-        let window = report::window_figures(window, unix_ns());
+        if let Some(ledger) = ledger.try_lock_for(REPORT_WAITS) {
+            self.reported_ledger = Some(ReportedLedger::of(&**ledger));
+        }
+        let told = self.reported_ledger.get_or_insert_with(|| ReportedLedger::of(&**ledger.lock()));
+        let window = report::window_figures(told.window, unix_ns());
         let (dashboard, before) = (self.config.dashboard, self.reported_count);
-        let mut consumption = stats.report(dashboard, before, seconds, size, window);
+        let mut consumption = stats.report(dashboard, before, seconds, told.size, window);
         consumption.consumer = consumer.figures().map(Box::new);
-        consumption.ledger_status = status.is_shared().then(|| Box::new(status));
+        let is_shared = told.status.is_shared();
+        consumption.ledger_status = is_shared.then(|| Box::new(told.status.clone()));
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
         let (processor, instance) = (self.config.own.processor(), Some(*instance));
@@ -415,9 +484,12 @@ impl Publisher {
                 if !self.backoff.is_failing() {
                     self.config.parts.links.there(self.link());
                 }
-                self.check_database(database);
+                Some(database)
             }
-            Err(error) => self.is_away(&error),
+            Err(error) => {
+                self.is_away(&error);
+                None
+            }
         }
     }
 }

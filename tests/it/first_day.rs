@@ -1,8 +1,10 @@
 //! What somebody does on the first day: the simulation and then the parts in one directory, a stop in the middle, the same
 //! command twice; and what scripts read of it.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::Value;
@@ -192,6 +194,30 @@ fn a_killed_run_leaves_no_nsqd() {
     wait_until("nsqd is gone", || !is_running(nsqd));
 }
 
+/// nsqd ends by itself when it has something to log and nobody reads it; this one never has.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_that_says_nothing_ends_with_a_killed_parent() {
+    let program = env!("CARGO_BIN_EXE_playcounts");
+    let script = format!("{program} --become-child-of $$ sleep 600 & echo child: $! >&2; wait");
+    let mut parent = Command::new("sh");
+    parent.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut parent = parent.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(parent.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let child: i32 = line.trim().trim_start_matches("child: ").parse().unwrap();
+    let child = Pid::from_raw(child).unwrap();
+    wait_until("it has become the other program", || child_named(parent.id(), "sleep").is_some());
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    wait_until("it is gone", || !is_running(child));
+    // Whose parent is gone before it could ask, or never was, does not start.
+    let orphan = Command::new(program).args(["--become-child-of", "1", "sleep", "600"]).output();
+    let orphan = orphan.unwrap();
+    assert_eq!(orphan.status.code(), Some(1), "{orphan:?}");
+    assert!(stderr(&orphan).contains("whoever started it is gone"), "{orphan:?}");
+}
+
 /// The child of that process whose program has that name.
 #[cfg(target_os = "linux")]
 fn child_named(parent: u32, name: &str) -> Option<Pid> {
@@ -225,7 +251,9 @@ fn a_run_shows_its_outcome_for_as_long_as_its_page_is_served() {
     let mut run = Running::start(dir.path(), &[&RUN[..], &["--num-messages=1000"]].concat());
     let url = run.wait_for("the page is live at ");
     let said = "Run finished: 1,000 of 1,000, verified.";
-    assert_eq!(first_finding(&url), ("run-finished".to_owned(), said.to_owned()));
+    // What the queue was like is known as of a moment before.
+    wait_until("it is all that is told", || first_finding(&url).0 == "run-finished");
+    assert_eq!(first_finding(&url).1, said);
     let findings = get(&format!("{url}/api/diagnosis"))["findings"].clone();
     assert_eq!(findings.as_array().map(Vec::len), Some(1), "{findings}");
     let (status, body) = health(&url);

@@ -426,7 +426,10 @@ fn a_signal_ends_a_run_in_every_phase() {
         let run = run.wait();
         assert_exit(&run, 1);
         check_stopped(&json(&run));
-        assert!(String::from_utf8_lossy(&run.stderr).contains("stopped: "), "{run:?}");
+        assert!(
+            String::from_utf8_lossy(&run.stderr).contains("stopped before the end: "),
+            "{run:?}"
+        );
         // While plays are counted.
         let (run, url) = start(&["--rate", "500", "--real-life"]);
         wait_until("some plays are counted", || {

@@ -99,7 +99,7 @@ impl ConfigFile {
             let line = line_of(text, error.span().map_or(0, |span| span.start));
             format!("{path}:{line}: {}", error.message().replace('\n', ", "))
         })?;
-        let mut reader = DocumentReader { catalogue, text, entries: Vec::new(), wrong: Vec::new() };
+        let mut reader = FileReader { catalogue, text, entries: Vec::new(), wrong: Vec::new() };
         for (key, value) in document.get_ref() {
             let DeValue::Table(table) = value.get_ref() else {
                 reader.take(None, key, value);
@@ -137,10 +137,10 @@ fn line_of(text: &str, byte: usize) -> usize {
 }
 
 /// A key or table's name, and where it stands.
-type KeyName<'i> = Spanned<Cow<'i, str>>;
+type FileKey<'i> = Spanned<Cow<'i, str>>;
 
 /// Takes the keys of a document together, and what is wrong with them.
-struct DocumentReader<'r> {
+struct FileReader<'r> {
     catalogue: &'r Catalogue,
     text: &'r str,
     entries: Vec<FileEntry>,
@@ -148,15 +148,15 @@ struct DocumentReader<'r> {
     wrong: Vec<(usize, String)>,
 }
 
-impl DocumentReader<'_> {
-    fn line(&self, key: &KeyName<'_>) -> usize {
+impl FileReader<'_> {
+    fn line(&self, key: &FileKey<'_>) -> usize {
         line_of(self.text, key.span().start)
     }
 
     fn take(
         &mut self,
         table: Option<&CommandSpec>,
-        key: &KeyName<'_>,
+        key: &FileKey<'_>,
         value: &Spanned<DeValue<'_>>,
     ) {
         let line = self.line(key);

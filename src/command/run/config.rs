@@ -149,7 +149,7 @@ pub(in crate::command) struct RunArgs {
     /// end when all is counted and published, instead of serving the page on
     #[argh(switch)]
     exit: bool,
-    /// print the report as one JSON object, as the last line
+    /// print the report as one JSON object on one line, and nothing else on stdout
     #[argh(switch)]
     json: bool,
 }

@@ -54,6 +54,8 @@ pub(super) struct KnownProcessor {
     pub(super) starts: Starts,
     /// How it has ended, and when, if its newest report says that it has.
     pub(super) ended: Option<(ProcessorEnding, UnixMs)>,
+    /// How often it has said so.
+    pub(super) endings: u64,
 }
 
 impl KnownProcessor {
@@ -121,6 +123,7 @@ impl Live {
             heard: now,
             starts: Starts::default(),
             ended: None,
+            endings: 0,
         });
         known.heard = now;
         known.version = known.version.max(version);
@@ -159,6 +162,7 @@ impl Live {
     /// Takes how a processor ends, and when, if it does; behind its report.
     pub(in super::super) fn ended(&mut self, id: Uuid, ended: Option<(ProcessorEnding, UnixMs)>) {
         if let Some(known) = self.processors.get_mut(&id) {
+            known.endings += u64::from(ended.is_some());
             known.ended = ended;
         }
     }

@@ -260,9 +260,8 @@ impl Dialer {
     }
 
     fn on_failure(&mut self, lookupd: usize, error: Error) {
-        // During the start it is the start's error; later it is a warning.
-        let level = if self.first.is_some() { log::Level::Debug } else { log::Level::Warn };
-        log::log!(level, "{}", error.to_line());
+        // The statistics keep it.
+        log::debug!("{}", error.to_line());
         {
             let mut all = self.stats.lock();
             let stats = &mut all.lookupds[lookupd];
