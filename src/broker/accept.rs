@@ -28,8 +28,9 @@ const SEND_BUFFER: usize = 256 << 10;
 
 /// Listens on what the option `flag` names.
 pub(super) fn bind(address: &str, flag: &str) -> Result<TcpListener> {
-    let addresses = listen::resolve(address)
-        .with_context(|| format!("{address} is no address to listen on; give {flag} host:port"))?;
+    let addresses = listen::resolve(address).with_context(|| {
+        format!("{address} is not an address to listen on; give {flag} host:port")
+    })?;
     listen::bind(&addresses).with_context(|| {
         format!("cannot listen on {address}; stop what holds it or give another {flag}, port 0 takes a free one")
     })

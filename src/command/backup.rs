@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 
 use crate::command::shared::output::print;
-use crate::command::shared::values::{self, LogLevel};
+use crate::command::shared::values;
 use crate::storage::data_dir::{DASHBOARD, PROCESSOR, PRODUCER};
 use crate::storage::directory;
 use crate::{dashboard, ledger, producer};
@@ -30,9 +30,6 @@ pub(super) struct BackupArgs {
     /// directory of the parts to copy [default: playcounts-data]
     #[argh(option, default = "values::DATA_DIR.into()")]
     data_dir: String,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
 }
 
 /// What can be copied of a data directory.
@@ -77,7 +74,7 @@ pub(super) const PARTS: [CopiedPart; 3] = [
 
 /// Copies, and says what and where to.
 pub(super) fn run(args: &BackupArgs) -> Result<()> {
-    let BackupArgs { output, data_dir, .. } = args;
+    let BackupArgs { output, data_dir } = args;
     let (from, to) = (Path::new(data_dir), Path::new(output));
     if output.ends_with(FILE_END) {
         if dashboard::backup(from, to)?.is_none() {

@@ -1,12 +1,14 @@
 //! `broker`: only the embedded broker. Runs on the main thread, which waits for the stop signal.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 use nsq_protocol::thread::StopToken;
 
 use crate::broker::{Broker, BrokerConfig};
-use crate::command::shared::output::note;
-use crate::command::shared::values::{Count, HumanDuration, LogLevel};
+use crate::command::shared::output::status;
+use crate::command::shared::values::{
+    Count, HumanDuration, INT32_MAX, MAX_CONNECTIONS, MAX_RDY_COUNT,
+};
 use crate::runtime::memory;
 
 /// only the embedded broker: an nsqd-compatible server in memory, until Ctrl-C; ready when GET /ping
@@ -37,13 +39,13 @@ pub(super) struct BrokerArgs {
     max_memory: Option<Count>,
     /// bytes of one message body [default: 1048576]
     #[argh(option)]
-    max_msg_size: Option<Count>,
+    max_msg_size: Option<Count<INT32_MAX>>,
     /// bytes of the body of one command [default: 5242880]
     #[argh(option)]
-    max_body_size: Option<Count>,
+    max_body_size: Option<Count<INT32_MAX>>,
     /// largest RDY of a client [default: 65535]
     #[argh(option)]
-    max_rdy_count: Option<Count>,
+    max_rdy_count: Option<Count<MAX_RDY_COUNT>>,
     /// how long a message may be in flight, where the client does not say [default: 1m]
     #[argh(option)]
     msg_timeout: Option<HumanDuration>,
@@ -58,21 +60,16 @@ pub(super) struct BrokerArgs {
     max_channel_consumers: Option<Count>,
     /// TCP connections at one time [default: 4096]
     #[argh(option)]
-    max_connections: Option<Count>,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
+    max_connections: Option<Count<MAX_CONNECTIONS>>,
 }
 
 impl BrokerArgs {
     /// What is not given stays the broker's default.
-    fn config(self) -> Result<BrokerConfig> {
+    fn config(self) -> BrokerConfig {
         let defaults = BrokerConfig::default();
-        let size = |given: Option<Count>, default| given.map_or(default, Count::get);
         let time =
             |given: Option<HumanDuration>, default| given.map_or(default, |duration| duration.0);
-        let max_rdy_count = size(self.max_rdy_count, defaults.max_rdy_count as usize);
-        Ok(BrokerConfig {
+        BrokerConfig {
             tcp_address: self.tcp_address,
             http_address: Some(self.http_address),
             broadcast_address: self.broadcast_address.unwrap_or(defaults.broadcast_address),
@@ -81,38 +78,45 @@ impl BrokerArgs {
             max_memory: size(self.max_memory, defaults.max_memory),
             max_msg_size: size(self.max_msg_size, defaults.max_msg_size),
             max_body_size: size(self.max_body_size, defaults.max_body_size),
-            max_rdy_count: u32::try_from(max_rdy_count)
-                .context("--max-rdy-count is over 4294967295")?,
+            max_rdy_count: self.max_rdy_count.map_or(defaults.max_rdy_count, |most| most.0 as u32),
             msg_timeout: time(self.msg_timeout, defaults.msg_timeout),
             max_msg_timeout: time(self.max_msg_timeout, defaults.max_msg_timeout),
             max_req_timeout: time(self.max_req_timeout, defaults.max_req_timeout),
             max_channel_consumers: size(self.max_channel_consumers, defaults.max_channel_consumers),
             max_connections: size(self.max_connections, defaults.max_connections),
             ..defaults
-        })
+        }
     }
 }
 
 /// Serves until `stop`.
 pub(super) fn run(args: BrokerArgs, stop: &StopToken) -> Result<()> {
     let asked = args.max_memory;
-    let broker = Broker::start(args.config()?)?;
-    match asked {
-        None => {
-            let given = memory::for_messages();
-            note(format_args!("memory: messages may take {given}; --max-memory changes it"));
+    let broker = Broker::start(args.config())?;
+    let given = match asked {
+        None => format!("{} (--max-memory changes it)", memory::for_messages()),
+        Some(asked) => {
+            warn_of_container(asked);
+            format!("{asked} bytes")
         }
-        Some(asked) => warn_of_container(asked),
-    }
-    note(format_args!("TCP: listening on {}", broker.tcp_addr()));
-    if let Some(address) = broker.http_addr() {
-        note(format_args!(
-            "HTTP: listening on {address}; Ctrl-C ends it, and the messages with it"
-        ));
-    }
+    };
+    let http = broker.http_addr().map(|address| format!("; HTTP: listening on {address}"));
+    status(
+        "broker",
+        format_args!(
+            "TCP: listening on {}{}; keeps messages in memory, up to {given}; Ctrl-C ends it, and the messages with it",
+            broker.tcp_addr(),
+            http.unwrap_or_default(),
+        ),
+    );
     let _ = stop.channel().recv();
     broker.shutdown();
     Ok(())
+}
+
+/// A number that is given, or the broker's default.
+fn size<const MAX: u64>(given: Option<Count<MAX>>, default: usize) -> usize {
+    given.map_or(default, Count::get)
 }
 
 /// Warns where the system would end the broker, with all it holds, before it refuses a message.
@@ -133,12 +137,12 @@ mod tests {
     fn help_tells_the_defaults() {
         let config = |options: &[&str]| {
             let args = BrokerArgs::from_args(&["broker"], options).unwrap();
-            format!("{:?}", args.config().unwrap())
+            format!("{:?}", args.config())
         };
         for option in BrokerArgs::get_args_info().flags {
             let Some((_, behind)) = option.description.split_once("[default: ") else { continue };
             let default = behind.strip_suffix(']').unwrap();
-            if !default.contains(' ') && default != "none" && option.long != "--log-level" {
+            if !default.contains(' ') && default != "none" {
                 assert_eq!(config(&[option.long, default]), config(&[]), "{}", option.long);
             }
         }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
 
 use crate::command::shared::output::{OutputFormat, print, print_json};
-use crate::command::shared::values::{self, LogLevel};
+use crate::command::shared::values;
 use crate::journal::Cut;
 use crate::model::attempted::Attempted;
 use crate::storage::data_dir::{self, DASHBOARD, DataDir, PROCESSOR, PRODUCER};
@@ -31,14 +31,11 @@ pub(super) struct CheckArgs {
     /// print one JSON object for each part, each on a line
     #[argh(switch)]
     json: bool,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
 }
 
 /// Looks, says what was found, and fails when something is damaged.
 pub(super) fn run(args: &CheckArgs) -> Result<()> {
-    let CheckArgs { data_dir, accept_loss, json, .. } = args;
+    let CheckArgs { data_dir, accept_loss, json } = args;
     let directory = Path::new(data_dir);
     if !directory.is_dir() {
         bail!("there is no data directory {data_dir}; give --data-dir the one of the part");

@@ -7,7 +7,7 @@ use argh::{ArgsInfo, FromArgs};
 
 use crate::command::shared::ledger_choice::LedgerChoice;
 use crate::command::shared::output::{OutputFormat, print, print_json, print_report};
-use crate::command::shared::values::{self, LogLevel};
+use crate::command::shared::values;
 use crate::ledger::{
     ImportConfig, Imported, LedgerConfig, MessageBudget, SharedSchema, import_files, init_shared,
     shared_status,
@@ -40,9 +40,6 @@ struct InitArgs {
     /// PGPASSFILE
     #[argh(option)]
     ledger: String,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    log_level: LogLevel,
 }
 
 /// tells the processors of a shared ledger with their leases, what waits to be swept or told, and the sizes of its tables
@@ -56,9 +53,6 @@ struct StatusArgs {
     /// print all of it as one JSON object
     #[argh(switch)]
     json: bool,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    log_level: LogLevel,
 }
 
 /// takes a ledger in files, whose processor does not run, over into a shared one, as one processor of it, which counts on
@@ -79,20 +73,6 @@ struct ImportArgs {
     /// print what was taken over as one JSON object
     #[argh(switch)]
     json: bool,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    log_level: LogLevel,
-}
-
-impl LedgerArgs {
-    /// What to log.
-    pub(super) fn log_level(&self) -> LogLevel {
-        match &self.command {
-            LedgerCommand::Init(args) => args.log_level,
-            LedgerCommand::Status(args) => args.log_level,
-            LedgerCommand::Import(args) => args.log_level,
-        }
-    }
 }
 
 /// Does it, and says what was done.
@@ -118,7 +98,7 @@ fn status(args: &StatusArgs) -> Result<()> {
 }
 
 fn import(args: &ImportArgs) -> Result<()> {
-    let ImportArgs { ledger, data_dir, adopt_ledger, json, .. } = args;
+    let ImportArgs { ledger, data_dir, adopt_ledger, json } = args;
     let database = database(ledger)?;
     if !Path::new(data_dir).is_dir() {
         bail!("there is no data directory {data_dir}; give --data-dir the one of `process`");

@@ -4,8 +4,9 @@
 //! once; and `run`, which builds the parts from it, waits, and prints the result. Nothing outside of here sees argh.
 //!
 //! argh cannot share options between commands, and a macro that could would hide more than it saves: so an option that
-//! several commands have stands in each of them, and a test holds their texts together. [`ArgsInfo`] is the table of all
-//! options.
+//! several commands have stands in each of them, and a test holds their texts together. Those that every command has
+//! are [`CommonArgs`], which no command has to repeat. `options/` knows the rest of every option, and where its value
+//! comes from; argh sees words only that were checked there.
 
 mod backup;
 mod bench;
@@ -15,23 +16,28 @@ mod dashboard;
 mod dead_letters;
 #[cfg(feature = "postgres")]
 mod ledger;
+mod options;
 mod process;
 mod produce;
 mod reset;
 mod restore;
 mod run;
 mod shared;
-mod spelling;
 #[cfg(test)]
 mod tests;
 mod verify;
 
-use anyhow::Result;
-use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs, SubCommandInfo};
+use anyhow::{Result, anyhow};
+use argh::{ArgsInfo, FromArgs};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::command::shared::output::log_line;
-use crate::command::shared::values::LogLevel;
+use crate::command::options::catalogue::{Catalogue, CommandSpec, OptionSpec};
+use crate::command::options::completions;
+use crate::command::options::file::ConfigFile;
+use crate::command::options::settings::{Settings, Sources, Variables, variables};
+use crate::command::options::typed::{self, Request, TypedCommand};
+use crate::command::options::{help, manual, markdown, show};
+use crate::command::shared::log::{self as logs, LogFormat, LogLevel};
 use crate::runtime::signals::SignalWatch;
 
 /// Counts video plays from an NSQ queue, exactly, and shows them live.
@@ -40,10 +46,26 @@ use crate::runtime::signals::SignalWatch;
 /// number is seconds. Exit status: 0 done, 1 failed, 2 wrong usage.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(help_triggers("-h", "--help", "help"))]
-pub struct Cli {
+struct Cli {
     #[argh(subcommand)]
     /// what to do
     command: Command,
+}
+
+/// what every command takes
+#[derive(FromArgs, ArgsInfo, Debug)]
+struct CommonArgs {
+    /// file of options, in TOML: `playcounts help config` tells more [default: none]
+    #[argh(option)]
+    #[allow(dead_code, reason = "it is read before argh sees it")]
+    config: Option<String>,
+    /// what to log: off, error, warn, info, debug or trace, also by module: warn,playcounts::ledger=debug [default: warn]
+    #[argh(option, default = "LogLevel::default()")]
+    log_level: LogLevel,
+    /// how to log: text, json (one object a line) or journal (systemd's priorities, no time) [default: journal where
+    /// stderr is the journal's, else text]
+    #[argh(option)]
+    log_format: Option<LogFormat>,
 }
 
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -70,80 +92,172 @@ enum Command {
 pub enum EarlyExit {
     /// Help or version was asked for: to stdout, exit status 0.
     Asked(String),
-    /// Wrong usage: what is wrong, and the usage of that command; to stderr, exit status 2.
+    /// Wrong usage or configuration: one line that says what is wrong; to stderr, exit status 2.
     Usage(String),
 }
 
-/// Parses the arguments behind the program's name.
+/// A command that was asked for, with its options.
+#[derive(Debug)]
+pub struct Invocation {
+    command: Command,
+    common: CommonArgs,
+    /// Where the values stand that nobody typed.
+    sources: Sources,
+}
+
+/// Parses the arguments behind the program's name, with the variables of the environment and the file that they name.
 ///
 /// # Errors
 /// [`EarlyExit`] with the text to print.
-pub fn parse(args: &[String]) -> Result<Cli, EarlyExit> {
-    if let Some("--version" | "-V" | "-version" | "version") = args.first().map(String::as_str) {
-        return Err(EarlyExit::Asked(format!("playcounts {}\n", env!("CARGO_PKG_VERSION"))));
+pub fn parse(args: &[String]) -> Result<Invocation, EarlyExit> {
+    parse_with(args, &variables())
+}
+
+/// The same with these variables.
+fn parse_with(args: &[String], variables: &Variables) -> Result<Invocation, EarlyExit> {
+    let catalogue = catalogue();
+    if args.is_empty() {
+        return Err(EarlyExit::Usage(format!(
+            "a command is missing\n\n{}",
+            help::of_program(&catalogue)
+        )));
     }
-    let switches = switches();
-    let args = spelling::normalise(args, |flag| switches.contains(&flag))
-        .map_err(|error| EarlyExit::Usage(with_usage(args, &error)))?;
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    Cli::from_args(&["playcounts"], &words).map_err(|exit| match exit.status {
-        Ok(()) => EarlyExit::Asked(exit.output),
-        Err(()) => EarlyExit::Usage(with_usage(&args, exit.output.trim_end())),
+    let request = typed::read(&catalogue, args).map_err(EarlyExit::Usage)?;
+    if let Request::Run(typed) = request {
+        let settings = settings(&catalogue, typed, variables).map_err(EarlyExit::Usage)?;
+        return invocation(&settings).map_err(EarlyExit::Usage);
+    }
+    let text = printed(&catalogue, request, variables).map_err(EarlyExit::Usage)?;
+    Err(EarlyExit::Asked(text))
+}
+
+/// Every command with its options.
+fn catalogue() -> Catalogue {
+    Catalogue::new(Cli::get_args_info(), CommonArgs::get_args_info().flags)
+}
+
+/// Reads the text of a configuration file, as a command does that is started with it.
+///
+/// # Errors
+/// One line that says what is wrong with it, and on which line.
+pub fn check_config_text(text: &str) -> Result<(), String> {
+    let catalogue = catalogue();
+    let file = ConfigFile::parse("FILE", text, &catalogue)?;
+    catalogue.commands.iter().try_for_each(|command| {
+        let typed = TypedCommand::of(command);
+        match Settings::merge(typed, &Variables::new(), Some(&file), &probe) {
+            // What must be typed is no matter of the file.
+            Err(error) if error.starts_with("FILE:") => Err(error),
+            _ => Ok(()),
+        }
     })
 }
 
-/// Every command that does something, with its options: of one that has commands of its own, those.
-fn all_commands() -> Vec<(String, &'static [FlagInfo<'static>])> {
-    let commands = Cli::get_args_info().commands.into_iter();
-    let with_own = |command: SubCommandInfo| match command.command.commands.is_empty() {
-        true => vec![(command.name.to_owned(), command.command.flags)],
-        false => {
-            let own = command.command.commands.into_iter();
-            own.map(|own| (format!("{} {}", command.name, own.name), own.command.flags)).collect()
+/// What holds for a command: typed, in the environment, in the file.
+fn settings<'c>(
+    catalogue: &Catalogue,
+    typed: TypedCommand<'c>,
+    variables: &Variables,
+) -> Result<Settings<'c>, String> {
+    let typed_path = typed.options.get("config").and_then(|paths| paths.first());
+    let path = typed_path.or_else(|| variables.get("PLAYCOUNTS_CONFIG"));
+    let file = path.map(|path| ConfigFile::read(path, catalogue)).transpose().map_err(|error| {
+        match typed_path {
+            Some(_) => error,
+            None => error.replacen("--config ", "PLAYCOUNTS_CONFIG=", 1),
         }
-    };
-    commands.flat_map(with_own).collect()
+    })?;
+    Settings::merge(typed, variables, file.as_ref(), &probe)
 }
 
-/// The options that take no value, of any command.
-fn switches() -> Vec<&'static str> {
-    let flags = all_commands().into_iter().flat_map(|(_, flags)| flags);
-    // Help is asked for by a word of its own, and never with `=true`.
-    flags
-        .filter(|flag| matches!(flag.kind, FlagInfoKind::Switch) && flag.long != "--help")
-        .map(|flag| flag.long)
-        .collect()
+/// What argh says of one value.
+fn probe(command: &CommandSpec, option: &OptionSpec, value: &str) -> Result<(), String> {
+    let flag = option.flag();
+    let words = command.words();
+    let words = match option.is_common {
+        true => vec![flag.as_str(), value],
+        false => [&words[..], &[flag.as_str(), value]].concat(),
+    };
+    let exit = match option.is_common {
+        true => CommonArgs::from_args(&["playcounts"], &words).err(),
+        false => Cli::from_args(&["playcounts"], &words).err(),
+    };
+    let start = format!("Error parsing option '{flag}' with value '{value}': ");
+    match exit.as_ref().and_then(|exit| exit.output.strip_prefix(&start)) {
+        Some(error) => Err(error.trim_end().to_owned()),
+        None => Ok(()),
+    }
 }
 
-/// The error, and behind it the usage of the command that was meant.
-fn with_usage(args: &[String], error: &str) -> String {
-    // argh points to --help; the help itself follows here.
-    let error = error
-        .lines()
-        .filter(|line| !line.contains("for more information"))
-        .collect::<Vec<_>>()
-        .join("\n");
-    let command = args.first().map(String::as_str).unwrap_or_default();
-    let help = |words: &[&str]| {
-        Cli::from_args(&["playcounts"], words).err().map(|exit| (exit.status, exit.output))
-    };
-    let (_, usage) = help(&[command, "--help"])
-        .filter(|(status, _)| status.is_ok())
-        .or_else(|| help(&["--help"]))
-        .unwrap_or((Ok(()), String::new()));
-    format!("{}\n\n{usage}", error.trim_end())
+/// The command that the settings are for.
+fn invocation(settings: &Settings<'_>) -> Result<Invocation, String> {
+    let (own, common) = settings.words();
+    // Each value was taken before, and nothing is missing: what argh still says is of its own making.
+    let said = |exit: argh::EarlyExit| exit.output.trim_end().replace('\n', ", ");
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
+    let common: Vec<&str> = common.iter().map(String::as_str).collect();
+    let cli = Cli::from_args(&["playcounts"], &own).map_err(said)?;
+    let common = CommonArgs::from_args(&["playcounts"], &common).map_err(said)?;
+    Ok(Invocation { command: cli.command, common, sources: settings.sources() })
+}
+
+/// What is printed for a request that runs no command.
+fn printed(
+    catalogue: &Catalogue,
+    request: Request<'_>,
+    variables: &Variables,
+) -> Result<String, String> {
+    Ok(match request {
+        Request::Run(typed) => typed.command.name.clone(),
+        Request::Config(mut typed) => {
+            typed.misses_nothing = true;
+            let settings = settings(catalogue, typed, variables)?;
+            show::of_command(&settings) + &show::passed_over(catalogue, variables)
+        }
+        Request::ConfigOfAll(path) => {
+            let tables = catalogue.commands.iter().map(|command| {
+                let mut typed = TypedCommand::of(command);
+                typed.options.extend(path.clone().map(|path| ("config", vec![path])));
+                typed.misses_nothing = true;
+                settings(catalogue, typed, variables).map(|settings| show::of_table(&settings))
+            });
+            let tables: Vec<String> = tables.collect::<Result<_, _>>()?;
+            tables.join("\n") + &show::passed_over(catalogue, variables)
+        }
+        Request::Markdown => markdown::page(catalogue),
+        Request::Completions(shell) => match completions::script(&shell) {
+            Some(script) => script.to_owned(),
+            None => {
+                let shells: Vec<_> = completions::shells().collect();
+                return Err(format!(
+                    "there are completions for {}, and none for {shell:?}",
+                    shells.join(", ")
+                ));
+            }
+        },
+        Request::Candidates(words) => completions::candidates(catalogue, &words),
+        Request::Manual(Some(name)) if !manual::is_page(catalogue, &name) => {
+            return Err(format!(
+                "{name} has no manual page of its own: playcounts man tells of it"
+            ));
+        }
+        Request::Manual(name) => manual::page(catalogue, name.as_deref()),
+        Request::Help(None) => help::of_program(catalogue),
+        Request::Help(Some(name)) => help::of(catalogue, &name),
+        Request::Version => format!("playcounts {}\n", env!("CARGO_PKG_VERSION")),
+    })
 }
 
 /// Runs a command to its end.
 ///
 /// # Errors
 /// One line, with its causes, that says what went wrong and what to do. Exit status 1.
-pub fn run(cli: Cli) -> Result<()> {
-    let command = cli.command;
-    env_logger::Builder::new().filter_level(command.log_level().0).format(log_line).init();
+pub fn run(invocation: Invocation) -> Result<()> {
+    let Invocation { command, common, sources } = invocation;
+    logs::start(&common.log_level, common.log_format.unwrap_or_else(LogFormat::of_stderr));
     raise_descriptor_limit();
     let (_signals, stop) = SignalWatch::start()?;
-    match command {
+    let done = match command {
         Command::Run(args) => run::run(args, &stop),
         Command::Produce(args) => produce::run(args, &stop),
         Command::Process(args) => process::run(args, &stop),
@@ -158,28 +272,8 @@ pub fn run(cli: Cli) -> Result<()> {
         #[cfg(feature = "postgres")]
         Command::Ledger(args) => ledger::run(&args),
         Command::Bench(args) => bench::run(args, &stop),
-    }
-}
-
-impl Command {
-    fn log_level(&self) -> LogLevel {
-        match self {
-            Self::Run(args) => args.log_level,
-            Self::Produce(args) => args.log_level,
-            Self::Process(args) => args.log_level,
-            Self::Dashboard(args) => args.log_level,
-            Self::Broker(args) => args.log_level,
-            Self::Verify(args) => args.log_level,
-            Self::Check(args) => args.log_level,
-            Self::Reset(args) => args.log_level,
-            Self::DeadLetters(args) => args.log_level,
-            Self::Backup(args) => args.log_level,
-            Self::Restore(args) => args.log_level,
-            #[cfg(feature = "postgres")]
-            Self::Ledger(args) => args.log_level(),
-            Self::Bench(args) => args.log_level,
-        }
-    }
+    };
+    done.map_err(|error| anyhow!(sources.named_in(&format!("{error:#}"))))
 }
 
 /// Each page, connection and request holds descriptors, and the usual soft limit of 1024 is soon reached; the hard

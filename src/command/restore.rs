@@ -12,7 +12,7 @@ use argh::{ArgsInfo, FromArgs};
 use super::backup::{CopiedPart, PARTS};
 use super::check;
 use crate::command::shared::output::print;
-use crate::command::shared::values::{self, LogLevel};
+use crate::command::shared::values;
 use crate::storage::data_dir::{DataDir, Lock};
 use crate::storage::failpoint;
 use crate::storage::sqlite_copy::put_in_place;
@@ -28,24 +28,21 @@ pub(super) struct RestoreArgs {
     /// directory to put the parts in; it may have others [default: playcounts-data]
     #[argh(option, default = "values::DATA_DIR.into()")]
     data_dir: String,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(super) log_level: LogLevel,
 }
 
 /// Looks at the backup, puts its parts back, and says what each holds.
 pub(super) fn run(args: &RestoreArgs) -> Result<()> {
-    let RestoreArgs { from, data_dir, .. } = args;
+    let RestoreArgs { from, data_dir } = args;
     let source = Path::new(from);
     if !source.is_dir() {
         bail!(
-            "{from} is no directory that `backup` has made; a dashboard's single file goes into an empty data directory as dashboard.sqlite3"
+            "{from} is not a directory that `backup` has made; a dashboard's single file goes into an empty data directory as dashboard.sqlite3"
         );
     }
     let found = check::look(source)?;
     if let Some(damaged) = found.iter().find(|part| !part.is_whole()) {
         bail!(
-            "{from} is not put back, its {} is damaged: {}",
+            "{from} was not restored: its {} is damaged: {}",
             damaged.part,
             damaged.damage.join("; ").replace('\n', " ")
         );

@@ -2,38 +2,49 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::*;
+use argh::Optionality;
 
-fn parse_line(line: &str) -> Result<Cli, EarlyExit> {
-    parse(&line.split_whitespace().map(String::from).collect::<Vec<_>>())
+use super::*;
+use crate::command::options::kind::ValueKind;
+use crate::command::options::table::{DefaultValue, SECTIONS};
+
+mod config;
+mod pages;
+
+/// Without variables, whatever the tests are started with.
+fn parse_line(line: &str) -> Result<Invocation, EarlyExit> {
+    parse_words(&line.split_whitespace().collect::<Vec<_>>(), &[])
+}
+
+fn parse_words(words: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, EarlyExit> {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    parse_with(&words, &variables.collect())
 }
 
 /// A command as it was parsed: all its values.
 #[track_caller]
 fn parsed(line: &str) -> String {
     match parse_line(line) {
-        Ok(cli) => format!("{cli:?}"),
+        Ok(Invocation { command, common, .. }) => format!("{command:?} {common:?}"),
         Err(exit) => panic!("{line}: {exit:?}"),
     }
 }
 
-/// Every command with its options, `--help` left out.
-fn all_options() -> Vec<(String, Vec<&'static FlagInfo<'static>>)> {
-    let options = |flags: &'static [FlagInfo<'static>]| {
-        flags.iter().filter(|flag| flag.long != "--help").collect()
-    };
-    all_commands().into_iter().map(|(name, flags)| (name, options(flags))).collect()
+/// What must be given to a command, with some value that is taken.
+fn required(command: &CommandSpec) -> String {
+    let options = command.options.iter();
+    let required = options.filter(|option| option.row.default == DefaultValue::Required);
+    required.map(|option| format!(" --{} x", option.name)).collect()
 }
 
+/// One line that says `want`, and nothing else.
 #[track_caller]
 fn refuses(line: &str, want: &str) {
     match parse_line(line) {
         Err(EarlyExit::Usage(text)) => {
             assert!(text.contains(want), "{text}\ndoes not say {want:?}");
-            let command = line.split(' ').next().unwrap();
-            let known = ["run", "process", "bench"].contains(&command);
-            let usage = format!("Usage: playcounts {}", if known { command } else { "<command>" });
-            assert!(text.contains(&usage), "{text}\ndoes not say {usage:?}");
+            assert_eq!(text.lines().count(), 1, "{text}");
         }
         other => panic!("{line}: {other:?}"),
     }
@@ -47,7 +58,7 @@ fn every_form_of_a_flag_works() {
         "run -num-messages=7 -exit",
     ] {
         let run = parsed(line);
-        for want in [" num_messages: Count(7),", " exit: true,", " json: false,"] {
+        for want in [" num_messages: Count(7),", " exit: true,", " json: false }"] {
             assert!(run.contains(want), "{line}: {run}\ndoes not have {want:?}");
         }
     }
@@ -58,10 +69,11 @@ fn every_form_of_a_flag_works() {
 
 #[test]
 fn switches_are_known_of_all_commands() {
-    let mut known = switches();
-    known.sort_unstable();
-    known.dedup();
-    let mut want = [
+    let catalogue = catalogue();
+    let options = catalogue.commands.iter().flat_map(|command| &command.options);
+    let known: BTreeSet<_> =
+        options.filter(|option| option.is_switch()).map(|option| option.flag()).collect();
+    let want = [
         "--real-life",
         "--start-nsq",
         "--reset",
@@ -73,31 +85,176 @@ fn switches_are_known_of_all_commands() {
         "--beside-others",
         "--accept-loss",
     ];
-    want.sort_unstable();
-    assert_eq!(known, want);
+    assert_eq!(known, want.map(str::to_owned).into());
 }
 
 #[test]
-fn wrong_usage_is_answered_with_the_usage_of_that_command() {
-    refuses("run --nonsense", "--nonsense");
-    refuses("run --num-messages x", "--num-messages");
-    refuses("run --num-messages -5", "--num-messages");
-    refuses("run --num-threads 0", "--num-threads");
-    refuses("run --update-interval 3x", "3x");
-    refuses("run --popularity zipf:-1", "zipf:-1");
+fn wrong_usage_is_answered_with_one_line() {
+    refuses("run --nonsense", "run has no option --nonsense; see playcounts run --help");
+    refuses(
+        "run --num-vidoes 5",
+        "run has no option --num-vidoes; did you mean --num-videos? See playcounts run --help",
+    );
+    refuses("run --num_videos=5", "did you mean --num-videos?");
+    refuses(
+        "run --num-messages x",
+        "--num-messages x: must be a whole number from 1 to 1000000000000",
+    );
+    refuses("run --num-messages -5", "--num-messages -5: must be");
+    refuses("run --num-threads 0", "--num-threads 0: must be a whole number from 1 to 256");
+    refuses("run --num-threads 257", "from 1 to 256");
+    refuses("run --update-interval 3x", "--update-interval 3x: must be a duration");
+    refuses("run --popularity zipf:-1", "--popularity zipf:-1: must be uniform, or zipf:S");
+    refuses("run --popularity unifrom", "did you mean uniform?");
+    refuses("run --durability proces", "must be process, power or none; did you mean process?");
     refuses("run --exit=maybe", "--exit takes no value");
-    refuses("process --log-level loud", "loud");
+    refuses("run --topic", "--topic needs a value; see playcounts run --help");
+    refuses("run --topic --channel x", "--topic needs a value");
+    refuses("run --topic a --topic b", "--topic is given twice");
+    refuses("run extra", "\"extra\"");
+    refuses("process --log-level loud", "--log-level loud: must be one of off, error");
+    refuses("process --log-format jsn", "must be text, json or journal; did you mean json?");
     refuses("process --consumer-opt colour,red", "no consumer option \"colour\"; there are ");
     refuses("run --producer-opt=snappy,maybe", "option snappy is \"maybe\"");
     refuses("bench --rounds 0", "--rounds");
     refuses("bench --num-messages many", "--num-messages");
-    refuses("nonsense", "nonsense");
-    refuses("", "");
+    refuses("backup", "backup needs --output; see playcounts backup --help");
+    refuses("nonsense", "there is no command \"nonsense\"; see playcounts --help");
+    refuses("porcess", "did you mean process? See playcounts --help");
+    refuses("--topic x run", "put it behind");
+    refuses("help nonsense", "there is no command \"nonsense\"");
+    refuses("completions powershell", "bash, zsh, fish");
+    if cfg!(feature = "postgres") {
+        refuses(
+            "ledger",
+            "ledger needs a command: init, status, import; see playcounts ledger --help",
+        );
+        refuses("ledger stauts", "did you mean ledger status?");
+    }
+    match parse_line("") {
+        Err(EarlyExit::Usage(text)) => {
+            assert!(text.contains("Usage: playcounts COMMAND"), "{text}")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What aborted, or became another number without a word.
+#[test]
+fn numbers_have_ranges_that_hold() {
+    refuses(
+        "run --num-videos 99999999999",
+        "--num-videos 99999999999: must be a whole number from 1 to 10000000",
+    );
+    refuses("produce --num-videos 10000001", "from 1 to 10000000");
+    refuses("run --pc-ratio 1000000", "--pc-ratio 1000000: must be a number from 0.001 to 256");
+    refuses("run --rate 0", "must be a number from 0.001 to 1000000000");
+    refuses("run --rate 1e-300", "must be a number from 0.001");
+    refuses("run --rate NaN", "must be a number from 0.001");
+    refuses("run --max-in-flight 1000001", "from 1 to 1000000");
+    refuses("process --max-msg-size 16777216", "from 1 to 16777186");
+    refuses("process --message-window-mb 2049", "from 1 to 2048");
+    refuses("broker --max-connections 1000000000000", "from 1 to 100000");
+    refuses("broker --max-rdy-count 4294967296", "from 1 to 4294967295");
+    refuses("broker --max-msg-size 2147483648", "from 1 to 2147483647");
+    refuses("bench --rounds 10001", "from 1 to 10000");
+}
+
+/// The table knows each option of each command, and nothing else; its defaults, its ranges and its words are the real ones.
+#[test]
+fn the_table_of_options_tells_the_truth() {
+    let info = Cli::get_args_info();
+    let own = info.commands.iter().flat_map(|command| match command.command.commands.as_slice() {
+        [] => vec![(command.name.to_owned(), command.command.flags)],
+        own => own
+            .iter()
+            .map(|own| (format!("{} {}", command.name, own.name), own.command.flags))
+            .collect(),
+    });
+    let common = CommonArgs::get_args_info().flags;
+    let catalogue = catalogue();
+    let mut used = BTreeSet::new();
+    for (name, flags) in own {
+        let command = catalogue.command(&name).unwrap();
+        for flag in flags.iter().chain(common).filter(|flag| flag.long != "--help") {
+            let what = format!("{name} {}", flag.long);
+            let option = command.option(flag.long.trim_start_matches('-')).unwrap();
+            assert_eq!(option.row.name, option.name, "{what} has no row in the table");
+            used.insert(format!("{:?}", option.row));
+            let default = flag
+                .description
+                .split_once("[default: ")
+                .map(|(_, text)| text.strip_suffix(']').unwrap());
+            assert_eq!(default, option.default_text(), "{what}");
+            let is_switch = matches!(flag.kind, argh::FlagInfoKind::Switch);
+            assert_eq!(option.is_switch(), is_switch, "{what}");
+            assert_eq!(option.row.default == DefaultValue::Off, is_switch, "{what}");
+            let is_required = matches!(flag.optionality, Optionality::Required);
+            assert_eq!(option.row.default == DefaultValue::Required, is_required, "{what}");
+            check_values(command, option);
+        }
+    }
+    let rows = SECTIONS.iter().flat_map(|section| section.rows);
+    let is_of_this_build = |row: &&super::options::table::OptionRow| {
+        cfg!(feature = "postgres") || !row.commands.iter().any(|name| name.starts_with("ledger "))
+    };
+    for row in rows.filter(is_of_this_build) {
+        assert!(used.contains(&format!("{row:?}")), "no command has {row:?}");
+    }
+}
+
+/// What the kind of an option says of its values.
+#[track_caller]
+fn check_values(command: &CommandSpec, option: &OptionSpec) {
+    let takes = |value: &str| probe(command, option, value).is_ok();
+    let what = format!("{} --{}", command.name, option.name);
+    match option.row.kind {
+        ValueKind::Whole(max) => {
+            assert!(takes("1") && takes(&max.to_string()), "{what}");
+            assert!(!takes("0") && !takes(&(max + 1).to_string()) && !takes("1.5"), "{what}");
+        }
+        ValueKind::Number(max) => {
+            assert!(takes("0.001") && takes(&max.to_string()), "{what}");
+            assert!(!takes("0.0009") && !takes(&(max + 1).to_string()) && !takes("x"), "{what}");
+        }
+        ValueKind::Duration => {
+            assert!(takes("1ms") && takes("3650d") && takes("30"), "{what}");
+            assert!(!takes("0") && !takes("3651d") && !takes("x"), "{what}");
+        }
+        ValueKind::OneOf(words) => {
+            assert!(words.iter().all(|word| takes(word)) && !takes("x"), "{what}");
+        }
+        ValueKind::Like(words) => assert!(words.iter().all(|word| takes(word)), "{what}"),
+        ValueKind::Pair => {
+            assert!(takes("snappy,true") && takes("snappy") && !takes("colour,red"), "{what}");
+        }
+        ValueKind::Text
+        | ValueKind::Address
+        | ValueKind::Url
+        | ValueKind::File
+        | ValueKind::Directory => assert!(takes("x"), "{what}"),
+        ValueKind::Switch => {}
+    }
 }
 
 #[test]
 fn help_and_version_go_to_stdout() {
-    for line in ["--help", "-h", "run --help", "run -h", "broker -h", "verify help"] {
+    for line in [
+        "--help",
+        "-h",
+        "help",
+        "run --help",
+        "run -h",
+        "run help",
+        "help run",
+        "broker -h",
+        "verify help",
+        "run --num-videos 5 -h",
+        "run --num-vidoes 5 --help",
+        "config --help",
+        "help config",
+        "help completions",
+    ] {
         match parse_line(line) {
             Err(EarlyExit::Asked(text)) => {
                 assert!(text.contains("Usage: playcounts"), "{text}")
@@ -105,7 +262,21 @@ fn help_and_version_go_to_stdout() {
             other => panic!("{line}: {other:?}"),
         }
     }
-    assert_eq!(parse_line("--version").unwrap_err(), EarlyExit::Asked("playcounts 0.1.0\n".into()));
+    let version = EarlyExit::Asked("playcounts 0.1.0\n".into());
+    for line in ["--version", "-V", "version", "run --version", "run -V", "run --num-videos 5 -V"] {
+        assert_eq!(parse_line(line).unwrap_err(), version, "{line}");
+    }
+    // What is a value is no question.
+    assert!(parsed("run --topic help").contains("topic: \"help\""));
+    assert!(parsed("run --topic=-h").contains("topic: \"-h\""));
+    if cfg!(feature = "postgres") {
+        for line in
+            ["ledger --help", "ledger help", "help ledger", "ledger init -h", "help ledger init"]
+        {
+            assert!(matches!(parse_line(line), Err(EarlyExit::Asked(_))), "{line}");
+        }
+        assert_eq!(parse_line("ledger --version").unwrap_err(), version);
+    }
 }
 
 /// Every documented default is the real one: giving it changes nothing.
@@ -117,36 +288,27 @@ fn help_tells_the_defaults() {
         ("process", "--nsqd-tcp-address"),
         ("process", "--dashboard-url"),
     ];
-    for (command, options) in all_options() {
-        let command = &*command;
-        let required = match command {
-            "backup" => " --output x",
-            "restore" => " --from x",
-            "ledger init" | "ledger status" | "ledger import" => " --ledger x",
-            _ => "",
-        };
+    for spec in &catalogue().commands {
+        let (command, required) = (&*spec.name, required(spec));
         let plain = parsed(&format!("{command}{required}"));
-        for option in options {
-            let what = format!("{command} {}", option.long);
-            let Some((_, behind)) = option.description.split_once("[default: ") else {
-                let is_switch = matches!(option.kind, FlagInfoKind::Switch);
-                let is_required = ["backup --output", "restore --from"].contains(&what.as_str())
-                    || command.starts_with("ledger ") && option.long == "--ledger";
-                assert!(is_switch || is_required, "{what}: no default");
+        for option in &spec.options {
+            let what = format!("{command} {}", option.flag());
+            let Some(default) = option.default_text() else {
+                let is_required = option.row.default == DefaultValue::Required;
+                assert!(option.is_switch() || is_required, "{what}: no default");
                 continue;
             };
-            let default = behind.strip_suffix(']').unwrap();
-            let field = option.long.trim_start_matches('-').replace('-', "_");
+            let field = option.key();
             let has = |value: &str| plain.contains(&format!(" {field}: {value}"));
             let not_given = has("None") || has("[]");
             let is_word = default.contains(' ') || ["none", "never"].contains(&default);
             if is_word
                 || command == "broker" && not_given
-                || later.contains(&(command, option.long))
+                || later.contains(&(command, &*option.flag()))
             {
                 assert!(not_given, "{what}: {default}, but {plain}");
             } else {
-                let given = parsed(&format!("{command}{required} {} {default}", option.long));
+                let given = parsed(&format!("{command}{required} {} {default}", option.flag()));
                 assert_eq!(given, plain, "{what}: {default}");
             }
         }
@@ -156,11 +318,10 @@ fn help_tells_the_defaults() {
 /// An option that means the same in several commands reads the same in each.
 #[test]
 fn an_option_has_one_text_for_each_of_its_meanings() {
-    let mut texts: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (_, options) in all_options() {
-        for option in options {
-            texts.entry(option.long).or_default().insert(option.description);
-        }
+    let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let catalogue = catalogue();
+    for option in catalogue.commands.iter().flat_map(|command| &command.options) {
+        texts.entry(option.flag()).or_default().insert(help::about_with_default(option));
     }
     let several = texts.into_iter().map(|(option, texts)| (option, texts.len()));
     let several: Vec<_> = several.filter(|(_, texts)| *texts > 1).collect();
@@ -188,5 +349,6 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--write-token", 4),
     ];
     let want: Vec<_> = want.into_iter().filter(|(_, texts)| *texts > 1).collect();
+    let want: Vec<_> = want.into_iter().map(|(option, texts)| (option.to_owned(), texts)).collect();
     assert_eq!(several, want);
 }

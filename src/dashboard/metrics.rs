@@ -300,7 +300,18 @@ pub(super) fn render(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::dashboard::nsqds::{Alert, Depth};
+    use crate::model::unix_time::UnixMs;
+    use crate::nsqd::depth::QueueDepth;
+
+    /// What is said of each metric.
+    const PAGE: &str = include_str!("../../docs/operations.md");
+    /// What is watched by Prometheus, and shown by Grafana.
+    const RULES: &str = include_str!("../../docs/alerts.yml");
+    const GRAFANA: &str = include_str!("../../docs/grafana.json");
     use crate::wire::LedgerProcessor;
 
     /// One whose database is away, and of two processors one is dead.
@@ -348,6 +359,12 @@ mod tests {
         };
         let now = Instant::now();
         live.report(uuid::Uuid::from_u128(1), None, Some(told), now);
+        live.set_queue(Depth {
+            queue: Some(QueueDepth::default()),
+            alert: Some(Alert { above: 5, on: Some(false) }),
+            ..Depth::default()
+        });
+        live.sample(UnixMs(0), now, 10);
         let counters = DashboardCounters { updates: 3, refused: 1, streams: 2, cut_bytes: 7 };
         let render =
             |format| render(format, Totals { videos: 2, plays: 10 }, &live, &counters, now);
@@ -385,5 +402,37 @@ mod tests {
             }
         }
         assert!(open.ends_with("\n# EOF\n") && !text.contains("EOF"));
+        let served: BTreeSet<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `playcounts_"));
+        let described: BTreeSet<String> =
+            rows.filter_map(|row| Some(format!("playcounts_{}", row.split_once('`')?.0))).collect();
+        let described: BTreeSet<&str> = described.iter().map(String::as_str).collect();
+        assert_eq!(described, served, "docs/operations.md and what is served");
+        for (page, used) in [("docs/alerts.yml", RULES), ("docs/grafana.json", GRAFANA)] {
+            let others = names(used).filter(|name| !served.contains(name)).collect::<Vec<_>>();
+            assert_eq!(others, [""; 0], "{page}");
+        }
+    }
+
+    /// The names of metrics in a text, without what a histogram's samples have behind them.
+    fn names(text: &str) -> impl Iterator<Item = &str> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| word.starts_with("playcounts_")).map(|word| {
+            let ends = ["_bucket", "_sum", "_count"];
+            ends.iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word)
+        })
+    }
+
+    #[test]
+    fn each_alert_is_described() {
+        let rules = RULES.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+        let rules: BTreeSet<&str> = rules.collect();
+        let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| Playcounts"));
+        let rows = rows.filter_map(|row| row.split_once(' '));
+        let rows: BTreeSet<String> = rows.map(|(name, _)| format!("Playcounts{name}")).collect();
+        assert!(rules.iter().copied().eq(rows.iter().map(String::as_str)), "{rules:?} {rows:?}");
     }
 }

@@ -148,7 +148,7 @@ impl Pool {
             Some(_) => {}
             None => return Err(io::Error::other("the server stops")),
         }
-        log::error!("{}: tiny_http is not to be reached any more; starting it again", self.name);
+        log::error!("{}: tiny_http cannot be reached any more; starting it again", self.name);
         let next = self.generation(dead + 1).map_err(io::Error::other)?;
         let path = next.directory.socket();
         let old = current.replace(next);

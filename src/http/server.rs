@@ -166,7 +166,7 @@ fn way_out(address: &str, error: &io::Error) -> anyhow::Error {
             )
         }
         io::ErrorKind::AddrNotAvailable => {
-            anyhow!("{address} is no address of this machine; give --http-address one that is")
+            anyhow!("{address} is not an address of this machine; give --http-address one that is")
         }
         _ => anyhow!("cannot listen on {address:?}: {error}; give --http-address a host:port"),
     }

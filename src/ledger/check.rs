@@ -278,7 +278,7 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
     }
     let Some(Left { mut row, loaded, cut }) = left else {
         let way_out = check.way_out.as_deref().unwrap_or(BACKUP);
-        bail!("the ledger cannot be gone on with: {way_out}");
+        bail!("the ledger cannot be used any more: {way_out}");
     };
     let (plays, before) = (loaded.state.counts.counters().counted, row.rows);
     row.life = Uuid::new_v4();

@@ -20,9 +20,7 @@ impl FromStr for Popularity {
         }
         match text.strip_prefix("zipf:").map(str::parse) {
             Some(Ok(exponent)) if exponent > 0.0 && exponent <= 10.0 => Ok(Self::Zipf(exponent)),
-            _ => {
-                Err(format!("{text:?} is neither uniform nor zipf:S with S above 0 and at most 10"))
-            }
+            _ => Err("must be uniform, or zipf:S with S above 0 and at most 10".to_owned()),
         }
     }
 }
@@ -59,7 +57,7 @@ impl FromStr for Durability {
         let known = Self::ALL.iter().find(|(name, _)| *name == text);
         known
             .map(|(_, durability)| *durability)
-            .ok_or_else(|| format!("{text:?} is none of process, power, none"))
+            .ok_or_else(|| "must be process, power or none".to_owned())
     }
 }
 

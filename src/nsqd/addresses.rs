@@ -36,7 +36,8 @@ impl NsqdAddresses {
             let (host, port) = tcp.rsplit_once(':')?;
             Some(format!("{host}:{}", port.parse::<u16>().ok()?.checked_add(1)?))
         };
-        let http = next().with_context(|| format!("--nsqd-tcp-address {tcp:?} is no host:port"))?;
+        let http =
+            next().with_context(|| format!("--nsqd-tcp-address {tcp:?} is not host:port"))?;
         Ok(Self { tcp, http })
     }
 }

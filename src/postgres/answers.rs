@@ -31,7 +31,7 @@ pub(super) fn next_message(
     server: &str,
     input: &mut BytesMut,
 ) -> Result<Option<(Message, usize)>, PgError> {
-    let nonsense = |_| PgError::protocol(server, "it sends what is no message");
+    let nonsense = |_| PgError::protocol(server, "it sends something that is not a message");
     let Some(header) = Header::parse(input).map_err(nonsense)? else { return Ok(None) };
     let size = usize::try_from(header.len()).unwrap_or(usize::MAX).saturating_add(1);
     if size > MAX_MESSAGE {

@@ -16,7 +16,7 @@ pub(super) fn read(path: &Path) -> String {
         String::new()
     };
     if !about.is_file() {
-        return left_out("it is no file");
+        return left_out("it is not a file");
     }
     if about.mode() & 0o077 != 0 {
         return left_out("others may read or write it: chmod 0600");

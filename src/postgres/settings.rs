@@ -81,7 +81,7 @@ impl<'a> PgSettings<'a> {
         for (key, _) in &given {
             if !PARAMETERS.iter().any(|(known, ..)| known == key) {
                 return Err(format!(
-                    "{} is no parameter of PostgreSQL's connection strings",
+                    "{} is not a parameter of PostgreSQL's connection strings",
                     name_of(key)
                 ));
             }

@@ -47,7 +47,7 @@ fn decode(batch: &Batch, window: TimeWindow) -> (Arrivals, BodyNotes) {
                 });
             }
             Err(reason) => {
-                log::info!("a message body is no play: {reason}");
+                log::info!("a message body is not a play: {reason}");
                 arrivals.rejected.push(DeadLetter {
                     nsqd: batch.nsqd().to_owned(),
                     message: key,

@@ -22,8 +22,11 @@ use super::wake::Woken;
 use crate::ledger::{Ledger, LedgerSize, MessageWindowSize};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::runtime::clock::unix_ns;
+use crate::runtime::links::{Link, Links};
 use crate::wire::client::DashboardClient;
-use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, LedgerStatus};
+use crate::wire::{
+    CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, LedgerStatus, ProcessorEnding,
+};
 
 /// How often a dashboard hears how the processor fares.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -57,6 +60,8 @@ pub(super) struct SharedParts {
     pub(super) stats: Arc<Stats>,
     /// Whose connections a report tells of.
     pub(super) consumer: Arc<ReportedConsumer>,
+    /// Where it is told whether a dashboard is there.
+    pub(super) links: Arc<Links>,
     /// Whether a dashboard has said that the ledger is older: then nothing is published any more.
     pub(super) refusal: LedgerRefusal,
     /// Says that nothing is counted any more; has room for one.
@@ -69,6 +74,7 @@ impl SharedParts {
         ledger: &SharedLedger,
         stats: &Arc<Stats>,
         consumer: &Arc<ReportedConsumer>,
+        links: &Arc<Links>,
         failed: Sender<()>,
     ) -> Self {
         Self {
@@ -76,6 +82,7 @@ impl SharedParts {
             ledger: ledger.clone(),
             stats: stats.clone(),
             consumer: consumer.clone(),
+            links: links.clone(),
             refusal: LedgerRefusal::default(),
             failed,
         }
@@ -179,6 +186,8 @@ impl Publisher {
             }
             let pause = published.err().map(|error| self.pause(&error));
             if pause.is_none() {
+                // Whatever had failed was tried again.
+                self.backoff.succeeded();
                 self.publish_for_dead();
             }
             self.report_when_due();
@@ -198,7 +207,7 @@ impl Publisher {
         if !self.is_refused() {
             self.publish_last();
         }
-        self.report_consumption();
+        self.report(self.ending());
         let url = self.config.client.url().to_owned();
         let (published_messages, error) = (self.messages, self.error);
         let unpublished_videos = self.config.own.unpublished();
@@ -380,11 +389,16 @@ impl Publisher {
 
     /// Counts a failure; how long to wait before the next try.
     fn pause(&mut self, error: &anyhow::Error) -> Duration {
-        if !self.backoff.is_failing() {
-            let url = self.config.client.url();
-            log::warn!("cannot publish to {url}: {error:#}; trying again");
-        }
+        self.is_away(error);
         self.backoff.failed()
+    }
+
+    fn link(&self) -> Link {
+        Link::Dashboard(self.config.client.url().to_owned())
+    }
+
+    fn is_away(&self, error: &anyhow::Error) {
+        self.config.parts.links.away(self.link(), &format!("{error:#}"));
     }
 
     fn report_when_due(&mut self) {
@@ -403,18 +417,33 @@ impl Publisher {
                 return act(&mut **ledger);
             }
             // Which database answers the next report tells again.
-            self.post_report();
+            self.post_report(None);
         }
     }
 
-    /// Tells how the processor fares.
+    /// Why this is the end; `None` where it is not in order, or the dashboard lacks something.
+    fn ending(&self) -> Option<ProcessorEnding> {
+        let SharedParts { stats, refusal, .. } = &*self.config.parts;
+        let is_orderly = stats.failure().is_none() && !stats.is_fenced() && !refusal.is_said();
+        let has_told_all = self.error.is_none() && self.config.own.unpublished() == 0;
+        (is_orderly && has_told_all).then(|| match stats.has_reached_target() {
+            true => ProcessorEnding::Finished,
+            false => ProcessorEnding::Stopped,
+        })
+    }
+
     fn report_consumption(&mut self) {
-        let database = self.post_report();
+        self.report(None);
+    }
+
+    /// Tells how the processor fares.
+    fn report(&mut self, ending: Option<ProcessorEnding>) {
+        let database = self.post_report(ending);
         self.check_database(database);
     }
 
     /// Posts a report; the dashboard's database, where it says which. One that fails is not repeated: the next is newer.
-    fn post_report(&mut self) -> Option<Uuid> {
+    fn post_report(&mut self, ending: Option<ProcessorEnding>) -> Option<Uuid> {
         let seconds = self.reported_at.elapsed().as_secs_f64();
         let SharedParts { instance, ledger, stats, consumer, .. } = &*self.config.parts;
         if let Some(ledger) = ledger.try_lock_for(REPORT_WAITS) {
@@ -430,11 +459,19 @@ impl Publisher {
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
         let (processor, instance) = (self.config.own.processor(), Some(*instance));
-        let report = ConsumptionReport { processor, instance, consumption };
-        let posted = self.report_post.post(&self.config.client, report);
-        posted.unwrap_or_else(|error| {
-            log::debug!("cannot report to {}: {error:#}", self.config.client.url());
-            None
-        })
+        let report = ConsumptionReport { processor, instance, consumption, ending };
+        match self.report_post.post(&self.config.client, report) {
+            Ok(database) => {
+                // One that takes reports and no counts is not well.
+                if !self.backoff.is_failing() {
+                    self.config.parts.links.there(self.link());
+                }
+                database
+            }
+            Err(error) => {
+                self.is_away(&error);
+                None
+            }
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! What the operating system gives: the time of day, signals, listening sockets and who accepts from them.
+//! What the operating system gives: the time of day, signals, listening sockets and who accepts from them; and which of
+//! what a part depends on is there.
 
 pub mod accept;
 pub mod clock;
+pub mod links;
 pub mod listen;
 pub(crate) mod memory;
 pub(crate) mod priority;

@@ -33,6 +33,17 @@ const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
 /// The status of a message that does not fit: of one that holds what an older dashboard does not know, too.
 const BAD_REQUEST: StatusCode = StatusCode::BAD_REQUEST;
 
+/// The status of a write without the write token, or with another one.
+const UNAUTHORIZED: StatusCode = StatusCode::UNAUTHORIZED;
+
+/// What to do about it where none was sent.
+const NO_TOKEN: &str =
+    "it wants a write token, and none is given: --write-token-file names the file that holds it";
+
+/// What to do about it where one was.
+const WRONG_TOKEN: &str = "the write token is not the one that it was started with: compare both --write-token-file \
+                           (or --write-token, PLAYCOUNTS_WRITE_TOKEN)";
+
 /// What nginx, and what servers in Go, answer to plain HTTP on an HTTPS port; with [`BAD_REQUEST`].
 const PLAIN_ON_HTTPS: [&str; 2] =
     ["plain HTTP request was sent to HTTPS port", "HTTP request to an HTTPS server"];
@@ -171,8 +182,10 @@ impl DashboardClient {
         let response = request.send(serde_json::to_vec(claim)?);
         match self.check(path, response) {
             Ok(answer) => {
-                let Written { dashboard, .. } = serde_json::from_str(&answer)
-                    .with_context(|| format!("{}{path} answered what is no answer", self.url))?;
+                let Written { dashboard, .. } =
+                    serde_json::from_str(&answer).with_context(|| {
+                        format!("{}{path} gave an answer that cannot be understood", self.url)
+                    })?;
                 Ok(ClaimAnswer::Taken(dashboard))
             }
             Err(error) => match error.downcast::<RefusedCall>() {
@@ -197,8 +210,9 @@ impl DashboardClient {
             path.push_str(&format!("&foreign={foreign}"));
         }
         let answer = self.check(&path, self.agent.get(format!("{}{path}", self.url)).call())?;
-        serde_json::from_str(&answer)
-            .with_context(|| format!("{}{path} answered what is no confirmation", self.url))
+        serde_json::from_str(&answer).with_context(|| {
+            format!("{}{path} gave an answer that is not a confirmation", self.url)
+        })
     }
 
     /// Throws away all counts.
@@ -236,7 +250,12 @@ impl DashboardClient {
         }
         let reason = serde_json::from_str(&text).map_or(text, |Reason { error }| error);
         let reason: String = reason.chars().take(MAX_QUOTE).collect();
-        let call = format!("{}{path}", self.url);
+        // Of every write the same is said where the token is not right.
+        let (call, reason) = match (status, &self.token) {
+            (UNAUTHORIZED, None) => (url.clone(), NO_TOKEN.to_owned()),
+            (UNAUTHORIZED, Some(_)) => (url.clone(), WRONG_TOKEN.to_owned()),
+            _ => (format!("{url}{path}"), reason),
+        };
         Err(RefusedCall { call, status, reason }.into())
     }
 }

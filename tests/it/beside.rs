@@ -92,7 +92,7 @@ fn a_second_ledger_is_refused_and_beside_the_first_all_is_red() {
         first.signal(Signal::KILL);
         first.wait();
         let mut again = process(dir, broker, &url, "first", &[]);
-        again.wait_for("are no processor of this version");
+        again.wait_for("are not processors of this version");
         let (_watching, url) = watching(&dir.join("first"), broker);
         wait_until("it is found", || first_finding(&url) == "no-processor");
         wait_until("the stranger, too", || {

@@ -213,6 +213,6 @@ fn a_port_that_is_taken_is_said_in_one_line() {
     let error =
         Broker::start(BrokerConfig { tcp_address: "nonsense".into(), ..Default::default() });
     let error = format!("{:#}", error.err().unwrap());
-    assert!(error.starts_with("nonsense is no address to listen on"), "{error}");
+    assert!(error.starts_with("nonsense is not an address to listen on"), "{error}");
     stops(broker);
 }

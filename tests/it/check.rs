@@ -245,7 +245,7 @@ fn counts_are_never_made_up() {
         assert_damaged(dir.path(), &[want, "bring back a backup", "playcounts reset"]);
         let (status, text) = check(dir.path(), &["--accept-loss"]);
         assert_eq!(status, Some(1), "{text}");
-        assert!(text.contains("the ledger cannot be gone on with: bring back a backup"), "{text}");
+        assert!(text.contains("the ledger cannot be used any more: bring back a backup"), "{text}");
         assert!(
             files(dir.path())
                 .iter()

@@ -131,7 +131,7 @@ fn each_fault_of_a_dashboards_tls_says_the_way_out_and_no_token_goes_out() {
     says(&refused(&url, &["--dashboard-ca", &ca]), "--dashboard-ca is for --dashboard-url");
     says(
         &refused("localhost:8000", &[]),
-        "is no URL of a dashboard, such as http://127.0.0.1:8000",
+        "is not the URL of a dashboard, such as http://127.0.0.1:8000",
     );
     assert_eq!(named.requests(), 0, "no request goes to whom is not trusted");
     assert!(named.accepted() >= 4, "they came as far as TLS");

@@ -24,6 +24,7 @@ mod dashboard;
 mod dashboard_support;
 mod dashboards;
 mod disk;
+mod first_day;
 mod foreign_pages;
 mod gone;
 mod http;
@@ -32,10 +33,12 @@ mod https;
 mod ledger_command;
 mod ledger_support;
 mod migration;
+mod nginx;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
 mod nsqlookupd;
+mod options;
 mod oversized;
 mod owners;
 mod page;
@@ -45,6 +48,8 @@ mod page_support;
 mod page_views;
 mod pipeline;
 mod plays;
+#[path = "../chaos/ports.rs"]
+mod ports;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
@@ -62,7 +67,9 @@ mod proxy;
 mod queue;
 mod raw_text;
 mod read_only;
+mod readme;
 mod refused_threads;
+mod release;
 mod replayed;
 mod restore;
 #[cfg(feature = "postgres")]
@@ -71,6 +78,7 @@ mod shared_failover;
 mod shared_ledger;
 #[cfg(feature = "postgres")]
 mod shared_processes;
+mod start_nsq;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
@@ -78,3 +86,4 @@ mod timing;
 #[path = "../../nsq-protocol/tests/it/tls_proxy.rs"]
 mod tls_proxy;
 mod tokens;
+mod unpacked;

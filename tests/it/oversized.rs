@@ -74,7 +74,8 @@ fn it_is_a_dead_letter_with_its_size_and_the_others_flow() {
 fn the_limit_has_a_limit() {
     let dir = tempfile::tempdir().unwrap();
     let ended = output(dir.path(), &["process", "--max-msg-size", "16777216"]);
-    assert_exit(&ended, 1);
+    assert_exit(&ended, 2);
     let stderr = String::from_utf8_lossy(&ended.stderr);
-    assert!(stderr.contains("--max-msg-size 16777216 is over the limit of 16777186"), "{stderr}");
+    let want = "--max-msg-size 16777216: must be a whole number from 1 to 16777186";
+    assert!(stderr.contains(want), "{stderr}");
 }

@@ -132,8 +132,7 @@ fn a_play_counts_whatever_stands_in_its_optional_fields() {
         }
         let texts = site.findings("ignored-fields");
         assert_eq!(texts.len(), 4, "{texts:?}");
-        let seq =
-            "could not read seq of 1 plays, such as -1: they are counted as if it were absent.";
+        let seq = "could not read the field seq of 1 play, such as -1. It counts as missing, and the play is counted.";
         assert!(texts.iter().any(|text| text.ends_with(seq)), "{texts:?}");
         assert_eq!(told["arrivals"]["skewed"]["behind"], 0, "{told}");
         // The identities that were understood: their plays count once.
@@ -177,7 +176,7 @@ fn no_clock_and_no_unit_poisons_the_times() {
         assert_eq!(consumption["histogram"]["count"], 5, "{consumption}");
         assert!(consumption["since_start"]["max"].as_f64().unwrap() < 60_000.0, "{consumption}");
         let texts = site.findings("skewed-times");
-        let text = "1 plays of long ago and 2 from the future";
+        let text = "1 play with a time long ago and 2 with one in the future";
         assert!(texts.len() == 1 && texts[0].contains(text), "{texts:?}");
         let metrics = site.metrics();
         assert!(metrics.contains("side=\"ahead\"} 2\n"), "{metrics}");
@@ -222,7 +221,7 @@ fn a_producer_that_gives_its_numbers_twice_is_named() {
     (0..4).for_each(|seq| play(2, seq, 50 + seq));
     site.processor(14);
     let text = format!(
-        "4 plays of producer {producer} came with numbers that were counted before, with other videos: they are not counted."
+        "4 plays of producer {producer} have numbers (seq) that it has used before, for other videos. They are not counted."
     );
     assert_eq!(site.findings("reused-numbers"), [text]);
     (0..6).for_each(|seq| play(1, seq, 60 + seq));

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
+use crate::unpacked;
+
 /// How long a start, a stop or a statement by psql may take, under load.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -373,13 +375,7 @@ impl Postgres {
         {
             command.env_remove(name);
         }
-        // Unpacked, its libraries lie beside it, in directories named after the machine.
-        if let Some(usr) = self.bin.ancestors().nth(4).filter(|usr| *usr != Path::new("/usr")) {
-            let libs = [usr.join("lib"), usr.join("../lib")];
-            let all = libs.iter().filter_map(|lib| fs::read_dir(lib).ok()).flatten().flatten();
-            let dirs = all.map(|entry| entry.path()).filter(|path| path.is_dir());
-            command.env("LD_LIBRARY_PATH", std::env::join_paths(dirs).unwrap());
-        }
+        command.envs(unpacked::libraries(&self.bin).map(|paths| ("LD_LIBRARY_PATH", paths)));
         command.env("LC_ALL", "C").env("TZ", "UTC");
         command
     }

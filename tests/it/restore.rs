@@ -344,8 +344,8 @@ fn a_restore_is_whole_or_not_there() {
     assert!(line.contains("left/ledger.journal is in the way of the ledger"), "{line}");
     assert!(!dir.join("left/outbox.sqlite3").exists());
     for (from, want) in [
-        ("nowhere", "is no directory that `backup` has made"),
-        ("left", "is not put back, its ledger is damaged: ledger.sqlite3 is missing"),
+        ("nowhere", "is not a directory that `backup` has made"),
+        ("left", "was not restored: its ledger is damaged: ledger.sqlite3 is missing"),
     ] {
         let line = refused(dir, &format!("restore --from {from} --data-dir other"));
         assert!(line.contains(want), "{line}");

@@ -125,6 +125,38 @@ fn a_processor_that_dies_anywhere_leaves_the_rest_to_others() {
     }
 }
 
+/// A second processor finds one connection free of the three that it needs: it says what to raise, takes nothing from the
+/// first one, and goes on by itself when that one has ended.
+#[test]
+fn a_server_without_a_free_connection_is_waited_for() {
+    let server = postgres_or_skip!(
+        "max_connections=4",
+        "superuser_reserved_connections=0",
+        "max_wal_senders=0"
+    );
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let broker = Broker::ours(dir);
+    let (_dashboard, url) = support::dashboard(dir);
+    let producer = Uuid::new_v4();
+    let one = start(dir, &args(&server, &broker, &url, "one"));
+    publish(&broker, producer, 0..1_000);
+    wait_until("the first counts and publishes", || total(&url) == 1_000);
+    let two = start(dir, &args(&server, &broker, &url, "two"));
+    wait_until("the second says what it lacks", || {
+        let (status, text) = support::health(&url);
+        status == 503 && text.contains("raise max_connections")
+    });
+    publish(&broker, producer, 1_000..2_000);
+    one.signal(Signal::TERM);
+    assert_exit(&one.wait(), 0);
+    publish(&broker, producer, 2_000..4_000);
+    wait_until("the second goes on", || total(&url) == 4_000 && support::health(&url).0 == 200);
+    two.signal(Signal::TERM);
+    assert_exit(&two.wait(), 0);
+    assert_seen(&server, producer, 4_000);
+}
+
 /// The server is killed again and again while plays come; what is finished is counted.
 #[test]
 fn a_server_that_is_killed_again_and_again_loses_nothing() {

@@ -102,7 +102,7 @@ fn what_is_no_token_is_refused() {
     }
     let path = file(dir.path(), &"x".repeat(5000), 0o600);
     check(&["--write-token-file", &path], None, "over 4096 bytes");
-    check(&["--write-token-file", &path, "--write-token", "x"], None, "exclude each other");
+    check(&["--write-token-file", &path, "--write-token", "x"], None, "cannot be used together");
     check(&[], Some(""), "PLAYCOUNTS_WRITE_TOKEN holds no token");
     check(&["--write-token", ""], None, "--write-token holds no token");
     let plain = output(dir.path(), &["dashboard", "--http-address=0.0.0.0:0"]);

@@ -28,7 +28,7 @@ table("ledgerState", ledgers.ledgerState, [
 
 table("ledgerTrouble", ledgers.ledgerTrouble, [
   [null, ""], [files, ""], [db, ""], [{ ...db, away: "refused", away_for_ms: 5000 }, "Its ledger cannot be used for 5 s: refused"],
-  [{ ...db, away: "refused" }, "Its ledger cannot be used: refused"], [{ ...db, behind: "record 7 is gone" }, "Its ledger lacks commits: record 7 is gone"],
+  [{ ...db, away: "refused" }, "Its ledger cannot be used: refused"], [{ ...db, behind: "record 7 is gone" }, "Its ledger has lost commits: record 7 is gone"],
 ]);
 
 table("ledgerLine", ledgers.ledgerLine, [

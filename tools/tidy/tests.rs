@@ -358,6 +358,50 @@ fn what_is_named_is_there() {
 }
 
 #[test]
+fn a_measured_figure_is_quoted() {
+    let page = "# Speed\n\n| work | unit | ours |\n|---|---|---|\n| count | msg/s | 393,540 (380,919 to 396,205) |\n\
+        | the same | µs | 1.08 |\n\nA start takes\n29.2 ms.\n- A list takes 0.7 ms.\n";
+    let no = |figure: &str| vec![format!("{figure} does not stand on docs/performance.md")];
+    let bare = |figure: &str| vec![format!("the measured figure {figure} is no quote")];
+    let cases: &[(&str, Vec<String>)] = &[
+        ("It counts [393,540 plays a second](docs/performance.md).", vec![]),
+        ("It counts [394,000 plays\na second](docs/performance.md#count).", vec![]),
+        ("It counts [0.39 million a second](docs/performance.md).", vec![]),
+        ("It counts [400,000 a second](docs/performance.md).", no("400,000 a second")),
+        ("It counts [394,001 a second](docs/performance.md).", no("394,001 a second")),
+        ("It takes [1.1 µs](docs/performance.md).", vec![]),
+        ("It takes [1.2 µs](docs/performance.md).", no("1.2 µs")),
+        ("It takes [1.08 ms](docs/performance.md).", no("1.08 ms")),
+        (
+            "It starts in [29 ms](docs/performance.md), a list takes [0.7 ms](docs/performance.md).",
+            vec![],
+        ),
+        ("[1.1 µs and 2 µs](docs/performance.md)", no("2 µs")),
+        ("It takes 1.08 µs.", bare("1.08 µs")),
+        ("It counts 394,000 plays a second.", bare("394,000 a second")),
+        ("It counts 1.3 million of plays\na second.", bare("1.3 million a second")),
+        ("| 400 | a second request | 1 a second |", bare("1 a second")),
+        ("It has a p99 of 2, or p99 2.5 ms.", bare("p99 2.5 ms")),
+        ("Say `--rate 5000`, ```\n5,000 a second\n``` or once a second, in 30 s.", vec![]),
+        ("[1.08 µs](docs/other.md)", bare("1.08 µs")),
+    ];
+    for (text, expected) in cases {
+        let files = [
+            ("src/lib.rs", ""),
+            ("docs/performance.md", page),
+            ("docs/other.md", ""),
+            ("README.md", *text),
+        ];
+        let found = wrong(&files);
+        let found: Vec<&str> =
+            found.iter().filter_map(|one| one.splitn(3, ':').nth(2)).map(str::trim).collect();
+        assert_eq!(found, *expected, "{text}");
+    }
+    let at = wrong(&[("src/lib.rs", ""), ("docs/guide.md", "\n\nIt takes\n3 µs.\n")]);
+    assert_eq!(at, ["docs/guide.md:4: the measured figure 3 µs is no quote"]);
+}
+
+#[test]
 fn comments_are_told_from_texts() {
     let cases: &[(&str, &[&str])] = &[
         ("a // b\n//! c\n/// d", &["b", "c", "d"]),
@@ -411,4 +455,18 @@ fn figures_count_without_tests() {
     in a circle: a b
 ";
     assert_eq!(src, expected);
+}
+
+#[test]
+fn a_public_type_without_an_example_is_refused() {
+    let lib = "mod a;\npub use a::{A, B as C, f};\n#[doc(hidden)]\npub use a::D;\nuse a::E;\n";
+    let example = "/// What it is.\n///\n/// ```\n/// it();\n/// ```\n#[derive(Clone)]\n";
+    let rest = "/// B.\npub enum B {}\n/// f.\npub fn f() {}\npub struct D;\npub struct E;\n";
+    let a = format!("{example}pub struct A;\n{rest}");
+    let files = [("nsq-protocol/src/lib.rs", lib), ("nsq-protocol/src/a.rs", &a)];
+    assert_wrong("B", &files, &["nsq-protocol/src/a.rs:8: B is public and has no example"]);
+    let shown = format!("{example}pub struct A;\n{example}{}", rest.replacen("/// B.\n", "", 1));
+    assert_wrong("all shown", &[files[0], ("nsq-protocol/src/a.rs", &shown)], &[]);
+    // Of a crate that nobody else uses nothing is asked.
+    assert_wrong("not published", &[("src/lib.rs", lib), ("src/a.rs", &a)], &[]);
 }

@@ -220,7 +220,7 @@ fn deflate(config: &mut ConnectionConfig, level: u8) -> Result<(), String> {
 }
 
 fn one_compression() -> String {
-    "snappy and deflate exclude each other".to_owned()
+    "snappy and deflate cannot be used together".to_owned()
 }
 
 fn file(text: &str) -> Result<PathBuf, String> {

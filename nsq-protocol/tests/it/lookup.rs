@@ -344,7 +344,7 @@ fn a_start_without_any_answer_says_why() {
     drop(starting.join().unwrap());
     // A setting that makes no sense.
     let error = Consumer::start(self::config().lookupd("nowhere")).unwrap_err();
-    assert!(error.to_string().contains("\"nowhere\" is no host:port"), "{error}");
+    assert!(error.to_string().contains("\"nowhere\" is not host:port"), "{error}");
 }
 
 #[test]

@@ -7,11 +7,8 @@ use argh::{ArgsInfo, FromArgs};
 
 use crate::command::shared::nsq;
 use crate::command::shared::output::OutputFormat;
-use crate::command::shared::values::{self, Count, LogLevel};
+use crate::command::shared::values::{self, Count, MAX_ROUNDS, MAX_VIDEOS};
 use crate::nsqd::addresses::NsqdAddresses;
-
-/// The most rounds: at the default size a week of them.
-const MAX_ROUNDS: u64 = 10_000;
 
 /// measures this machine: produce, process, run and the time from enqueued to counted, in rounds; checks every count
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -22,10 +19,10 @@ pub(in crate::command) struct BenchArgs {
     num_messages: Count,
     /// videos that they are plays of [default: 100]
     #[argh(option, default = "Count(100)")]
-    num_videos: Count,
+    num_videos: Count<MAX_VIDEOS>,
     /// how often to measure everything; the medians are shown [default: 5]
     #[argh(option, default = "Count(5)")]
-    rounds: Count,
+    rounds: Count<MAX_ROUNDS>,
     /// use the nsqd at this host:port, on topics of its own [default: the embedded broker]
     #[argh(option)]
     nsqd_tcp_address: Option<String>,
@@ -35,12 +32,9 @@ pub(in crate::command) struct BenchArgs {
     /// directory for its files, on the disk to measure; they are removed at the end [default: playcounts-data]
     #[argh(option, default = "values::DATA_DIR.into()")]
     data_dir: String,
-    /// print the report as one JSON object, as the last line
+    /// print the report as one JSON object on one line, and nothing else on stdout
     #[argh(switch)]
     json: bool,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(in crate::command) log_level: LogLevel,
 }
 
 /// What to measure.
@@ -65,9 +59,6 @@ impl BenchArgs {
     /// One line that says which value is out of range, or which option misses another.
     pub(super) fn config(self) -> Result<BenchConfig> {
         let Self { num_messages, num_videos, rounds, .. } = self;
-        if rounds.0 > MAX_ROUNDS {
-            bail!("--rounds {rounds} is over the limit of {MAX_ROUNDS}");
-        }
         if self.nsqd_tcp_address.is_none() && self.nsqd_http_address.is_some() {
             bail!("--nsqd-http-address needs the --nsqd-tcp-address that it belongs to");
         }

@@ -14,6 +14,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::de::DeserializeOwned;
 
 use super::proc::Usage;
+use crate::command::options::catalogue::VARIABLE_PREFIX;
 
 /// What a stop is answered with.
 pub(super) const STOPPED: &str = "stopped: nothing is reported";
@@ -46,7 +47,14 @@ impl Part {
     pub(super) fn start(args: &[&str]) -> Result<Self> {
         let what = format!("playcounts {}", args.first().unwrap_or(&""));
         let program = std::env::current_exe().context("cannot tell where this binary is")?;
-        let child = Command::new(&program)
+        let mut command = Command::new(&program);
+        // What the environment says of options is for this command, and no part of what is measured.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with(VARIABLE_PREFIX) {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -72,25 +80,33 @@ impl Part {
         Ok(part)
     }
 
-    /// What stands behind `marker` on its stderr, as soon as it does.
+    /// What stands behind each of `markers` on its stderr, as soon as all do.
     ///
     /// # Errors
     /// `stop`, or a part that ends or takes longer than [`START_TIMEOUT`].
-    pub(super) fn address(&self, marker: &str, stop: &StopToken) -> Result<String> {
+    pub(super) fn addresses<const N: usize>(
+        &self,
+        markers: [&str; N],
+        stop: &StopToken,
+    ) -> Result<[String; N]> {
         let timeout = after(START_TIMEOUT);
-        loop {
+        let mut found = [const { String::new() }; N];
+        while found.iter().any(String::is_empty) {
             select! {
                 recv(self.addresses) -> line => {
                     let line = line.map_err(|_| anyhow!("{} ended before it listened", self.what))?;
-                    if let Some((_, behind)) = line.split_once(marker) {
-                        let address = behind.trim().split([' ', ';']).next().unwrap_or_default();
-                        return Ok(address.to_owned());
+                    for (marker, address) in markers.iter().zip(&mut found) {
+                        if let Some((_, behind)) = line.split_once(marker) {
+                            let end = behind.split([' ', ';', '\n']).next().unwrap_or_default();
+                            end.clone_into(address);
+                        }
                     }
                 }
                 recv(stop.channel()) -> _ => bail!(STOPPED),
                 recv(timeout) -> _ => bail!("{} does not listen after {START_TIMEOUT:?}", self.what),
             }
         }
+        Ok(found)
     }
 
     /// Waits for its end: the last line of its stdout, which is its report as JSON, and what it has used.

@@ -11,13 +11,15 @@ use nsq_protocol::{ChannelName, ConsumerConfig, TopicName};
 use crate::command::shared::https;
 use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::command::shared::output::OutputFormat;
-use crate::command::shared::report::grouped;
 use crate::command::shared::token::write_token;
-use crate::command::shared::values::{self, Count, HumanDuration, LogLevel, MAX_THREADS, Ratio};
+use crate::command::shared::values::{
+    self, Count, HumanDuration, MAX_IN_FLIGHT, MAX_THREADS, MAX_VIDEOS, Ratio,
+};
 use crate::dashboard::Keep;
 use crate::ledger::MessageBudget;
 use crate::model::config::{Durability, Popularity};
 use crate::model::time_window::TimeWindow;
+use crate::model::words::{grouped, many};
 use crate::nsqd::addresses::NsqdAddresses;
 use crate::nsqd::http_tls::HttpTls;
 use crate::nsqd::topic::Backlog;
@@ -34,12 +36,12 @@ pub(in crate::command) struct RunArgs {
     num_messages: Count,
     /// videos that they are plays of [default: 100]
     #[argh(option, default = "Count(100)")]
-    num_videos: Count,
+    num_videos: Count<MAX_VIDEOS>,
 
     // The processor.
     /// worker threads of the processor [default: 2]
     #[argh(option, default = "Count(2)")]
-    num_threads: Count,
+    num_threads: Count<MAX_THREADS>,
     /// how often a video with --realtime-below plays or more is published [default: 30s]
     #[argh(option, default = "HumanDuration::from_secs(30)")]
     update_interval: HumanDuration,
@@ -58,7 +60,7 @@ pub(in crate::command) struct RunArgs {
     /// memory for the newest messages of plays without (producer, seq), in MiB, up to 2048: one that nsqd delivers
     /// again is known while it is among them; 32 hold at least a million [default: 32]
     #[argh(option, default = "Count(MessageBudget::DEFAULT_MB)")]
-    message_window_mb: Count,
+    message_window_mb: Count<{ MessageBudget::MAX_MB }>,
     /// what a count survives: process (kill -9 of any part) or power (a power loss, too); none is for
     /// measurements [default: process]
     #[argh(option, default = "Durability::default()")]
@@ -68,9 +70,9 @@ pub(in crate::command) struct RunArgs {
     /// start producers and processor together, instead of filling the queue first
     #[argh(switch)]
     real_life: bool,
-    /// producer threads for each worker thread [default: 1]
+    /// producer threads for each worker thread; all together are 1 to 256 [default: 1]
     #[argh(option, default = "Ratio(1.0)")]
-    pc_ratio: Ratio,
+    pc_ratio: Ratio<MAX_THREADS>,
     /// plays a second over all producers [default: as fast as possible]
     #[argh(option)]
     rate: Option<Ratio>,
@@ -114,16 +116,17 @@ pub(in crate::command) struct RunArgs {
     channel: String,
     /// messages in flight for each nsqd [default: 2500]
     #[argh(option, default = "Count(2500)")]
-    max_in_flight: Count,
+    max_in_flight: Count<MAX_IN_FLIGHT>,
 
     // The dashboard.
     /// host:port of the page; port 0 takes a free one [default: 127.0.0.1:8000]
     #[argh(option, default = "values::HTTP_ADDRESS.into()")]
     http_address: String,
-    /// token that writes to the dashboard need; a must beyond loopback; others see it in ps, but not --write-token-file [default: none]
+    /// token that writes to the dashboard need; a must beyond loopback; others see it in ps, but not --write-token-file
+    /// or PLAYCOUNTS_WRITE_TOKEN [default: none]
     #[argh(option)]
     write_token: Option<String>,
-    /// file that holds that token, for its owner alone (chmod 600) [default: none, PLAYCOUNTS_WRITE_TOKEN if set]
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
     #[argh(option)]
     write_token_file: Option<String>,
     /// mark the queue's depth, in the page, the diagnosis and the metrics, while more messages wait [default: never]
@@ -140,18 +143,15 @@ pub(in crate::command) struct RunArgs {
     keep_by_hour: HumanDuration,
 
     // Files and output.
-    /// directory for the run's files [default: playcounts-data]
-    #[argh(option, default = "values::DATA_DIR.into()")]
+    /// directory for the run's files [default: playcounts-run]
+    #[argh(option, default = "values::RUN_DIR.into()")]
     data_dir: String,
     /// end when all is counted and published, instead of serving the page on
     #[argh(switch)]
     exit: bool,
-    /// print the report as one JSON object, as the last line
+    /// print the report as one JSON object on one line, and nothing else on stdout
     #[argh(switch)]
     json: bool,
-    /// what to log: off, error, warn, info, debug or trace [default: warn]
-    #[argh(option, default = "LogLevel::default()")]
-    pub(in crate::command) log_level: LogLevel,
 }
 
 /// Which broker a run goes through.
@@ -185,7 +185,7 @@ pub(super) enum AtEnd {
 
 /// What to simulate.
 #[derive(Clone, Debug)]
-pub(super) struct RunConfig {
+pub(in super::super) struct RunConfig {
     /// Which broker.
     pub(super) broker: BrokerChoice,
     /// What is produced.
@@ -241,16 +241,16 @@ impl RunArgs {
     ///
     /// # Errors
     /// One line that says which options contradict each other, or which value is out of range.
-    pub(super) fn config(self) -> Result<RunConfig> {
+    pub(in super::super) fn config(self) -> Result<RunConfig> {
         let (topic, channel) = (nsq::topic(&self.topic)?, nsq::channel(&self.channel)?);
         let tls = self.http_tls(topic, channel)?;
         let broker = self.broker(&tls)?;
-        let threads = self.num_threads.threads()?;
+        let threads = self.num_threads.threads();
         let production = ProductionConfig {
             topic,
             messages: self.num_messages.0,
             videos: self.num_videos.get(),
-            threads: producers(self.pc_ratio, threads),
+            threads: producers(self.pc_ratio, threads)?,
             rate: self.rate.map(|rate| rate.0),
             popularity: self.popularity,
         };
@@ -262,8 +262,8 @@ impl RunArgs {
             channel,
             threads,
             time_window: values::time_window(self.time_window_back, self.time_window_ahead),
-            message_budget: self.message_window_mb.message_budget()?,
-            max_in_flight: self.max_in_flight.max_in_flight()?,
+            message_budget: MessageBudget::from_mb(self.message_window_mb.0),
+            max_in_flight: self.max_in_flight.max_in_flight(),
             consumer_options: self.consumer_opt,
             update_interval: self.update_interval.0,
             realtime_below: self.realtime_below.0,
@@ -296,7 +296,7 @@ impl RunArgs {
         nsq::nsqds_or_lookupds(&tcp, &self.lookupd_http_address)?;
         if self.start_nsq && !self.lookupd_http_address.is_empty() {
             bail!(
-                "--start-nsq and --lookupd-http-address exclude each other: one starts an nsqd, one finds some"
+                "--start-nsq and --lookupd-http-address cannot be used together: one starts an nsqd, one finds some"
             );
         }
         if !http.is_empty() && !self.lookupd_http_address.is_empty() {
@@ -310,7 +310,7 @@ impl RunArgs {
         }
         match (self.start_nsq, tcp.is_empty()) {
             (true, false) => bail!(
-                "--start-nsq and --nsqd-tcp-address exclude each other: one starts an nsqd, one names one"
+                "--start-nsq and --nsqd-tcp-address cannot be used together: one starts an nsqd, one names one"
             ),
             (true, true) => Ok(BrokerChoice::StartNsqd),
             (false, true) if !http.is_empty() => {
@@ -326,9 +326,18 @@ impl RunArgs {
 }
 
 /// Producer threads for that many worker threads: at least one.
-fn producers(for_each_worker: Ratio, workers: NonZeroUsize) -> NonZeroUsize {
+///
+/// # Errors
+/// They are more than [`MAX_THREADS`].
+fn producers(for_each_worker: Ratio<MAX_THREADS>, workers: NonZeroUsize) -> Result<NonZeroUsize> {
     let wanted = (for_each_worker.0 * workers.get() as f64).round();
-    NonZeroUsize::new(wanted.clamp(1.0, MAX_THREADS as f64) as usize).unwrap_or(NonZeroUsize::MIN)
+    if wanted > MAX_THREADS as f64 {
+        let ratio = for_each_worker.0;
+        bail!(
+            "--pc-ratio {ratio} with --num-threads {workers} makes {wanted} producer threads; at most there are {MAX_THREADS}"
+        );
+    }
+    Ok(NonZeroUsize::new(wanted as usize).unwrap_or(NonZeroUsize::MIN))
 }
 
 impl RunConfig {
@@ -361,9 +370,27 @@ impl RunConfig {
             ("producers", production.threads.to_string()),
             ("workers", self.threads.to_string()),
             ("max in flight", grouped(self.max_in_flight.into())),
-            ("realtime below", format!("{} plays", grouped(self.realtime_below))),
+            ("realtime below", many(self.realtime_below, "play")),
             ("update interval", format!("{:?}", self.update_interval)),
             ("durability", self.durability.to_string()),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn producers_are_as_many_as_is_asked_for_or_it_is_refused() {
+        let config = |words: &[&str]| RunArgs::from_args(&["run"], words).unwrap().config();
+        let threads = |words: &[&str]| config(words).unwrap().production.threads.get();
+        assert_eq!(threads(&["--pc-ratio", "0.001"]), 1);
+        assert_eq!(threads(&["--pc-ratio", "128", "--num-threads", "2"]), 256);
+        let error = config(&["--pc-ratio", "200", "--num-threads", "2"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--pc-ratio 200 with --num-threads 2 makes 400 producer threads; at most there are 256"
+        );
     }
 }

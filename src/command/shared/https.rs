@@ -127,7 +127,7 @@ fn check_url(url: &str) -> Result<()> {
     });
     if !is_good {
         bail!(
-            "--dashboard-url {url:?} is no URL of a dashboard, such as http://127.0.0.1:8000 or https://host/playcounts/"
+            "--dashboard-url {url:?} is not the URL of a dashboard, such as http://127.0.0.1:8000 or https://host/playcounts/"
         );
     }
     Ok(())
@@ -151,7 +151,7 @@ mod tests {
         for bad in ["", "h", "127.0.0.1:8000", "ftp://h", "http://", "https://h/?a=b", "http://h h"]
         {
             let error = check_url(bad).unwrap_err().to_string();
-            assert!(error.contains("is no URL of a dashboard"), "{bad}: {error}");
+            assert!(error.contains("is not the URL of a dashboard"), "{bad}: {error}");
         }
     }
 

@@ -1,13 +1,15 @@
 //! What several commands need: values of options, which ledger, the nsqds that options name, whom is
-//! trusted over TLS, a run's files and their check, reports,
+//! trusted over TLS, a run's files and their check, reports, what a part says of its connections, the log,
 //! and the lines that commands print.
 
 pub(super) mod https;
 pub(super) mod ledger_choice;
+pub(super) mod log;
 pub(super) mod nsq;
 pub(super) mod output;
 pub(super) mod report;
 pub(super) mod run_files;
+pub(super) mod status;
 pub(super) mod token;
 pub(super) mod values;
 pub(super) mod verification;

@@ -35,7 +35,7 @@ pub(crate) fn channel(name: &str) -> Result<ChannelName> {
 pub(crate) fn nsqds_or_lookupds(nsqds: &[String], lookupds: &[String]) -> Result<()> {
     if !nsqds.is_empty() && !lookupds.is_empty() {
         bail!(
-            "--nsqd-tcp-address and --lookupd-http-address exclude each other: name nsqds, or who knows them"
+            "--nsqd-tcp-address and --lookupd-http-address cannot be used together: name nsqds, or an nsqlookupd that knows them"
         );
     }
     Ok(())

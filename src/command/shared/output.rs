@@ -8,13 +8,17 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::model::plain_text::PlainText;
+use crate::model::words::many;
+
+/// The most names in a status line.
+const LISTED_MAX: usize = 3;
 
 /// How a command prints its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutputFormat {
     /// For people.
     Text,
-    /// One JSON object, as the last line.
+    /// One JSON object on one line, and nothing else on stdout.
     Json,
 }
 
@@ -31,6 +35,21 @@ pub(crate) fn note(line: Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{}", PlainText::Line(line));
 }
 
+/// What a part is connected to, or that this has changed, in one line on stderr: `process: …`.
+pub(crate) fn status(part: &str, text: Arguments<'_>) {
+    note(format_args!("{part}: {text}"));
+}
+
+/// `nsqd a:1`, `2 nsqds (a:1, b:1)`, `9 nsqds (a:1, b:1, c:1, …)`.
+pub(crate) fn listed(what: &str, names: &[impl AsRef<str>]) -> String {
+    if let [one] = names {
+        return format!("{what} {}", one.as_ref());
+    }
+    let shown: Vec<_> = names.iter().take(LISTED_MAX).map(AsRef::as_ref).collect();
+    let more = if names.len() > LISTED_MAX { ", …" } else { "" };
+    format!("{} ({}{more})", many(names.len() as u64, what), shown.join(", "))
+}
+
 /// Lines of the result, on stdout.
 ///
 /// # Errors
@@ -41,17 +60,6 @@ pub(crate) fn print(line: Arguments<'_>) -> Result<()> {
 
 fn write_result(text: impl Display) -> Result<()> {
     writeln!(io::stdout(), "{text}").context("cannot write the result to stdout")
-}
-
-/// One line of a log. Its colours are the terminal's; what it says has none.
-pub(crate) fn log_line(
-    out: &mut env_logger::fmt::Formatter,
-    record: &log::Record<'_>,
-) -> io::Result<()> {
-    let (now, style) = (out.timestamp(), out.default_level_style(record.level()));
-    let (level, target) = (record.level(), PlainText::Line(record.target()));
-    let said = PlainText::Line(record.args());
-    writeln!(out, "[{now} {style}{level:<5}{style:#} {target}] {said}")
 }
 
 /// The result as one line of JSON.

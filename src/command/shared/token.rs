@@ -22,7 +22,9 @@ const FILE_MAX: u64 = 4096;
 pub(crate) fn write_token(typed: Option<String>, file: Option<String>) -> Result<Option<String>> {
     let (token, from) = match (typed, file) {
         (Some(_), Some(_)) => {
-            bail!("--write-token and --write-token-file exclude each other: one token is enough")
+            bail!(
+                "--write-token and --write-token-file cannot be used together: one token is enough"
+            )
         }
         (Some(token), None) => (token, "--write-token".to_owned()),
         (None, Some(path)) => (read(&path)?, format!("--write-token-file {path}")),
@@ -47,7 +49,7 @@ fn read(path: &str) -> Result<String> {
     let mode = file.metadata().with_context(what)?.permissions().mode();
     if mode & 0o077 != 0 {
         log::warn!(
-            "others than its owner may use {path}, which holds the write token; chmod 600 {path} mends it"
+            "others than its owner may use {path}, which holds the write token; chmod 600 {path} fixes that"
         );
     }
     let mut bytes = Vec::new();

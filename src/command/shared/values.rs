@@ -1,14 +1,13 @@
-//! The values of options: their units, ranges and defaults (pure).
+//! The values of options: their units, ranges and defaults (pure). A value that is refused says what it must be; where it
+//! stands is said by who reads it.
 
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
 use nsq_protocol::{HARD_MAX_FRAME, MESSAGE_HEAD_LEN};
 
-use crate::ledger::MessageBudget;
 use crate::model::time_window::TimeWindow;
 
 /// Where the dashboard listens.
@@ -19,6 +18,9 @@ pub(crate) const DASHBOARD_URL: &str = "http://127.0.0.1:8000";
 
 /// Where the parts keep their files.
 pub(crate) const DATA_DIR: &str = "playcounts-data";
+
+/// Where `run` keeps its files: it throws away what it finds there, and a part does not go on from it.
+pub(crate) const RUN_DIR: &str = "playcounts-run";
 
 /// The topic that plays are on.
 pub(crate) const TOPIC: &str = "plays";
@@ -44,99 +46,88 @@ pub(crate) fn time_window(back: HumanDuration, ahead: HumanDuration) -> TimeWind
 }
 
 /// The most threads of one kind: more would only wait for each other.
-pub(crate) const MAX_THREADS: usize = 256;
+pub(crate) const MAX_THREADS: u64 = 256;
 
 /// The most messages in flight for one nsqd: each is held in memory, up to 1 MiB.
-const MAX_IN_FLIGHT: u32 = 1_000_000;
+pub(crate) const MAX_IN_FLIGHT: u64 = 1_000_000;
 
 /// The largest message that a consumer can be told to take, in bytes: what its client's largest frame holds.
-const MAX_MSG_SIZE: usize = HARD_MAX_FRAME - MESSAGE_HEAD_LEN - 4;
+pub(crate) const MAX_MSG_SIZE: u64 = (HARD_MAX_FRAME - MESSAGE_HEAD_LEN - 4) as u64;
 
-/// A whole number from 1 to 10^12.
+/// The most of what is only counted: more messages than a machine counts in a week at a million a second.
+pub(crate) const MAX_WHOLE: u64 = 1_000_000_000_000;
+
+/// The most videos that are made plays of: a simulation keeps each in memory, in the producer, the ledger and the
+/// dashboard, with about 1 KiB altogether.
+pub(crate) const MAX_VIDEOS: u64 = 10_000_000;
+
+/// The highest rate, in plays a second: far beyond what a machine makes.
+pub(crate) const RATE_MAX: u64 = 1_000_000_000;
+
+/// The most rounds of `bench`: at its default size a week of them.
+pub(crate) const MAX_ROUNDS: u64 = 10_000;
+
+/// The largest message and body of a broker, in bytes: a size is 32 bits with a sign in NSQ's protocol.
+pub(crate) const INT32_MAX: u64 = i32::MAX as u64;
+
+/// The most connections of a broker: each has a thread, and a place that is kept for its end.
+pub(crate) const MAX_CONNECTIONS: u64 = 100_000;
+
+/// The largest RDY: 32 bits without a sign.
+pub(crate) const MAX_RDY_COUNT: u64 = u32::MAX as u64;
+
+/// A whole number from 1 to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Count(pub(crate) u64);
+pub(crate) struct Count<const MAX: u64 = MAX_WHOLE>(pub(crate) u64);
 
-impl Count {
-    /// More messages than a machine counts in a week at a million a second.
-    const MAX: u64 = 1_000_000_000_000;
-
+impl<const MAX: u64> Count<MAX> {
     /// As a size.
     pub(crate) fn get(self) -> usize {
         self.0 as usize
     }
+}
 
-    /// As the number of threads of `--num-threads`.
-    ///
-    /// # Errors
-    /// When they are more than [`MAX_THREADS`].
-    pub(crate) fn threads(self) -> Result<NonZeroUsize> {
-        if self.get() > MAX_THREADS {
-            bail!("--num-threads {self} is over the limit of {MAX_THREADS}");
-        }
-        Ok(NonZeroUsize::new(self.get()).unwrap_or(NonZeroUsize::MIN))
-    }
-
-    /// As the memory of `--message-window-mb`.
-    ///
-    /// # Errors
-    /// When it is more than [`MessageBudget::MAX_MB`].
-    pub(crate) fn message_budget(self) -> Result<MessageBudget> {
-        if self.0 > MessageBudget::MAX_MB {
-            bail!("--message-window-mb {self} is over the limit of {}", MessageBudget::MAX_MB);
-        }
-        Ok(MessageBudget::from_mb(self.0))
-    }
-
-    /// As the messages in flight of `--max-in-flight`.
-    ///
-    /// # Errors
-    /// When they are more than 1,000,000.
-    pub(crate) fn max_in_flight(self) -> Result<u32> {
-        u32::try_from(self.0)
-            .ok()
-            .filter(|count| *count <= MAX_IN_FLIGHT)
-            .with_context(|| format!("--max-in-flight {self} is over the limit of {MAX_IN_FLIGHT}"))
-    }
-
-    /// As the bytes of `--max-msg-size`, of a consumer.
-    ///
-    /// # Errors
-    /// When they are more than 16,777,186.
-    pub(crate) fn max_msg_size(self) -> Result<usize> {
-        if self.get() > MAX_MSG_SIZE {
-            bail!("--max-msg-size {self} is over the limit of {MAX_MSG_SIZE}");
-        }
-        Ok(self.get())
+impl Count<MAX_THREADS> {
+    /// As a number of threads.
+    pub(crate) fn threads(self) -> NonZeroUsize {
+        NonZeroUsize::new(self.get()).unwrap_or(NonZeroUsize::MIN)
     }
 }
 
-impl FromStr for Count {
+impl Count<MAX_IN_FLIGHT> {
+    /// As messages in flight.
+    pub(crate) fn max_in_flight(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+impl<const MAX: u64> FromStr for Count<MAX> {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         // Grouping as people type it: 1_000_000.
         match text.replace('_', "").parse() {
-            Ok(number @ 1..=Self::MAX) => Ok(Self(number)),
-            _ => Err(format!("{text:?} is no whole number from 1 to {}", Self::MAX)),
+            Ok(number) if (1..=MAX).contains(&number) => Ok(Self(number)),
+            _ => Err(format!("must be a whole number from 1 to {MAX}")),
         }
     }
 }
 
-impl fmt::Display for Count {
+impl<const MAX: u64> fmt::Display for Count<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-/// A number above 0, at most 10^9.
+/// A number from 0.001 to `MAX`. One that is smaller makes waits that no clock can tell.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Ratio(pub(crate) f64);
+pub(crate) struct Ratio<const MAX: u64 = RATE_MAX>(pub(crate) f64);
 
-impl FromStr for Ratio {
+impl<const MAX: u64> FromStr for Ratio<MAX> {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
-            Ok(number) if number > 0.0 && number <= 1e9 => Ok(Self(number)),
-            _ => Err(format!("{text:?} is no number above 0")),
+            Ok(number) if (0.001..=MAX as f64).contains(&number) => Ok(Self(number)),
+            _ => Err(format!("must be a number from 0.001 to {MAX}")),
         }
     }
 }
@@ -166,9 +157,10 @@ impl FromStr for HumanDuration {
             Some(seconds) if (0.001..=DURATION_MAX).contains(&seconds) => {
                 Ok(Self(Duration::from_secs_f64(seconds)))
             }
-            _ => Err(format!(
-                "{text:?} is no duration from 1ms to 3650d, such as 30, 30s, 500ms, 0.5, 1m30s or 2d"
-            )),
+            _ => Err(
+                "must be a duration from 1ms to 3650d, such as 30, 30s, 500ms, 0.5, 1m30s or 2d"
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -199,26 +191,6 @@ fn sum_of_units(text: &str) -> Option<f64> {
         rest = &behind[end..];
     }
     Some(seconds)
-}
-
-/// How much to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LogLevel(pub(crate) log::LevelFilter);
-
-impl Default for LogLevel {
-    fn default() -> Self {
-        Self(log::LevelFilter::Warn)
-    }
-}
-
-impl FromStr for LogLevel {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let level = text
-            .parse()
-            .map_err(|_| format!("{text:?} is none of off, error, warn, info, debug, trace"))?;
-        Ok(Self(level))
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const TARGET_MAX: usize = 300;
 
 pub(in super::super) const LIST: Operation = Operation {
     id: "getAudit",
-    summary: "Who touched what",
+    summary: "Who did what to the queue",
     success: "the newest 100 lines, newest first",
     media: &[(JSON, of::<ActionLog>)],
     ..PLAIN

@@ -77,7 +77,7 @@ pub(super) static VIDEO_ID: IdParam = IdParam {
     name: "video_id",
     about: "the video; a UUID in any spelling",
     location: Location::Path,
-    refusal: "{} is no video id: a UUID",
+    refusal: "{} is not a video id: it must be a UUID",
 };
 
 pub(in super::super) const LIST: Operation = Operation {

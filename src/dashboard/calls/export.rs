@@ -30,7 +30,7 @@ static VIDEO: IdParam = IdParam {
     name: "video",
     about: "the video; a UUID in any spelling",
     location: Location::Query,
-    refusal: "{} is no video id: a UUID",
+    refusal: "{} is not a video id: it must be a UUID",
 };
 
 const COUNTS: Operation =

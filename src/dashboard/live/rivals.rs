@@ -20,8 +20,8 @@ impl Live {
             code: "cloned-processor",
             severity: Severity::Error,
             text: format!(
-                "Two processes report as processor {id} at one time, from {one} and from {other}: its data directory was \
-                 copied. The dashboard keeps the higher count of each video, so that plays are missing."
+                "Two processes report as processor {id} at the same time, from {one} and from {other}: its data directory \
+                 was copied. The dashboard keeps the higher count of each video, so plays are missing."
             ),
             way_out: "Stop one of them, and give it an empty --data-dir before it starts again.",
         })

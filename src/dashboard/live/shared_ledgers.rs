@@ -1,6 +1,6 @@
 //! The shared ledgers, put together from what each of their processors tells (pure).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use schemars::JsonSchema;
@@ -167,6 +167,11 @@ impl Live {
             all.map(dead).collect::<Vec<_>>()
         };
         self.shared_ledgers(now).into_iter().filter(told).flat_map(dead).collect()
+    }
+
+    /// Processors without whom others of their shared ledger count on.
+    pub(super) fn replaced(&self, now: Instant) -> HashSet<Uuid> {
+        self.dead(now).into_iter().map(|dead| dead.id).collect()
     }
 
     /// What each processor tells now of its shared ledger, for the metrics.

@@ -10,11 +10,15 @@ use uuid::Uuid;
 
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
+use crate::model::words::{many, of_number};
 use crate::nsqd::consumers::ChannelConsumers;
-use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays};
+use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays, ProcessorEnding};
 pub(crate) use finding::{Finding, Severity};
 pub(crate) use heartbeat::Heartbeat;
 pub(crate) use ledgers::{LapsedProcessor, ledger_faults};
+
+/// The finding that nothing moves because there is nothing to count.
+const IDLE: &str = "idle";
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
@@ -30,6 +34,8 @@ pub(crate) struct CountedTold {
     pub(crate) refused: Option<String>,
     /// Processors of shared ledgers that are dead.
     pub(crate) dead: Vec<LapsedProcessor>,
+    /// How the simulation has ended that the dashboard belongs to, if it has: then nobody is missed, and nothing need move.
+    pub(crate) run: Option<Finding>,
 }
 
 impl Watch {
@@ -46,22 +52,29 @@ impl Watch {
                 code: "store",
                 severity: Severity::Error,
                 text: format!("The dashboard cannot store counts: {reason}"),
-                way_out: "Make room on its disk, or mend what is named; processors send everything again.",
+                way_out: "Make room on its disk, or fix what the message names. Then processors send everything again.",
             });
         }
         diagnose_processors(processors, &mut found);
+        match &counted.run {
+            Some(run) => found.push(run.clone()),
+            None => diagnose_silence(processors, &mut found),
+        }
         diagnose_counted(counted, &mut found);
         found.extend(ledger_faults(processors, &counted.dead));
         ledgers::diagnose_more(processors, &counted.dead, &mut found);
         if let Some(queue) = &self.queue {
             diagnose_queue(&self.state.lock(), queue, processors, &mut found);
         }
+        if counted.run.is_some() {
+            found.retain(|finding| finding.code != IDLE);
+        }
         found.sort_by_key(|finding| finding.severity);
         if found.is_empty() {
             found.push(Finding {
                 code: "well",
                 severity: Severity::Info,
-                text: "Nothing is found that holds plays up.".to_owned(),
+                text: "No problem was found.".to_owned(),
                 way_out: "",
             });
         }
@@ -94,18 +107,18 @@ fn diagnose_queue(
         found.push(Finding {
             code: "depth-alert",
             severity: Severity::Warning,
-            text: format!("{} messages wait, more than the {above} of --depth-alert.", sum.depth),
-            way_out: "Look whether it grows: then more is published than the processors count.",
+            text: format!("{} in the queue, more than the {above} of --depth-alert.", waits(sum.depth)),
+            way_out: "Look whether it grows. If it does, more is published than the processors can count.",
         });
     }
     let moving = processors.iter().any(|known| known.per_second > 0.0);
     let is_empty = sum.queue.is_some_and(|queue| queue.depth == 0 && queue.deferred == 0);
     if is_empty && !moving {
         found.push(Finding {
-            code: "idle",
+            code: IDLE,
             severity: Severity::Info,
             text: "The queue is empty and nothing is being counted.".to_owned(),
-            way_out: "If plays are made: look whether their producers reach these nsqds and this topic.",
+            way_out: "If plays are being made, check that their producers publish to these nsqds and this topic.",
         });
     }
 }
@@ -118,7 +131,7 @@ fn diagnose_lookupd(lookupd: &WatchedLookupd, severity: Severity, found: &mut Ve
             severity,
             // The error names it.
             text: format!("An nsqlookupd does not answer: {error}"),
-            way_out: "Start it, or give --lookupd-http-address its HTTP address; new nsqds are not found meanwhile.",
+            way_out: "Start it, or give --lookupd-http-address its HTTP address. Until then new nsqds are not found.",
         });
     } else if lookupd.heard.is_some() && lookupd.named == 0 {
         found.push(Finding {
@@ -139,7 +152,7 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
                 code: "processor-failed",
                 severity: Severity::Error,
                 text: format!("Processor {} has stopped counting: {failure}", processor.id),
-                way_out: "Mend what is named and start it again; nothing is lost, nsqd has the messages.",
+                way_out: "Fix what the message names, and start it again. Nothing is lost: the messages wait in nsqd.",
             });
         }
         // What is old is told by its silence.
@@ -152,23 +165,51 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
             arrivals::diagnose(&processor.id, told, found);
         }
     }
-    let Some(quietest) = processors.iter().map(|known| known.silent_ms).min() else {
+}
+
+/// Adds that no processor is heard, and how the last ones have ended.
+fn diagnose_silence(processors: &[Heartbeat], found: &mut Vec<Finding>) {
+    if processors.is_empty() {
         found.push(Finding {
             code: "no-processor",
             severity: Severity::Error,
             text: "No processor has reported since this dashboard started.".to_owned(),
-            way_out: "Start `playcounts process` with --dashboard-url of this dashboard.",
+            way_out: "Start `playcounts process` with this dashboard as its --dashboard-url.",
         });
         return;
-    };
-    if quietest > SILENT_MS {
-        found.push(Finding {
+    }
+    // One that has said goodbye is not missed.
+    let (ended, others): (Vec<_>, Vec<_>) =
+        processors.iter().partition(|known| known.ended.is_some());
+    match others.iter().map(|known| known.silent_ms).min() {
+        Some(..=SILENT_MS) => {}
+        Some(quietest) => found.push(Finding {
             code: "processor-silent",
             severity: Severity::Error,
             text: format!("No processor has reported for {} s.", quietest / 1000),
-            way_out: "Look whether it runs, and whether it reaches this dashboard: its log says so.",
-        });
+            way_out: "Check that it runs and reaches this dashboard. If it does not, its log says why.",
+        }),
+        None => ended.into_iter().for_each(|known| diagnose_ended(known, found)),
     }
+}
+
+/// Says that a processor has ended in order, where none goes on.
+fn diagnose_ended(known: &Heartbeat, found: &mut Vec<Finding>) {
+    let (id, Some((how, at))) = (&known.id, known.ended) else { return };
+    found.push(match how {
+        ProcessorEnding::Finished => Finding {
+            code: "processor-finished",
+            severity: Severity::Info,
+            text: format!("Processor {id} finished at {at}: it has counted its --num-messages."),
+            way_out: "",
+        },
+        ProcessorEnding::Stopped => Finding {
+            code: "processor-stopped",
+            severity: Severity::Warning,
+            text: format!("Processor {id} was stopped in order at {at}, and none counts now."),
+            way_out: "Start it again to go on; until then messages wait in nsqd, and nothing is lost.",
+        },
+    });
 }
 
 /// Adds what is wrong with what was counted.
@@ -177,8 +218,12 @@ fn diagnose_counted(told: &CountedTold, found: &mut Vec<Finding>) {
         found.push(Finding {
             code: "foreign-plays",
             severity: Severity::Warning,
-            text: format!("Producer {producer}: {plays} plays are counted that it never made."),
-            way_out: "Look who publishes under its id, or whether its outbox was put back from a copy; it goes on under another id.",
+            text: format!(
+                "{} {} counted under the id of producer {producer} that it never made.",
+                many(*plays, "play"),
+                of_number(*plays, "is", "are")
+            ),
+            way_out: "Find out who publishes under its id, or whether an old copy of its outbox was put back. It goes on under another id by itself.",
         });
     }
     for (processor, CrowdedPlays { producer, plays }) in &told.crowded {
@@ -186,18 +231,19 @@ fn diagnose_counted(told: &CountedTold, found: &mut Vec<Finding>) {
             code: "crowded-producer",
             severity: Severity::Warning,
             text: format!(
-                "Processor {processor} knows {plays} plays by their messages only, the newest of producer {producer}: its \
-                 numbers have too many holes, so a play that it publishes again counts again."
+                "Producers left too many gaps in their numbers (seq), the latest one was {producer}. Processor {processor} \
+                 recognises {} by NSQ message only: one that is published again is counted again.",
+                many(*plays, "play")
             ),
-            way_out: "Number each producer's plays 0, 1, 2, … without a gap, or leave producer and seq out.",
+            way_out: "Number each producer's plays 0, 1, 2, … without gaps, or leave producer and seq out.",
         });
     }
     if let Some(reason) = &told.refused {
         found.push(Finding {
             code: "counts-refused",
             severity: Severity::Error,
-            text: format!("Counts that a processor told were refused: {reason}"),
-            way_out: "Find who tells them; `playcounts reset` begins anew, and real processors tell all again.",
+            text: format!("Counts from a processor were refused: {reason}"),
+            way_out: "Find out which processor sends them, and stop it. `playcounts reset` starts from zero, and real processors send everything again.",
         });
     }
 }
@@ -208,18 +254,23 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
         found.push(Finding { code, severity, text, way_out });
     };
     if let Some(reason) = &consumer.waiting {
-        let text = format!("Processor {id} waits at its start: {reason}");
+        let text = format!("Processor {id} waits to start: {reason}");
         let way_out =
-            "It goes on by itself once that is over; if it never can be, give it other addresses.";
+            "It goes on by itself when that is over. If it never will be, give it other addresses.";
         find("processor-waits", Severity::Error, text, way_out);
     }
     if let Some(ms) = consumer.backoff_ms {
         let level = consumer.backoff_level;
         let text = format!(
-            "Processor {id} is in backoff for {:.1} s: messages failed, {level} in a row.",
+            "Processor {id} takes no messages for {:.1} s (backoff), because {level} in a row failed.",
             ms as f64 / 1000.0
         );
-        find("processor-backoff", Severity::Error, text, "Its log says what it could not handle.");
+        find(
+            "processor-backoff",
+            Severity::Error,
+            text,
+            "Its log says which messages it could not handle, and why.",
+        );
     }
     let is_connected = consumer.connections.iter().any(|nsqd| nsqd.connected);
     let severity = if is_connected { Severity::Warning } else { Severity::Error };
@@ -231,9 +282,10 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
                 "oversized",
                 Severity::Warning,
                 format!(
-                    "Processor {id} got {oversized} messages of nsqd {nsqd} that are larger than it takes."
+                    "Processor {id} got {} from nsqd {nsqd}, larger than it accepts.",
+                    many(*oversized, "message")
                 ),
-                "They are dead letters, by their size and their first bytes; if they may be plays, start it with a larger --max-msg-size.",
+                "They are kept as dead letters: their size and first bytes. If they may be plays, start it with a larger --max-msg-size.",
             );
         }
         match (connected, pause, last_error) {
@@ -242,13 +294,13 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
                 "processor-nsqd",
                 severity,
                 format!("Processor {id} cannot connect to nsqd {nsqd}: {error}"),
-                "Start that nsqd, or look whether its TCP address can be reached from the processor.",
+                "Start that nsqd, or check that the processor reaches its TCP address.",
             ),
             (true, Some(Pause::TimedOut), _) => find(
                 "processor-timed-out",
                 Severity::Warning,
                 format!("Messages of nsqd {nsqd} timed out while processor {id} held them."),
-                "It is too slow for what it holds: a smaller --max-in-flight, or a longer msg_timeout.",
+                "It is too slow for as many messages as it holds. Use a smaller --max-in-flight, or a longer msg_timeout.",
             ),
             _ => {}
         }
@@ -259,7 +311,7 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
                 "processor-lookupd",
                 severity,
                 format!("An nsqlookupd does not answer processor {id}: {error}"),
-                "Start it; what is connected stays, new nsqds are not found meanwhile.",
+                "Start it. Connections stay as they are; until then new nsqds are not found.",
             );
         }
     }
@@ -273,7 +325,7 @@ fn diagnose_missing_topic(nsqd: &WatchedNsqd, queue: &WatchedQueue, found: &mut 
             code: "no-topic",
             severity: Severity::Warning,
             text: format!("nsqd {at} has no topic {topic}: nobody has published to it."),
-            way_out: "Look at the producers' topic and nsqd address.",
+            way_out: "Check the topic and the nsqd address of the producers.",
         });
     }
 }
@@ -298,8 +350,8 @@ fn diagnose_nsqd(nsqd: &WatchedNsqd, queue: &WatchedQueue, found: &mut Vec<Findi
     let (topic_name, channel_name) = (queue.topic.as_str(), queue.channel.as_str());
     let Some(topic) = heard.stats.topic(&queue.topic) else { return };
     if topic.paused {
-        let text = format!("Topic {topic_name} at {at} is paused; {} messages wait.", topic.depth);
-        find("topic-paused", Severity::Error, text, "Unpause it.");
+        let text = format!("Topic {topic_name} at {at} is paused; {}.", waits(told(topic.depth)));
+        find("topic-paused", Severity::Error, text, "Unpause it on the page's queue view.");
     }
     let Some(channel) = heard.stats.channel(&queue.topic, &queue.channel) else {
         let text = format!("Topic {topic_name} at {at} has no channel {channel_name}.");
@@ -321,14 +373,28 @@ fn diagnose_foreign(name: &str, channel: &ChannelStats, found: &mut Vec<Finding>
     let mut consumers = ChannelConsumers::default();
     consumers.add(channel);
     if let Some(first) = consumers.foreign.first() {
-        let count = consumers.foreign.len();
+        let count = consumers.foreign.len() as u64;
         found.push(Finding {
             code: "foreign-consumer",
             severity: Severity::Warning,
-            text: format!("{name} has {count} consumers that are no processors, such as {first}: what they take is not counted."),
-            way_out: "Give them a channel of their own. A processor of an older version looks like one, too: update it.",
+            text: format!(
+                "{name} has {} that {} not of playcounts, such as {first}. What they take is not counted.",
+                many(count, "consumer"),
+                of_number(count, "is", "are")
+            ),
+            way_out: "Give them a channel of their own. A processor of an older version looks like one of them: update it.",
         });
     }
+}
+
+/// A number of nsqd's, which are never below 0.
+fn told(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// `1 message waits`.
+fn waits(messages: u64) -> String {
+    format!("{} {}", many(messages, "message"), of_number(messages, "waits", "wait"))
 }
 
 /// Adds what it finds at the channel called `name`.
@@ -336,39 +402,41 @@ fn diagnose_channel(name: &str, channel: &ChannelStats, found: &mut Vec<Finding>
     let mut find = |code, severity, text: String, way_out| {
         found.push(Finding { code, severity, text, way_out });
     };
-    let waiting = channel.depth.saturating_add(channel.deferred_count);
+    let waiting = told(channel.depth.saturating_add(channel.deferred_count));
     if channel.paused {
         find(
             "channel-paused",
             Severity::Error,
-            format!("{name} is paused; {waiting} messages wait."),
-            "Unpause it.",
+            format!("{name} is paused; {}.", waits(waiting)),
+            "Unpause it on the page's queue view.",
         );
     }
     let rdy: i64 = channel.clients.iter().map(|client| client.ready_count).sum();
     if channel.client_count == 0 && waiting > 0 {
-        let text = format!("{name} has {waiting} messages and no consumer.");
+        let text = format!("{name} has no consumer, and {}.", waits(waiting));
         find("no-consumer", Severity::Error, text, "Start `playcounts process`.");
     } else if channel.client_count > 0 && rdy == 0 && waiting > 0 {
         let text = format!(
-            "{name} has {waiting} messages, and its consumers ask for none (RDY 0): they back off."
+            "{name}: {}, but its consumers ask for none (RDY 0): they are in backoff.",
+            waits(waiting)
         );
         find(
             "backoff",
             Severity::Error,
             text,
-            "The processor's log says what it could not handle.",
+            "The processor's log says which messages it could not handle, and why.",
         );
     } else if channel.depth > 0 && rdy > 0 && channel.in_flight_count >= rdy {
         let text = format!(
-            "{name}: {} messages wait while {} are in flight, as many as its consumers ask for.",
-            channel.depth, channel.in_flight_count
+            "{name}: {}. Its consumers already hold {}, as many as they ask for.",
+            waits(told(channel.depth)),
+            channel.in_flight_count
         );
         find(
             "behind",
             Severity::Warning,
             text,
-            "It works at its limit: more --num-threads, or a larger --max-in-flight.",
+            "The processors work at their limit. Use more --num-threads, or a larger --max-in-flight.",
         );
     }
 }

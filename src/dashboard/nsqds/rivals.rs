@@ -11,7 +11,7 @@ use crate::nsqd::consumers::{ChannelConsumers, SeenProcessor};
 pub(crate) const TWO_LEDGERS: &str = "two-ledgers";
 
 /// What to do about it.
-pub(crate) const TWO_LEDGERS_WAY_OUT: &str = "Stop one of them; what it has counted stays. A spare gets the other's --data-dir and --standby.";
+pub(crate) const TWO_LEDGERS_WAY_OUT: &str = "Stop one of them; what it has counted stays. A spare processor must use the same --data-dir, with --standby.";
 
 impl Watch {
     /// Two processors with different ledgers on the channel of one nsqd; the first that is found. `share` says of two whether

@@ -39,7 +39,7 @@ export const ledgerTrouble = (ledger) => {
   if (!ledger) return "";
   const wait = typeof ledger.away_for_ms === "number" ? ` for ${duration(ledger.away_for_ms)}` : "";
   if (ledger.away) return `Its ledger cannot be used${wait}: ${ledger.away}`;
-  return ledger.behind ? `Its ledger lacks commits: ${ledger.behind}` : "";
+  return ledger.behind ? `Its ledger has lost commits: ${ledger.behind}` : "";
 };
 
 // A line under a processor of the overview; "" where there is nothing to say.

@@ -15,15 +15,23 @@ const ACTIONS = [
   ["empty", "Empty: throw its messages away"],
   ["delete", "Delete it with its messages"],
 ];
-const TOMBSTONE = ["tombstone", "Tombstone: for a while nsqlookupd names this nsqd to nobody who asks for the topic"];
+// What stands before a finding. How a run has ended is told by its own first words.
+export const label = (code, severity) => {
+  if (code.startsWith("run-")) return "";
+  return { error: "Stopped:", warning: "Look:" }[severity] ?? (code === "well" ? "Well:" : "Note:");
+};
+const TOMBSTONE = ["tombstone", "Tombstone: nsqlookupd hides this nsqd for a while from those who ask for the topic"];
 const CREATE = ["create", "Create a topic, or a channel of a topic"];
 
 // How long ago; processors and nsqds are heard every second or two.
 export const ago = (ms) => (ms < 3000 ? "now" : `${duration(ms)} ago`);
 
+// When a processor was heard, or how it has ended.
+const heard = ({ ended, silent_ms: silent }) => (ended ? `${ended.how} ${ago(silent)}` : ago(silent));
+
 // Why a processor asks an nsqd for nothing.
 const PAUSES = {
-  backoff: "in backoff", others_turn: "waits for its turn", max_in_flight: "holds as much as it may", timed_out: "messages timed out",
+  backoff: "in backoff", others_turn: "waits for its turn", max_in_flight: "holds as many as it may", timed_out: "messages timed out",
   stopping: "stops",
 };
 
@@ -280,7 +288,7 @@ class Dialog {
       field.addEventListener("input", () => this.name());
     }
     this.made = element("div");
-    this.made.append(labelled("Topic", this.topic), labelled("Channel; empty: only the topic", this.channel));
+    this.made.append(labelled("Topic", this.topic), labelled("Channel (leave it empty to create only the topic)", this.channel));
     this.confirm = element("input");
     this.confirm.autocomplete = "off";
     this.confirm.spellcheck = false;
@@ -357,7 +365,7 @@ class PeekDialog {
     this.title = element("h3");
     this.title.id = "peek-title";
     this.dialog.setAttribute("aria-labelledby", this.title.id);
-    const note = element("p", "note", "Shows what is published from now on, for up to three seconds. Every channel gets the messages all the same, and the attempts are those of this peek.");
+    const note = element("p", "note", "Shows what is published from now on, for up to three seconds. Every channel still gets these messages. The attempts shown are those of this peek.");
     this.limit = element("select");
     ["1", "5", "10", "20"].forEach((number) => this.limit.append(new Option(number, number)));
     this.limit.value = "10";
@@ -446,9 +454,9 @@ export const mount = (root, { fetchJson, writeToken }) => {
   const reached = card("What the processors are connected to", connections.box);
   const producers = new Grid("Producers", PRODUCER_COLUMNS);
   const outboxes = card("Published and not yet confirmed", producers.box);
-  const audit = new Grid("Who touched what", AUDIT_COLUMNS);
+  const audit = new Grid("Who did what", AUDIT_COLUMNS);
   for (const later of [discovery, sums, reached, outboxes]) later.hidden = true;
-  root.append(trouble, card("Why is nothing moving?", findings), discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), ledgers, reached, outboxes, card("Who touched what", audit.box));
+  root.append(trouble, card("Why is nothing moving?", findings), discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), ledgers, reached, outboxes, card("Who did what", audit.box));
 
   const known = new Map();
   let lookupdsKnown = false;
@@ -458,7 +466,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
       const item = findings.children[index] ?? findings.appendChild(element("li"));
       if (!item.firstElementChild) item.append(element("strong"), " ", element("span"), " ", element("span", "way-out"));
       if (item.dataset.severity !== severity) item.dataset.severity = severity;
-      setText(item.children[0], { error: "Stopped:", warning: "Look:" }[severity] ?? (code === "well" ? "Well:" : "Note:"));
+      setText(item.children[0], label(code, severity));
       setText(item.children[1], text);
       setText(item.children[2], wayOut);
     });
@@ -543,7 +551,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
         cells: [
           one.processor, count(one.received), count(one.counted), count(one.duplicates), count(one.rejected), count(one.in_flight),
           one.adds_up === null ? "–" : one.adds_up ? "yes" : "no", rate(one.per_second), one.p99_ms === null ? "–" : duration(one.p99_ms),
-          ago(one.silent_ms), one.program ?? "–", one.counts_in?.kind === "files" ? ledgerSize(one.ledger) : ledgerName(one.counts_in) || "–",
+          heard(one), one.program ?? "–", one.counts_in?.kind === "files" ? ledgerSize(one.ledger) : ledgerName(one.counts_in) || "–",
           one.ledger ? duration(one.ledger.slowest_ms) : "–", one.ledger ? count(one.ledger.unswept) : "–",
         ],
       })));

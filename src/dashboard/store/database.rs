@@ -104,7 +104,7 @@ pub(super) fn open(directory: &Path, owner: JournalOwner, boot: Uuid) -> Result<
     )?;
     if memory.index.totals().plays > MAX_PLAYS {
         bail!(
-            "{}: its counts add up to more than {MAX_PLAYS}, which no processor tells: `playcounts reset` begins anew, and \
+            "{}: its counts add up to more than {MAX_PLAYS}, which no processor can have counted: `playcounts reset` starts from zero, and \
              processors tell it everything again",
             file.display()
         );

@@ -12,7 +12,7 @@ pub(in crate::dashboard) struct DamagedTable {
 
 /// What to do then.
 const WAY_OUT: &str =
-    "bring a copy of the file and its journal back, or begin anew with `playcounts reset`";
+    "bring a copy of the file and its journal back, or start from zero with `playcounts reset`";
 
 /// Says that the tables of a connection are not what was written.
 pub(super) fn damaged(connection: &Connection, what: impl Into<String>) -> DamagedTable {

@@ -195,10 +195,12 @@ impl Touched {
         }
         for (producer, watermark) in self.producers.iter().zip(watermarks) {
             let before = producer.watermark.unwrap_or(0);
-            if producer.is_changed && (producer.watermark.is_none() || watermark > before) {
+            let has_moved = watermark > before;
+            // Also by a segment that was full before, of which only repeats came: what is deleted must lie below the watermark.
+            if has_moved || producer.is_changed && producer.watermark.is_none() {
                 writes.watermarks.push((producer.id, watermark));
             }
-            if watermark > before {
+            if has_moved {
                 writes.full.push((producer.id, segment_of(before), segment_of(watermark)));
             }
         }
@@ -275,6 +277,18 @@ mod tests {
     }
 
     #[test]
+    fn repeats_of_a_full_segment_move_the_watermark_with_it() {
+        let mut tables = Tables::default();
+        tables.commit(&plays(1, 1024..2048));
+        // The second segment is not of this commit, and stays.
+        tables.commit(&plays(1, 0..1024));
+        assert_eq!((tables.watermarks[&Uuid::from_u128(1)], tables.seen.len()), (1024, 1));
+        assert!(!tables.commit(&plays(1, 1500..1600)).iter().any(|new| *new));
+        assert_eq!((tables.watermarks[&Uuid::from_u128(1)], tables.seen.len()), (2048, 0));
+        assert!(!tables.commit(&plays(1, 1024..2048)).iter().any(|new| *new));
+    }
+
+    #[test]
     fn what_nobody_asked_for_is_refused() {
         let mut touched = Touched::default();
         assert_eq!(touched.set_watermark(0, 0), Err(Damaged));
@@ -291,13 +305,17 @@ mod tests {
         #[test]
         fn each_play_is_new_once(
             commits in proptest::collection::vec(
-                proptest::collection::vec((0u128..3, 0u64..40, 1u64..300), 0..30), 1..12)
+                proptest::collection::vec(prop_oneof![
+                    (0u128..3, 0u64..40, 1u64..300).prop_map(|(id, start, len)| (id, start * 100, len)),
+                    // Whole segments, in any order and again.
+                    (0u128..3, 0u64..4).prop_map(|(id, segment)| (id, segment * SEGMENT_PLAYS, SEGMENT_PLAYS)),
+                ], 0..12), 1..30)
         ) {
             let (mut tables, mut model) = (Tables::default(), HashSet::new());
             for runs in commits {
                 let plays: Vec<_> = runs
                     .into_iter()
-                    .flat_map(|(id, start, len)| plays(id, start * 100..start * 100 + len))
+                    .flat_map(|(id, start, len)| plays(id, start..start + len))
                     .collect();
                 let want: Vec<_> = plays.iter().map(|play| model.insert(*play)).collect();
                 prop_assert_eq!(tables.commit(&plays), want);

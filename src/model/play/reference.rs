@@ -94,7 +94,7 @@ fn video_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error
         fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Uuid, E> {
             Uuid::try_parse(text).map_err(|_| {
                 let start: String = text.chars().take(80).collect();
-                E::custom(format_args!("video_id {start:?} is no UUID"))
+                E::custom(format_args!("video_id {start:?} is not a UUID"))
             })
         }
     }

@@ -97,7 +97,7 @@ fn a_uuid_is_read_in_all_its_forms() {
         }
     }
     for form in ["", "x", &VIDEO[1..], &format!("{VIDEO}0"), &format!("{{{simple}}}"), "ü"] {
-        rejects(format!(r#"{{"video_id":"{form}"}}"#), "is no UUID");
+        rejects(format!(r#"{{"video_id":"{form}"}}"#), "is not a UUID");
         let body = format!(r#"{{"video_id":"{VIDEO}","producer":"{form}"}}"#);
         fields::ignores(body, PlayField::Producer, &format!("\"{form}\""));
     }
@@ -114,8 +114,8 @@ fn what_is_no_play_is_rejected_with_its_reason() {
     rejects(r#"{"video_id":7}"#, "a UUID as video_id");
     rejects(r#"{"video_id":null}"#, "a UUID as video_id");
     rejects(r#"{"video_id":"<img src=x onerror=alert(1)>"}"#, "<img src=x onerror=alert(1)>");
-    rejects("{\"video_id\":\"\\u001b[31m\\n\"}", "is no UUID");
-    rejects(format!(r#"{{"video_id":"{}"}}"#, "x".repeat(1 << 20)), "is no UUID");
+    rejects("{\"video_id\":\"\\u001b[31m\\n\"}", "is not a UUID");
+    rejects(format!(r#"{{"video_id":"{}"}}"#, "x".repeat(1 << 20)), "is not a UUID");
     rejects(format!(r#"{{"video_id":"{VIDEO}","video_id":"{VIDEO}"}}"#), "duplicate field");
     rejects(format!(r#"{{"video_id":"{VIDEO}"}} trailing"#), "trailing");
     rejects("[".repeat(100_000), "expected");

@@ -1,7 +1,7 @@
 //! What is asked for: lists, ids and numbers, every path and its methods, metrics, the OpenAPI document.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use playcounts::dashboard::Dashboard;
@@ -12,6 +12,10 @@ use uuid::Uuid;
 use crate::dashboard_support::{Queue, Running, config, consumption, shared_ledger, start, video};
 use crate::support::wait_until;
 use crate::timing::DEADLINE;
+use crate::unpacked::{self, Program};
+
+const PROMTOOL: Program =
+    Program { name: "promtool", variable: "PROMTOOL", unpacked: "prometheus/usr/bin/promtool" };
 
 #[test]
 fn dashboard_lists_sort_page_and_search() {
@@ -188,12 +192,17 @@ fn dashboard_shows_who_shares_a_ledger_and_who_publishes_for_whom() {
     assert!(codes().contains(&"ledger-away".to_owned()));
     let health = running.get("/healthz");
     assert_eq!(health.status, 503);
-    assert!(health.error().contains("connection refused Mend what is named."), "{health:?}");
+    assert!(
+        health.error().contains("connection refused. Fix what the message names."),
+        "{health:?}"
+    );
     report_ledger(&running, 2, |told| told["behind"] = json!("it lacks record 7"), 200);
     assert!(running.get("/healthz").error().contains("synchronous_standby_names"));
     let unpublished = |told: &mut Value| told["processors"][2]["published_by"] = Value::Null;
     report_ledger(&running, 2, unpublished, 200);
-    assert!(running.get("/healthz").error().contains("is dead for 75 s, and nobody publishes"));
+    assert!(
+        running.get("/healthz").error().contains("has been dead for 75 s, and nobody publishes")
+    );
     assert_eq!(codes()[0], "processor-dead");
     report_ledger(&running, 2, |told| told["commit_ms_p99"] = json!(750.0), 200);
     assert_eq!(running.get("/healthz").status, 200);
@@ -250,22 +259,17 @@ fn prometheus_accepts_metrics_and_alerts() {
             assert!(metrics.contains(&format!("\n{name}")), "{file}: {name} is none of\n{metrics}");
         }
     }
-    if Command::new("promtool").arg("--version").output().is_err() {
-        writeln!(
-            std::io::stderr(),
-            "SKIPPED: no promtool (package prometheus); metrics are not linted"
-        )
-        .unwrap();
-        return;
-    }
-    let mut lint = Command::new("promtool");
-    let lint = lint.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut lint = lint.stderr(Stdio::piped()).spawn().unwrap();
+    let Some(promtool) = PROMTOOL.find() else { return };
+    let run = |args: &[&str]| {
+        let mut command = unpacked::command(&promtool);
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let mut lint = run(&["check", "metrics"]).spawn().unwrap();
     lint.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
     let lint = lint.wait_with_output().unwrap();
     assert!(lint.status.success() && lint.stderr.is_empty(), "{lint:?}");
-    let rules =
-        Command::new("promtool").args(["check", "rules", "docs/alerts.yml"]).output().unwrap();
+    let rules = run(&["check", "rules", "docs/alerts.yml"]).output().unwrap();
     assert!(rules.status.success(), "{rules:?}");
 }
 

@@ -71,7 +71,7 @@ impl LookupConfig {
         for address in &self.addresses {
             if base_url(address).is_none() {
                 return refuse(format!(
-                    "the nsqlookupd address {address:?} is no host:port of its HTTP port, such as 127.0.0.1:4161"
+                    "the nsqlookupd address {address:?} is not host:port of its HTTP port, such as 127.0.0.1:4161"
                 ));
             }
         }

@@ -66,7 +66,7 @@ pub(super) fn post(
 }
 
 fn url(address: &str, path: &str) -> Result<String, Error> {
-    let no_address = || io::Error::new(io::ErrorKind::InvalidInput, "it is no host:port");
+    let no_address = || io::Error::new(io::ErrorKind::InvalidInput, "it is not host:port");
     let base = base_url(address).ok_or_else(|| failed(address, no_address()))?;
     Ok(format!("{base}{path}"))
 }

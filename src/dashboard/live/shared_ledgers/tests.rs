@@ -186,3 +186,26 @@ fn a_ledger_in_files_is_told_by_its_figures() {
     assert_eq!(live.ledger_kinds(now).collect::<Vec<_>>(), [(&id(1), LedgerKind::Files)]);
     assert!(live.ledgers(now).is_empty());
 }
+
+#[test]
+fn what_has_stopped_one_is_told_until_others_count_on_without_it() {
+    let (mut live, start) = (Live::default(), Instant::now());
+    let of = |lease| status("db", vec![listed(1, lease, None), listed(2, 9_000, None)]);
+    let failed = Consumption {
+        failure: Some("down, on purpose".to_owned()),
+        ledger_status: Some(Box::new(of(9_000))),
+        ..Consumption::default()
+    };
+    live.report(id(1), None, Some(failed), start);
+    let failures = |live: &Live, now| {
+        live.heartbeats(now).iter().filter_map(|one| one.failure.clone()).count()
+    };
+    assert_eq!((live.failure(start).is_some(), failures(&live, start)), (true, 1));
+    tell(&mut live, 2, Some(of(1)), start + SECOND * 9);
+    assert_eq!(live.failure(start + SECOND * 9), Some("down, on purpose"));
+    tell(&mut live, 2, Some(of(-1)), start + SECOND * 10);
+    let now = start + SECOND * 11;
+    assert_eq!((live.failure(now), failures(&live, now)), (None, 0));
+    // Nobody is left to count.
+    assert!(live.failure(now + ALIVE * 2).is_some());
+}

@@ -1,6 +1,7 @@
 //! What is odd about the plays and messages that come to a processor, since its start, as it says itself (pure).
 
 use super::finding::{Finding, Severity};
+use crate::model::words::{many, of_number};
 use crate::wire::{ArrivalFigures, IgnoredFigure, ReusedOfProducer, SkewFigures};
 
 /// Adds what it finds at one processor.
@@ -18,9 +19,11 @@ pub(super) fn diagnose(id: &str, told: &ArrivalFigures, found: &mut Vec<Finding>
             code: "messages-forgotten",
             severity: Severity::Warning,
             text: format!(
-                "Processor {id} has counted {unknown} plays without an identity that nsqd had delivered before and that it may have forgotten: so many may be counted twice.",
+                "nsqd delivered {} without an identity again after processor {id} may have forgotten {}. So many may be counted twice.",
+                many(unknown, "play"),
+                of_number(unknown, "it", "them")
             ),
-            way_out: "Producers that give their plays an identity; or, with a ledger in files, a larger --message-window-mb.",
+            way_out: "Let producers give their plays an identity (producer and seq). With a ledger in files a larger --message-window-mb helps, too.",
         });
     }
 }
@@ -32,10 +35,12 @@ fn diagnose_field(id: &str, name: &str, field: &IgnoredFigure, found: &mut Vec<F
             code: "ignored-fields",
             severity: Severity::Info,
             text: format!(
-                "Processor {id} could not read {name} of {count} plays{}: they are counted as if it were absent.",
-                such_as(sample.as_deref())
+                "Processor {id} could not read the field {name} of {}{}. It counts as missing, and the {} counted.",
+                many(*count, "play"),
+                such_as(sample.as_deref()),
+                of_number(*count, "play is", "plays are")
             ),
-            way_out: "\"Anyone's producer\" in the README says what is read.",
+            way_out: "docs/producers.md says what is read.",
         });
     }
 }
@@ -47,10 +52,11 @@ fn diagnose_times(id: &str, skewed: &SkewFigures, found: &mut Vec<Finding>) {
             code: "skewed-times",
             severity: Severity::Info,
             text: format!(
-                "Processor {id} has seen {behind} plays of long ago and {ahead} from the future{}: their times are left out of the consumption times.",
+                "Processor {id} got {} with a time long ago and {ahead} with one in the future{}. These are left out of the consumption times.",
+                many(*behind, "play"),
                 such_as(sample.as_deref())
             ),
-            way_out: "Set the clock of who made them, or of the nsqd; for a long queue, a larger --time-window-back.",
+            way_out: "Set the clock of the producer, or of nsqd. If plays have really waited for so long, use a larger --time-window-back.",
         });
     }
 }
@@ -59,18 +65,21 @@ fn diagnose_producer(reused: &ReusedOfProducer, found: &mut Vec<Finding>) {
     let ReusedOfProducer { producer, other_video, unproven } = reused;
     let which = match (other_video, unproven) {
         (0, 0) => return,
-        (0, _) => " and may be no copies".to_owned(),
-        (_, 0) => ", with other videos".to_owned(),
-        _ => format!(", {other_video} of them with other videos"),
+        (0, _) => ", perhaps for other plays".to_owned(),
+        (_, 0) => ", for other videos".to_owned(),
+        _ => format!(", {other_video} of them for other videos"),
     };
     let plays = other_video + unproven;
     found.push(Finding {
         code: "reused-numbers",
         severity: Severity::Warning,
         text: format!(
-            "{plays} plays of producer {producer} came with numbers that were counted before{which}: they are not counted."
+            "{} of producer {producer} {} that it has used before{which}. {} not counted.",
+            many(plays, "play"),
+            of_number(plays, "has a number (seq)", "have numbers (seq)"),
+            of_number(plays, "It is", "They are")
         ),
-        way_out: "A producer that begins its seq at 0 again must draw a new producer id. Copies of what was counted need nothing.",
+        way_out: "A producer that starts at seq 0 again must draw a new producer id. If they are copies, nothing needs to be done.",
     });
 }
 
@@ -104,7 +113,7 @@ mod tests {
             &[(
                 "ignored-fields",
                 Severity::Info,
-                "Processor p could not read seq of 3 plays, such as \"07\": they are counted as if it were absent.",
+                "Processor p could not read the field seq of 3 plays, such as \"07\". It counts as missing, and the plays are counted.",
             )],
         );
         let skewed = SkewFigures { behind: 0, ahead: 2, sample: Some("2262".to_owned()) };
@@ -113,7 +122,7 @@ mod tests {
             &[(
                 "skewed-times",
                 Severity::Info,
-                "Processor p has seen 0 plays of long ago and 2 from the future, such as 2262: their times are left out of the consumption times.",
+                "Processor p got 0 plays with a time long ago and 2 with one in the future, such as 2262. These are left out of the consumption times.",
             )],
         );
         let window = MessageWindowFigures { redelivered_unknown: 4, ..Default::default() };
@@ -122,7 +131,7 @@ mod tests {
             &[(
                 "messages-forgotten",
                 Severity::Warning,
-                "Processor p has counted 4 plays without an identity that nsqd had delivered before and that it may have forgotten: so many may be counted twice.",
+                "nsqd delivered 4 plays without an identity again after processor p may have forgotten them. So many may be counted twice.",
             )],
         );
     }
@@ -142,19 +151,19 @@ mod tests {
             (
                 of(7, 0),
                 format!(
-                    "7 plays of producer {producer} came with numbers that were counted before, with other videos: they are not counted."
+                    "7 plays of producer {producer} have numbers (seq) that it has used before, for other videos. They are not counted."
                 ),
             ),
             (
                 of(0, 3),
                 format!(
-                    "3 plays of producer {producer} came with numbers that were counted before and may be no copies: they are not counted."
+                    "3 plays of producer {producer} have numbers (seq) that it has used before, perhaps for other plays. They are not counted."
                 ),
             ),
             (
                 of(7, 3),
                 format!(
-                    "10 plays of producer {producer} came with numbers that were counted before, 7 of them with other videos: they are not counted."
+                    "10 plays of producer {producer} have numbers (seq) that it has used before, 7 of them for other videos. They are not counted."
                 ),
             ),
         ] {

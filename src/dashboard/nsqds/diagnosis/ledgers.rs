@@ -15,11 +15,11 @@ const SLOW_COMMIT_MS: f64 = 500.0;
 const TAKEOVER_MS: u64 = 60_000;
 
 /// What to do where the database has lost commits.
-const BEHIND_WAY_OUT: &str = "A failover or a backup has lost commits. Bring the newer database back, if there is one. So that a \
-    failover loses none, set synchronous_standby_names in PostgreSQL.";
+const BEHIND_WAY_OUT: &str = "A failover or a restored backup has lost commits. Bring the newer database back. If it is gone, start each \
+    processor once with --accept-loss. So that a failover loses none, set synchronous_standby_names in PostgreSQL.";
 
 /// What to do where the database is away.
-const AWAY_WAY_OUT: &str = "Mend what is named. Nothing is lost: nsqd has the messages, and processors go on by themselves.";
+const AWAY_WAY_OUT: &str = "Fix what the message names. Nothing is lost: the messages wait in nsqd, and processors go on by themselves.";
 
 /// The code of the finding that a processor is dead and nobody publishes for it.
 const PROCESSOR_DEAD: &str = "processor-dead";
@@ -50,7 +50,7 @@ pub(crate) fn ledger_faults(processors: &[Heartbeat], dead: &[LapsedProcessor]) 
                 code: "ledger-behind",
                 severity: Severity::Error,
                 text: format!(
-                    "The ledger {} lacks what processor {id} has committed to it: {reason}",
+                    "The ledger {} has lost commits of processor {id}: {reason}",
                     status.name
                 ),
                 way_out: BEHIND_WAY_OUT,
@@ -64,11 +64,11 @@ pub(crate) fn ledger_faults(processors: &[Heartbeat], dead: &[LapsedProcessor]) 
                 code: PROCESSOR_DEAD,
                 severity: Severity::Error,
                 text: format!(
-                    "Processor {id} of the ledger {ledger} is dead for {} s, and nobody publishes what it has counted: of \
-                     {plays} plays, some are missing here.",
+                    "Processor {id} of the ledger {ledger} has been dead for {} s, and nobody publishes what it counted: some \
+                     of its {plays} plays are missing here.",
                     dead_ms / 1000
                 ),
-                way_out: "Start it again, or another processor with this --ledger: it takes over. The log of those that run says why they do not.",
+                way_out: "Start it again, or another processor with the same --ledger, which takes over. If some run, their logs say why they do not.",
             });
         }
     }
@@ -87,10 +87,10 @@ pub(super) fn diagnose_more(
                 code: "ledger-slow",
                 severity: Severity::Warning,
                 text: format!(
-                    "1 % of the commits of processor {id} to the ledger {} take {ms:.0} ms or longer, more than {SLOW_COMMIT_MS} ms.",
+                    "1 % of the commits of processor {id} to the ledger {} take {ms:.0} ms or longer. More than {SLOW_COMMIT_MS} ms is slow.",
                     status.name
                 ),
-                way_out: "Look at the database's disk and load, and at how far away it is; commits wait for a flush of its WAL.",
+                way_out: "Look at the database's disk and load, and at the network to it. Each commit waits for a flush of its WAL.",
             });
         }
     }
@@ -102,17 +102,17 @@ pub(super) fn diagnose_more(
                 "processor-taken-over",
                 Severity::Info,
                 format!(
-                    "Processor {id} of the ledger {ledger} is dead for {seconds} s: processor {by} publishes what it has counted."
+                    "Processor {id} of the ledger {ledger} has been dead for {seconds} s. Processor {by} publishes what it counted."
                 ),
-                "Nothing is lost. If it is not to come back, leave it: the next new processor takes its place.",
+                "Nothing is lost. If it will not come back, do nothing: the next new processor takes its place.",
             ),
             (LedgerProcessorState::Dead, _) if *dead_ms < TAKEOVER_MS => (
                 PROCESSOR_DEAD,
                 Severity::Warning,
                 format!(
-                    "Processor {id} of the ledger {ledger} is dead for {seconds} s, and nobody publishes yet what it has counted."
+                    "Processor {id} of the ledger {ledger} has been dead for {seconds} s, and nobody publishes yet what it counted."
                 ),
-                "Another processor of the ledger takes over within a minute; if none runs, start one.",
+                "Another processor of the ledger takes over within a minute. If none runs, start one.",
             ),
             _ => continue,
         };
@@ -141,7 +141,7 @@ fn databases_away(processors: &[Heartbeat]) -> Vec<Finding> {
             code: "ledger-away",
             severity: Severity::Error,
             text: format!(
-                "Processor {id}{others} cannot use the ledger {name} for {} s: {reason}",
+                "Processor {id}{others} could not use the ledger {name} for {} s: {reason}",
                 ms / 1000
             ),
             way_out: AWAY_WAY_OUT,
@@ -167,6 +167,7 @@ mod tests {
         Heartbeat {
             id: id.to_owned(),
             silent_ms: 100,
+            ended: None,
             failure: None,
             per_second: 5.0,
             consumer: None,
@@ -212,10 +213,11 @@ mod tests {
             })
         };
         let one = [away("p", 12_300, "connection refused")];
-        let text = "Processor p cannot use the ledger db:5432/plays for 12 s: connection refused";
+        let text =
+            "Processor p could not use the ledger db:5432/plays for 12 s: connection refused";
         check(&one, &[], &[("ledger-away", Severity::Error, text)]);
         let three = [away("p", 1_000, "a"), away("q", 9_000, "b"), away("r", 2_000, "c")];
-        let text = "Processor q and 2 more cannot use the ledger db:5432/plays for 9 s: b";
+        let text = "Processor q and 2 more could not use the ledger db:5432/plays for 9 s: b";
         check(&three, &[], &[("ledger-away", Severity::Error, text)]);
     }
 
@@ -223,11 +225,10 @@ mod tests {
     fn one_that_is_slow_or_behind_is_told() {
         let at = |ms| heartbeat("p", |status| status.commit_ms_p99 = Some(ms));
         check(&[at(SLOW_COMMIT_MS)], &[], &[]);
-        let text = "1 % of the commits of processor p to the ledger db:5432/plays take 501 ms or longer, more than 500 ms.";
+        let text = "1 % of the commits of processor p to the ledger db:5432/plays take 501 ms or longer. More than 500 ms is slow.";
         check(&[at(501.0)], &[], &[("ledger-slow", Severity::Warning, text)]);
         let behind = heartbeat("p", |status| status.behind = Some("record 7 is gone".to_owned()));
-        let text =
-            "The ledger db:5432/plays lacks what processor p has committed to it: record 7 is gone";
+        let text = "The ledger db:5432/plays has lost commits of processor p: record 7 is gone";
         check(&[behind], &[], &[("ledger-behind", Severity::Error, text)]);
         assert!(BEHIND_WAY_OUT.contains("synchronous_standby_names"));
     }
@@ -238,7 +239,7 @@ mod tests {
         let id = "00000000-0000-0000-0000-000000000007";
         let by = "00000000-0000-0000-0000-000000000009";
         let text = format!(
-            "Processor {id} of the ledger db:5432/plays is dead for 70 s: processor {by} publishes what it has counted."
+            "Processor {id} of the ledger db:5432/plays has been dead for 70 s. Processor {by} publishes what it counted."
         );
         check(
             &[],
@@ -246,11 +247,11 @@ mod tests {
             &[("processor-taken-over", Severity::Info, &text)],
         );
         let text = format!(
-            "Processor {id} of the ledger db:5432/plays is dead for 5 s, and nobody publishes yet what it has counted."
+            "Processor {id} of the ledger db:5432/plays has been dead for 5 s, and nobody publishes yet what it counted."
         );
         check(&[], &[dead(Dead, 5_000, None)], &[(PROCESSOR_DEAD, Severity::Warning, &text)]);
         let text = format!(
-            "Processor {id} of the ledger db:5432/plays is dead for 60 s, and nobody publishes what it has counted: of 40 plays, some are missing here."
+            "Processor {id} of the ledger db:5432/plays has been dead for 60 s, and nobody publishes what it counted: some of its 40 plays are missing here."
         );
         check(&[], &[dead(Dead, 60_000, None)], &[(PROCESSOR_DEAD, Severity::Error, &text)]);
         check(&[], &[dead(Done, 600_000, None)], &[]);

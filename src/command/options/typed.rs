@@ -1,0 +1,285 @@
+//! What the words of a command line ask for (pure). `--flag value`, `--flag=value`, and as NSQ's tools take them
+//! `-flag value` and `-switch=true`.
+
+use std::collections::BTreeMap;
+
+use super::catalogue::{Catalogue, CommandSpec, PRINTERS};
+use super::suggest::{nearest, with_hints};
+
+/// The words that ask for help.
+const HELP: [&str; 3] = ["--help", "-h", "-help"];
+
+/// The words that ask for the version.
+const VERSION: [&str; 3] = ["--version", "-V", "-version"];
+
+/// What is asked for.
+#[derive(Debug)]
+pub(crate) enum Request<'c> {
+    /// A command is to run.
+    Run(TypedCommand<'c>),
+    /// What holds for a command is to be shown.
+    Config(TypedCommand<'c>),
+    /// What holds for each command is to be shown, with that file.
+    ConfigOfAll(Option<String>),
+    /// The page on all options.
+    Markdown,
+    /// The completions of a shell.
+    Completions(String),
+    /// What completes these words.
+    Candidates(Vec<String>),
+    /// The manual page of the program, or of what is named: a command or a group.
+    Manual(Option<String>),
+    /// The help of the program, or of what is named: a command, a group, or a printer.
+    Help(Option<String>),
+    /// The version.
+    Version,
+}
+
+/// A command with what was typed behind it.
+#[derive(Debug)]
+pub(crate) struct TypedCommand<'c> {
+    /// Which.
+    pub(crate) command: &'c CommandSpec,
+    /// The values of its options, by their names; of a switch `true` or `false`.
+    pub(crate) options: BTreeMap<&'c str, Vec<String>>,
+    /// What stood between them.
+    pub(crate) positionals: Vec<String>,
+    /// Whether it is to be shown only: what must be given is not missed then.
+    pub(crate) misses_nothing: bool,
+}
+
+impl<'c> TypedCommand<'c> {
+    /// A command with nothing typed behind it.
+    pub(crate) fn of(command: &'c CommandSpec) -> Self {
+        let (options, positionals) = (BTreeMap::new(), Vec::new());
+        Self { command, options, positionals, misses_nothing: false }
+    }
+}
+
+/// Why words of a command are not taken.
+enum Stop {
+    /// Help is asked for.
+    Help,
+    /// The version is asked for.
+    Version,
+    /// They are wrong, as the line says.
+    Wrong(String),
+}
+
+/// Reads the words behind the program's name.
+///
+/// # Errors
+/// One line that says which word is wrong, what was probably meant, and where to look on.
+pub(crate) fn read<'c>(catalogue: &'c Catalogue, words: &[String]) -> Result<Request<'c>, String> {
+    let Some((first, rest)) = words.split_first() else { return Ok(Request::Help(None)) };
+    match (first.as_str(), rest) {
+        (word, _) if HELP.contains(&word) => Ok(Request::Help(None)),
+        (word, _) if VERSION.contains(&word) || word == "version" => Ok(Request::Version),
+        (word, _) if word.starts_with('-') => Err(format!(
+            "{word} stands in front of the command: put it behind; see playcounts --help"
+        )),
+        ("help", rest) => about(catalogue, rest).map(Request::Help),
+        (printer, rest) if PRINTERS.iter().any(|known| known.name == printer) => {
+            match rest.iter().find(|word| HELP.contains(&word.as_str())) {
+                Some(_) => Ok(Request::Help(Some(printer.to_owned()))),
+                None if printer == "config" => config(catalogue, rest),
+                None if printer == "man" => about(catalogue, rest).map(Request::Manual),
+                None => completions(rest),
+            }
+        }
+        _ => {
+            let (command, rest) = match command(catalogue, words) {
+                Ok(found) => found,
+                Err(Stop::Help) => return Ok(Request::Help(Some(first.clone()))),
+                Err(Stop::Version) => return Ok(Request::Version),
+                Err(Stop::Wrong(error)) => return Err(error),
+            };
+            typed_or_asked(command, rest, Request::Run)
+        }
+    }
+}
+
+/// A command's words, or the help or version that they ask for.
+fn typed_or_asked<'c>(
+    command: &'c CommandSpec,
+    words: &[String],
+    request: impl FnOnce(TypedCommand<'c>) -> Request<'c>,
+) -> Result<Request<'c>, String> {
+    match options(command, words) {
+        Ok(typed) => Ok(request(typed)),
+        Err(Stop::Help) => Ok(Request::Help(Some(command.name.clone()))),
+        Err(Stop::Version) => Ok(Request::Version),
+        // Who asks for help is not told what else is wrong.
+        Err(Stop::Wrong(_)) if words.iter().any(|word| HELP.contains(&word.as_str())) => {
+            Ok(Request::Help(Some(command.name.clone())))
+        }
+        Err(Stop::Wrong(error)) => Err(error),
+    }
+}
+
+/// The command that the first words name, and the words behind.
+fn command<'c, 'w>(
+    catalogue: &'c Catalogue,
+    words: &'w [String],
+) -> Result<(&'c CommandSpec, &'w [String]), Stop> {
+    let first = &words[0];
+    if let Some(command) = catalogue.command(first) {
+        return Ok((command, &words[1..]));
+    }
+    let members = catalogue.members(first);
+    if members.is_empty() {
+        let known = catalogue.first_words().into_iter().map(|(word, _)| word);
+        let meant = nearest(first, known).map(str::to_owned);
+        let error = format!("there is no command {first:?}");
+        return Err(Stop::Wrong(with_hints(&error, meant, "playcounts --help")));
+    }
+    let see = format!("playcounts {first} --help");
+    let names: Vec<&str> = members.iter().filter_map(|command| command.words().pop()).collect();
+    let Some(second) = words.get(1) else {
+        let error = format!("{first} needs a command: {}", names.join(", "));
+        return Err(Stop::Wrong(with_hints(&error, None, &see)));
+    };
+    match second.as_str() {
+        word if HELP.contains(&word) || word == "help" => return Err(Stop::Help),
+        word if VERSION.contains(&word) => return Err(Stop::Version),
+        _ => {}
+    }
+    let found =
+        members.into_iter().find(|command| command.words().last() == Some(&second.as_str()));
+    found.map(|command| (command, &words[2..])).ok_or_else(|| {
+        let meant = nearest(second, names).map(|name| format!("{first} {name}"));
+        let error = format!("there is no command \"{first} {second}\"");
+        Stop::Wrong(with_hints(&error, meant, &see))
+    })
+}
+
+/// The words behind a command.
+fn options<'c>(command: &'c CommandSpec, words: &[String]) -> Result<TypedCommand<'c>, Stop> {
+    let mut typed = TypedCommand::of(command);
+    let mut words = words.iter().enumerate().peekable();
+    while let Some((at, word)) = words.next() {
+        match word.as_str() {
+            word if HELP.contains(&word) => return Err(Stop::Help),
+            "help" if at == 0 => return Err(Stop::Help),
+            word if VERSION.contains(&word) => return Err(Stop::Version),
+            _ => {}
+        }
+        let Some(name) = option_name(word) else {
+            if typed.positionals.len() == command.positionals.len() {
+                return Err(wrong(command, format!("nothing is known to do with {word:?}")));
+            }
+            typed.positionals.push(word.clone());
+            continue;
+        };
+        let (name, value) = match name.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (name, None),
+        };
+        let Some(option) = command.option(name) else {
+            let known = command.options.iter().map(|option| option.name);
+            let meant = nearest(name, known).map(|meant| format!("--{meant}"));
+            let error = format!("{} has no option --{name}", command.name);
+            return Err(Stop::Wrong(with_hints(&error, meant, &see(command))));
+        };
+        let value = match (option.is_switch(), value) {
+            (true, None) => "true".to_owned(),
+            (true, Some(value @ ("true" | "false"))) => value.to_owned(),
+            (true, Some(value)) => {
+                let error = format!("--{name} takes no value but true or false, and got {value:?}");
+                return Err(wrong(command, error));
+            }
+            (false, Some(value)) => value.to_owned(),
+            (false, None) => {
+                let is_option = |word: &str| {
+                    option_name(word).is_some_and(|name| command.option(name).is_some())
+                };
+                match words.next_if(|(_, next)| !is_option(next)) {
+                    Some((_, value)) => value.clone(),
+                    None => return Err(wrong(command, format!("--{name} needs a value"))),
+                }
+            }
+        };
+        let values = typed.options.entry(option.name).or_default();
+        values.push(value);
+        if values.len() > 1 && !option.is_repeatable && !option.is_switch() {
+            return Err(wrong(command, format!("--{name} is given twice")));
+        }
+    }
+    // Of a switch the last holds, as of NSQ's tools.
+    for (name, values) in &mut typed.options {
+        if command.option(name).is_some_and(|option| option.is_switch()) {
+            values.drain(..values.len() - 1);
+        }
+    }
+    Ok(typed)
+}
+
+/// The name in a word that is an option, with what stands behind its `=`.
+fn option_name(word: &str) -> Option<&str> {
+    let is_name =
+        |text: &&str| text.len() > 1 && text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let name = word.strip_prefix("--").or_else(|| word.strip_prefix('-').filter(is_name))?;
+    Some(name)
+}
+
+fn see(command: &CommandSpec) -> String {
+    format!("playcounts {} --help", command.name)
+}
+
+fn wrong(command: &CommandSpec, error: String) -> Stop {
+    Stop::Wrong(with_hints(&error, None, &see(command)))
+}
+
+/// Whom `help` or `man` asks about: nobody, a command or a group.
+fn about(catalogue: &Catalogue, words: &[String]) -> Result<Option<String>, String> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let name = words.join(" ");
+    match words.as_slice() {
+        [] => Ok(None),
+        [word] if HELP.contains(word) => Ok(None),
+        [word] if PRINTERS.iter().any(|printer| printer.name == *word) => Ok(Some(name)),
+        _ if catalogue.command(&name).is_some() || !catalogue.members(&name).is_empty() => {
+            Ok(Some(name))
+        }
+        _ => {
+            let known = catalogue.commands.iter().map(|command| command.name.as_str());
+            let meant = nearest(&name, known).map(str::to_owned);
+            Err(with_hints(&format!("there is no command {name:?}"), meant, "playcounts --help"))
+        }
+    }
+}
+
+/// The words behind `config`.
+fn config<'c>(catalogue: &'c Catalogue, words: &[String]) -> Result<Request<'c>, String> {
+    const CONFIG: &str = "--config";
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => Ok(Request::ConfigOfAll(None)),
+        [word, ..] if VERSION.contains(word) => Ok(Request::Version),
+        ["--markdown"] => Ok(Request::Markdown),
+        [CONFIG, file] => Ok(Request::ConfigOfAll(Some((*file).to_owned()))),
+        [word] if word.starts_with("--config=") => {
+            Ok(Request::ConfigOfAll(word.split_once('=').map(|(_, file)| file.to_owned())))
+        }
+        [word, ..] if word.starts_with('-') => Err(format!(
+            "config takes {word} behind the command that it is an option of; see playcounts config --help"
+        )),
+        _ => match command(catalogue, words) {
+            Ok((command, rest)) => typed_or_asked(command, rest, Request::Config),
+            Err(Stop::Wrong(error)) => Err(error),
+            Err(Stop::Help) => Ok(Request::Help(Some("config".to_owned()))),
+            Err(Stop::Version) => Ok(Request::Version),
+        },
+    }
+}
+
+/// The words behind `completions`.
+fn completions<'c>(words: &[String]) -> Result<Request<'c>, String> {
+    match words {
+        [first, rest @ ..] if first == "candidates" => Ok(Request::Candidates(rest.to_vec())),
+        [shell] => Ok(Request::Completions(shell.clone())),
+        _ => {
+            Err("completions needs one shell: bash, zsh or fish; see playcounts completions --help"
+                .to_owned())
+        }
+    }
+}
