@@ -33,7 +33,9 @@ use crate::nsqd::waiting::StartWait;
 #[cfg(feature = "postgres")]
 use crate::postgres::{PgConfig, PgError, PgErrorKind};
 use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
-use crate::runtime::links::{Links, PartLink};
+use crate::runtime::links::Links;
+#[cfg(feature = "postgres")]
+use crate::runtime::links::PartLink;
 use crate::runtime::notify;
 use crate::storage::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::wire::LedgerKind;
