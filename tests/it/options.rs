@@ -172,8 +172,9 @@ fn shell(program: &str, options: &[&str], script: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("a-directory")).unwrap();
     fs::write(dir.path().join("a-file.pem"), "").unwrap();
-    let mut command = Command::new(program);
-    command.args(options).args(["-c", script]).current_dir(dir.path());
+    // A shell that waits for a terminal waits for ever.
+    let mut command = Command::new("timeout");
+    command.args(["60", program]).args(options).args(["-c", script]).current_dir(dir.path());
     let output: Output = command.env("PATH", path).env("HOME", dir.path()).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{program}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -214,11 +215,11 @@ fn zsh_completes() {
         let script = format!(
             r#"zmodload zsh/zpty
 zpty shell zsh -f -i
-zpty -w shell 'PROMPT= RPROMPT= ; unsetopt zle_bracketed_paste prompt_sp; bindkey -e; autoload -Uz compinit; compinit -u -D; source <(playcounts completions zsh); print REA''DY'
+zpty -w shell 'PROMPT= RPROMPT= ; unsetopt prompt_sp; bindkey -e; autoload -Uz compinit; compinit -u -D; source <(playcounts completions zsh); print REA''DY'
 zpty -r shell got $'*READY*'
 zpty -w -n shell '{line}'$'\t\C-a'
 zpty -w shell "print 'LINE:'"
-zpty -r shell got '*LINE:[[:blank:]]*'$'\n'
+zpty -r shell got $'*\nLINE:*\r\n*'
 print -r -- "$got"
 zpty -d shell
 "#

@@ -274,8 +274,8 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
     }
     let is_connected = consumer.connections.iter().any(|nsqd| nsqd.connected);
     let severity = if is_connected { Severity::Warning } else { Severity::Error };
-    for connection in &consumer.connections {
-        diagnose_connection(id, connection, severity, found);
+    for nsqd in &consumer.connections {
+        diagnose_connection(id, nsqd, severity, found);
     }
     for lookupd in consumer.lookupds.iter().filter(|lookupd| !lookupd.answering) {
         if let Some(error) = &lookupd.last_error {
@@ -289,23 +289,25 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
     }
 }
 
-/// The same of one connection; how bad it is that there is none depends on the others.
+/// What is wrong with a processor's connection to one nsqd; how bad it is that there is none depends on the others.
 fn diagnose_connection(
     id: &str,
     connection: &ConnectionFigures,
     severity: Severity,
     found: &mut Vec<Finding>,
 ) {
-    let ConnectionFigures { nsqd, connected, pause, oversized, last_error, .. } = connection;
     let mut find = |code, severity, text: String, way_out| {
         found.push(Finding { code, severity, text, way_out });
     };
+    let ConnectionFigures { nsqd, connected, pause, oversized, last_error, .. } = connection;
     if *oversized > 0 {
-        let messages = many(*oversized, "message");
         find(
             "oversized",
             Severity::Warning,
-            format!("Processor {id} got {messages} from nsqd {nsqd}, larger than it accepts."),
+            format!(
+                "Processor {id} got {} from nsqd {nsqd}, larger than it accepts.",
+                many(*oversized, "message")
+            ),
             "They are kept as dead letters: their size and first bytes. If they may be plays, start it with a larger --max-msg-size.",
         );
     }
