@@ -13,6 +13,19 @@ use crate::thread;
 ///
 /// `Display` prints its own layer only; the rest is in `source()`. Cheap to clone, because several waiting
 /// callers can learn of the same lost connection.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Consumer, ConsumerConfig, Error};
+///
+/// // Nothing listens on port 1.
+/// let config = ConsumerConfig::new("plays".parse()?, "count".parse()?).nsqd("127.0.0.1:1");
+/// match Consumer::start(config) {
+///     Err(error @ Error::Connect { .. }) => assert!(error.is_temporary(), "it may be there later"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), nsq_protocol::NameError>(())
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -7,6 +7,21 @@
 //! msg-timeout is delivered again. So delivery is **at least once and unordered**; see [`Producer`] and [`Batch`]
 //! for what that asks of you.
 //!
+//! # How it fits together
+//! ```text
+//!  your threads ─▶ Producer ─▶ a connection ─▶ nsqd ─▶ a connection ─▶ Consumer ─▶ Batch, Delivery ─▶ your threads
+//!                              to one nsqd             to each nsqd     ▲ RDY: how many nsqd may send ahead
+//!                                                                       └ nsqlookupd: which nsqd has the topic
+//! ```
+//!
+//! | to | begin with | then |
+//! |---|---|---|
+//! | publish | [`ProducerConfig`], [`Producer`] | [`Receipt`] for many at a time, [`PublishError`] for what each ending means |
+//! | consume with a function | [`ConsumerConfig`], [`Consumer::run`] | [`Delivery`], [`RunningConsumer`] |
+//! | consume on threads of your own | [`Consumer::batches`] | [`Batch`], which many messages share |
+//! | watch | [`Consumer::stats`], [`Producer::stats`] | [`Admin`] for nsqd's own figures |
+//! | speak the protocol, as a server or a test does | [`Command`], [`Frame`] | [`CommandDecoder`], [`FrameDecoder`] |
+//!
 //! # Publish
 //! ```no_run
 //! use nsq_protocol::{BodiesBuf, Producer, ProducerConfig, TopicName};

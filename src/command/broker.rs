@@ -5,7 +5,7 @@ use argh::{ArgsInfo, FromArgs};
 use nsq_protocol::thread::StopToken;
 
 use crate::broker::{Broker, BrokerConfig};
-use crate::command::shared::output::note;
+use crate::command::shared::output::status;
 use crate::command::shared::values::{
     Count, HumanDuration, INT32_MAX, MAX_CONNECTIONS, MAX_RDY_COUNT,
 };
@@ -93,20 +93,23 @@ impl BrokerArgs {
 pub(super) fn run(args: BrokerArgs, stop: &StopToken) -> Result<()> {
     let asked = args.max_memory;
     let broker = Broker::start(args.config())?;
-    match asked {
-        None => {
-            let given = memory::for_messages();
-            note(format_args!("memory: messages may take {given}; --max-memory changes it"));
+    let given = match asked {
+        None => format!("{} (--max-memory changes it)", memory::for_messages()),
+        Some(asked) => {
+            warn_of_container(asked);
+            format!("{asked} bytes")
         }
-        Some(asked) => warn_of_container(asked),
-    }
-    note(format_args!("TCP: listening on {}", broker.tcp_addr()));
-    if let Some(address) = broker.http_addr() {
-        note(format_args!(
-            "HTTP: listening on {address}; Ctrl-C ends it, and the messages with it"
-        ));
-    }
-    notify::ready(&format!("TCP: listening on {}", broker.tcp_addr()));
+    };
+    let http = broker.http_addr().map(|address| format!("; HTTP: listening on {address}"));
+    status(
+        "broker",
+        format_args!(
+            "TCP: listening on {}{}; keeps messages in memory, up to {given}; Ctrl-C ends it, and the messages with it",
+            broker.tcp_addr(),
+            http.unwrap_or_default(),
+        ),
+    );
+    notify::ready();
     let _ = stop.channel().recv();
     broker.shutdown();
     Ok(())

@@ -1,15 +1,19 @@
 //! `dashboard`: only the dashboard. Runs on the main thread, which waits for the stop signal.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 use nsq_protocol::thread::StopToken;
 
 use crate::command::shared::https;
 use crate::command::shared::nsq;
-use crate::command::shared::output::{configuration, note};
+use crate::command::shared::output::{configuration, listed, status};
+use crate::command::shared::status::StatusWatch;
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, Count, HumanDuration};
 use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
+use crate::runtime::links::Links;
 use crate::runtime::notify;
 
 /// only the dashboard: stores what processors publish and serves the page, until Ctrl-C
@@ -60,6 +64,9 @@ pub(super) struct DashboardArgs {
     data_dir: String,
 }
 
+/// What its status lines begin with.
+const PART: &str = "dashboard";
+
 impl DashboardArgs {
     fn config(self) -> Result<DashboardConfig> {
         let (topic, channel) = (nsq::topic(&self.topic)?, nsq::channel(&self.channel)?);
@@ -92,9 +99,33 @@ impl DashboardArgs {
 
 /// Serves until `stop`.
 pub(super) fn run(args: DashboardArgs, stop: &StopToken) -> Result<()> {
-    let dashboard = Dashboard::start(args.config()?)?;
-    note(format_args!("the page is live at {}; Ctrl-C ends it", dashboard.url()));
-    notify::ready(&format!("the page is live at {}", dashboard.url()));
+    let config = args.config()?;
+    let serves = serves(&config);
+    let dashboard = Dashboard::start(config)?;
+    status(PART, format_args!("the page is live at {}; {serves}; Ctrl-C ends it", dashboard.url()));
+    notify::ready();
+    let links = Arc::new(Links::default());
+    links.ask(dashboard.links());
+    let watch = StatusWatch::start(PART, &links)?;
     let _ = stop.channel().recv();
+    // Whoever stops now is not away.
+    drop(watch);
     dashboard.shutdown()
+}
+
+/// Where it stores, whom it asks, and who may write.
+fn serves(config: &DashboardConfig) -> String {
+    let mut said = format!("stores in {}", config.data_dir.display());
+    if let Some(WatchedQueue { nsqds, lookupds, topic, channel, .. }) = &config.watched {
+        let asked = [("nsqd", nsqds), ("nsqlookupd", lookupds)];
+        let asked = asked.into_iter().filter(|(_, addresses)| !addresses.is_empty());
+        let asked: Vec<_> = asked.map(|(what, addresses)| listed(what, addresses)).collect();
+        if !asked.is_empty() {
+            said += &format!("; asks {} for {topic}/{channel}", asked.join(" and "));
+        }
+    }
+    said + match config.write_token {
+        Some(_) => "; who writes needs the token",
+        None => "; whoever is on this machine may write",
+    }
 }

@@ -8,6 +8,7 @@ use argh::{ArgsInfo, FromArgs};
 use crate::command::shared::output::{OutputFormat, note, print_report};
 use crate::command::shared::values;
 use crate::ledger::{self, DEAD_LETTERS_MAX};
+use crate::model::words::many;
 
 /// lists the bodies that were no play, which a processor keeps in its ledger: the newest 10000
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -25,7 +26,7 @@ pub(super) struct DeadLettersArgs {
 pub(super) fn run(args: &DeadLettersArgs) -> Result<()> {
     let DeadLettersArgs { data_dir, json } = args;
     let format = OutputFormat::from_switch(*json);
-    let mut kept = 0;
+    let mut kept = 0_u64;
     let found = ledger::dead_letters(Path::new(data_dir), |letter| {
         kept += 1;
         print_report(format, &letter)
@@ -33,6 +34,6 @@ pub(super) fn run(args: &DeadLettersArgs) -> Result<()> {
     if !found {
         bail!("no processor has kept a ledger in {data_dir}; give --data-dir the one of `process`");
     }
-    note(format_args!("{kept} dead letters; the newest {DEAD_LETTERS_MAX} are kept"));
+    note(format_args!("{}; the newest {DEAD_LETTERS_MAX} are kept", many(kept, "dead letter")));
     Ok(())
 }

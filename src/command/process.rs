@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,9 +14,10 @@ use nsq_protocol::thread::StopToken;
 use crate::command::shared::https;
 use crate::command::shared::ledger_choice::{FILES, LedgerChoice};
 use crate::command::shared::nsq::{self, ConsumerOption};
-use crate::command::shared::output::{OutputFormat, note, print_report};
+use crate::command::shared::output::{OutputFormat, listed, print_report, status};
 use crate::command::shared::report::RunReport;
-use crate::command::shared::run_files::RunFiles;
+use crate::command::shared::run_files::{Ending, RunFiles};
+use crate::command::shared::status::StatusWatch;
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{
     self, Count, HumanDuration, MAX_IN_FLIGHT, MAX_MSG_SIZE, MAX_THREADS,
@@ -25,13 +27,16 @@ use crate::ledger::{self, Ledger, LedgerConfig, MessageBudget};
 use crate::ledger::{BehindPolicy, PostgresLedger, PostgresLedgerConfig};
 use crate::model::config::Durability;
 use crate::model::time_window::TimeWindow;
+use crate::model::words::{grouped, many};
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
 #[cfg(feature = "postgres")]
 use crate::postgres::{PgConfig, PgError, PgErrorKind};
 use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
+use crate::runtime::links::{Link, Links};
 use crate::runtime::notify;
 use crate::storage::data_dir::{DataDir, Lock, PROCESSOR};
+use crate::wire::LedgerKind;
 use crate::wire::client::DashboardClient;
 
 /// only the processor: counts plays from a running nsqd and publishes the counts to the dashboards, until
@@ -145,10 +150,13 @@ pub(super) struct ProcessArgs {
     data_dir: String,
 
     // Output.
-    /// print the report as one JSON object, as the last line
+    /// print the report as one JSON object on one line, and nothing else on stdout
     #[argh(switch)]
     json: bool,
 }
+
+/// What its status lines begin with.
+const PART: &str = "process";
 
 /// A processor that is fenced again so soon has not been away: somebody else goes by its name.
 const FENCED_AGAIN: Duration = Duration::from_secs(30);
@@ -244,6 +252,27 @@ impl ProcessArgs {
     }
 }
 
+impl ProcessConfig {
+    /// What it is connected to, where it stores and publishes, in one line.
+    fn connected(&self, ledger: &dyn Ledger) -> String {
+        let ConsumerConfig { topic, channel, nsqd_addresses, lookup, .. } = &self.consumer;
+        let from = match &lookup.addresses[..] {
+            [] => listed("nsqd", nsqd_addresses),
+            lookupds => format!("the nsqds that {} knows", listed("nsqlookupd", lookupds)),
+        };
+        let told = ledger.status();
+        let into = match told.kind {
+            LedgerKind::Files => self.data_dir.display().to_string(),
+            LedgerKind::Postgres => {
+                format!("PostgreSQL {} (its own files: {})", told.name, self.data_dir.display())
+            }
+        };
+        let dashboards: Vec<_> = self.dashboards.iter().map(DashboardClient::url).collect();
+        let tells = listed("dashboard", &dashboards);
+        format!("counts {topic}/{channel} of {from} into {into}, tells {tells}")
+    }
+}
+
 /// How a processor's run ended.
 enum Ended {
     /// For good.
@@ -256,15 +285,17 @@ enum Ended {
 pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
     let config = args.config()?;
     let data_dir = DataDir::open(&config.data_dir)?;
+    let links = Arc::new(Links::default());
     let mut fenced_at = None::<Instant>;
     loop {
+        let watch = StatusWatch::start(PART, &links)?;
         let lock = lock(&data_dir, &config.takeover, stop)?;
-        let Some(ledger) = open_ledger(&config, stop)? else {
+        let Some(ledger) = open_ledger(&config, &links, stop)? else {
             bail!("stopped while waiting for the ledger: nothing was counted");
         };
         // It serves: an nsqd or a dashboard that is away is waited for as long as it takes.
-        notify::ready("the ledger is open; counting as soon as there is an nsqd");
-        match run_once(&config, &data_dir, ledger, lock, stop)? {
+        notify::ready();
+        match run_once(&config, &data_dir, ledger, lock, (&links, watch), stop)? {
             Ended::Done => return Ok(()),
             Ended::Fenced => {
                 if fenced_at.is_some_and(|before| before.elapsed() < FENCED_AGAIN) {
@@ -274,9 +305,12 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
                     );
                 }
                 fenced_at = Some(Instant::now());
-                note(format_args!(
-                    "another processor had taken over while this one was away; starting again"
-                ));
+                status(
+                    PART,
+                    format_args!(
+                        "another processor had taken over while this one was away; starting again"
+                    ),
+                );
             }
         }
     }
@@ -287,8 +321,10 @@ fn run_once(
     data_dir: &DataDir,
     ledger: Box<dyn Ledger>,
     lock: Lock,
+    (links, watch): (&Arc<Links>, StatusWatch),
     stop: &StopToken,
 ) -> Result<Ended> {
+    let connected = config.connected(&*ledger);
     let processor = Processor::start(ProcessorConfig {
         consumer: config.consumer.clone(),
         wait: StartWait { timeout: config.connect_timeout, stop: stop.clone() },
@@ -302,8 +338,9 @@ fn run_once(
         ledger,
         on_loss: config.on_loss,
         lock,
+        links: links.clone(),
     })?;
-    notify::status("counting");
+    status(PART, format_args!("{connected}"));
     let mut yielded = None;
     select! {
         recv(processor.reached()) -> _ => {}
@@ -311,11 +348,17 @@ fn run_once(
         recv(processor.yielded()) -> reason => yielded = reason.ok(),
         recv(stop.channel()) -> _ => {}
     }
+    // What stops now is not away; what is not published in the end is told below.
+    drop(watch);
     let (processed, counts) = processor.stop();
     if processed.is_fenced && !stop.wait(Duration::ZERO) {
         return Ok(Ended::Fenced);
     }
-    let written = RunFiles::new(data_dir.path()).write_counted(processed.in_ledger, &counts);
+    let written = RunFiles::new(data_dir.path()).write_counted(
+        processed.in_ledger,
+        &counts,
+        Ending::Complete,
+    );
     if processed.failure.is_none() {
         written?;
     } else if let Err(error) = written {
@@ -325,7 +368,7 @@ fn run_once(
     let report = RunReport::new(&processed, processed.seconds, config.durability);
     print_report(config.format, &report)?;
     yielded.map_or(Ok(()), Err)?;
-    is_complete(processed, config.target)?;
+    is_complete(&processed, config)?;
     Ok(Ended::Done)
 }
 
@@ -333,18 +376,27 @@ fn lock(data_dir: &DataDir, takeover: &Takeover, stop: &StopToken) -> Result<Loc
     match takeover {
         Takeover::Never => data_dir.lock(PROCESSOR),
         Takeover::WhenFree => {
+            let mut waited = false;
             let waiting = |owner| {
-                note(format_args!("standing by: {owner}"));
-                notify::ready(&format!("standing by: {owner}"));
+                waited = true;
+                status(PART, format_args!("standing by: {owner}; takes over when that ends"));
+                notify::ready();
             };
             let lock = data_dir.lock_when_free(PROCESSOR, stop, waiting)?;
+            if waited && lock.is_some() {
+                status(PART, format_args!("takes over: the processor before it has ended"));
+            }
             lock.context("stopped while standing by: nothing was counted")
         }
     }
 }
 
 /// Opens it; `None`: stopped while its database was away.
-fn open_ledger(config: &ProcessConfig, stop: &StopToken) -> Result<Option<Box<dyn Ledger>>> {
+fn open_ledger(
+    config: &ProcessConfig,
+    links: &Links,
+    stop: &StopToken,
+) -> Result<Option<Box<dyn Ledger>>> {
     let ledger: Box<dyn Ledger> = match &config.ledger {
         LedgerChoice::Files => {
             let files = LedgerConfig {
@@ -356,19 +408,21 @@ fn open_ledger(config: &ProcessConfig, stop: &StopToken) -> Result<Option<Box<dy
             ledger::open(&files, config.durability)?
         }
         #[cfg(feature = "postgres")]
-        LedgerChoice::Postgres(database) => match open_shared(config, database, stop)? {
+        LedgerChoice::Postgres(database) => match open_shared(config, database, links, stop)? {
             Some(ledger) => Box::new(ledger),
             None => return Ok(None),
         },
     };
     #[cfg(not(feature = "postgres"))]
-    let _ = stop;
+    let _ = (links, stop);
     let before = ledger.counters();
     if before.counted > 0 {
-        let (plays, videos) = (before.counted, ledger.videos().len());
-        note(format_args!(
-            "the ledger holds {plays} plays of {videos} videos; going on from there"
-        ));
+        let (plays, videos) = (before.counted, ledger.videos().len() as u64);
+        let (plays, videos) = (many(plays, "play"), many(videos, "video"));
+        status(
+            PART,
+            format_args!("the ledger holds {plays} of {videos}; counting goes on from there"),
+        );
     }
     Ok(Some(ledger))
 }
@@ -378,6 +432,7 @@ fn open_ledger(config: &ProcessConfig, stop: &StopToken) -> Result<Option<Box<dy
 fn open_shared(
     config: &ProcessConfig,
     database: &PgConfig,
+    links: &Links,
     stop: &StopToken,
 ) -> Result<Option<PostgresLedger>> {
     let on_behind = match config.on_loss {
@@ -387,10 +442,12 @@ fn open_shared(
     let directory = config.data_dir.clone();
     let shared = PostgresLedgerConfig { database: database.clone(), directory, on_behind };
     let began = Instant::now();
-    let mut is_told = false;
     loop {
         let error = match PostgresLedger::open(&shared) {
-            Ok(ledger) => return Ok(Some(ledger)),
+            Ok(ledger) => {
+                links.there(Link::Ledger);
+                return Ok(Some(ledger));
+            }
             Err(error) => error,
         };
         let is_away = |error: &PgError| error.kind() != PgErrorKind::Refused;
@@ -400,31 +457,43 @@ fn open_shared(
         {
             return Err(error.context("the shared ledger cannot be opened"));
         }
-        if !std::mem::replace(&mut is_told, true) {
-            note(format_args!("waiting for the shared ledger: {error:#}"));
-            notify::ready(&format!("waiting for the shared ledger: {error:#}"));
-        }
+        links.away(Link::Ledger, &format!("{error:#}"));
+        // The service manager need not wait, too.
+        notify::ready();
         if stop.wait(DATABASE_RETRY) {
             return Ok(None);
         }
     }
 }
 
+/// Says how the counts are, when all is done.
+///
 /// # Errors
 /// What is missing: plays that are not counted, counts that are not published, messages up to the target.
-fn is_complete(processed: ProcessorReport, target: Option<u64>) -> Result<()> {
-    if let Some(failure) = processed.failure {
+fn is_complete(processed: &ProcessorReport, config: &ProcessConfig) -> Result<()> {
+    let kept = match config.durability {
+        Durability::None => "the counts were in memory only",
+        Durability::Process | Durability::Power => "the counts are safe in the ledger",
+    };
+    if let Some(failure) = &processed.failure {
         bail!(
             "counting ended, and what was not counted went back to nsqd: {failure}; fix that and start again"
         );
     }
     if let Some(unpublished) = processed.unpublished() {
-        bail!(unpublished);
+        bail!("{kept}; {unpublished}; the next start publishes them");
     }
-    match target {
+    match config.target {
         Some(target) if processed.in_ledger < target => {
-            bail!("stopped: {} of {target} messages were consumed", processed.in_ledger)
+            let consumed = grouped(processed.in_ledger);
+            bail!(
+                "stopped before the end: {consumed} of {} were consumed; {kept}, and all are published",
+                many(target, "message")
+            )
         }
-        _ => Ok(()),
+        _ => {
+            status(PART, format_args!("{kept}, and all are published"));
+            Ok(())
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! `produce`: only the producer. Runs on the main thread, which waits for its end or the stop signal.
 
+mod confirming;
+
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -14,18 +16,22 @@ use serde::Serialize;
 
 use crate::command::shared::https;
 use crate::command::shared::nsq::{self, ProducerOption};
-use crate::command::shared::output::{OutputFormat, print_report};
-use crate::command::shared::report::{grouped, rate};
+use crate::command::shared::output::{OutputFormat, listed, print_report, status};
+use crate::command::shared::report::rate;
 use crate::command::shared::run_files::RunFiles;
+use crate::command::shared::status::StatusWatch;
 use crate::command::shared::values::{self, Count, HumanDuration, MAX_VIDEOS, Ratio};
 use crate::model::config::{Durability, Popularity};
+use crate::model::words::{grouped, many, of_number};
 use crate::nsqd::waiting::{NotThere, StartWait};
 use crate::producer::{
     DiskOutbox, OUTBOX_MAX, OutboxConfig, Production, ProductionConfig, ProductionReport,
     RunIdentity,
 };
+use crate::runtime::links::{Link, LinkSource, LinkState, Links};
 use crate::storage::data_dir::DataDir;
 use crate::wire::client::DashboardClient;
+use confirming::{Confirming, Patience};
 
 /// only the producer: puts plays on a running nsqd and ends when it has acknowledged them all
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -91,10 +97,16 @@ pub(super) struct ProduceArgs {
     max_outbox: Count,
 
     // Output.
-    /// print the report as one JSON object, as the last line
+    /// print the report as one JSON object on one line, and nothing else on stdout
     #[argh(switch)]
     json: bool,
 }
+
+/// What its status lines begin with.
+const PART: &str = "produce";
+
+/// How often it is looked whether plays still move.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What to produce, for which nsqds, and what is kept of it.
 struct ProduceConfig {
@@ -165,18 +177,32 @@ impl ProduceArgs {
 /// Produces until nsqd has acknowledged all, with an outbox until all is counted, or until `stop`.
 pub(super) fn run(args: ProduceArgs, stop: &StopToken) -> Result<()> {
     let args = args.config()?;
+    let connected = args.connected();
     let ProduceConfig { production: config, producer, lookupds, lookupd_tls, .. } = args;
     let ProduceConfig { connect_timeout, outbox, format, .. } = args;
     let data_dir = outbox.as_ref().map(|outbox| DataDir::open(&outbox.data_dir)).transpose()?;
-    let outbox = data_dir.as_ref().zip(outbox).map(|(dir, outbox)| outbox.open(dir, &config));
+    let links = Arc::new(Links::default());
+    let confirming =
+        outbox.as_ref().map(|outbox| Confirming::new(outbox.dashboard.clone(), &links));
+    let asked = outbox.zip(confirming.clone());
+    let outbox = data_dir.as_ref().zip(asked);
+    let outbox = outbox.map(|(dir, (outbox, asked))| outbox.open(dir, &config, asked, &links));
     let outbox = outbox.transpose()?;
+    let watch = StatusWatch::start(PART, &links)?;
     let wait = StartWait { timeout: connect_timeout, stop: stop.clone() };
-    let producer = wait.until_there(|| connect(&producer, &lookupds, &lookupd_tls), |_| Ok(()))?;
-    let production = Production::start(&config, &Arc::new(producer), outbox)?;
-    select! {
-        recv(production.running()) -> _ => {}
-        recv(stop.channel()) -> _ => {}
-    }
+    let waits = |reason: &str| {
+        links.away(Link::Start, reason);
+        Ok(())
+    };
+    let producer = wait.until_there(|| connect(&producer, &lookupds, &lookupd_tls), waits)?;
+    links.there(Link::Start);
+    status(PART, format_args!("{connected}"));
+    let producer = Arc::new(producer);
+    links.ask(links_of(&producer));
+    let production = Production::start(&config, &producer, outbox)?;
+    wait_for_end(&production, confirming.as_ref(), stop);
+    // What stops now is not away.
+    drop(watch);
     let report = production.stop()?;
     if let Some(dir) = data_dir {
         RunFiles::new(dir.path()).write_produced(&report.counts)?;
@@ -185,16 +211,50 @@ pub(super) fn run(args: ProduceArgs, stop: &StopToken) -> Result<()> {
     is_complete(&report, config.messages)
 }
 
+/// Waits until all is done, or `stop`; says from time to time what is waited for when nothing moves.
+fn wait_for_end(production: &Production, confirming: Option<&Confirming>, stop: &StopToken) {
+    let mut patience = Patience::new(Instant::now());
+    loop {
+        select! {
+            recv(production.running()) -> _ => return,
+            recv(stop.channel()) -> _ => return,
+            default(LOOK_EVERY) => {}
+        }
+        let Some(confirming) = confirming else { continue };
+        let (acknowledged, waiting) = (production.acknowledged(), confirming.waiting());
+        if patience.is_over(Instant::now(), acknowledged, waiting) {
+            status(PART, format_args!("{}", confirming.waits_for()));
+        }
+    }
+}
+
+/// Which nsqds a producer reaches, for as long as it is there. One that it has not needed yet is not away.
+fn links_of(producer: &Arc<Producer>) -> LinkSource {
+    let producer = Arc::downgrade(producer);
+    Box::new(move || {
+        let connections = producer.upgrade()?.stats().connections;
+        let link = |of: nsq_protocol::ProducerConnectionStats| {
+            let away = of.last_error.filter(|_| !of.connected);
+            let losses = of.reconnects + u64::from(away.is_some());
+            (Link::Nsqd(of.address), LinkState { away, losses, is_news: false })
+        };
+        Some(connections.into_iter().map(link).collect())
+    })
+}
+
 /// # Errors
 /// What is missing, when it was stopped before all was done.
 fn is_complete(report: &ProductionReport, wanted: u64) -> Result<()> {
-    let acknowledged = report.messages;
+    let (acknowledged, of) = (report.messages, many(wanted, "play"));
     match report.unconfirmed {
         None if acknowledged < wanted => {
-            bail!("stopped: {acknowledged} of {wanted} plays were produced")
+            bail!("stopped before the end: {} of {of} were produced", grouped(acknowledged))
         }
         Some(unconfirmed) if acknowledged < wanted || unconfirmed > 0 => bail!(
-            "stopped: nsqd has acknowledged {acknowledged} of {wanted} plays, and {unconfirmed} are not known to be counted; the same command goes on"
+            "stopped before the end: nsqd has acknowledged {} of {of}, and {} {} not known to be counted; the same command goes on",
+            grouped(acknowledged),
+            grouped(unconfirmed),
+            of_number(unconfirmed, "is", "are"),
         ),
         _ => Ok(()),
     }
@@ -212,23 +272,47 @@ fn connect(
     Ok(Producer::connect(config)?)
 }
 
+impl ProduceConfig {
+    /// Where the plays go, and until when they are kept, in one line.
+    fn connected(&self) -> String {
+        let topic = self.production.topic;
+        let to = match &self.lookupds[..] {
+            [] => listed("nsqd", &self.producer.nsqd_addresses),
+            lookupds => format!("the nsqds that {} knew", listed("nsqlookupd", lookupds)),
+        };
+        let kept = match &self.outbox {
+            None => "keeps none of them: it ends when nsqd has acknowledged all".to_owned(),
+            Some(outbox) => format!(
+                "keeps them in {} until {} says that they are counted",
+                outbox.data_dir,
+                outbox.dashboard.url()
+            ),
+        };
+        format!("publishes to topic {topic} of {to}; {kept}")
+    }
+}
+
 impl DiskOutboxConfig {
-    /// Opens it for the run that `config` describes: an outbox belongs to one.
-    fn open(self, dir: &DataDir, config: &ProductionConfig) -> Result<OutboxConfig> {
+    /// Opens it for the run that `config` describes: an outbox belongs to one. `confirming` says what is counted.
+    fn open(
+        self,
+        dir: &DataDir,
+        config: &ProductionConfig,
+        confirming: Confirming,
+        links: &Arc<Links>,
+    ) -> Result<OutboxConfig> {
         let run = RunIdentity {
             topic: config.topic.to_string(),
             messages: config.messages,
             videos: config.videos,
             popularity: config.popularity.to_string(),
         };
-        let dashboard = self.dashboard;
         Ok(OutboxConfig {
-            confirmations: Arc::new(move |producer, figures| {
-                dashboard.confirmed(producer, figures)
-            }),
+            confirmations: Arc::new(move |producer, figures| confirming.ask(producer, figures)),
             republish_after: self.republish_after,
             max: self.max,
             disk: Some(DiskOutbox::open(dir, &run, self.durability)?),
+            links: links.clone(),
         })
     }
 }
@@ -236,8 +320,11 @@ impl DiskOutboxConfig {
 /// The report of `produce`.
 #[derive(Clone, Debug, Serialize)]
 struct ProduceReport {
-    /// Plays that nsqd has acknowledged.
+    /// Plays that nsqd has acknowledged, those of earlier starts included.
     messages: u64,
+    /// Those that it had acknowledged before this start; left out where there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    resumed: u64,
     /// Videos that they are plays of.
     videos: u64,
     /// Copies that were published again.
@@ -249,7 +336,7 @@ struct ProduceReport {
     confirmed: Option<bool>,
     /// From the first play to the last OK, or until the last is known to be counted.
     seconds: f64,
-    /// `messages / seconds`.
+    /// Those of this start, `(messages - resumed) / seconds`.
     messages_per_second: f64,
 }
 
@@ -259,11 +346,12 @@ fn is_zero(number: &u64) -> bool {
 
 impl From<&ProductionReport> for ProduceReport {
     fn from(report: &ProductionReport) -> Self {
-        let ProductionReport { messages, counts, seconds, republished, unconfirmed, foreign } =
-            report;
-        let messages_per_second = rate(*messages, *seconds);
+        let ProductionReport { messages, resumed, counts, seconds, .. } = report;
+        let ProductionReport { republished, unconfirmed, foreign, .. } = report;
+        let messages_per_second = rate(messages.saturating_sub(*resumed), *seconds);
         Self {
             messages: *messages,
+            resumed: *resumed,
             videos: counts.len() as u64,
             republished: *republished,
             foreign: *foreign,
@@ -276,22 +364,32 @@ impl From<&ProductionReport> for ProduceReport {
 
 impl fmt::Display for ProduceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { messages, videos, seconds, messages_per_second, .. } = self;
-        writeln!(
-            f,
-            "  messages     {} in {seconds:.2} s: {} a second",
-            grouped(*messages),
-            grouped(*messages_per_second as u64)
-        )?;
+        let Self { messages, resumed, videos, seconds, messages_per_second, .. } = self;
+        let now = messages.saturating_sub(*resumed);
+        match (now, resumed) {
+            (0, 1..) => writeln!(
+                f,
+                "  messages     {}, all of them by an earlier start: nothing was left to do",
+                grouped(*messages)
+            )?,
+            (now, resumed) => {
+                let rate = grouped(*messages_per_second as u64);
+                writeln!(f, "  messages     {} in {seconds:.2} s: {rate} a second", grouped(now))?;
+                if *resumed > 0 {
+                    let (before, all) = (grouped(*resumed), grouped(*messages));
+                    writeln!(f, "  before       {before} by an earlier start: {all} in all")?;
+                }
+            }
+        }
         writeln!(f, "  videos       {}", grouped(*videos))?;
         if self.republished > 0 {
-            writeln!(f, "  republished  {} plays", grouped(self.republished))?;
+            writeln!(f, "  republished  {}", many(self.republished, "play"))?;
         }
         if self.foreign > 0 {
             writeln!(
                 f,
-                "  foreign      {} plays of its id that it never made",
-                grouped(self.foreign)
+                "  foreign      {} of its id, never made by it",
+                many(self.foreign, "play")
             )?;
         }
         f.write_str(match self.confirmed {

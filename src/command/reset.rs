@@ -53,9 +53,10 @@ pub(super) struct ResetArgs {
     /// file that holds that token, for its owner alone (chmod 600) [default: none]
     #[argh(option)]
     write_token_file: Option<String>,
-    /// directory whose dashboard database and ledger to empty [default: playcounts-data]
-    #[argh(option, default = "values::DATA_DIR.into()")]
-    data_dir: String,
+    /// directory whose dashboard database, ledger and outbox to empty [default: playcounts-data; and playcounts-run, unless
+    /// a running dashboard is named]
+    #[argh(option)]
+    data_dir: Option<String>,
     /// do not ask
     #[argh(switch)]
     yes: bool,
@@ -71,31 +72,45 @@ enum ResetTarget {
 }
 
 impl ResetArgs {
+    /// The data directories to empty: the one that is named, or the parts' and that of a `run`, if it is there. A dashboard
+    /// that is named is the parts'.
+    fn data_dirs(&self) -> Vec<PathBuf> {
+        if let Some(named) = &self.data_dir {
+            return vec![named.into()];
+        }
+        let of_run = Path::new(values::RUN_DIR);
+        let more = (self.dashboard_url.is_none() && of_run.is_dir()).then(|| of_run.to_owned());
+        [PathBuf::from(values::DATA_DIR)].into_iter().chain(more).collect()
+    }
+
     /// What there is to empty, in the order in which it is emptied.
-    fn targets(self) -> Result<Vec<ResetTarget>> {
+    fn targets(self, data_dirs: &[PathBuf]) -> Result<Vec<ResetTarget>> {
         let topic = nsq::topic(&self.topic)?;
         let mut nsqds = self.nsqd_http_address;
         let tls = https::nsq_tls(self.nsqd_http_ca, None, &nsqds, &self.lookupd_http_address)?;
         let found = nsq::nodes(&self.lookupd_http_address, &tls.lookupd)?;
         nsqds.extend(found.into_iter().map(|node| node.http_address));
-        let data_dir = PathBuf::from(self.data_dir);
         let mut targets = Vec::new();
         if !nsqds.is_empty() {
             targets.push(ResetTarget::Topic { topic, nsqds, tls: tls.nsqd });
         }
+        let [first, more @ ..] = &data_dirs[..] else { return Ok(targets) };
         targets.push(match self.dashboard_url {
             Some(url) => {
                 let token = write_token(self.write_token, self.write_token_file)?;
                 let dashboard = https::dashboard(url, token.as_deref(), self.dashboard_ca)?;
                 ResetTarget::RunningDashboard(dashboard)
             }
-            None => ResetTarget::DashboardDatabase(data_dir.clone()),
+            None => ResetTarget::DashboardDatabase(first.clone()),
         });
-        if ledger::exists(&data_dir) {
-            targets.push(ResetTarget::Ledger(data_dir.clone()));
-        }
-        if producer::outbox_exists(&data_dir) {
-            targets.push(ResetTarget::Outbox(data_dir));
+        targets.extend(more.iter().cloned().map(ResetTarget::DashboardDatabase));
+        for data_dir in data_dirs {
+            if ledger::exists(data_dir) {
+                targets.push(ResetTarget::Ledger(data_dir.clone()));
+            }
+            if producer::outbox_exists(data_dir) {
+                targets.push(ResetTarget::Outbox(data_dir.clone()));
+            }
         }
         Ok(targets)
     }
@@ -138,14 +153,14 @@ impl fmt::Display for ResetTarget {
 
 /// Asks, empties, and says what was emptied.
 pub(super) fn run(args: ResetArgs) -> Result<()> {
-    let (data_dir, unasked) = (args.data_dir.clone(), args.yes);
-    let targets = args.targets()?;
+    let (data_dirs, unasked) = (args.data_dirs(), args.yes);
+    let targets = args.targets(&data_dirs)?;
     if !unasked {
         let all: Vec<_> = targets.iter().map(ResetTarget::to_string).collect();
         confirm(&format!("This throws away {}. Go on?", all.join(" and ")))?;
     }
     targets.iter().try_for_each(ResetTarget::empty)?;
-    RunFiles::new(Path::new(&data_dir)).clear()?;
+    data_dirs.iter().try_for_each(|data_dir| RunFiles::new(data_dir).clear())?;
     targets.iter().try_for_each(|target| print(format_args!("emptied {target}")))
 }
 

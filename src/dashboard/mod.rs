@@ -27,6 +27,7 @@ mod tops;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use nsq_protocol::thread::{Crew, stop_pair};
@@ -35,10 +36,12 @@ use uuid::Uuid;
 use crate::http::{EventStream, Handler, OwnNames, Server, ServerConfig};
 use crate::journal::JournalOwner;
 use crate::model::counts::Totals;
+use crate::runtime::links::LinkSource;
 use crate::storage::data_dir::{DASHBOARD, DataDir, Lock};
 use app::{App, AppParts};
 use store::Store;
 
+pub use live::{RunFigure, RunOutcome};
 pub use nsqds::WatchedQueue;
 pub use store::{ExaminedCounts, Keep};
 
@@ -154,6 +157,23 @@ impl Dashboard {
             address.set_ip(loopback);
         }
         format!("http://{address}")
+    }
+
+    /// Which nsqds and nsqlookupds that it asks, and which processors that report to it, are there; for as long as it runs.
+    pub fn links(&self) -> LinkSource {
+        let app = Arc::downgrade(&self.app);
+        Box::new(move || {
+            let app = app.upgrade()?;
+            let mut links = app.watch.links();
+            links.extend(app.live.lock().links(Instant::now()));
+            Some(links)
+        })
+    }
+
+    /// The simulation that it belongs to has ended so: from now on it shows that.
+    pub fn run_ended(&self, outcome: RunOutcome) {
+        self.app.live.lock().run_ended(outcome);
+        self.app.notify_changed();
     }
 
     /// The sums over all videos, after the newest commit.

@@ -9,6 +9,7 @@ use super::load::TablesAsOf;
 use super::message_window::MessageBudget;
 use super::table_rows::RowCounts;
 use super::tables::LedgerRow;
+use crate::storage::way_out::other_directory;
 
 /// How a ledger is opened.
 #[derive(Clone, Debug)]
@@ -69,9 +70,7 @@ pub(super) fn check_owner(
     let (simulation, file) = (*simulation, file.display());
     if simulation != config.simulation {
         let owner = if simulation { "a simulation's (`run`)" } else { "a processor's (`process`)" };
-        bail!(
-            "{file} holds {owner} counts; give --data-dir another directory, or `playcounts reset` throws them away"
-        );
+        bail!("{file} holds {owner} counts; {}", other_directory(&config.directory));
     }
     if made_on != machine && !made_on.is_empty() && !config.adopt {
         bail!(

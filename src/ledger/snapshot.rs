@@ -19,6 +19,7 @@ use crate::model::video::VideoState;
 #[cfg(feature = "postgres")]
 use crate::storage::aside::put_aside;
 use crate::storage::sqlite::LOST_CONTENT;
+use crate::storage::way_out::other_directory;
 
 /// How often a reader begins anew because the processor has just given up a part of the journal: each time it would have
 /// to have made a checkpoint meanwhile.
@@ -178,8 +179,9 @@ pub fn remove_simulation(directory: &Path) -> Result<()> {
     let file = directory.join(FILE);
     let refused = |path: PathBuf| {
         bail!(
-            "{} holds the counts of a processor (`process`), and `run` starts clean; give --data-dir another directory, or `playcounts reset` throws them away",
-            path.display()
+            "{} holds the counts of a processor (`process`), and `run` starts clean; {}",
+            path.display(),
+            other_directory(directory)
         );
     };
     if let Some(connection) = SCHEMA.open_any(&file)?

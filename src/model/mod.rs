@@ -15,3 +15,4 @@ pub mod unix_time;
 pub mod varint;
 pub mod video;
 pub mod video_ids;
+pub(crate) mod words;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +14,7 @@ use nsq_protocol::thread::{Crew, stop_pair};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::nsqd::addresses::NsqdAddresses;
+use crate::nsqd::tied;
 
 /// How long a new nsqd may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ const MEM_QUEUE_SIZE: &str = "1000000";
 /// The longest line of nsqd's log that is looked at, in bytes.
 const MAX_LINE: u64 = 64 << 10;
 
-/// A running nsqd; dropping it stops it, with SIGTERM first.
+/// A running nsqd; dropping it stops it, with SIGTERM first. It ends with the thread that has started it, too.
 #[derive(Debug)]
 pub(crate) struct ChildNsqd {
     /// Where it listens.
@@ -71,7 +72,7 @@ impl ChildNsqd {
 }
 
 fn spawn(program: &Path, data_path: &Path) -> Result<Child> {
-    Command::new(program)
+    tied::command(program)
         .args([
             "--tcp-address=127.0.0.1:0",
             "--http-address=127.0.0.1:0",
@@ -164,6 +165,8 @@ fn copy_log(stderr: ChildStderr, mut file: File, addresses: &Sender<Listening>) 
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use rustix::process::test_kill_process;
 
     use super::*;

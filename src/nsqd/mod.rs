@@ -8,5 +8,6 @@ pub(crate) mod consumers;
 pub mod depth;
 pub mod http_tls;
 pub mod neighbours;
+pub mod tied;
 pub(crate) mod topic;
 pub mod waiting;

@@ -156,8 +156,8 @@ impl Look {
         if let Some(first) = self.consumers.foreign.first() {
             let count = self.consumers.foreign.len();
             log::warn!(
-                "{count} consumers of this channel are not processors of this version: what they take is not counted here; \
-                 one is {}",
+                "consumers of this channel that are not processors of this version: {count}, one of them {}; what they take \
+                 is not counted here",
                 first.escape_debug()
             );
         }

@@ -86,8 +86,8 @@ impl RemoteTopic {
         let QueueDepth { depth, in_flight, deferred } = self.depth()?;
         if depth + in_flight + deferred > 0 {
             bail!(
-                "topic {} is not empty: {depth} messages wait in channel {}, {in_flight} are in flight, {deferred} are \
-                 deferred; empty it with --reset, or take another --topic",
+                "topic {} is not empty: in channel {} are {depth} waiting, {in_flight} in flight and {deferred} deferred; empty \
+                 it with --reset, or take another --topic",
                 self.topic,
                 self.channel,
             );

@@ -33,7 +33,7 @@ impl From<nsq_protocol::Error> for NotThere {
 }
 
 impl StartWait {
-    /// Tries until it works. Logs why it waits, and again only when that changes; tells `waiting` at each try.
+    /// Tries until it works; tells `waiting` why it does not, at each try.
     ///
     /// # Errors
     /// What waiting does not mend; the last reason, after the timeout or the stop; that of `waiting`.
@@ -43,7 +43,6 @@ impl StartWait {
         mut waiting: impl FnMut(&str) -> Result<()>,
     ) -> Result<T> {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-        let mut logged = String::new();
         loop {
             let error = match attempt() {
                 Ok(there) => return Ok(there),
@@ -56,12 +55,8 @@ impl StartWait {
             }
             let reason = format!("{error:#}");
             waiting(&reason)?;
-            if reason != logged {
-                log::warn!("{reason}; trying again");
-                logged = reason;
-            }
             if self.stop.wait(pause) {
-                bail!("stopped while it waited: {logged}; the same command goes on");
+                bail!("stopped while it waited: {reason}; the same command goes on");
             }
         }
     }

@@ -56,9 +56,17 @@ pub(super) enum SentStatement {
     Bound(usize),
 }
 
+/// What was sent behind a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SentData {
+    Nothing,
+    /// Rows for a COPY, and their end.
+    Rows,
+}
+
 #[derive(Debug)]
 enum SentGroup {
-    Statements(Vec<SentStatement>),
+    Statements(Vec<(SentStatement, SentData)>),
     /// SQL as text, by the simple protocol, whose rows nobody wants.
     Script,
 }
@@ -69,6 +77,8 @@ enum AnswerStep {
     Parse,
     Describe,
     Bind,
+    /// The server is ready for the rows of a COPY.
+    Copy,
     Rows,
 }
 
@@ -88,7 +98,7 @@ pub(super) struct Answers {
     /// The next statement's.
     number: usize,
     /// Not ended yet.
-    open: Vec<SentStatement>,
+    open: Vec<(SentStatement, SentData)>,
     groups: VecDeque<SentGroup>,
     done: Vec<Result<Vec<PgRows>, PgError>>,
     /// Of the first of `groups`.
@@ -130,12 +140,12 @@ impl Answers {
 
     /// Whether a statement with that number was sent in the group that is not ended.
     pub(super) fn is_open(&self, number: usize) -> bool {
-        self.open.contains(&SentStatement::Parsed(number))
+        self.open.iter().any(|(statement, _)| *statement == SentStatement::Parsed(number))
     }
 
-    /// A statement was queued.
-    pub(super) fn expect(&mut self, statement: SentStatement) {
-        self.open.push(statement);
+    /// A statement was queued, and what it takes.
+    pub(super) fn expect(&mut self, statement: SentStatement, data: SentData) {
+        self.open.push((statement, data));
     }
 
     /// The end of a group was queued.
@@ -202,7 +212,7 @@ impl Answers {
             return Err(error);
         }
         let stale = matches!(error.sqlstate(), Some("26000" | "0A000"));
-        if let (true, Some(SentStatement::Bound(number))) = (stale, self.current()) {
+        if let (true, Some((SentStatement::Bound(number), _))) = (stale, self.current()) {
             self.columns.remove(&number);
         }
         self.failed = Some(error);
@@ -241,7 +251,7 @@ impl Answers {
     }
 
     /// The statement that is answered.
-    fn current(&self) -> Option<SentStatement> {
+    fn current(&self) -> Option<(SentStatement, SentData)> {
         match self.groups.front() {
             Some(SentGroup::Statements(all)) => all.get(self.results.len()).copied(),
             _ => None,
@@ -249,7 +259,7 @@ impl Answers {
     }
 
     fn statement(&mut self, message: &Message) -> Result<(), PgError> {
-        let Some(current) = self.current() else { return Err(self.nonsense()) };
+        let Some((current, data)) = self.current() else { return Err(self.nonsense()) };
         let first = match current {
             SentStatement::Bound(_) => AnswerStep::Bind,
             _ => AnswerStep::Parse,
@@ -262,7 +272,8 @@ impl Answers {
                 self.describe(current, columns);
             }
             (AnswerStep::Describe, Message::NoData) => self.describe(current, Arc::new([])),
-            (AnswerStep::Bind, Message::BindComplete) => self.bound(current)?,
+            (AnswerStep::Bind, Message::BindComplete) => self.bound(current, data)?,
+            (AnswerStep::Copy, Message::CopyInResponse(_)) => self.step = Some(AnswerStep::Rows),
             (AnswerStep::Rows, Message::DataRow(row)) => self.row(row)?,
             (AnswerStep::Rows, Message::CommandComplete(_) | Message::EmptyQueryResponse) => {
                 let none = PgRows::new(self.server.clone(), Arc::new([]));
@@ -272,7 +283,7 @@ impl Answers {
             (_, Message::CopyInResponse(_) | Message::CopyOutResponse(_)) => {
                 return Err(PgError::refused(
                     &self.server,
-                    "a statement with COPY: that is not done here",
+                    "a statement with COPY for which no rows were given",
                 ));
             }
             _ => return Err(self.nonsense()),
@@ -300,7 +311,7 @@ impl Answers {
         self.step = Some(AnswerStep::Bind);
     }
 
-    fn bound(&mut self, statement: SentStatement) -> Result<(), PgError> {
+    fn bound(&mut self, statement: SentStatement, data: SentData) -> Result<(), PgError> {
         if let SentStatement::Bound(number) = statement {
             // Parsed in an exchange before, or earlier in this group, which did not fail.
             let Some(columns) = self.columns.get(&number).cloned() else {
@@ -308,7 +319,10 @@ impl Answers {
             };
             self.rows = PgRows::new(self.server.clone(), columns);
         }
-        self.step = Some(AnswerStep::Rows);
+        self.step = Some(match data {
+            SentData::Nothing => AnswerStep::Rows,
+            SentData::Rows => AnswerStep::Copy,
+        });
         Ok(())
     }
 
@@ -326,11 +340,11 @@ pub fn fuzz_answers(plan: u8, bytes: &[u8]) {
     let number = answers.number();
     for bit in 0..8 {
         match (bit, plan >> bit & 1) {
-            (0, _) | (4, 1) => answers.expect(SentStatement::Parsed(number)),
+            (0, _) | (4, 1) => answers.expect(SentStatement::Parsed(number), SentData::Nothing),
             (3 | 6, 1) => answers.end_group(),
-            (5, 1) => answers.expect(SentStatement::Unnamed),
+            (5, 1) => answers.expect(SentStatement::Unnamed, SentData::Rows),
             (7, 1) => answers.expect_script(),
-            _ => answers.expect(SentStatement::Bound(number)),
+            _ => answers.expect(SentStatement::Bound(number), SentData::Nothing),
         }
     }
     answers.end_group();

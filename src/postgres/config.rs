@@ -196,6 +196,13 @@ impl PgConfig {
         })
     }
 
+    /// The same, but that no answer may take longer than `limit`, nor a connection to be made.
+    pub fn with_patience(mut self, limit: Duration) -> Self {
+        self.connect_timeout = self.connect_timeout.min(limit);
+        self.answer_timeout = self.answer_timeout.min(limit);
+        self
+    }
+
     /// Its hosts, divided by commas.
     pub(super) fn all_hosts(&self) -> String {
         self.hosts.iter().map(PgHost::to_string).collect::<Vec<_>>().join(",")

@@ -9,7 +9,8 @@ use bytes::BytesMut;
 use postgres_protocol::Oid;
 use postgres_protocol::message::frontend;
 
-use super::answers::{Answers, AnswersLeft, SentStatement};
+use super::answers::{Answers, AnswersLeft, SentData, SentStatement};
+use super::copy::CopyRows;
 use super::error::PgError;
 use super::param::Param;
 use super::rows::PgRows;
@@ -74,8 +75,26 @@ impl PgConnection {
     /// # Errors
     /// The connection is broken; or it is too much at once, and then nothing was queued.
     pub fn statement(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<(), PgError> {
+        self.queue(sql, params, None)
+    }
+
+    /// Queues a `COPY … FROM STDIN (FORMAT binary)` with its rows, as [`PgConnection::statement`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn copy(&mut self, sql: &'static str, rows: &CopyRows) -> Result<(), PgError> {
+        self.queue(sql, &[], Some(rows))
+    }
+
+    fn queue(
+        &mut self,
+        sql: &'static str,
+        params: &[Param<'_>],
+        rows: Option<&CopyRows>,
+    ) -> Result<(), PgError> {
         self.check()?;
         let size = params.iter().map(|param| param.size() + 4).sum::<usize>() + sql.len();
+        let size = size.saturating_add(rows.map_or(0, CopyRows::size));
         if params.len() > MAX_PARAMS || self.wire.output.len().saturating_add(size) > MAX_QUEUED {
             let what = format!("more than {MAX_PARAMS} values or {} MiB at once", MAX_QUEUED >> 20);
             return Err(PgError::refused(self.server(), what));
@@ -83,12 +102,16 @@ impl PgConnection {
         let before = self.wire.output.len();
         let statement = self.prepare(sql, params);
         let output = &mut self.wire.output;
-        let queued = put(statement, sql, params, output);
+        let queued = put(statement, sql, params, output).and_then(|()| match rows {
+            Some(rows) => put_rows(rows, output),
+            None => Ok(()),
+        });
         if let Err(what) = queued {
             output.truncate(before);
             return Err(PgError::refused(self.server(), what));
         }
-        self.answers.expect(statement);
+        let data = if rows.is_some() { SentData::Rows } else { SentData::Nothing };
+        self.answers.expect(statement, data);
         Ok(())
     }
 
@@ -232,4 +255,14 @@ fn put(
     frontend::bind("", &name, [1], params, |param, output| Ok(param.put(output)), [1], output)
         .map_err(|_| "a value is larger than 2 GiB")?;
     frontend::execute("", 0, output).map_err(|_| ZERO)
+}
+
+/// The rows of a COPY, behind it: the server takes them when it is ready, and passes over them where it is not to be.
+fn put_rows(rows: &CopyRows, output: &mut BytesMut) -> Result<(), &'static str> {
+    for part in rows.parts() {
+        let data = frontend::CopyData::new(part).map_err(|_| "rows of more than 2 GiB")?;
+        data.write(output);
+    }
+    frontend::copy_done(output);
+    Ok(())
 }

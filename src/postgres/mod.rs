@@ -5,15 +5,16 @@
 //! Everything runs on the thread that calls; a name is resolved on a thread of `nsq-protocol`, with a limit.
 //!
 //! ```text
-//! url, config ─▶ connect ─▶ connection ── param ──▶ wire ──▶ socket, or tls
+//! url, config ─▶ connect ─▶ connection ── param, copy ─▶ wire ──▶ socket, or tls
 //!                               rows ◀── answers ◀──┘
 //! ```
-//! `param`, `rows`, `answers`, `url` and `settings` are pure; `passfile` reads the file of passwords.
+//! `param`, `copy`, `rows`, `answers`, `url` and `settings` are pure; `passfile` reads the file of passwords.
 
 mod answers;
 mod config;
 mod connect;
 mod connection;
+mod copy;
 mod error;
 mod param;
 mod passfile;
@@ -28,6 +29,7 @@ mod wire;
 pub use answers::fuzz_answers;
 pub use config::{PgConfig, PgConfigError};
 pub use connection::PgConnection;
+pub use copy::{CopyRows, CopyValue};
 pub use error::{PgError, PgErrorKind};
 pub use param::Param;
 pub use rows::{PgRow, PgRows};

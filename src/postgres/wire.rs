@@ -50,6 +50,8 @@ pub(super) struct Wire {
     server: Arc<str>,
     socket: Socket,
     tls: Option<PgTls>,
+    /// What is read without TLS comes here first: room at the end of `input` would have to be cleared for each read.
+    piece: Box<[u8]>,
     input: BytesMut,
     /// What is to be sent.
     pub(super) output: BytesMut,
@@ -61,7 +63,8 @@ impl Wire {
     /// `socket` is connected and does not block.
     pub(super) fn new(server: Arc<str>, socket: Socket) -> Self {
         let (input, output) = (BytesMut::new(), BytesMut::new());
-        Self { server, socket, tls: None, input, output, write_failed: None }
+        let piece = vec![0; READ].into();
+        Self { server, socket, tls: None, piece, input, output, write_failed: None }
     }
 
     /// Where it leads, for messages.
@@ -79,6 +82,11 @@ impl Wire {
         mut take: impl FnMut(&Message, usize, &mut BytesMut) -> Result<WireNext, PgError>,
     ) -> Result<(), PgError> {
         let mut patience = Patience::new(limit);
+        if !self.output.is_empty() {
+            // What is not asked for yet is not answered.
+            patience.moved(self.send());
+            self.wait(&patience, 0)?;
+        }
         loop {
             while let Some((message, size)) = self.message()? {
                 if take(&message, size, &mut self.output)? == WireNext::Done {
@@ -153,10 +161,12 @@ impl Wire {
 
     /// Reads what is there: how many bytes moved.
     fn receive(&mut self) -> Result<usize, PgError> {
-        let Self { socket, tls, input, .. } = self;
+        let Self { socket, tls, piece, input, .. } = self;
         let got = retried(|| match tls {
             Some(tls) => tls.receive(socket, input),
-            None => receive_plain(socket, input),
+            None => {
+                (&*socket).read(piece).inspect(|count| input.extend_from_slice(&piece[..*count]))
+            }
         });
         match got {
             Ok(Some(0)) => Err(self.gone("it closed the connection")),
@@ -231,14 +241,6 @@ impl Wire {
             Err(error) => Err(self.gone(&error.to_string())),
         }
     }
-}
-
-fn receive_plain(mut socket: &Socket, input: &mut BytesMut) -> io::Result<usize> {
-    let start = input.len();
-    input.resize(start + READ, 0);
-    let got = socket.read(&mut input[start..]);
-    input.truncate(start + got.as_ref().copied().unwrap_or(0));
-    got
 }
 
 /// `None` where it would have to wait.

@@ -251,7 +251,8 @@ impl DeadPublication {
     fn wait(&mut self, error: &anyhow::Error, client: &DashboardClient) {
         if !self.backoff.is_failing() {
             let processor = self.publication.processor();
-            log::warn!(
+            // Of its own counts the same is told.
+            log::debug!(
                 "cannot publish for processor {processor} to {}: {error:#}; trying again",
                 client.url()
             );

@@ -36,9 +36,11 @@ use crate::ledger::{BODY_MAX, Counters, Ledger};
 use crate::model::counts::{ShardedCounts, Totals};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::time_window::TimeWindow;
+use crate::model::words::{many, of_number};
 use crate::nsqd::consumers;
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
+use crate::runtime::links::{Link, Links};
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
@@ -87,6 +89,8 @@ pub struct ProcessorConfig {
     pub on_loss: OnLoss,
     /// The right to be the one processor on its data directory.
     pub lock: Lock,
+    /// Where it is told which of what it depends on is there.
+    pub links: Arc<Links>,
 }
 
 /// What a processor did from its start to its end.
@@ -123,9 +127,12 @@ impl ProcessorReport {
         let lacks = |dashboard: &DashboardReport| {
             let DashboardReport { url, unpublished_videos, error, .. } = dashboard;
             let error = error.as_ref()?;
-            Some(format!(
-                "the counts of {unpublished_videos} videos are not published to {url}: {error}"
-            ))
+            let number = *unpublished_videos as u64;
+            if number == 0 {
+                return Some(format!("{url} was not told of all producers: {error}"));
+            }
+            let (videos, are) = (many(number, "video"), of_number(number, "is", "are"));
+            Some(format!("{videos} {are} not yet published to {url}: {error}"))
         };
         let all: Vec<String> = self.dashboards.iter().filter_map(lacks).collect();
         (!all.is_empty()).then(|| all.join("; "))
@@ -159,11 +166,13 @@ impl Processor {
     /// When the ledger is older than what a dashboard knows of it; no nsqd answers as one, or none in time; another processor
     /// reads the channel; or the operating system refuses a thread.
     pub fn start(config: ProcessorConfig) -> Result<Self> {
-        let ProcessorConfig { mut ledger, consumer, wait, neighbours, dashboards, .. } = config;
+        let ProcessorConfig { mut ledger, consumer, wait, neighbours, dashboards, links, .. } =
+            config;
         let counts = counts_of(&mut *ledger, config.realtime_below, dashboards.len());
         let (update_interval, threads) = (config.update_interval, config.threads);
         let ((reached_tx, reached), (failed_tx, failed)) = (bounded(1), bounded(1));
-        let stats = Stats::new(ledger.counters(), config.target, reached_tx, dashboards.len());
+        let (before, dashboards_len) = (ledger.counters(), dashboards.len());
+        let stats = Stats::new(before, config.target, reached_tx, dashboards_len, links.clone());
         let stats = Arc::new(stats);
         let (wake, woken) = wake_publishers(dashboards.len());
         let (processor, first_version) = (ledger.processor(), ledger.first_version());
@@ -182,14 +191,14 @@ impl Processor {
             commits_stop,
         ));
         let reported = Arc::new(ReportedConsumer::new(&consumer));
-        let parts = SharedParts::new(&ledger, &stats, &reported, failed_tx);
+        let parts = SharedParts::new(&ledger, &stats, &reported, &links, failed_tx);
         let publishing =
             PublishersConfig { claims, first_version, update_interval, parts, wake, woken };
         let mut publishers = Publishers::new(publishing);
         let mut connecting = Connecting { on_channel, consumer, wait, neighbours };
         // Before the wait for an nsqd, in which a shared ledger's lease must not run out.
         let upkeep = start_upkeep(&committer, Takeovers::new(life, publishers.dead()))?;
-        let consumer = connect(&mut connecting, &reported, &mut publishers)?;
+        let consumer = connect(&mut connecting, &reported, &links, &mut publishers)?;
         // A refused thread drops the crews before it, each of which ends its threads first. The publishers come last, unless
         // they had to tell that the start waits: they would spend their last tries on a dashboard that is away.
         let window = config.time_window;
@@ -310,12 +319,16 @@ impl Processor {
 fn connect(
     connecting: &mut Connecting,
     reported: &ReportedConsumer,
+    links: &Links,
     publishers: &mut Publishers,
 ) -> Result<Arc<Consumer>> {
     let consumer = connecting.connect(|reason| {
+        links.away(Link::Start, reason);
         reported.waits(reason);
         Ok(publishers.start()?)
     })?;
+    links.there(Link::Start);
+    links.ask(report::links_of(&consumer));
     reported.started(&consumer);
     Ok(consumer)
 }

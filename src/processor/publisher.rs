@@ -19,10 +19,14 @@ use super::report::{self, ReportedConsumer};
 use super::report_post::ReportPost;
 use super::stats::Stats;
 use super::wake::Woken;
+use crate::ledger::{Ledger, LedgerSize, MessageWindowSize};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::runtime::clock::unix_ns;
+use crate::runtime::links::{Link, Links};
 use crate::wire::client::DashboardClient;
-use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport};
+use crate::wire::{
+    CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, LedgerStatus, ProcessorEnding,
+};
 
 /// How often a dashboard hears how the processor fares.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -37,6 +41,10 @@ const RETELL_MAX: Duration = Duration::from_secs(5);
 /// Messages about producers in one round: after a start, and for another dashboard, all of them are told again, and the
 /// counts must not wait for that. 16,000 producers a second.
 const CONFIRM_MESSAGES: usize = 16;
+
+/// How long a report waits for the ledger, which a commit may hold for as long as its database does not answer; then it tells
+/// of the ledger what the one before did.
+const REPORT_WAITS: Duration = Duration::from_millis(50);
 
 /// The least time between two rounds of telling of dead processors while there are counts of its own: 160 messages a second.
 const DEAD_EVERY: Duration = Duration::from_millis(100);
@@ -56,6 +64,8 @@ pub(super) struct SharedParts {
     pub(super) stats: Arc<Stats>,
     /// Whose connections a report tells of.
     pub(super) consumer: Arc<ReportedConsumer>,
+    /// Where it is told whether a dashboard is there.
+    pub(super) links: Arc<Links>,
     /// Whether a dashboard has said that the ledger is older: then nothing is published any more.
     pub(super) refusal: LedgerRefusal,
     /// Says that nothing is counted any more; has room for one.
@@ -70,6 +80,7 @@ impl SharedParts {
         ledger: &SharedLedger,
         stats: &Arc<Stats>,
         consumer: &Arc<ReportedConsumer>,
+        links: &Arc<Links>,
         failed: Sender<()>,
     ) -> Self {
         Self {
@@ -77,6 +88,7 @@ impl SharedParts {
             ledger: ledger.clone(),
             stats: stats.clone(),
             consumer: consumer.clone(),
+            links: links.clone(),
             refusal: LedgerRefusal::default(),
             failed,
             stop_began: OnceLock::new(),
@@ -111,6 +123,20 @@ pub struct DashboardReport {
     pub error: Option<String>,
 }
 
+/// What a report tells of the ledger.
+struct ReportedLedger {
+    size: Option<LedgerSize>,
+    window: MessageWindowSize,
+    status: LedgerStatus,
+}
+
+impl ReportedLedger {
+    fn of(ledger: &dyn Ledger) -> Self {
+        let (size, window, status) = (ledger.size(), ledger.message_window(), ledger.status());
+        Self { size, window, status }
+    }
+}
+
 pub(super) struct Publisher {
     config: PublisherConfig,
     messages: u64,
@@ -119,6 +145,8 @@ pub(super) struct Publisher {
     reported_at: Instant,
     reported_count: u64,
     report_post: ReportPost,
+    /// As of the newest report that found nobody at it.
+    reported_ledger: Option<ReportedLedger>,
     confirmed_at: Instant,
     /// Something was counted since `confirmed_at`.
     to_confirm: bool,
@@ -141,6 +169,7 @@ impl Publisher {
             reported_at: now,
             reported_count: 0,
             report_post: ReportPost::default(),
+            reported_ledger: None,
             confirmed_at: now,
             // What was counted before this start, and perhaps not told.
             to_confirm: true,
@@ -167,6 +196,8 @@ impl Publisher {
             }
             let pause = published.err().map(|error| self.pause(&error));
             if pause.is_none() {
+                // Whatever had failed was tried again.
+                self.backoff.succeeded();
                 self.publish_for_dead();
             }
             self.report_when_due();
@@ -186,7 +217,7 @@ impl Publisher {
         if !self.is_refused() {
             self.publish_last();
         }
-        self.report_consumption();
+        self.report(self.ending());
         let url = self.config.client.url().to_owned();
         let (published_messages, error) = (self.messages, self.error);
         let unpublished_videos = self.config.own.unpublished();
@@ -246,8 +277,8 @@ impl Publisher {
             let published = self.config.own.publish_next(&self.config.client);
             let published = published.inspect_err(|error| self.check_refusal(error))?;
             let Some(published) = published else { return Ok(()) };
-            let ledger = &self.config.parts.ledger;
-            ledger.lock().published(self.config.dashboard, &published.counts);
+            let dashboard = self.config.dashboard;
+            self.with_ledger(|ledger| ledger.published(dashboard, &published.counts));
             self.check_database(published.database);
             self.backoff.succeeded();
             self.messages += 1;
@@ -272,7 +303,8 @@ impl Publisher {
         let Some(id) = id else { return };
         self.config.own.meet(id);
         self.config.dead.meet(id);
-        match self.config.parts.ledger.lock().publishes_to(self.config.dashboard, id) {
+        let dashboard = self.config.dashboard;
+        match self.with_ledger(|ledger| ledger.publishes_to(dashboard, id)) {
             Ok(false) => {}
             Ok(true) => {
                 self.config.own.forget_published();
@@ -285,8 +317,10 @@ impl Publisher {
     fn confirm_when_due(&mut self) -> Result<()> {
         self.to_confirm |= self.config.woken.to_confirm.load(Ordering::SeqCst);
         if self.retell_at <= Instant::now() {
-            let (ledger, dashboard) = (&self.config.parts.ledger, self.config.dashboard);
-            self.to_confirm |= ledger.lock().retell(dashboard, CONFIRMED_PRODUCERS_MAX);
+            let dashboard = self.config.dashboard;
+            let has_more =
+                self.with_ledger(|ledger| ledger.retell(dashboard, CONFIRMED_PRODUCERS_MAX));
+            self.to_confirm |= has_more;
             self.retell_pause = (self.retell_pause * 2).min(RETELL_MAX);
             self.retell_at = Instant::now() + self.retell_pause;
         }
@@ -303,19 +337,18 @@ impl Publisher {
         self.config.woken.to_confirm.store(false, Ordering::SeqCst);
         self.to_confirm = true;
         let dashboard = self.config.dashboard;
-        let shared_ledger = self.config.parts.ledger.clone();
         for _ in 0..CONFIRM_MESSAGES {
-            let (producers, holds) = {
-                let mut ledger = shared_ledger.lock();
-                let producers = ledger.take_unreported(dashboard, CONFIRMED_PRODUCERS_MAX)?;
+            let (producers, holds) = self.with_ledger(|ledger| {
+                let producers = ledger.take_unreported(dashboard, CONFIRMED_PRODUCERS_MAX);
                 (producers, ledger.counters().counted)
-            };
+            });
+            let producers = producers?;
             if producers.is_empty() {
                 self.to_confirm = false;
                 return Ok(());
             }
             if let Err(error) = self.claim() {
-                shared_ledger.lock().put_back_unreported(dashboard, &producers);
+                self.with_ledger(|ledger| ledger.put_back_unreported(dashboard, &producers));
                 return Err(error);
             }
             let (processor, ledger) = (self.config.own.processor(), self.config.own.mark(holds));
@@ -323,18 +356,22 @@ impl Publisher {
             let (database, watermarks) = match self.config.client.confirm(&update) {
                 Ok(answer) => answer,
                 Err(error) => {
-                    shared_ledger.lock().put_back_unreported(dashboard, &update.producers);
+                    let producers = &update.producers;
+                    self.with_ledger(|ledger| ledger.put_back_unreported(dashboard, producers));
                     self.config.own.refused(&error);
                     return Err(error);
                 }
             };
             self.check_database(database);
-            let mut ledger = shared_ledger.lock();
-            for (told, watermark) in update.producers.iter().zip(watermarks) {
-                if ledger.reported(dashboard, told, watermark) {
-                    self.retell_pause = CONFIRM_EVERY;
-                    self.retell_at = Instant::now() + self.retell_pause;
-                }
+            let told = update.producers.iter().zip(watermarks);
+            let has_more = self.with_ledger(|ledger| {
+                told.fold(false, |more, (told, watermark)| {
+                    ledger.reported(dashboard, told, watermark) || more
+                })
+            });
+            if has_more {
+                self.retell_pause = CONFIRM_EVERY;
+                self.retell_at = Instant::now() + self.retell_pause;
             }
         }
         Ok(())
@@ -368,11 +405,16 @@ impl Publisher {
 
     /// Counts a failure; how long to wait before the next try.
     fn pause(&mut self, error: &anyhow::Error) -> Duration {
-        if !self.backoff.is_failing() {
-            let url = self.config.client.url();
-            log::warn!("cannot publish to {url}: {error:#}; trying again");
-        }
+        self.is_away(error);
         self.backoff.failed()
+    }
+
+    fn link(&self) -> Link {
+        Link::Dashboard(self.config.client.url().to_owned())
+    }
+
+    fn is_away(&self, error: &anyhow::Error) {
+        self.config.parts.links.away(self.link(), &format!("{error:#}"));
     }
 
     fn report_when_due(&mut self) {
@@ -381,26 +423,73 @@ impl Publisher {
         }
     }
 
-    /// Tells how the processor fares. A report that fails is not repeated: the next is newer.
+    /// Why this is the end; `None` where it is not in order, or the dashboard lacks something.
+    fn ending(&self) -> Option<ProcessorEnding> {
+        let SharedParts { stats, refusal, .. } = &*self.config.parts;
+        let is_orderly = stats.failure().is_none() && !stats.is_fenced() && !refusal.is_said();
+        let has_told_all = self.error.is_none() && self.config.own.unpublished() == 0;
+        (is_orderly && has_told_all).then(|| match stats.has_reached_target() {
+            true => ProcessorEnding::Finished,
+            false => ProcessorEnding::Stopped,
+        })
+    }
+
+    /// Does something with the ledger. A commit that waits for its database has it for that long: meanwhile the dashboard hears
+    /// all the same how the processor fares.
+    fn with_ledger<T>(&mut self, act: impl FnOnce(&mut dyn Ledger) -> T) -> T {
+        let ledger = self.config.parts.ledger.clone();
+        loop {
+            let next = self.reported_at + REPORT_EVERY;
+            if let Some(mut ledger) = ledger.try_lock_until(next) {
+                return act(&mut **ledger);
+            }
+            // Which database answers the next report tells again.
+            self.post_report(None);
+        }
+    }
+
     fn report_consumption(&mut self) {
+        self.report(None);
+    }
+
+    /// Tells how the processor fares.
+    fn report(&mut self, ending: Option<ProcessorEnding>) {
+        if let Some(database) = self.post_report(ending) {
+            self.check_database(database);
+        }
+    }
+
+    /// Posts a report; what the dashboard says of its database, where it answers. One that fails is not repeated: the next is
+    /// newer.
+    fn post_report(&mut self, ending: Option<ProcessorEnding>) -> Option<Option<Uuid>> {
         let seconds = self.reported_at.elapsed().as_secs_f64();
         let SharedParts { instance, ledger, stats, consumer, .. } = &*self.config.parts;
-        let (size, window, status) = {
-            let ledger = ledger.lock();
-            (ledger.size(), ledger.message_window(), ledger.status())
-        };
-        let window = report::window_figures(window, unix_ns());
+        if let Some(ledger) = ledger.try_lock_for(REPORT_WAITS) {
+            self.reported_ledger = Some(ReportedLedger::of(&**ledger));
+        }
+        let told = self.reported_ledger.get_or_insert_with(|| ReportedLedger::of(&**ledger.lock()));
+        let window = report::window_figures(told.window, unix_ns());
         let (dashboard, before) = (self.config.dashboard, self.reported_count);
-        let mut consumption = stats.report(dashboard, before, seconds, size, window);
+        let mut consumption = stats.report(dashboard, before, seconds, told.size, window);
         consumption.consumer = consumer.figures().map(Box::new);
-        consumption.ledger_status = status.is_shared().then(|| Box::new(status));
+        let is_shared = told.status.is_shared();
+        consumption.ledger_status = is_shared.then(|| Box::new(told.status.clone()));
         self.reported_at = Instant::now();
         self.reported_count = consumption.counted;
         let (processor, instance) = (self.config.own.processor(), Some(*instance));
-        let report = ConsumptionReport { processor, instance, consumption };
+        let report = ConsumptionReport { processor, instance, consumption, ending };
         match self.report_post.post(&self.config.client, report) {
-            Ok(database) => self.check_database(database),
-            Err(error) => log::debug!("cannot report to {}: {error:#}", self.config.client.url()),
+            Ok(database) => {
+                // One that takes reports and no counts is not well.
+                if !self.backoff.is_failing() {
+                    self.config.parts.links.there(self.link());
+                }
+                Some(database)
+            }
+            Err(error) => {
+                self.is_away(&error);
+                None
+            }
         }
     }
 }

@@ -40,7 +40,12 @@ impl ReportPost {
         let is_unread = |error: &anyhow::Error| {
             error.downcast_ref::<RefusedCall>().is_some_and(RefusedCall::is_unread)
         };
-        if posted.as_ref().is_err_and(is_unread) && report.consumption.ledger_status.is_some() {
+        let has_newer = report.consumption.ledger_status.is_some() || report.ending.is_some();
+        if posted.as_ref().is_err_and(is_unread) && has_newer {
+            report.ending = None;
+            if report.consumption.ledger_status.is_none() {
+                return dashboard.post(PATH, &report);
+            }
             if !std::mem::replace(&mut self.has_warned, true) {
                 log::warn!(
                     "the dashboard at {} is of an older version: it does not show who shares the ledger",
@@ -110,8 +115,8 @@ mod tests {
             let status = LedgerStatus { kind: LedgerKind::Postgres, ..LedgerStatus::default() };
             let consumption =
                 Consumption { ledger_status: Some(Box::new(status)), ..Consumption::default() };
-            let report =
-                ConsumptionReport { processor: Uuid::from_u128(1), instance: None, consumption };
+            let processor = Uuid::from_u128(1);
+            let report = ConsumptionReport { processor, instance: None, consumption, ending: None };
             assert_eq!(post.post(&dashboard, report).unwrap(), Some(Uuid::from_u128(5)));
         }
         let had_it = server.join();

@@ -1,5 +1,6 @@
 //! What the processor has done since its start: counters and consumption times.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use super::notes::{BodyNotes, Notes};
 use crate::ledger::{Committed, Counters, CrowdedProducer, LedgerSize};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::play::Rejection;
+use crate::runtime::links::{Link, Links};
 use crate::wire::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, CrowdedPlays,
     LedgerFigures, MessageWindowFigures,
@@ -74,6 +76,8 @@ pub(super) struct Stats {
     reached: Sender<()>,
     /// Another processor has taken over what this one counted under.
     is_fenced: AtomicBool,
+    /// Where it is told whether the ledger is there.
+    links: Arc<Links>,
 }
 
 struct Inner {
@@ -111,6 +115,7 @@ impl Stats {
         target: Option<u64>,
         reached: Sender<()>,
         dashboards: usize,
+        links: Arc<Links>,
     ) -> Self {
         let times = Histogram::new_with_bounds(1, MAX_TIME_US, DIGITS)
             .expect("a range from 1 and three digits");
@@ -128,7 +133,8 @@ impl Stats {
         };
         let received = AtomicU64::new(0);
         let is_fenced = AtomicBool::new(false);
-        let stats = Self { inner: Mutex::new(inner), received, before, target, reached, is_fenced };
+        let inner = Mutex::new(inner);
+        let stats = Self { inner, received, before, target, reached, is_fenced, links };
         stats.check_target(&Counters::default());
         stats
     }
@@ -154,7 +160,7 @@ impl Stats {
         received_at: Instant,
     ) {
         let mut inner = self.inner.lock();
-        inner.is_there(LedgerUse::Commit);
+        self.is_there(&mut inner, LedgerUse::Commit);
         inner.counters.add(&committed.counters);
         inner.notes.add_commit(&committed.noticed);
         inner.commits += 1;
@@ -174,27 +180,41 @@ impl Stats {
     }
 
     fn check_target(&self, counters: &Counters) {
-        let consumed = |counters: &Counters| counters.counted + counters.rejected;
-        let consumed = consumed(&self.before) + consumed(counters);
-        if self.target.is_some_and(|target| consumed >= target) {
+        if self.is_target(counters) {
             // Full: it was said already.
             let _ = self.reached.try_send(());
         }
     }
 
+    fn is_target(&self, counters: &Counters) -> bool {
+        let consumed = |counters: &Counters| counters.counted + counters.rejected;
+        let consumed = consumed(&self.before) + consumed(counters);
+        self.target.is_some_and(|target| consumed >= target)
+    }
+
+    /// Whether the ledger holds as many messages as it was to.
+    pub(super) fn has_reached_target(&self) -> bool {
+        let counters = self.inner.lock().counters;
+        self.is_target(&counters)
+    }
+
     /// The ledger is away for that reason. Who finds it there again says so with [`Stats::ledger_is_there`]; a commit with
     /// [`Stats::committed`].
     pub(super) fn ledger_is_away(&self, found_by: LedgerUse, reason: &str) {
-        let away = &mut self.inner.lock().away[found_by as usize];
-        if away.is_none() {
-            log::warn!("the ledger is away: {reason}; trying again");
-        }
-        *away = Some(reason.to_owned());
+        self.inner.lock().away[found_by as usize] = Some(reason.to_owned());
+        self.links.away(Link::Ledger, reason);
     }
 
     /// The ledger is not away.
     pub(super) fn ledger_is_there(&self, found_by: LedgerUse) {
-        self.inner.lock().is_there(found_by);
+        self.is_there(&mut self.inner.lock(), found_by);
+    }
+
+    fn is_there(&self, inner: &mut Inner, found_by: LedgerUse) {
+        let was_away = inner.away[found_by as usize].take().is_some();
+        if was_away && inner.away.iter().all(Option::is_none) {
+            self.links.there(Link::Ledger);
+        }
     }
 
     /// Nothing is counted any more.
@@ -280,12 +300,6 @@ impl Stats {
 }
 
 impl Inner {
-    fn is_there(&mut self, found_by: LedgerUse) {
-        if self.away[found_by as usize].take().is_some() {
-            log::warn!("the ledger is there again");
-        }
-    }
-
     /// Why nothing is counted: for good, or as long as the ledger is away.
     fn not_counting(&self) -> Option<String> {
         let away = || self.away.iter().flatten().next();

@@ -74,7 +74,6 @@ fn ask_all(
     stops: &[StopToken; 2],
 ) {
     let [stop, producing] = stops;
-    let mut answered = true;
     while !producers.is_empty() {
         producers.retain(|asker| {
             let Asked { producers, plays, foreign } = &*asker.asked;
@@ -84,12 +83,9 @@ fn ask_all(
                 foreign: foreign.load(Ordering::Relaxed),
             };
             let answer = ask(confirmations, &producers, figures);
-            if let Err(error) = &answer
-                && std::mem::replace(&mut answered, false)
-            {
-                log::warn!("cannot ask which plays are counted: {error:#}; asking again");
+            if let Err(error) = &answer {
+                log::debug!("cannot ask which plays are counted: {error:#}; asking again");
             }
-            answered |= answer.is_ok();
             // One that has not been looked at is as good; without a reader there is nothing more to ask.
             !matches!(asker.answer.try_send(answer.ok()), Err(TrySendError::Disconnected(_)))
         });

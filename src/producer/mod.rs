@@ -21,6 +21,7 @@ use nsq_protocol::{BodiesBuf, Producer, TopicName};
 use uuid::Uuid;
 
 use crate::model::config::Popularity;
+use crate::runtime::links::Links;
 use confirmations::Asker;
 pub use confirmations::Confirmations;
 use outbox::Outbox;
@@ -69,13 +70,17 @@ pub struct OutboxConfig {
     pub max: u64,
     /// Where they are kept; `None`: in memory. Only for one thread.
     pub disk: Option<DiskOutbox>,
+    /// Where it is told whether nsqd takes them, and whether there is room.
+    pub links: Arc<Links>,
 }
 
 /// What was produced.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProductionReport {
-    /// Plays that nsqd has acknowledged.
+    /// Plays that nsqd has acknowledged, those of earlier starts included.
     pub messages: u64,
+    /// Those that it had acknowledged before this start.
+    pub resumed: u64,
     /// Plays of each video; videos that got none are left out.
     pub counts: Vec<(Uuid, u64)>,
     /// From the first play to the last OK; with an outbox, until the last was confirmed.
@@ -116,8 +121,8 @@ impl Production {
     ) -> Result<Self> {
         let threads = config.threads.get() as u64;
         let (confirmations, mut disk, kept) = match outbox {
-            Some(OutboxConfig { confirmations, republish_after, max, disk }) => {
-                (Some(confirmations), disk, Some((republish_after, max / threads)))
+            Some(OutboxConfig { confirmations, republish_after, max, disk, links }) => {
+                (Some(confirmations), disk, Some((republish_after, max / threads, links)))
             }
             None => (None, None, None),
         };
@@ -150,10 +155,11 @@ impl Production {
                 publishing: Some(is_publishing.clone()),
                 _running: is_running.clone(),
             };
-            if let Some((republish_after, max)) = kept {
+            if let Some((republish_after, max, links)) = &kept {
                 let (answer, answers) = bounded(1);
-                let outbox = Outbox::new(republish_after, now);
-                worker.keep(Kept::new(outbox, max, answers, now), disk.take(), now);
+                let outbox = Outbox::new(*republish_after, now);
+                let kept = Kept::new(outbox, *max, answers, links.clone(), now);
+                worker.keep(kept, disk.take(), now);
                 askers.extend(worker.asked().map(|asked| Asker { asked, answer }));
             }
             workers.push(worker);
@@ -240,6 +246,15 @@ impl Production {
         let republished = done.republished.load(Ordering::Relaxed);
         let foreign = done.foreign.load(Ordering::Relaxed);
         let seconds = started.elapsed().as_secs_f64();
-        Ok(ProductionReport { messages, counts, seconds, republished, unconfirmed, foreign })
+        let resumed = done.resumed.load(Ordering::Relaxed);
+        Ok(ProductionReport {
+            messages,
+            resumed,
+            counts,
+            seconds,
+            republished,
+            unconfirmed,
+            foreign,
+        })
     }
 }

@@ -23,6 +23,7 @@ use super::pace::Pace;
 use super::popularity::Picker;
 use crate::model::play::Play;
 use crate::runtime::clock::unix_ns;
+use crate::runtime::links::{Link, Links};
 use crate::storage::failpoint;
 
 /// Plays in one MPUB: about 80 KB, far below nsqd's limit of 5 MiB and enough to make a command's cost small.
@@ -49,6 +50,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 pub(super) struct ProducedTotals {
     /// Plays that nsqd has acknowledged, each once.
     pub(super) acknowledged: AtomicU64,
+    /// Those of them that an earlier start has published.
+    pub(super) resumed: AtomicU64,
     /// Copies of plays that were published again.
     pub(super) republished: AtomicU64,
     /// Plays that are counted and that nobody of them has made.
@@ -76,6 +79,8 @@ pub(super) struct Kept {
     is_resumed: bool,
     /// In how many answers there were plays under its id that it never made.
     foreign_heard: u32,
+    /// Where it is told whether nsqd takes plays, and whether there is room.
+    links: Arc<Links>,
 }
 
 pub(super) struct Worker {
@@ -137,6 +142,7 @@ impl Worker {
             self.counts = std::mem::take(&mut disk.counts);
             (self.start, self.next) = (disk.next, disk.next);
             self.done.acknowledged.fetch_add(disk.acknowledged, Ordering::Relaxed);
+            self.done.resumed.fetch_add(disk.acknowledged, Ordering::Relaxed);
             // What an earlier id has made is gone, and nobody tells it of the present one.
             kept.outbox.forgotten(disk.batches.front().map_or(disk.next, |batch| batch.first));
             for batch in std::mem::take(&mut disk.batches) {

@@ -8,10 +8,9 @@ use sd_notify::NotifyState;
 
 use crate::model::plain_text::PlainText;
 
-/// The part serves from now on, and this is what it does, in one line.
-pub(crate) fn ready(status: &str) {
-    let status = PlainText::Line(status).to_string();
-    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+/// The part serves from now on. Only the first word of it counts.
+pub(crate) fn ready() {
+    tell(&[NotifyState::Ready]);
 }
 
 /// What the part does now, in one line: `systemctl status` shows it.

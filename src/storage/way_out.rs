@@ -2,6 +2,7 @@
 //! must never cost a file that is whole.
 
 use std::io;
+use std::path::Path;
 
 use rusqlite::ErrorCode;
 
@@ -12,6 +13,14 @@ const MAY_PASS: &str =
 /// `when_damaged`, where the error says that a file is damaged; else what throws nothing away.
 pub fn way_out<'a>(error: &anyhow::Error, when_damaged: &'a str) -> &'a str {
     if may_pass(error) { MAY_PASS } else { when_damaged }
+}
+
+/// What to do where the counts in a data directory are somebody else's than who finds them.
+pub fn other_directory(directory: &Path) -> String {
+    format!(
+        "give --data-dir another directory, or `playcounts reset --data-dir {}` throws them away",
+        directory.display()
+    )
 }
 
 /// Whether the error tells of the disk, the permissions or somebody else at the file, and not of what is in it: no room,

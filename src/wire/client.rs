@@ -34,6 +34,17 @@ const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
 /// The status of a message that does not fit: of one that holds what an older dashboard does not know, too.
 const BAD_REQUEST: StatusCode = StatusCode::BAD_REQUEST;
 
+/// The status of a write without the write token, or with another one.
+const UNAUTHORIZED: StatusCode = StatusCode::UNAUTHORIZED;
+
+/// What to do about it where none was sent.
+const NO_TOKEN: &str =
+    "it wants a write token, and none is given: --write-token-file names the file that holds it";
+
+/// What to do about it where one was.
+const WRONG_TOKEN: &str = "the write token is not the one that it was started with: compare both --write-token-file \
+                           (or --write-token, PLAYCOUNTS_WRITE_TOKEN)";
+
 /// What nginx, and what servers in Go, answer to plain HTTP on an HTTPS port; with [`BAD_REQUEST`].
 const PLAIN_ON_HTTPS: [&str; 2] =
     ["plain HTTP request was sent to HTTPS port", "HTTP request to an HTTPS server"];
@@ -268,7 +279,12 @@ impl DashboardClient {
         }
         let reason = serde_json::from_str(&text).map_or(text, |Reason { error }| error);
         let reason: String = reason.chars().take(MAX_QUOTE).collect();
-        let call = format!("{}{path}", self.url);
+        // Of every write the same is said where the token is not right.
+        let (call, reason) = match (status, &self.token) {
+            (UNAUTHORIZED, None) => (url.clone(), NO_TOKEN.to_owned()),
+            (UNAUTHORIZED, Some(_)) => (url.clone(), WRONG_TOKEN.to_owned()),
+            _ => (format!("{url}{path}"), reason),
+        };
         Err(RefusedCall { call, status, reason }.into())
     }
 }

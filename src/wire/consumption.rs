@@ -29,6 +29,19 @@ pub struct ConsumptionReport {
     pub instance: Option<Uuid>,
     /// How it fares.
     pub consumption: Consumption,
+    /// That this is its last report, because it ends in order; absent while it goes on, and from one that fails or is killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<ProcessorEnding>,
+}
+
+/// Why a processor ends in order: what it has counted is published to whoever hears this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessorEnding {
+    /// Its ledger holds as many messages as it was to count.
+    Finished,
+    /// It was told to stop before that, or was to count for ever.
+    Stopped,
 }
 
 /// How one processor fares since its start. Consumption time is from enqueued to counted.

@@ -25,7 +25,7 @@ pub use connections::{
 };
 pub use consumption::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionReport, ConsumptionTimes,
-    CrowdedPlays, LedgerFigures, PROGRAM_MAX,
+    CrowdedPlays, LedgerFigures, PROGRAM_MAX, ProcessorEnding,
 };
 pub use counts::CountsUpdate;
 pub use ledger::{LedgerClaim, LedgerMark};

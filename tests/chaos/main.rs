@@ -18,6 +18,8 @@ mod proxy;
 mod schedule;
 mod tables;
 mod twice;
+#[path = "../it/unpacked.rs"]
+mod unpacked;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

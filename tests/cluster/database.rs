@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::name::Name;
 use crate::network::Network;
+use crate::unpacked;
 
 /// The role and the database of the processors.
 pub(crate) const ROLE: &str = "playcounts";
@@ -98,6 +99,7 @@ impl Database {
         command.args(["--pdeathsig", "KILL"]).args(who.into_iter().flatten()).arg("--").arg(path);
         // A directory that it may be in.
         command.current_dir(&self.data);
+        command.envs(unpacked::libraries(&self.programs).map(|paths| ("LD_LIBRARY_PATH", paths)));
         command
     }
 

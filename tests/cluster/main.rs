@@ -29,6 +29,8 @@ mod programs;
 mod run;
 mod sql;
 mod state;
+#[path = "../it/unpacked.rs"]
+mod unpacked;
 
 use std::path::Path;
 use std::process::ExitCode;

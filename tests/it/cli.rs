@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::support::{Broker, assert_exit, output, post};
+use crate::support::{Broker, Running, assert_exit, output, post};
 
 /// Exit status 1 and one line on stderr that holds all of `want`.
 #[track_caller]
@@ -113,7 +113,7 @@ fn a_failure_is_one_line_that_says_what_to_do() {
     fails(&["produce", "--producer-opt=tls_root_ca_file,no-such-file"], &["no-such-file"]);
     fails(&["process", "--data-dir", "a-file"], &["a-file", "--data-dir"]);
     fails(&["run", "--exit", "--data-dir", "a-file/below"], &["a-file", "--data-dir"]);
-    fails(&["verify"], &["playcounts-data", "--data-dir"]);
+    fails(&["verify"], &["nothing to verify", "playcounts-run", "--data-dir"]);
     fails(&["reset"], &["--yes"]);
     fails(&["run", "--topic", "no topic"], &["--topic", "no topic"]);
     fails(&["dashboard", "--http-address", "0.0.0.0:0"], &["--write-token"]);
@@ -143,7 +143,10 @@ fn reset_empties_queue_and_dashboard() {
     assert_exit(&output(dir.path(), &["reset", "--yes", "--nsqd-http-address", &http]), 0);
     let stats = crate::support::get(&format!("http://{http}/stats?format=json"));
     assert_eq!(stats["topics"][0]["depth"], 0);
-    let (_dashboard, url) = crate::support::dashboard(dir.path());
+    // What the run has left is gone: a part may have its directory.
+    let dashboard = ["dashboard", "--http-address=127.0.0.1:0", "--data-dir=playcounts-run"];
+    let mut dashboard = Running::start(dir.path(), &dashboard);
+    let url = dashboard.wait_for("live at ");
     assert_eq!(crate::support::get(&format!("{url}/api/counts"))["total_plays"], 0);
     let verify = output(dir.path(), &["verify"]);
     assert_eq!(

@@ -24,6 +24,7 @@ mod dashboard;
 mod dashboard_support;
 mod dashboards;
 mod disk;
+mod first_day;
 mod foreign_pages;
 mod gone;
 mod health;
@@ -33,6 +34,7 @@ mod https;
 mod ledger_command;
 mod ledger_support;
 mod migration;
+mod nginx;
 mod notify;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
@@ -70,6 +72,7 @@ mod raw_text;
 mod read_only;
 mod readme;
 mod refused_threads;
+mod release;
 mod replayed;
 mod restore;
 #[cfg(feature = "postgres")]
@@ -78,6 +81,7 @@ mod shared_failover;
 mod shared_ledger;
 #[cfg(feature = "postgres")]
 mod shared_processes;
+mod start_nsq;
 mod stop;
 #[cfg(feature = "postgres")]
 mod stop_postgres;
@@ -88,3 +92,4 @@ mod timing;
 #[path = "../../nsq-protocol/tests/it/tls_proxy.rs"]
 mod tls_proxy;
 mod tokens;
+mod unpacked;

@@ -50,10 +50,10 @@ const TABLE: [(Left, [Does; 4]); 8] = {
             [
                 Starts,
                 Refuses(
-                    "dashboard.sqlite3 holds a simulation's (`run`) counts; give --data-dir another directory, or `playcounts reset`",
+                    "dashboard.sqlite3 holds a simulation's (`run`) counts; give --data-dir another directory, or `playcounts reset --data-dir ",
                 ),
                 Refuses(
-                    "ledger.sqlite3 holds a simulation's (`run`) counts; give --data-dir another directory, or `playcounts reset`",
+                    "ledger.sqlite3 holds a simulation's (`run`) counts; give --data-dir another directory, or `playcounts reset --data-dir ",
                 ),
                 Starts,
             ],
@@ -62,7 +62,7 @@ const TABLE: [(Left, [Does; 4]); 8] = {
             Left::ByParts,
             [
                 Refuses(
-                    "dashboard.sqlite3 holds a dashboard's (`dashboard`) counts; give --data-dir another directory, or `playcounts reset`",
+                    "dashboard.sqlite3 holds a dashboard's (`dashboard`) counts; give --data-dir another directory, or `playcounts reset --data-dir ",
                 ),
                 Starts,
                 Starts,

@@ -6,7 +6,7 @@ use headless_chrome::Tab;
 use nsq_protocol::{
     Compression, Consumer, ConsumerConfig, Producer, ProducerConfig, StatsFilter, TopicName,
 };
-use playcounts::dashboard::{Dashboard, WatchedQueue};
+use playcounts::dashboard::{Dashboard, RunFigure, RunOutcome, WatchedQueue};
 use playcounts::nsqd::http_tls::HttpTls;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -279,6 +279,45 @@ fn page_shows_who_shares_a_ledger() {
     wait_for(&tab, &cell_of("Who shares", &id(4), "Who publishes"), "all is published");
     wait_for(&tab, &cell_of("Who shares", &id(2), "Lease"), "9.5 s left");
     wait_for(&tab, &cell(&id(1), "Ledger"), "PostgreSQL db.example:5432/plays");
+    assert_eq!(read(&tab, "document.querySelectorAll('main img').length"), json!(0));
+    complaints.assert_none();
+}
+
+/// What a run has come to stands on the page for as long as it is served; who has said goodbye is not called silent.
+#[test]
+fn page_keeps_how_a_run_has_ended() {
+    let Some(browser) = launch() else { return };
+    let running = start();
+    let report = json!({
+        "processor": Uuid::from_u128(1), "consumption": consumption(None), "ending": "finished",
+    });
+    running.post("/api/consumption", &report, 200);
+    let outcome = |fault: Option<&str>| RunOutcome {
+        counted: 1_000,
+        wanted: 1_000,
+        fault: fault.map(str::to_owned),
+        report: vec![RunFigure { name: "messages", value: "1,000 in 0.03 s".to_owned() }],
+    };
+    running.dashboard.run_ended(outcome(None));
+    let (tab, complaints) = open(&browser, &running.dashboard.url());
+    wait_for(&tab, &text("#run-title"), "Run finished: 1,000 of 1,000, verified");
+    wait_for(&tab, &text("#run-report"), "messages1,000 in 0.03 s");
+    wait_for(&tab, &format!("{}.startsWith('finished at ')", text(".processor .heard")), true);
+    let colour = "getComputedStyle(document.querySelector('#run-title')).color";
+    let calm = read(&tab, colour);
+    click(&tab, "nav a[data-view=queue]");
+    let finding = "document.querySelector('.findings li')";
+    let said = format!("{finding}?.textContent.trim()");
+    wait_for(&tab, &said, "Run finished: 1,000 of 1,000, verified.");
+    wait_for(&tab, &format!("{finding}.dataset.severity"), "info");
+    wait_for(&tab, "document.querySelectorAll('.findings li').length", 1);
+    click(&tab, "nav a[data-view=overview]");
+    running.dashboard.run_ended(outcome(Some(MARKUP)));
+    let wrong = format!("Run finished: 1,000 of 1,000, NOT verified: {MARKUP}");
+    wait_for(&tab, &text("#run-title"), &*wrong);
+    assert_ne!(read(&tab, colour), calm);
+    click(&tab, "nav a[data-view=queue]");
+    wait_for(&tab, &format!("{finding}.dataset.severity"), "error");
     assert_eq!(read(&tab, "document.querySelectorAll('main img').length"), json!(0));
     complaints.assert_none();
 }

@@ -3,8 +3,10 @@
 //! Chromium is `$CHROME` or /usr/bin/chromium. Without one the test says so and passes, except where it is
 //! required: with `CI=true` or `REQUIRE_CHROMIUM=1` it fails.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ use headless_chrome::protocol::cdp::types::Event;
 use headless_chrome::{Browser, LaunchOptions, Tab};
 use parking_lot::Mutex;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::timing::DEADLINE;
 
@@ -21,14 +24,47 @@ pub(crate) const MARKUP: &str = "<img src=x onerror=\"document.title='broken in'
 /// How often the page is asked whether it has come so far. What it shows has no event to wait for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// A running Chromium and the one directory that it writes to; both are gone after drop.
+pub(crate) struct Chromium {
+    browser: Option<Browser>,
+    home: Option<TempDir>,
+}
+
+impl Deref for Chromium {
+    type Target = Browser;
+
+    fn deref(&self) -> &Browser {
+        self.browser.as_ref().expect("it runs until drop")
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        drop(self.browser.take());
+        let Some(home) = self.home.take().map(TempDir::keep) else { return };
+        // What it had started ends a moment after it, and writes until then.
+        let deadline = Instant::now() + DEADLINE;
+        while std::fs::remove_dir_all(&home).is_err() && home.exists() && Instant::now() < deadline
+        {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+/// Where it keeps its profile, and what it would write to the user's and the system's directories.
+fn places(home: &Path) -> HashMap<String, String> {
+    let names = ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"];
+    names.map(|name| (name.to_owned(), home.display().to_string())).into()
+}
+
 /// Chromium, or `None` where its absence is excused.
-pub(crate) fn launch() -> Option<Browser> {
+pub(crate) fn launch() -> Option<Chromium> {
     launch_with(&[])
 }
 
 /// The same with more arguments.
 #[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
-pub(crate) fn launch_with(more: &[&str]) -> Option<Browser> {
+pub(crate) fn launch_with(more: &[&str]) -> Option<Chromium> {
     let path = std::env::var_os("CHROME")
         .map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
     if !path.exists() {
@@ -50,8 +86,11 @@ pub(crate) fn launch_with(more: &[&str]) -> Option<Browser> {
         "--disable-component-update",
         "--disable-sync",
     ];
+    let home = tempfile::tempdir().unwrap();
     let options = LaunchOptions::default_builder()
         .path(Some(path))
+        .user_data_dir(Some(home.path().join("profile")))
+        .process_envs(Some(places(home.path())))
         // Chromium's own sandbox refuses to run as root, as containers do.
         .sandbox(false)
         .window_size(Some((1280, 900)))
@@ -60,7 +99,8 @@ pub(crate) fn launch_with(more: &[&str]) -> Option<Browser> {
         .args(quiet.iter().chain(more).map(OsStr::new).collect())
         .build()
         .unwrap();
-    Some(Browser::new(options).unwrap())
+    let browser = Some(Browser::new(options).unwrap());
+    Some(Chromium { browser, home: Some(home) })
 }
 
 /// What went wrong in the page: failed loads, refusals, errors on the console.

@@ -23,7 +23,9 @@ fn verified_run(dir: &Path, more: &[&str]) -> String {
         ["run", "--num-messages", "5000", "--http-address", "127.0.0.1:0", "--exit", "--json"];
     let run = output(dir, &[&args, more].concat());
     assert_exit(&run, 0);
-    assert!(String::from_utf8_lossy(&run.stdout).contains("All consumed\n"));
+    // stdout holds the report and nothing else.
+    assert_eq!(String::from_utf8_lossy(&run.stdout).lines().count(), 1, "{run:?}");
+    assert!(String::from_utf8_lossy(&run.stderr).contains("All consumed\n"));
     let report = json(&run);
     assert_eq!((&report["messages"], &report["counted"]), (&5000.into(), &5000.into()));
     assert_eq!((&report["dashboard_plays"], &report["verified"]), (&5000.into(), &true.into()));
@@ -38,7 +40,7 @@ fn all_messages_consumed() {
     let verify = verified_run(dir.path(), &[]);
     assert!(
         verify.contains(
-            "all messages consumed                passed: 5000 messages consumed of 5000"
+            "all messages consumed                passed: 5,000 messages consumed of 5,000 produced"
         ),
         "{verify}"
     );
@@ -49,9 +51,12 @@ fn processor_has_correct_counts() {
     let dir = tempfile::tempdir().unwrap();
     let verify =
         verified_run(dir.path(), &["--real-life", "--pc-ratio", "1.5", "--popularity", "zipf:1.1"]);
-    assert!(verify.contains("processor has correct counts         passed: 5000 plays"), "{verify}");
+    assert!(
+        verify.contains("processor has correct counts         passed: 5,000 plays"),
+        "{verify}"
+    );
     // A processor that has lost one play does not pass.
-    let counted = dir.path().join("playcounts-data/counted.csv");
+    let counted = dir.path().join("playcounts-run/counted.csv");
     let text = std::fs::read_to_string(&counted).unwrap();
     let (video, plays) = text.lines().nth(1).unwrap().split_once(',').unwrap();
     let less = plays.parse::<u64>().unwrap() - 1;
@@ -71,7 +76,7 @@ fn dashboard_has_correct_counts() {
     let dir = tempfile::tempdir().unwrap();
     let verify = verified_run(dir.path(), &["--rate", "20000", "--num-videos", "7"]);
     assert!(
-        verify.contains("dashboard has correct counts         passed: 5000 plays of 7 videos"),
+        verify.contains("dashboard has correct counts         passed: 5,000 plays of 7 videos"),
         "{verify}"
     );
 }
@@ -82,8 +87,10 @@ fn verify_skips_what_was_not_run() {
     let nothing = output(dir.path(), &["verify"]);
     assert_exit(&nothing, 1);
     let verify = output(dir.path(), &["verify", "--data-dir", "."]);
-    assert_exit(&verify, 0);
+    // What checks nothing does not pass.
+    assert_exit(&verify, 1);
     assert_eq!(String::from_utf8_lossy(&verify.stdout).matches(" skipped: ").count(), 3);
+    assert!(String::from_utf8_lossy(&verify.stderr).contains("nothing to verify"), "{verify:?}");
 }
 
 #[test]
@@ -106,7 +113,9 @@ fn run_on_a_named_broker_refuses_a_topic_that_is_not_empty() {
         assert_exit(&refused, 1);
         let error = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(
-            error.contains("topic plays is not empty: 1 messages") && error.contains("--reset"),
+            error.contains(
+                "topic plays is not empty: in channel processor are 1 waiting, 0 in flight"
+            ) && error.contains("--reset"),
             "{error}"
         );
         verified_run(dir, &[&named[..], &["--reset"]].concat());
@@ -417,7 +426,10 @@ fn a_signal_ends_a_run_in_every_phase() {
         let run = run.wait();
         assert_exit(&run, 1);
         check_stopped(&json(&run));
-        assert!(String::from_utf8_lossy(&run.stderr).contains("stopped: "), "{run:?}");
+        assert!(
+            String::from_utf8_lossy(&run.stderr).contains("stopped before the end: "),
+            "{run:?}"
+        );
         // While plays are counted.
         let (run, url) = start(&["--rate", "500", "--real-life"]);
         wait_until("some plays are counted", || {

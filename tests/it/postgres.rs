@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use playcounts::postgres::{Param, PgConfig, PgConnection, PgErrorKind};
+use playcounts::postgres::{CopyRows, CopyValue, Param, PgConfig, PgConnection, PgErrorKind};
 use uuid::Uuid;
 
 use crate::postgres_server::{Postgres, postgres_or_skip};
@@ -87,6 +87,58 @@ fn a_failed_statement_spoils_its_own_group_only() {
         assert_eq!(error.sqlstate(), Some("42703"), "{error}");
     }
     assert_eq!(connection.exchange().unwrap(), []);
+}
+
+#[test]
+fn rows_are_copied_with_the_statements_around_them_or_refused_with_them() {
+    const COPY: &str = "COPY t (small, large, bytes) FROM STDIN (FORMAT binary)";
+    let server = postgres_or_skip!();
+    let mut connection = connect(&server);
+    connection
+        .script("CREATE TABLE t (small int2, large int4, bytes bytea, PRIMARY KEY (bytes))")
+        .unwrap();
+    // Prepared the first time, and more than any socket's buffers hold.
+    for first in [0i32, 20_000] {
+        let mut rows = CopyRows::with_capacity(0);
+        for number in first..first + 20_000 {
+            let bytes = [&number.to_be_bytes()[..], &[0, 255]].concat();
+            rows.push([CopyValue::Int2(-7), CopyValue::Int4(number), CopyValue::Bytes(&bytes)]);
+        }
+        connection.statement("BEGIN", &[]).unwrap();
+        connection.copy(COPY, &rows).unwrap();
+        connection.statement("SELECT count(*) FROM t", &[]).unwrap();
+        connection.statement("COMMIT", &[]).unwrap();
+        let answer = connection.exchange().unwrap().pop().unwrap().unwrap();
+        assert_eq!(answer[2].first().unwrap().int(0).unwrap(), i64::from(first + 20_000));
+    }
+    let all = "SELECT min(small), max(large), max(encode(bytes, 'hex')) FROM t";
+    assert_eq!(server.sql(all), "-7|39999|00009c3f00ff");
+    // A row that is there, a value of another type, and a statement before that fails: nothing of the group stays.
+    let mut rows = CopyRows::with_capacity(100);
+    rows.push([CopyValue::Int2(1), CopyValue::Int4(2), CopyValue::Bytes(b"new")]);
+    let good = rows.clone();
+    rows.push([CopyValue::Int2(1), CopyValue::Int4(2), CopyValue::Bytes(b"new")]);
+    let mut other = CopyRows::with_capacity(100);
+    other.push([CopyValue::Int4(1), CopyValue::Int4(2), CopyValue::Bytes(b"new")]);
+    for (before, rows, state) in [
+        ("SELECT 1", &rows, "23505"),
+        ("SELECT 1", &other, "22P03"),
+        ("SELECT 1 / 0", &good, "22012"),
+    ] {
+        connection.statement(before, &[]).unwrap();
+        connection.copy(COPY, rows).unwrap();
+        connection.sync();
+        connection.statement("SELECT count(*) FROM t", &[]).unwrap();
+        let [first, second] = &connection.exchange().unwrap()[..] else { panic!("two groups") };
+        assert_eq!(first.as_ref().unwrap_err().sqlstate(), Some(state));
+        assert_eq!(second.as_ref().unwrap()[0].first().unwrap().int(0).unwrap(), 40_000);
+    }
+    // What is given no rows is not waited for.
+    let error = connection.query("COPY t FROM STDIN", &[]).unwrap_err();
+    assert!(
+        error.to_string().ends_with("a statement with COPY for which no rows were given"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Program {
 /// Whether it ran as it should: to its end, or until it was told to stop, which some report as a failure.
 fn has_run(output: &Output) -> bool {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    output.status.success() || stderr.contains("playcounts: stopped: ")
+    output.status.success() || stderr.contains("playcounts: stopped before the end: ")
 }
 
 /// Starts a part under every limit from 1 up, until it runs under four in a row.

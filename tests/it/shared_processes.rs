@@ -266,6 +266,38 @@ fn a_processor_that_stops_in_a_commit_holds_the_others_up_for_seconds() {
     assert_eq!((each[0] + each[1], total(&url)), (2_000, 2_000), "{each:?}");
 }
 
+/// The server stands still in the middle of commits: the dashboard hears all the same how the processors fare.
+#[test]
+fn a_processor_whose_database_stands_still_still_reports() {
+    let server = postgres_or_skip!();
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let broker = Broker::ours(dir);
+    let (_dashboard, url) = support::dashboard(dir);
+    let process = start(dir, &args(&server, &broker, &url, "one"));
+    let producer = Uuid::new_v4();
+    publish(&broker, producer, 0..500);
+    wait_until("plays are counted", || total(&url) == 500);
+    server.signal(Signal::STOP);
+    publish(&broker, producer, 500..1_000);
+    let began = std::time::Instant::now();
+    let mut longest = 0;
+    while began.elapsed() < Duration::from_secs(15) {
+        let processors = support::get(&format!("{url}/api/processors"));
+        let ago = processors["processors"][0]["silent_ms"].as_u64().unwrap();
+        longest = longest.max(ago);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // The commit waits for its answer for 10 s, and what is confirmed is asked for in between, for 3 s twice.
+    assert!(longest < 9_000, "silent for {longest} ms");
+    server.signal(Signal::CONT);
+    publish(&broker, producer, 0..2_000);
+    wait_until("all are counted", || total(&url) == 2_000);
+    process.signal(Signal::TERM);
+    assert_exit(&process.wait(), 0);
+    assert_seen(&server, producer, 2_000);
+}
+
 /// A processor is stopped for longer than its lease, and a new one takes its id: when it goes on it is refused, says so, and
 /// starts again under another id.
 #[test]

@@ -75,9 +75,20 @@ impl Running {
         }
     }
 
+    /// What stands behind `text` in the lines that were read already, up to the next blank or semicolon.
+    #[track_caller]
+    pub(crate) fn has_said(&self, text: &str) -> String {
+        let behind = self.seen.iter().rev().find_map(|line| Some(line.split_once(text)?.1));
+        let behind = behind.unwrap_or_else(|| panic!("no {text:?} in {:#?}", self.seen));
+        behind.trim_start().split([' ', ';']).next().unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("runs until waited for").id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = self.child.as_ref().expect("runs until waited for").id();
-        kill_process(Pid::from_raw(pid as i32).expect("a pid"), signal)
+        kill_process(Pid::from_raw(self.pid() as i32).expect("a pid"), signal)
             .expect("the process is there");
     }
 
@@ -173,7 +184,7 @@ impl Broker {
         let args = ["broker", "--tcp-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"];
         let mut process = Running::start(dir, &[&args, options].concat());
         let tcp = process.wait_for("TCP: listening on ");
-        let http = process.wait_for("HTTP: listening on ");
+        let http = process.has_said("HTTP: listening on ");
         Self::Ours { _process: process, tcp, http }
     }
 

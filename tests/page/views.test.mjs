@@ -5,13 +5,27 @@ import { test } from "node:test";
 
 process.env.TZ = "Asia/Kolkata";
 const { alone, withHoles } = await import("../../src/dashboard/page/charts.js");
-const { bounds, toAddress, toLocal, unbroken } = await import("../../src/dashboard/page/overview.js");
-const { ago, nameOf, quantiles, span, transport } = await import("../../src/dashboard/page/queue.js");
+const { bounds, heardText, toAddress, toLocal, unbroken } = await import("../../src/dashboard/page/overview.js");
+const { ago, label, nameOf, quantiles, span, transport } = await import("../../src/dashboard/page/queue.js");
 const { dense, lasts, sumOf } = await import("../../src/dashboard/page/video.js");
 
 const table = (name, compute, cases) => test(name, () => {
   for (const [args, expected] of cases) assert.deepEqual(compute(...args), expected, `${name}(${JSON.stringify(args)})`);
 });
+
+table("heardText", heardText, [
+  [[{ heard_ms_ago: 900 }], "reporting"],
+  [[{ heard_ms_ago: 61_000, ended: null, ledger: null }], "silent for 61 s"],
+  [[{ heard_ms_ago: 900, ledger: { state: "dead" } }], "dead"],
+  // Who has said goodbye is neither silent nor dead.
+  [[{ heard_ms_ago: 61_000, ended: { how: "finished", at: 0 }, ledger: { state: "dead" } }], "finished at 05:30:00"],
+  [[{ heard_ms_ago: 900, ended: { how: "stopped", at: 0 } }], "stopped in order at 05:30:00"],
+]);
+
+table("label", label, [
+  [["well", "info"], "Well:"], [["idle", "info"], "Note:"], [["behind", "warning"], "Look:"], [["store", "error"], "Stopped:"],
+  [["run-finished", "info"], ""], [["run-not-verified", "error"], ""],
+]);
 
 table("withHoles", withHoles, [
   [[[[], []], 1], [[], []]],

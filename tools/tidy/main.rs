@@ -6,6 +6,7 @@
 //! - `floors`: an import from a lower room of a crate to a higher one, by the list in `scripts/tidy-floors`;
 //! - `pure`: sockets, threads or clocks in a file whose `//!` says that it is pure;
 //! - `names`: one type name for several things in one crate;
+//! - `examples`: a public type of the published crate whose documentation shows no use of it;
 //! - `sizes`: long files and functions, but for those in the list `scripts/tidy-exceptions`;
 //! - `references`: paths and pages named in texts and comments that are not in the repository;
 //! - `quotes`: measured figures that are no quote of the page where they were measured, or a wrong one.
@@ -14,6 +15,7 @@
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod circles;
+mod examples;
 mod figures;
 mod finding;
 mod floors;
@@ -44,6 +46,9 @@ use repository::Repository;
 
 /// The crates that are looked at: the directory of their source files, and their name in paths.
 const CRATES: [(&str, &str); 2] = [("src", "playcounts"), ("nsq-protocol/src", "nsq_protocol")];
+
+/// The one of them that others use.
+const PUBLISHED: &str = "nsq-protocol/src";
 
 fn main() -> ExitCode {
     let mut figures = false;
@@ -98,6 +103,9 @@ fn check(root: &Path) -> Vec<Finding> {
         floors::check(&krate, &imports, &floors, &mut found);
         pure::check(&krate, &mut found);
         names::check(&krate, &mut found);
+        if directory == PUBLISHED {
+            examples::check(&krate, &mut found);
+        }
         test_files.extend(krate.files.into_iter().filter(|file| file.test).map(|file| file.path));
     }
     sizes::check(&repository, &test_files, &exceptions, &mut found);

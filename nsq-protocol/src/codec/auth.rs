@@ -8,6 +8,17 @@ use serde::Deserialize;
 ///
 /// It is sent only to an nsqd that asks for it, after every upgrade: with TLS configured, never in clear. It is in
 /// no log, error or `Debug` text of this crate.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{AuthSecret, ConsumerConfig};
+///
+/// let secret = AuthSecret::new("s3cret");
+/// assert_eq!(format!("{secret:?}"), "AuthSecret(..)");
+/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?);
+/// config.connection.auth_secret = Some(secret);
+/// # Ok::<(), nsq_protocol::NameError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthSecret(String);
 

@@ -6,6 +6,16 @@ use crate::codec::command_error::{CommandError, CommandLimits};
 use crate::codec::error_code::ErrorCode;
 
 /// The bodies of an MPUB: as many as announced, none empty.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Bodies, CommandLimits};
+///
+/// let body = b"\0\0\0\x02\0\0\0\x03one\0\0\0\x03two";
+/// let bodies = Bodies::decode(body, &CommandLimits::default())?;
+/// assert_eq!(bodies.iter().collect::<Vec<_>>(), [b"one", b"two"]);
+/// # Ok::<(), nsq_protocol::CommandError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bodies<'a> {
     count: u32,

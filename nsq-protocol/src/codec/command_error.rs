@@ -3,6 +3,16 @@
 use crate::codec::error_code::ErrorCode;
 
 /// How large a client's commands may be. The defaults are nsqd's.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{CommandDecoder, CommandLimits};
+///
+/// let limits = CommandLimits { max_msg_size: 4, ..CommandLimits::default() };
+/// let mut decoder = CommandDecoder::new(4096, limits);
+/// decoder.push(b"PUB plays\n\0\0\0\x05");
+/// assert!(decoder.next_command().is_err(), "the fifth byte is not waited for");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandLimits {
     /// `--max-msg-size`, bytes of one message body (default 1 MiB).
@@ -18,6 +28,17 @@ impl Default for CommandLimits {
 }
 
 /// Why a client's bytes are no command. All of them are fatal: answer with the error frame and close.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{CommandDecoder, CommandLimits, ErrorCode};
+///
+/// let mut decoder = CommandDecoder::new(4096, CommandLimits::default());
+/// decoder.push(b"JUMP\n");
+/// let error = decoder.next_command().unwrap_err();
+/// assert_eq!(error.code, ErrorCode::Invalid);
+/// assert!(error.to_string().starts_with("E_INVALID "));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code} {text}")]
 pub struct CommandError {

@@ -9,6 +9,14 @@ use std::io::{self, Read, Write};
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
 /// How a connection is compressed, each way on its own.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Compression, ProducerConfig};
+///
+/// let mut config = ProducerConfig::new().nsqd("127.0.0.1:4150");
+/// config.connection.compression = Compression::Snappy;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compression {
@@ -25,6 +33,16 @@ pub enum Compression {
 }
 
 /// Why compressed bytes of the peer cannot be read.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{DecompressError, Error};
+///
+/// /// Whether an nsqd sent bytes that its compression does not allow, or a network changed them.
+/// fn is_damaged(error: &Error) -> bool {
+///     matches!(error, Error::Decompress { source: DecompressError::Damaged { .. }, .. })
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecompressError {

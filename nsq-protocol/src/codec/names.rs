@@ -10,6 +10,12 @@ pub const MAX_NAME_LEN: usize = 64;
 const EPHEMERAL: &str = "#ephemeral";
 
 /// Why a text is no topic or channel name.
+///
+/// # Example
+/// ```
+/// let error = nsq_protocol::TopicName::new("video plays").unwrap_err();
+/// assert_eq!(error.name, "video plays");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{name:?} is not an NSQ name: 1 to {MAX_NAME_LEN} bytes of letters, digits, '.', '_' and '-', \

@@ -10,6 +10,16 @@ use crate::codec::message::MessageRef;
 use crate::flow::rdy::Hold;
 
 /// How RDY, the number of messages that nsqd may send ahead, is chosen for each connection.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{ConsumerConfig, RdyMode};
+///
+/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?);
+/// assert_eq!(config.rdy, RdyMode::Adaptive);
+/// config.rdy = RdyMode::Fixed;
+/// # Ok::<(), nsq_protocol::NameError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RdyMode {
@@ -23,6 +33,18 @@ pub enum RdyMode {
 }
 
 /// Why a connection is given no messages at the moment.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{ConsumerStats, Pause};
+///
+/// fn is_stuck(stats: &ConsumerStats) -> bool {
+///     stats.connections.iter().any(|of| of.pause == Some(Pause::TimedOut))
+/// }
+/// // As it stands in JSON.
+/// assert_eq!(serde_json::to_string(&Pause::OthersTurn)?, r#""others_turn""#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -53,6 +75,15 @@ impl From<Hold> for Pause {
 }
 
 /// Where a consumer's backoff stands.
+///
+/// # Example
+/// ```
+/// fn report(consumer: &nsq_protocol::Consumer) {
+///     if let Some(rest) = consumer.stats().backoff.ends_in {
+///         println!("handlers fail; the next message is asked for in {rest:?}");
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackoffStats {
@@ -66,6 +97,20 @@ pub struct BackoffStats {
 }
 
 /// What becomes of a message that is given up.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use nsq_protocol::{ConsumerConfig, GiveUp};
+///
+/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?);
+/// config.max_attempts = 5;
+/// let config = config.on_give_up(|message| {
+///     eprintln!("{:?} failed {} times", message.id, message.attempts);
+///     GiveUp::Requeue(Duration::from_secs(3600))
+/// });
+/// # Ok::<(), nsq_protocol::NameError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GiveUp {
@@ -77,6 +122,16 @@ pub enum GiveUp {
 
 /// What becomes of a message that is larger than [`crate::ConnectionConfig::max_msg_size`]. The rest of its body is
 /// dropped as it comes, in any case, so that the connection and the messages behind it go on.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{ConsumerConfig, Oversized};
+///
+/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?);
+/// config.connection.max_msg_size = 64 << 10;
+/// config.oversized = Oversized::HandOver { kept: 256 }; // enough to say in a log what it was
+/// # Ok::<(), nsq_protocol::NameError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Oversized {

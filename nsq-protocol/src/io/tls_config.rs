@@ -17,6 +17,14 @@ use crate::error::Error;
 use crate::io::pem::{pem_certificates, pem_private_key};
 
 /// The oldest TLS version to accept.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{TlsConfig, TlsVersion};
+///
+/// let tls = TlsConfig::new().min_version(TlsVersion::Tls13);
+/// assert!(tls.check().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsVersion {
@@ -28,6 +36,13 @@ pub enum TlsVersion {
 }
 
 /// The client's own certificate, for an nsqd with `--tls-client-auth-policy`.
+///
+/// # Example
+/// ```
+/// let tls = nsq_protocol::TlsConfig::new().client_certificate("/etc/nsq/me.pem", "/etc/nsq/me.key");
+/// let mine = tls.client_certificate.expect("it was given");
+/// assert!(mine.key_file.ends_with("me.key"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientCertificate {
@@ -48,6 +63,18 @@ pub struct ClientCertificate {
 /// certificate with it, or make it with `-addext basicConstraints=critical,CA:FALSE`; then it can itself be given
 /// as [`TlsConfig::root_ca_files`]. It must name the host or IP address as a subject alternative name, or
 /// [`TlsConfig::server_name`] must say which name it has.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{ConsumerConfig, Error, TlsConfig};
+///
+/// let tls = TlsConfig::new().root_ca_file("/etc/nsq/ca.pem").server_name("nsqd.internal");
+/// // The file is not there.
+/// assert!(matches!(tls.check(), Err(Error::Config { .. })));
+/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?).nsqd("10.0.0.7:4150");
+/// config.connection.tls = Some(tls);
+/// # Ok::<(), nsq_protocol::NameError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsConfig {

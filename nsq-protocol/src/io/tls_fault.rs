@@ -3,6 +3,16 @@
 use rustls::{CertificateError, Error, InvalidMessage};
 
 /// Why TLS with a peer failed, by what there is to do about it.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{AdminError, TlsFault};
+///
+/// fn is_ours_to_mend(error: &AdminError) -> bool {
+///     matches!(error, AdminError::Tls { fault: TlsFault::Untrusted | TlsFault::WrongName, .. })
+/// }
+/// assert!(TlsFault::NotTls.hint().contains("speaks no TLS"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsFault {

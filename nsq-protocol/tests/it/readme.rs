@@ -1,4 +1,4 @@
-//! The README's table names tests: they must be there.
+//! What the README says is so: its table names tests that are there, and its first lines this version.
 
 use std::path::Path;
 
@@ -21,4 +21,14 @@ fn every_test_that_the_readme_names_exists() {
         named += 1;
     }
     assert!(named > 20, "only {named} tests named");
+}
+
+#[test]
+fn the_readme_begins_with_the_dependency_on_this_version() {
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (major, minor) = (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));
+    let line = format!("nsq-protocol = \"{major}.{minor}\"");
+    let wanted = format!("# nsq-protocol\n\n```toml\n[dependencies]\n{line}\n```\n");
+    assert!(readme.starts_with(&wanted), "{:?}", readme.lines().take(6).collect::<Vec<_>>());
 }

@@ -32,7 +32,7 @@ pub(in crate::command) struct BenchArgs {
     /// directory for its files, on the disk to measure; they are removed at the end [default: playcounts-data]
     #[argh(option, default = "values::DATA_DIR.into()")]
     data_dir: String,
-    /// print the report as one JSON object, as the last line
+    /// print the report as one JSON object on one line, and nothing else on stdout
     #[argh(switch)]
     json: bool,
 }

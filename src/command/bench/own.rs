@@ -33,8 +33,8 @@ impl BenchBroker {
         }
         let part =
             Part::start(&["broker", "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"])?;
-        let tcp = part.address("TCP: listening on ", stop)?;
-        let http = part.address("HTTP: listening on ", stop)?;
+        let markers = ["TCP: listening on ", "HTTP: listening on "];
+        let [tcp, http] = part.addresses(markers, stop)?;
         Ok(Self { addresses: NsqdAddresses { tcp, http }, _part: Some(part) })
     }
 }

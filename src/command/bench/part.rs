@@ -80,25 +80,33 @@ impl Part {
         Ok(part)
     }
 
-    /// What stands behind `marker` on its stderr, as soon as it does.
+    /// What stands behind each of `markers` on its stderr, as soon as all do.
     ///
     /// # Errors
     /// `stop`, or a part that ends or takes longer than [`START_TIMEOUT`].
-    pub(super) fn address(&self, marker: &str, stop: &StopToken) -> Result<String> {
+    pub(super) fn addresses<const N: usize>(
+        &self,
+        markers: [&str; N],
+        stop: &StopToken,
+    ) -> Result<[String; N]> {
         let timeout = after(START_TIMEOUT);
-        loop {
+        let mut found = [const { String::new() }; N];
+        while found.iter().any(String::is_empty) {
             select! {
                 recv(self.addresses) -> line => {
                     let line = line.map_err(|_| anyhow!("{} ended before it listened", self.what))?;
-                    if let Some((_, behind)) = line.split_once(marker) {
-                        let address = behind.trim().split([' ', ';']).next().unwrap_or_default();
-                        return Ok(address.to_owned());
+                    for (marker, address) in markers.iter().zip(&mut found) {
+                        if let Some((_, behind)) = line.split_once(marker) {
+                            let end = behind.split([' ', ';', '\n']).next().unwrap_or_default();
+                            end.clone_into(address);
+                        }
                     }
                 }
                 recv(stop.channel()) -> _ => bail!(STOPPED),
                 recv(timeout) -> _ => bail!("{} does not listen after {START_TIMEOUT:?}", self.what),
             }
         }
+        Ok(found)
     }
 
     /// Waits for its end: the last line of its stdout, which is its report as JSON, and what it has used.

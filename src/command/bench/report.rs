@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::config::BenchConfig;
 use super::proc::{Machine, Usage};
-use crate::command::shared::report::grouped;
+use crate::model::words::{grouped, many};
 
 /// The report of `bench`.
 #[derive(Clone, Debug, Serialize)]
@@ -172,9 +172,10 @@ impl fmt::Display for BenchReport {
         };
         writeln!(
             f,
-            "{} plays of {} videos on {broker}; medians of {rounds} rounds, lowest to highest; all counts correct",
-            grouped(*messages),
-            grouped(*videos),
+            "{} of {} on {broker}; medians of {}, lowest to highest; all counts correct",
+            many(*messages, "play"),
+            many(*videos, "video"),
+            many(*rounds, "round"),
         )?;
         let head = ["plays a second", "CPU a play", "written"];
         write!(f, "\n{:<28}{:>36}{:>26}{:>12}", "", head[0], head[1], head[2])?;
@@ -241,7 +242,7 @@ mod tests {
         let text = report.to_string();
         for want in [
             "playcounts 1.2.3 on 2 x ?",
-            "1,000,000 plays of 100 videos on the embedded broker; medians of 1 rounds",
+            "1,000,000 plays of 100 videos on the embedded broker; medians of 1 round,",
             "2,000,000 (2,000,000 to 2,000,000)",
             "0.50 µs (0.50 to 0.50)           -",
             "0.25 ms (0.25 to 0.25)",

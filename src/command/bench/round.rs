@@ -56,7 +56,7 @@ impl Round<'_> {
         let dir = dir.to_string_lossy();
         let dashboard =
             Part::start(&["dashboard", "--http-address=127.0.0.1:0", "--data-dir", &dir])?;
-        let url = dashboard.address("live at ", self.stop)?;
+        let [url] = dashboard.addresses(["live at "], self.stop)?;
         let process = Part::start(&[
             "process",
             "--num-messages",

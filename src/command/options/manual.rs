@@ -9,6 +9,10 @@ use super::table::DefaultValue;
 /// The section of the manual for commands.
 const SECTION: &str = "1";
 
+/// When this version was released, as CHANGELOG.md says; a test holds both together. No clock: the same version is the
+/// same page.
+pub(crate) const RELEASED: &str = "2026-11-26";
+
 /// The page of the program; or of what is named: a command, or a group of commands.
 pub(crate) fn page(catalogue: &Catalogue, name: Option<&str>) -> String {
     let mut page = Roff::new();
@@ -77,8 +81,7 @@ fn of_command(page: &mut Roff, command: &CommandSpec) {
 
 fn head(page: &mut Roff, name: &str, about: &str) {
     let version = concat!("playcounts ", env!("CARGO_PKG_VERSION"));
-    // No date, which must be quoted to be none: the same version is the same page.
-    page.control("TH", [name, SECTION, " ", version, "User Commands"]);
+    page.control("TH", [name, SECTION, RELEASED, version, "User Commands"]);
     // What `apropos` shows is one line.
     let short = about.split([';', ':', ',']).next().unwrap_or_default();
     page.control("SH", ["NAME"]).text([roman(format!("{name} - {short}"))]);

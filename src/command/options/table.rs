@@ -159,10 +159,10 @@ pub(crate) const SECTIONS: &[Section] = &[
         title: "Dashboard",
         rows: &[
             row("http-address", Address).value("127.0.0.1:8000"),
-            row("dashboard-url", Url).unset("none, the database in the data directory").of(&["reset"]),
             row("dashboard-url", Url)
                 .unset("http://127.0.0.1:8000, unless something else is asked")
                 .of(&["health"]),
+            row("dashboard-url", Url).unset("none, the database in the data directory").of(&["reset"]),
             row("dashboard-url", Url).value("http://127.0.0.1:8000"),
             row("broker-http-address", Address),
             row("dashboard-ca", File).unset("SSL_CERT_FILE, else those that browsers trust"),
@@ -192,7 +192,12 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("output", File).required(),
             row("from", Directory).required(),
             row("data-dir", Directory).unset("none, ends when nsqd has all").of(&["produce"]),
+            row("data-dir", Directory).value("playcounts-run").of(&["run"]),
             row("data-dir", Directory).of(&["health"]),
+            row("data-dir", Directory)
+                .unset("playcounts-data; and playcounts-run, unless a running dashboard is named")
+                .of(&["reset"]),
+            row("data-dir", Directory).unset("playcounts-run, where a run has left some, else playcounts-data").of(&["verify"]),
             row("data-dir", Directory).value("playcounts-data"),
         ],
     },

@@ -11,7 +11,6 @@ use nsq_protocol::{ChannelName, ConsumerConfig, TopicName};
 use crate::command::shared::https;
 use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::command::shared::output::OutputFormat;
-use crate::command::shared::report::grouped;
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{
     self, Count, HumanDuration, MAX_IN_FLIGHT, MAX_THREADS, MAX_VIDEOS, Ratio,
@@ -20,6 +19,7 @@ use crate::dashboard::Keep;
 use crate::ledger::MessageBudget;
 use crate::model::config::{Durability, Popularity};
 use crate::model::time_window::TimeWindow;
+use crate::model::words::{grouped, many};
 use crate::nsqd::addresses::NsqdAddresses;
 use crate::nsqd::http_tls::HttpTls;
 use crate::nsqd::topic::Backlog;
@@ -143,13 +143,13 @@ pub(in crate::command) struct RunArgs {
     keep_by_hour: HumanDuration,
 
     // Files and output.
-    /// directory for the run's files [default: playcounts-data]
-    #[argh(option, default = "values::DATA_DIR.into()")]
+    /// directory for the run's files [default: playcounts-run]
+    #[argh(option, default = "values::RUN_DIR.into()")]
     data_dir: String,
     /// end when all is counted and published, instead of serving the page on
     #[argh(switch)]
     exit: bool,
-    /// print the report as one JSON object, as the last line
+    /// print the report as one JSON object on one line, and nothing else on stdout
     #[argh(switch)]
     json: bool,
 }
@@ -185,7 +185,7 @@ pub(super) enum AtEnd {
 
 /// What to simulate.
 #[derive(Clone, Debug)]
-pub(super) struct RunConfig {
+pub(in super::super) struct RunConfig {
     /// Which broker.
     pub(super) broker: BrokerChoice,
     /// What is produced.
@@ -241,7 +241,7 @@ impl RunArgs {
     ///
     /// # Errors
     /// One line that says which options contradict each other, or which value is out of range.
-    pub(super) fn config(self) -> Result<RunConfig> {
+    pub(in super::super) fn config(self) -> Result<RunConfig> {
         let (topic, channel) = (nsq::topic(&self.topic)?, nsq::channel(&self.channel)?);
         let tls = self.http_tls(topic, channel)?;
         let broker = self.broker(&tls)?;
@@ -370,7 +370,7 @@ impl RunConfig {
             ("producers", production.threads.to_string()),
             ("workers", self.threads.to_string()),
             ("max in flight", grouped(self.max_in_flight.into())),
-            ("realtime below", format!("{} plays", grouped(self.realtime_below))),
+            ("realtime below", many(self.realtime_below, "play")),
             ("update interval", format!("{:?}", self.update_interval)),
             ("durability", self.durability.to_string()),
         ]

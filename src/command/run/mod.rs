@@ -6,22 +6,30 @@ mod broker;
 mod config;
 mod phases;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use nsq_protocol::thread::StopToken;
 
-use crate::command::shared::output::{configuration, note, print, print_report};
+use crate::command::shared::output::{
+    OutputFormat, configuration, note, print, print_report, status,
+};
 use crate::command::shared::report::RunReport;
-use crate::command::shared::run_files::RunFiles;
-use crate::command::shared::verification::Verification;
-use crate::dashboard::{self, Dashboard, DashboardConfig, WatchedQueue};
+use crate::command::shared::run_files::{Ending, RunFiles};
+use crate::command::shared::status::StatusWatch;
+use crate::dashboard::{self, Dashboard, DashboardConfig, RunFigure, RunOutcome, WatchedQueue};
 use crate::ledger;
+use crate::model::words::{grouped, many};
+use crate::runtime::links::Links;
 use crate::storage::data_dir::{DataDir, PROCESSOR};
 use broker::RunBroker;
 pub(super) use config::RunArgs;
 use config::{AtEnd, RunConfig};
 use phases::{Finished, Phases};
+
+/// What its status lines begin with.
+const PART: &str = "run";
 
 /// Runs the simulation, prints its report, and serves the page until `stop` unless told to end.
 pub(super) fn run(args: RunArgs, stop: &StopToken) -> Result<()> {
@@ -31,11 +39,19 @@ pub(super) fn run(args: RunArgs, stop: &StopToken) -> Result<()> {
     }
     let run = simulate(&config, stop)?;
     if run.shortfall.is_none() {
-        print(format_args!("All consumed"))?;
+        match config.format {
+            OutputFormat::Text => print(format_args!("All consumed"))?,
+            // stdout holds the report and nothing else.
+            OutputFormat::Json => note(format_args!("All consumed")),
+        }
     }
     print_report(config.format, &run.report)?;
-    if config.at_end == AtEnd::ServePage && run.shortfall.is_none() && !stop.is_stopped() {
-        note(format_args!("the page is live at {}; Ctrl-C ends it", run.dashboard.url()));
+    // Counts that are wrong are there to be looked at; a run that did not come so far has none to show.
+    if config.at_end == AtEnd::ServePage && run.is_whole && !stop.is_stopped() {
+        if let Some(shortfall) = &run.shortfall {
+            status(PART, format_args!("NOT verified: {shortfall}"));
+        }
+        status(PART, format_args!("the page is live at {}; Ctrl-C ends it", run.dashboard.url()));
         let _ = stop.channel().recv();
     }
     run.dashboard.shutdown()?;
@@ -48,6 +64,8 @@ struct FinishedRun {
     report: RunReport,
     /// Why not every play was counted and published; `None` when all were.
     shortfall: Option<String>,
+    /// Whether it came to its end, and its counts can be compared.
+    is_whole: bool,
     dashboard: Dashboard,
     _broker: RunBroker,
 }
@@ -65,16 +83,40 @@ fn simulate(config: &RunConfig, stop: &StopToken) -> Result<FinishedRun> {
     let dashboard = start_dashboard(config, &broker)?;
     note(format_args!("{:<16} {}", "page", dashboard.url()));
     let start = Instant::now();
-    let finished = Phases::new(config, &broker, &dashboard, lock).drive(stop)?;
+    let links = Arc::new(Links::default());
+    let watch = StatusWatch::start(PART, &links)?;
+    let finished = Phases::new(config, &broker, &dashboard, lock, links).drive(stop)?;
+    drop(watch);
     let seconds = start.elapsed().as_secs_f64();
+    let ending = finished.ending(config.production.messages, stop);
     files.write_produced(&finished.produced.counts)?;
-    files.write_counted(finished.processed.consumed, &finished.counts)?;
+    files.write_counted(finished.processed.consumed, &finished.counts, ending)?;
     let verification = files.verify()?;
     let mut report = RunReport::new(&finished.processed, seconds, config.durability);
     report.dashboard_plays = Some(dashboard.totals().plays);
-    report.verified = Some(verification.is_verified());
-    let shortfall = shortfall(&finished, config.production.messages, &verification);
-    Ok(FinishedRun { report, shortfall, dashboard, _broker: broker })
+    report.stopped = ending == Ending::Stopped;
+    // What was stopped is not all that was to be counted, however right it is.
+    let is_right = verification.is_verified();
+    report.verified = (!report.stopped || !is_right).then_some(is_right);
+    let wanted = config.production.messages;
+    let incomplete = incomplete(&finished, wanted);
+    let is_whole = incomplete.is_none();
+    let wrong = || {
+        let check = verification.first_failure()?;
+        Some(format!("the counts are wrong: {check}"))
+    };
+    let shortfall = incomplete.or_else(wrong);
+    if is_whole {
+        dashboard.run_ended(outcome(&report, wanted, shortfall.clone()));
+    }
+    Ok(FinishedRun { report, shortfall, is_whole, dashboard, _broker: broker })
+}
+
+/// How it has ended, for its page.
+fn outcome(report: &RunReport, wanted: u64, fault: Option<String>) -> RunOutcome {
+    let figure = |(name, value)| RunFigure { name, value };
+    let report_lines = report.lines().into_iter().map(figure).collect();
+    RunOutcome { counted: report.counted, wanted, fault, report: report_lines }
 }
 
 fn start_dashboard(config: &RunConfig, broker: &RunBroker) -> Result<Dashboard> {
@@ -97,20 +139,19 @@ fn start_dashboard(config: &RunConfig, broker: &RunBroker) -> Result<Dashboard> 
     })
 }
 
-/// What a run of `wanted` plays is short of, the part nearest to the cause first.
-fn shortfall(finished: &Finished, wanted: u64, verification: &Verification) -> Option<String> {
+/// What a run of `wanted` plays is short of, the part nearest to the cause first; `None`: all were counted and published.
+fn incomplete(finished: &Finished, wanted: u64) -> Option<String> {
     let Finished { produced, processed, .. } = finished;
     if let Some(failure) = &processed.failure {
         return Some(format!("counting ended: {failure}"));
     }
     if produced.messages < wanted || produced.unconfirmed.unwrap_or(0) > 0 {
         return Some(format!(
-            "stopped: {} of {wanted} plays were produced, {} counted",
-            produced.messages, processed.counters.counted
+            "stopped before the end: {} of {} were produced, {} counted",
+            grouped(produced.messages),
+            many(wanted, "play"),
+            grouped(processed.counters.counted)
         ));
     }
-    if let Some(unpublished) = processed.unpublished() {
-        return Some(unpublished);
-    }
-    verification.first_failure().map(|check| format!("the counts are wrong: {check}"))
+    processed.unpublished()
 }

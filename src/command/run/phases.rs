@@ -14,11 +14,13 @@ use super::bars::Bars;
 use super::broker::RunBroker;
 use super::config::{BrokerChoice, RunConfig, StartOrder};
 use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
+use crate::command::shared::run_files::Ending;
 use crate::dashboard::Dashboard;
 use crate::ledger::{self, LedgerConfig};
 use crate::nsqd::waiting::StartWait;
 use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
 use crate::producer::{Confirmations, OUTBOX_MAX, OutboxConfig, Production, ProductionReport};
+use crate::runtime::links::Links;
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConfirmedAnswer, ProducerConfirmed};
@@ -36,6 +38,18 @@ pub(super) struct Finished {
     pub(super) counts: Vec<(Uuid, u64)>,
 }
 
+impl Finished {
+    /// Whether it was `stop` that ended it before `wanted` plays were counted.
+    pub(super) fn ending(&self, wanted: u64, stop: &StopToken) -> Ending {
+        let Self { produced, processed, .. } = self;
+        let is_whole = produced.messages >= wanted && processed.consumed >= wanted;
+        match stop.is_stopped() && !is_whole && processed.failure.is_none() {
+            true => Ending::Stopped,
+            false => Ending::Complete,
+        }
+    }
+}
+
 /// Producer and processor of one run, each started when its time has come.
 pub(super) struct Phases<'a> {
     config: &'a RunConfig,
@@ -47,6 +61,8 @@ pub(super) struct Phases<'a> {
     /// Who knows which plays are counted, once there is a processor.
     ledger: Arc<OnceLock<Confirm>>,
     bars: Bars,
+    /// Which of what producer and processor depend on is there.
+    links: Arc<Links>,
 }
 
 /// Which plays of a producer are counted for good.
@@ -73,6 +89,7 @@ impl<'a> Phases<'a> {
         broker: &RunBroker,
         dashboard: &Dashboard,
         lock: Lock,
+        links: Arc<Links>,
     ) -> Self {
         Self {
             config,
@@ -83,6 +100,7 @@ impl<'a> Phases<'a> {
             processor: None,
             ledger: Arc::default(),
             bars: Bars::new(config.production.messages),
+            links,
         }
     }
 
@@ -151,6 +169,7 @@ impl<'a> Phases<'a> {
             republish_after: self.config.republish_after,
             max: OUTBOX_MAX,
             disk: None,
+            links: self.links.clone(),
         };
         self.production =
             Some(Production::start(&self.config.production, &producer, Some(outbox))?);
@@ -184,6 +203,7 @@ impl<'a> Phases<'a> {
             ledger: ledger::open(&ledger, config.durability)?,
             on_loss: OnLoss::Refuse,
             lock: self.lock.take().context("a run has one processor")?,
+            links: self.links.clone(),
         })?;
         // Set once: a run has one processor.
         let _ = self.ledger.set(Box::new(processor.confirmations()));

@@ -1,5 +1,5 @@
 //! What several commands need: values of options, which ledger, the nsqds that options name, whom is
-//! trusted over TLS, a run's files and their check, reports, the log,
+//! trusted over TLS, a run's files and their check, reports, what a part says of its connections, the log,
 //! and the lines that commands print.
 
 pub(super) mod https;
@@ -9,6 +9,7 @@ pub(super) mod nsq;
 pub(super) mod output;
 pub(super) mod report;
 pub(super) mod run_files;
+pub(super) mod status;
 pub(super) mod token;
 pub(super) mod values;
 pub(super) mod verification;

@@ -8,13 +8,18 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::model::plain_text::PlainText;
+use crate::model::words::many;
+use crate::runtime::notify;
+
+/// The most names in a status line.
+const LISTED_MAX: usize = 3;
 
 /// How a command prints its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutputFormat {
     /// For people.
     Text,
-    /// One JSON object, as the last line.
+    /// One JSON object on one line, and nothing else on stdout.
     Json,
 }
 
@@ -29,6 +34,22 @@ impl OutputFormat {
 pub(crate) fn note(line: Arguments<'_>) {
     // A closed stderr is no reason to stop.
     let _ = writeln!(io::stderr(), "{}", PlainText::Line(line));
+}
+
+/// What a part is connected to, or that this has changed, in one line on stderr: `process: …`; the service manager is told, too.
+pub(crate) fn status(part: &str, text: Arguments<'_>) {
+    note(format_args!("{part}: {text}"));
+    notify::status(&text.to_string());
+}
+
+/// `nsqd a:1`, `2 nsqds (a:1, b:1)`, `9 nsqds (a:1, b:1, c:1, …)`.
+pub(crate) fn listed(what: &str, names: &[impl AsRef<str>]) -> String {
+    if let [one] = names {
+        return format!("{what} {}", one.as_ref());
+    }
+    let shown: Vec<_> = names.iter().take(LISTED_MAX).map(AsRef::as_ref).collect();
+    let more = if names.len() > LISTED_MAX { ", …" } else { "" };
+    format!("{} ({}{more})", many(names.len() as u64, what), shown.join(", "))
 }
 
 /// Lines of the result, on stdout.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::config::Durability;
+use crate::model::words::{grouped, many};
 use crate::processor::{DashboardReport, ProcessorReport};
 use crate::wire::ConsumptionTimes;
 
@@ -34,8 +35,10 @@ pub(crate) struct RunReport {
     pub(crate) dashboards: Vec<DashboardReport>,
     /// What the dashboard counts in all, where known.
     pub(crate) dashboard_plays: Option<u64>,
-    /// Whether the counts of all parts agree, where known.
+    /// Whether the counts of all parts agree, where known: not of a run that was stopped, where nothing is wrong.
     pub(crate) verified: Option<bool>,
+    /// Whether it was told to stop before the end.
+    pub(crate) stopped: bool,
     /// Plays whose producer had sent them before in vain.
     pub(crate) recovered: u64,
     /// Repeats that told another video than the play that was counted.
@@ -65,6 +68,7 @@ impl RunReport {
             dashboards: processed.dashboards.clone(),
             dashboard_plays: None,
             verified: None,
+            stopped: false,
             recovered: counters.recovered,
             conflicting_duplicates: counters.conflicting,
             unidentified: counters.by_message,
@@ -73,86 +77,82 @@ impl RunReport {
     }
 }
 
-impl fmt::Display for RunReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { messages, counted, duplicates, rejected, videos, .. } = self;
+impl RunReport {
+    /// What it tells people: name and value of each line.
+    pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
         let Self { seconds, messages_per_second, .. } = self;
-        writeln!(
-            f,
-            "  messages     {} in {seconds:.2} s: {} a second",
-            grouped(*messages),
-            grouped(*messages_per_second as u64)
-        )?;
-        writeln!(
-            f,
-            "  counted      {} plays of {} videos; {} duplicates, {} rejected",
-            grouped(*counted),
-            grouped(*videos),
-            grouped(*duplicates),
-            grouped(*rejected)
-        )?;
+        let rate = grouped(*messages_per_second as u64);
+        let mut lines = vec![
+            ("messages", format!("{} in {seconds:.2} s: {rate} a second", grouped(self.messages))),
+            (
+                "counted",
+                format!(
+                    "{} of {}; {}, {} rejected",
+                    many(self.counted, "play"),
+                    many(self.videos, "video"),
+                    many(self.duplicates, "duplicate"),
+                    grouped(self.rejected)
+                ),
+            ),
+        ];
         if self.recovered > 0 {
-            let plays = grouped(self.recovered);
-            writeln!(f, "  recovered    {plays} plays that were lost on their way and sent again")?;
+            let plays = many(self.recovered, "play");
+            lines.push(("recovered", format!("{plays}: lost on the way and sent again")));
         }
         if self.unidentified > 0 {
-            let plays = grouped(self.unidentified);
-            writeln!(f, "  unidentified {plays} plays: repeats known by nsqd's message ID only")?;
+            let plays = many(self.unidentified, "play");
+            let text = format!("{plays}: repeats known by nsqd's message ID only");
+            lines.push(("unidentified", text));
         }
         if let Some(ConsumptionTimes { mean, p50, p99, max }) = self.consumption_ms {
-            writeln!(
-                f,
-                "  consumption  mean {mean:.1} ms, p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms"
-            )?;
+            let text =
+                format!("mean {mean:.1} ms, p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms");
+            lines.push(("consumption", text));
         }
-        write!(f, "  published    in {} messages", grouped(self.published_messages))?;
-        if let [_, _, ..] = &self.dashboards[..] {
-            let one = |told: &DashboardReport| {
-                format!("{} to {}", grouped(told.published_messages), told.url)
-            };
-            write!(f, ": {}", self.dashboards.iter().map(one).collect::<Vec<_>>().join(", "))?;
-        }
-        if let Some(plays) = self.dashboard_plays {
-            write!(f, "; the dashboard shows {} plays", grouped(plays))?;
-        }
-        if let Some(verified) = self.verified {
-            write!(f, "\n  verified     {}", if verified { "yes" } else { "NO" })?;
-        }
+        lines.push(("published", self.published()));
+        let verified = match (self.verified, self.stopped) {
+            (Some(true), _) => Some("yes"),
+            (Some(false), _) => Some("NO"),
+            (None, true) => Some("stopped before the end; what was counted until then is right"),
+            (None, false) => None,
+        };
+        lines.extend(verified.map(|verified| ("verified", verified.to_owned())));
         let survives = match self.durability {
             Durability::None => "none: the counts were in memory only",
             Durability::Process => "process: a count survives kill -9 of any part",
             Durability::Power => "power: a count survives a power loss, too",
         };
-        write!(f, "\n  durability   {survives}")
+        lines.push(("durability", survives.to_owned()));
+        lines
+    }
+
+    fn published(&self) -> String {
+        let mut text = format!("in {}", many(self.published_messages, "message"));
+        if let [_, _, ..] = &self.dashboards[..] {
+            let one = |told: &DashboardReport| {
+                format!("{} to {}", grouped(told.published_messages), told.url)
+            };
+            let each: Vec<_> = self.dashboards.iter().map(one).collect();
+            text += &format!(": {}", each.join(", "));
+        }
+        if let Some(plays) = self.dashboard_plays {
+            text += &format!("; the dashboard shows {}", many(plays, "play"));
+        }
+        text
+    }
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (name, value)) in self.lines().into_iter().enumerate() {
+            let before = if number == 0 { "" } else { "\n" };
+            write!(f, "{before}  {name:<12} {value}")?;
+        }
+        Ok(())
     }
 }
 
 /// Messages a second; 0 in no time.
 pub(crate) fn rate(messages: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { messages as f64 / seconds } else { 0.0 }
-}
-
-/// `1234567` as `1,234,567`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_stand_in_threes() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(number), text);
-        }
-    }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub(crate) use crate::command::shared::verification::Ending;
 use crate::command::shared::verification::{COUNTED, PROCESSED, PRODUCED, Plays, Verification};
 use crate::dashboard;
 use crate::storage::private;
@@ -23,6 +24,9 @@ const HEADER: &str = "video_id,plays";
 #[derive(Debug, Serialize, Deserialize)]
 struct ProcessedFile {
     consumed: u64,
+    /// Absent from a file of an older version, which did not tell.
+    #[serde(default)]
+    ending: Ending,
 }
 
 /// The files of the last run in one data directory.
@@ -54,6 +58,11 @@ impl RunFiles {
         Ok(())
     }
 
+    /// Whether a run, or parts of one, have left something to check.
+    pub(crate) fn exist(&self) -> bool {
+        [PRODUCED, COUNTED, PROCESSED].iter().any(|file| self.dir.join(file).exists())
+    }
+
     /// Keeps what was produced.
     ///
     /// # Errors
@@ -62,14 +71,19 @@ impl RunFiles {
         write_counts(&self.dir.join(PRODUCED), counts)
     }
 
-    /// Keeps what was counted, out of that many messages consumed.
+    /// Keeps what was counted, out of that many messages consumed, and how that ended.
     ///
     /// # Errors
     /// The file that cannot be written, and why.
-    pub(crate) fn write_counted(&self, consumed: u64, counts: &[(Uuid, u64)]) -> Result<()> {
+    pub(crate) fn write_counted(
+        &self,
+        consumed: u64,
+        counts: &[(Uuid, u64)],
+        ending: Ending,
+    ) -> Result<()> {
         write_counts(&self.dir.join(COUNTED), counts)?;
         let path = self.dir.join(PROCESSED);
-        let json = serde_json::to_vec(&ProcessedFile { consumed })?;
+        let json = serde_json::to_vec(&ProcessedFile { consumed, ending })?;
         create(&path)
             .and_then(|mut file| file.write_all(&json))
             .with_context(|| format!("cannot write {}", path.display()))
@@ -89,7 +103,9 @@ impl RunFiles {
         };
         let shown = dashboard::read_counts(&self.dir)?
             .map(|counts| counts.into_iter().collect::<HashMap<_, _>>());
-        Ok(Verification::of(produced, processed.map(|file| file.consumed), counted, shown))
+        let ending = processed.as_ref().map_or(Ending::Complete, |file| file.ending);
+        let consumed = processed.map(|file| file.consumed);
+        Ok(Verification::of(ending, produced, consumed, counted, shown))
     }
 }
 

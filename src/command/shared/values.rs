@@ -19,6 +19,9 @@ pub(crate) const DASHBOARD_URL: &str = "http://127.0.0.1:8000";
 /// Where the parts keep their files.
 pub(crate) const DATA_DIR: &str = "playcounts-data";
 
+/// Where `run` keeps its files: it throws away what it finds there, and a part does not go on from it.
+pub(crate) const RUN_DIR: &str = "playcounts-run";
+
 /// The topic that plays are on.
 pub(crate) const TOPIC: &str = "plays";
 

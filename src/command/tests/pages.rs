@@ -66,6 +66,12 @@ fn every_command_has_a_manual_page_with_its_options() {
         }
     }
     assert!(printed(&["man"]).contains(".SH COMMANDS"));
+    let changes = concat!(env!("CARGO_MANIFEST_DIR"), "/CHANGELOG.md");
+    let changes = std::fs::read_to_string(changes).unwrap();
+    let newest = changes
+        .lines()
+        .find(|line| line.starts_with("## ") && line.contains(env!("CARGO_PKG_VERSION")));
+    assert!(newest.unwrap().contains(manual::RELEASED), "{newest:?}");
 }
 
 /// What completes the last of these words: what else does, and the words.

@@ -8,6 +8,7 @@ use crate::dashboard::app::App;
 use crate::dashboard::body::parse;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::Call;
+use crate::runtime::clock::unix_ms;
 use crate::wire::{ConsumptionReport, Written};
 
 pub(in super::super) const REPORT: Operation = Operation {
@@ -23,11 +24,12 @@ pub(in super::super) const REPORT: Operation = Operation {
 pub(in super::super) fn report(app: &App, call: Call<'_>) -> CallResult {
     let report: ConsumptionReport = parse(&call.request.body)?;
     report.check().map_err(|error| CallError::bad_request(error.to_string()))?;
-    let ConsumptionReport { processor, instance, consumption } = report;
+    let ConsumptionReport { processor, instance, consumption, ending } = report;
     let (from, now) = (call.request.peer.map(|peer| peer.ip()), Instant::now());
     let mut live = app.live.lock();
     live.report(processor, None, Some(consumption), now);
     live.started(processor, instance, from, now);
+    live.ended(processor, ending.map(|ending| (ending, unix_ms())));
     drop(live);
     written::answer(&Written { accepted: 1, dashboard: app.store.id() })
 }

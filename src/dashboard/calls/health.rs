@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::dashboard::answer::{CallError, CallResult, Status, json};
 use crate::dashboard::app::App;
+use crate::dashboard::live::RunOutcome;
 use crate::dashboard::nsqds::{CountedTold, Finding, Heartbeat, Severity, ledger_faults};
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::Call;
@@ -41,6 +42,10 @@ pub(in super::super) struct Health {
     /// Which processor's start waits, and for what; nothing is lost meanwhile. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<String>,
+    /// How the simulation has ended that this dashboard belongs to: verified, for what is not is a 503. Absent while it goes
+    /// on, and of every other dashboard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<String>,
 }
 
 /// Why nothing is moving.
@@ -65,8 +70,13 @@ pub(in super::super) fn health(app: &App, _call: Call<'_>) -> CallResult {
     if let Some(reason) = app.store.refused() {
         return Err(CallError::unavailable(format!("counts were refused: {reason}")));
     }
+    let run = app.live.lock().run().cloned();
+    if let Some(run) = run.as_ref().filter(|run| run.fault.is_some()) {
+        return Err(CallError::unavailable(run.text()));
+    }
     let waiting = app.live.lock().waiting(Instant::now());
-    json(&Health { status: "ok", cut: cut(app), waiting })
+    let run = run.map(|run| run.text());
+    json(&Health { status: "ok", cut: cut(app), waiting, run })
 }
 
 /// What starts have cut off, of all parts that are known, one behind the other.
@@ -103,7 +113,8 @@ pub(in super::super) fn diagnosis(app: &App, _call: Call<'_>) -> CallResult {
         let (live, now) = (app.live.lock(), Instant::now());
         let refused = app.store.refused();
         let (foreign, crowded) = (live.foreign(now), live.crowded());
-        CountedTold { foreign, crowded, refused, dead: live.dead(now) }
+        let run = live.run().map(RunOutcome::finding);
+        CountedTold { foreign, crowded, refused, dead: live.dead(now), run }
     };
     let health = app.store.health();
     let reason = health.as_ref().err().map(|reason| &**reason);

@@ -4,6 +4,7 @@ mod minute;
 mod points;
 mod reports;
 mod rivals;
+mod run_outcome;
 mod shared_ledgers;
 mod show;
 mod starts;
@@ -13,5 +14,6 @@ mod times;
 
 pub(super) use points::{LiveSeries, Measure};
 pub(super) use reports::Live;
+pub use run_outcome::{RunFigure, RunOutcome};
 pub(super) use shared_ledgers::SharedLedgerShown;
 pub(super) use show::{LiveStats, ProcessorShown, ProducerShown};

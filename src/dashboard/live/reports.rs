@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::minute::Minute;
 use super::points::{LiveSeries, Measure, NewestPoints, Point};
+use super::run_outcome::RunOutcome;
 use super::starts::{ALIVE, Starts};
 use super::times::Times;
 use crate::dashboard::nsqds::Depth;
@@ -15,7 +16,7 @@ use crate::dashboard::store::MinutePoint;
 use crate::model::unix_time::UnixMs;
 use crate::wire::{
     ArrivalFigures, CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, LedgerStatus, OutboxFigures,
-    PROGRAM_MAX,
+    PROGRAM_MAX, ProcessorEnding,
 };
 
 /// The most processors shown; a new one takes the place of the one silent for longest.
@@ -51,6 +52,10 @@ pub(super) struct KnownProcessor {
     pub(super) heard: Instant,
     /// Its processes, as far as they tell themselves apart.
     pub(super) starts: Starts,
+    /// How it has ended, and when, if its newest report says that it has.
+    pub(super) ended: Option<(ProcessorEnding, UnixMs)>,
+    /// How often it has said so.
+    pub(super) endings: u64,
 }
 
 impl KnownProcessor {
@@ -89,6 +94,8 @@ pub(in super::super) struct Live {
     pub(super) points: NewestPoints,
     minute: Option<Minute>,
     pub(super) queue: Depth,
+    /// How the simulation has ended that the dashboard belongs to.
+    pub(super) run: Option<RunOutcome>,
 }
 
 impl Live {
@@ -115,6 +122,8 @@ impl Live {
             reported: now,
             heard: now,
             starts: Starts::default(),
+            ended: None,
+            endings: 0,
         });
         known.heard = now;
         known.version = known.version.max(version);
@@ -150,6 +159,14 @@ impl Live {
         }
     }
 
+    /// Takes how a processor ends, and when, if it does; behind its report.
+    pub(in super::super) fn ended(&mut self, id: Uuid, ended: Option<(ProcessorEnding, UnixMs)>) {
+        if let Some(known) = self.processors.get_mut(&id) {
+            known.endings += u64::from(ended.is_some());
+            known.ended = ended;
+        }
+    }
+
     /// A processor's ledger is older than what is known of it: it does not count until it says otherwise.
     pub(in super::super) fn refuse(&mut self, id: Uuid, reason: &str, now: Instant) {
         self.report(id, None, None, now);
@@ -170,9 +187,11 @@ impl Live {
         self.producers.insert(producer, (told, now));
     }
 
-    /// Processors that have reported within [`ALIVE`] and can count.
+    /// Processors that have reported within [`ALIVE`], have not ended and can count.
     pub(in super::super) fn alive(&self, now: Instant) -> usize {
-        let counts = |known: &&KnownProcessor| known.is_alive(now) && known.waiting().is_none();
+        let counts = |known: &&KnownProcessor| {
+            known.is_alive(now) && known.ended.is_none() && known.waiting().is_none()
+        };
         self.processors.values().filter(counts).count()
     }
 
@@ -234,9 +253,20 @@ impl Live {
         self.minute.take().map(|minute| minute.finish(plays))
     }
 
-    /// Forgets the processors, as a reset asks. The points stay: they tell of time, not of counts.
+    /// Takes how the simulation has ended.
+    pub(in super::super) fn run_ended(&mut self, outcome: RunOutcome) {
+        self.run = Some(outcome);
+    }
+
+    /// How it has, if it has.
+    pub(in super::super) fn run(&self) -> Option<&RunOutcome> {
+        self.run.as_ref()
+    }
+
+    /// Forgets the processors, as a reset asks, and how a run has ended. The points stay: they tell of time, not of counts.
     pub(in super::super) fn clear(&mut self) {
         self.processors.clear();
+        self.run = None;
     }
 
     fn fresh(&self, now: Instant) -> impl Iterator<Item = &Consumption> {

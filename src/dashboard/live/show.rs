@@ -7,10 +7,15 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::reports::{KnownProcessor, Live};
+use super::run_outcome::RunOutcome;
 use super::shared_ledgers::LedgerGlance;
 use crate::dashboard::nsqds::{Alert, Heartbeat};
+use crate::model::unix_time::UnixMs;
 use crate::nsqd::depth::QueueDepth;
-use crate::wire::{ArrivalFigures, ConsumerFigures, Consumption, CrowdedPlays, LedgerFigures};
+use crate::runtime::links::{Link, LinkState};
+use crate::wire::{
+    ArrivalFigures, ConsumerFigures, Consumption, CrowdedPlays, LedgerFigures, ProcessorEnding,
+};
 
 /// How long a producer is shown after it was last heard.
 const PRODUCER_SHOWN: Duration = Duration::from_secs(600);
@@ -32,6 +37,8 @@ pub(in super::super) struct LiveStats {
     depth_alert: Option<Alert>,
     /// Those heard since the start.
     processors: Vec<ProcessorStats>,
+    /// How the simulation has ended that this dashboard belongs to; null while it goes on, and of every other dashboard.
+    run: Option<RunOutcome>,
 }
 
 /// Consumption times over all processors, in ms; null while there are none.
@@ -55,10 +62,27 @@ pub(in super::super) struct ProcessorStats {
     version: Option<u64>,
     /// How long nothing was heard of it, in ms.
     heard_ms_ago: u64,
+    /// How it has ended, if it has said that it does; null while it goes on, and where it was killed.
+    ended: Option<EndedShown>,
     /// What it reported last, without its connections.
     consumption: Option<Consumption>,
     /// Which ledger it counts in; null while that is not known.
     ledger: Option<LedgerGlance>,
+}
+
+/// How a processor has ended in order.
+#[derive(Clone, Copy, Serialize, JsonSchema)]
+pub(in super::super) struct EndedShown {
+    /// Why.
+    how: ProcessorEnding,
+    /// When it said so.
+    at: UnixMs,
+}
+
+impl From<(ProcessorEnding, UnixMs)> for EndedShown {
+    fn from((how, at): (ProcessorEnding, UnixMs)) -> Self {
+        Self { how, at }
+    }
 }
 
 /// A processor, and whether what it received adds up.
@@ -67,6 +91,8 @@ pub(in super::super) struct ProcessorShown {
     processor: Uuid,
     /// How long nothing was heard of it, in ms.
     silent_ms: u64,
+    /// How it has ended, if it has said that it does; null while it goes on, and where it was killed.
+    ended: Option<EndedShown>,
     /// Of its newest message with counts.
     version: Option<u64>,
     /// Messages received since its start.
@@ -122,6 +148,7 @@ impl Live {
             processor: *id,
             version: known.version,
             heard_ms_ago: known.silent_ms(now),
+            ended: known.ended.map(EndedShown::from),
             consumption: known.consumption.clone(),
             ledger: known.glance(id, &ledgers, now),
         };
@@ -138,6 +165,7 @@ impl Live {
             queue_paused: self.queue.paused.clone(),
             depth_alert: self.queue.alert,
             processors: self.processors.iter().map(processor).collect(),
+            run: self.run.clone(),
         }
     }
 
@@ -179,6 +207,21 @@ impl Live {
         self.processors.iter().filter_map(told).collect()
     }
 
+    /// Which processors report.
+    pub(in super::super) fn links(&self, now: Instant) -> Vec<(Link, LinkState)> {
+        let link = |(id, known): (&Uuid, &KnownProcessor)| {
+            let away = match known.ended {
+                Some((ProcessorEnding::Finished, _)) => Some("has finished"),
+                Some((ProcessorEnding::Stopped, _)) => Some("was stopped in order"),
+                None if known.is_alive(now) => None,
+                None => Some("is silent: it may have been killed, or cannot reach this dashboard"),
+            };
+            let away = away.map(str::to_owned);
+            (Link::Processor(*id), LinkState { away, losses: known.endings, is_news: true })
+        };
+        self.processors.iter().map(link).collect()
+    }
+
     /// Each processor, as the diagnosis wants it.
     pub(in super::super) fn heartbeats(&self, now: Instant) -> Vec<Heartbeat> {
         let replaced = self.replaced(now);
@@ -186,6 +229,7 @@ impl Live {
         let heartbeat = |(id, known): (&Uuid, &KnownProcessor)| Heartbeat {
             id: id.to_string(),
             silent_ms: known.silent_ms(now),
+            ended: known.ended,
             failure: known
                 .consumption
                 .as_ref()
@@ -207,6 +251,7 @@ fn show(id: Uuid, known: &KnownProcessor, now: Instant) -> ProcessorShown {
     ProcessorShown {
         processor: id,
         silent_ms: known.silent_ms(now),
+        ended: known.ended.map(EndedShown::from),
         version: known.version,
         received: told.map(|told| told.received),
         counted: told.map(|told| told.counted),

@@ -10,11 +10,15 @@ use uuid::Uuid;
 
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
+use crate::model::words::{many, of_number};
 use crate::nsqd::consumers::ChannelConsumers;
-use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays};
+use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays, ProcessorEnding};
 pub(crate) use finding::{Finding, Severity};
 pub(crate) use heartbeat::Heartbeat;
 pub(crate) use ledgers::{LapsedProcessor, ledger_faults};
+
+/// The finding that nothing moves because there is nothing to count.
+const IDLE: &str = "idle";
 
 /// A processor that has not been heard for so long does not count.
 const SILENT_MS: u64 = 10_000;
@@ -30,6 +34,8 @@ pub(crate) struct CountedTold {
     pub(crate) refused: Option<String>,
     /// Processors of shared ledgers that are dead.
     pub(crate) dead: Vec<LapsedProcessor>,
+    /// How the simulation has ended that the dashboard belongs to, if it has: then nobody is missed, and nothing need move.
+    pub(crate) run: Option<Finding>,
 }
 
 impl Watch {
@@ -50,11 +56,18 @@ impl Watch {
             });
         }
         diagnose_processors(processors, &mut found);
+        match &counted.run {
+            Some(run) => found.push(run.clone()),
+            None => diagnose_silence(processors, &mut found),
+        }
         diagnose_counted(counted, &mut found);
         found.extend(ledger_faults(processors, &counted.dead));
         ledgers::diagnose_more(processors, &counted.dead, &mut found);
         if let Some(queue) = &self.queue {
             diagnose_queue(&self.state.lock(), queue, processors, &mut found);
+        }
+        if counted.run.is_some() {
+            found.retain(|finding| finding.code != IDLE);
         }
         found.sort_by_key(|finding| finding.severity);
         if found.is_empty() {
@@ -94,7 +107,7 @@ fn diagnose_queue(
         found.push(Finding {
             code: "depth-alert",
             severity: Severity::Warning,
-            text: format!("{} messages wait in the queue, more than the {above} of --depth-alert.", sum.depth),
+            text: format!("{} in the queue, more than the {above} of --depth-alert.", waits(sum.depth)),
             way_out: "Look whether it grows. If it does, more is published than the processors can count.",
         });
     }
@@ -102,7 +115,7 @@ fn diagnose_queue(
     let is_empty = sum.queue.is_some_and(|queue| queue.depth == 0 && queue.deferred == 0);
     if is_empty && !moving {
         found.push(Finding {
-            code: "idle",
+            code: IDLE,
             severity: Severity::Info,
             text: "The queue is empty and nothing is being counted.".to_owned(),
             way_out: "If plays are being made, check that their producers publish to these nsqds and this topic.",
@@ -152,7 +165,11 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
             arrivals::diagnose(&processor.id, told, found);
         }
     }
-    let Some(quietest) = processors.iter().map(|known| known.silent_ms).min() else {
+}
+
+/// Adds that no processor is heard, and how the last ones have ended.
+fn diagnose_silence(processors: &[Heartbeat], found: &mut Vec<Finding>) {
+    if processors.is_empty() {
         found.push(Finding {
             code: "no-processor",
             severity: Severity::Error,
@@ -160,15 +177,39 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
             way_out: "Start `playcounts process` with this dashboard as its --dashboard-url.",
         });
         return;
-    };
-    if quietest > SILENT_MS {
-        found.push(Finding {
+    }
+    // One that has said goodbye is not missed.
+    let (ended, others): (Vec<_>, Vec<_>) =
+        processors.iter().partition(|known| known.ended.is_some());
+    match others.iter().map(|known| known.silent_ms).min() {
+        Some(..=SILENT_MS) => {}
+        Some(quietest) => found.push(Finding {
             code: "processor-silent",
             severity: Severity::Error,
             text: format!("No processor has reported for {} s.", quietest / 1000),
             way_out: "Check that it runs and reaches this dashboard. If it does not, its log says why.",
-        });
+        }),
+        None => ended.into_iter().for_each(|known| diagnose_ended(known, found)),
     }
+}
+
+/// Says that a processor has ended in order, where none goes on.
+fn diagnose_ended(known: &Heartbeat, found: &mut Vec<Finding>) {
+    let (id, Some((how, at))) = (&known.id, known.ended) else { return };
+    found.push(match how {
+        ProcessorEnding::Finished => Finding {
+            code: "processor-finished",
+            severity: Severity::Info,
+            text: format!("Processor {id} finished at {at}: it has counted its --num-messages."),
+            way_out: "",
+        },
+        ProcessorEnding::Stopped => Finding {
+            code: "processor-stopped",
+            severity: Severity::Warning,
+            text: format!("Processor {id} was stopped in order at {at}, and none counts now."),
+            way_out: "Start it again to go on; until then messages wait in nsqd, and nothing is lost.",
+        },
+    });
 }
 
 /// Adds what is wrong with what was counted.
@@ -178,7 +219,9 @@ fn diagnose_counted(told: &CountedTold, found: &mut Vec<Finding>) {
             code: "foreign-plays",
             severity: Severity::Warning,
             text: format!(
-                "{plays} plays are counted under the id of producer {producer} that it never made."
+                "{} {} counted under the id of producer {producer} that it never made.",
+                many(*plays, "play"),
+                of_number(*plays, "is", "are")
             ),
             way_out: "Find out who publishes under its id, or whether an old copy of its outbox was put back. It goes on under another id by itself.",
         });
@@ -189,7 +232,8 @@ fn diagnose_counted(told: &CountedTold, found: &mut Vec<Finding>) {
             severity: Severity::Warning,
             text: format!(
                 "Producers left too many gaps in their numbers (seq), the latest one was {producer}. Processor {processor} \
-                 recognises {plays} plays by their NSQ messages only: one that is published again is counted again."
+                 recognises {} by NSQ message only: one that is published again is counted again.",
+                many(*plays, "play")
             ),
             way_out: "Number each producer's plays 0, 1, 2, … without gaps, or leave producer and seq out.",
         });
@@ -238,7 +282,8 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
                 "oversized",
                 Severity::Warning,
                 format!(
-                    "Processor {id} got {oversized} messages from nsqd {nsqd} that are larger than it accepts."
+                    "Processor {id} got {} from nsqd {nsqd}, larger than it accepts.",
+                    many(*oversized, "message")
                 ),
                 "They are kept as dead letters: their size and first bytes. If they may be plays, start it with a larger --max-msg-size.",
             );
@@ -305,7 +350,7 @@ fn diagnose_nsqd(nsqd: &WatchedNsqd, queue: &WatchedQueue, found: &mut Vec<Findi
     let (topic_name, channel_name) = (queue.topic.as_str(), queue.channel.as_str());
     let Some(topic) = heard.stats.topic(&queue.topic) else { return };
     if topic.paused {
-        let text = format!("Topic {topic_name} at {at} is paused; {} messages wait.", topic.depth);
+        let text = format!("Topic {topic_name} at {at} is paused; {}.", waits(told(topic.depth)));
         find("topic-paused", Severity::Error, text, "Unpause it on the page's queue view.");
     }
     let Some(channel) = heard.stats.channel(&queue.topic, &queue.channel) else {
@@ -328,14 +373,28 @@ fn diagnose_foreign(name: &str, channel: &ChannelStats, found: &mut Vec<Finding>
     let mut consumers = ChannelConsumers::default();
     consumers.add(channel);
     if let Some(first) = consumers.foreign.first() {
-        let count = consumers.foreign.len();
+        let count = consumers.foreign.len() as u64;
         found.push(Finding {
             code: "foreign-consumer",
             severity: Severity::Warning,
-            text: format!("{name} has {count} consumers that are not processors of playcounts, such as {first}. What they take is not counted."),
+            text: format!(
+                "{name} has {} that {} not of playcounts, such as {first}. What they take is not counted.",
+                many(count, "consumer"),
+                of_number(count, "is", "are")
+            ),
             way_out: "Give them a channel of their own. A processor of an older version looks like one of them: update it.",
         });
     }
+}
+
+/// A number of nsqd's, which are never below 0.
+fn told(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// `1 message waits`.
+fn waits(messages: u64) -> String {
+    format!("{} {}", many(messages, "message"), of_number(messages, "waits", "wait"))
 }
 
 /// Adds what it finds at the channel called `name`.
@@ -343,22 +402,23 @@ fn diagnose_channel(name: &str, channel: &ChannelStats, found: &mut Vec<Finding>
     let mut find = |code, severity, text: String, way_out| {
         found.push(Finding { code, severity, text, way_out });
     };
-    let waiting = channel.depth.saturating_add(channel.deferred_count);
+    let waiting = told(channel.depth.saturating_add(channel.deferred_count));
     if channel.paused {
         find(
             "channel-paused",
             Severity::Error,
-            format!("{name} is paused; {waiting} messages wait."),
+            format!("{name} is paused; {}.", waits(waiting)),
             "Unpause it on the page's queue view.",
         );
     }
     let rdy: i64 = channel.clients.iter().map(|client| client.ready_count).sum();
     if channel.client_count == 0 && waiting > 0 {
-        let text = format!("{name} has {waiting} messages and no consumer.");
+        let text = format!("{name} has no consumer, and {}.", waits(waiting));
         find("no-consumer", Severity::Error, text, "Start `playcounts process`.");
     } else if channel.client_count > 0 && rdy == 0 && waiting > 0 {
         let text = format!(
-            "{name} has {waiting} messages, but its consumers ask for none (RDY 0): they are in backoff."
+            "{name}: {}, but its consumers ask for none (RDY 0): they are in backoff.",
+            waits(waiting)
         );
         find(
             "backoff",
@@ -368,8 +428,9 @@ fn diagnose_channel(name: &str, channel: &ChannelStats, found: &mut Vec<Finding>
         );
     } else if channel.depth > 0 && rdy > 0 && channel.in_flight_count >= rdy {
         let text = format!(
-            "{name}: {} messages wait. Its consumers already hold {}, as many as they ask for.",
-            channel.depth, channel.in_flight_count
+            "{name}: {}. Its consumers already hold {}, as many as they ask for.",
+            waits(told(channel.depth)),
+            channel.in_flight_count
         );
         find(
             "behind",

@@ -154,7 +154,7 @@ fn the_depth_tells_of_pauses_and_of_the_alert() {
     let found = watch.diagnose(&[], &CountedTold::default(), None);
     let alert = found.iter().find(|finding| finding.code == "depth-alert").unwrap();
     assert_eq!(json!(alert.severity), "warning");
-    assert_eq!(alert.text, "101 messages wait, more than the 100 of --depth-alert.");
+    assert_eq!(alert.text, "101 messages wait in the queue, more than the 100 of --depth-alert.");
 }
 
 #[test]

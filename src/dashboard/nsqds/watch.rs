@@ -5,6 +5,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::state::{Depth, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
+use crate::runtime::links::{Link, LinkState};
 
 /// Peeks at one time: each holds one of the server's workers.
 pub(super) const PEEKS: usize = 2;
@@ -36,6 +37,26 @@ impl Watch {
                 .collect(),
         });
         Self { state: Mutex::new(state), peeks: Permits(Mutex::new(PEEKS)), queue }
+    }
+
+    /// Which nsqds and nsqlookupds answer.
+    pub(crate) fn links(&self) -> Vec<(Link, LinkState)> {
+        let state = self.state.lock();
+        // Until it was asked nothing is known.
+        let was_asked = |nsqd: &&WatchedNsqd| nsqd.heard.is_some() || nsqd.peer.error.is_some();
+        let nsqds = state.nsqds.iter().filter(was_asked).map(|nsqd| {
+            let link = Link::Nsqd(nsqd.peer.address.clone());
+            let (away, is_news) = (nsqd.peer.error.clone(), !nsqd.is_named);
+            (link, LinkState { away, losses: 0, is_news })
+        });
+        let lookupds = state.lookupds.iter().map(|lookupd| {
+            let away = lookupd.peer.error.clone();
+            (
+                Link::Lookupd(lookupd.peer.address.clone()),
+                LinkState { away, ..LinkState::default() },
+            )
+        });
+        nsqds.chain(lookupds).collect()
     }
 
     /// The queue's depth, summed over the nsqds; `None` where no queue is watched.

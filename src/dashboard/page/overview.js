@@ -262,8 +262,30 @@ export class Overview {
     setText(byId("depth-more"), [...marks, depth].filter(Boolean).join("; "));
     setAttribute(byId("depth-tile"), "data-alert", Boolean(on));
     showProcessors(stats.processors);
+    showRun(stats.run);
   }
 }
+
+// How the simulation has ended that the page belongs to, and its report, which stays.
+const showRun = (run) => {
+  const box = byId("run");
+  box.hidden = !run;
+  if (!run) return;
+  setAttribute(box, "data-fault", Boolean(run.fault));
+  const counted = `Run finished: ${count(run.counted)} of ${count(run.wanted)}`;
+  setText(byId("run-title"), run.fault ? `${counted}, NOT verified: ${run.fault}` : `${counted}, verified`);
+  const list = byId("run-report");
+  if (list.children.length === run.report.length * 2) return;
+  list.replaceChildren(...run.report.flatMap(({ name, value }) => [element("dt", "", name), element("dd", "", value)]));
+};
+
+// Whether a processor reports, and if not, how it has ended.
+export const heardText = ({ ended, ledger, heard_ms_ago: ago }) => {
+  if (ended) return ended.how === "finished" ? `finished at ${time(ended.at)}` : `stopped in order at ${time(ended.at)}`;
+  // Of a dead one another may tell the counts: that is no sign of life.
+  if (ledger?.state && ledger.state !== "alive") return "dead";
+  return ago < SILENT_MS ? "reporting" : `silent for ${duration(ago)}`;
+};
 
 const newTopRow = (index) => {
   const row = element("tr");
@@ -330,12 +352,11 @@ const showProcessors = (processors) => {
   const list = byId("processors");
   byId("no-processors").hidden = processors.length > 0;
   const known = new Map([...list.children].map((box) => [box.dataset.processor, box]));
-  for (const { processor, consumption, ledger, heard_ms_ago: ago } of processors) {
+  for (const one of processors) {
+    const { processor, consumption, ledger } = one;
     const box = known.get(processor) ?? list.appendChild(newProcessor(processor));
     known.delete(processor);
-    // Of a dead one another may tell the counts: that is no sign of life.
-    const gone = ledger?.state && ledger.state !== "alive";
-    setText(box.querySelector(".heard"), gone ? "dead" : ago < SILENT_MS ? "reporting" : `silent for ${duration(ago)}`);
+    setText(box.querySelector(".heard"), heardText(one));
     const cells = box.querySelectorAll("dd");
     FIGURES.forEach(([, figure], index) => setText(cells[index], consumption ? figure(consumption) : "–"));
     setText(box.querySelector(".ledger-name"), ledgerText(ledger));

@@ -15,11 +15,19 @@ const ACTIONS = [
   ["empty", "Empty: throw its messages away"],
   ["delete", "Delete it with its messages"],
 ];
+// What stands before a finding. How a run has ended is told by its own first words.
+export const label = (code, severity) => {
+  if (code.startsWith("run-")) return "";
+  return { error: "Stopped:", warning: "Look:" }[severity] ?? (code === "well" ? "Well:" : "Note:");
+};
 const TOMBSTONE = ["tombstone", "Tombstone: nsqlookupd hides this nsqd for a while from those who ask for the topic"];
 const CREATE = ["create", "Create a topic, or a channel of a topic"];
 
 // How long ago; processors and nsqds are heard every second or two.
 export const ago = (ms) => (ms < 3000 ? "now" : `${duration(ms)} ago`);
+
+// When a processor was heard, or how it has ended.
+const heard = ({ ended, silent_ms: silent }) => (ended ? `${ended.how} ${ago(silent)}` : ago(silent));
 
 // Why a processor asks an nsqd for nothing.
 const PAUSES = {
@@ -458,7 +466,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
       const item = findings.children[index] ?? findings.appendChild(element("li"));
       if (!item.firstElementChild) item.append(element("strong"), " ", element("span"), " ", element("span", "way-out"));
       if (item.dataset.severity !== severity) item.dataset.severity = severity;
-      setText(item.children[0], { error: "Stopped:", warning: "Look:" }[severity] ?? (code === "well" ? "Well:" : "Note:"));
+      setText(item.children[0], label(code, severity));
       setText(item.children[1], text);
       setText(item.children[2], wayOut);
     });
@@ -543,7 +551,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
         cells: [
           one.processor, count(one.received), count(one.counted), count(one.duplicates), count(one.rejected), count(one.in_flight),
           one.adds_up === null ? "–" : one.adds_up ? "yes" : "no", rate(one.per_second), one.p99_ms === null ? "–" : duration(one.p99_ms),
-          ago(one.silent_ms), one.program ?? "–", one.counts_in?.kind === "files" ? ledgerSize(one.ledger) : ledgerName(one.counts_in) || "–",
+          heard(one), one.program ?? "–", one.counts_in?.kind === "files" ? ledgerSize(one.ledger) : ledgerName(one.counts_in) || "–",
           one.ledger ? duration(one.ledger.slowest_ms) : "–", one.ledger ? count(one.ledger.unswept) : "–",
         ],
       })));

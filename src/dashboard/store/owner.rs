@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::database::{FILE, JOURNAL, SCHEMA, unusable_journal};
 use super::identity;
 use crate::journal::{self, FsDisk, JournalKind, JournalOwner};
+use crate::storage::way_out::other_directory;
 
 /// Whose counts are in `directory`; `None`: there are none.
 ///
@@ -68,10 +69,7 @@ pub(super) fn check_owner(directory: &Path, wanted: JournalOwner) -> Result<()> 
         }
         _ => return Ok(()),
     };
-    bail!(
-        "{} holds {whose} counts; give --data-dir another directory, or `playcounts reset` throws them away",
-        file.display()
-    )
+    bail!("{} holds {whose} counts; {}", file.display(), other_directory(directory))
 }
 
 /// Refuses to throw away what is not a simulation's, or may not be.

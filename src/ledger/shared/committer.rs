@@ -5,9 +5,9 @@ use uuid::Uuid;
 
 use super::link::{Link, ServerSession};
 use super::membership::{Membership, reclaim};
-use super::new_messages::{MessageAge, NewMessages};
+use super::new_messages::{AskTables, MessageAge, NewMessages};
 use super::touched::Touched;
-use super::transaction::{CommitWrites, Ending, Own, begin, commit, end_without_change};
+use super::transaction::{CommitWrites, Ending, Own, begin, commit, end_without_change, roll_back};
 use super::trouble::{LedgerBehind, Trouble};
 use crate::ledger::commit::{Arrivals, Committed};
 use crate::ledger::dedupe::{Learned, PlayMemory, Seen};
@@ -22,6 +22,10 @@ use crate::runtime::clock::unix_ms;
 /// Bytes of dead letters' bodies in one commit that are kept; of the others only the reason.
 const LETTERS_BYTES: usize = 8 << 20;
 
+/// So many commits ask which messages are new after one that was made in vain because it had taken a repeat for new: repeats
+/// come in numbers, as when an nsqd was killed and delivers again what it had on its disk.
+const ASK_COMMITS: u32 = 20;
+
 /// What a commit has done, and of which producers plays are new.
 pub(super) struct Landed {
     pub(super) committed: Committed,
@@ -35,6 +39,13 @@ struct SentCommit {
     seen: Vec<Seen>,
     producers: Vec<Uuid>,
     first_message: Option<MessageKey>,
+}
+
+/// What has come of one try of a commit.
+enum Tried {
+    Landed(Landed),
+    /// A message that was taken for new was not: nothing is committed.
+    Repeated,
 }
 
 /// Commits, and knows how the newest one ended.
@@ -52,6 +63,8 @@ pub(super) struct SharedCommitter {
     settled: Option<SentCommit>,
     /// The same, when other arrivals came next.
     owed: Vec<Landed>,
+    /// So many commits more ask which messages are new.
+    asking: u32,
     buffer: Vec<u8>,
 }
 
@@ -67,6 +80,7 @@ impl SharedCommitter {
             in_doubt: None,
             settled: None,
             owed: Vec::new(),
+            asking: 0,
             buffer: Vec::new(),
         }
     }
@@ -87,7 +101,7 @@ impl SharedCommitter {
             self.reclaimed(own, newest)?;
         }
         if let Some(settled) = self.settled.take() {
-            let came = what_came(arrivals);
+            let came = what_came(arrivals, AskTables::Always);
             if (came.count, came.first) == (settled.seen.len(), settled.first_message) {
                 return Ok(self.landed(settled, arrivals));
             }
@@ -135,7 +149,20 @@ impl SharedCommitter {
     }
 
     fn commit_anew(&mut self, arrivals: &mut [Arrivals]) -> Result<Landed, Trouble> {
-        let Came { mut touched, mut messages, count, first } = what_came(arrivals);
+        let ask = if self.asking > 0 { AskTables::Always } else { AskTables::IfNeeded };
+        self.asking = self.asking.saturating_sub(1);
+        match self.try_commit(arrivals, ask)? {
+            Tried::Landed(landed) => return Ok(landed),
+            Tried::Repeated => self.asking = ASK_COMMITS,
+        }
+        match self.try_commit(arrivals, AskTables::Always)? {
+            Tried::Landed(landed) => Ok(landed),
+            Tried::Repeated => Err(Trouble::Damaged("a message is there and is not".to_owned())),
+        }
+    }
+
+    fn try_commit(&mut self, arrivals: &mut [Arrivals], ask: AskTables) -> Result<Tried, Trouble> {
+        let Came { mut touched, mut messages, count, first } = what_came(arrivals, ask);
         if !self.counts.has_room(count as u64) {
             return Err(Trouble::Damaged(format!(
                 "this processor has counted {MAX_PLAYS} messages, the most that can be told"
@@ -159,7 +186,7 @@ impl SharedCommitter {
                 return Err(error);
             }
             self.counts.apply(&mut sent.counted);
-            return Ok(self.landed(sent, arrivals));
+            return Ok(Tried::Landed(self.landed(sent, arrivals)));
         }
         let letters = letters(arrivals, &sent.seen);
         self.buffer.clear();
@@ -168,17 +195,18 @@ impl SharedCommitter {
             number: self.last + 1,
             record: &self.buffer,
             producers: touched.writes(),
+            messages: messages.taken(),
             letters: &letters,
         };
         match commit(self.link.get()?, &own, &writes) {
             Ending::Durable => {
                 self.durable(&mut sent);
-                Ok(self.landed(sent, arrivals))
+                Ok(Tried::Landed(self.landed(sent, arrivals)))
             }
-            Ending::RolledBack(error) => {
-                self.link.drop_connection();
+            Ending::Repeated => {
                 self.counts.withdraw(&sent.counted);
-                Err(error.into())
+                self.link.run(roll_back)?;
+                Ok(Tried::Repeated)
             }
             Ending::InDoubt(error) => {
                 self.link.drop_connection();
@@ -260,7 +288,8 @@ struct Came {
     first: Option<MessageKey>,
 }
 
-fn what_came(arrivals: &[Arrivals]) -> Came {
+/// `ask` is heeded where no message was delivered before.
+fn what_came(arrivals: &[Arrivals], mut ask: AskTables) -> Came {
     let (mut touched, mut by_message, mut count) = (Touched::default(), Vec::new(), 0);
     let mut first = None;
     for Arrivals { plays, rejected } in arrivals {
@@ -268,14 +297,19 @@ fn what_came(arrivals: &[Arrivals]) -> Came {
         for arrived in plays {
             match &arrived.play.identity {
                 Some(identity) => touched.enter(identity),
-                None => by_message.push(arrived.message),
+                None => {
+                    by_message.push(arrived.message);
+                    if arrived.attempts > 1 {
+                        ask = AskTables::Always;
+                    }
+                }
             }
         }
         by_message.extend(rejected.iter().map(|letter| letter.message));
         let of_batch = plays.first().map(|arrived| arrived.message);
         first = first.or(of_batch).or(rejected.first().map(|letter| letter.message));
     }
-    Came { touched, messages: NewMessages::new(by_message), count, first }
+    Came { touched, messages: NewMessages::new(by_message, ask), count, first }
 }
 
 /// The new dead letters, as they are kept.

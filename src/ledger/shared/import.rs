@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::holder::{Holder, HolderFile};
 use super::link::connect;
 use super::messages::key_of;
-use super::new_messages::NewMessages;
+use super::new_messages::{AskTables, NewMessages};
 use super::schema;
 use super::segments::{SEGMENT_PLAYS, STRIPES, SegmentBits, joined, segment_of};
 use super::transaction::{COMMIT, LOCK_STRIPES, insert_messages, write_letters};
@@ -243,7 +243,7 @@ fn write(
     messages.dedup();
     imported.messages = messages.len() as u64;
     for messages in messages.chunks(ROWS) {
-        insert_messages(connection, &NewMessages::new(messages.to_vec()))?;
+        insert_messages(connection, &NewMessages::new(messages.to_vec(), AskTables::Always))?;
         connection.sync();
         super::link::all(connection.exchange())?;
     }

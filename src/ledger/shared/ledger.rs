@@ -36,6 +36,10 @@ use crate::wire::{Confirmed, LedgerKind, LedgerStatus, ProducerConfirmed};
 /// Messages in one commit: enough that a play costs the database little, and no lock is held for long.
 const GROUP_MAX: usize = 10_000;
 
+/// How long the database may take to tell what is confirmed: the ledger is held for it, and a dashboard takes a processor for
+/// silent that has not reported for 10 s.
+const READ_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Tries of one commit that is in another's way.
 const CONFLICT_TRIES: u32 = 5;
 
@@ -100,7 +104,7 @@ impl PostgresLedger {
         let Opened { config, link, member, life, counts, upkeeper, dashboard } = open(config)?;
         let name = config.to_string();
         let mut ledger = Self {
-            reading: Link::new(config),
+            reading: Link::new(config.with_patience(READ_PATIENCE)),
             committer: SharedCommitter::new(link, &member, counts),
             life,
             unreported: AllUnreported::default(),

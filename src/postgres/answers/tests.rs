@@ -57,11 +57,11 @@ fn take(answers: &mut Answers, all: &[Message]) -> Result<AnswersLeft, PgError> 
 fn each_group_has_its_rows_or_its_error() {
     let mut answers = Answers::new("db".into());
     let number = answers.number();
-    answers.expect(SentStatement::Parsed(number));
+    answers.expect(SentStatement::Parsed(number), SentData::Nothing);
     assert!(answers.is_open(number) && !answers.is_parsed(number));
-    answers.expect(SentStatement::Bound(number));
+    answers.expect(SentStatement::Bound(number), SentData::Nothing);
     answers.end_group();
-    answers.expect(SentStatement::Unnamed);
+    answers.expect(SentStatement::Unnamed, SentData::Nothing);
     answers.end_group();
     let first = [
         message(b'1', b""),
@@ -94,11 +94,11 @@ fn each_group_has_its_rows_or_its_error() {
 fn a_statement_that_the_server_does_not_have_any_more_is_prepared_anew() {
     let mut answers = Answers::new("db".into());
     let number = answers.number();
-    answers.expect(SentStatement::Parsed(number));
+    answers.expect(SentStatement::Parsed(number), SentData::Nothing);
     answers.end_group();
     let all = [message(b'1', b""), message(b'n', b""), message(b'2', b""), done(), ready()];
     take(&mut answers, &all).unwrap();
-    answers.expect(SentStatement::Bound(number));
+    answers.expect(SentStatement::Bound(number), SentData::Nothing);
     answers.end_group();
     let text = "VERROR|C26000|Mprepared statement \"s1\" does not exist";
     take(&mut answers, &[error(text), ready()]).unwrap();
@@ -111,11 +111,37 @@ fn a_statement_that_the_server_does_not_have_any_more_is_prepared_anew() {
 }
 
 #[test]
+fn rows_are_taken_before_a_copy_is_done() {
+    let sent = |data: SentData| {
+        let mut answers = Answers::new("db".into());
+        let number = answers.number();
+        answers.expect(SentStatement::Parsed(number), data);
+        answers.end_group();
+        take(&mut answers, &[message(b'1', b""), message(b'n', b""), message(b'2', b"")]).unwrap();
+        answers
+    };
+    let ready_for_rows = || message(b'G', b"\x01\0\x01\0\x01");
+    let mut answers = sent(SentData::Rows);
+    let all = [ready_for_rows(), message(b'C', b"COPY 3\0"), ready()];
+    assert_eq!(take(&mut answers, &all).unwrap(), AnswersLeft::None);
+    assert_eq!(answers.finish().pop().unwrap().unwrap().len(), 1);
+    // The server was never ready for them, or there are none.
+    assert!(sent(SentData::Rows).take(&done(), 1).is_err());
+    let refused = sent(SentData::Nothing).take(&ready_for_rows(), 1).unwrap_err().to_string();
+    assert!(refused.contains("a statement with COPY for which no rows were given"), "{refused}");
+    // A row that it does not take.
+    let mut answers = sent(SentData::Rows);
+    let all = [ready_for_rows(), error("VERROR|C23505|Mtwice"), ready()];
+    assert_eq!(take(&mut answers, &all).unwrap(), AnswersLeft::None);
+    assert_eq!(answers.finish().pop().unwrap().unwrap_err().sqlstate(), Some("23505"));
+}
+
+#[test]
 fn what_is_not_due_ends_the_connection() {
     let sent = |statement: SentStatement| {
         let mut answers = Answers::new("db".into());
         answers.number();
-        answers.expect(statement);
+        answers.expect(statement, SentData::Nothing);
         answers.end_group();
         answers
     };
@@ -157,12 +183,13 @@ fn any_message() -> impl Strategy<Value = (u8, Vec<u8>)> {
         (b'n', Vec::new()),
         (b'T', b"\0\x01n\0\0\0\0\0\0\0\0\0\0\x14\0\0\0\0\0\0\0\0".to_vec()),
         (b'D', b"\0\x01\0\0\0\x02ab".to_vec()),
+        (b'G', b"\x01\0\x01\0\x01".to_vec()),
         (b'C', b"x\0".to_vec()),
         (b'E', b"C42000\0\0".to_vec()),
         (b'Z', b"I".to_vec()),
     ]);
     let other = (
-        prop::sample::select(b"12nTDCEZNSAtIsGHWKR".to_vec()),
+        prop::sample::select(b"12nTDCEZNSAtIsGHWKRcd".to_vec()),
         prop::collection::vec(any::<u8>(), 0..40),
     );
     prop_oneof![4 => due, 1 => other]
@@ -176,8 +203,9 @@ proptest! {
     ) {
         let mut answers = Answers::new("db".into());
         let number = answers.number();
+        let data = [SentData::Nothing, SentData::Rows, SentData::Rows];
         for kind in sent {
-            answers.expect([SentStatement::Parsed(number), SentStatement::Bound(number), SentStatement::Unnamed][kind]);
+            answers.expect([SentStatement::Parsed(number), SentStatement::Bound(number), SentStatement::Unnamed][kind], data[kind]);
             if kind == 2 {
                 answers.end_group();
             }

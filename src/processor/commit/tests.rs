@@ -174,7 +174,7 @@ impl Bench {
         let ledger = Arc::new(Mutex::new(ledger));
         let ((reached, _), (failed, has_failed)) = (bounded(1), bounded(1));
         let (stop, stopped) = stop_pair();
-        let stats = Arc::new(Stats::new(Counters::default(), None, reached, 1));
+        let stats = Arc::new(Stats::new(Counters::default(), None, reached, 1, Arc::default()));
         let committer = Arc::new(Committer::new(
             ledger.clone(),
             Arc::new(ShardedCounts::new(100)),

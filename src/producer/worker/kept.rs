@@ -1,12 +1,14 @@
 //! A worker's outbox, and what it hears of it. Runs on the worker's thread.
 
 use super::*;
+use crate::model::words::many;
 
 impl Kept {
     pub(in crate::producer) fn new(
         outbox: Outbox,
         max: u64,
         answers: Receiver<Confirmation>,
+        links: Arc<Links>,
         now: Instant,
     ) -> Self {
         let (tended_at, retry_at) = (now, now);
@@ -23,6 +25,7 @@ impl Kept {
             heard: false,
             is_resumed: false,
             foreign_heard: 0,
+            links,
         }
     }
 
@@ -40,11 +43,12 @@ impl Kept {
         if (room == 0) != self.is_full {
             self.is_full = room == 0;
             match self.is_full {
-                true => log::warn!(
-                    "the outbox is full with {} plays that are not confirmed; waiting for a processor to count some",
-                    self.outbox.plays()
-                ),
-                false => log::warn!("the outbox has room again"),
+                true => {
+                    let plays = many(self.outbox.plays(), "play");
+                    let reason = format!("full with {plays} that are not confirmed");
+                    self.links.away(Link::Outbox, &reason);
+                }
+                false => self.links.there(Link::Outbox),
             }
         }
         room
@@ -121,15 +125,16 @@ impl Kept {
 
     pub(super) fn back_off(&mut self, error: &anyhow::Error) {
         let pause = (MIN_BACKOFF * 2u32.saturating_pow(self.failures.min(16))).min(MAX_BACKOFF);
-        if self.failures == 0 {
-            log::warn!("cannot publish: {error:#}; the plays stay in the outbox");
-        }
+        self.links.away(Link::Publishing, &format!("{error:#}"));
         self.failures += 1;
         // Many producers must not come back in step.
         self.retry_at = Instant::now() + pause.mul_f64(rand::random_range(0.75..1.0));
     }
 
     pub(super) fn recovered(&mut self) {
+        if self.failures > 0 {
+            self.links.there(Link::Publishing);
+        }
         self.failures = 0;
     }
 }

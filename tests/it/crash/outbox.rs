@@ -135,7 +135,7 @@ fn a_full_outbox_slows_its_producer_down() {
             "--json",
         ],
     );
-    produce.wait_for("the outbox is full with 1000 plays");
+    produce.wait_for("the outbox is full with 1,000 plays");
     let attempted =
         || playcounts::producer::read_outbox(&dir.join("outbox")).unwrap().unwrap().plays;
     assert_eq!(attempted(), 1000);

@@ -1,7 +1,7 @@
 //! What is asked for: lists, ids and numbers, every path and its methods, metrics, the OpenAPI document.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use playcounts::dashboard::Dashboard;
@@ -12,6 +12,10 @@ use uuid::Uuid;
 use crate::dashboard_support::{Queue, Running, config, consumption, shared_ledger, start, video};
 use crate::support::wait_until;
 use crate::timing::DEADLINE;
+use crate::unpacked::{self, Program};
+
+const PROMTOOL: Program =
+    Program { name: "promtool", variable: "PROMTOOL", unpacked: "prometheus/usr/bin/promtool" };
 
 #[test]
 fn dashboard_lists_sort_page_and_search() {
@@ -255,22 +259,17 @@ fn prometheus_accepts_metrics_and_alerts() {
             assert!(metrics.contains(&format!("\n{name}")), "{file}: {name} is none of\n{metrics}");
         }
     }
-    if Command::new("promtool").arg("--version").output().is_err() {
-        writeln!(
-            std::io::stderr(),
-            "SKIPPED: no promtool (package prometheus); metrics are not linted"
-        )
-        .unwrap();
-        return;
-    }
-    let mut lint = Command::new("promtool");
-    let lint = lint.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut lint = lint.stderr(Stdio::piped()).spawn().unwrap();
+    let Some(promtool) = PROMTOOL.find() else { return };
+    let run = |args: &[&str]| {
+        let mut command = unpacked::command(&promtool);
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let mut lint = run(&["check", "metrics"]).spawn().unwrap();
     lint.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
     let lint = lint.wait_with_output().unwrap();
     assert!(lint.status.success() && lint.stderr.is_empty(), "{lint:?}");
-    let rules =
-        Command::new("promtool").args(["check", "rules", "docs/alerts.yml"]).output().unwrap();
+    let rules = run(&["check", "rules", "docs/alerts.yml"]).output().unwrap();
     assert!(rules.status.success(), "{rules:?}");
 }
 

@@ -6,6 +6,13 @@ use crate::codec::go_json::null_is_default;
 use crate::codec::names::{ChannelName, TopicName};
 
 /// What [`crate::Admin::info`] tells.
+///
+/// # Example
+/// ```no_run
+/// let info = nsq_protocol::Admin::new("127.0.0.1:4151").info()?;
+/// println!("nsqd {}, which others reach at {}", info.version, info.broadcast_address);
+/// # Ok::<(), nsq_protocol::AdminError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -25,6 +32,17 @@ pub struct NodeInfo {
 }
 
 /// What [`crate::Admin::stats`] tells.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::NodeStats;
+///
+/// // As Admin::stats reads it.
+/// let answer = r#"{"health":"OK","topics":[{"topic_name":"plays","depth":7}]}"#;
+/// let stats: NodeStats = serde_json::from_str(answer)?;
+/// assert_eq!(stats.topic(&"plays".parse()?).map(|topic| topic.depth), Some(7));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -44,6 +62,18 @@ pub struct NodeStats {
 }
 
 /// One topic.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::TopicStats;
+///
+/// /// Messages that some channel, or none yet, still has to deal with.
+/// fn unfinished(topic: &TopicStats) -> i64 {
+///     let channels = topic.channels.iter();
+///     topic.depth + channels.map(|of| of.depth + of.in_flight_count + of.deferred_count).sum::<i64>()
+/// }
+/// assert_eq!(unfinished(&TopicStats::default()), 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -69,6 +99,16 @@ pub struct TopicStats {
 }
 
 /// One channel.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::ChannelStats;
+///
+/// let answer = r#"{"channel_name":"count","depth":3,"in_flight_count":2,"client_count":1}"#;
+/// let channel: ChannelStats = serde_json::from_str(answer)?;
+/// assert_eq!(channel.depth + channel.in_flight_count, 5); // what is queued, and what is being worked on
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -102,6 +142,17 @@ pub struct ChannelStats {
 }
 
 /// How long messages took, of an nsqd that measures it: `--e2e-processing-latency-percentile`.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::Latency;
+///
+/// let answer = r#"{"count":9,"percentiles":[{"quantile":0.99,"value":1500000}]}"#;
+/// let latency: Latency = serde_json::from_str(answer)?;
+/// let p99 = latency.percentiles.iter().find(|of| of.quantile == 0.99);
+/// assert_eq!(p99.map(|of| of.value / 1e6), Some(1.5)); // ms
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -114,6 +165,14 @@ pub struct Latency {
 }
 
 /// One percentile.
+///
+/// # Example
+/// ```
+/// let answer = r#"{"quantile":0.5,"value":250000}"#;
+/// let median: nsq_protocol::Percentile = serde_json::from_str(answer)?;
+/// assert_eq!(median.value, 250_000.0); // ns: a quarter of a millisecond
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -125,6 +184,16 @@ pub struct Percentile {
 }
 
 /// One connection.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::ClientStats;
+///
+/// let answer = r#"{"hostname":"worker-1","ready_count":10,"in_flight_count":10}"#;
+/// let client: ClientStats = serde_json::from_str(answer)?;
+/// assert!(client.in_flight_count >= client.ready_count, "it has all that it asked for");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -163,6 +232,14 @@ pub struct ClientStats {
 }
 
 /// What one connection published to one topic.
+///
+/// # Example
+/// ```
+/// let answer = r#"{"topic":"plays","count":12}"#;
+/// let published: nsq_protocol::PubCount = serde_json::from_str(answer)?;
+/// assert_eq!((published.topic.as_str(), published.count), ("plays", 12));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

@@ -252,6 +252,15 @@ impl<'a> IntoIterator for &'a Batch {
 }
 
 /// The messages of a [`Batch`], in the order in which they came.
+///
+/// # Example
+/// ```
+/// /// Bytes of those that were delivered before.
+/// fn repeated(batch: &nsq_protocol::Batch) -> usize {
+///     let repeats = batch.iter().filter(|message| message.attempts > 1);
+///     repeats.map(|message| message.body.len()).sum()
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Messages<'a> {
     entries: std::slice::Iter<'a, Entry>,

@@ -29,6 +29,22 @@ pub struct Batches {
 }
 
 /// Why [`Batches::recv_timeout`] has no batch.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use nsq_protocol::{Batches, RecvTimeoutError};
+///
+/// fn work(batches: &Batches) {
+///     loop {
+///         match batches.recv_timeout(Duration::from_secs(1)) {
+///             Ok(batch) => batch.finish(),
+///             Err(RecvTimeoutError::Timeout) => println!("nothing to do"),
+///             Err(RecvTimeoutError::Stopped) => return,
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecvTimeoutError {
     /// None came in time.

@@ -260,9 +260,8 @@ impl Dialer {
     }
 
     fn on_failure(&mut self, lookupd: usize, error: Error) {
-        // During the start it is the start's error; later it is a warning.
-        let level = if self.first.is_some() { log::Level::Debug } else { log::Level::Warn };
-        log::log!(level, "{}", error.to_line());
+        // The statistics keep it.
+        log::debug!("{}", error.to_line());
         {
             let mut all = self.stats.lock();
             let stats = &mut all.lookupds[lookupd];
@@ -290,7 +289,7 @@ impl Dialer {
         }
         match next {
             Next::Retry(delay) => {
-                log::warn!("nsqd {}; the next attempt is in {delay:?}", error.to_line());
+                log::debug!("nsqd {}; the next attempt is in {delay:?}", error.to_line());
                 if let Some(link) = self.links.get(&nsqd) {
                     let lookupd = link.lookupd.clone().unwrap_or_else(|| "".into());
                     let mut stats = self.stats.lock();

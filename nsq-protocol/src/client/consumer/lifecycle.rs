@@ -105,6 +105,18 @@ impl Threads {
 }
 
 /// How many messages were held when the consumer had to stop: nsqd delivers them again after their msg-timeout.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Consumer, Unanswered};
+///
+/// fn end(consumer: &Consumer) {
+///     let Unanswered(held) = consumer.stop();
+///     if held > 0 {
+///         eprintln!("{held} messages were not answered; nsqd delivers them again");
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unanswered(pub u64);
 

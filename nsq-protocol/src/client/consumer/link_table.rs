@@ -25,6 +25,16 @@ struct TableState {
 }
 
 /// What was done with nsqds that a consumer has let go: no nsqlookupd names them any more.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::ConsumerStats;
+///
+/// /// FINs over all nsqds, those that are gone included.
+/// fn finished(stats: &ConsumerStats) -> u64 {
+///     stats.departed.finished + stats.connections.iter().map(|of| of.finished).sum::<u64>()
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Departed {

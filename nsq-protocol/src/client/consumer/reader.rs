@@ -56,11 +56,8 @@ pub(crate) fn run_link(
         let Ended { error, was_good } = run_connection(shared, link, &mut || {
             let _ = first.take().map(|first| first.send(Ok(())));
         });
-        let mut level = log::Level::Warn;
         if let Some(first) = first.take() {
             let _ = first.send(Err(error.clone()));
-            // It is the start's error, so that no warning is needed.
-            level = log::Level::Debug;
         }
         if was_good {
             backoff.reset();
@@ -69,7 +66,8 @@ pub(crate) fn run_link(
         if stop.is_stopped() {
             return;
         }
-        log::log!(level, "nsqd {}; the next attempt is in {delay:?}", error.to_line());
+        // Who wants to know asks for the statistics, which keep it.
+        log::debug!("nsqd {}; the next attempt is in {delay:?}", error.to_line());
         if stop.wait(delay) {
             return;
         }

@@ -15,6 +15,15 @@ use crate::flow::policy::{BackoffStats, Pause};
 const MAX_SHOWN: usize = 100;
 
 /// What a consumer did so far.
+///
+/// # Example
+/// ```
+/// fn report(consumer: &nsq_protocol::Consumer) {
+///     let stats = consumer.stats();
+///     let connected = stats.connections.iter().filter(|of| of.connected).count();
+///     println!("{connected} nsqds, {} messages in flight", stats.in_flight);
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConsumerStats {
@@ -39,6 +48,15 @@ pub struct ConsumerStats {
 }
 
 /// What a consumer did so far with one nsqd, over all its connections. Counts start with the consumer.
+///
+/// # Example
+/// ```
+/// /// Why an nsqd sends nothing, in one line.
+/// fn silence(of: &nsq_protocol::ConnectionStats) -> Option<String> {
+///     let pause = of.pause?;
+///     Some(format!("{}: {pause:?} {}", of.address, of.last_error.as_deref().unwrap_or_default()))
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionStats {
@@ -126,6 +144,15 @@ impl ConnectionStats {
 }
 
 /// What one nsqlookupd told, as statistics show it.
+///
+/// # Example
+/// ```
+/// fn silent(stats: &nsq_protocol::ConsumerStats) {
+///     for lookupd in stats.lookupds.iter().filter(|of| !of.answering) {
+///         println!("{}: {}", lookupd.address, lookupd.last_error.as_deref().unwrap_or("not asked yet"));
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LookupdStats {
@@ -144,6 +171,15 @@ pub struct LookupdStats {
 }
 
 /// An nsqd that an nsqlookupd names and that could not be connected to.
+///
+/// # Example
+/// ```
+/// fn out_of_reach(stats: &nsq_protocol::ConsumerStats) {
+///     for nsqd in &stats.unreachable {
+///         println!("{} names {}: {}", nsqd.lookupd, nsqd.address, nsqd.last_error);
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Unreachable {

@@ -172,10 +172,7 @@ impl Endpoint {
             }
             Err(error) => {
                 state.not_before = Instant::now() + state.backoff.next_delay(random());
-                // Until a connection has worked, it is the error of `Producer::connect`.
-                let told = self.counts.connections.load(Ordering::Relaxed) == 0;
-                let level = if told { log::Level::Debug } else { log::Level::Warn };
-                log::log!(level, "{}", error.to_line());
+                log::debug!("{}", error.to_line());
                 state.last_error = Some(error.clone());
                 Found::Failed(error)
             }

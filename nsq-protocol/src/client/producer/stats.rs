@@ -1,6 +1,14 @@
 //! What a producer tells of itself. Made on the thread that asks.
 
 /// What a producer did so far.
+///
+/// # Example
+/// ```
+/// /// Publishes that nsqd has not answered yet.
+/// fn pending(producer: &nsq_protocol::Producer) -> usize {
+///     producer.stats().connections.iter().map(|of| of.pending_commands).sum()
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProducerStats {
@@ -9,6 +17,16 @@ pub struct ProducerStats {
 }
 
 /// What a producer did so far with one nsqd, over all its connections. Counts are commands, an MPUB being one.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{ProducerConnectionStats, ProducerStats};
+///
+/// /// The nsqd that the next publish goes to.
+/// fn current(stats: &ProducerStats) -> Option<&ProducerConnectionStats> {
+///     stats.connections.iter().find(|of| of.current && of.connected)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProducerConnectionStats {

@@ -1,6 +1,7 @@
 //! What is odd about the plays and messages that come to a processor, since its start, as it says itself (pure).
 
 use super::finding::{Finding, Severity};
+use crate::model::words::{many, of_number};
 use crate::wire::{ArrivalFigures, IgnoredFigure, ReusedOfProducer, SkewFigures};
 
 /// Adds what it finds at one processor.
@@ -18,7 +19,9 @@ pub(super) fn diagnose(id: &str, told: &ArrivalFigures, found: &mut Vec<Finding>
             code: "messages-forgotten",
             severity: Severity::Warning,
             text: format!(
-                "nsqd delivered {unknown} plays without an identity again after processor {id} may have forgotten them. So many may be counted twice.",
+                "nsqd delivered {} without an identity again after processor {id} may have forgotten {}. So many may be counted twice.",
+                many(unknown, "play"),
+                of_number(unknown, "it", "them")
             ),
             way_out: "Let producers give their plays an identity (producer and seq). With a ledger in files a larger --message-window-mb helps, too.",
         });
@@ -32,8 +35,10 @@ fn diagnose_field(id: &str, name: &str, field: &IgnoredFigure, found: &mut Vec<F
             code: "ignored-fields",
             severity: Severity::Info,
             text: format!(
-                "Processor {id} could not read the field {name} of {count} plays{}. They are counted as if it were missing.",
-                such_as(sample.as_deref())
+                "Processor {id} could not read the field {name} of {}{}. It counts as missing, and the {} counted.",
+                many(*count, "play"),
+                such_as(sample.as_deref()),
+                of_number(*count, "play is", "plays are")
             ),
             way_out: "docs/producers.md says what is read.",
         });
@@ -47,7 +52,8 @@ fn diagnose_times(id: &str, skewed: &SkewFigures, found: &mut Vec<Finding>) {
             code: "skewed-times",
             severity: Severity::Info,
             text: format!(
-                "Processor {id} got {behind} plays with a time long ago and {ahead} with one in the future{}. These are left out of the consumption times.",
+                "Processor {id} got {} with a time long ago and {ahead} with one in the future{}. These are left out of the consumption times.",
+                many(*behind, "play"),
                 such_as(sample.as_deref())
             ),
             way_out: "Set the clock of the producer, or of nsqd. If plays have really waited for so long, use a larger --time-window-back.",
@@ -68,7 +74,10 @@ fn diagnose_producer(reused: &ReusedOfProducer, found: &mut Vec<Finding>) {
         code: "reused-numbers",
         severity: Severity::Warning,
         text: format!(
-            "{plays} plays of producer {producer} have numbers (seq) that it has used before{which}. They are not counted."
+            "{} of producer {producer} {} that it has used before{which}. {} not counted.",
+            many(plays, "play"),
+            of_number(plays, "has a number (seq)", "have numbers (seq)"),
+            of_number(plays, "It is", "They are")
         ),
         way_out: "A producer that starts at seq 0 again must draw a new producer id. If they are copies, nothing needs to be done.",
     });
@@ -104,7 +113,7 @@ mod tests {
             &[(
                 "ignored-fields",
                 Severity::Info,
-                "Processor p could not read the field seq of 3 plays, such as \"07\". They are counted as if it were missing.",
+                "Processor p could not read the field seq of 3 plays, such as \"07\". It counts as missing, and the plays are counted.",
             )],
         );
         let skewed = SkewFigures { behind: 0, ahead: 2, sample: Some("2262".to_owned()) };
@@ -113,7 +122,7 @@ mod tests {
             &[(
                 "skewed-times",
                 Severity::Info,
-                "Processor p has seen 0 plays of long ago and 2 from the future, such as 2262: their times are left out of the consumption times.",
+                "Processor p got 0 plays with a time long ago and 2 with one in the future, such as 2262. These are left out of the consumption times.",
             )],
         );
         let window = MessageWindowFigures { redelivered_unknown: 4, ..Default::default() };
@@ -122,7 +131,7 @@ mod tests {
             &[(
                 "messages-forgotten",
                 Severity::Warning,
-                "Processor p has counted 4 plays without an identity that nsqd had delivered before and that it may have forgotten: so many may be counted twice.",
+                "nsqd delivered 4 plays without an identity again after processor p may have forgotten them. So many may be counted twice.",
             )],
         );
     }

@@ -1,6 +1,7 @@
 //! A processor, as the diagnosis sees it (pure).
 
-use crate::wire::{ArrivalFigures, ConsumerFigures, LedgerStatus};
+use crate::model::unix_time::UnixMs;
+use crate::wire::{ArrivalFigures, ConsumerFigures, LedgerStatus, ProcessorEnding};
 
 /// A processor, as the diagnosis sees it.
 #[derive(Clone, Debug)]
@@ -9,6 +10,8 @@ pub(crate) struct Heartbeat {
     pub(crate) id: String,
     /// How long ago it was heard.
     pub(crate) silent_ms: u64,
+    /// How it has ended, and when, if it has said that it does.
+    pub(crate) ended: Option<(ProcessorEnding, UnixMs)>,
     /// Why it has stopped counting, if it has.
     pub(crate) failure: Option<String>,
     /// Plays that it counts a second.

@@ -167,6 +167,7 @@ mod tests {
         Heartbeat {
             id: id.to_owned(),
             silent_ms: 100,
+            ended: None,
             failure: None,
             per_second: 5.0,
             consumer: None,

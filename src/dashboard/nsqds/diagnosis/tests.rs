@@ -6,6 +6,7 @@ use nsq_protocol::TopicStats;
 
 use super::super::tests::{stats, watch};
 use super::*;
+use crate::model::unix_time::UnixMs;
 use crate::wire::LookupdFigures;
 
 fn processor() -> Heartbeat {
@@ -13,6 +14,7 @@ fn processor() -> Heartbeat {
     Heartbeat {
         id,
         silent_ms: 100,
+        ended: None,
         failure: None,
         per_second: 5.0,
         consumer: None,
@@ -66,6 +68,43 @@ fn each_cause_is_found() {
     assert_eq!(codes(&[], Some("full")), ["store", "no-processor", "idle"]);
     let gone = Heartbeat { silent_ms: 60_000, failure: Some("x".to_owned()), ..processor() };
     assert_eq!(codes(&[gone], None), ["processor-failed", "processor-silent"]);
+}
+
+#[test]
+fn who_has_said_goodbye_is_not_missed() {
+    let watch = watch(&["a:1"], &[]);
+    watch.hear("a:1", stats(|_| {}));
+    let at = UnixMs(1_790_000_000_000);
+    let ended = |how| Heartbeat {
+        ended: Some((how, at)),
+        silent_ms: 60_000,
+        per_second: 0.0,
+        ..processor()
+    };
+    let found = |processors: &[Heartbeat], run: Option<Finding>| {
+        let told = CountedTold { run, ..CountedTold::default() };
+        let found = watch.diagnose(processors, &told, None);
+        found.iter().map(|finding| (finding.code, finding.severity)).collect::<Vec<_>>()
+    };
+    let (finished, stopped) =
+        (|| ended(ProcessorEnding::Finished), || ended(ProcessorEnding::Stopped));
+    let idle = ("idle", Severity::Info);
+    let want = [("processor-finished", Severity::Info), idle];
+    assert_eq!(found(&[finished()], None), want);
+    let want = [("processor-stopped", Severity::Warning), idle];
+    assert_eq!(found(&[stopped()], None), want);
+    // Another one goes on.
+    assert_eq!(found(&[stopped(), processor()], None), [("well", Severity::Info)]);
+    // One that was killed stays an alarm, whoever has ended besides.
+    let killed = Heartbeat { silent_ms: 60_000, per_second: 0.0, ..processor() };
+    let want = [("processor-silent", Severity::Error), idle];
+    assert_eq!(found(&[finished(), killed.clone()], None), want);
+    // What a run has come to is told instead.
+    for severity in [Severity::Info, Severity::Error] {
+        let run = Finding { code: "run", severity, text: "Run finished".to_owned(), way_out: "" };
+        assert_eq!(found(&[finished()], Some(run.clone())), [("run", severity)]);
+        assert_eq!(found(&[killed.clone()], Some(run)), [("run", severity)]);
+    }
 }
 
 #[test]
@@ -165,7 +204,7 @@ fn what_a_processor_says_of_its_connections_is_told() {
     check(held, 0, &[("processor-timed-out", Severity::Warning)]);
     let oversized = ConnectionFigures { oversized: 3, ..nsqd("a:1", true, None) };
     let text = check(with(vec![oversized]), 0, &[("oversized", Severity::Warning)]);
-    assert_eq!(text, "Processor p got 3 messages from nsqd a:1 that are larger than it accepts.");
+    assert_eq!(text, "Processor p got 3 messages from nsqd a:1, larger than it accepts.");
     let backoff = ConsumerFigures {
         backoff_ms: Some(3_040),
         backoff_level: 2,
@@ -187,12 +226,13 @@ fn what_a_processor_says_of_its_connections_is_told() {
 #[test]
 fn each_finding_is_described_with_its_cure() {
     const PAGE: &str = include_str!("../../../../docs/operations.md");
-    const MADE: [&str; 5] = [
+    const MADE: [&str; 6] = [
         include_str!("../diagnosis.rs"),
         include_str!("arrivals.rs"),
         include_str!("ledgers.rs"),
         include_str!("../rivals.rs"),
         include_str!("../../live/rivals.rs"),
+        include_str!("../../live/run_outcome.rs"),
     ];
     let code = |text: &str| {
         let word = text.trim_start().strip_prefix('"')?.split('"').next()?;
@@ -200,7 +240,14 @@ fn each_finding_is_described_with_its_cure() {
         (!word.is_empty() && word.chars().all(is_code)).then(|| word.to_owned())
     };
     // A code stands behind `code:`, as the first argument of `find`, first in a tuple, or is a constant.
-    let starts = ["code: ", "find(", "PROCESSOR_DEAD: &str = ", "TWO_LEDGERS: &str = ", "=> ("];
+    let starts = [
+        "code: ",
+        "find(",
+        "PROCESSOR_DEAD: &str = ",
+        "TWO_LEDGERS: &str = ",
+        "IDLE: &str = ",
+        "=> (",
+    ];
     let made = MADE.iter().map(|text| text.split("#[cfg(test)]").next().unwrap_or_default());
     let codes: BTreeSet<String> = made
         .flat_map(|text| {
@@ -242,6 +289,7 @@ fn what_was_counted_wrongly_is_told() {
         )],
         refused: Some("too many".to_owned()),
         dead: Vec::new(),
+        run: None,
     };
     let found = watch(&["a:1"], &[]).diagnose(&[processor()], &told, None);
     for (code, severity, words) in [
@@ -250,7 +298,7 @@ fn what_was_counted_wrongly_is_told() {
             Severity::Warning,
             "3 plays are counted under the id of producer 00000000-0000-0000-0000-000000000005 that it never made",
         ),
-        ("crowded-producer", Severity::Warning, "9 plays by their NSQ messages only"),
+        ("crowded-producer", Severity::Warning, "9 plays by NSQ message only"),
         ("counts-refused", Severity::Error, "were refused: too many"),
     ] {
         let finding = found.iter().find(|finding| finding.code == code).unwrap();

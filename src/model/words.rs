@@ -1,0 +1,49 @@
+//! How numbers and nouns are written for people (pure).
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 message`, `1,234 messages`: of a noun whose plural has an s.
+pub(crate) fn many(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{} {noun}s", grouped(number)),
+    }
+}
+
+/// The one for 1, the other for every other number: `is`, `are`.
+pub(crate) fn of_number<'a>(number: u64, one: &'a str, other: &'a str) -> &'a str {
+    if number == 1 { one } else { other }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_stand_in_threes() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        for (number, text) in [(0, "0 plays are"), (1, "1 play is"), (2_000, "2,000 plays are")] {
+            assert_eq!(
+                format!("{} {}", many(number, "play"), of_number(number, "is", "are")),
+                text
+            );
+        }
+    }
+}

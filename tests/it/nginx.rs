@@ -1,0 +1,141 @@
+//! The dashboard behind a real nginx that is set up as docs/nginx.conf says.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tempfile::TempDir;
+
+use crate::certs::Authority;
+use crate::ports::free_addrs;
+use crate::support::{Broker, Running, assert_exit, json, total, wait_until};
+use crate::timing::DEADLINE;
+use crate::unpacked::{self, Program};
+
+const NGINX: Program =
+    Program { name: "nginx", variable: "NGINX", unpacked: "nginx/usr/sbin/nginx" };
+
+/// The name that docs/nginx.conf gives the dashboard.
+const NAME: &str = "counts.example.org";
+
+/// nginx, killed on drop, and its directory.
+struct Nginx {
+    child: Child,
+    at: SocketAddr,
+    _dir: TempDir,
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs docs/nginx.conf on another port, as `name`, before that dashboard; `None` where there is no nginx.
+fn start(name: &str, dashboard: &str, authority: &Authority) -> Option<Nginx> {
+    let program = NGINX.find()?;
+    let dir = tempfile::tempdir().unwrap();
+    let at = free_addrs(1).unwrap()[0];
+    let issued = authority.issue(name, |_| {});
+    let text = fs::read_to_string("docs/nginx.conf").unwrap();
+    let changes = [
+        ("listen 443 ssl", format!("listen {at} ssl")),
+        ("/etc/ssl/certs/counts.example.org.pem", issued.cert.display().to_string()),
+        ("/etc/ssl/private/counts.example.org.key", issued.key.display().to_string()),
+        ("http://127.0.0.1:8000", dashboard.to_owned()),
+        ("server_name counts.example.org", format!("server_name {name}")),
+    ];
+    let server = changes.iter().fold(text, |text, (old, new)| {
+        assert_eq!(text.matches(old).count(), 1, "{old} stands in docs/nginx.conf once");
+        text.replace(old, new)
+    });
+    // One process, whose files are all in its directory.
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|what| format!("{what}_temp_path {}/{what};", dir.path().display()));
+    let whole = format!(
+        "daemon off; master_process off; pid {}/pid; error_log stderr;\nevents {{}}\nhttp {{ access_log off; {}\n{server}\n}}\n",
+        dir.path().display(),
+        temporary.join(" ")
+    );
+    let path = dir.path().join("nginx.conf");
+    fs::write(&path, whole).unwrap();
+    let mut command = unpacked::command(&program);
+    command.arg("-p").arg(dir.path()).args(["-e", "stderr", "-c"]).arg(path);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    wait_until("nginx listens", || {
+        assert!(child.try_wait().unwrap().is_none(), "nginx has ended: see its words above");
+        TcpStream::connect(at).is_ok()
+    });
+    Some(Nginx { child, at, _dir: dir })
+}
+
+/// A dashboard that is started as docs/nginx.conf says, and its URL.
+fn dashboard(dir: &Path) -> (Running, String) {
+    let mut token = fs::OpenOptions::new();
+    let token = std::os::unix::fs::OpenOptionsExt::mode(token.create(true).write(true), 0o600);
+    token.open(dir.join("token")).unwrap().write_all(b"s3cret\n").unwrap();
+    let args = ["dashboard", "--http-address", "127.0.0.1:0", "--allowed-host", NAME];
+    let mut process = Running::start(dir, &[&args[..], &["--write-token-file", "token"]].concat());
+    let url = process.wait_for("live at ");
+    (process, url)
+}
+
+#[test]
+fn process_and_produce_are_exact_through_nginx() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let (_dashboard, url) = dashboard(dir.path());
+    // A name that every machine knows.
+    let Some(nginx) = start("localhost", &url, &authority) else { return };
+    let through = format!("https://localhost:{}", nginx.at.port());
+    let broker = Broker::ours(dir.path());
+    let (tcp, ca) = (broker.tcp(), authority.ca_file().display().to_string());
+    let all = ["--nsqd-tcp-address", &tcp, "--dashboard-url", &through, "--dashboard-ca", &ca];
+    let all = [&all[..], &["--num-messages", "3000"]].concat();
+    let process = [&["process", "--write-token-file", "token"], &all[..]].concat();
+    let process = Running::start(dir.path(), &process);
+    let produce = [&["produce", "--data-dir", "outbox", "--json"], &all[..]].concat();
+    let produced = Running::start(dir.path(), &produce).wait();
+    assert_exit(&produced, 0);
+    assert_eq!(json(&produced)["confirmed"], true, "{produced:?}");
+    assert_exit(&process.wait(), 0);
+    assert_eq!(total(&url), 3000);
+}
+
+#[test]
+fn the_pages_events_come_through_nginx_as_they_happen() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let (_dashboard, url) = dashboard(dir.path());
+    let Some(nginx) = start(NAME, &url, &authority) else { return };
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.ca_file()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(NAME).unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    let socket = TcpStream::connect(nginx.at).unwrap();
+    // Held back, an event would come with many others, much later.
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut stream = StreamOwned::new(session, socket);
+    write!(stream, "GET /events HTTP/1.1\r\nHost: {NAME}\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let status = lines.next().unwrap();
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let began = std::time::Instant::now();
+    let events = lines.filter(|line| line.starts_with("event: stats")).take(3);
+    assert_eq!(events.count(), 3);
+    assert!(began.elapsed() < DEADLINE, "{:?}", began.elapsed());
+}
