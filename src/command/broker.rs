@@ -9,7 +9,7 @@ use crate::command::shared::output::status;
 use crate::command::shared::values::{
     Count, HumanDuration, INT32_MAX, MAX_CONNECTIONS, MAX_RDY_COUNT,
 };
-use crate::runtime::memory;
+use crate::runtime::{memory, notify};
 
 /// only the embedded broker: an nsqd-compatible server in memory, until Ctrl-C; ready when GET /ping
 /// answers OK
@@ -109,6 +109,7 @@ pub(super) fn run(args: BrokerArgs, stop: &StopToken) -> Result<()> {
             http.unwrap_or_default(),
         ),
     );
+    notify::ready();
     let _ = stop.channel().recv();
     broker.shutdown();
     Ok(())

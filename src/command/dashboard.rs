@@ -14,6 +14,7 @@ use crate::command::shared::token::write_token;
 use crate::command::shared::values::{self, Count, HumanDuration};
 use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
 use crate::runtime::links::Links;
+use crate::runtime::notify;
 
 /// only the dashboard: stores what processors publish and serves the page, until Ctrl-C
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -102,6 +103,7 @@ pub(super) fn run(args: DashboardArgs, stop: &StopToken) -> Result<()> {
     let serves = serves(&config);
     let dashboard = Dashboard::start(config)?;
     status(PART, format_args!("the page is live at {}; {serves}; Ctrl-C ends it", dashboard.url()));
+    notify::ready();
     let links = Arc::new(Links::default());
     links.ask(dashboard.links());
     let watch = StatusWatch::start(PART, &links)?;

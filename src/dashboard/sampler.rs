@@ -10,6 +10,7 @@ use super::app::App;
 use super::calls::stats;
 use super::store::MinutePoint;
 use crate::runtime::clock::unix_ms;
+use crate::runtime::watchdog::Work;
 
 /// How often a point is recorded, with the queue's depth.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
@@ -19,15 +20,19 @@ const EVENT_EVERY: Duration = Duration::from_millis(250);
 
 /// Runs until stopped; then the minute that is not over is kept.
 pub(super) fn run(app: &App, changed: &Receiver<()>, stop: &StopToken) {
+    // It takes every lock that a call takes.
+    let work = Work::new("a point of the dashboard's charts");
     let mut next_point = Instant::now();
     loop {
         let now = Instant::now();
+        let begun = work.begin();
         if now >= next_point {
             add_point(app);
             // A write that took long shifts the points; it does not make them come in a rush.
             next_point = (next_point + SAMPLE_EVERY).max(Instant::now());
         }
         stats::publish(app);
+        drop(begun);
         let quiet_until = now + EVENT_EVERY;
         // First the pause, in which changes gather, then whichever comes first.
         if stop.wait_until(quiet_until.min(next_point)) {

@@ -49,6 +49,9 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Or after so long, if anything has changed.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
 
+/// How long the checkpoint at the end may take: what it does not write, the next start reads from the journal.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Videos in one slice of a checkpoint: less than a millisecond under the lock, some 10 ms of SQLite's.
 const SLICE: usize = 2_000;
 
@@ -458,10 +461,13 @@ impl Ledger for DurableLedger {
 
     fn close(&mut self) -> Result<()> {
         self.check_failed()?;
+        let deadline = Instant::now() + CLOSE_WITHIN;
         // One checkpoint may be on its way, and what changed since it began needs another.
         for _ in 0..2 {
-            self.begin_checkpoint(Instant::now());
-            while self.state.is_checkpointing() {
+            if Instant::now() < deadline {
+                self.begin_checkpoint(Instant::now());
+            }
+            while self.state.is_checkpointing() && Instant::now() < deadline {
                 if let Some(work) = self.upkeep(Instant::now()) {
                     let done = work.run()?;
                     self.upkept(done)?;

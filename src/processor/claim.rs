@@ -12,14 +12,14 @@ use nsq_protocol::thread::Crew;
 use uuid::Uuid;
 
 use crate::model::counts::ShardedCounts;
-use crate::wire::client::{ClaimAnswer, DashboardClient};
+use crate::wire::client::{ClaimAnswer, DashboardClient, TIMEOUT};
 use crate::wire::{LedgerClaim, LedgerMark};
 
 /// How long a start waits for the dashboard's answer: counting does not depend on it.
 const AT_START: Duration = Duration::from_secs(2);
 
 /// How long it is waited for later: the dashboard sums up all that it has of the processor.
-const LATER: Duration = Duration::from_secs(10);
+const LATER: Duration = TIMEOUT;
 
 /// What to do with a ledger that is older than what a dashboard knows of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use super::wake::Wake;
 use crate::ledger::{Arrivals, Committed, Ledger, LedgerAway, LedgerFenced, NextUpkeep};
 use crate::model::counts::ShardedCounts;
 use crate::runtime::clock::unix_ns;
+use crate::runtime::watchdog::Work;
 use crate::storage::failpoint;
 
 /// How often the ledger is asked what there is to do. A second without work is sealed.
@@ -65,6 +66,9 @@ pub(super) struct Committer {
     stop: StopToken,
     /// Says that nothing is counted any more; has room for one.
     failed: Sender<()>,
+    /// A try to commit, which must come to an end. Neither the pause between two is, nor a checkpoint: a slow disk may take
+    /// minutes for one, and whoever is killed in it begins it again.
+    work: Arc<Work>,
 }
 
 impl Committer {
@@ -89,6 +93,7 @@ impl Committer {
             has_ended: AtomicBool::new(false),
             stop,
             failed,
+            work: Work::new("a commit to the ledger"),
         }
     }
 
@@ -156,7 +161,11 @@ impl Committer {
     }
 
     fn upkeep(&self, now: Instant) -> Result<NextUpkeep> {
-        let work = self.ledger.lock().upkeep(now);
+        let work = {
+            let mut ledger = self.ledger.lock();
+            let is_in_vain = self.stop.is_stopped() && ledger.is_away();
+            if is_in_vain { None } else { ledger.upkeep(now) }
+        };
         match work {
             Some(work) => {
                 let done = work.run()?;
@@ -226,7 +235,7 @@ impl Committer {
         loop {
             let began = Instant::now();
             // The lock is held for the commit and not for the pause: the publisher goes on.
-            let committed = self.ready_ledger().commit(arrivals);
+            let committed = self.try_commit(arrivals);
             let error = match committed {
                 Ok(committed) => return Ok(Some((committed, began.elapsed()))),
                 Err(error) => error,
@@ -247,15 +256,27 @@ impl Committer {
         }
     }
 
+    fn try_commit(&self, arrivals: &mut [Arrivals]) -> Result<Committed> {
+        let mut ledger = self.ready_ledger();
+        let _begun = self.work.begin();
+        ledger.commit(arrivals)
+    }
+
     /// The ledger, when it is not behind with its checkpoints: new producers that come faster than they can be written
     /// would fill the memory. Meanwhile batches wait, and RDY falls.
     fn ready_ledger(&self) -> MutexGuard<'_, Box<dyn Ledger>> {
-        let mut ledger = self.ledger.lock();
+        let mut ledger = self.locked_ledger();
         while ledger.is_behind() && !self.has_ended.load(Ordering::Relaxed) {
             // The upkeep says when a part is done; should it have ended meanwhile, nobody does.
             self.upkept.wait_for(&mut ledger, UPKEEP_EVERY);
         }
         ledger
+    }
+
+    /// The ledger, which nobody keeps for long.
+    fn locked_ledger(&self) -> MutexGuard<'_, Box<dyn Ledger>> {
+        let _begun = self.work.begin();
+        self.ledger.lock()
     }
 
     /// Makes what is committed visible; whether a video is due to be published by it.

@@ -40,7 +40,7 @@ use crate::model::words::{many, of_number};
 use crate::nsqd::consumers;
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
-use crate::runtime::links::{Link, Links};
+use crate::runtime::links::{Links, PartLink};
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
@@ -57,6 +57,10 @@ pub use stats::Progress;
 use stats::Stats;
 use takeovers::Takeovers;
 use wake::wake_publishers;
+
+/// How long a stop waits for what is in flight to be committed and finished, and for an nsqd to take the answers. One that
+/// hangs must not keep the counts from being published; what it does not hear, it delivers again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to process, and where the counts go.
 pub struct ProcessorConfig {
@@ -275,6 +279,7 @@ impl Processor {
             _neighbours,
             _lock,
         } = self;
+        publishers.stop_begins();
         // 1. CLS; what is in flight still reaches the workers, which end when the last batch is committed.
         workers.stop();
         upkeep.stop();
@@ -287,7 +292,10 @@ impl Processor {
                 ledger.lock().told_all(dashboard);
             }
         }
-        if let Err(error) = ledger.lock().close() {
+        let mut ledger_left = ledger.lock();
+        let closed = if ledger_left.is_away() { Ok(()) } else { ledger_left.close() };
+        drop(ledger_left);
+        if let Err(error) = closed {
             log::warn!("the next start will publish again what was published: {error:#}");
         }
         let progress = stats.progress();
@@ -315,11 +323,11 @@ fn connect(
     publishers: &mut Publishers,
 ) -> Result<Arc<Consumer>> {
     let consumer = connecting.connect(|reason| {
-        links.away(Link::Start, reason);
+        links.away(PartLink::Start, reason);
         reported.waits(reason);
         Ok(publishers.start()?)
     })?;
-    links.there(Link::Start);
+    links.there(PartLink::Start);
     links.ask(report::links_of(&consumer));
     reported.started(&consumer);
     Ok(consumer)
@@ -363,6 +371,7 @@ fn counts_of(
 
 /// What the consumer of a processor is besides what its user has set.
 fn consumer_of(mut consumer: ConsumerConfig, on_channel: &Uuid) -> ConsumerConfig {
+    consumer.stop_timeout = consumer.stop_timeout.min(ANSWER_WITHIN);
     // As much as is kept of a dead letter.
     consumer.oversized = Oversized::HandOver { kept: BODY_MAX };
     let agent = consumers::user_agent(&consumer.connection.user_agent, on_channel);

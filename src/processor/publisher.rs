@@ -1,8 +1,8 @@
 //! A publisher: the timer thread that tells one dashboard which counts changed, which plays of producers are counted, and how
 //! the processor fares. There is one for each dashboard, and none waits for another.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -22,7 +22,7 @@ use super::wake::Woken;
 use crate::ledger::{Ledger, LedgerSize, MessageWindowSize};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::runtime::clock::unix_ns;
-use crate::runtime::links::{Link, Links};
+use crate::runtime::links::{Links, PartLink};
 use crate::wire::client::DashboardClient;
 use crate::wire::{
     CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, LedgerStatus, ProcessorEnding,
@@ -49,8 +49,12 @@ const REPORT_WAITS: Duration = Duration::from_millis(50);
 /// The least time between two rounds of telling of dead processors while there are counts of its own: 160 messages a second.
 const DEAD_EVERY: Duration = Duration::from_millis(100);
 
-/// How long the last batches are tried for at the end, while the dashboard is away.
-const LAST_TRIES: Duration = Duration::from_secs(10);
+/// How long a stop may take until the last batches are told: then a dashboard that is away is left alone. Whoever stops us
+/// waits 10 s in all, and files are to be closed behind it.
+const STOP_WITHIN: Duration = Duration::from_secs(7);
+
+/// So long a dashboard is given at least, however long the last commits took.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// What all publishers of a processor share.
 pub(super) struct SharedParts {
@@ -66,6 +70,8 @@ pub(super) struct SharedParts {
     pub(super) refusal: LedgerRefusal,
     /// Says that nothing is counted any more; has room for one.
     pub(super) failed: Sender<()>,
+    /// When the stop began, of which they hear later: once all is counted.
+    pub(super) stop_began: OnceLock<Instant>,
 }
 
 impl SharedParts {
@@ -85,6 +91,7 @@ impl SharedParts {
             links: links.clone(),
             refusal: LedgerRefusal::default(),
             failed,
+            stop_began: OnceLock::new(),
         }
     }
 }
@@ -147,6 +154,8 @@ pub(super) struct Publisher {
     retell_at: Instant,
     retell_pause: Duration,
     dead_at: Instant,
+    /// When the last call must be over, once all is counted.
+    deadline: Option<Instant>,
 }
 
 impl Publisher {
@@ -167,6 +176,7 @@ impl Publisher {
             retell_at: now,
             retell_pause: CONFIRM_EVERY,
             dead_at: now,
+            deadline: None,
         }
     }
 
@@ -229,8 +239,12 @@ impl Publisher {
         self.config.parts.refusal.is_said()
     }
 
-    /// Nothing is, once any dashboard has refused the ledger.
-    fn may_publish(&self) -> Result<()> {
+    /// Nothing is, once any dashboard has refused the ledger; and not for long, once the processor stops.
+    fn may_publish(&mut self) -> Result<()> {
+        let stops_by = self.config.parts.stop_began.get().map(|began| *began + STOP_WITHIN);
+        if let Some(deadline) = self.deadline.or(stops_by) {
+            self.config.client.hurry(deadline);
+        }
         if self.is_refused() {
             bail!("a dashboard has said that the ledger is older");
         }
@@ -372,9 +386,11 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends all that changed, trying for [`LAST_TRIES`].
+    /// Sends all that changed; gives up [`STOP_WITHIN`] behind the stop's beginning, or [`LAST_CALLS`] from now.
     fn publish_last(&mut self) {
-        let deadline = Instant::now() + LAST_TRIES;
+        let began = *self.config.parts.stop_began.get_or_init(Instant::now);
+        let deadline = (began + STOP_WITHIN).max(Instant::now() + LAST_CALLS);
+        self.deadline = Some(deadline);
         let (_never_stops, timer) = nsq_protocol::thread::stop_pair();
         self.config.own.flush();
         while let Err(error) = self.publish_due().and_then(|()| self.confirm_all(deadline)) {
@@ -393,8 +409,8 @@ impl Publisher {
         self.backoff.failed()
     }
 
-    fn link(&self) -> Link {
-        Link::Dashboard(self.config.client.url().to_owned())
+    fn link(&self) -> PartLink {
+        PartLink::Dashboard(self.config.client.url().to_owned())
     }
 
     fn is_away(&self, error: &anyhow::Error) {
@@ -405,6 +421,17 @@ impl Publisher {
         if self.reported_at.elapsed() >= REPORT_EVERY {
             self.report_consumption();
         }
+    }
+
+    /// Why this is the end; `None` where it is not in order, or the dashboard lacks something.
+    fn ending(&self) -> Option<ProcessorEnding> {
+        let SharedParts { stats, refusal, .. } = &*self.config.parts;
+        let is_orderly = stats.failure().is_none() && !stats.is_fenced() && !refusal.is_said();
+        let has_told_all = self.error.is_none() && self.config.own.unpublished() == 0;
+        (is_orderly && has_told_all).then(|| match stats.has_reached_target() {
+            true => ProcessorEnding::Finished,
+            false => ProcessorEnding::Stopped,
+        })
     }
 
     /// Does something with the ledger. A commit that waits for its database has it for that long: meanwhile the dashboard hears
@@ -421,29 +448,20 @@ impl Publisher {
         }
     }
 
-    /// Why this is the end; `None` where it is not in order, or the dashboard lacks something.
-    fn ending(&self) -> Option<ProcessorEnding> {
-        let SharedParts { stats, refusal, .. } = &*self.config.parts;
-        let is_orderly = stats.failure().is_none() && !stats.is_fenced() && !refusal.is_said();
-        let has_told_all = self.error.is_none() && self.config.own.unpublished() == 0;
-        (is_orderly && has_told_all).then(|| match stats.has_reached_target() {
-            true => ProcessorEnding::Finished,
-            false => ProcessorEnding::Stopped,
-        })
-    }
-
     fn report_consumption(&mut self) {
         self.report(None);
     }
 
     /// Tells how the processor fares.
     fn report(&mut self, ending: Option<ProcessorEnding>) {
-        let database = self.post_report(ending);
-        self.check_database(database);
+        if let Some(database) = self.post_report(ending) {
+            self.check_database(database);
+        }
     }
 
-    /// Posts a report; the dashboard's database, where it says which. One that fails is not repeated: the next is newer.
-    fn post_report(&mut self, ending: Option<ProcessorEnding>) -> Option<Uuid> {
+    /// Posts a report; what the dashboard says of its database, where it answers. One that fails is not repeated: the next is
+    /// newer.
+    fn post_report(&mut self, ending: Option<ProcessorEnding>) -> Option<Option<Uuid>> {
         let seconds = self.reported_at.elapsed().as_secs_f64();
         let SharedParts { instance, ledger, stats, consumer, .. } = &*self.config.parts;
         if let Some(ledger) = ledger.try_lock_for(REPORT_WAITS) {
@@ -466,7 +484,7 @@ impl Publisher {
                 if !self.backoff.is_failing() {
                     self.config.parts.links.there(self.link());
                 }
-                database
+                Some(database)
             }
             Err(error) => {
                 self.is_away(&error);

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nsq_protocol::thread::{Crew, stop_pair};
 
@@ -34,6 +34,7 @@ pub(super) struct Publishers {
     /// Those that are not started.
     waiting: Vec<Publisher>,
     dead: Arc<DeadList>,
+    parts: Arc<SharedParts>,
 }
 
 impl Publishers {
@@ -57,7 +58,7 @@ impl Publishers {
             })
         };
         let waiting = each.map(one).collect();
-        Self { crew: Crew::stopped_by(source), waiting, dead }
+        Self { crew: Crew::stopped_by(source), waiting, dead, parts }
     }
 
     /// Starts them, if they are not.
@@ -83,6 +84,12 @@ impl Publishers {
     /// The processors that are dead and whose counts they publish.
     pub(super) fn dead(&self) -> Arc<DeadList> {
         self.dead.clone()
+    }
+
+    /// The processor's stop begins: from now on the time runs in which dashboards may take what is left.
+    pub(super) fn stop_begins(&self) {
+        // Once is enough.
+        let _ = self.parts.stop_began.set(Instant::now());
     }
 
     /// Publishes what is left; what each dashboard was told.

@@ -48,7 +48,8 @@ impl Asked {
     }
 }
 
-/// Starts the thread that asks for each producer, at once when `asked` says so; it ends with the last of them.
+/// Starts the thread that asks for each producer, at once when `asked` says so; it ends with the last of them, or asks no
+/// more once they are to stop.
 ///
 /// # Errors
 /// The operating system's, when it refuses the thread.
@@ -56,20 +57,23 @@ pub(super) fn start(
     confirmations: Confirmations,
     producers: Vec<Asker>,
     asked: Receiver<()>,
+    producing: StopToken,
 ) -> io::Result<Crew<()>> {
     let (stop, stopped) = stop_pair();
     let mut crew = Crew::stopped_by(stop);
-    crew.spawn("confirm", move || ask_all(&confirmations, producers, &asked, &stopped))?;
+    let stops = [stopped, producing];
+    crew.spawn("confirm", move || ask_all(&confirmations, producers, &asked, &stops))?;
     Ok(crew)
 }
 
-/// Asks for each producer again and again, until all of them are done or `stop`.
+/// Asks for each producer again and again, until all of them are done or one of the `stops`.
 fn ask_all(
     confirmations: &Confirmations,
     mut producers: Vec<Asker>,
     asked: &Receiver<()>,
-    stop: &StopToken,
+    stops: &[StopToken; 2],
 ) {
+    let [stop, producing] = stops;
     while !producers.is_empty() {
         producers.retain(|asker| {
             let Asked { producers, plays, foreign } = &*asker.asked;
@@ -87,6 +91,7 @@ fn ask_all(
         });
         select! {
             recv(stop.channel()) -> _ => return,
+            recv(producing.channel()) -> _ => return,
             recv(asked) -> _ => {}
             default(ASK_EVERY) => {}
         }

@@ -15,8 +15,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use crossbeam_channel::{Receiver, Sender, bounded};
-use nsq_protocol::thread::{Crew, stop_pair};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use nsq_protocol::thread::{Crew, StopSource, stop_pair};
 use nsq_protocol::{BodiesBuf, Producer, TopicName};
 use uuid::Uuid;
 
@@ -39,6 +39,9 @@ use worker::{Kept, Produced, ProducedTotals, Worker};
 
 /// The most plays that an outbox holds, over all threads, unless said otherwise: 40 MB of memory.
 pub const OUTBOX_MAX: u64 = 10_000_000;
+
+/// How long a stop waits for nsqd's OK of what is on its way. Whoever stops us waits 10 s in all.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to produce.
 #[derive(Clone, Debug)]
@@ -106,6 +109,24 @@ pub struct Production {
     running: Receiver<()>,
 }
 
+/// For the threads that publish. At its end they are told to stop, and the connections are closed under those that wait for an
+/// nsqd which does not answer.
+fn crew(
+    stop: StopSource,
+    running: Receiver<()>,
+    connections: Arc<Producer>,
+) -> Crew<Result<Produced>> {
+    Crew::new(move || {
+        drop(stop);
+        // Disconnected once every thread has ended.
+        if matches!(running.recv_timeout(STOP_WITHIN), Err(RecvTimeoutError::Timeout)) {
+            log::warn!("nsqd does not answer: the last plays may or may not be there");
+            // What is waited for ends, and is not sent again.
+            let _ = connections.close(Duration::ZERO);
+        }
+    })
+}
+
 impl Production {
     /// Starts the threads; `producer` is shared by them.
     ///
@@ -162,10 +183,12 @@ impl Production {
             workers.push(worker);
         }
         let (ask, asked) = bounded(1);
-        let asker =
-            confirmations.map(|all| confirmations::start(all, askers, asked)).transpose()?;
+        let asker = confirmations
+            .map(|all| confirmations::start(all, askers, asked, stopped))
+            .transpose()?;
         // Behind the asker: a refused thread drops those before it, each crew ending its threads first.
-        let mut threads = Crew::stopped_by(stop);
+        drop(is_running);
+        let mut threads = crew(stop, running.clone(), producer.clone());
         for (index, worker) in workers.into_iter().enumerate() {
             threads.spawn(&format!("produce-{index}"), move || worker.run())?;
         }

@@ -1,10 +1,12 @@
-//! What the operating system gives: the time of day, signals, listening sockets and who accepts from them; and which of
-//! what a part depends on is there.
+//! What the operating system gives: the time of day, signals, listening sockets and who accepts from them, and the service
+//! manager that wants to hear how the process is; and which of what a part depends on is there.
 
 pub mod accept;
 pub mod clock;
 pub mod links;
 pub mod listen;
 pub(crate) mod memory;
+pub(crate) mod notify;
 pub(crate) mod priority;
 pub mod signals;
+pub(crate) mod watchdog;

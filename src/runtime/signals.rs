@@ -5,6 +5,8 @@ use nsq_protocol::thread::{OwnedThread, StopToken, stop_pair};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use super::notify;
+
 /// The thread that waits for signals; dropping it ends it.
 #[derive(Debug)]
 pub struct SignalWatch {
@@ -30,6 +32,7 @@ impl SignalWatch {
                     std::process::exit(128 + signal);
                 }
                 log::info!("signal {signal}: stopping; a second one ends at once");
+                notify::stopping();
             }
         })?;
         Ok((Self { handle, _thread: thread }, token))

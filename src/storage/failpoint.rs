@@ -1,8 +1,8 @@
-//! Named points at which a test build kills itself, as `kill -9` would, or stops, at exactly that place; and limits that it
-//! makes smaller, so that they are met.
+//! Named points at which a test build kills itself, as `kill -9` would, stops, or hangs, at exactly that place; and limits that
+//! it makes smaller, so that they are met.
 //!
 //! `PLAYCOUNTS_FAILPOINT=name` aborts at the first pass, `name:3` at the third; with `PLAYCOUNTS_STOPPOINT` the process stops
-//! there until it gets SIGCONT. Only builds with debug assertions look; in a release build a point is nothing.
+//! there until it gets SIGCONT, and with `PLAYCOUNTS_HANGPOINT` the thread that comes there goes no further. Only builds with debug assertions look; in a release build a point is nothing.
 
 /// Passes the point `name`.
 #[cfg(debug_assertions)]
@@ -14,8 +14,8 @@ pub fn hit(name: &'static str) {
 
     /// A point, and how many passes are left.
     type Point = OnceLock<Option<(String, AtomicU64)>>;
-    /// The point to die at, and that to stop at.
-    static CHOSEN: [Point; 2] = [OnceLock::new(), OnceLock::new()];
+    /// The point to die at, that to stop at, and that to hang at.
+    static CHOSEN: [Point; 3] = [const { OnceLock::new() }; 3];
     let is_reached = |point: &Point, variable: &str| {
         let chosen = point.get_or_init(|| {
             let setting = std::env::var(variable).ok()?;
@@ -34,6 +34,9 @@ pub fn hit(name: &'static str) {
         // Another thread may get the signal: it stops this one a moment later.
         let _ =
             crossbeam_channel::never::<()>().recv_timeout(std::time::Duration::from_millis(100));
+    }
+    if is_reached(&CHOSEN[2], "PLAYCOUNTS_HANGPOINT") {
+        let _ = crossbeam_channel::never::<()>().recv();
     }
 }
 

@@ -1,7 +1,7 @@
-//! Calls to a running dashboard over HTTP. Blocks the calling thread, at most 10 s a call.
+//! Calls to a running dashboard over HTTP. Blocks the calling thread, at most [`TIMEOUT`] a call.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nsq_protocol::{TlsConfig, TlsFault, tls_fault};
@@ -15,8 +15,9 @@ use super::confirmed::{ConfirmedAnswer, ConfirmedTaken, ConfirmedUpdate, OutboxF
 use super::ledger::LedgerClaim;
 use super::written::Written;
 
-/// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows. So long a stop waits
+/// for the call that is on its way.
+pub const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long a connection is kept for the next call.
 const IDLE_MAX: Duration = Duration::from_secs(10);
@@ -104,6 +105,8 @@ pub struct DashboardClient {
     agent: Agent,
     url: String,
     token: Option<String>,
+    /// When each call has to be over.
+    deadline: Option<Instant>,
 }
 
 impl DashboardClient {
@@ -116,7 +119,6 @@ impl DashboardClient {
     /// before it is told anything.
     pub fn with_tls(url: &str, token: Option<String>, tls: TlsConfig) -> Self {
         let config = Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
             // A dashboard on this machine is not behind the proxy that $HTTP_PROXY names.
             .proxy(None)
@@ -126,7 +128,18 @@ impl DashboardClient {
             .max_idle_age(IDLE_MAX)
             .build();
         let agent = nsq_protocol::http_agent(config, tls);
-        Self { agent, url: url.trim_end_matches('/').to_owned(), token }
+        Self { agent, url: url.trim_end_matches('/').to_owned(), token, deadline: None }
+    }
+
+    /// From now on each call must be over by then.
+    pub fn hurry(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
+    }
+
+    /// How long a call may take that may take `longest`; never nothing, which would be no limit.
+    fn within(&self, longest: Duration) -> Option<Duration> {
+        let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        Some(left.map_or(longest, |left| left.min(longest)).max(Duration::from_millis(1)))
     }
 
     /// The dashboard's URL.
@@ -165,7 +178,10 @@ impl DashboardClient {
             .agent
             .post(format!("{}{path}", self.url))
             .header("Content-Type", "application/json")
-            .header("Connection", "keep-alive");
+            .header("Connection", "keep-alive")
+            .config()
+            .timeout_global(self.within(TIMEOUT))
+            .build();
         match &self.token {
             Some(token) => request.header("Authorization", format!("Bearer {token}")),
             None => request,
@@ -178,7 +194,7 @@ impl DashboardClient {
     /// As [`DashboardClient::post`], but for what is in the answer.
     pub fn claim(&self, claim: &LedgerClaim, timeout: Duration) -> Result<ClaimAnswer> {
         let path = "/api/ledgers";
-        let request = self.post_request(path).config().timeout_global(Some(timeout)).build();
+        let request = self.post_request(path).config().timeout_global(self.within(timeout)).build();
         let response = request.send(serde_json::to_vec(claim)?);
         match self.check(path, response) {
             Ok(answer) => {
@@ -209,10 +225,22 @@ impl DashboardClient {
         if foreign > 0 {
             path.push_str(&format!("&foreign={foreign}"));
         }
-        let answer = self.check(&path, self.agent.get(format!("{}{path}", self.url)).call())?;
+        let request = self.agent.get(format!("{}{path}", self.url)).config();
+        let request = request.timeout_global(self.within(TIMEOUT)).build();
+        let answer = self.check(&path, request.call())?;
         serde_json::from_str(&answer).with_context(|| {
             format!("{}{path} gave an answer that is not a confirmation", self.url)
         })
+    }
+
+    /// Asks whether it is well; waits at most `timeout` for the answer.
+    ///
+    /// # Errors
+    /// As [`DashboardClient::post`]: it is not, and why.
+    pub fn health(&self, timeout: Duration) -> Result<()> {
+        let path = "/healthz";
+        let request = self.agent.get(format!("{}{path}", self.url)).config();
+        self.check(path, request.timeout_global(self.within(timeout)).build().call()).map(drop)
     }
 
     /// Throws away all counts.
@@ -221,7 +249,8 @@ impl DashboardClient {
     /// As [`DashboardClient::post`].
     pub fn clear(&self) -> Result<()> {
         let path = "/api/counts";
-        let mut request = self.agent.delete(format!("{}{path}", self.url));
+        let request = self.agent.delete(format!("{}{path}", self.url)).config();
+        let mut request = request.timeout_global(self.within(TIMEOUT)).build();
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }

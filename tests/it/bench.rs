@@ -10,6 +10,8 @@ fn bench(dir: &Path, more: &[&str]) -> serde_json::Value {
     let args = ["bench", "--num-messages", "2000", "--rounds", "1", "--json"];
     let bench = output(dir, &[&args, more].concat());
     assert_exit(&bench, 0);
+    // stdout holds the report and nothing else.
+    assert_eq!(bench.stdout.iter().filter(|byte| **byte == b'\n').count(), 1, "{bench:?}");
     json(&bench)
 }
 

@@ -190,6 +190,7 @@ fn check_standby(dir: &Path, nsqd: &[&str; 2], restart: impl FnOnce() -> Box<dyn
     };
     publish(nsqd[1], 0..30);
     wait_until("the standby counts", || total(&url) == 30);
+    standby.wait_for("process: takes over: ");
     standby.signal(Signal::TERM);
     assert_exit(&standby.wait(), 0);
 }

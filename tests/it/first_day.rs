@@ -1,8 +1,10 @@
 //! What somebody does on the first day: the simulation and then the parts in one directory, a stop in the middle, the same
 //! command twice; and what scripts read of it.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::Value;
@@ -190,6 +192,30 @@ fn a_killed_run_leaves_no_nsqd() {
     run.signal(Signal::KILL);
     run.wait();
     wait_until("nsqd is gone", || !is_running(nsqd));
+}
+
+/// nsqd ends by itself when it has something to log and nobody reads it; this one never has.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_that_says_nothing_ends_with_a_killed_parent() {
+    let program = env!("CARGO_BIN_EXE_playcounts");
+    let script = format!("{program} --become-child-of $$ sleep 600 & echo child: $! >&2; wait");
+    let mut parent = Command::new("sh");
+    parent.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut parent = parent.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(parent.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let child: i32 = line.trim().trim_start_matches("child: ").parse().unwrap();
+    let child = Pid::from_raw(child).unwrap();
+    wait_until("it has become the other program", || child_named(parent.id(), "sleep").is_some());
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    wait_until("it is gone", || !is_running(child));
+    // Whose parent is gone before it could ask, or never was, does not start.
+    let orphan = Command::new(program).args(["--become-child-of", "1", "sleep", "600"]).output();
+    let orphan = orphan.unwrap();
+    assert_eq!(orphan.status.code(), Some(1), "{orphan:?}");
+    assert!(stderr(&orphan).contains("whoever started it is gone"), "{orphan:?}");
 }
 
 /// The child of that process whose program has that name.

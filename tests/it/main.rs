@@ -27,6 +27,7 @@ mod disk;
 mod first_day;
 mod foreign_pages;
 mod gone;
+mod health;
 mod http;
 mod https;
 #[cfg(feature = "postgres")]
@@ -34,6 +35,7 @@ mod ledger_command;
 mod ledger_support;
 mod migration;
 mod nginx;
+mod notify;
 #[path = "../../nsq-protocol/tests/it/nsqd.rs"]
 mod nsqd;
 #[path = "../../nsq-protocol/tests/it/nsqlookupd.rs"]
@@ -41,6 +43,7 @@ mod nsqlookupd;
 mod options;
 mod oversized;
 mod owners;
+mod packaging;
 mod page;
 mod page_accessibility;
 mod page_queue;
@@ -79,6 +82,9 @@ mod shared_ledger;
 #[cfg(feature = "postgres")]
 mod shared_processes;
 mod start_nsq;
+mod stop;
+#[cfg(feature = "postgres")]
+mod stop_postgres;
 mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]

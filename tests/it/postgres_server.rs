@@ -7,15 +7,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
+use crate::ports::free_addrs;
 use crate::unpacked;
 
 /// How long a start, a stop or a statement by psql may take, under load.
@@ -191,7 +190,8 @@ impl Postgres {
     }
 
     fn new(bin: &Path, settings: &[&str]) -> Self {
-        let port = free_port();
+        // Still free after a crash.
+        let port = free_addrs(1).unwrap()[0].port();
         // Short: the path of a socket has at most 107 bytes.
         let dir = std::env::temp_dir().join(format!("pg-{}-{port}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
@@ -395,19 +395,6 @@ impl Drop for Postgres {
             eprintln!("--- log of PostgreSQL {}:\n{}", self.addr(), self.log());
         }
         let _ = fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// A port that nobody has, below those that the system gives to connections: it is still free after a crash.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    loop {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port =
-            20_000 + (std::process::id() as u16).wrapping_mul(31).wrapping_add(number) % 12_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

@@ -49,10 +49,13 @@ impl Newcomer {
         let bin = directory.path().join("bin");
         std::fs::create_dir(&bin).unwrap();
         let page = free_addrs(1).unwrap()[0].to_string();
-        // The program that cargo has built, with the page at the free port.
+        // The program that cargo has built, with this page and this nsqd in the place of those at the usual ports.
         let script = format!(
             "#!/bin/sh\ncase $1 in\nrun | dashboard) set -- \"$@\" --http-address {page} ;;\n\
-             process | produce) set -- \"$@\" --dashboard-url http://{page} ;;\nesac\nexec {} \"$@\"\n",
+             process) set -- \"$@\" --dashboard-url http://{page} ;;\n\
+             produce) set -- \"$@\" --dashboard-url http://{page} --nsqd-tcp-address {} ;;\nesac\n\
+             exec {} \"$@\"\n",
+            nsqd.tcp,
             env!("CARGO_BIN_EXE_playcounts")
         );
         let program = bin.join("playcounts");

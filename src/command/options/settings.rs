@@ -108,7 +108,10 @@ impl<'c> Settings<'c> {
     /// Leaves out what the environment or the file says of an option when one that excludes it is given nearer to the
     /// command line.
     fn set_aside(&mut self) {
-        for pair in EXCLUSIVE {
+        for (of, pair) in EXCLUSIVE {
+            if of.is_some_and(|command| command != self.command.name) {
+                continue;
+            }
             let rank = |name: &str| {
                 let setting = self.all.iter().find(|setting| setting.option.name == name);
                 setting.map_or(0, |setting| setting.origin.rank())

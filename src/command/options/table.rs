@@ -159,8 +159,12 @@ pub(crate) const SECTIONS: &[Section] = &[
         title: "Dashboard",
         rows: &[
             row("http-address", Address).value("127.0.0.1:8000"),
+            row("dashboard-url", Url)
+                .unset("http://127.0.0.1:8000, unless something else is asked")
+                .of(&["health"]),
             row("dashboard-url", Url).unset("none, the database in the data directory").of(&["reset"]),
             row("dashboard-url", Url).value("http://127.0.0.1:8000"),
+            row("broker-http-address", Address),
             row("dashboard-ca", File).unset("SSL_CERT_FILE, else those that browsers trust"),
             row("write-token", Text).hidden(Secrecy::Secret),
             row("write-token-file", File),
@@ -189,6 +193,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("from", Directory).required(),
             row("data-dir", Directory).unset("none, ends when nsqd has all").of(&["produce"]),
             row("data-dir", Directory).value("playcounts-run").of(&["run"]),
+            row("data-dir", Directory).of(&["health"]),
             row("data-dir", Directory)
                 .unset("playcounts-data; and playcounts-run, unless a running dashboard is named")
                 .of(&["reset"]),
@@ -209,9 +214,14 @@ pub(crate) const SECTIONS: &[Section] = &[
 ];
 
 /// Of two that say the same in two ways, the one that is given nearer to the command line holds: a flag sets aside what
-/// the environment or the file says of the other.
-pub(crate) const EXCLUSIVE: [[&str; 2]; 2] =
-    [["write-token", "write-token-file"], ["nsqd-tcp-address", "lookupd-http-address"]];
+/// the environment or the file says of the other. Of one command, or of every one that has both.
+pub(crate) const EXCLUSIVE: [(Option<&str>, [&str; 2]); 5] = [
+    (None, ["write-token", "write-token-file"]),
+    (None, ["nsqd-tcp-address", "lookupd-http-address"]),
+    (Some("health"), ["dashboard-url", "broker-http-address"]),
+    (Some("health"), ["dashboard-url", "data-dir"]),
+    (Some("health"), ["broker-http-address", "data-dir"]),
+];
 
 /// The line of a command's option, and the section that it stands in.
 pub(crate) fn find(command: &str, option: &str) -> Option<(usize, &'static OptionRow)> {

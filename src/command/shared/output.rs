@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::model::plain_text::PlainText;
 use crate::model::words::many;
+use crate::runtime::notify;
 
 /// The most names in a status line.
 const LISTED_MAX: usize = 3;
@@ -35,9 +36,10 @@ pub(crate) fn note(line: Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{}", PlainText::Line(line));
 }
 
-/// What a part is connected to, or that this has changed, in one line on stderr: `process: …`.
+/// What a part is connected to, or that this has changed, in one line on stderr: `process: …`; the service manager is told, too.
 pub(crate) fn status(part: &str, text: Arguments<'_>) {
     note(format_args!("{part}: {text}"));
+    notify::status(&text.to_string());
 }
 
 /// `nsqd a:1`, `2 nsqds (a:1, b:1)`, `9 nsqds (a:1, b:1, c:1, …)`.

@@ -135,12 +135,15 @@ impl Checkpoints {
         done
     }
 
-    /// Writes all that waits.
-    pub(super) fn finish(&mut self) -> Reply {
+    /// Writes all that waits, or as much as can be written until then: the rest stays in the journal.
+    pub(super) fn finish(&mut self, deadline: Option<Instant>) -> Reply {
         while self.current.is_some()
             || self.has_news()
             || self.state.pending.read().cleared().is_some()
         {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(());
+            }
             self.advance()?;
         }
         Ok(())

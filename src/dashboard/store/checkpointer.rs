@@ -21,6 +21,10 @@ use crate::runtime::priority::yield_to_others;
 /// How often the journal is looked after, and whether a checkpoint is due.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long the checkpoint at the end may take: what it does not write, the next start reads from the journal. A million
+/// changed videos would take half a minute, and whoever stops us waits 10 s in all.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+
 /// How often there may be history that is too old.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
@@ -72,7 +76,7 @@ impl Checkpointer {
             // The disk and the processors are left to the updates for as long as it took.
             next_at = if is_more { now + (now - began).min(TICK) } else { self.next_tick };
         }
-        if self.checkpoints.finish().is_ok()
+        if self.checkpoints.finish(Some(Instant::now() + CLOSE_WITHIN)).is_ok()
             && let Err(error) = self.checkpoints.close()
         {
             log::error!("the dashboard's files are not closed in order: {error:#}");
@@ -142,7 +146,7 @@ impl Checkpointer {
                 self.checkpoints.advance()
             }
             #[cfg(test)]
-            Task::Checkpoint => self.checkpoints.finish(),
+            Task::Checkpoint => self.checkpoints.finish(None),
             #[cfg(test)]
             Task::Hold(begun, end) => {
                 begun.send(()).map_err(|_| "nobody waits")?;

@@ -89,8 +89,8 @@ const JOBS: usize = 256;
 
 /// How long a call here waits in all: for the writer, for a connection, for a lock. No HTTP call makes more than two
 /// of them, so that its client hears the reason before the server gives up on the answer; and a processor, whose client
-/// waits 10 s, hears it too.
-pub(super) const WAIT: Duration = Duration::from_secs(8);
+/// waits 8 s, hears it too.
+pub(super) const WAIT: Duration = Duration::from_secs(6);
 
 /// Pending videos that are copied at a time: less than a ms, in which an update may wait.
 const COPY: usize = 5_000;

@@ -21,6 +21,7 @@ use super::state::StoreState;
 use crate::model::unix_time::UnixMs;
 use crate::model::video::MAX_PLAYS;
 use crate::runtime::clock::unix_ms;
+use crate::runtime::watchdog::Work;
 use crate::storage::failpoint;
 use crate::wire::{ConfirmedUpdate, CountsUpdate, LedgerClaim, LedgerMark};
 
@@ -47,17 +48,21 @@ const JOURNAL_MAX: u64 = 1 << 30;
 pub(super) struct Writer {
     state: Arc<StoreState>,
     processors: ProcessorNumbers,
+    /// A commit, which must come to an end.
+    work: Arc<Work>,
 }
 
 impl Writer {
     /// A writer that knows those processors.
     pub(super) fn new(state: Arc<StoreState>, processors: ProcessorNumbers) -> Self {
-        Self { state, processors }
+        Self { state, processors, work: Work::new("a commit of the dashboard") }
     }
 
     /// Takes what waits, until nobody can ask any more.
     pub(super) fn run(mut self, inbox: &Receiver<Posted>) {
+        let work = self.work.clone();
         while let Ok(first) = inbox.recv() {
+            let _begun = work.begin();
             self.take(first, inbox);
         }
     }

@@ -433,6 +433,10 @@ impl Ledger for PostgresLedger {
         MessageWindowSize::default()
     }
 
+    fn is_away(&self) -> bool {
+        self.away.is_some()
+    }
+
     fn close(&mut self) -> Result<()> {
         self.leave()
     }

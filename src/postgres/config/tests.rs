@@ -120,7 +120,7 @@ fn passwords_come_from_the_file_for_each_host() {
 
 #[test]
 fn what_is_not_done_here_is_refused_by_name() {
-    refused("postgres://a?nothing=1", &[], "nothing is no parameter of PostgreSQL's");
+    refused("postgres://a?nothing=1", &[], "nothing is not a parameter of PostgreSQL's");
     for (parameter, value) in [
         ("channel_binding", "require"),
         ("gssencmode", "require"),
