@@ -281,6 +281,11 @@ pub fn run(invocation: Invocation) -> Result<()> {
     done.map_err(|error| anyhow!(sources.named_in(&format!("{error:#}"))))
 }
 
+/// Says on stderr why a command failed, in the format of its log.
+pub fn tell_failure(error: &anyhow::Error) {
+    logs::write(log::Level::Error, format_args!("playcounts: {error:#}"));
+}
+
 /// Each page, connection and request holds descriptors, and the usual soft limit of 1024 is soon reached; the hard
 /// limit is there to be used.
 fn raise_descriptor_limit() {

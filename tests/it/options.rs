@@ -126,6 +126,12 @@ fn the_log_is_text_json_or_the_journals() {
     assert!(json["time"].as_str().unwrap().ends_with('Z'), "{json}");
     let journal = first(&["--log-format=journal"]);
     assert!(journal.starts_with(&format!("<4>{module}: others than")), "{journal}");
+    // So is what is no record of the log: here why the command failed.
+    let last = |more: &[&str]| warned(dir.path(), more).lines().last().unwrap().to_owned();
+    assert!(last(&[]).starts_with("playcounts: "), "{}", last(&[]));
+    assert!(last(&["--log-format=journal"]).starts_with("<3>playcounts: "));
+    let json: Value = serde_json::from_str(&last(&["--log-format=json"])).unwrap();
+    assert_eq!((&json["level"], &json["target"]), (&"error".into(), &"playcounts".into()));
     // By module.
     assert!(first(&["--log-level=off,playcounts::command=warn"]).contains("others than"));
     assert!(!first(&["--log-level=warn,playcounts::command=off"]).contains("others than"));
