@@ -232,7 +232,8 @@ fn a_producer_that_gives_its_numbers_twice_is_named() {
     assert!((4..=6).contains(&unproven), "{told}");
     let total = 4 + unproven;
     let texts = site.findings("reused-numbers");
-    let text = format!("{total} plays of producer {producer} came with");
+    let text =
+        format!("{total} plays of producer {producer} have numbers (seq) that it has used before");
     assert!(texts.len() == 1 && texts[0].starts_with(&text), "{texts:?}");
     assert!(site.metrics().contains(&format!(
         "reused_numbers_total{{processor=\"{}\"}} {total}\n",
@@ -280,7 +281,10 @@ fn a_delivery_again_that_may_have_been_forgotten_is_told() {
     assert_eq!(of_window["redelivered_unknown"], 1, "{of_window}");
     assert!(of_window["messages"].as_u64().unwrap() >= 32_768, "{of_window}");
     let texts = site.findings("messages-forgotten");
-    assert!(texts.len() == 1 && texts[0].contains("counted 1 plays without"), "{texts:?}");
+    assert!(
+        texts.len() == 1 && texts[0].contains("delivered 1 play without an identity again"),
+        "{texts:?}"
+    );
     assert!(site.metrics().contains("redelivered_unknown_total{"));
     wait_until("it is published", || {
         get(&format!("{}/api/stats", site.url))["total_plays"] == messages + 1
