@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     match command::run(invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "playcounts: {:#}", PlainText::Line(error));
+            command::tell_failure(&error);
             ExitCode::FAILURE
         }
     }

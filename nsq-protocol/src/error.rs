@@ -317,6 +317,17 @@ impl PublishError {
 }
 
 /// A [`crate::Producer::publish_to_all`] that not every nsqd took.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{NotByAll, Producer, TopicName};
+///
+/// fn tell_all(producer: &Producer, topic: &TopicName) {
+///     if let Err(NotByAll { failures, .. }) = producer.publish_to_all(topic, b"reload") {
+///         failures.iter().for_each(|(nsqd, error)| println!("not at {nsqd}: {error}"));
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{} of {nsqds} nsqds did not take the publish, {} first", failures.len(), failures.first().map_or("", |(addr, _)| addr))]
 #[non_exhaustive]
@@ -328,6 +339,16 @@ pub struct NotByAll {
 }
 
 /// A pipelined publish that did not succeed, with its bodies given back.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Receipt, Unpublished};
+///
+/// /// The body, where it is not known to be stored.
+/// fn left(receipt: Receipt<Vec<u8>>) -> Option<Vec<u8>> {
+///     receipt.wait().err().map(|Unpublished { bodies, .. }| bodies)
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct Unpublished<B: std::fmt::Debug> {

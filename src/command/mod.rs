@@ -36,7 +36,7 @@ use crate::command::options::catalogue::{Catalogue, CommandSpec, OptionSpec};
 use crate::command::options::completions;
 use crate::command::options::file::ConfigFile;
 use crate::command::options::settings::{Settings, Sources, Variables, variables};
-use crate::command::options::typed::{self, Request, TypedCommand};
+use crate::command::options::typed::{self, TypedCommand, TypedRequest};
 use crate::command::options::{help, manual, markdown, show};
 use crate::command::shared::log::{self as logs, LogFormat, LogLevel};
 use crate::runtime::signals::SignalWatch;
@@ -126,7 +126,7 @@ fn parse_with(args: &[String], variables: &Variables) -> Result<Invocation, Earl
         )));
     }
     let request = typed::read(&catalogue, args).map_err(EarlyExit::Usage)?;
-    if let Request::Run(typed) = request {
+    if let TypedRequest::Run(typed) = request {
         let settings = settings(&catalogue, typed, variables).map_err(EarlyExit::Usage)?;
         return invocation(&settings).map_err(EarlyExit::Usage);
     }
@@ -207,17 +207,17 @@ fn invocation(settings: &Settings<'_>) -> Result<Invocation, String> {
 /// What is printed for a request that runs no command.
 fn printed(
     catalogue: &Catalogue,
-    request: Request<'_>,
+    request: TypedRequest<'_>,
     variables: &Variables,
 ) -> Result<String, String> {
     Ok(match request {
-        Request::Run(typed) => typed.command.name.clone(),
-        Request::Config(mut typed) => {
+        TypedRequest::Run(typed) => typed.command.name.clone(),
+        TypedRequest::Config(mut typed) => {
             typed.misses_nothing = true;
             let settings = settings(catalogue, typed, variables)?;
             show::of_command(&settings) + &show::passed_over(catalogue, variables)
         }
-        Request::ConfigOfAll(path) => {
+        TypedRequest::ConfigOfAll(path) => {
             let tables = catalogue.commands.iter().map(|command| {
                 let mut typed = TypedCommand::of(command);
                 typed.options.extend(path.clone().map(|path| ("config", vec![path])));
@@ -227,8 +227,8 @@ fn printed(
             let tables: Vec<String> = tables.collect::<Result<_, _>>()?;
             tables.join("\n") + &show::passed_over(catalogue, variables)
         }
-        Request::Markdown => markdown::page(catalogue),
-        Request::Completions(shell) => match completions::script(&shell) {
+        TypedRequest::Markdown => markdown::page(catalogue),
+        TypedRequest::Completions(shell) => match completions::script(&shell) {
             Some(script) => script.to_owned(),
             None => {
                 let shells: Vec<_> = completions::shells().collect();
@@ -238,16 +238,16 @@ fn printed(
                 ));
             }
         },
-        Request::Candidates(words) => completions::candidates(catalogue, &words),
-        Request::Manual(Some(name)) if !manual::is_page(catalogue, &name) => {
+        TypedRequest::Candidates(words) => completions::candidates(catalogue, &words),
+        TypedRequest::Manual(Some(name)) if !manual::is_page(catalogue, &name) => {
             return Err(format!(
                 "{name} has no manual page of its own: playcounts man tells of it"
             ));
         }
-        Request::Manual(name) => manual::page(catalogue, name.as_deref()),
-        Request::Help(None) => help::of_program(catalogue),
-        Request::Help(Some(name)) => help::of(catalogue, &name),
-        Request::Version => format!("playcounts {}\n", env!("CARGO_PKG_VERSION")),
+        TypedRequest::Manual(name) => manual::page(catalogue, name.as_deref()),
+        TypedRequest::Help(None) => help::of_program(catalogue),
+        TypedRequest::Help(Some(name)) => help::of(catalogue, &name),
+        TypedRequest::Version => format!("playcounts {}\n", env!("CARGO_PKG_VERSION")),
     })
 }
 
@@ -279,6 +279,11 @@ pub fn run(invocation: Invocation) -> Result<()> {
         Command::Bench(args) => bench::run(args, &stop),
     };
     done.map_err(|error| anyhow!(sources.named_in(&format!("{error:#}"))))
+}
+
+/// Says on stderr why a command failed, in the format of its log.
+pub fn tell_failure(error: &anyhow::Error) {
+    logs::write(log::Level::Error, format_args!("playcounts: {error:#}"));
 }
 
 /// Each page, connection and request holds descriptors, and the usual soft limit of 1024 is soon reached; the hard

@@ -16,7 +16,7 @@ use crate::command::shared::ledger_choice::{FILES, LedgerChoice};
 use crate::command::shared::nsq::{self, ConsumerOption};
 use crate::command::shared::output::{OutputFormat, listed, print_report, status};
 use crate::command::shared::report::RunReport;
-use crate::command::shared::run_files::{Ending, RunFiles};
+use crate::command::shared::run_files::{RunEnding, RunFiles};
 use crate::command::shared::status::StatusWatch;
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{
@@ -33,7 +33,7 @@ use crate::nsqd::waiting::StartWait;
 #[cfg(feature = "postgres")]
 use crate::postgres::{PgConfig, PgError, PgErrorKind};
 use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
-use crate::runtime::links::{Link, Links};
+use crate::runtime::links;
 use crate::runtime::notify;
 use crate::storage::data_dir::{DataDir, Lock, PROCESSOR};
 use crate::wire::LedgerKind;
@@ -285,7 +285,7 @@ enum Ended {
 pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
     let config = args.config()?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let links = Arc::new(Links::default());
+    let links = Arc::new(links::Links::default());
     let mut fenced_at = None::<Instant>;
     loop {
         let watch = StatusWatch::start(PART, &links)?;
@@ -321,7 +321,7 @@ fn run_once(
     data_dir: &DataDir,
     ledger: Box<dyn Ledger>,
     lock: Lock,
-    (links, watch): (&Arc<Links>, StatusWatch),
+    (links, watch): (&Arc<links::Links>, StatusWatch),
     stop: &StopToken,
 ) -> Result<Ended> {
     let connected = config.connected(&*ledger);
@@ -357,7 +357,7 @@ fn run_once(
     let written = RunFiles::new(data_dir.path()).write_counted(
         processed.in_ledger,
         &counts,
-        Ending::Complete,
+        RunEnding::Complete,
     );
     if processed.failure.is_none() {
         written?;
@@ -394,7 +394,7 @@ fn lock(data_dir: &DataDir, takeover: &Takeover, stop: &StopToken) -> Result<Loc
 /// Opens it; `None`: stopped while its database was away.
 fn open_ledger(
     config: &ProcessConfig,
-    links: &Links,
+    links: &links::Links,
     stop: &StopToken,
 ) -> Result<Option<Box<dyn Ledger>>> {
     let ledger: Box<dyn Ledger> = match &config.ledger {
@@ -432,7 +432,7 @@ fn open_ledger(
 fn open_shared(
     config: &ProcessConfig,
     database: &PgConfig,
-    links: &Links,
+    links: &links::Links,
     stop: &StopToken,
 ) -> Result<Option<PostgresLedger>> {
     let on_behind = match config.on_loss {
@@ -445,7 +445,7 @@ fn open_shared(
     loop {
         let error = match PostgresLedger::open(&shared) {
             Ok(ledger) => {
-                links.there(Link::Ledger);
+                links.there(links::PartLink::Ledger);
                 return Ok(Some(ledger));
             }
             Err(error) => error,
@@ -457,7 +457,7 @@ fn open_shared(
         {
             return Err(error.context("the shared ledger cannot be opened"));
         }
-        links.away(Link::Ledger, &format!("{error:#}"));
+        links.away(links::PartLink::Ledger, &format!("{error:#}"));
         // The service manager need not wait, too.
         notify::ready();
         if stop.wait(DATABASE_RETRY) {

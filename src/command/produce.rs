@@ -28,10 +28,10 @@ use crate::producer::{
     DiskOutbox, OUTBOX_MAX, OutboxConfig, Production, ProductionConfig, ProductionReport,
     RunIdentity,
 };
-use crate::runtime::links::{Link, LinkSource, LinkState, Links};
+use crate::runtime::links::{LinkSource, LinkState, Links, PartLink};
 use crate::storage::data_dir::DataDir;
 use crate::wire::client::DashboardClient;
-use confirming::{Confirming, Patience};
+use confirming::{Confirming, StallNotice};
 
 /// only the producer: puts plays on a running nsqd and ends when it has acknowledged them all
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -191,11 +191,11 @@ pub(super) fn run(args: ProduceArgs, stop: &StopToken) -> Result<()> {
     let watch = StatusWatch::start(PART, &links)?;
     let wait = StartWait { timeout: connect_timeout, stop: stop.clone() };
     let waits = |reason: &str| {
-        links.away(Link::Start, reason);
+        links.away(PartLink::Start, reason);
         Ok(())
     };
     let producer = wait.until_there(|| connect(&producer, &lookupds, &lookupd_tls), waits)?;
-    links.there(Link::Start);
+    links.there(PartLink::Start);
     status(PART, format_args!("{connected}"));
     let producer = Arc::new(producer);
     links.ask(links_of(&producer));
@@ -213,7 +213,7 @@ pub(super) fn run(args: ProduceArgs, stop: &StopToken) -> Result<()> {
 
 /// Waits until all is done, or `stop`; says from time to time what is waited for when nothing moves.
 fn wait_for_end(production: &Production, confirming: Option<&Confirming>, stop: &StopToken) {
-    let mut patience = Patience::new(Instant::now());
+    let mut stall = StallNotice::new(Instant::now());
     loop {
         select! {
             recv(production.running()) -> _ => return,
@@ -222,7 +222,7 @@ fn wait_for_end(production: &Production, confirming: Option<&Confirming>, stop: 
         }
         let Some(confirming) = confirming else { continue };
         let (acknowledged, waiting) = (production.acknowledged(), confirming.waiting());
-        if patience.is_over(Instant::now(), acknowledged, waiting) {
+        if stall.is_over(Instant::now(), acknowledged, waiting) {
             status(PART, format_args!("{}", confirming.waits_for()));
         }
     }
@@ -236,7 +236,7 @@ fn links_of(producer: &Arc<Producer>) -> LinkSource {
         let link = |of: nsq_protocol::ProducerConnectionStats| {
             let away = of.last_error.filter(|_| !of.connected);
             let losses = of.reconnects + u64::from(away.is_some());
-            (Link::Nsqd(of.address), LinkState { away, losses, is_news: false })
+            (PartLink::Nsqd(of.address), LinkState { away, losses, is_news: false })
         };
         Some(connections.into_iter().map(link).collect())
     })

@@ -94,7 +94,7 @@ impl ResetArgs {
         if !nsqds.is_empty() {
             targets.push(ResetTarget::Topic { topic, nsqds, tls: tls.nsqd });
         }
-        let [first, more @ ..] = &data_dirs[..] else { return Ok(targets) };
+        let [first, more @ ..] = data_dirs else { return Ok(targets) };
         targets.push(match self.dashboard_url {
             Some(url) => {
                 let token = write_token(self.write_token, self.write_token_file)?;

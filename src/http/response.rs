@@ -42,7 +42,7 @@ impl Response {
     pub fn json(status: u16, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(body) => Self::new(status, "application/json; charset=utf-8", body),
-            Err(error) => Self::text(500, format!("the answer is no JSON: {error}")),
+            Err(error) => Self::text(500, format!("the answer cannot be written as JSON: {error}")),
         }
     }
 

@@ -49,7 +49,8 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// Or after so long, if anything has changed.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
 
-/// How long the checkpoint at the end may take: what it does not write, the next start reads from the journal.
+/// How long the checkpoint at the end may take. Of what it does not write the next start has the counts from the journal, and
+/// publishes them once more: that they were published stands in the tables alone.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Videos in one slice of a checkpoint: less than a millisecond under the lock, some 10 ms of SQLite's.
@@ -265,6 +266,25 @@ impl DurableLedger {
         let Self { dashboard, epoch, message_budget, .. } = *self;
         Some(TablesUpdate { slice, letters, dashboard, epoch, position, message_budget })
     }
+
+    /// [`Ledger::close`], with a checkpoint that takes at most so long.
+    fn close_within(&mut self, within: Duration) -> Result<()> {
+        self.check_failed()?;
+        let began = Instant::now();
+        // One checkpoint may be on its way, and what changed since it began needs another.
+        for _ in 0..2 {
+            if began.elapsed() < within {
+                self.begin_checkpoint(Instant::now());
+            }
+            while self.state.is_checkpointing() && began.elapsed() < within {
+                if let Some(work) = self.upkeep(Instant::now()) {
+                    let done = work.run()?;
+                    self.upkept(done)?;
+                }
+            }
+        }
+        self.journal.close().context(CANNOT_WRITE)
+    }
 }
 
 impl Ledger for DurableLedger {
@@ -460,21 +480,7 @@ impl Ledger for DurableLedger {
     }
 
     fn close(&mut self) -> Result<()> {
-        self.check_failed()?;
-        let deadline = Instant::now() + CLOSE_WITHIN;
-        // One checkpoint may be on its way, and what changed since it began needs another.
-        for _ in 0..2 {
-            if Instant::now() < deadline {
-                self.begin_checkpoint(Instant::now());
-            }
-            while self.state.is_checkpointing() && Instant::now() < deadline {
-                if let Some(work) = self.upkeep(Instant::now()) {
-                    let done = work.run()?;
-                    self.upkept(done)?;
-                }
-            }
-        }
-        self.journal.close().context(CANNOT_WRITE)
+        self.close_within(CLOSE_WITHIN)
     }
 }
 

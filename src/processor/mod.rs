@@ -40,7 +40,7 @@ use crate::model::words::{many, of_number};
 use crate::nsqd::consumers;
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
-use crate::runtime::links::{Link, Links};
+use crate::runtime::links::{Links, PartLink};
 use crate::storage::data_dir::Lock;
 use crate::wire::client::DashboardClient;
 use crate::wire::{Confirmed, ConsumptionTimes};
@@ -323,11 +323,11 @@ fn connect(
     publishers: &mut Publishers,
 ) -> Result<Arc<Consumer>> {
     let consumer = connecting.connect(|reason| {
-        links.away(Link::Start, reason);
+        links.away(PartLink::Start, reason);
         reported.waits(reason);
         Ok(publishers.start()?)
     })?;
-    links.there(Link::Start);
+    links.there(PartLink::Start);
     links.ask(report::links_of(&consumer));
     reported.started(&consumer);
     Ok(consumer)

@@ -22,7 +22,7 @@ use super::wake::Woken;
 use crate::ledger::{Ledger, LedgerSize, MessageWindowSize};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::runtime::clock::unix_ns;
-use crate::runtime::links::{Link, Links};
+use crate::runtime::links::{Links, PartLink};
 use crate::wire::client::DashboardClient;
 use crate::wire::{
     CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, LedgerStatus, ProcessorEnding,
@@ -409,8 +409,8 @@ impl Publisher {
         self.backoff.failed()
     }
 
-    fn link(&self) -> Link {
-        Link::Dashboard(self.config.client.url().to_owned())
+    fn link(&self) -> PartLink {
+        PartLink::Dashboard(self.config.client.url().to_owned())
     }
 
     fn is_away(&self, error: &anyhow::Error) {

@@ -10,7 +10,7 @@ use nsq_protocol::{
 use parking_lot::Mutex;
 
 use crate::ledger::MessageWindowSize;
-use crate::runtime::links::{Link, LinkSource, LinkState};
+use crate::runtime::links::{LinkSource, LinkState, PartLink};
 use crate::wire::{
     CONNECTION_TEXT_MAX, CONNECTIONS_MAX, ConnectionFigures, ConsumerFigures, LookupdFigures,
     MessageWindowFigures,
@@ -75,23 +75,23 @@ pub(super) fn links_of(consumer: &Arc<Consumer>) -> LinkSource {
     Box::new(move || Some(links(&consumer.upgrade()?.stats())))
 }
 
-fn links(stats: &ConsumerStats) -> Vec<(Link, LinkState)> {
+fn links(stats: &ConsumerStats) -> Vec<(PartLink, LinkState)> {
     let connection = |of: &ConnectionStats| {
         let reason = || of.last_error.clone().unwrap_or_else(|| "not connected".to_owned());
         let away = (!of.connected).then(reason);
         // It was connected once for each reconnect, and is lost once more while it is away.
         let losses = of.reconnects + u64::from(!of.connected);
         let is_news = of.lookupd.is_some();
-        (Link::Nsqd(of.address.clone()), LinkState { away, losses, is_news })
+        (PartLink::Nsqd(of.address.clone()), LinkState { away, losses, is_news })
     };
     let unreachable = |of: &Unreachable| {
         let away = Some(of.last_error.clone());
-        (Link::Nsqd(of.address.clone()), LinkState { away, losses: 1, is_news: true })
+        (PartLink::Nsqd(of.address.clone()), LinkState { away, losses: 1, is_news: true })
     };
     let lookupd = |of: &LookupdStats| {
         // Before the first answer, or the first failure, nothing is known.
         let away = of.last_error.clone().filter(|_| !of.answering);
-        (Link::Lookupd(of.address.clone()), LinkState { away, ..LinkState::default() })
+        (PartLink::Lookupd(of.address.clone()), LinkState { away, ..LinkState::default() })
     };
     // What is a connection, too, is known better there.
     let unreachable = stats.unreachable.iter().map(unreachable);

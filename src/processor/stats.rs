@@ -12,7 +12,7 @@ use super::notes::{BodyNotes, Notes};
 use crate::ledger::{Committed, Counters, CrowdedProducer, LedgerSize};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::play::Rejection;
-use crate::runtime::links::{Link, Links};
+use crate::runtime::links::{Links, PartLink};
 use crate::wire::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, CrowdedPlays,
     LedgerFigures, MessageWindowFigures,
@@ -202,7 +202,7 @@ impl Stats {
     /// [`Stats::committed`].
     pub(super) fn ledger_is_away(&self, found_by: LedgerUse, reason: &str) {
         self.inner.lock().away[found_by as usize] = Some(reason.to_owned());
-        self.links.away(Link::Ledger, reason);
+        self.links.away(PartLink::Ledger, reason);
     }
 
     /// The ledger is not away.
@@ -213,7 +213,7 @@ impl Stats {
     fn is_there(&self, inner: &mut Inner, found_by: LedgerUse) {
         let was_away = inner.away[found_by as usize].take().is_some();
         if was_away && inner.away.iter().all(Option::is_none) {
-            self.links.there(Link::Ledger);
+            self.links.there(PartLink::Ledger);
         }
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use nsq_protocol::thread::{Crew, stop_pair};
+use nsq_protocol::thread::{Crew, StopSource, stop_pair};
 use nsq_protocol::{BodiesBuf, Producer, TopicName};
 use uuid::Uuid;
 
@@ -109,6 +109,24 @@ pub struct Production {
     running: Receiver<()>,
 }
 
+/// For the threads that publish. At its end they are told to stop, and the connections are closed under those that wait for an
+/// nsqd which does not answer.
+fn crew(
+    stop: StopSource,
+    running: Receiver<()>,
+    connections: Arc<Producer>,
+) -> Crew<Result<Produced>> {
+    Crew::new(move || {
+        drop(stop);
+        // Disconnected once every thread has ended.
+        if matches!(running.recv_timeout(STOP_WITHIN), Err(RecvTimeoutError::Timeout)) {
+            log::warn!("nsqd does not answer: the last plays may or may not be there");
+            // What is waited for ends, and is not sent again.
+            let _ = connections.close(Duration::ZERO);
+        }
+    })
+}
+
 impl Production {
     /// Starts the threads; `producer` is shared by them.
     ///
@@ -170,16 +188,7 @@ impl Production {
             .transpose()?;
         // Behind the asker: a refused thread drops those before it, each crew ending its threads first.
         drop(is_running);
-        let (ended, connections) = (running.clone(), producer.clone());
-        let mut threads = Crew::new(move || {
-            drop(stop);
-            // Disconnected once every thread has ended.
-            if matches!(ended.recv_timeout(STOP_WITHIN), Err(RecvTimeoutError::Timeout)) {
-                log::warn!("nsqd does not answer: the last plays may or may not be there");
-                // What is waited for ends, and is not sent again.
-                let _ = connections.close(Duration::ZERO);
-            }
-        });
+        let mut threads = crew(stop, running.clone(), producer.clone());
         for (index, worker) in workers.into_iter().enumerate() {
             threads.spawn(&format!("produce-{index}"), move || worker.run())?;
         }

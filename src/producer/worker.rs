@@ -23,7 +23,7 @@ use super::pace::Pace;
 use super::popularity::Picker;
 use crate::model::play::Play;
 use crate::runtime::clock::unix_ns;
-use crate::runtime::links::{Link, Links};
+use crate::runtime::links::{Links, PartLink};
 use crate::storage::failpoint;
 
 /// Plays in one MPUB: about 80 KB, far below nsqd's limit of 5 MiB and enough to make a command's cost small.

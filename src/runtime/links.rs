@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// Something that a part depends on, or that works for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Link {
+pub enum PartLink {
     /// What a start waits for.
     Start,
     /// The ledger that a processor counts in.
@@ -41,23 +41,23 @@ pub struct LinkState {
 }
 
 /// How all of somebody's links are; `None` when it has ended, and is not to be asked again.
-pub type LinkSource = Box<dyn Fn() -> Option<Vec<(Link, LinkState)>> + Send>;
+pub type LinkSource = Box<dyn Fn() -> Option<Vec<(PartLink, LinkState)>> + Send>;
 
 /// All links of a part.
 #[derive(Default)]
 pub struct Links {
-    told: Mutex<BTreeMap<Link, LinkState>>,
+    told: Mutex<BTreeMap<PartLink, LinkState>>,
     sources: Mutex<Vec<LinkSource>>,
 }
 
 impl Links {
     /// It is there.
-    pub fn there(&self, link: Link) {
+    pub fn there(&self, link: PartLink) {
         self.told.lock().entry(link).or_default().away = None;
     }
 
     /// It is not, for that reason.
-    pub fn away(&self, link: Link, reason: &str) {
+    pub fn away(&self, link: PartLink, reason: &str) {
         let mut told = self.told.lock();
         let state = told.entry(link).or_default();
         match &mut state.away {
@@ -76,7 +76,7 @@ impl Links {
     }
 
     /// How each of them is now.
-    pub fn states(&self) -> BTreeMap<Link, LinkState> {
+    pub fn states(&self) -> BTreeMap<PartLink, LinkState> {
         let mut states = self.told.lock().clone();
         self.sources.lock().retain(|source| {
             let answer = source();
@@ -95,16 +95,16 @@ mod tests {
     #[test]
     fn losses_are_counted_and_sources_end() {
         let links = Links::default();
-        links.there(Link::Ledger);
-        links.away(Link::Ledger, "gone");
-        links.away(Link::Ledger, "still gone");
-        links.there(Link::Ledger);
-        links.away(Link::Ledger, "again");
-        let nsqd = Link::Nsqd("a:1".to_owned());
+        links.there(PartLink::Ledger);
+        links.away(PartLink::Ledger, "gone");
+        links.away(PartLink::Ledger, "still gone");
+        links.there(PartLink::Ledger);
+        links.away(PartLink::Ledger, "again");
+        let nsqd = PartLink::Nsqd("a:1".to_owned());
         let answers = Mutex::new(vec![None, Some(vec![(nsqd.clone(), LinkState::default())])]);
         links.ask(Box::new(move || answers.lock().pop().flatten()));
         let states = links.states();
-        let LinkState { away, losses, .. } = &states[&Link::Ledger];
+        let LinkState { away, losses, .. } = &states[&PartLink::Ledger];
         assert_eq!((away.as_deref(), *losses), (Some("again"), 2));
         assert!(states.contains_key(&nsqd));
         assert!(!links.states().contains_key(&nsqd));

@@ -64,7 +64,7 @@ impl DataDir {
         // Best effort: the write error is the one worth telling.
         let removed = fs::remove_file(&probe);
         written.and(removed).with_context(|| {
-            format!("cannot write in the data directory {shown}; free space, mend its permissions, or give --data-dir another")
+            format!("cannot write in the data directory {shown}; free space, fix its permissions, or give --data-dir another")
         })?;
         private::tighten(path);
         Ok(Self { path: path.to_owned() })

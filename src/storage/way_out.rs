@@ -7,8 +7,7 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 
 /// The way out of what may pass: it throws nothing away.
-const MAY_PASS: &str =
-    "what is there may be whole: give the disk room, mend it or the permissions, then start again";
+const MAY_PASS: &str = "what is there may be whole: make room on the disk, or fix it or its permissions, and start again";
 
 /// `when_damaged`, where the error says that a file is damaged; else what throws nothing away.
 pub fn way_out<'a>(error: &anyhow::Error, when_damaged: &'a str) -> &'a str {

@@ -126,6 +126,12 @@ fn the_log_is_text_json_or_the_journals() {
     assert!(json["time"].as_str().unwrap().ends_with('Z'), "{json}");
     let journal = first(&["--log-format=journal"]);
     assert!(journal.starts_with(&format!("<4>{module}: others than")), "{journal}");
+    // So is what is no record of the log: here why the command failed.
+    let last = |more: &[&str]| warned(dir.path(), more).lines().last().unwrap().to_owned();
+    assert!(last(&[]).starts_with("playcounts: "), "{}", last(&[]));
+    assert!(last(&["--log-format=journal"]).starts_with("<3>playcounts: "));
+    let json: Value = serde_json::from_str(&last(&["--log-format=json"])).unwrap();
+    assert_eq!((&json["level"], &json["target"]), (&"error".into(), &"playcounts".into()));
     // By module.
     assert!(first(&["--log-level=off,playcounts::command=warn"]).contains("others than"));
     assert!(!first(&["--log-level=warn,playcounts::command=off"]).contains("others than"));
@@ -151,14 +157,15 @@ fn where_stderr_is_the_journals_so_is_the_log() {
     assert!(written(1).starts_with("[2"), "{}", written(1));
 }
 
-/// Whether a program is there; where it is not the test says so. bash must be there where every test must run.
+/// Whether a program is there; where it is not the test says so, loudly. bash must be there where every test must run.
+#[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
 fn has(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
     let is_there = found.status.success();
     let must = program == "bash" && std::env::var("CI").is_ok_and(|ci| ci == "true");
     assert!(is_there || !must, "{program} is missing");
     if !is_there {
-        eprintln!("NOT TESTED: {program} is not installed");
+        eprintln!("SKIPPED: {program} is not installed; what it is for is not tried");
     }
     is_there
 }
@@ -171,8 +178,9 @@ fn shell(program: &str, options: &[&str], script: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("a-directory")).unwrap();
     fs::write(dir.path().join("a-file.pem"), "").unwrap();
-    let mut command = Command::new(program);
-    command.args(options).args(["-c", script]).current_dir(dir.path());
+    // A shell that waits for a terminal waits for ever.
+    let mut command = Command::new("timeout");
+    command.args(["60", program]).args(options).args(["-c", script]).current_dir(dir.path());
     let output: Output = command.env("PATH", path).env("HOME", dir.path()).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{program}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -213,11 +221,11 @@ fn zsh_completes() {
         let script = format!(
             r#"zmodload zsh/zpty
 zpty shell zsh -f -i
-zpty -w shell 'PROMPT= RPROMPT= ; unsetopt zle_bracketed_paste prompt_sp; bindkey -e; autoload -Uz compinit; compinit -u -D; source <(playcounts completions zsh); print REA''DY'
+zpty -w shell 'PROMPT= RPROMPT= ; unsetopt prompt_sp; bindkey -e; autoload -Uz compinit; compinit -u -D; source <(playcounts completions zsh); print REA''DY'
 zpty -r shell got $'*READY*'
 zpty -w -n shell '{line}'$'\t\C-a'
 zpty -w shell "print 'LINE:'"
-zpty -r shell got '*LINE:[[:blank:]]*'$'\n'
+zpty -r shell got $'*\nLINE:*\r\n*'
 print -r -- "$got"
 zpty -d shell
 "#
@@ -263,7 +271,7 @@ fn manual_pages_are_read_without_a_complaint() {
     let (mandoc, man) = (has("mandoc"), has("man"));
     let dir = tempfile::tempdir().unwrap();
     for name in ["", "run", "process", "dashboard", "broker", "backup", "dead-letters", "verify"] {
-        let page = printed(&["man", name][..if name.is_empty() { 1 } else { 2 }].to_vec());
+        let page = printed(&["man", name][..if name.is_empty() { 1 } else { 2 }]);
         let path = dir.path().join("page.1");
         fs::write(&path, page).unwrap();
         if mandoc {

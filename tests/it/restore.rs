@@ -162,7 +162,7 @@ fn an_older_ledger_stops_when_the_dashboard_is_back() {
         let shown = total(&url);
         drop(dashboard);
         let mut processor = start(dir, &process(broker, &url));
-        processor.wait_for("the ledger holds 1000 plays");
+        processor.wait_for("the ledger holds 1,000 plays");
         // More than were lost: the sum alone would tell nothing.
         publish(broker, producer, 1410..2000);
         wait_until("it counts", || counted(dir) == 1590);

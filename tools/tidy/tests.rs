@@ -464,7 +464,7 @@ fn a_public_type_without_an_example_is_refused() {
     let rest = "/// B.\npub enum B {}\n/// f.\npub fn f() {}\npub struct D;\npub struct E;\n";
     let a = format!("{example}pub struct A;\n{rest}");
     let files = [("nsq-protocol/src/lib.rs", lib), ("nsq-protocol/src/a.rs", &a)];
-    assert_wrong("B", &files, &["nsq-protocol/src/a.rs:8: B is public and has no example"]);
+    assert_wrong("B", &files, &["nsq-protocol/src/a.rs:9: B is public and has no example"]);
     let shown = format!("{example}pub struct A;\n{example}{}", rest.replacen("/// B.\n", "", 1));
     assert_wrong("all shown", &[files[0], ("nsq-protocol/src/a.rs", &shown)], &[]);
     // Of a crate that nobody else uses nothing is asked.

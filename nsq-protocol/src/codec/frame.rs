@@ -48,6 +48,15 @@ pub enum Frame<'a> {
 }
 
 /// Why a peer's bytes are no frame. The connection is of no more use.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{DecodeError, FrameDecoder};
+///
+/// let mut decoder = FrameDecoder::new(1 << 20);
+/// decoder.push(b"HTTP/1.1 400 Bad Request");
+/// assert_eq!(decoder.next_frame(), Err(DecodeError::HttpPeer));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {

@@ -99,7 +99,7 @@ impl ConfigFile {
             let line = line_of(text, error.span().map_or(0, |span| span.start));
             format!("{path}:{line}: {}", error.message().replace('\n', ", "))
         })?;
-        let mut reader = Reader { catalogue, text, entries: Vec::new(), wrong: Vec::new() };
+        let mut reader = FileReader { catalogue, text, entries: Vec::new(), wrong: Vec::new() };
         for (key, value) in document.get_ref() {
             let DeValue::Table(table) = value.get_ref() else {
                 reader.take(None, key, value);
@@ -137,10 +137,10 @@ fn line_of(text: &str, byte: usize) -> usize {
 }
 
 /// A key or table's name, and where it stands.
-type Key<'i> = Spanned<Cow<'i, str>>;
+type FileKey<'i> = Spanned<Cow<'i, str>>;
 
 /// Takes the keys of a document together, and what is wrong with them.
-struct Reader<'r> {
+struct FileReader<'r> {
     catalogue: &'r Catalogue,
     text: &'r str,
     entries: Vec<FileEntry>,
@@ -148,12 +148,17 @@ struct Reader<'r> {
     wrong: Vec<(usize, String)>,
 }
 
-impl Reader<'_> {
-    fn line(&self, key: &Key<'_>) -> usize {
+impl FileReader<'_> {
+    fn line(&self, key: &FileKey<'_>) -> usize {
         line_of(self.text, key.span().start)
     }
 
-    fn take(&mut self, table: Option<&CommandSpec>, key: &Key<'_>, value: &Spanned<DeValue<'_>>) {
+    fn take(
+        &mut self,
+        table: Option<&CommandSpec>,
+        key: &FileKey<'_>,
+        value: &Spanned<DeValue<'_>>,
+    ) {
         let line = self.line(key);
         match entry(self.catalogue, table, key.get_ref(), value.get_ref()) {
             Ok(value) => {

@@ -14,7 +14,7 @@ const VERSION: [&str; 3] = ["--version", "-V", "-version"];
 
 /// What is asked for.
 #[derive(Debug)]
-pub(crate) enum Request<'c> {
+pub(crate) enum TypedRequest<'c> {
     /// A command is to run.
     Run(TypedCommand<'c>),
     /// What holds for a command is to be shown.
@@ -57,7 +57,7 @@ impl<'c> TypedCommand<'c> {
 }
 
 /// Why words of a command are not taken.
-enum Stop {
+enum ParseStop {
     /// Help is asked for.
     Help,
     /// The version is asked for.
@@ -70,31 +70,34 @@ enum Stop {
 ///
 /// # Errors
 /// One line that says which word is wrong, what was probably meant, and where to look on.
-pub(crate) fn read<'c>(catalogue: &'c Catalogue, words: &[String]) -> Result<Request<'c>, String> {
-    let Some((first, rest)) = words.split_first() else { return Ok(Request::Help(None)) };
+pub(crate) fn read<'c>(
+    catalogue: &'c Catalogue,
+    words: &[String],
+) -> Result<TypedRequest<'c>, String> {
+    let Some((first, rest)) = words.split_first() else { return Ok(TypedRequest::Help(None)) };
     match (first.as_str(), rest) {
-        (word, _) if HELP.contains(&word) => Ok(Request::Help(None)),
-        (word, _) if VERSION.contains(&word) || word == "version" => Ok(Request::Version),
+        (word, _) if HELP.contains(&word) => Ok(TypedRequest::Help(None)),
+        (word, _) if VERSION.contains(&word) || word == "version" => Ok(TypedRequest::Version),
         (word, _) if word.starts_with('-') => Err(format!(
             "{word} stands in front of the command: put it behind; see playcounts --help"
         )),
-        ("help", rest) => about(catalogue, rest).map(Request::Help),
+        ("help", rest) => about(catalogue, rest).map(TypedRequest::Help),
         (printer, rest) if PRINTERS.iter().any(|known| known.name == printer) => {
             match rest.iter().find(|word| HELP.contains(&word.as_str())) {
-                Some(_) => Ok(Request::Help(Some(printer.to_owned()))),
+                Some(_) => Ok(TypedRequest::Help(Some(printer.to_owned()))),
                 None if printer == "config" => config(catalogue, rest),
-                None if printer == "man" => about(catalogue, rest).map(Request::Manual),
+                None if printer == "man" => about(catalogue, rest).map(TypedRequest::Manual),
                 None => completions(rest),
             }
         }
         _ => {
             let (command, rest) = match command(catalogue, words) {
                 Ok(found) => found,
-                Err(Stop::Help) => return Ok(Request::Help(Some(first.clone()))),
-                Err(Stop::Version) => return Ok(Request::Version),
-                Err(Stop::Wrong(error)) => return Err(error),
+                Err(ParseStop::Help) => return Ok(TypedRequest::Help(Some(first.clone()))),
+                Err(ParseStop::Version) => return Ok(TypedRequest::Version),
+                Err(ParseStop::Wrong(error)) => return Err(error),
             };
-            typed_or_asked(command, rest, Request::Run)
+            typed_or_asked(command, rest, TypedRequest::Run)
         }
     }
 }
@@ -103,17 +106,17 @@ pub(crate) fn read<'c>(catalogue: &'c Catalogue, words: &[String]) -> Result<Req
 fn typed_or_asked<'c>(
     command: &'c CommandSpec,
     words: &[String],
-    request: impl FnOnce(TypedCommand<'c>) -> Request<'c>,
-) -> Result<Request<'c>, String> {
+    request: impl FnOnce(TypedCommand<'c>) -> TypedRequest<'c>,
+) -> Result<TypedRequest<'c>, String> {
     match options(command, words) {
         Ok(typed) => Ok(request(typed)),
-        Err(Stop::Help) => Ok(Request::Help(Some(command.name.clone()))),
-        Err(Stop::Version) => Ok(Request::Version),
+        Err(ParseStop::Help) => Ok(TypedRequest::Help(Some(command.name.clone()))),
+        Err(ParseStop::Version) => Ok(TypedRequest::Version),
         // Who asks for help is not told what else is wrong.
-        Err(Stop::Wrong(_)) if words.iter().any(|word| HELP.contains(&word.as_str())) => {
-            Ok(Request::Help(Some(command.name.clone())))
+        Err(ParseStop::Wrong(_)) if words.iter().any(|word| HELP.contains(&word.as_str())) => {
+            Ok(TypedRequest::Help(Some(command.name.clone())))
         }
-        Err(Stop::Wrong(error)) => Err(error),
+        Err(ParseStop::Wrong(error)) => Err(error),
     }
 }
 
@@ -121,7 +124,7 @@ fn typed_or_asked<'c>(
 fn command<'c, 'w>(
     catalogue: &'c Catalogue,
     words: &'w [String],
-) -> Result<(&'c CommandSpec, &'w [String]), Stop> {
+) -> Result<(&'c CommandSpec, &'w [String]), ParseStop> {
     let first = &words[0];
     if let Some(command) = catalogue.command(first) {
         return Ok((command, &words[1..]));
@@ -131,17 +134,17 @@ fn command<'c, 'w>(
         let known = catalogue.first_words().into_iter().map(|(word, _)| word);
         let meant = nearest(first, known).map(str::to_owned);
         let error = format!("there is no command {first:?}");
-        return Err(Stop::Wrong(with_hints(&error, meant, "playcounts --help")));
+        return Err(ParseStop::Wrong(with_hints(&error, meant, "playcounts --help")));
     }
     let see = format!("playcounts {first} --help");
     let names: Vec<&str> = members.iter().filter_map(|command| command.words().pop()).collect();
     let Some(second) = words.get(1) else {
         let error = format!("{first} needs a command: {}", names.join(", "));
-        return Err(Stop::Wrong(with_hints(&error, None, &see)));
+        return Err(ParseStop::Wrong(with_hints(&error, None, &see)));
     };
     match second.as_str() {
-        word if HELP.contains(&word) || word == "help" => return Err(Stop::Help),
-        word if VERSION.contains(&word) => return Err(Stop::Version),
+        word if HELP.contains(&word) || word == "help" => return Err(ParseStop::Help),
+        word if VERSION.contains(&word) => return Err(ParseStop::Version),
         _ => {}
     }
     let found =
@@ -149,19 +152,19 @@ fn command<'c, 'w>(
     found.map(|command| (command, &words[2..])).ok_or_else(|| {
         let meant = nearest(second, names).map(|name| format!("{first} {name}"));
         let error = format!("there is no command \"{first} {second}\"");
-        Stop::Wrong(with_hints(&error, meant, &see))
+        ParseStop::Wrong(with_hints(&error, meant, &see))
     })
 }
 
 /// The words behind a command.
-fn options<'c>(command: &'c CommandSpec, words: &[String]) -> Result<TypedCommand<'c>, Stop> {
+fn options<'c>(command: &'c CommandSpec, words: &[String]) -> Result<TypedCommand<'c>, ParseStop> {
     let mut typed = TypedCommand::of(command);
     let mut words = words.iter().enumerate().peekable();
     while let Some((at, word)) = words.next() {
         match word.as_str() {
-            word if HELP.contains(&word) => return Err(Stop::Help),
-            "help" if at == 0 => return Err(Stop::Help),
-            word if VERSION.contains(&word) => return Err(Stop::Version),
+            word if HELP.contains(&word) => return Err(ParseStop::Help),
+            "help" if at == 0 => return Err(ParseStop::Help),
+            word if VERSION.contains(&word) => return Err(ParseStop::Version),
             _ => {}
         }
         let Some(name) = option_name(word) else {
@@ -179,7 +182,7 @@ fn options<'c>(command: &'c CommandSpec, words: &[String]) -> Result<TypedComman
             let known = command.options.iter().map(|option| option.name);
             let meant = nearest(name, known).map(|meant| format!("--{meant}"));
             let error = format!("{} has no option --{name}", command.name);
-            return Err(Stop::Wrong(with_hints(&error, meant, &see(command))));
+            return Err(ParseStop::Wrong(with_hints(&error, meant, &see(command))));
         };
         let value = match (option.is_switch(), value) {
             (true, None) => "true".to_owned(),
@@ -226,8 +229,8 @@ fn see(command: &CommandSpec) -> String {
     format!("playcounts {} --help", command.name)
 }
 
-fn wrong(command: &CommandSpec, error: String) -> Stop {
-    Stop::Wrong(with_hints(&error, None, &see(command)))
+fn wrong(command: &CommandSpec, error: String) -> ParseStop {
+    ParseStop::Wrong(with_hints(&error, None, &see(command)))
 }
 
 /// Whom `help` or `man` asks about: nobody, a command or a group.
@@ -250,33 +253,33 @@ fn about(catalogue: &Catalogue, words: &[String]) -> Result<Option<String>, Stri
 }
 
 /// The words behind `config`.
-fn config<'c>(catalogue: &'c Catalogue, words: &[String]) -> Result<Request<'c>, String> {
+fn config<'c>(catalogue: &'c Catalogue, words: &[String]) -> Result<TypedRequest<'c>, String> {
     const CONFIG: &str = "--config";
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => Ok(Request::ConfigOfAll(None)),
-        [word, ..] if VERSION.contains(word) => Ok(Request::Version),
-        ["--markdown"] => Ok(Request::Markdown),
-        [CONFIG, file] => Ok(Request::ConfigOfAll(Some((*file).to_owned()))),
+        [] => Ok(TypedRequest::ConfigOfAll(None)),
+        [word, ..] if VERSION.contains(word) => Ok(TypedRequest::Version),
+        ["--markdown"] => Ok(TypedRequest::Markdown),
+        [CONFIG, file] => Ok(TypedRequest::ConfigOfAll(Some((*file).to_owned()))),
         [word] if word.starts_with("--config=") => {
-            Ok(Request::ConfigOfAll(word.split_once('=').map(|(_, file)| file.to_owned())))
+            Ok(TypedRequest::ConfigOfAll(word.split_once('=').map(|(_, file)| file.to_owned())))
         }
         [word, ..] if word.starts_with('-') => Err(format!(
             "config takes {word} behind the command that it is an option of; see playcounts config --help"
         )),
         _ => match command(catalogue, words) {
-            Ok((command, rest)) => typed_or_asked(command, rest, Request::Config),
-            Err(Stop::Wrong(error)) => Err(error),
-            Err(Stop::Help) => Ok(Request::Help(Some("config".to_owned()))),
-            Err(Stop::Version) => Ok(Request::Version),
+            Ok((command, rest)) => typed_or_asked(command, rest, TypedRequest::Config),
+            Err(ParseStop::Wrong(error)) => Err(error),
+            Err(ParseStop::Help) => Ok(TypedRequest::Help(Some("config".to_owned()))),
+            Err(ParseStop::Version) => Ok(TypedRequest::Version),
         },
     }
 }
 
 /// The words behind `completions`.
-fn completions<'c>(words: &[String]) -> Result<Request<'c>, String> {
+fn completions<'c>(words: &[String]) -> Result<TypedRequest<'c>, String> {
     match words {
-        [first, rest @ ..] if first == "candidates" => Ok(Request::Candidates(rest.to_vec())),
-        [shell] => Ok(Request::Completions(shell.clone())),
+        [first, rest @ ..] if first == "candidates" => Ok(TypedRequest::Candidates(rest.to_vec())),
+        [shell] => Ok(TypedRequest::Completions(shell.clone())),
         _ => {
             Err("completions needs one shell: bash, zsh or fish; see playcounts completions --help"
                 .to_owned())

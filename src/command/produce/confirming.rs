@@ -9,7 +9,7 @@ use anyhow::Result;
 use uuid::Uuid;
 
 use crate::model::words::{many, of_number};
-use crate::runtime::links::{Link, Links};
+use crate::runtime::links::{Links, PartLink};
 use crate::wire::client::DashboardClient;
 use crate::wire::{ConfirmedAnswer, OutboxFigures};
 
@@ -24,12 +24,12 @@ const NEXT_LINE: Duration = Duration::from_secs(60);
 pub(super) struct Confirming {
     dashboard: DashboardClient,
     links: Arc<Links>,
-    heard: Arc<Heard>,
+    heard: Arc<HeardAnswers>,
 }
 
 /// What was heard last.
 #[derive(Default)]
-struct Heard {
+struct HeardAnswers {
     /// Plays that are not known to be counted.
     waiting: AtomicU64,
     /// Processors that report to the dashboard.
@@ -55,7 +55,7 @@ impl Confirming {
     /// As [`DashboardClient::confirmed`].
     pub(super) fn ask(&self, producer: &Uuid, figures: OutboxFigures) -> Result<ConfirmedAnswer> {
         let answer = self.dashboard.confirmed(producer, figures);
-        let link = Link::Confirmations(self.url().to_owned());
+        let link = PartLink::Confirmations(self.url().to_owned());
         self.heard.waiting.store(figures.plays, Ordering::Relaxed);
         match &answer {
             Ok(answer) => {
@@ -96,13 +96,13 @@ impl Confirming {
 
 /// When to say that nothing moves (pure).
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct StallNotice {
     /// What had been done when something moved last: the OKs of nsqd, and the plays that wait.
     seen: (u64, u64),
     say_at: Instant,
 }
 
-impl Patience {
+impl StallNotice {
     pub(super) fn new(now: Instant) -> Self {
         Self { seen: (0, 0), say_at: now + FIRST_LINE }
     }
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn it_is_said_after_some_seconds_and_then_seldom() {
         let began = Instant::now();
-        let mut patience = Patience::new(began);
+        let mut patience = StallNotice::new(began);
         let mut said = Vec::new();
         for second in 0..200 {
             // All is published after 3 s; a play is counted after 100 s, the others never.
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn who_waits_for_nothing_says_nothing() {
         let began = Instant::now();
-        let mut patience = Patience::new(began);
+        let mut patience = StallNotice::new(began);
         // A play a minute, each counted at once.
         assert!((0..600).all(|second| {
             !patience.is_over(began + Duration::from_secs(second), second / 60, 0)

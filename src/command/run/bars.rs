@@ -8,7 +8,7 @@ use crate::processor::Processor;
 use crate::producer::Production;
 
 /// The bar takes what the figures leave of the line: 8 columns of a terminal with 40.
-const TEMPLATE: &str = "{prefix} {wide_bar} {percent:>3}% {rate:>6}/s {left:>6}";
+const TEMPLATE: &str = "{prefix} {wide_bar} {percent:>3}% {rate:>5}/s ETA {left:>6}";
 
 /// Progress on a terminal; nothing elsewhere.
 pub(super) struct Bars {
@@ -50,7 +50,7 @@ impl Bars {
     }
 }
 
-/// Plays a second, in at most 6 columns: `850`, `1.35M`.
+/// Plays a second, in at most 5 columns: `850`, `1.35M`.
 fn rate(state: &ProgressState, out: &mut dyn Write) {
     let rate = state.per_sec();
     let (rate, unit) = match rate {

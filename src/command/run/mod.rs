@@ -16,7 +16,7 @@ use crate::command::shared::output::{
     OutputFormat, configuration, note, print, print_report, status,
 };
 use crate::command::shared::report::RunReport;
-use crate::command::shared::run_files::{Ending, RunFiles};
+use crate::command::shared::run_files::{RunEnding, RunFiles};
 use crate::command::shared::status::StatusWatch;
 use crate::dashboard::{self, Dashboard, DashboardConfig, RunFigure, RunOutcome, WatchedQueue};
 use crate::ledger;
@@ -94,7 +94,7 @@ fn simulate(config: &RunConfig, stop: &StopToken) -> Result<FinishedRun> {
     let verification = files.verify()?;
     let mut report = RunReport::new(&finished.processed, seconds, config.durability);
     report.dashboard_plays = Some(dashboard.totals().plays);
-    report.stopped = ending == Ending::Stopped;
+    report.stopped = ending == RunEnding::Stopped;
     // What was stopped is not all that was to be counted, however right it is.
     let is_right = verification.is_verified();
     report.verified = (!report.stopped || !is_right).then_some(is_right);

@@ -14,7 +14,7 @@ use super::bars::Bars;
 use super::broker::RunBroker;
 use super::config::{BrokerChoice, RunConfig, StartOrder};
 use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
-use crate::command::shared::run_files::Ending;
+use crate::command::shared::run_files::RunEnding;
 use crate::dashboard::Dashboard;
 use crate::ledger::{self, LedgerConfig};
 use crate::nsqd::waiting::StartWait;
@@ -40,12 +40,12 @@ pub(super) struct Finished {
 
 impl Finished {
     /// Whether it was `stop` that ended it before `wanted` plays were counted.
-    pub(super) fn ending(&self, wanted: u64, stop: &StopToken) -> Ending {
+    pub(super) fn ending(&self, wanted: u64, stop: &StopToken) -> RunEnding {
         let Self { produced, processed, .. } = self;
         let is_whole = produced.messages >= wanted && processed.consumed >= wanted;
         match stop.is_stopped() && !is_whole && processed.failure.is_none() {
-            true => Ending::Stopped,
-            false => Ending::Complete,
+            true => RunEnding::Stopped,
+            false => RunEnding::Complete,
         }
     }
 }

@@ -4,11 +4,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Record};
 
 use crate::model::plain_text::PlainText;
+use crate::runtime::clock;
 
 /// The words of levels.
 const LEVELS: &str = "off, error, warn, info, debug, trace";
@@ -99,8 +101,12 @@ impl fmt::Display for LogFormat {
     }
 }
 
+/// The format of this process, once its log has started.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
 /// Starts the log of this process.
 pub(crate) fn start(level: &LogLevel, format: LogFormat) {
+    let format = *FORMAT.get_or_init(|| format);
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level.all);
     for (module, level) in &level.modules {
@@ -123,13 +129,33 @@ fn text_line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
 }
 
 fn json_line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    writeln!(out, "{}", json(record.level(), record.target(), record.args()))
+}
+
+fn json(level: Level, target: &str, message: impl fmt::Display) -> impl fmt::Display {
     let line = serde_json::json!({
-        "time": out.timestamp_millis().to_string(),
-        "level": record.level().as_str().to_lowercase(),
-        "target": record.target(),
-        "message": record.args().to_string(),
+        "time": clock::unix_ms().to_string(),
+        "level": level.as_str().to_lowercase(),
+        "target": target,
+        "message": message.to_string(),
     });
-    writeln!(out, "{}", PlainText::Json(line.to_string()))
+    PlainText::Json(line.to_string())
+}
+
+/// Writes a line that is no record of the log, such as what a part is connected to or why it ended: in the log's format,
+/// so that who reads stderr finds one. As text it is bare.
+pub(crate) fn write(level: Level, message: impl fmt::Display) {
+    let mut stderr = io::stderr();
+    // A closed stderr is no reason to stop.
+    let _ = match FORMAT.get() {
+        None | Some(LogFormat::Text) => writeln!(stderr, "{}", PlainText::Line(message)),
+        Some(LogFormat::Json) => {
+            writeln!(stderr, "{}", json(level, env!("CARGO_PKG_NAME"), message))
+        }
+        Some(LogFormat::Journal) => {
+            writeln!(stderr, "<{}>{}", priority(level), PlainText::Line(message))
+        }
+    };
 }
 
 fn journal_line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::command::shared::log as logs;
 use crate::model::plain_text::PlainText;
 use crate::model::words::many;
 use crate::runtime::notify;
@@ -30,10 +31,9 @@ impl OutputFormat {
     }
 }
 
-/// A line for people, on stderr.
+/// A line for people, on stderr, in the format of the log.
 pub(crate) fn note(line: Arguments<'_>) {
-    // A closed stderr is no reason to stop.
-    let _ = writeln!(io::stderr(), "{}", PlainText::Line(line));
+    logs::write(log::Level::Info, line);
 }
 
 /// What a part is connected to, or that this has changed, in one line on stderr: `process: …`; the service manager is told, too.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub(crate) use crate::command::shared::verification::Ending;
+pub(crate) use crate::command::shared::verification::RunEnding;
 use crate::command::shared::verification::{COUNTED, PROCESSED, PRODUCED, Plays, Verification};
 use crate::dashboard;
 use crate::storage::private;
@@ -26,7 +26,7 @@ struct ProcessedFile {
     consumed: u64,
     /// Absent from a file of an older version, which did not tell.
     #[serde(default)]
-    ending: Ending,
+    ending: RunEnding,
 }
 
 /// The files of the last run in one data directory.
@@ -79,7 +79,7 @@ impl RunFiles {
         &self,
         consumed: u64,
         counts: &[(Uuid, u64)],
-        ending: Ending,
+        ending: RunEnding,
     ) -> Result<()> {
         write_counts(&self.dir.join(COUNTED), counts)?;
         let path = self.dir.join(PROCESSED);
@@ -103,7 +103,7 @@ impl RunFiles {
         };
         let shown = dashboard::read_counts(&self.dir)?
             .map(|counts| counts.into_iter().collect::<HashMap<_, _>>());
-        let ending = processed.as_ref().map_or(Ending::Complete, |file| file.ending);
+        let ending = processed.as_ref().map_or(RunEnding::Complete, |file| file.ending);
         let consumed = processed.map(|file| file.consumed);
         Ok(Verification::of(ending, produced, consumed, counted, shown))
     }

@@ -1,5 +1,5 @@
 //! Says on stderr what becomes of what a part depends on: the thread `status`, which looks twice a second. What it says is
-//! decided in [`StatusLines`] (pure): one line for each change, and for what flaps one in 10 s.
+//! decided in [`StatusLines`], which has no clock: one line for each change, and for what flaps one in 10 s.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use nsq_protocol::thread::{Crew, stop_pair};
 
 use crate::command::shared::output::status;
 use crate::model::words::many;
-use crate::runtime::links::{Link, LinkState, Links};
+use crate::runtime::links::{LinkState, Links, PartLink};
 
 /// How often it is looked: how late a line may be.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -42,7 +42,7 @@ impl StatusWatch {
             let mut lines = StatusLines::default();
             loop {
                 let is_over = stop.wait(LOOK_EVERY);
-                let which = if is_over { Look::Last } else { Look::Again };
+                let which = if is_over { LinkLook::Last } else { LinkLook::Again };
                 let found = lines.look(Instant::now(), links.states(), which);
                 found.iter().for_each(|line| status(part, format_args!("{line}")));
                 if is_over {
@@ -56,7 +56,7 @@ impl StatusWatch {
 
 /// Which look it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
+enum LinkLook {
     /// Another one follows: what flaps can wait.
     Again,
     /// What is not said now never is.
@@ -66,7 +66,7 @@ enum Look {
 /// What was said of each thing, and so what is to be said now.
 #[derive(Debug, Default)]
 struct StatusLines {
-    said: BTreeMap<Link, Said>,
+    said: BTreeMap<PartLink, Said>,
     /// When the newest lines were said.
     lines: VecDeque<Instant>,
 }
@@ -89,18 +89,18 @@ impl StatusLines {
     fn look(
         &mut self,
         now: Instant,
-        mut states: BTreeMap<Link, LinkState>,
-        which: Look,
+        mut states: BTreeMap<PartLink, LinkState>,
+        which: LinkLook,
     ) -> Vec<String> {
         let is_nsqd_away = states
             .iter()
-            .any(|(link, state)| matches!(link, Link::Nsqd(_)) && state.away.is_some());
+            .any(|(link, state)| matches!(link, PartLink::Nsqd(_)) && state.away.is_some());
         if is_nsqd_away {
             // That says it already.
-            states.remove(&Link::Publishing);
+            states.remove(&PartLink::Publishing);
         }
         // A publishing that is left out is not gone: it would be news again.
-        self.said.retain(|link, _| states.contains_key(link) || *link == Link::Publishing);
+        self.said.retain(|link, _| states.contains_key(link) || *link == PartLink::Publishing);
         while self.lines.front().is_some_and(|at| now.saturating_duration_since(*at) >= CALM) {
             self.lines.pop_front();
         }
@@ -133,9 +133,9 @@ impl Said {
     fn change(
         &mut self,
         now: Instant,
-        link: &Link,
+        link: &PartLink,
         state: LinkState,
-        which: Look,
+        which: LinkLook,
     ) -> Option<String> {
         let LinkState { away, losses, .. } = state;
         // A source that begins anew counts from 0 again.
@@ -147,7 +147,7 @@ impl Said {
         let is_reason_only = self.away.is_some() && away.is_some() && more == 0;
         let gap = if is_reason_only { OTHER_REASON } else { CALM };
         let is_calm = self.at.is_none_or(|at| now.saturating_duration_since(at) >= gap);
-        if !is_calm && !self.was_calm && which == Look::Again {
+        if !is_calm && !self.was_calm && which == LinkLook::Again {
             return None;
         }
         let line = match (&self.away, &away) {
@@ -175,69 +175,71 @@ fn with_count(line: String, more: u64) -> String {
 }
 
 /// What to say of something that is seen for the first time.
-fn first_line(link: &Link, state: &LinkState) -> Option<String> {
+fn first_line(link: &PartLink, state: &LinkState) -> Option<String> {
     match &state.away {
         Some(reason) => Some(away_line(link, reason)),
         None if state.is_news => Some(match link {
-            Link::Processor(_) => format!("{} reports", name(link)),
+            PartLink::Processor(_) => format!("{} reports", name(link)),
             _ => format!("{} is connected", name(link)),
         }),
         None => None,
     }
 }
 
-fn name(link: &Link) -> String {
+fn name(link: &PartLink) -> String {
     match link {
-        Link::Start => "what the start waits for".to_owned(),
-        Link::Ledger => "the ledger".to_owned(),
-        Link::Nsqd(address) => format!("nsqd {address}"),
-        Link::Lookupd(address) => format!("nsqlookupd {address}"),
-        Link::Dashboard(url) | Link::Confirmations(url) => format!("the dashboard {url}"),
-        Link::Publishing => "the nsqd that takes plays".to_owned(),
-        Link::Outbox => "the outbox's room".to_owned(),
-        Link::Processor(id) => format!("processor {id}"),
+        PartLink::Start => "what the start waits for".to_owned(),
+        PartLink::Ledger => "the ledger".to_owned(),
+        PartLink::Nsqd(address) => format!("nsqd {address}"),
+        PartLink::Lookupd(address) => format!("nsqlookupd {address}"),
+        PartLink::Dashboard(url) | PartLink::Confirmations(url) => format!("the dashboard {url}"),
+        PartLink::Publishing => "the nsqd that takes plays".to_owned(),
+        PartLink::Outbox => "the outbox's room".to_owned(),
+        PartLink::Processor(id) => format!("processor {id}"),
     }
 }
 
-fn away_line(link: &Link, reason: &str) -> String {
+fn away_line(link: &PartLink, reason: &str) -> String {
     match link {
-        Link::Start => format!("waits: {reason}; trying again"),
-        Link::Ledger => {
+        PartLink::Start => format!("waits: {reason}; trying again"),
+        PartLink::Ledger => {
             format!("the ledger is away: {reason}; nothing is counted until it is back")
         }
-        Link::Nsqd(_) => format!("{} is away: {reason}", name(link)),
-        Link::Lookupd(_) => {
+        PartLink::Nsqd(_) => format!("{} is away: {reason}", name(link)),
+        PartLink::Lookupd(_) => {
             format!(
                 "{} does not answer: {reason}; new nsqds are not found until it does",
                 name(link)
             )
         }
-        Link::Dashboard(url) => {
+        PartLink::Dashboard(url) => {
             let reason = without(reason, &format!("no dashboard at {url}: "));
             format!("cannot publish to {url}: {reason}; trying again, and counting goes on")
         }
-        Link::Confirmations(url) => {
+        PartLink::Confirmations(url) => {
             let reason = without(reason, &format!("no dashboard at {url}: "));
             format!("cannot ask {url} which plays are counted: {reason}; asking again")
         }
-        Link::Publishing => format!("cannot publish: {reason}; the plays stay in the outbox"),
-        Link::Outbox => format!("the outbox is {reason}; waiting for a processor to count some"),
-        Link::Processor(_) => format!("{} {reason}", name(link)),
+        PartLink::Publishing => format!("cannot publish: {reason}; the plays stay in the outbox"),
+        PartLink::Outbox => {
+            format!("the outbox is {reason}; waiting for a processor to count some")
+        }
+        PartLink::Processor(_) => format!("{} {reason}", name(link)),
     }
 }
 
 /// `None`: what goes on says it.
-fn back_line(link: &Link) -> Option<String> {
+fn back_line(link: &PartLink) -> Option<String> {
     Some(match link {
-        Link::Start => return None,
-        Link::Ledger => "the ledger is there again; counting goes on".to_owned(),
-        Link::Nsqd(_) => format!("{} is back", name(link)),
-        Link::Lookupd(_) => format!("{} answers again", name(link)),
-        Link::Dashboard(url) => format!("publishes to {url} again"),
-        Link::Confirmations(url) => format!("{url} says again which plays are counted"),
-        Link::Publishing => "publishes again".to_owned(),
-        Link::Outbox => "the outbox has room again".to_owned(),
-        Link::Processor(_) => format!("{} reports again", name(link)),
+        PartLink::Start => return None,
+        PartLink::Ledger => "the ledger is there again; counting goes on".to_owned(),
+        PartLink::Nsqd(_) => format!("{} is back", name(link)),
+        PartLink::Lookupd(_) => format!("{} answers again", name(link)),
+        PartLink::Dashboard(url) => format!("publishes to {url} again"),
+        PartLink::Confirmations(url) => format!("{url} says again which plays are counted"),
+        PartLink::Publishing => "publishes again".to_owned(),
+        PartLink::Outbox => "the outbox has room again".to_owned(),
+        PartLink::Processor(_) => format!("{} reports again", name(link)),
     })
 }
 
@@ -250,8 +252,8 @@ fn without<'a>(reason: &'a str, said: &str) -> &'a str {
 mod tests {
     use super::*;
 
-    fn nsqd() -> Link {
-        Link::Nsqd("a:1".to_owned())
+    fn nsqd() -> PartLink {
+        PartLink::Nsqd("a:1".to_owned())
     }
 
     /// The lines of one thing that is there or away, so often lost so far, at that time in ms.
@@ -268,7 +270,7 @@ mod tests {
         fn at(&mut self, ms: u64, away: Option<&str>, losses: u64) -> Vec<String> {
             let state = LinkState { away: away.map(str::to_owned), losses, is_news: false };
             let now = self.began + Duration::from_millis(ms);
-            self.lines.look(now, BTreeMap::from([(nsqd(), state)]), Look::Again)
+            self.lines.look(now, BTreeMap::from([(nsqd(), state)]), LinkLook::Again)
         }
     }
 
@@ -314,7 +316,7 @@ mod tests {
         assert!(watched.at(101_000, None, 31).is_empty());
         let state = LinkState { away: None, losses: 31, is_news: false };
         let (now, states) = (watched.began + Duration::from_secs(102), [(nsqd(), state)]);
-        assert_eq!(watched.lines.look(now, states.into(), Look::Last), ["nsqd a:1 is back"]);
+        assert_eq!(watched.lines.look(now, states.into(), LinkLook::Last), ["nsqd a:1 is back"]);
     }
 
     #[test]
@@ -333,11 +335,13 @@ mod tests {
         let began = Instant::now();
         let states = || {
             let state = LinkState { away: Some("gone".to_owned()), losses: 1, is_news: true };
-            (0..50).map(|index| (Link::Nsqd(format!("{index}:1")), state.clone())).collect()
+            (0..50).map(|index| (PartLink::Nsqd(format!("{index}:1")), state.clone())).collect()
         };
         let mut said = Vec::new();
         for second in 0..30 {
-            said.push(lines.look(began + Duration::from_secs(second), states(), Look::Again).len());
+            said.push(
+                lines.look(began + Duration::from_secs(second), states(), LinkLook::Again).len(),
+            );
         }
         assert_eq!((said[0], said[10], said[20]), (20, 20, 10));
         assert_eq!(said.iter().sum::<usize>(), 50);
@@ -348,13 +352,13 @@ mod tests {
         let mut lines = StatusLines::default();
         let now = Instant::now();
         let away = LinkState { away: Some("gone".to_owned()), losses: 1, is_news: false };
-        let both = BTreeMap::from([(nsqd(), away.clone()), (Link::Publishing, away.clone())]);
-        assert_eq!(lines.look(now, both, Look::Again), ["nsqd a:1 is away: gone"]);
+        let both = BTreeMap::from([(nsqd(), away.clone()), (PartLink::Publishing, away.clone())]);
+        assert_eq!(lines.look(now, both, LinkLook::Again), ["nsqd a:1 is away: gone"]);
         let there = LinkState { away: None, losses: 1, is_news: false };
-        let both = BTreeMap::from([(nsqd(), there.clone()), (Link::Publishing, there)]);
-        assert_eq!(lines.look(now, both, Look::Again), ["nsqd a:1 is back"]);
-        let alone = BTreeMap::from([(Link::Publishing, away)]);
+        let both = BTreeMap::from([(nsqd(), there.clone()), (PartLink::Publishing, there)]);
+        assert_eq!(lines.look(now, both, LinkLook::Again), ["nsqd a:1 is back"]);
+        let alone = BTreeMap::from([(PartLink::Publishing, away)]);
         let line = "cannot publish: gone; the plays stay in the outbox";
-        assert_eq!(lines.look(now, alone, Look::Again), [line]);
+        assert_eq!(lines.look(now, alone, LinkLook::Again), [line]);
     }
 }

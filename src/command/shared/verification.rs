@@ -22,7 +22,7 @@ pub(crate) type Plays = HashMap<Uuid, u64>;
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Ending {
+pub(crate) enum RunEnding {
     /// All that was to be counted is, or it went wrong.
     #[default]
     Complete,
@@ -67,7 +67,7 @@ impl std::fmt::Display for Check {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Verification {
     /// How the run ended.
-    pub(crate) ending: Ending,
+    pub(crate) ending: RunEnding,
     /// All messages consumed, the processor's counts, the dashboard's counts.
     pub(crate) checks: [Check; 3],
 }
@@ -75,7 +75,7 @@ pub(crate) struct Verification {
 impl Verification {
     /// Compares what the parts have left; `None`: that part has left nothing.
     pub(crate) fn of(
-        ending: Ending,
+        ending: RunEnding,
         produced: Option<Plays>,
         consumed: Option<u64>,
         counted: Option<Plays>,
@@ -101,7 +101,7 @@ impl Verification {
 }
 
 fn check(
-    ending: Ending,
+    ending: RunEnding,
     produced: Option<Plays>,
     consumed: Option<u64>,
     counted: Option<Plays>,
@@ -115,8 +115,8 @@ fn check(
             let (messages, of) = (many(consumed, "message"), grouped(plays));
             let text = format!("{messages} consumed of {of} produced");
             match ending {
-                Ending::Complete if consumed == plays => Outcome::Passed(text),
-                Ending::Stopped if consumed <= plays => {
+                RunEnding::Complete if consumed == plays => Outcome::Passed(text),
+                RunEnding::Stopped if consumed <= plays => {
                     Outcome::Passed(format!("stopped before the end; {text}"))
                 }
                 _ => Outcome::Failed(text),
@@ -125,10 +125,10 @@ fn check(
     };
     // What was stopped has counted some of what was produced, and shows all of that.
     let (of_counted, of_shown) = match ending {
-        Ending::Complete => {
+        RunEnding::Complete => {
             (compare((&produced, PRODUCED), (&counted, COUNTED)), (&produced, PRODUCED))
         }
-        Ending::Stopped => (at_most(&produced, &counted), (&counted, COUNTED)),
+        RunEnding::Stopped => (at_most(&produced, &counted), (&counted, COUNTED)),
     };
     let shown = match &produced {
         None => skipped(PRODUCED),
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn what_adds_up_passes() {
         let check = |produced, consumed, counted, shown| {
-            outcomes(check(Ending::Complete, produced, consumed, counted, shown))
+            outcomes(check(RunEnding::Complete, produced, consumed, counted, shown))
         };
         let all = || plays(&[(1, 3), (2, 4)]);
         assert_eq!(check(all(), Some(7), all(), all()), "ppp");
@@ -232,7 +232,7 @@ mod tests {
     fn what_was_stopped_has_counted_some_and_shows_all_of_that() {
         let check = |consumed, counted, shown| {
             let produced = plays(&[(1, 3), (2, 4)]);
-            outcomes(check(Ending::Stopped, produced, Some(consumed), counted, shown))
+            outcomes(check(RunEnding::Stopped, produced, Some(consumed), counted, shown))
         };
         let some = || plays(&[(1, 2), (2, 4)]);
         assert_eq!(check(6, some(), some()), "ppp");

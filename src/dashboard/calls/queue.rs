@@ -100,7 +100,7 @@ fn peek_schema(_: &mut SchemaGenerator) -> Schema {
                         "id": { "type": "string" },
                         "published_at": { "type": "integer", "description": "ms since the Unix epoch" },
                         "attempts": { "type": "integer", "minimum": 0 },
-                        "body": { "type": "string", "description": "its first 4096 bytes, what is no UTF-8 replaced" },
+                        "body": { "type": "string", "description": "its first 4096 bytes; what is not UTF-8 is replaced" },
                         "bytes": { "type": "integer", "minimum": 0, "description": "of the whole body" }
                     }
                 }

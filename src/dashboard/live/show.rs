@@ -12,7 +12,7 @@ use super::shared_ledgers::LedgerGlance;
 use crate::dashboard::nsqds::{Alert, Heartbeat};
 use crate::model::unix_time::UnixMs;
 use crate::nsqd::depth::QueueDepth;
-use crate::runtime::links::{Link, LinkState};
+use crate::runtime::links::{LinkState, PartLink};
 use crate::wire::{
     ArrivalFigures, ConsumerFigures, Consumption, CrowdedPlays, LedgerFigures, ProcessorEnding,
 };
@@ -208,7 +208,7 @@ impl Live {
     }
 
     /// Which processors report.
-    pub(in super::super) fn links(&self, now: Instant) -> Vec<(Link, LinkState)> {
+    pub(in super::super) fn links(&self, now: Instant) -> Vec<(PartLink, LinkState)> {
         let link = |(id, known): (&Uuid, &KnownProcessor)| {
             let away = match known.ended {
                 Some((ProcessorEnding::Finished, _)) => Some("has finished"),
@@ -217,7 +217,7 @@ impl Live {
                 None => Some("is silent: it may have been killed, or cannot reach this dashboard"),
             };
             let away = away.map(str::to_owned);
-            (Link::Processor(*id), LinkState { away, losses: known.endings, is_news: true })
+            (PartLink::Processor(*id), LinkState { away, losses: known.endings, is_news: true })
         };
         self.processors.iter().map(link).collect()
     }

@@ -274,46 +274,58 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
     }
     let is_connected = consumer.connections.iter().any(|nsqd| nsqd.connected);
     let severity = if is_connected { Severity::Warning } else { Severity::Error };
-    for ConnectionFigures { nsqd, connected, pause, oversized, last_error, .. } in
-        &consumer.connections
-    {
-        if *oversized > 0 {
-            find(
-                "oversized",
-                Severity::Warning,
-                format!(
-                    "Processor {id} got {} from nsqd {nsqd}, larger than it accepts.",
-                    many(*oversized, "message")
-                ),
-                "They are kept as dead letters: their size and first bytes. If they may be plays, start it with a larger --max-msg-size.",
-            );
-        }
-        match (connected, pause, last_error) {
-            (_, Some(Pause::Stopping), _) => {}
-            (false, _, Some(error)) => find(
-                "processor-nsqd",
-                severity,
-                format!("Processor {id} cannot connect to nsqd {nsqd}: {error}"),
-                "Start that nsqd, or check that the processor reaches its TCP address.",
-            ),
-            (true, Some(Pause::TimedOut), _) => find(
-                "processor-timed-out",
-                Severity::Warning,
-                format!("Messages of nsqd {nsqd} timed out while processor {id} held them."),
-                "It is too slow for as many messages as it holds. Use a smaller --max-in-flight, or a longer msg_timeout.",
-            ),
-            _ => {}
-        }
+    for nsqd in &consumer.connections {
+        diagnose_connection(id, nsqd, severity, found);
     }
     for lookupd in consumer.lookupds.iter().filter(|lookupd| !lookupd.answering) {
         if let Some(error) = &lookupd.last_error {
-            find(
-                "processor-lookupd",
+            found.push(Finding {
+                code: "processor-lookupd",
                 severity,
-                format!("An nsqlookupd does not answer processor {id}: {error}"),
-                "Start it. Connections stay as they are; until then new nsqds are not found.",
-            );
+                text: format!("An nsqlookupd does not answer processor {id}: {error}"),
+                way_out: "Start it. Connections stay as they are; until then new nsqds are not found.",
+            });
         }
+    }
+}
+
+/// What is wrong with a processor's connection to one nsqd; how bad it is that there is none depends on the others.
+fn diagnose_connection(
+    id: &str,
+    connection: &ConnectionFigures,
+    severity: Severity,
+    found: &mut Vec<Finding>,
+) {
+    let mut find = |code, severity, text: String, way_out| {
+        found.push(Finding { code, severity, text, way_out });
+    };
+    let ConnectionFigures { nsqd, connected, pause, oversized, last_error, .. } = connection;
+    if *oversized > 0 {
+        find(
+            "oversized",
+            Severity::Warning,
+            format!(
+                "Processor {id} got {} from nsqd {nsqd}, larger than it accepts.",
+                many(*oversized, "message")
+            ),
+            "They are kept as dead letters: their size and first bytes. If they may be plays, start it with a larger --max-msg-size.",
+        );
+    }
+    match (connected, pause, last_error) {
+        (_, Some(Pause::Stopping), _) => {}
+        (false, _, Some(error)) => find(
+            "processor-nsqd",
+            severity,
+            format!("Processor {id} cannot connect to nsqd {nsqd}: {error}"),
+            "Start that nsqd, or check that the processor reaches its TCP address.",
+        ),
+        (true, Some(Pause::TimedOut), _) => find(
+            "processor-timed-out",
+            Severity::Warning,
+            format!("Messages of nsqd {nsqd} timed out while processor {id} held them."),
+            "It is too slow for as many messages as it holds. Use a smaller --max-in-flight, or a longer msg_timeout.",
+        ),
+        _ => {}
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::state::{Depth, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
-use crate::runtime::links::{Link, LinkState};
+use crate::runtime::links::{LinkState, PartLink};
 
 /// Peeks at one time: each holds one of the server's workers.
 pub(super) const PEEKS: usize = 2;
@@ -40,19 +40,19 @@ impl Watch {
     }
 
     /// Which nsqds and nsqlookupds answer.
-    pub(crate) fn links(&self) -> Vec<(Link, LinkState)> {
+    pub(crate) fn links(&self) -> Vec<(PartLink, LinkState)> {
         let state = self.state.lock();
         // Until it was asked nothing is known.
         let was_asked = |nsqd: &&WatchedNsqd| nsqd.heard.is_some() || nsqd.peer.error.is_some();
         let nsqds = state.nsqds.iter().filter(was_asked).map(|nsqd| {
-            let link = Link::Nsqd(nsqd.peer.address.clone());
+            let link = PartLink::Nsqd(nsqd.peer.address.clone());
             let (away, is_news) = (nsqd.peer.error.clone(), !nsqd.is_named);
             (link, LinkState { away, losses: 0, is_news })
         });
         let lookupds = state.lookupds.iter().map(|lookupd| {
             let away = lookupd.peer.error.clone();
             (
-                Link::Lookupd(lookupd.peer.address.clone()),
+                PartLink::Lookupd(lookupd.peer.address.clone()),
                 LinkState { away, ..LinkState::default() },
             )
         });

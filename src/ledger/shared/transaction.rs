@@ -41,7 +41,8 @@ const INSERT_MESSAGES: &str = "INSERT INTO playcounts.messages (slot, kept_in, k
         unnest($1::bytea[], $2::int8[]) AS m(key, hour)
     ON CONFLICT DO NOTHING RETURNING key, slot";
 
-/// Fails where one of them is there. Beside the INSERT it takes PostgreSQL a third of the CPU, and half of the WAL.
+/// Fails where one of them is there. Beside the INSERT it takes PostgreSQL half of the CPU, and 120 B of WAL a message in
+/// place of 214.
 const COPY_MESSAGES: &str =
     "COPY playcounts.messages (slot, kept_in, key) FROM STDIN (FORMAT binary)";
 

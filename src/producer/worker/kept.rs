@@ -46,9 +46,9 @@ impl Kept {
                 true => {
                     let plays = many(self.outbox.plays(), "play");
                     let reason = format!("full with {plays} that are not confirmed");
-                    self.links.away(Link::Outbox, &reason);
+                    self.links.away(PartLink::Outbox, &reason);
                 }
-                false => self.links.there(Link::Outbox),
+                false => self.links.there(PartLink::Outbox),
             }
         }
         room
@@ -125,7 +125,7 @@ impl Kept {
 
     pub(super) fn back_off(&mut self, error: &anyhow::Error) {
         let pause = (MIN_BACKOFF * 2u32.saturating_pow(self.failures.min(16))).min(MAX_BACKOFF);
-        self.links.away(Link::Publishing, &format!("{error:#}"));
+        self.links.away(PartLink::Publishing, &format!("{error:#}"));
         self.failures += 1;
         // Many producers must not come back in step.
         self.retry_at = Instant::now() + pause.mul_f64(rand::random_range(0.75..1.0));
@@ -133,7 +133,7 @@ impl Kept {
 
     pub(super) fn recovered(&mut self) {
         if self.failures > 0 {
-            self.links.there(Link::Publishing);
+            self.links.there(PartLink::Publishing);
         }
         self.failures = 0;
     }

@@ -45,6 +45,18 @@ pub struct Admin {
 }
 
 /// Why a call of the HTTP API did not work.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Admin, AdminError, TopicName};
+///
+/// fn delete(admin: &Admin, topic: &TopicName) -> Result<(), AdminError> {
+///     match admin.delete_topic(topic) {
+///         Err(error) if error.is_not_found() => Ok(()),
+///         outcome => outcome,
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {

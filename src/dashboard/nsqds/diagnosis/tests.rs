@@ -103,7 +103,7 @@ fn who_has_said_goodbye_is_not_missed() {
     for severity in [Severity::Info, Severity::Error] {
         let run = Finding { code: "run", severity, text: "Run finished".to_owned(), way_out: "" };
         assert_eq!(found(&[finished()], Some(run.clone())), [("run", severity)]);
-        assert_eq!(found(&[killed.clone()], Some(run)), [("run", severity)]);
+        assert_eq!(found(std::slice::from_ref(&killed), Some(run)), [("run", severity)]);
     }
 }
 
