@@ -123,7 +123,7 @@ fn a_processor_whose_dashboard_is_away_or_hangs_finishes_what_it_holds() {
         let stopped = stop_under_load(dir, broker, "http://127.0.0.1:1", "no dashboard");
         assert_exit(&stopped, 1);
         let said = String::from_utf8_lossy(&stopped.stderr).into_owned();
-        assert!(said.contains("are not published to http://127.0.0.1:1"), "{said}");
+        assert!(said.contains("not yet published to http://127.0.0.1:1"), "{said}");
         nothing_is_lost(dir, broker, &stopped);
     });
     on_both_brokers(|dir, broker| {
