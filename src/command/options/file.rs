@@ -77,7 +77,7 @@ impl ConfigFile {
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
             let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
-            format!("{path}:{line}: this is no UTF-8, which TOML is written in")
+            format!("{path}:{line}: this is not UTF-8, which TOML is written in")
         })?;
         let file = Self::parse(path, &text, catalogue)?;
         let secret = file.entries.iter().find(|entry| entry.is_secret(catalogue));
@@ -277,7 +277,7 @@ fn option_of<'c>(
 /// Why a key is none.
 fn no_key(catalogue: &Catalogue, table: Option<&CommandSpec>, key: &str) -> String {
     if key == "config" {
-        return "a file cannot name another one: config is no key".to_owned();
+        return "a file cannot name another one: config is not a key".to_owned();
     }
     let commands = catalogue
         .commands

@@ -171,7 +171,7 @@ fn what_is_wrong_says_where_it_stands() {
 #[test]
 fn a_file_that_cannot_be_read_is_told_so() {
     let no_text = said_of(b"topic = 'a'\nchannel = '\xff'", "process");
-    assert_eq!(no_text, "FILE:2: this is no UTF-8, which TOML is written in");
+    assert_eq!(no_text, "FILE:2: this is not UTF-8, which TOML is written in");
     let large = said_of("#".repeat((1 << 20) + 1), "process");
     assert!(large.contains("FILE is over 1048576 bytes"), "{large}");
     let dir = tempfile::tempdir().unwrap();
