@@ -52,7 +52,8 @@ impl Bars {
 
 /// Plays a second, in at most 5 columns: `850`, `1.35M`.
 fn rate(state: &ProgressState, out: &mut dyn Write) {
-    let rate = state.per_sec();
+    // Of what is queued before the first look it is beyond all measure.
+    let rate = state.per_sec().min(9_999e6);
     let (rate, unit) = match rate {
         rate if rate >= 1e6 => (rate / 1e6, "M"),
         rate if rate >= 1e4 => (rate / 1e3, "k"),
