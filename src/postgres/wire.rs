@@ -82,16 +82,18 @@ impl Wire {
         mut take: impl FnMut(&Message, usize, &mut BytesMut) -> Result<WireNext, PgError>,
     ) -> Result<(), PgError> {
         let mut patience = Patience::new(limit);
-        if !self.output.is_empty() {
-            // What is not asked for yet is not answered.
-            patience.moved(self.send());
-            self.wait(&patience, 0)?;
-        }
+        let mut is_asked = self.output.is_empty();
         loop {
             while let Some((message, size)) = self.message()? {
                 if take(&message, size, &mut self.output)? == WireNext::Done {
                     return self.rest();
                 }
+            }
+            if !is_asked {
+                is_asked = true;
+                // A read before that would find nothing.
+                patience.moved(self.send());
+                self.wait(&patience, 0)?;
             }
             let moved = self.receive()? + self.send();
             patience.moved(moved);

@@ -25,7 +25,7 @@ fn verified_run(dir: &Path, more: &[&str]) -> String {
     assert_exit(&run, 0);
     // stdout holds the report and nothing else.
     assert_eq!(String::from_utf8_lossy(&run.stdout).lines().count(), 1, "{run:?}");
-    assert!(String::from_utf8_lossy(&run.stderr).contains("All consumed\n"));
+    assert!(String::from_utf8_lossy(&run.stderr).lines().any(|line| line == "All consumed"));
     let report = json(&run);
     assert_eq!((&report["messages"], &report["counted"]), (&5000.into(), &5000.into()));
     assert_eq!((&report["dashboard_plays"], &report["verified"]), (&5000.into(), &true.into()));
@@ -219,7 +219,7 @@ fn nsqds_are_found_through_nsqlookupd() {
     assert_eq!(json(&process)["counted"], 2000);
     drop(dashboard);
     // All of it in one process, over both of them; not over what a dashboard and a processor have kept.
-    let run = ["run", "--http-address", "127.0.0.1:0", "--exit"];
+    let run = ["run", "--http-address", "127.0.0.1:0", "--exit", "--data-dir", "playcounts-data"];
     let refused = output(dir.path(), &[&run[..], &by_lookupd].concat());
     assert_exit(&refused, 1);
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -108,7 +108,7 @@ fn a_login_with_what_is_no_server_ends_with_an_error() {
     );
     // A length of 2 GiB, and one that is none.
     assert_says(&ask(plain, says(b"R\x7f\xff\xff\xff".to_vec())), "a message of more than 64 MiB");
-    assert_says(&ask(plain, says(b"R\0\0\0\x01".to_vec())), "what is no message");
+    assert_says(&ask(plain, says(b"R\0\0\0\x01".to_vec())), "something that is not a message");
     // Let in without being asked for a proof it may; answers that nobody asked for it may not send.
     assert_says(&ask(plain, says(message(b'Z', b"I"))), "not due while logging in");
     assert_says(&ask(plain, says(message(b'R', b"\0\0\0\x0cv=x"))), "not due while logging in");
