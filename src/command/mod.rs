@@ -5,7 +5,7 @@
 //!
 //! argh cannot share options between commands, and a macro that could would hide more than it saves: so an option that
 //! several commands have stands in each of them, and a test holds their texts together. Those that every command has
-//! are [`CommonArgs`], which no command has to repeat. `options/` knows the rest of every option, and where its value
+//! are `CommonArgs`, which no command has to repeat. `options/` knows the rest of every option, and where its value
 //! comes from; argh sees words only that were checked there.
 
 mod backup;

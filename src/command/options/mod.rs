@@ -2,7 +2,7 @@
 //! (help, errors, manual pages, completions, the page of the documentation). Runs on the main thread, before a command.
 //!
 //! What argh knows of an option, its name, its text and how often it may be given, is not said a second time: a
-//! [`Catalogue`] joins it with the lines of [`table`].
+//! [`Catalogue`](catalogue::Catalogue) joins it with the lines of [`table`].
 
 pub(super) mod catalogue;
 pub(super) mod completions;
