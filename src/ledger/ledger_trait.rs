@@ -157,11 +157,6 @@ pub trait Ledger: Send {
         LedgerStatus::default()
     }
 
-    /// Whether it was away when it was last asked: a stop does not ask it again. One that is in files never is.
-    fn is_away(&self) -> bool {
-        false
-    }
-
     /// How large the window of messages is, which protects plays without an identity.
     fn message_window(&self) -> MessageWindowSize;
 

@@ -163,8 +163,11 @@ impl Committer {
     fn upkeep(&self, now: Instant) -> Result<NextUpkeep> {
         let work = {
             let mut ledger = self.ledger.lock();
-            let is_in_vain = self.stop.is_stopped() && ledger.is_away();
-            if is_in_vain { None } else { ledger.upkeep(now) }
+            if self.stop.is_stopped() && self.stats.is_ledger_away() {
+                // It would be waited for again.
+                return Ok(NextUpkeep::Later);
+            }
+            ledger.upkeep(now)
         };
         match work {
             Some(work) => {
@@ -240,8 +243,9 @@ impl Committer {
                 Ok(committed) => return Ok(Some((committed, began.elapsed()))),
                 Err(error) => error,
             };
-            let Some(reason) = LedgerAway::of(&error) else { return Err(error) };
-            self.stats.ledger_is_away(LedgerUse::Commit, &reason);
+            if LedgerAway::of(&error).is_none() {
+                return Err(error);
+            }
             // Many processors must not come back in step.
             let is_stopped = self.stop.wait(pause.mul_f64(rand::random_range(0.75..1.0)));
             if is_stopped && !self.has_ended.swap(true, Ordering::Relaxed) {
@@ -259,7 +263,12 @@ impl Committer {
     fn try_commit(&self, arrivals: &mut [Arrivals]) -> Result<Committed> {
         let mut ledger = self.ready_ledger();
         let _begun = self.work.begin();
-        ledger.commit(arrivals)
+        let committed = ledger.commit(arrivals);
+        // Before the lock is given back: whoever gets it next knows.
+        if let Some(reason) = committed.as_ref().err().and_then(LedgerAway::of) {
+            self.stats.ledger_is_away(LedgerUse::Commit, &reason);
+        }
+        committed
     }
 
     /// The ledger, when it is not behind with its checkpoints: new producers that come faster than they can be written

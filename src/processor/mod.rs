@@ -292,9 +292,8 @@ impl Processor {
                 ledger.lock().told_all(dashboard);
             }
         }
-        let mut ledger_left = ledger.lock();
-        let closed = if ledger_left.is_away() { Ok(()) } else { ledger_left.close() };
-        drop(ledger_left);
+        // Of one that is away the lease runs out by itself.
+        let closed = if stats.is_ledger_away() { Ok(()) } else { ledger.lock().close() };
         if let Err(error) = closed {
             log::warn!("the next start will publish again what was published: {error:#}");
         }

@@ -330,9 +330,14 @@ impl Publisher {
         self.confirm()
     }
 
-    /// Tells which producers' plays are counted; not all, where there are many.
+    /// Tells which producers' plays are counted: not all where there are many, none in a stop whose ledger is away.
     fn confirm(&mut self) -> Result<()> {
         self.confirmed_at = Instant::now();
+        let SharedParts { stop_began, stats, .. } = &*self.config.parts;
+        if stop_began.get().is_some() && stats.is_ledger_away() {
+            self.to_confirm = false;
+            return Ok(());
+        }
         // What is committed from here on says so again; what was, is taken below.
         self.config.woken.to_confirm.store(false, Ordering::SeqCst);
         self.to_confirm = true;

@@ -205,6 +205,11 @@ impl Stats {
         self.links.away(PartLink::Ledger, reason);
     }
 
+    /// Whether the ledger was away when a commit or the upkeep last used it: a stop does not ask it again.
+    pub(super) fn is_ledger_away(&self) -> bool {
+        self.inner.lock().away.iter().any(Option::is_some)
+    }
+
     /// The ledger is not away.
     pub(super) fn ledger_is_there(&self, found_by: LedgerUse) {
         self.is_there(&mut self.inner.lock(), found_by);

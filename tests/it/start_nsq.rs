@@ -52,7 +52,9 @@ struct Nsq {
 }
 
 fn script(dir: &Path, at: &[SocketAddr]) -> Command {
-    let mut command = Command::new(SCRIPT);
+    // A shell that cannot be interrupted, such as one in the background, hands that down: whoever tests starts it as a terminal does.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", SCRIPT]);
     for (option, at) in OPTIONS.iter().zip(at) {
         command.arg(format!("{option}={at}"));
     }

@@ -136,15 +136,6 @@ impl PostgresLedger {
         }
     }
 
-    /// As [`Self::check_away`], and where the commits' connection broke: who only reads waits until that is there again.
-    fn check_there(&self) -> Result<()> {
-        self.check_away()?;
-        match self.committer.is_up() {
-            true => Ok(()),
-            false => Err(LedgerAway::new("its connection broke".to_owned()).into()),
-        }
-    }
-
     /// What came of something that was asked of the database.
     fn noted<T>(&mut self, done: Result<T, Trouble>) -> Result<T> {
         if let Err(Trouble::Database(error)) = &done {
@@ -180,7 +171,7 @@ impl PostgresLedger {
 
     /// What is counted of these producers.
     fn read(&mut self, producers: &[Uuid]) -> Result<Vec<ProducerConfirmed>> {
-        self.check_there()?;
+        self.check_away()?;
         let read = self.reading.read(|connection| confirm::read(connection, producers));
         let read = read.map_err(Trouble::while_counting)?;
         for known in read.iter().filter(|known| known.can_fold) {
@@ -384,7 +375,7 @@ impl Ledger for PostgresLedger {
         dashboard: DashboardIndex,
         limit: usize,
     ) -> Result<Vec<ProducerConfirmed>> {
-        self.check_there()?;
+        self.check_away()?;
         let mut ids = self.unreported.of(dashboard).take(limit);
         let read =
             self.take_of_all(dashboard, &mut ids, limit).and_then(|()| match ids.is_empty() {
@@ -440,11 +431,6 @@ impl Ledger for PostgresLedger {
     fn message_window(&self) -> MessageWindowSize {
         // In the database.
         MessageWindowSize::default()
-    }
-
-    fn is_away(&self) -> bool {
-        // A commit whose connection broke has not tried to make another one yet.
-        self.away.is_some() || !self.committer.is_up()
     }
 
     fn close(&mut self) -> Result<()> {
