@@ -459,14 +459,12 @@ impl Publisher {
 
     /// Tells how the processor fares.
     fn report(&mut self, ending: Option<ProcessorEnding>) {
-        if let Some(database) = self.post_report(ending) {
-            self.check_database(database);
-        }
+        let database = self.post_report(ending);
+        self.check_database(database);
     }
 
-    /// Posts a report; what the dashboard says of its database, where it answers. One that fails is not repeated: the next is
-    /// newer.
-    fn post_report(&mut self, ending: Option<ProcessorEnding>) -> Option<Option<Uuid>> {
+    /// Posts a report; the dashboard's database, where it says which. One that fails is not repeated: the next is newer.
+    fn post_report(&mut self, ending: Option<ProcessorEnding>) -> Option<Uuid> {
         let seconds = self.reported_at.elapsed().as_secs_f64();
         let SharedParts { instance, ledger, stats, consumer, .. } = &*self.config.parts;
         if let Some(ledger) = ledger.try_lock_for(REPORT_WAITS) {
@@ -489,7 +487,7 @@ impl Publisher {
                 if !self.backoff.is_failing() {
                     self.config.parts.links.there(self.link());
                 }
-                Some(database)
+                database
             }
             Err(error) => {
                 self.is_away(&error);

@@ -76,7 +76,7 @@ impl ConfigFile {
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
+            let line = line_of(error.as_bytes(), valid);
             format!("{path}:{line}: this is not UTF-8, which TOML is written in")
         })?;
         let file = Self::parse(path, &text, catalogue)?;
@@ -96,7 +96,7 @@ impl ConfigFile {
     /// As [`read`](Self::read); the first thing that is wrong.
     pub(crate) fn parse(path: &str, text: &str, catalogue: &Catalogue) -> Result<Self, String> {
         let document = DeTable::parse(text).map_err(|error| {
-            let line = line_of(text, error.span().map_or(0, |span| span.start));
+            let line = line_of(text.as_bytes(), error.span().map_or(0, |span| span.start));
             format!("{path}:{line}: {}", error.message().replace('\n', ", "))
         })?;
         let mut reader = FileReader { catalogue, text, entries: Vec::new(), wrong: Vec::new() };
@@ -131,8 +131,8 @@ impl ConfigFile {
 }
 
 /// The number of the line in which a byte stands.
-fn line_of(text: &str, byte: usize) -> usize {
-    let before = text.as_bytes().get(..byte).unwrap_or(text.as_bytes());
+fn line_of(text: &[u8], byte: usize) -> usize {
+    let before = text.get(..byte).unwrap_or(text);
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
@@ -150,7 +150,7 @@ struct FileReader<'r> {
 
 impl FileReader<'_> {
     fn line(&self, key: &FileKey<'_>) -> usize {
-        line_of(self.text, key.span().start)
+        line_of(self.text.as_bytes(), key.span().start)
     }
 
     fn take(

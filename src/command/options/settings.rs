@@ -12,8 +12,8 @@ use super::typed::TypedCommand;
 /// The longest value that an error shows, in characters.
 const SHOWN_MAX: usize = 60;
 
-/// Where a value comes from; what comes later goes before what comes earlier.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// Nowhere: it is the default.
     Default,
@@ -26,6 +26,7 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
+    /// The one with the higher rank holds.
     fn rank(&self) -> u8 {
         match self {
             Self::Default => 0,

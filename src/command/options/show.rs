@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::catalogue::{Catalogue, OptionSpec, VARIABLE_PREFIX};
 use super::kind::ValueKind;
 use super::settings::{Origin, Setting, Settings, Variables};
-use super::suggest::nearest;
+use super::suggest::{hint, nearest};
 use super::table::DefaultValue;
 
 /// Where the comments begin, unless a value is longer.
@@ -34,17 +34,13 @@ pub(crate) fn of_table(settings: &Settings<'_>) -> String {
 pub(crate) fn passed_over(catalogue: &Catalogue, variables: &Variables) -> String {
     let options = || catalogue.commands.iter().flat_map(|command| &command.options);
     let known: Vec<String> = options().map(OptionSpec::variable).collect();
+    let bare = |name: &str| name.trim_start_matches(VARIABLE_PREFIX).to_owned();
+    let names: Vec<String> = known.iter().map(|name| bare(name)).collect();
     let mut text = String::new();
     for name in variables.keys().filter(|name| !known.contains(name)) {
-        let bare = |name: &str| name.trim_start_matches(VARIABLE_PREFIX).to_owned();
-        let names: Vec<String> = known.iter().map(|name| bare(name)).collect();
         let meant = nearest(&bare(name), names.iter().map(String::as_str));
-        let hint = meant.map(|meant| format!("; did you mean {VARIABLE_PREFIX}{meant}?"));
-        let _ = writeln!(
-            text,
-            "# {name} is passed over: no option has that name{}",
-            hint.unwrap_or_default()
-        );
+        let hint = hint(meant.map(|meant| format!("{VARIABLE_PREFIX}{meant}")));
+        let _ = writeln!(text, "# {name} is passed over: no option has that name{hint}");
     }
     text
 }

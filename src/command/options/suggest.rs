@@ -23,7 +23,7 @@ pub(crate) fn nearest<'a>(
 /// An error with what was probably meant and where to look on, in one line.
 pub(crate) fn with_hints(error: &str, meant: Option<String>, see: &str) -> String {
     match meant {
-        Some(meant) => format!("{error}; did you mean {meant}? See {see}"),
+        Some(_) => format!("{error}{} See {see}", hint(meant)),
         None => format!("{error}; see {see}"),
     }
 }
