@@ -14,5 +14,6 @@ pub mod time_window;
 pub mod unix_time;
 pub mod varint;
 pub mod video;
+pub mod video_id;
 pub mod video_ids;
 pub(crate) mod words;
