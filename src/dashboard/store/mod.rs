@@ -33,6 +33,7 @@ mod readers;
 mod row;
 mod state;
 mod tables;
+mod titles;
 mod top;
 mod writer;
 
