@@ -83,6 +83,8 @@ pub(super) struct Catalog {
     titles: Titles,
     changes: HashMap<VideoId, VideoChanges>,
     imports: BTreeMap<Uuid, Import>,
+    // By what their counts are kept under: the number that stands for it in the counts.
+    numbers: HashMap<Uuid, u32>,
     // The sum of what corrections add: what all counts together may be is bounded with it.
     added: u64,
     changed: BTreeSet<CatalogKey>,
@@ -145,7 +147,9 @@ impl Catalog {
 
     /// Adds to a video's counts from now on, or no more.
     pub(super) fn correct(&mut self, id: VideoId, correction: Correction) {
-        self.change(id, |changes| changes.correction = Some(correction).filter(|one| one.plays != 0));
+        self.change(id, |changes| {
+            changes.correction = Some(correction).filter(|one| one.plays != 0)
+        });
     }
 
     fn change(&mut self, id: VideoId, act: impl FnOnce(&mut VideoChanges)) {
@@ -174,6 +178,22 @@ impl Catalog {
         self.imports.iter()
     }
 
+    /// The number that stands for what an import's counts are kept under; 0: it has none.
+    pub(super) fn number(&self, key: &Uuid) -> u32 {
+        self.numbers.get(key).copied().unwrap_or_default()
+    }
+
+    /// Notes that number.
+    pub(super) fn set_number(&mut self, key: Uuid, number: u32) {
+        self.numbers.insert(key, number);
+    }
+
+    /// Notes the numbers of imports that were loaded.
+    pub(super) fn number_imports(&mut self, number: impl Fn(&Uuid) -> Option<u32>) {
+        let keys = self.imports.values().map(|import| import.key);
+        self.numbers = keys.filter_map(|key| Some((key, number(&key)?))).collect();
+    }
+
     /// An import has begun.
     pub(super) fn add_import(&mut self, id: Uuid, import: Import) {
         if self.imports.get(&id) != Some(&import) {
@@ -182,11 +202,13 @@ impl Catalog {
         }
     }
 
-    /// An import is taken back: what its counts were kept under.
-    pub(super) fn remove_import(&mut self, id: &Uuid) -> Option<Uuid> {
-        let removed = self.imports.remove(id)?;
-        self.changed.insert(CatalogKey::Import(*id));
-        Some(removed.key)
+    /// An import is taken back whose counts were kept under `key`.
+    pub(super) fn remove_import(&mut self, id: &Uuid, key: &Uuid) {
+        if self.imports.get(id).is_some_and(|import| import.key == *key) {
+            self.imports.remove(id);
+            self.numbers.remove(key);
+            self.changed.insert(CatalogKey::Import(*id));
+        }
     }
 
     /// What a reset leaves: titles, and which videos are not shown.
@@ -196,10 +218,10 @@ impl Catalog {
         for id in corrected {
             self.change(id, |changes| changes.correction = None);
         }
-        let imports: Vec<_> = self.imports.keys().copied().collect();
-        for id in imports {
-            self.remove_import(&id);
+        for id in std::mem::take(&mut self.imports).into_keys() {
+            self.changed.insert(CatalogKey::Import(id));
         }
+        self.numbers.clear();
         self.titles.unlist_all();
         self
     }
@@ -318,8 +340,7 @@ mod tests {
             reason: Some("law".to_owned()),
             at: UnixMs(1),
         };
-        let correction =
-            |plays| Correction { plays, reason: "bots".to_owned(), at: UnixMs(2) };
+        let correction = |plays| Correction { plays, reason: "bots".to_owned(), at: UnixMs(2) };
         catalog.set_by_hand(a, &texts("one"));
         catalog.set_visibility(a, hidden.clone());
         catalog.correct(a, correction(5));

@@ -8,7 +8,7 @@
 //!  11 correction: id, plays (8 bytes), reason
 //!  12 import:     its id, what its counts are kept under (16 bytes each), when it began (8 bytes), name, how many counts, and
 //!                 of each: id, plays
-//!  13 taken back: the import's id
+//!  13 taken back: the import's id, what its counts were kept under (16 bytes each)
 //! ```
 //!
 //! Ids and texts are their length and their bytes; lengths and numbers are LEB128 varints but where it says otherwise, those
@@ -45,8 +45,8 @@ pub(super) enum CatalogChange {
     Correction(VideoId, Correction),
     /// Counts of an older program.
     Import { id: Uuid, import: Import, counts: Vec<ImportedCount> },
-    /// An import is taken back.
-    TakenBack(Uuid),
+    /// An import is taken back, whose counts were kept under `key`.
+    TakenBack { id: Uuid, key: Uuid },
 }
 
 /// A change that came at `at`, as a payload.
@@ -58,7 +58,7 @@ pub(super) fn encode(at: UnixMs, change: &CatalogChange) -> Vec<u8> {
         CatalogChange::Visibility(..) => VISIBILITY,
         CatalogChange::Correction(..) => CORRECTION,
         CatalogChange::Import { .. } => IMPORT,
-        CatalogChange::TakenBack(_) => TAKEN_BACK,
+        CatalogChange::TakenBack { .. } => TAKEN_BACK,
     };
     out.push(kind);
     out.extend_from_slice(&at.0.to_le_bytes());
@@ -99,7 +99,10 @@ pub(super) fn encode(at: UnixMs, change: &CatalogChange) -> Vec<u8> {
                 put(&mut out, *plays);
             }
         }
-        CatalogChange::TakenBack(id) => out.extend_from_slice(id.as_bytes()),
+        CatalogChange::TakenBack { id, key } => {
+            out.extend_from_slice(id.as_bytes());
+            out.extend_from_slice(key.as_bytes());
+        }
     }
     out
 }
@@ -141,7 +144,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<(UnixMs, CatalogChange)> {
             };
             CatalogChange::Import { id, import, counts: rest.many(count)? }
         }
-        TAKEN_BACK => CatalogChange::TakenBack(rest.uuid()?),
+        TAKEN_BACK => CatalogChange::TakenBack { id: rest.uuid()?, key: rest.uuid()? },
         _ => return None,
     };
     rest.0.is_empty().then_some((at, change))
@@ -265,7 +268,7 @@ mod tests {
                     .map(|(id, _, plays)| ImportedCount { video_id: video(id), plays: *plays })
                     .collect(),
             },
-            CatalogChange::TakenBack(uuid),
+            CatalogChange::TakenBack { id: uuid, key: Uuid::from_u128(id ^ 1) },
         ]
     }
 

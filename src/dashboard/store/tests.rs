@@ -1,5 +1,6 @@
 //! The store as its callers see it.
 
+mod catalog;
 mod checkpoints;
 mod files;
 mod ledgers;
@@ -160,7 +161,7 @@ fn history_is_whole_before_while_and_after_it_is_checkpointed() {
             .total,
         9
     );
-    assert_eq!(store.video(id).unwrap().1, 1);
+    assert_eq!(store.shown_video(id).unwrap().rank, 1);
 }
 
 #[test]

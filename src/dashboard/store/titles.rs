@@ -15,7 +15,7 @@ use crate::model::video_id::VideoId;
 
 /// Who has said a title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TitleOrigin {
+pub(in crate::dashboard) enum TitleOrigin {
     /// A play: another one may say another.
     Play,
     /// Somebody who may write: plays do not change it.
@@ -24,9 +24,9 @@ pub(super) enum TitleOrigin {
 
 /// What a video is known by; one of both at least.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TitleRow {
-    pub(super) title: Option<Box<str>>,
-    pub(super) url: Option<Box<str>>,
+pub(in crate::dashboard) struct TitleRow {
+    pub(in crate::dashboard) title: Option<Box<str>>,
+    pub(in crate::dashboard) url: Option<Box<str>>,
     pub(super) origin: TitleOrigin,
 }
 
@@ -66,6 +66,11 @@ impl Titles {
 
     fn row(&self, number: u32) -> Option<&(VideoId, TitleRow)> {
         self.rows.get(number as usize)?.as_ref()
+    }
+
+    /// The number of a video that has any.
+    pub(super) fn number(&self, id: &VideoId) -> Option<u32> {
+        self.numbers.get(id).copied()
     }
 
     /// The video of a number.
