@@ -78,7 +78,7 @@ impl Known {
     fn has_words(&self, search: &str) -> bool {
         let title = self.title.as_deref().unwrap_or_default();
         let (has, mut wanted): (Vec<_>, Vec<_>) =
-            (title.split(' ').collect(), search.split(' ').collect());
+            (title.split(' ').collect(), search.trim_end_matches('-').split(' ').collect());
         let start = wanted.pop().unwrap_or_default();
         wanted.iter().all(|word| has.contains(word))
             && !start.is_empty()

@@ -278,6 +278,26 @@ fn rows_that_vanish_or_change_are_found() {
     }
 }
 
+/// With what its journal has besides; a damaged identity is not covered by a check that is made anew.
+#[test]
+fn a_database_of_schema_5_is_taken_over() {
+    let (temp, store) = store();
+    tell(&store, 1, &[(1, 10)], &[]);
+    store.write(Task::Checkpoint).unwrap();
+    tell(&store, 1, &[(1, 11), (2, 1)], &[]);
+    let before = seen(&store);
+    let copy = killed(&store, temp.path());
+    drop(as_schema_5(copy.path()));
+    assert!(read_counts(copy.path()).unwrap_err().to_string().contains("of an older playcounts"));
+    let store = reopened(copy.path());
+    assert_eq!(seen(&store), before);
+    tell(&store, 1, &[(1, 12)], &[(1, "a title")]);
+    expect_kept(&store, copy.path());
+    let copy = killed(&store, copy.path());
+    as_schema_5(copy.path()).execute("UPDATE identity SET count_rows = 9", []).unwrap();
+    assert!(Store::open(copy.path(), JournalOwner::Part, 1, Keep::default()).is_err());
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Tell(u128, u128, u64, Option<u8>),
