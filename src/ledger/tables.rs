@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::checkpoint::{CheckpointSlice, SavedVideo};
 use super::counters::Counters;
-use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
+use super::letter::{DEAD_LETTERS_MAX, GoneLetters, SavedDeadLetter};
 use super::load::{LoadedLedger, StateLoader, TablesAsOf};
 use super::message_window::MessageBudget;
 use super::producer_rows::{each_producer_row, producer_row};
@@ -49,6 +49,8 @@ pub(super) struct TablesUpdate {
     pub(super) slice: CheckpointSlice,
     /// New dead letters, oldest first.
     pub(super) letters: Vec<SavedDeadLetter>,
+    /// Numbers of letters that are gone.
+    pub(super) gone: GoneLetters,
     pub(super) dashboard: Option<Uuid>,
     /// Of the dashboard that the slice's videos were published to.
     pub(super) epoch: u64,
@@ -183,15 +185,16 @@ impl LedgerRow {
         transaction: &Transaction<'_>,
         update: &TablesUpdate,
     ) -> Result<()> {
-        let TablesUpdate { slice, letters, dashboard, epoch, position, message_budget } = update;
+        let TablesUpdate { slice, letters, gone, dashboard, epoch, position, message_budget } =
+            update;
         for video in &slice.videos {
             self.rows.videos += write_video(transaction, video, slice.as_of, *epoch)?;
         }
         for (id, counted) in &slice.producers {
             self.rows.producers += write_producer(transaction, id, counted)?;
         }
-        if !letters.is_empty() {
-            self.rows.letters = write_letters(transaction, letters)?;
+        if !letters.is_empty() || !gone.is_empty() {
+            self.rows.letters = write_letters(transaction, letters, gone)?;
         }
         if let Some(end) = slice.end.as_ref().filter(|end| !end.messages.is_empty()) {
             self.rows.messages =
@@ -261,10 +264,11 @@ fn write_producer(
     Ok(1 - changed as u64)
 }
 
-/// Writes dead letters that are in no table yet; how many rows there are then.
+/// Writes dead letters that are in no table yet, and removes those that are gone; how many rows there are then.
 fn write_letters(
     transaction: &Transaction<'_>,
     letters: &[SavedDeadLetter],
+    gone: &GoneLetters,
 ) -> rusqlite::Result<u64> {
     for SavedDeadLetter { number, at, nsqd, message_id, reason, size, body } in letters {
         transaction
@@ -278,6 +282,11 @@ fn write_letters(
         "DELETE FROM dead_letters WHERE number <= (SELECT max(number) FROM dead_letters) - ?1",
         [DEAD_LETTERS_MAX],
     )?;
+    for run in gone.runs() {
+        transaction
+            .prepare_cached("DELETE FROM dead_letters WHERE number >= ?1 AND number < ?2")?
+            .execute(run)?;
+    }
     count_letters(transaction)
 }
 
