@@ -1,19 +1,19 @@
 //! `dead-letters`: lists the bodies that were no play, or counts what is a play of them now. Runs on the main thread.
 
+mod each;
 mod reading;
 mod retry;
 mod retry_report;
 
-use std::path::Path;
-
-use anyhow::{Result, bail};
+use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 use nsq_protocol::thread::StopToken;
 
+use self::each::each_letter;
 use crate::command::shared::ledger_choice::{FILES, LedgerChoice};
 use crate::command::shared::output::{OutputFormat, note, print_report};
 use crate::command::shared::values;
-use crate::ledger::{self, DEAD_LETTERS_MAX, SavedDeadLetter};
+use crate::ledger::DEAD_LETTERS_MAX;
 use crate::model::words::{grouped, many};
 
 /// lists the bodies that were no play, which a processor keeps in its ledger: the newest 100000; `dead-letters retry` counts
@@ -57,24 +57,4 @@ pub(super) fn run(args: &DeadLettersArgs, stop: &StopToken) -> Result<()> {
     let most = grouped(DEAD_LETTERS_MAX.unsigned_abs());
     note(format_args!("{}; the newest {most} are kept", many(kept, "dead letter")));
     Ok(())
-}
-
-/// Calls `each` for every dead letter of a ledger, oldest first, whether or not processors count in it.
-fn each_letter(
-    ledger: &LedgerChoice,
-    data_dir: &str,
-    each: impl FnMut(SavedDeadLetter) -> Result<()>,
-) -> Result<()> {
-    match ledger {
-        LedgerChoice::Files => {
-            if !ledger::dead_letters(Path::new(data_dir), each)? {
-                bail!(
-                    "no processor has kept a ledger in {data_dir}; give --data-dir the one of `process`"
-                );
-            }
-            Ok(())
-        }
-        #[cfg(feature = "postgres")]
-        LedgerChoice::Postgres(database) => ledger::shared_dead_letters(database, each),
-    }
 }

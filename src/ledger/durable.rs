@@ -154,10 +154,9 @@ impl DurableLedger {
         }
         tables.row.machine = machine;
         SCHEMA.usable(&file, note_start(&mut tables, &journal))?;
-        let number = journal.put(&encode_tables(tables.row.generation));
-        let number = number.context(CANNOT_WRITE)?;
+        let noted = journal.put(&encode_tables(tables.row.generation)).context(CANNOT_WRITE)?;
         let LoadedLedger { mut state, letters, gone, dashboard, epoch, .. } = loaded;
-        state.passed(number);
+        state.passed(noted);
         state.counts.forget_future(unix_ms());
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
         let LedgerRow { processor, life, starts, .. } = tables.row;

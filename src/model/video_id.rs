@@ -117,6 +117,11 @@ impl VideoId {
         Uuid::from_u128(bits).into()
     }
 
+    /// The GUID that a text spells in one of its ways.
+    pub fn find_guid(text: &str) -> Option<Uuid> {
+        find_guid(text)
+    }
+
     /// A text that spells no GUID.
     fn of_text(text: &str) -> Result<Self, NoVideoId> {
         check(text)?;
@@ -260,12 +265,16 @@ impl fmt::Debug for VideoId {
 
 impl Ord for VideoId {
     fn cmp(&self, other: &Self) -> Ordering {
-        if self == other {
-            return Ordering::Equal;
-        }
-        match (self.form(), other.form()) {
-            (Form::Guid(one), Form::Guid(other)) => one.cmp(&other),
-            (Form::Text(one), Form::Text(other)) => one.cmp(other),
+        let sort = |id: &Self| (id.kind >= SHORT, id.kind == LONG);
+        match (sort(self), sort(other)) {
+            // As their bytes stand in a GUID.
+            ((false, _), (false, _)) => {
+                let parts = |id: &Self| (id.bytes.first_chunk::<8>().copied(), id.kind);
+                parts(self).cmp(&parts(other)).then_with(|| self.bytes[8..].cmp(&other.bytes[8..]))
+            }
+            // No text has a zero, so that what is behind the shorter one is below all.
+            ((true, false), (true, false)) => self.bytes.cmp(&other.bytes),
+            _ if self == other => Ordering::Equal,
             _ => other.with_text(|other| self.cmp_text(other)),
         }
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use nsq_protocol::thread::StopToken;
 
-use super::each_letter;
+use super::each::each_letter;
 use super::reading::LetterReader;
 use super::retry_report::{RetryReport, RetryWay};
 use crate::command::shared::ledger_choice::{FILES, LedgerChoice};

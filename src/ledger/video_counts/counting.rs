@@ -1,13 +1,12 @@
 //! The second step of a commit: what was classified is counted (pure).
 
-use uuid::Uuid;
-
 use super::VideoCounts;
 use crate::ledger::commit::{ArrivedPlay, Committed, Noticed, VideoDelta};
 use crate::ledger::counters::Counters;
 use crate::ledger::dedupe::{Learned, Seen};
 use crate::ledger::record::{Delta, Record};
 use crate::ledger::retry::RetriedPlay;
+use crate::model::video_id::VideoId;
 
 /// What a commit has counted, and the ledger's tables or files are to hold.
 #[derive(Debug, Default)]
@@ -100,7 +99,7 @@ impl Counting<'_> {
     }
 
     /// Adds one play to the commit's deltas.
-    fn add(&mut self, video_id: Uuid, played_at_ns: u64) {
+    fn add(&mut self, video_id: VideoId, played_at_ns: u64) {
         let Self { counts, counted: Counted { record, video_deltas, .. } } = self;
         let number = counts.number(video_id, &mut record.new_videos);
         let last_played_at = played_at_ns / 1_000_000;
