@@ -6,13 +6,59 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, params};
 
-use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
+use super::letter::{DEAD_LETTERS_MAX, GoneLetters, SavedDeadLetter};
 use super::schema::{FILE, SCHEMA};
 use super::snapshot::read_with;
 use crate::model::unix_time::UnixMs;
 
 /// Letters that are read at once, of up to 16 KiB each: so memory is bounded, and the processor may write in between.
 pub(super) const PAGE: usize = 1_000;
+
+/// The dead letters of a data directory, as of one moment: what the processor forgets meanwhile is left out.
+pub(super) struct KeptLetters {
+    connection: Connection,
+    /// Of those that are in the table and were not read yet.
+    numbers: Range<i64>,
+    gone: GoneLetters,
+    /// Those that are in the journal only.
+    newer: Vec<SavedDeadLetter>,
+}
+
+impl KeptLetters {
+    /// `None` where there is no ledger.
+    ///
+    /// # Errors
+    /// SQLite's; and as [`read`](super::snapshot::read).
+    pub(super) fn open(directory: &Path) -> Result<Option<Self>> {
+        let found = read_with(directory, |connection, _, loaded| {
+            let in_table = "SELECT coalesce(max(number), 0) FROM dead_letters";
+            let in_table: i64 = connection.query_row(in_table, [], |row| row.get(0))?;
+            let newest = loaded.letters.last().map_or(in_table, |letter| letter.number);
+            let behind = loaded.letters.first().map_or(in_table + 1, |letter| letter.number);
+            Ok((newest - DEAD_LETTERS_MAX + 1..behind, loaded.gone, loaded.letters))
+        })?;
+        let Some((numbers, gone, newer)) = found else { return Ok(None) };
+        let reader = SCHEMA.open_reader(&directory.join(FILE))?;
+        let connection = reader.context("the ledger's file is gone")?;
+        Ok(Some(Self { connection, numbers, gone, newer }))
+    }
+
+    /// The next of them, oldest first; none: those were all.
+    ///
+    /// # Errors
+    /// SQLite's; or a row is damaged.
+    pub(super) fn next_page(&mut self) -> Result<Vec<SavedDeadLetter>> {
+        loop {
+            let mut page = page(&self.connection, self.numbers.clone())?;
+            let Some(last) = page.last() else { return Ok(std::mem::take(&mut self.newer)) };
+            self.numbers.start = last.number + 1;
+            page.retain(|letter| !self.gone.has(letter));
+            if !page.is_empty() {
+                return Ok(page);
+            }
+        }
+    }
+}
 
 /// Calls `each` for every dead letter in a data directory, oldest first. False where there is no ledger. Those that the
 /// processor forgets meanwhile are left out.
@@ -23,23 +69,14 @@ pub fn dead_letters(
     directory: &Path,
     mut each: impl FnMut(SavedDeadLetter) -> Result<()>,
 ) -> Result<bool> {
-    let found = read_with(directory, |connection, _, loaded| {
-        let in_table = "SELECT coalesce(max(number), 0) FROM dead_letters";
-        let in_table: i64 = connection.query_row(in_table, [], |row| row.get(0))?;
-        let newest = loaded.letters.last().map_or(in_table, |letter| letter.number);
-        let behind = loaded.letters.first().map_or(in_table + 1, |letter| letter.number);
-        Ok((newest - DEAD_LETTERS_MAX + 1..behind, loaded.gone, loaded.letters))
-    })?;
-    let Some((mut numbers, gone, newer)) = found else { return Ok(false) };
-    let connection = SCHEMA.open_reader(&directory.join(FILE))?.context("the ledger is gone")?;
+    let Some(mut kept) = KeptLetters::open(directory)? else { return Ok(false) };
     loop {
-        let page = page(&connection, numbers.clone())?;
-        let Some(last) = page.last() else { break };
-        numbers.start = last.number + 1;
-        page.into_iter().filter(|letter| !gone.has(letter)).try_for_each(&mut each)?;
+        let page = kept.next_page()?;
+        if page.is_empty() {
+            return Ok(true);
+        }
+        page.into_iter().try_for_each(&mut each)?;
     }
-    newer.into_iter().try_for_each(&mut each)?;
-    Ok(true)
 }
 
 /// The first rows with those numbers, as many as are read at once.
