@@ -194,7 +194,8 @@ impl LedgerRow {
             self.rows.producers += write_producer(transaction, id, counted)?;
         }
         if !letters.is_empty() || !gone.is_empty() {
-            self.rows.letters = write_letters(transaction, letters, gone)?;
+            let more = write_letters(transaction, letters, gone)?;
+            self.rows.letters = self.rows.letters.saturating_add_signed(more);
         }
         if let Some(end) = slice.end.as_ref().filter(|end| !end.messages.is_empty()) {
             self.rows.messages =
@@ -264,30 +265,36 @@ fn write_producer(
     Ok(1 - changed as u64)
 }
 
-/// Writes dead letters that are in no table yet, and removes those that are gone; how many rows there are then.
+/// Writes dead letters that are in no table yet, and removes those that are gone and the oldest; how many
+/// rows more there are then.
 fn write_letters(
     transaction: &Transaction<'_>,
     letters: &[SavedDeadLetter],
     gone: &GoneLetters,
-) -> rusqlite::Result<u64> {
+) -> rusqlite::Result<i64> {
+    // Not counted anew: there may be gigabytes of them.
+    let mut removed = 0;
     for SavedDeadLetter { number, at, nsqd, message_id, reason, size, body } in letters {
+        removed += transaction
+            .prepare_cached("DELETE FROM dead_letters WHERE number = ?1")?
+            .execute([number])?;
         transaction
             .prepare_cached(
-                "INSERT OR REPLACE INTO dead_letters
+                "INSERT INTO dead_letters
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, row_check(?1, ?2, ?3, ?4, ?5, ?6, ?7))",
             )?
             .execute(params![number, at.0, nsqd, message_id, reason, size, body])?;
     }
-    transaction.execute(
+    removed += transaction.execute(
         "DELETE FROM dead_letters WHERE number <= (SELECT max(number) FROM dead_letters) - ?1",
         [DEAD_LETTERS_MAX],
     )?;
     for run in gone.runs() {
-        transaction
+        removed += transaction
             .prepare_cached("DELETE FROM dead_letters WHERE number >= ?1 AND number < ?2")?
             .execute(run)?;
     }
-    count_letters(transaction)
+    Ok(letters.len() as i64 - removed as i64)
 }
 
 /// How many dead letters there are.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use uuid::Uuid;
@@ -138,17 +139,7 @@ pub fn import_files(config: &ImportConfig) -> Result<Imported> {
             holder.processor
         );
     };
-    if let Some(holder) = marked
-        && holder.processor != whole.processor
-    {
-        bail!(
-            "the data directory {} counts as processor {} of the shared ledger, and has the files of processor {}: move \
-             these to a directory of their own",
-            directory.display(),
-            holder.processor,
-            whole.processor
-        );
-    }
+    check_marked(directory, marked, &whole)?;
     let holder = Holder {
         holder: marked.map_or_else(Uuid::new_v4, |known| known.holder),
         processor: whole.processor,
@@ -175,6 +166,25 @@ pub fn import_files(config: &ImportConfig) -> Result<Imported> {
     file.write(&Holder { record: RECORD.unsigned_abs(), ..holder })?;
     imported.aside = put_imported_aside(directory)?;
     Ok(imported)
+}
+
+/// Checks that the files are of the processor that the data directory counts as, if it is marked.
+///
+/// # Errors
+/// They are another one's.
+fn check_marked(directory: &Path, marked: Option<Holder>, whole: &WholeLedger) -> Result<()> {
+    if let Some(holder) = marked
+        && holder.processor != whole.processor
+    {
+        bail!(
+            "the data directory {} counts as processor {} of the shared ledger, and has the files of processor {}: move \
+             these to a directory of their own",
+            directory.display(),
+            holder.processor,
+            whole.processor
+        );
+    }
+    Ok(())
 }
 
 /// Whoever counts under that id, if the shared ledger has it.
