@@ -270,7 +270,7 @@ pub fn run(invocation: Invocation) -> Result<()> {
         Command::Verify(args) => verify::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Reset(args) => reset::run(args),
-        Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::DeadLetters(args) => dead_letters::run(&args, &stop),
         Command::Health(args) => health::run(args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),

@@ -84,6 +84,7 @@ fn switches_are_known_of_all_commands() {
         "--adopt-ledger",
         "--beside-others",
         "--accept-loss",
+        "--dry-run",
     ];
     assert_eq!(known, want.map(str::to_owned).into());
 }
@@ -166,10 +167,14 @@ fn the_table_of_options_tells_the_truth() {
     let info = Cli::get_args_info();
     let own = info.commands.iter().flat_map(|command| match command.command.commands.as_slice() {
         [] => vec![(command.name.to_owned(), command.command.flags)],
-        own => own
-            .iter()
-            .map(|own| (format!("{} {}", command.name, own.name), own.command.flags))
-            .collect(),
+        own => {
+            let itself = (command.name.to_owned(), command.command.flags);
+            let of = |own: &argh::SubCommandInfo| {
+                (format!("{} {}", command.name, own.name), own.command.flags)
+            };
+            let itself = catalogue().command(command.name).map(|_| itself);
+            itself.into_iter().chain(own.iter().map(of)).collect::<Vec<_>>()
+        }
     });
     let common = CommonArgs::get_args_info().flags;
     let catalogue = catalogue();

@@ -189,6 +189,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             switch("standby"),
             switch("adopt-ledger"),
             switch("accept-loss"),
+            switch("dry-run"),
             row("output", File).required(),
             row("from", Directory).required(),
             row("data-dir", Directory).unset("none, ends when nsqd has all").of(&["produce"]),
