@@ -29,6 +29,7 @@ fn update(processor: u128, version: u64, counts: &[(u128, u64)]) -> CountsUpdate
                 last_played_at: None,
             })
             .collect(),
+        titles: Vec::new(),
         consumption: None,
         ledger: None,
     }
