@@ -58,7 +58,8 @@ pub(crate) fn usage(command: &CommandSpec) -> String {
     let required =
         command.options.iter().filter(|option| option.row.default == DefaultValue::Required);
     let required = required.map(|option| format!(" {}", with_placeholder(option)));
-    let positionals = command.positionals.iter().map(|positional| format!(" {}", positional.placeholder()));
+    let positionals =
+        command.positionals.iter().map(|positional| format!(" {}", positional.placeholder()));
     let more: String = required.chain(positionals).collect();
     format!("playcounts {}{more} [OPTIONS]", command.name)
 }
