@@ -1,12 +1,13 @@
 //! What a play is, and the body that we write of it (pure). It is read in `decoder`.
 
+use crate::model::video_id::VideoId;
 use uuid::Uuid;
 
 /// One view of one video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Play {
     /// What was viewed.
-    pub video_id: Uuid,
+    pub video_id: VideoId,
     /// When it was put on the queue, in ns since the Unix epoch by the producer's clock, not before March 1973; `None` from
     /// a producer that does not say.
     pub enqueued_at_ns: Option<u64>,
@@ -34,9 +35,8 @@ impl Play {
     /// Appends the message body.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut uuid = Uuid::encode_buffer();
-        out.extend_from_slice(br#"{"video_id":""#);
-        out.extend_from_slice(self.video_id.hyphenated().encode_lower(&mut uuid).as_bytes());
-        out.push(b'"');
+        out.extend_from_slice(br#"{"video_id":"#);
+        push_video_id(out, &self.video_id);
         if let Some(enqueued_at_ns) = self.enqueued_at_ns {
             out.extend_from_slice(br#","enqueued_at":"#);
             push_decimal(out, enqueued_at_ns);
@@ -51,6 +51,22 @@ impl Play {
             out.extend_from_slice(br#","resent":true"#);
         }
         out.push(b'}');
+    }
+}
+
+/// Appends an id as JSON.
+fn push_video_id(out: &mut Vec<u8>, video_id: &VideoId) {
+    match video_id.guid() {
+        Some(guid) => {
+            out.push(b'"');
+            let mut text = Uuid::encode_buffer();
+            out.extend_from_slice(guid.hyphenated().encode_lower(&mut text).as_bytes());
+            out.push(b'"');
+        }
+        // Whatever needs an escape gets it.
+        None => {
+            video_id.with_text(|text| out.extend(serde_json::Value::from(text).to_string().bytes()))
+        }
     }
 }
 

@@ -168,7 +168,7 @@ impl Fields<'_> {
     fn into_play(self) -> Option<Play> {
         let (producer, seq) = (self.producer.flatten(), self.seq.flatten());
         Some(Play {
-            video_id: self.video_id?,
+            video_id: self.video_id?.into(),
             enqueued_at_ns: self.enqueued_at.flatten(),
             identity: producer.zip(seq).map(|(producer, seq)| PlayIdentity { producer, seq }),
             resent: self.resent.flatten().unwrap_or(false),

@@ -66,7 +66,7 @@ impl Play {
         let resent = read(PlayField::Resent, fields.resent, value::resent, &mut ignored);
         let identity = producer.zip(seq).map(|(producer, seq)| PlayIdentity { producer, seq });
         let resent = resent.unwrap_or(false);
-        Ok((Self { video_id, enqueued_at_ns, identity, resent }, ignored))
+        Ok((Self { video_id: video_id.into(), enqueued_at_ns, identity, resent }, ignored))
     }
 }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::value::EARLIEST_NS;
 use super::{IgnoredFields, Play, PlayDecoder, PlayField, PlayIdentity, Rejection};
+use crate::model::video_id::VideoId;
 
 const VIDEO: &str = "0b9e9f0e-6b07-4c12-8a70-6a8f6f6c2f11";
 const PRODUCER: &str = "7d3f1c52-90ab-4cde-8f01-23456789abcd";
@@ -92,7 +93,7 @@ fn a_uuid_is_read_in_all_its_forms() {
         // With a quote where the hyphenated form would have its own.
         for behind in ["", r#","a":1"#, r#","abc":1"#, r#","abcdefghijk":"""#] {
             let body = format!(r#"{{"video_id":"{VIDEO}","seq":7,"producer":"{form}"{behind}}}"#);
-            let identity = PlayIdentity { producer: play.video_id, seq: 7 };
+            let identity = PlayIdentity { producer: play.video_id.guid().unwrap(), seq: 7 };
             assert_eq!(accepts(body), Play { identity: Some(identity), ..play });
         }
     }
@@ -412,7 +413,7 @@ proptest! {
         resent in any::<bool>(),
     ) {
         let play = Play {
-            video_id: Uuid::from_u128(video),
+            video_id: VideoId::from_u128(video),
             enqueued_at_ns,
             identity: identity.map(|(producer, seq)| PlayIdentity { producer: Uuid::from_u128(producer), seq }),
             resent,
