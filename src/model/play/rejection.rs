@@ -6,6 +6,9 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection(String);
 
+/// Characters of a value that are shown.
+const SHOWN_MAX: usize = 60;
+
 impl Rejection {
     /// The longest reason, in characters.
     pub const MAX_LEN: usize = 200;
@@ -18,6 +21,17 @@ impl Rejection {
                 .take(Self::MAX_LEN)
                 .collect(),
         )
+    }
+
+    /// Of a body whose field cannot be read: which, what stands there as JSON, and why that is nothing.
+    pub(super) fn of_value(field: &str, raw: &[u8], why: &dyn fmt::Display) -> Self {
+        let start = &raw[..raw.len().min(4 * SHOWN_MAX)];
+        let text = String::from_utf8_lossy(start);
+        let mut chars = text.chars();
+        let shown: String = chars.by_ref().take(SHOWN_MAX).collect();
+        let is_cut = start.len() < raw.len() || chars.next().is_some();
+        let dots = if is_cut { "…" } else { "" };
+        Self::new(format_args!("{field} is {shown}{dots}: {why}"))
     }
 
     /// Of a body of `size` bytes that came cut, because that is more than `--max-msg-size`.
