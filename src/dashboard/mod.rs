@@ -31,11 +31,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use nsq_protocol::thread::{Crew, stop_pair};
-use uuid::Uuid;
 
 use crate::http::{EventStream, Handler, OwnNames, Server, ServerConfig};
 use crate::journal::JournalOwner;
 use crate::model::counts::Totals;
+use crate::model::video_id::VideoId;
 use crate::runtime::links::LinkSource;
 use crate::storage::data_dir::{DASHBOARD, DataDir, Lock};
 use app::{App, AppParts};
@@ -182,7 +182,7 @@ impl Dashboard {
     }
 
     /// Every (video, plays), ordered by id.
-    pub fn counts(&self) -> Vec<(Uuid, u64)> {
+    pub fn counts(&self) -> Vec<(VideoId, u64)> {
         self.app.store.counts()
     }
 
@@ -225,7 +225,7 @@ impl Drop for Dashboard {
 ///
 /// # Errors
 /// The files cannot be read, are damaged, or of an older version.
-pub fn read_counts(data_dir: &Path) -> Result<Option<Vec<(Uuid, u64)>>> {
+pub fn read_counts(data_dir: &Path) -> Result<Option<Vec<(VideoId, u64)>>> {
     store::read_counts(data_dir)
 }
 

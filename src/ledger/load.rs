@@ -14,6 +14,7 @@ use super::message_window::MessageBudget;
 use super::record::{Damaged, Record, RecordError};
 use super::state::LedgerState;
 use crate::model::dashboard_index::DashboardIndex;
+use crate::model::video_id::VideoId;
 
 /// What the one row of the tables says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -185,7 +186,7 @@ impl StateLoader {
     }
 
     /// Makes room for a video's number, if it has none; its id must not change.
-    fn place(&mut self, number: u32, id: Uuid) -> Result<(), Damaged> {
+    fn place(&mut self, number: u32, id: VideoId) -> Result<(), Damaged> {
         if !self.state.counts.place(number, id) {
             return Err(Damaged);
         }

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::counters::Counters;
 use super::dedupe::Learned;
 use crate::model::varint::put;
+use crate::model::video_id::VideoId;
 pub use bytes::Damaged;
 pub(super) use bytes::Input;
 use messages::encode_messages;
@@ -30,11 +31,8 @@ const VERSION: u8 = 2;
 /// The oldest that is read.
 const OLD_VERSION: u8 = 1;
 
-/// Bytes of a video's id: a UUID.
-const VIDEO_ID_LEN: u64 = 16;
-
-/// The most that a newer playcounts may write, which knows ids of any text.
-const VIDEO_ID_LEN_MAX: u64 = 128;
+/// Bytes of a GUID, the only ids that the old version knew.
+const GUID_LEN: u64 = 16;
 
 /// How much one video's count grew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +51,7 @@ pub struct Record {
     /// By outcome, in this commit.
     pub counters: Counters,
     /// Videos never seen before: they take the numbers from `first_video` on, in this order.
-    pub new_videos: Vec<Uuid>,
+    pub new_videos: Vec<VideoId>,
     /// How many videos the ledger knew before.
     pub first_video: u32,
     /// By video, each at most once.
@@ -73,11 +71,6 @@ pub enum RecordError {
         "a record of the ledger has version {0}, of a newer playcounts; this one knows {VERSION}"
     )]
     Version(u8),
-    /// A video's id is no UUID: its length in bytes.
-    #[error(
-        "a record of the ledger has a video id of {0} bytes, of a newer playcounts; this one knows {VIDEO_ID_LEN}"
-    )]
-    VideoIdLen(u64),
 }
 
 impl Record {
@@ -89,8 +82,9 @@ impl Record {
         put(out, u64::from(self.first_video));
         put(out, self.new_videos.len() as u64);
         for id in &self.new_videos {
-            put(out, VIDEO_ID_LEN);
-            out.extend_from_slice(id.as_bytes());
+            let id = id.to_bytes();
+            put(out, id.len() as u64);
+            out.extend_from_slice(&id);
         }
         // Times lie close together: each as its distance from the newest.
         let newest = self.deltas.iter().map(|delta| delta.last_played_at).max().unwrap_or(0);
@@ -134,12 +128,9 @@ impl Record {
         }
         let first_video = u32::try_from(input.number()?).map_err(|_| Damaged)?;
         let new_videos = input.list(|input| {
-            let len = if version == OLD_VERSION { VIDEO_ID_LEN } else { input.number()? };
-            match len {
-                VIDEO_ID_LEN => Ok(Uuid::from_bytes(input.take()?)),
-                17..=VIDEO_ID_LEN_MAX => Err(RecordError::VideoIdLen(len)),
-                _ => Err(Damaged.into()),
-            }
+            let len = if version == OLD_VERSION { GUID_LEN } else { input.number()? };
+            let len = usize::try_from(len).map_err(|_| Damaged)?;
+            VideoId::from_bytes(input.slice(len)?).ok_or(Damaged)
         })?;
         let newest = input.number()?;
         let deltas = input.list(|input| -> Result<_, Damaged> {

@@ -12,10 +12,11 @@ use super::{series, top};
 use crate::dashboard::answer::{CallError, uncached};
 use crate::dashboard::app::App;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, USUAL_OR_UNKNOWN, of, text};
-use crate::dashboard::query::{Call, IdParam, Location, NumberParam};
+use crate::dashboard::query::{Call, Location, NumberParam, VideoIdParam};
 use crate::dashboard::store::{Column, Cursor, LIST_MAX, ListQuery, TopVideo, VideoRow};
 use crate::http::{Download, Response};
 use crate::model::unix_time::UnixMs;
+use crate::model::video_id::VideoId;
 
 /// Downloads at one time. Each has a connection's thread and a page of rows.
 const DOWNLOADS: usize = 16;
@@ -26,11 +27,10 @@ const CSV: &str = "text/csv";
 static LIMIT: NumberParam =
     NumberParam { name: "limit", about: "rows", range: (1, 100), default: Some(100) };
 
-static VIDEO: IdParam = IdParam {
+static VIDEO: VideoIdParam = VideoIdParam {
     name: "video",
     about: "the video; a UUID in any spelling",
     location: Location::Query,
-    refusal: "{} is not a video id: it must be a UUID",
 };
 
 const COUNTS: Operation =
@@ -147,7 +147,7 @@ fn all_counts(
             limit: LIST_MAX,
             offset: 0,
             after,
-            range: None,
+            search: None,
         });
         next = page.next.map(Some);
         Some(piece(format, &page.rows, after.is_none(), next.is_none()))
@@ -178,7 +178,6 @@ trait ExportRow: Serialize {
     /// The names of its columns in CSV.
     const COLUMNS: &'static str;
     /// It as a line of CSV.
-    /// Numbers, ids and times alone, so nothing needs quotes, and nothing is taken for a formula.
     fn csv(&self) -> String;
 }
 
@@ -186,7 +185,7 @@ impl ExportRow for VideoRow {
     const COLUMNS: &'static str = "video_id,plays,updated_at,last_played_at";
     fn csv(&self) -> String {
         let played = self.last_played_at.map_or(String::new(), |time| time.to_string());
-        format!("{},{},{},{played}", self.video_id, self.plays, self.updated_at)
+        format!("{},{},{},{played}", csv_field(&self.video_id), self.plays, self.updated_at)
     }
 }
 
@@ -194,7 +193,7 @@ impl ExportRow for TopVideo {
     const COLUMNS: &'static str = "video_id,plays,share,before";
     fn csv(&self) -> String {
         let before = self.before.map_or(String::new(), |before| before.to_string());
-        format!("{},{},{:.6},{before}", self.video_id, self.plays, self.share)
+        format!("{},{},{:.6},{before}", csv_field(&self.video_id), self.plays, self.share)
     }
 }
 
@@ -212,6 +211,14 @@ impl ExportRow for Bucket {
     fn csv(&self) -> String {
         format!("{},{}", self.time, self.plays)
     }
+}
+
+/// A video's id as a field of CSV (RFC 4180): in quotes where it must be.
+fn csv_field(id: &VideoId) -> String {
+    id.with_text(|text| match text.contains([',', '"']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    })
 }
 
 /// A piece of an export: its rows, and what stands before and behind them.

@@ -20,6 +20,7 @@ use super::ledgers::{ClaimedLedger, ForgottenCounts};
 use crate::model::unix_time::UnixMs;
 use crate::model::varint::{self, put, unzigzag, zigzag};
 use crate::model::video::VideoCount;
+use crate::model::video_id::VideoId;
 use crate::wire::{CONFIRMED_PRODUCERS_MAX, CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed};
 
 const COUNTS: u8 = 1;
@@ -83,9 +84,9 @@ pub(super) fn encode_counts(
     head_with(&mut out, [COUNTS, HELD_COUNTS], at, processor, held);
     put(&mut out, counts.len() as u64);
     for VideoCount { video_id, plays, last_played_at } in counts {
-        let id = video_id.as_bytes();
+        let id = video_id.to_bytes();
         put(&mut out, id.len() as u64);
-        out.extend_from_slice(id);
+        out.extend_from_slice(&id);
         put(&mut out, *plays);
         let played = last_played_at.filter(|time| time.0 > 0);
         put(&mut out, played.map_or(0, |time| zigzag(time.0.wrapping_sub(at.0)).wrapping_add(1)));
@@ -215,9 +216,8 @@ impl<'a> Rest<'a> {
         let many = self.number()?;
         let mut counts = Vec::new();
         for _ in 0..many {
-            // An id of another length is a text, which a later version knows.
             let len = usize::try_from(self.number()?).ok()?;
-            let video_id = Uuid::from_slice(self.take(len)?).ok()?;
+            let video_id = VideoId::from_bytes(self.take(len)?)?;
             let plays = self.number()?;
             let last_played_at = match self.number()? {
                 0 => None,
@@ -278,7 +278,7 @@ mod tests {
         ) {
             let (at, processor) = (UnixMs(at), Uuid::from_u128(processor));
             let counts: Vec<_> = counts.into_iter().map(|(id, plays, played)| VideoCount {
-                video_id: Uuid::from_u128(id), plays, last_played_at: played.map(UnixMs),
+                video_id: VideoId::from_u128(id), plays, last_played_at: played.map(UnixMs),
             }).collect();
             let bytes = encode_counts(at, processor, held, &counts);
             prop_assert_eq!(decode(&bytes).unwrap(), Change::Counts { at, processor, held, counts });
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_cut_or_longer_payload_is_refused() {
         let count = VideoCount {
-            video_id: Uuid::from_u128(7),
+            video_id: VideoId::from_u128(7),
             plays: 300,
             last_played_at: Some(UnixMs(5)),
         };
@@ -321,7 +321,7 @@ mod tests {
     fn a_usual_update_is_small() {
         let at = UnixMs(1_790_000_000_000);
         let counts = (0..20).map(|n| VideoCount {
-            video_id: Uuid::from_u128(n << 90 | 77),
+            video_id: VideoId::from_u128(n << 90 | 77),
             plays: 12_345,
             last_played_at: Some(UnixMs(at.0 - 900)),
         });

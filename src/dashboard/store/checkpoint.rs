@@ -20,6 +20,7 @@ use super::pending::ClearedTables;
 use super::state::StoreState;
 use super::{confirmed, database, ledgers, tables};
 use crate::journal::{JournalError, Position, Sync};
+use crate::model::video_id::VideoId;
 use crate::storage::failpoint;
 
 /// A checkpoint begins when the journal has grown by so much since the last: what changes often is written once.
@@ -48,7 +49,7 @@ const WAL_CHECKPOINT_AFTER: usize = 6;
 #[derive(Clone, Copy, Debug)]
 enum CheckpointStage {
     /// The tables have the videos up to this one.
-    Videos(Option<Uuid>),
+    Videos(Option<VideoId>),
     /// They have all videos, and the producers up to this one.
     Producers(Option<Uuid>),
 }
@@ -194,7 +195,7 @@ impl Checkpoints {
     }
 
     /// Writes videos behind `after`; the last of them, or `None`: there are no more.
-    fn write_videos(&mut self, after: Option<Uuid>) -> Result<Option<Uuid>> {
+    fn write_videos(&mut self, after: Option<VideoId>) -> Result<Option<VideoId>> {
         match self.try_write_videos(after) {
             Ok((last, identity)) => {
                 self.identity = identity;
@@ -214,8 +215,8 @@ impl Checkpoints {
 
     fn try_write_videos(
         &mut self,
-        mut after: Option<Uuid>,
-    ) -> Result<(Option<Uuid>, TablesIdentity)> {
+        mut after: Option<VideoId>,
+    ) -> Result<(Option<VideoId>, TablesIdentity)> {
         let mut identity = self.identity.clone();
         let mut sums = identity.sums();
         let transaction = database::begin(&mut self.connection)?;
@@ -225,7 +226,7 @@ impl Checkpoints {
                 let mut pending = self.state.pending.write();
                 if pending.cleared().is_some() {
                     // The next step is the reset.
-                    after = Some(Uuid::nil());
+                    after = Some(VideoId::NIL);
                     break;
                 }
                 let slice = pending.begin_slice(after, SLICE);

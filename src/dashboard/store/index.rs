@@ -2,15 +2,18 @@
 //!
 //! A video costs some 230 bytes: its row, and its place in the order of each column.
 
+use std::ops::Range;
+
 use foldhash::{HashMap, HashMapExt};
-use uuid::Uuid;
 
 use super::list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
 use super::pending::PendingSlice;
 use super::rank::{Place, Ranking};
+use super::search::IdSearch;
 use crate::model::counts::Totals;
 use crate::model::unix_time::UnixMs;
 use crate::model::video::VideoCount;
+use crate::model::video_id::VideoId;
 
 /// Up to how many matches of a search are gathered and sorted. More are a good part of all videos, so that
 /// walking through all in order soon meets enough of them.
@@ -41,9 +44,9 @@ pub(super) struct ProcessorCount {
 /// Every video.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    videos: HashMap<Uuid, Entry>,
+    videos: HashMap<VideoId, Entry>,
     // Of the videos that several processors have told of.
-    several: HashMap<Uuid, Vec<ProcessorCount>>,
+    several: HashMap<VideoId, Vec<ProcessorCount>>,
     by_plays: Ranking,
     by_id: Ranking,
     by_updated_at: Ranking,
@@ -60,7 +63,9 @@ fn signed(count: u64) -> i64 {
 impl Index {
     /// Makes it from rows of the disk: (video, who told what, updated_at, last_played_at), in any order. More may be applied
     /// at once then; nothing is found in any order before [`Index::loaded`].
-    pub(super) fn load(rows: impl Iterator<Item = (Uuid, ProcessorCount, UnixMs, UnixMs)>) -> Self {
+    pub(super) fn load(
+        rows: impl Iterator<Item = (VideoId, ProcessorCount, UnixMs, UnixMs)>,
+    ) -> Self {
         let mut index = Self { videos: HashMap::new(), is_loading: true, ..Self::default() };
         for (id, told, updated_at, last_played_at) in rows {
             let last_played_at = last_played_at.min(updated_at);
@@ -116,7 +121,7 @@ impl Index {
     }
 
     /// What each processor has counted of a video.
-    pub(super) fn processor_counts(&self, id: &Uuid) -> Vec<ProcessorCount> {
+    pub(super) fn processor_counts(&self, id: &VideoId) -> Vec<ProcessorCount> {
         match self.videos.get(id) {
             None => Vec::new(),
             Some(row) if row.processor == SEVERAL => {
@@ -134,7 +139,7 @@ impl Index {
         ids.filter_map(|id| Some((self.video(id)?, self.processor_counts(id)))).collect()
     }
 
-    fn known(&self, processor: u32, id: &Uuid) -> Option<i64> {
+    fn known(&self, processor: u32, id: &VideoId) -> Option<i64> {
         let row = self.videos.get(id)?;
         if row.processor == SEVERAL {
             let told = self.several.get(id)?.iter().find(|told| told.processor == processor)?;
@@ -150,7 +155,7 @@ impl Index {
 
     /// By how much [`Index::apply`] would raise all counts together.
     pub(super) fn growth(&self, processor: Option<u32>, counts: &[VideoCount]) -> u64 {
-        let known = |id: &Uuid| processor.and_then(|processor| self.known(processor, id));
+        let known = |id: &VideoId| processor.and_then(|processor| self.known(processor, id));
         let more = counts.iter().map(|count| {
             signed(count.plays).saturating_sub(known(&count.video_id).unwrap_or(0)).max(0)
         });
@@ -199,7 +204,7 @@ impl Index {
 
     /// The sum of a processor's counts.
     pub(super) fn plays_of(&self, processor: u32) -> u64 {
-        let of_row = |(id, row): (&Uuid, &Entry)| match row.processor {
+        let of_row = |(id, row): (&VideoId, &Entry)| match row.processor {
             SEVERAL => self.known(processor, id),
             one => (one == processor).then_some(row.plays),
         };
@@ -210,13 +215,13 @@ impl Index {
     }
 
     /// Sets a processor's counts to 0; the videos whose counts have changed.
-    pub(super) fn forget(&mut self, processor: u32) -> Vec<Uuid> {
-        let ids: Vec<Uuid> = self.videos.keys().copied().collect();
+    pub(super) fn forget(&mut self, processor: u32) -> Vec<VideoId> {
+        let ids: Vec<VideoId> = self.videos.keys().copied().collect();
         ids.into_iter().filter(|id| self.forget_count(processor, id)).collect()
     }
 
     /// Sets a processor's count of a video to 0; whether it was more.
-    fn forget_count(&mut self, processor: u32, id: &Uuid) -> bool {
+    fn forget_count(&mut self, processor: u32, id: &VideoId) -> bool {
         let known = self.known(processor, id).filter(|plays| *plays != 0);
         let Some((plays, old)) = known.zip(self.videos.get(id).copied()) else { return false };
         let told = self.several.get_mut(id).into_iter().flatten();
@@ -231,7 +236,7 @@ impl Index {
     }
 
     /// Moves a video to its places.
-    fn move_places(&mut self, id: Uuid, old: Option<&Entry>, row: &Entry) {
+    fn move_places(&mut self, id: VideoId, old: Option<&Entry>, row: &Entry) {
         let mut shift = |order: fn(&mut Self) -> &mut Ranking, value: fn(&Entry) -> i64| {
             let from = old.map(value);
             if from != Some(value(row)) {
@@ -246,7 +251,7 @@ impl Index {
     }
 
     /// One video.
-    pub(super) fn video(&self, id: &Uuid) -> Option<VideoRow> {
+    pub(super) fn video(&self, id: &VideoId) -> Option<VideoRow> {
         let row = self.videos.get(id)?;
         Some(VideoRow {
             video_id: *id,
@@ -262,7 +267,7 @@ impl Index {
     }
 
     /// Every (video, plays), ordered by id.
-    pub(super) fn counts(&self) -> Vec<(Uuid, u64)> {
+    pub(super) fn counts(&self) -> Vec<(VideoId, u64)> {
         let plays = |id| self.videos.get(id).map_or(0, |row| row.plays.unsigned_abs());
         self.by_id.upwards(0).map(|(_, id)| (*id, plays(id))).collect()
     }
@@ -276,7 +281,7 @@ impl Index {
         }
     }
 
-    fn value(&self, column: Column, id: &Uuid) -> i64 {
+    fn value(&self, column: Column, id: &VideoId) -> i64 {
         self.videos.get(id).map_or(0, |row| match column {
             Column::Plays => row.plays,
             Column::VideoId => 0,
@@ -287,44 +292,44 @@ impl Index {
 
     /// A page of rows.
     pub(super) fn list(&self, query: &ListQuery) -> Page {
-        let (low, high) = self.matching(query.range);
+        let ranks = self.matching(query.search.as_ref());
         let limit = query.limit.min(LIST_MAX) as usize;
         // One more than asked for: is there a next page?
-        let mut places = self.places(query, low, high, limit + 1);
+        let mut places = self.places(query, &ranks, limit + 1);
         let is_more = places.len() > limit;
         places.truncate(limit);
         let last = places.last().filter(|_| is_more);
         let next =
             last.map(|(value, id)| Cursor { column: query.column, value: *value, video_id: *id });
         let rows = places.iter().filter_map(|(_, id)| self.video(id)).collect();
-        Page { rows, matching: (high - low) as u64, next }
+        Page { rows, matching: len(&ranks) as u64, next }
     }
 
-    /// The ranks by id of the videos in `range`; the second one is not included.
-    fn matching(&self, range: Option<(Uuid, Uuid)>) -> (usize, usize) {
-        let Some((low, high)) = range else { return (0, self.by_id.len()) };
-        let low = self.by_id.rank(&(0, low));
-        let behind = self.by_id.rank(&(0, high));
-        let is_there = self.by_id.upwards(behind).next() == Some(&(0, high));
-        (low, behind + usize::from(is_there))
+    /// The ranks by id of the videos that are wanted: ascending, disjoint.
+    fn matching(&self, search: Option<&IdSearch>) -> Vec<Range<usize>> {
+        match search {
+            None => std::iter::once(0..self.by_id.len()).collect(),
+            Some(search) => search.ranks(&self.by_id),
+        }
     }
 
-    /// The first `take` places of a list, whose videos have the ranks `low` to `high` by id.
-    fn places(&self, query: &ListQuery, low: usize, high: usize, take: usize) -> Vec<Place> {
+    /// The first `take` places of a list, whose videos have these ranks by id.
+    fn places(&self, query: &ListQuery, ranks: &[Range<usize>], take: usize) -> Vec<Place> {
         let skip = query.offset as usize;
         let after = query.after.map(|cursor| (cursor.value, cursor.video_id));
-        let Some((first, last)) = query.range.filter(|_| query.column != Column::VideoId) else {
-            return self.window(query, after, low, high).skip(skip).take(take).collect();
+        let Some(search) = query.search.as_ref().filter(|_| query.column != Column::VideoId) else {
+            return self.window(query, after, ranks).skip(skip).take(take).collect();
         };
-        if high - low > GATHER_MAX {
+        if len(ranks) > GATHER_MAX {
+            let all = 0..self.by_id.len();
             return self
-                .window(query, after, 0, self.by_id.len())
-                .filter(|(_, id)| (first..=last).contains(id))
+                .window(query, after, &[all])
+                .filter(|(_, id)| search.wants(id))
                 .skip(skip)
                 .take(take)
                 .collect();
         }
-        let ids = self.by_id.upwards(low).take(high - low);
+        let ids = ranks.iter().flat_map(|ranks| self.by_id.upwards(ranks.start).take(ranks.len()));
         let mut places: Vec<_> = ids.map(|(_, id)| (self.value(query.column, id), *id)).collect();
         places.sort_unstable();
         if query.descending {
@@ -336,28 +341,35 @@ impl Index {
         places.into_iter().filter(is_behind).skip(skip).take(take).collect()
     }
 
-    /// The places of ranks `low` to `high` that are behind `after`, in the query's direction.
+    /// The places of these ranks that are behind `after`, in the query's direction.
     fn window<'a>(
         &'a self,
         query: &ListQuery,
         after: Option<Place>,
-        low: usize,
-        high: usize,
+        ranks: &[Range<usize>],
     ) -> Box<dyn Iterator<Item = Place> + 'a> {
         let order = self.order(query.column);
-        let cut = after.map(|after| {
+        let (first, behind) = after.map_or((0, usize::MAX), |after| {
             let below = order.rank(&after);
             let is_there = order.upwards(below).next() == Some(&after);
-            if query.descending { below } else { below + usize::from(is_there) }
+            let first = below + usize::from(is_there);
+            if query.descending { (0, below) } else { (first, usize::MAX) }
         });
+        let within = |ranks: &Range<usize>| ranks.start.max(first)..ranks.end.min(behind);
+        let ranks: Vec<_> = ranks.iter().map(within).collect();
         if query.descending {
-            let high = cut.map_or(high, |cut| cut.min(high));
-            Box::new(order.downwards(high).copied().take(high.saturating_sub(low)))
+            let of = |ranks: Range<usize>| order.downwards(ranks.end).copied().take(ranks.len());
+            Box::new(ranks.into_iter().rev().flat_map(of))
         } else {
-            let low = cut.map_or(low, |cut| cut.max(low));
-            Box::new(order.upwards(low).copied().take(high.saturating_sub(low)))
+            let of = |ranks: Range<usize>| order.upwards(ranks.start).copied().take(ranks.len());
+            Box::new(ranks.into_iter().flat_map(of))
         }
     }
+}
+
+/// How many ranks there are.
+fn len(ranks: &[Range<usize>]) -> usize {
+    ranks.iter().map(Range::len).sum()
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod points;
 mod rank;
 mod readers;
 mod row;
+mod search;
 mod state;
 mod tables;
 mod top;
@@ -54,6 +55,7 @@ use uuid::Uuid;
 use crate::journal::{Cut, JournalOwner};
 use crate::model::counts::Totals;
 use crate::model::unix_time::UnixMs;
+use crate::model::video_id::VideoId;
 use crate::runtime::clock::unix_ms;
 use crate::storage::boot::boot_id;
 use crate::storage::in_place::FilesInPlace;
@@ -82,6 +84,7 @@ pub use period::Keep;
 pub(super) use period::{Period, Scale};
 pub(super) use points::{MinutePoint, Points};
 pub(super) use row::DamagedTable;
+pub(super) use search::IdSearch;
 pub(super) use top::{Top, TopVideo};
 
 /// Updates that wait for the writer. Each HTTP worker waits with one, so this is never full.
@@ -286,7 +289,7 @@ impl Store {
     }
 
     /// One video, and its place by plays: 1 for the most.
-    pub(super) fn video(&self, id: Uuid) -> Option<(VideoRow, u64)> {
+    pub(super) fn video(&self, id: VideoId) -> Option<(VideoRow, u64)> {
         let index = self.state.index.read();
         let video = index.video(&id)?;
         let rank = index.rank(&video);
@@ -294,14 +297,14 @@ impl Store {
     }
 
     /// Every video's plays, ordered by id.
-    pub(super) fn counts(&self) -> Vec<(Uuid, u64)> {
+    pub(super) fn counts(&self) -> Vec<(VideoId, u64)> {
         self.state.index.read().counts()
     }
 
     /// A video's plays in each bucket of a period that has any: (its start, plays), oldest first.
     pub(super) fn series(
         &self,
-        id: Uuid,
+        id: VideoId,
         scale: Scale,
         period: Period,
     ) -> Result<Vec<(UnixMs, i64)>> {
@@ -400,13 +403,13 @@ impl Store {
     }
 
     /// One video's plays that the tables do not have; before it whether the tables are to be emptied.
-    fn pending_of(&self, id: &Uuid) -> (bool, Minutes) {
+    fn pending_of(&self, id: &VideoId) -> (bool, Minutes) {
         let pending = self.state.pending.read();
         (pending.cleared().is_some(), pending.of(id))
     }
 
     /// The same of every video: (video, minute, plays). Some at a time, so that no update waits for all of it.
-    fn pending_of_all(&self) -> (bool, Vec<(Uuid, i64, i64)>) {
+    fn pending_of_all(&self) -> (bool, Vec<(VideoId, i64, i64)>) {
         let (mut all, mut after, mut resets) = (Vec::new(), None, None);
         loop {
             let pending = self.state.pending.read();

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 use rusqlite::{Connection, Transaction, params};
-use uuid::Uuid;
 
 use super::identity::{CountSums, TablesIdentity};
 use super::index::{Index, ProcessorCount};
@@ -12,6 +11,7 @@ use super::pending::PendingSlice;
 use super::row::{check_row, damaged};
 use super::{confirmed, history, ledgers};
 use crate::model::unix_time::UnixMs;
+use crate::model::video_id::VideoId;
 
 /// A video, and what each processor has counted of it.
 pub(super) type LoadedVideo = (VideoRow, Vec<ProcessorCount>);
@@ -29,7 +29,7 @@ pub(super) fn load(connection: &Connection) -> Result<(Memory, CountSums)> {
                 row_check = row_check(video_id, processor, plays, updated_at, last_played_at) FROM counts",
     )?;
     let mut rows = statement.query([])?;
-    let mut next = || -> Result<Option<(Uuid, ProcessorCount, UnixMs, UnixMs)>> {
+    let mut next = || -> Result<Option<(VideoId, ProcessorCount, UnixMs, UnixMs)>> {
         let Some(row) = rows.next()? else { return Ok(None) };
         check_row(connection, "counts", row.get(5)?)?;
         let told = ProcessorCount { processor: row.get(1)?, plays: row.get(2)? };

@@ -9,6 +9,7 @@ use nsq_protocol::thread::{Never, stop_pair};
 use super::database::{JOURNAL, remove};
 use super::*;
 use crate::model::video::{MAX_PLAYS, VideoCount};
+use crate::model::video_id::VideoId;
 use crate::wire::ProducerConfirmed;
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -24,7 +25,7 @@ fn update(processor: u128, version: u64, counts: &[(u128, u64)]) -> CountsUpdate
         counts: counts
             .iter()
             .map(|(id, plays)| VideoCount {
-                video_id: Uuid::from_u128(*id),
+                video_id: VideoId::from_u128(*id),
                 plays: *plays,
                 last_played_at: None,
             })
@@ -79,7 +80,7 @@ fn reopened(directory: &Path) -> Store {
 }
 
 fn all(store: &Store) -> Vec<(u128, u64)> {
-    store.counts().into_iter().map(|(id, plays)| (id.as_u128(), plays)).collect()
+    store.counts().into_iter().map(|(id, plays)| (id.guid().unwrap().as_u128(), plays)).collect()
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn history_is_whole_before_while_and_after_it_is_checkpointed() {
     let (temp, store) = store();
     let minute = unix_ms().0 / 60_000;
     let period = Period { first: minute - 10, last: minute + 10 };
-    let id = Uuid::from_u128(7);
+    let id = VideoId::from_u128(7);
     let plays = |store: &Store| -> i64 {
         [Scale::Minute, Scale::Hour, Scale::Day]
             .map(|scale| {
@@ -181,7 +182,7 @@ fn a_call_that_waits_in_vain_tells_why() {
     let (_temp, mut store) = store();
     store.merge(update(1, 1, &[(7, 5)])).unwrap();
     store.wait = Duration::from_millis(50);
-    let (id, period) = (Uuid::from_u128(7), Period { first: 0, last: 1 });
+    let (id, period) = (VideoId::from_u128(7), Period { first: 0, last: 1 });
     {
         let _checkpoint = store.state.tables.write();
         let reason = store.series(id, Scale::Day, period).unwrap_err().to_string();

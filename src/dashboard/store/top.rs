@@ -5,13 +5,13 @@ use foldhash::{HashMap, HashMapExt};
 use rusqlite::Connection;
 use schemars::JsonSchema;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::history::series;
 use super::pending::Minutes;
 use super::period::{Keep, Period, Scale};
 use super::row::check_row;
 use crate::model::unix_time::UnixMs;
+use crate::model::video_id::VideoId;
 
 /// Parts of a [`TopVideo::spark`].
 const SPARK: i64 = 24;
@@ -20,7 +20,7 @@ const SPARK: i64 = 24;
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct TopVideo {
     /// Which video.
-    pub(crate) video_id: Uuid,
+    pub(crate) video_id: VideoId,
     /// Its plays in the period.
     pub(crate) plays: i64,
     /// Of all plays in the period, 0 to 1.
@@ -80,7 +80,7 @@ struct Sums {
 /// Scans the period and the one before: about 0.3 s for a million rows.
 pub(super) fn top(
     connection: &Connection,
-    pending: &[(Uuid, i64, i64)],
+    pending: &[(VideoId, i64, i64)],
     query: TopQuery,
 ) -> Result<Top> {
     let TopQuery { scale, period, limit, keep, now } = query;
@@ -89,7 +89,8 @@ pub(super) fn top(
     let total: i64 = sums.values().map(|sums| sums.plays).sum();
     let total_before: i64 = sums.values().map(|sums| sums.before).sum();
     let (videos, ranked) = most_played(sums, limit);
-    let mut own: HashMap<Uuid, Minutes> = ranked.iter().map(|(id, _)| (*id, Vec::new())).collect();
+    let mut own: HashMap<VideoId, Minutes> =
+        ranked.iter().map(|(id, _)| (*id, Vec::new())).collect();
     for (id, minute, plays) in pending {
         if let Some(own) = own.get_mut(id) {
             own.push((*minute, *plays));
@@ -119,13 +120,13 @@ pub(super) fn top(
 /// The plays of every video in the period and in the one before it.
 fn sums(
     connection: &Connection,
-    pending: &[(Uuid, i64, i64)],
+    pending: &[(VideoId, i64, i64)],
     scale: Scale,
     period: Period,
-) -> Result<HashMap<Uuid, Sums>> {
+) -> Result<HashMap<VideoId, Sums>> {
     let before = period.before();
-    let mut sums: HashMap<Uuid, Sums> = HashMap::new();
-    let mut add = |bucket: i64, id: Uuid, more: i64| {
+    let mut sums: HashMap<VideoId, Sums> = HashMap::new();
+    let mut add = |bucket: i64, id: VideoId, more: i64| {
         if period.contains(bucket) {
             sums.entry(id).or_default().plays += more;
         } else if before.contains(bucket) {
@@ -149,10 +150,10 @@ fn sums(
 }
 
 /// How many videos were played in the period, and the first `limit` of them: the most played, among equals by id.
-fn most_played(sums: HashMap<Uuid, Sums>, limit: usize) -> (usize, Vec<(Uuid, Sums)>) {
+fn most_played(sums: HashMap<VideoId, Sums>, limit: usize) -> (usize, Vec<(VideoId, Sums)>) {
     let mut ranked: Vec<_> = sums.into_iter().filter(|(_, sums)| sums.plays > 0).collect();
     let videos = ranked.len();
-    let most_first = |one: &(Uuid, Sums), other: &(Uuid, Sums)| {
+    let most_first = |one: &(VideoId, Sums), other: &(VideoId, Sums)| {
         other.1.plays.cmp(&one.1.plays).then(other.0.cmp(&one.0))
     };
     if videos > limit {

@@ -255,7 +255,8 @@ fn write_videos(
     processor: Uuid,
     videos: &[SavedVideo],
 ) -> Result<(), PgError> {
-    let ids: Vec<&[u8]> = videos.iter().map(|video| video.id.as_bytes().as_slice()).collect();
+    let ids: Vec<_> = videos.iter().map(|video| video.id.to_bytes()).collect();
+    let ids: Vec<&[u8]> = ids.iter().map(AsRef::as_ref).collect();
     let column = |of: fn(&SavedVideo) -> u64| -> Vec<i64> {
         videos.iter().map(|video| of(video).cast_signed()).collect()
     };

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::dashboard_support::{start, update, video};
+use playcounts::model::video_id::VideoId;
 
 /// The body of an answer that came in chunks.
 fn unchunked(mut body: &[u8]) -> String {
@@ -101,7 +102,7 @@ fn exports_are_whole_and_come_in_chunks() {
     let running = start();
     for version in 0..40u64 {
         let counts: Vec<_> = (0..20)
-            .map(|n| (Uuid::from_u128(u128::from(version * 20 + n + 1)), version + 1))
+            .map(|n| (VideoId::from_u128(u128::from(version * 20 + n + 1)), version + 1))
             .collect();
         running.tell(version + 1, &counts);
     }
