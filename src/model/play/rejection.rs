@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
+
+use super::shape::PlayShape;
+
 /// Why a body is no play: one line of at most [`Rejection::MAX_LEN`] characters, which may quote the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection(String);
@@ -32,6 +36,30 @@ impl Rejection {
         let is_cut = start.len() < raw.len() || chars.next().is_some();
         let dots = if is_cut { "…" } else { "" };
         Self::new(format_args!("{field} is {shown}{dots}: {why}"))
+    }
+
+    /// Of a body with more plays than one message may hold.
+    pub(super) fn too_many_plays() -> Self {
+        Self::new(format_args!("more than {} plays in one message", PlayShape::PLAYS_MAX))
+    }
+
+    /// Of an empty array.
+    pub(super) fn no_plays() -> Self {
+        Self::new("an array without a play")
+    }
+
+    /// Of a body that is no JSON, or so deep that it is not read: serde_json's word on it.
+    #[cold]
+    pub(super) fn of_json(body: &[u8]) -> Self {
+        match serde_json::from_slice::<IgnoredAny>(body) {
+            Err(error) => Self::new(error),
+            Ok(IgnoredAny) => Self::new("its values lie too deep in each other"),
+        }
+    }
+
+    /// The same, said of the element with that index of an array.
+    pub(super) fn of_element(&self, index: usize) -> Self {
+        Self::new(format_args!("element {index}: {self}"))
     }
 
     /// Of a body of `size` bytes that came cut, because that is more than `--max-msg-size`.
