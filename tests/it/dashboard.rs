@@ -239,10 +239,12 @@ fn bad_updates() -> Vec<(&'static str, String)> {
         ("a message has 1 to 20 counts, not 21", update(1, &counts(21)).to_string()),
         ("a message has 1 to 20 counts, not 0", update(1, &[]).to_string()),
         (
-            "UUID",
-            changed(&|value| {
-                value["counts"][0]["video_id"] = json!("<img src=x onerror=alert(1)>")
-            }),
+            "no control characters; there is one at byte 1",
+            changed(&|value| value["counts"][0]["video_id"] = json!("a\nb")),
+        ),
+        (
+            "at most 128 bytes, not 129",
+            changed(&|value| value["counts"][0]["video_id"] = json!("x".repeat(129))),
         ),
         ("UUID", changed(&|value| value["processor"] = json!(""))),
         ("invalid value: integer `-1`", changed(&|value| value["counts"][0]["plays"] = json!(-1))),

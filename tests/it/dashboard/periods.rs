@@ -27,7 +27,7 @@ const WRONG: [(&str, &str); 6] = [
     ("/api/top?limit=101", "limit must be a number from 1 to 100"),
     ("/api/top?from=x", "from must be ms since the Unix epoch, not \"x\""),
     ("/api/series?from=7&to=3", "from must be before to"),
-    ("/api/export/series.csv", "\"\" is not a video id: it must be a UUID"),
+    ("/api/export/series.csv", "\"\" is not a video id: a video id has at least one character"),
     (
         "/api/counts?sort=plays&after=video_id.0.00000000-0000-0000-0000-000000000007",
         "after is of a list with another sort than plays",
