@@ -18,6 +18,13 @@ pub struct Arrivals {
     pub rejected: Vec<DeadLetter>,
 }
 
+impl Arrivals {
+    /// The producers of its plays.
+    pub(super) fn producers(&self) -> impl Iterator<Item = Uuid> {
+        self.plays.iter().filter_map(|arrived| Some(arrived.play.identity?.producer))
+    }
+}
+
 /// A play, and how it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArrivedPlay {
