@@ -12,6 +12,7 @@ use super::pending::PendingSlice;
 use super::row::{check_row, damaged};
 use super::{confirmed, history, ledgers};
 use crate::model::unix_time::UnixMs;
+use crate::model::words::{grouped, many};
 
 /// A video, and what each processor has counted of it.
 pub(super) type LoadedVideo = (VideoRow, Vec<ProcessorCount>);
@@ -83,8 +84,11 @@ pub(super) fn check_sums(
     let CountSums { rows, plays } = identity.sums();
     if found != identity.sums() {
         let what = format!(
-            "the table counts has {} rows with {} plays, and was written with {rows} and {plays}",
-            found.rows, found.plays
+            "the table counts has {} with {}, and was written with {} and {}",
+            many(found.rows.unsigned_abs(), "row"),
+            many(found.plays.unsigned_abs(), "play"),
+            grouped(rows.unsigned_abs()),
+            grouped(plays.unsigned_abs())
         );
         return Err(damaged(connection, what).into());
     }
