@@ -29,6 +29,7 @@ use playcounts::model::dashboard_index::DashboardIndex;
 use playcounts::model::play::{Play, PlayDecoder, PlayIdentity};
 use playcounts::model::publish_rules::PublishRules;
 use playcounts::model::video::MAX_COUNTS;
+use playcounts::model::video_id::VideoId;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -68,8 +69,8 @@ impl Scale {
     }
 }
 
-fn video(number: u128) -> Uuid {
-    Uuid::from_u128(number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+fn video(number: u128) -> VideoId {
+    VideoId::from_u128(number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
 }
 
 /// Plays of one producer, their numbers from `first` on.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use playcounts::model::unix_time::UnixMs;
 use playcounts::model::video::VideoCount;
+use playcounts::model::video_id::VideoId;
 use playcounts::wire::CountsUpdate;
 use playcounts::wire::client::DashboardClient;
 use rand::rngs::StdRng;
@@ -111,13 +112,22 @@ fn tell(
         })
         .collect();
     let processor = Uuid::from_u128(1);
-    let update = CountsUpdate { processor, version, counts, consumption: None, ledger: None };
+    let update = CountsUpdate {
+        processor,
+        version,
+        counts,
+        titles: Vec::new(),
+        consumption: None,
+        ledger: None,
+    };
     dashboard.post("/api/counts", &update).map(drop)
 }
 
 /// Spread over all ids, as random ones are.
-fn video(number: u64) -> Uuid {
-    Uuid::from_u128(u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+fn video(number: u64) -> VideoId {
+    VideoId::from_u128(
+        u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
+    )
 }
 
 /// Asks all that a page and an export ask, for `SECONDS`, and prints how long it took.

@@ -75,7 +75,7 @@ impl CallError {
     }
 
     /// No video has that id.
-    pub(super) fn no_video(id: uuid::Uuid) -> Self {
+    pub(super) fn no_video(id: impl std::fmt::Display) -> Self {
         Self::new(Status::NotFound, format!("video {id} has no plays"))
     }
 

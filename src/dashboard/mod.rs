@@ -32,11 +32,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use nsq_protocol::thread::{Crew, stop_pair};
-use uuid::Uuid;
 
 use crate::http::{EventStream, Handler, OwnNames, Server, ServerConfig};
 use crate::journal::JournalOwner;
 use crate::model::counts::Totals;
+use crate::model::video_id::VideoId;
 use crate::runtime::links::LinkSource;
 use crate::storage::data_dir::{DASHBOARD, DataDir, Lock};
 use app::{App, AppParts};
@@ -74,6 +74,8 @@ pub struct DashboardConfig {
     pub watched: Option<WatchedQueue>,
     /// Names that requests may be for, besides localhost and the addresses it listens on.
     pub allowed_hosts: Vec<String>,
+    /// Where videos are, `http` or `https`, with `{id}` in place of the percent-encoded id; the page links there.
+    pub video_url: Option<String>,
 }
 
 /// A running dashboard; dropping it stops it.
@@ -103,6 +105,7 @@ impl Dashboard {
             keep,
             watched,
             allowed_hosts,
+            video_url,
         } = config;
         let bound = check_exposure(&http_address, write_token.as_deref())?;
         let directory = DataDir::open(&data_dir)?;
@@ -118,7 +121,8 @@ impl Dashboard {
         let guard = guard::Guard { token: write_token, names: OwnNames::new(bound, allowed_hosts) };
         let document = openapi::document(router::ROUTES).to_string().into_bytes();
         let document = assets::File::new(operation::JSON, document);
-        let parts = AppParts { store, events, guard, configuration, document, watched, changed };
+        let parts =
+            AppParts { store, events, guard, configuration, video_url, document, watched, changed };
         let app = Arc::new(App::new(parts));
         let mut server = ServerConfig::new(http_address, "dash");
         server.workers = WORKERS;
@@ -186,7 +190,7 @@ impl Dashboard {
     }
 
     /// Every (video, plays), ordered by id.
-    pub fn counts(&self) -> Vec<(Uuid, u64)> {
+    pub fn counts(&self) -> Vec<(VideoId, u64)> {
         self.app.store.counts()
     }
 
@@ -229,7 +233,7 @@ impl Drop for Dashboard {
 ///
 /// # Errors
 /// The files cannot be read, are damaged, or of an older version.
-pub fn read_counts(data_dir: &Path) -> Result<Option<Vec<(Uuid, u64)>>> {
+pub fn read_counts(data_dir: &Path) -> Result<Option<Vec<(VideoId, u64)>>> {
     store::read_counts(data_dir)
 }
 

@@ -1,7 +1,8 @@
 //! What a call may carry in its path and its query: each parameter is declared once, is read by what is declared, and
 //! stands in the OpenAPI document as declared (pure).
 //!
-//! An id is a UUID in any spelling that people use: with hyphens or without, in upper case, in braces, as a URN. A number
+//! An id is a UUID in any spelling that people use: with hyphens or without, in upper case, in braces, as a URN; a video's
+//! id may be any other text, too. A number
 //! is decimal digits, with a minus before them where its range goes below zero.
 
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use super::answer::{CallError, quote};
 use crate::http::Request;
 use crate::model::unix_time::UnixMs;
 use crate::model::video::MAX_PLAYS;
+use crate::model::video_id::{NoVideoId, VideoId};
 
 /// A request, and what its path has in the place of the route's parameter.
 #[derive(Clone, Copy)]
@@ -70,6 +72,56 @@ impl Parameter for IdParam {
     }
     fn schema(&self) -> Value {
         json!({ "type": "string", "format": "uuid" })
+    }
+    fn location(&self) -> Location {
+        self.location
+    }
+    fn is_required(&self) -> bool {
+        true
+    }
+}
+
+/// A video's id, which must be there.
+pub(super) struct VideoIdParam {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) location: Location,
+}
+
+impl VideoIdParam {
+    /// The id; a text that no part has come across is of no video.
+    pub(super) fn read(&self, call: Call<'_>) -> Result<VideoId, CallError> {
+        let text = match self.location {
+            Location::Path => call.path_value,
+            Location::Query => call.request.get(self.name).unwrap_or_default(),
+        };
+        match VideoId::find(text) {
+            Ok(Some(id)) => Ok(id),
+            Ok(None) => Err(CallError::no_video(quote(text))),
+            Err(why) => Err(Self::refusal(text, why)),
+        }
+    }
+
+    /// The id of the path, which may be one that no part has come across yet.
+    pub(super) fn read_new(&self, call: Call<'_>) -> Result<VideoId, CallError> {
+        let text = call.path_value;
+        VideoId::parse(text).map_err(|why| Self::refusal(text, why))
+    }
+
+    fn refusal(text: &str, why: NoVideoId) -> CallError {
+        CallError::bad_request(format!("{} is not a video id: {why}", quote(text)))
+    }
+}
+
+impl Parameter for VideoIdParam {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn about(&self) -> &'static str {
+        self.about
+    }
+    fn schema(&self) -> Value {
+        json!({ "type": "string", "minLength": 1, "maxLength": VideoId::MAX_LEN })
     }
     fn location(&self) -> Location {
         self.location

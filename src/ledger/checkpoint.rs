@@ -9,6 +9,7 @@ use super::counters::Counters;
 use super::dedupe::Learned;
 use super::message_key::MessageKey;
 use super::record::MessageRuns;
+use crate::model::video_id::VideoId;
 
 /// Producers in one slice of a checkpoint, at least. Where many wait it is an eighth of them: a transaction for each few
 /// would fall behind those that come.
@@ -22,7 +23,7 @@ pub(super) const PRODUCER_BYTES_PER_SLICE: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SavedVideo {
     pub(super) number: u32,
-    pub(super) id: Uuid,
+    pub(super) id: VideoId,
     pub(super) plays: u64,
     pub(super) published: u64,
     pub(super) last_played_at: u64,

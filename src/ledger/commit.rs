@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::counters::Counters;
 use super::message_key::MessageKey;
 use crate::model::play::{Play, Rejection};
+use crate::model::video_id::VideoId;
 
 /// What one batch of messages brought.
 #[derive(Debug, Default)]
@@ -15,6 +16,13 @@ pub struct Arrivals {
     pub plays: Vec<ArrivedPlay>,
     /// The bodies that are none.
     pub rejected: Vec<DeadLetter>,
+}
+
+impl Arrivals {
+    /// The producers of its plays.
+    pub(super) fn producers(&self) -> impl Iterator<Item = Uuid> {
+        self.plays.iter().filter_map(|arrived| Some(arrived.play.identity?.producer))
+    }
 }
 
 /// A play, and how it came.
@@ -103,7 +111,7 @@ impl ReusedNumbers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VideoDelta {
     /// The video.
-    pub video_id: Uuid,
+    pub video_id: VideoId,
     /// Plays more.
     pub plays: u64,
     /// When the newest of them was played, in ms since the Unix epoch; 0: none said so.

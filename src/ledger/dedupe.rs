@@ -121,6 +121,18 @@ impl Dedupe {
         }
     }
 
+    /// Remembers a play of a dead letter that goes with the same commit; `message` is what it is known by where it has no
+    /// (producer, seq). `None`: that is the letter, whose message is remembered already, and which can go once only.
+    pub(super) fn insert_retried(&mut self, play: &Play, message: Option<MessageKey>) -> Seen {
+        let known_by_letter =
+            |one: &mut Self| message.map_or(Seen::NewByMessage, |key| one.insert_by_message(key));
+        let Some(identity) = play.identity else { return known_by_letter(self) };
+        match self.producers.add(identity) {
+            Added::Crowded => known_by_letter(self),
+            added => self.memory.compare(added == Added::New, identity, play),
+        }
+    }
+
     fn insert_by_message(&mut self, message: MessageKey) -> Seen {
         if self.insert_message(message) { Seen::NewByMessage } else { Seen::Duplicate }
     }
@@ -172,9 +184,8 @@ impl PlayMemory {
     /// Remembers what a fresh play told; holds a repeat against it.
     pub(super) fn compare(&mut self, fresh: bool, identity: PlayIdentity, play: &Play) -> Seen {
         let hash = self.hasher.hash_one((identity.producer.as_u128(), identity.seq));
-        let video = play.video_id.as_u128();
         // The rest of the hash; 24 bits of the video above 8 of the time.
-        let video = (video as u32 ^ (video >> 64) as u32) << 8;
+        let video = (self.hasher.hash_one(play.video_id) as u32) << 8;
         let time = self.hasher.hash_one(play.enqueued_at_ns) as u8;
         let entry = ((hash >> 32) as u32, video | u32::from(time));
         let place = &mut self.videos[hash as usize % VIDEO_WINDOW];
@@ -197,6 +208,7 @@ mod tests {
 
     use super::*;
     use crate::model::seq_set::RUNS_MAX;
+    use crate::model::video_id::VideoId;
 
     fn message(id: u64) -> MessageKey {
         MessageKey::new(MessageId::from_u64(id), 1)
@@ -205,7 +217,7 @@ mod tests {
     fn play(video: u128, identity: Option<(u128, u64)>) -> Play {
         let identity = identity
             .map(|(producer, seq)| PlayIdentity { producer: Uuid::from_u128(producer), seq });
-        Play { video_id: Uuid::from_u128(video), enqueued_at_ns: None, identity, resent: false }
+        Play { video_id: VideoId::from_u128(video), enqueued_at_ns: None, identity, resent: false }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::snapshot::Snapshot;
 use crate::model::attempted::Attempted;
+use crate::model::video_id::VideoId;
 
 /// How a ledger and its producers compare. Plays without an identity are not looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +86,7 @@ fn size(runs: &[Range<u64>], part: &Range<u64>) -> u64 {
 fn excess(ledger: &Snapshot, producers: &[Attempted], counted: u64) -> u64 {
     let plays: u64 = ledger.videos.iter().map(|video| video.plays).sum();
     let over_all = plays.saturating_sub(counted + ledger.counters.by_message);
-    let mut attempted: HashMap<Uuid, u64> = HashMap::new();
+    let mut attempted: HashMap<VideoId, u64> = HashMap::new();
     for (video, plays) in producers.iter().flat_map(|attempted| &attempted.counts) {
         *attempted.entry(*video).or_default() += plays;
     }
@@ -117,7 +118,7 @@ mod tests {
         let mut set = SeqSet::new();
         runs.iter().for_each(|[start, end]| set.insert_run(*start..*end));
         let state = |(video, plays): (u128, &u64)| VideoState {
-            video_id: Uuid::from_u128(video),
+            video_id: VideoId::from_u128(video),
             plays: *plays,
             published: 0,
             last_played_at: 0,
@@ -132,7 +133,7 @@ mod tests {
 
     /// Producer 1 with 10 plays, 6 and 4 of the videos 1 and 2.
     fn producer(acknowledged: u64) -> Attempted {
-        let counts = vec![(Uuid::from_u128(1), 6), (Uuid::from_u128(2), 4)];
+        let counts = vec![(VideoId::from_u128(1), 6), (VideoId::from_u128(2), 4)];
         let (producer, later) = (Uuid::from_u128(1), Vec::new());
         Attempted { producer, later, plays: 10, acknowledged, counts }
     }

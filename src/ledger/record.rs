@@ -1,13 +1,15 @@
 //! One commit as it lies in the ledger: what was counted, and what made it countable (pure).
 //!
 //! ```text
-//! | version | counters … | new videos | deltas | producers' runs | messages | CRC-32 |
+//! | version | counters … | new videos | deltas | producers' runs | messages | retried letters, in version 3 | CRC-32 |
 //! ```
 //! Numbers are LEB128 varints of at most 10 bytes, a video's id its length and its bytes, a producer's 16 bytes, the
 //! checksum 4 bytes little-endian over all before it. A delta costs 3 to 6 bytes for a video of a small number, a run of
 //! plays 2 to 10 and 17 for its producer; of messages see `messages`.
 //!
-//! Version 1 is read and not written: videos' ids without a length, and messages by their nsqd's address and ID.
+//! Version 1 is read and not written: videos' ids without a length, and messages by their nsqd's address and ID. Version 3 is
+//! written where dead letters go with the commit, and tells which: a playcounts that does not know it would keep them, and
+//! count their plays again.
 
 mod bytes;
 mod messages;
@@ -19,6 +21,7 @@ use uuid::Uuid;
 use super::counters::Counters;
 use super::dedupe::Learned;
 use crate::model::varint::put;
+use crate::model::video_id::VideoId;
 pub use bytes::Damaged;
 pub(super) use bytes::Input;
 use messages::encode_messages;
@@ -27,14 +30,14 @@ pub(super) use messages::{MessageRuns, count_messages, decode_messages, decode_m
 /// The first byte of a record.
 const VERSION: u8 = 2;
 
+/// The first byte of one with which dead letters go. The newest that is read.
+const WITH_LETTERS: u8 = 3;
+
 /// The oldest that is read.
 const OLD_VERSION: u8 = 1;
 
-/// Bytes of a video's id: a UUID.
-const VIDEO_ID_LEN: u64 = 16;
-
-/// The most that a newer playcounts may write, which knows ids of any text.
-const VIDEO_ID_LEN_MAX: u64 = 128;
+/// Bytes of a GUID, the only ids that the old version knew.
+const GUID_LEN: u64 = 16;
 
 /// How much one video's count grew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +56,16 @@ pub struct Record {
     /// By outcome, in this commit.
     pub counters: Counters,
     /// Videos never seen before: they take the numbers from `first_video` on, in this order.
-    pub new_videos: Vec<Uuid>,
+    pub new_videos: Vec<VideoId>,
     /// How many videos the ledger knew before.
     pub first_video: u32,
     /// By video, each at most once.
     pub deltas: Vec<Delta>,
     /// By play.
     pub learned: Learned,
+    /// Numbers of dead letters that are gone with this commit, because their plays are counted in it: runs, disjoint and
+    /// ascending.
+    pub retried: Vec<Range<u64>>,
 }
 
 /// Why bytes are no record that can be read.
@@ -70,27 +76,23 @@ pub enum RecordError {
     Damaged(#[from] Damaged),
     /// They are of a version that is not known: the number.
     #[error(
-        "a record of the ledger has version {0}, of a newer playcounts; this one knows {VERSION}"
+        "a record of the ledger has version {0}, of a newer playcounts; this one knows {WITH_LETTERS}"
     )]
     Version(u8),
-    /// A video's id is no UUID: its length in bytes.
-    #[error(
-        "a record of the ledger has a video id of {0} bytes, of a newer playcounts; this one knows {VIDEO_ID_LEN}"
-    )]
-    VideoIdLen(u64),
 }
 
 impl Record {
     /// Appends the bytes; returns where in `out` the keys of its messages stand, behind their number.
     pub fn encode(&self, out: &mut Vec<u8>) -> Range<usize> {
         let start = out.len();
-        out.push(VERSION);
+        out.push(if self.retried.is_empty() { VERSION } else { WITH_LETTERS });
         self.counters.fields().into_iter().for_each(|field| put(out, field));
         put(out, u64::from(self.first_video));
         put(out, self.new_videos.len() as u64);
         for id in &self.new_videos {
-            put(out, VIDEO_ID_LEN);
-            out.extend_from_slice(id.as_bytes());
+            let id = id.to_bytes();
+            put(out, id.len() as u64);
+            out.extend_from_slice(&id);
         }
         // Times lie close together: each as its distance from the newest.
         let newest = self.deltas.iter().map(|delta| delta.last_played_at).max().unwrap_or(0);
@@ -107,6 +109,9 @@ impl Record {
             encode_runs(runs, out);
         }
         let messages = encode_messages(&self.learned.messages, out);
+        if !self.retried.is_empty() {
+            encode_runs(&self.retried, out);
+        }
         let checksum = crc32fast::hash(&out[start..]);
         out.extend_from_slice(&checksum.to_le_bytes());
         messages
@@ -125,7 +130,7 @@ impl Record {
         let [version] = input.take()?;
         if version == 0 {
             return Err(Damaged.into());
-        } else if version > VERSION {
+        } else if version > WITH_LETTERS {
             return Err(RecordError::Version(version));
         }
         let mut fields = [0; 6];
@@ -134,12 +139,9 @@ impl Record {
         }
         let first_video = u32::try_from(input.number()?).map_err(|_| Damaged)?;
         let new_videos = input.list(|input| {
-            let len = if version == OLD_VERSION { VIDEO_ID_LEN } else { input.number()? };
-            match len {
-                VIDEO_ID_LEN => Ok(Uuid::from_bytes(input.take()?)),
-                17..=VIDEO_ID_LEN_MAX => Err(RecordError::VideoIdLen(len)),
-                _ => Err(Damaged.into()),
-            }
+            let len = if version == OLD_VERSION { GUID_LEN } else { input.number()? };
+            let len = usize::try_from(len).map_err(|_| Damaged)?;
+            VideoId::from_bytes(input.slice(len)?).ok_or(Damaged)
         })?;
         let newest = input.number()?;
         let deltas = input.list(|input| -> Result<_, Damaged> {
@@ -158,10 +160,11 @@ impl Record {
             OLD_VERSION => input.list(Input::message_v1)?,
             _ => input.messages()?,
         };
+        let retried = if version == WITH_LETTERS { input.runs()? } else { Vec::new() };
         input.end()?;
         let counters = Counters::from_fields(fields);
         let learned = Learned { producers, messages };
-        Ok(Self { counters, new_videos, first_video, deltas, learned })
+        Ok(Self { counters, new_videos, first_video, deltas, learned, retried })
     }
 }
 

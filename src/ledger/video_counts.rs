@@ -13,12 +13,11 @@ mod start;
 #[cfg(test)]
 mod tests;
 
-use uuid::Uuid;
-
 use super::checkpoint::{ChangedVideos, SavedVideo};
 use super::counters::Counters;
 use super::record::Delta;
 use crate::model::video::{VideoCount, VideoState};
+use crate::model::video_id::VideoId;
 use crate::model::video_ids::VideoIds;
 
 /// One video's count.
@@ -54,7 +53,7 @@ pub(super) struct VideoCounts {
 
 impl VideoCounts {
     /// The video's number; a new one stands in `new_videos` from now on.
-    fn number(&mut self, video_id: Uuid, new_videos: &mut Vec<Uuid>) -> u32 {
+    fn number(&mut self, video_id: VideoId, new_videos: &mut Vec<VideoId>) -> u32 {
         let (number, is_new) = self.ids.number(video_id);
         if is_new {
             new_videos.push(video_id);

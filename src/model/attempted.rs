@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::model::video_id::VideoId;
 use uuid::Uuid;
 
 /// What a producer has attempted, as its outbox tells.
@@ -16,7 +17,7 @@ pub struct Attempted {
     /// Of them, nsqd has acknowledged those with a number below, at least.
     pub acknowledged: u64,
     /// Plays of each video.
-    pub counts: Vec<(Uuid, u64)>,
+    pub counts: Vec<(VideoId, u64)>,
 }
 
 impl Attempted {

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use uuid::Uuid;
 
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::unix_time::UnixMs;
 use crate::model::video::{VideoCount, VideoState};
+use crate::model::video_id::VideoId;
 use crate::model::video_ids::VideoIds;
 
 /// Shards of the map: enough that two of a few dozen workers seldom want the same one.
@@ -70,7 +70,7 @@ impl Shard {
     }
 
     /// The video's number and row, made if missing.
-    fn video(&mut self, id: Uuid) -> (u32, &mut Video) {
+    fn video(&mut self, id: VideoId) -> (u32, &mut Video) {
         let (number, is_new) = self.ids.number(id);
         if is_new {
             self.videos.push(Video::default());
@@ -131,7 +131,7 @@ impl ShardedCounts {
     /// Counts `plays` more of `video_id`, the newest enqueued at `last_played_at` (ms since the Unix epoch).
     ///
     /// True when the video just became due for any dashboard: tell the publishers.
-    pub fn add(&self, video_id: Uuid, plays: u64, last_played_at: Option<u64>) -> bool {
+    pub fn add(&self, video_id: VideoId, plays: u64, last_played_at: Option<u64>) -> bool {
         let shard = &mut *self.shards[self.shard_of(&video_id)].lock();
         shard.plays += plays;
         let (number, video) = shard.video(video_id);
@@ -246,7 +246,7 @@ impl ShardedCounts {
     }
 
     /// Every video with its plays, in no order.
-    pub fn all(&self) -> Vec<(Uuid, u64)> {
+    pub fn all(&self) -> Vec<(VideoId, u64)> {
         let mut all = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
@@ -256,7 +256,7 @@ impl ShardedCounts {
         all
     }
 
-    fn shard_of(&self, video_id: &Uuid) -> usize {
+    fn shard_of(&self, video_id: &VideoId) -> usize {
         self.hasher.hash_one(video_id) as usize % SHARDS
     }
 }
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn a_video_stands_in_one_list_once() {
         let counts = ShardedCounts::new(100);
-        let video = Uuid::from_u128(7);
+        let video = VideoId::from_u128(7);
         assert!(counts.add(video, 1, Some(5)));
         assert!(!counts.add(video, 1, Some(4)));
         let batch = counts.take_due(FIRST, 20);
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(counts.dashboards(), 2);
         let [first, second]: [DashboardIndex; 2] =
             DashboardIndex::all(2).collect::<Vec<_>>().try_into().unwrap();
-        let video = Uuid::from_u128(7);
+        let video = VideoId::from_u128(7);
         let told = |plays| [VideoCount { video_id: video, plays, last_played_at: None }];
         let state = VideoState { video_id: video, plays: 5, published: 5, last_played_at: 0 };
         counts.restore(state);
@@ -333,7 +333,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for n in 0..10_000 {
-                        counts.add(Uuid::from_u128(n % 97), 1, None);
+                        counts.add(VideoId::from_u128(n % 97), 1, None);
                     }
                 });
             }

@@ -47,9 +47,9 @@ impl PublishRules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::video_id::VideoId;
     use proptest::prelude::*;
     use std::collections::HashMap;
-    use uuid::Uuid;
 
     const FIRST: DashboardIndex = DashboardIndex::FIRST;
     const INTERVAL: Duration = Duration::from_secs(30);
@@ -94,12 +94,12 @@ mod tests {
             let mut now = start;
             let counts = ShardedCounts::new(100);
             let mut rules = PublishRules::new(FIRST, INTERVAL, now);
-            let mut seen: HashMap<Uuid, Seen> = HashMap::new();
+            let mut seen: HashMap<VideoId, Seen> = HashMap::new();
             for event in events.iter().chain([&Event::Publish { flush: true, delivered: true }]) {
                 match event {
                     Event::Wait(ms) => now += Duration::from_millis(*ms),
                     Event::Plays { video, plays } => {
-                        let id = Uuid::from_u128(*video);
+                        let id = VideoId::from_u128(*video);
                         counts.add(id, *plays, None);
                         seen.entry(id).or_default().plays += plays;
                     }
@@ -156,7 +156,7 @@ mod tests {
         let counts = ShardedCounts::new(100);
         let mut rules = PublishRules::new(FIRST, INTERVAL, now);
         for n in 0..100 {
-            counts.add(Uuid::from_u128(n), 1, None);
+            counts.add(VideoId::from_u128(n), 1, None);
         }
         let sizes: Vec<_> = std::iter::from_fn(|| {
             let batch = rules.next_batch(&counts, now);
@@ -172,7 +172,7 @@ mod tests {
         let counts = ShardedCounts::new(100);
         let mut rules = PublishRules::new(FIRST, INTERVAL, now);
         let mut plays_sent = |now| rules.next_batch(&counts, now).first().map(|count| count.plays);
-        let video = Uuid::from_u128(1);
+        let video = VideoId::from_u128(1);
         assert!(counts.add(video, 99, None));
         assert_eq!(plays_sent(now), Some(99));
         assert!(!counts.add(video, 1, None), "a hundred plays wait");
@@ -180,6 +180,6 @@ mod tests {
         assert_eq!(plays_sent(now + INTERVAL), Some(100));
         assert_eq!(plays_sent(now + 3 * INTERVAL), None, "nothing changed");
         // A video that is first seen past a hundred shows at once: its counts below were due already.
-        assert!(counts.add(Uuid::from_u128(2), 500, None));
+        assert!(counts.add(VideoId::from_u128(2), 500, None));
     }
 }

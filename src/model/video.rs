@@ -2,9 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
-use uuid::Uuid;
 
 use crate::model::unix_time::UnixMs;
+use crate::model::video_id::VideoId;
 
 /// The most videos that one message to the dashboard may carry.
 pub const MAX_COUNTS: usize = 20;
@@ -17,7 +17,7 @@ pub const MAX_PLAYS: u64 = (1 << 53) - 1;
 #[serde(deny_unknown_fields)]
 pub struct VideoCount {
     /// The video.
-    pub video_id: Uuid,
+    pub video_id: VideoId,
     /// All its plays that this processor counted.
     #[schemars(range(max = MAX_PLAYS))]
     pub plays: u64,
@@ -37,7 +37,7 @@ fn read_moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Unix
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VideoState {
     /// The video.
-    pub video_id: Uuid,
+    pub video_id: VideoId,
     /// Its plays.
     pub plays: u64,
     /// How many of them were published to the first dashboard, as far as that is kept.

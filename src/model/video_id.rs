@@ -13,6 +13,7 @@ mod tests;
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use uuid::Uuid;
@@ -25,19 +26,15 @@ pub use bytes::IdBytes;
 /// hyphens in lower case. All other texts are equal only where all their bytes are: no case is folded, nothing trimmed.
 ///
 /// The order is that of the texts that are shown.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct VideoId {
-    /// The first 8 bytes of a GUID and its last 7; or what `kind` says.
-    bytes: [u8; 15],
-    /// The GUID's byte 8, whose three highest bits say of which variant it is. No variant has all three of them, so that
-    /// those values are free: [`SHORT`] and the text's length, or [`LONG`] and its number in `bytes`.
-    kind: u8,
-}
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct VideoId([u8; 16]);
 
-/// From here on `kind` is that of a text. A GUID that has such a byte is kept as a text.
+/// The last byte of a [`VideoId`], its kind, is byte 8 of a GUID, whose three highest bits say of which variant that is. None
+/// has all three of them: from here on it is the kind of a text of 0 to 15 bytes, which stands before it with zeros behind. A
+/// GUID that has such a byte is kept as a text.
 const SHORT: u8 = 0xe0;
 
-/// The text's number among the long ones stands in the first four bytes.
+/// The kind of a text whose number among the long ones stands in the first four bytes.
 const LONG: u8 = 0xf0;
 
 /// Why a text is no video id.
@@ -74,7 +71,7 @@ impl VideoId {
     const SHORT_MAX: usize = 15;
 
     /// The GUID of zeros.
-    pub const NIL: Self = Self { bytes: [0; 15], kind: 0 };
+    pub const NIL: Self = Self([0; 16]);
 
     /// The id that a text says.
     ///
@@ -117,6 +114,11 @@ impl VideoId {
         Uuid::from_u128(bits).into()
     }
 
+    /// The GUID that a text spells in one of its ways.
+    pub fn find_guid(text: &str) -> Option<Uuid> {
+        find_guid(text)
+    }
+
     /// A text that spells no GUID.
     fn of_text(text: &str) -> Result<Self, NoVideoId> {
         check(text)?;
@@ -124,35 +126,41 @@ impl VideoId {
     }
 
     fn short(text: &str) -> Option<Self> {
-        let mut bytes = [0; Self::SHORT_MAX];
-        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        Some(Self { bytes, kind: SHORT + text.len() as u8 })
+        let mut bytes = [0; 16];
+        bytes[..Self::SHORT_MAX].get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        bytes[15] = SHORT + text.len() as u8;
+        Some(Self(bytes))
     }
 
     fn long(number: u32) -> Self {
-        let mut bytes = [0; Self::SHORT_MAX];
+        let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&number.to_le_bytes());
-        Self { bytes, kind: LONG }
+        bytes[15] = LONG;
+        Self(bytes)
+    }
+
+    fn kind(&self) -> u8 {
+        self.0[15]
     }
 
     fn form(&self) -> Form<'_> {
         if let Some(text) = self.long_text() {
             return Form::Text(text);
         }
-        match self.kind {
+        match self.kind() {
             kind @ SHORT.. => {
                 let len = usize::from(kind - SHORT).min(Self::SHORT_MAX);
                 // Made of a text, so it is one.
-                Form::Text(str::from_utf8(&self.bytes[..len]).unwrap_or_default())
+                Form::Text(str::from_utf8(&self.0[..len]).unwrap_or_default())
             }
-            kind => Form::Guid(join(&self.bytes, kind)),
+            _ => Form::Guid(Uuid::from_u128(turned(self.0, 56))),
         }
     }
 
     /// The text, where it is one of the long ones.
     fn long_text(&self) -> Option<&'static str> {
-        let [a, b, c, d, ..] = self.bytes;
-        (self.kind == LONG).then(|| long_texts::text(u32::from_le_bytes([a, b, c, d])))
+        let [a, b, c, d, ..] = self.0;
+        (self.kind() == LONG).then(|| long_texts::text(u32::from_le_bytes([a, b, c, d])))
     }
 
     /// The GUID, where it is one.
@@ -210,29 +218,17 @@ fn check(text: &str) -> Result<(), NoVideoId> {
     }
 }
 
-/// Takes byte 8 out of a GUID.
-fn split(guid: &Uuid) -> ([u8; 15], u8) {
-    let guid = guid.as_bytes();
-    let mut bytes = [0; 15];
-    bytes[..8].copy_from_slice(&guid[..8]);
-    bytes[8..].copy_from_slice(&guid[9..]);
-    (bytes, guid[8])
-}
-
-/// The reverse of [`split`].
-fn join(bytes: &[u8; 15], byte_8: u8) -> Uuid {
-    let mut guid = [0; 16];
-    guid[..8].copy_from_slice(&bytes[..8]);
-    guid[8] = byte_8;
-    guid[9..].copy_from_slice(&bytes[8..]);
-    Uuid::from_bytes(guid)
+/// The bytes with the last 8 of them turned to the left by so many bits: by 8 a GUID's byte 8 comes last, by 56 it goes back.
+fn turned(bytes: [u8; 16], bits: u32) -> u128 {
+    let all = u128::from_be_bytes(bytes);
+    let last = (all as u64).rotate_left(bits);
+    (all >> 64 << 64) | u128::from(last)
 }
 
 impl From<Uuid> for VideoId {
     fn from(guid: Uuid) -> Self {
         if is_plain(&guid) {
-            let (bytes, kind) = split(&guid);
-            Self { bytes, kind }
+            Self(turned(guid.into_bytes(), 8).to_be_bytes())
         } else {
             Self::long(long_texts::number(guid_text(&guid, &mut [0; 36])))
         }
@@ -258,14 +254,21 @@ impl fmt::Debug for VideoId {
     }
 }
 
+impl Hash for VideoId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // At once, without the length that an array says first.
+        state.write_u128(u128::from_ne_bytes(self.0));
+    }
+}
+
 impl Ord for VideoId {
     fn cmp(&self, other: &Self) -> Ordering {
-        if self == other {
-            return Ordering::Equal;
-        }
-        match (self.form(), other.form()) {
-            (Form::Guid(one), Form::Guid(other)) => one.cmp(&other),
-            (Form::Text(one), Form::Text(other)) => one.cmp(other),
+        let sort = |id: &Self| (id.kind() >= SHORT, id.kind() == LONG);
+        match (sort(self), sort(other)) {
+            ((false, _), (false, _)) => turned(self.0, 56).cmp(&turned(other.0, 56)),
+            // No text has a zero, so that what is behind the shorter one is below all.
+            ((true, false), (true, false)) => self.0.cmp(&other.0),
+            _ if self == other => Ordering::Equal,
             _ => other.with_text(|other| self.cmp_text(other)),
         }
     }

@@ -6,14 +6,14 @@
 
 use std::hash::BuildHasher;
 
+use crate::model::video_id::VideoId;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use uuid::Uuid;
 
 /// Video ids with their numbers.
 #[derive(Debug, Default)]
 pub struct VideoIds {
-    ids: Vec<Uuid>,
+    ids: Vec<VideoId>,
     table: HashTable<u32>,
     /// Seeded at random, because video ids come from strangers.
     hasher: RandomState,
@@ -31,13 +31,13 @@ impl VideoIds {
     }
 
     /// The number of an id.
-    pub fn get(&self, id: &Uuid) -> Option<u32> {
+    pub fn get(&self, id: &VideoId) -> Option<u32> {
         let is_it = |number: &u32| self.ids[*number as usize] == *id;
         self.table.find(self.hasher.hash_one(id), is_it).copied()
     }
 
     /// The number of an id, which gets the next one if it has none; whether it got it now.
-    pub fn number(&mut self, id: Uuid) -> (u32, bool) {
+    pub fn number(&mut self, id: VideoId) -> (u32, bool) {
         match self.get(&id) {
             Some(number) => (number, false),
             None => {
@@ -51,13 +51,13 @@ impl VideoIds {
 
     /// Gives an id a number that was given before, in any order; false if the id has another, or the number belongs to
     /// another.
-    pub fn place(&mut self, number: u32, id: Uuid) -> bool {
+    pub fn place(&mut self, number: u32, id: VideoId) -> bool {
         let at = number as usize;
         if let Some(known) = self.get(&id) {
             return known == number;
         }
         if self.ids.len() <= at {
-            self.ids.resize(at + 1, Uuid::nil());
+            self.ids.resize(at + 1, VideoId::NIL);
         } else if self.get(&self.ids[at]) == Some(number) {
             return false;
         }
@@ -79,12 +79,12 @@ impl VideoIds {
     }
 
     /// The id that has this number.
-    pub fn id(&self, number: u32) -> Uuid {
+    pub fn id(&self, number: u32) -> VideoId {
         self.ids[number as usize]
     }
 
     /// Every id, by number.
-    pub fn ids(&self) -> &[Uuid] {
+    pub fn ids(&self) -> &[VideoId] {
         &self.ids
     }
 
@@ -103,10 +103,10 @@ mod tests {
     fn numbers_are_dense_and_stay() {
         let mut numbers = VideoIds::default();
         for n in 0..1_000 {
-            assert_eq!(numbers.number(Uuid::from_u128(n * 7)), (n as u32, true));
-            assert_eq!(numbers.number(Uuid::from_u128(n / 2 * 7)), (n as u32 / 2, false));
+            assert_eq!(numbers.number(VideoId::from_u128(n * 7)), (n as u32, true));
+            assert_eq!(numbers.number(VideoId::from_u128(n / 2 * 7)), (n as u32 / 2, false));
         }
-        assert_eq!((numbers.len(), numbers.get(&Uuid::from_u128(3))), (1_000, None));
+        assert_eq!((numbers.len(), numbers.get(&VideoId::from_u128(3))), (1_000, None));
         assert!(numbers.ids().iter().enumerate().all(|(n, id)| numbers.get(id) == Some(n as u32)));
     }
 
@@ -114,23 +114,23 @@ mod tests {
     fn what_is_taken_back_was_never_given() {
         let mut numbers = VideoIds::default();
         for n in 0..1_000 {
-            numbers.number(Uuid::from_u128(n));
+            numbers.number(VideoId::from_u128(n));
         }
         numbers.forget_from(600);
         assert_eq!((numbers.len(), numbers.ids().len()), (600, 600));
         for n in 0..1_000 {
-            assert_eq!(numbers.get(&Uuid::from_u128(n)), (n < 600).then_some(n as u32));
+            assert_eq!(numbers.get(&VideoId::from_u128(n)), (n < 600).then_some(n as u32));
         }
         // In another order.
-        assert_eq!(numbers.number(Uuid::from_u128(999)), (600, true));
-        assert_eq!(numbers.number(Uuid::from_u128(600)), (601, true));
+        assert_eq!(numbers.number(VideoId::from_u128(999)), (600, true));
+        assert_eq!(numbers.number(VideoId::from_u128(600)), (601, true));
         numbers.forget_from(602);
         assert_eq!(numbers.len(), 602);
     }
 
     #[test]
     fn old_numbers_are_placed_in_any_order_and_without_contradiction() {
-        let (nil, one, two) = (Uuid::nil(), Uuid::from_u128(1), Uuid::from_u128(2));
+        let (nil, one, two) = (VideoId::NIL, VideoId::from_u128(1), VideoId::from_u128(2));
         let mut numbers = VideoIds::default();
         assert!(numbers.place(2, one));
         assert_eq!(numbers.len(), 1);

@@ -36,6 +36,7 @@ use crate::ledger::{BODY_MAX, Counters, Ledger};
 use crate::model::counts::{ShardedCounts, Totals};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::time_window::TimeWindow;
+use crate::model::video_id::VideoId;
 use crate::model::words::{many, of_number};
 use crate::nsqd::consumers;
 use crate::nsqd::neighbours::Neighbours;
@@ -264,7 +265,7 @@ impl Processor {
 
     /// Stops in order: the consumer takes no more and answers what it holds, the workers decode and commit it, the
     /// publishers send the last batches. Returns every video's plays with the report.
-    pub fn stop(self) -> (ProcessorReport, Vec<(Uuid, u64)>) {
+    pub fn stop(self) -> (ProcessorReport, Vec<(VideoId, u64)>) {
         let Self {
             workers,
             upkeep,

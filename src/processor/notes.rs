@@ -126,10 +126,11 @@ impl Notes {
 mod tests {
     use super::*;
     use crate::model::play::PlayDecoder;
+    use crate::model::video_id::VideoId;
 
     fn bodies(seq: &str, skewed: Option<(u64, Skew)>) -> BodyNotes {
         let mut decoder = PlayDecoder::default();
-        let video_id = Uuid::nil();
+        let video_id = VideoId::NIL;
         decoder.decode(format!(r#"{{"video_id":"{video_id}","seq":{seq}}}"#).as_bytes()).unwrap();
         let mut notes = BodyNotes { ignored: decoder.into_ignored(), ..BodyNotes::default() };
         notes.add(&PlayTimes { played_at_ns: 0, waited_from_ns: None, skewed });

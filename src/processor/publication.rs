@@ -114,7 +114,14 @@ impl Publication {
         let ledger = self.mark(self.claims.counts.totals().plays);
         self.version += 1;
         let (processor, version) = (self.processor(), self.version);
-        let update = CountsUpdate { processor, version, counts, consumption: None, ledger };
+        let update = CountsUpdate {
+            processor,
+            version,
+            counts,
+            titles: Vec::new(),
+            consumption: None,
+            ledger,
+        };
         match client.post("/api/counts", &update) {
             Ok(database) => {
                 database.into_iter().for_each(|database| self.meet(database));

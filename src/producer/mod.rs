@@ -21,6 +21,7 @@ use nsq_protocol::{BodiesBuf, Producer, TopicName};
 use uuid::Uuid;
 
 use crate::model::config::Popularity;
+use crate::model::video_id::VideoId;
 use crate::runtime::links::Links;
 use confirmations::Asker;
 pub use confirmations::Confirmations;
@@ -82,7 +83,7 @@ pub struct ProductionReport {
     /// Those that it had acknowledged before this start.
     pub resumed: u64,
     /// Plays of each video; videos that got none are left out.
-    pub counts: Vec<(Uuid, u64)>,
+    pub counts: Vec<(VideoId, u64)>,
     /// From the first play to the last OK; with an outbox, until the last was confirmed.
     pub seconds: f64,
     /// Copies that were published again.
@@ -100,7 +101,7 @@ pub struct Production {
     /// With an outbox.
     asker: Option<Crew<()>>,
     ask: Sender<()>,
-    videos: Arc<[Uuid]>,
+    videos: Arc<[VideoId]>,
     done: Arc<ProducedTotals>,
     started: Instant,
     /// Disconnects when nsqd has acknowledged all.
@@ -144,8 +145,8 @@ impl Production {
             }
             None => (None, None, None),
         };
-        let drawn = || (0..config.videos).map(|_| Uuid::new_v4()).collect();
-        let videos: Arc<[Uuid]> =
+        let drawn = || (0..config.videos).map(|_| Uuid::new_v4().into()).collect();
+        let videos: Arc<[VideoId]> =
             disk.as_ref().map_or_else(drawn, |disk| disk.videos.clone().into());
         let done = Arc::new(ProducedTotals::default());
         let (stop, stopped) = stop_pair();

@@ -22,6 +22,7 @@ use super::outbox::spans::ProducerSpans;
 use super::pace::Pace;
 use super::popularity::Picker;
 use crate::model::play::Play;
+use crate::model::video_id::VideoId;
 use crate::runtime::clock::unix_ns;
 use crate::runtime::links::{Links, PartLink};
 use crate::storage::failpoint;
@@ -95,7 +96,7 @@ pub(super) struct Worker {
     pub(super) start: u64,
     pub(super) pace: Pace,
     pub(super) picker: Picker,
-    pub(super) videos: Arc<[Uuid]>,
+    pub(super) videos: Arc<[VideoId]>,
     /// Plays of each video.
     pub(super) counts: Vec<u64>,
     pub(super) producer: Arc<Producer>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use nsq_protocol::thread::{OwnedThread, StopSource, StopToken, stop_pair};
 use playcounts::ledger::Snapshot;
-use uuid::Uuid;
+use playcounts::model::video_id::VideoId;
 
 /// How long nsqd may take for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -62,9 +62,10 @@ impl Foreign {
     /// Takes its plays out of what the ledger holds, and says what became of them. `kills` of nsqd were no orderly stop: each
     /// loses what was in flight.
     pub(crate) fn settle(&self, ledger: &mut Snapshot, kills: usize) -> Result<String> {
-        let mut counted: HashMap<Uuid, u64> = HashMap::new();
+        let mut counted: HashMap<VideoId, u64> = HashMap::new();
         ledger.videos.retain(|video| {
-            let is_foreign = video.video_id.as_u128() >> 64 == VIDEOS >> 64;
+            let is_foreign =
+                video.video_id.guid().is_some_and(|id| id.as_u128() >> 64 == VIDEOS >> 64);
             if is_foreign {
                 *counted.entry(video.video_id).or_default() += video.plays;
             }
@@ -99,8 +100,8 @@ impl Foreign {
     }
 }
 
-fn video(number: u64) -> Uuid {
-    Uuid::from_u128(VIDEOS | u128::from(number))
+fn video(number: u64) -> VideoId {
+    VideoId::from_u128(VIDEOS | u128::from(number))
 }
 
 impl Shared {

@@ -11,13 +11,13 @@ use anyhow::{Context, Result, bail};
 use playcounts::ledger::{self, Snapshot};
 use playcounts::producer::read_outbox;
 use rustix::process::{Pid, Signal, kill_process};
-use uuid::Uuid;
 
 use crate::ports::free_addrs;
 use crate::postgres_server::Postgres;
 use crate::proxy::{Proxy, Toxic};
 use crate::schedule::{DASHBOARDS, LedgerKind, Link, PROCESSORS, Part};
 use crate::tables;
+use playcounts::model::video_id::VideoId;
 
 /// Plays a second.
 const RATE: u64 = 2000;
@@ -431,7 +431,7 @@ impl Parts {
     }
 
     /// What a dashboard shows of one video.
-    pub(crate) fn shown(&self, dashboard: usize, video: Uuid) -> Result<u64> {
+    pub(crate) fn shown(&self, dashboard: usize, video: VideoId) -> Result<u64> {
         self.get(dashboard, &format!("/api/counts/{video}"))?["plays"].as_u64().context("plays")
     }
 

@@ -9,6 +9,7 @@ use playcounts::model::video::VideoState;
 use uuid::Uuid;
 
 use crate::postgres_server::Postgres;
+use playcounts::model::video_id::VideoId;
 
 /// All of it as of one moment, a kind of row and its fields a line.
 const ALL: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ;
@@ -29,7 +30,7 @@ struct OfProcessor {
     as_of: u64,
     counters: Counters,
     /// By number: its id, its plays, and as of which record.
-    videos: HashMap<u32, (Uuid, u64, u64)>,
+    videos: HashMap<u32, (VideoId, u64, u64)>,
 }
 
 impl OfProcessor {
@@ -72,7 +73,8 @@ pub(crate) fn read(server: &Postgres) -> Result<Snapshot> {
                 };
             }
             ["video", processor, number, video, plays, as_of] => {
-                let row = (Uuid::try_parse(video)?, plays.parse()?, as_of.parse()?);
+                let video = VideoId::from_bytes(&bytes(video)?).context("a video's id")?;
+                let row = (video, plays.parse()?, as_of.parse()?);
                 processors
                     .entry(processor.parse()?)
                     .or_default()
@@ -98,7 +100,7 @@ pub(crate) fn read(server: &Postgres) -> Result<Snapshot> {
             _ => bail!("not a row: {line}"),
         }
     }
-    let (mut counters, mut plays) = (Counters::default(), HashMap::<Uuid, u64>::new());
+    let (mut counters, mut plays) = (Counters::default(), HashMap::<VideoId, u64>::new());
     for one in processors.values() {
         counters.add(&one.counters);
         one.videos.values().for_each(|(id, more, _)| *plays.entry(*id).or_default() += more);

@@ -9,7 +9,6 @@ use playcounts::model::attempted::Attempted;
 use playcounts::producer::read_outbox;
 use serde::Deserialize;
 use ureq::Agent;
-use uuid::Uuid;
 
 use crate::figures::shown;
 use crate::foreign::Foreign;
@@ -18,6 +17,7 @@ use crate::name::{Kind, Name};
 use crate::options::LedgerKind;
 use crate::parts::Cluster;
 use crate::run::wait;
+use playcounts::model::video_id::VideoId;
 
 /// How long a dashboard may take until it shows what is counted.
 const SHOWN_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -94,7 +94,7 @@ fn attempted(cluster: &Cluster) -> Result<Vec<Attempted>> {
     cluster.of_kind(Kind::Produce).map(outbox).collect()
 }
 
-fn by_video(ledger: &Snapshot) -> HashMap<Uuid, u64> {
+fn by_video(ledger: &Snapshot) -> HashMap<VideoId, u64> {
     let mut counted = HashMap::new();
     for video in &ledger.videos {
         *counted.entry(video.video_id).or_default() += video.plays;
@@ -105,7 +105,7 @@ fn by_video(ledger: &Snapshot) -> HashMap<Uuid, u64> {
 /// One row of a dashboard's export.
 #[derive(Deserialize)]
 struct Row {
-    video_id: Uuid,
+    video_id: VideoId,
     plays: u64,
 }
 
@@ -114,7 +114,7 @@ fn compare(
     cluster: &Cluster,
     agent: &Agent,
     dashboard: Name,
-    counted: &HashMap<Uuid, u64>,
+    counted: &HashMap<VideoId, u64>,
 ) -> Result<()> {
     let rows = get(agent, cluster.place_of(dashboard).listens, "/api/export/counts.json")?;
     let rows: Vec<Row> = serde_json::from_value(rows)?;
@@ -138,7 +138,7 @@ fn compare(
 #[derive(Deserialize)]
 struct Report {
     /// Attempted and acknowledged plays of each video.
-    videos: HashMap<Uuid, [u64; 2]>,
+    videos: HashMap<VideoId, [u64; 2]>,
 }
 
 /// Takes the plays of go-nsq out of what the ledger holds, and says what became of them.
@@ -146,7 +146,7 @@ fn settle_go_nsq(cluster: &Cluster, ledger: &mut Snapshot, nsqd_kills: usize) ->
     let path = cluster.report(Name::GO_NSQ);
     let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
     let report: Report = serde_json::from_str(&text).context("what go-nsq says at its end")?;
-    let mut counted: HashMap<Uuid, u64> = HashMap::new();
+    let mut counted: HashMap<VideoId, u64> = HashMap::new();
     ledger.videos.retain(|video| {
         let is_foreign = report.videos.contains_key(&video.video_id);
         if is_foreign {

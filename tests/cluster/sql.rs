@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use playcounts::ledger::{Counters, Record, Snapshot};
 use playcounts::model::seq_set::SeqSet;
 use playcounts::model::video::VideoState;
+use playcounts::model::video_id::VideoId;
 use playcounts::postgres::{Param, PgConfig, PgConnection};
 use uuid::Uuid;
 
@@ -78,7 +79,7 @@ impl Observer {
         self.with(|connection| {
             connection.query(BEGIN, &[])?;
             let mut counters = Counters::default();
-            let mut counts: HashMap<Uuid, u64> = HashMap::new();
+            let mut counts: HashMap<VideoId, u64> = HashMap::new();
             for row in connection.query(PROCESSORS, &[])?.iter() {
                 let id = row.uuid(0)?;
                 counters.recovered += row.int(1)?.cast_unsigned();
@@ -100,12 +101,12 @@ impl Observer {
 }
 
 /// The videos of a processor: their rows, and what its records add to them.
-fn counted_by(connection: &mut PgConnection, processor: Uuid) -> Result<Vec<(Uuid, u64)>> {
+fn counted_by(connection: &mut PgConnection, processor: Uuid) -> Result<Vec<(VideoId, u64)>> {
     let id = [Param::Uuid(processor)];
     // By number: video, plays, and as of which record.
-    let mut videos: HashMap<u32, (Uuid, u64, i64)> = HashMap::new();
+    let mut videos: HashMap<u32, (VideoId, u64, i64)> = HashMap::new();
     for row in connection.query(VIDEOS, &id)?.iter() {
-        let video = Uuid::from_slice(row.bytes(1)?)?;
+        let video = VideoId::from_bytes(row.bytes(1)?).context("a video's id")?;
         videos
             .insert(u32::try_from(row.int(0)?)?, (video, row.int(2)?.cast_unsigned(), row.int(3)?));
     }

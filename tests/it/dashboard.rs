@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::dashboard_support::{Running, ask, config, consumption, start, update, video};
 use crate::timing::DEADLINE;
+use playcounts::model::video_id::VideoId;
 
 #[test]
 fn dashboard_updates_counts() {
@@ -46,7 +47,7 @@ fn dashboard_updates_counts() {
     let one = running.get(&format!("/api/counts/{}", video(1))).json();
     assert_eq!((&one["plays"], &one["history"][0]["plays"]), (&json!(110), &json!(110)));
     assert_eq!(running.get(&format!("/api/counts/{}", video(9))).status, 404);
-    assert_eq!(running.get("/api/counts/x").status, 400);
+    assert_eq!(running.get("/api/counts/x").status, 404);
 
     assert_eq!(running.dashboard.totals(), Totals { videos: 2, plays: 115 });
     assert_eq!(running.dashboard.counts(), [(video(1), 110), (video(2), 5)]);
@@ -228,7 +229,7 @@ fn changed(change: &dyn Fn(&mut Value)) -> String {
 }
 
 /// So many counts, each of another video.
-fn counts(videos: u8) -> Vec<(Uuid, u64)> {
+fn counts(videos: u8) -> Vec<(VideoId, u64)> {
     (1..=videos).map(|first| (video(first), 1)).collect()
 }
 
@@ -238,10 +239,12 @@ fn bad_updates() -> Vec<(&'static str, String)> {
         ("a message has 1 to 20 counts, not 21", update(1, &counts(21)).to_string()),
         ("a message has 1 to 20 counts, not 0", update(1, &[]).to_string()),
         (
-            "UUID",
-            changed(&|value| {
-                value["counts"][0]["video_id"] = json!("<img src=x onerror=alert(1)>")
-            }),
+            "no control characters; there is one at byte 1",
+            changed(&|value| value["counts"][0]["video_id"] = json!("a\nb")),
+        ),
+        (
+            "at most 128 bytes, not 129",
+            changed(&|value| value["counts"][0]["video_id"] = json!("x".repeat(129))),
         ),
         ("UUID", changed(&|value| value["processor"] = json!(""))),
         ("invalid value: integer `-1`", changed(&|value| value["counts"][0]["plays"] = json!(-1))),

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::timing::DEADLINE;
+use playcounts::model::video_id::VideoId;
 
 /// A running dashboard and its directory, both gone at the end of the test.
 pub(crate) struct Running {
@@ -34,6 +35,7 @@ pub(crate) fn config(data: &TempDir) -> DashboardConfig {
         keep: Keep::default(),
         watched: None,
         allowed_hosts: Vec::new(),
+        video_url: None,
     }
 }
 
@@ -165,13 +167,13 @@ impl Running {
 
     /// Tells the counts of videos, at most 20, as processor 1.
     #[track_caller]
-    pub(crate) fn tell(&self, version: u64, counts: &[(Uuid, u64)]) {
+    pub(crate) fn tell(&self, version: u64, counts: &[(VideoId, u64)]) {
         self.post("/api/counts", &update(version, counts), 200);
     }
 }
 
 /// A good message of processor 1.
-pub(crate) fn update(version: u64, counts: &[(Uuid, u64)]) -> Value {
+pub(crate) fn update(version: u64, counts: &[(VideoId, u64)]) -> Value {
     let counts: Vec<_> =
         counts.iter().map(|(id, plays)| json!({"video_id": id, "plays": plays, "last_played_at": 1_700_000_000_000_u64})).collect();
     json!({"processor": Uuid::from_u128(1), "version": version, "counts": counts})
@@ -205,6 +207,6 @@ pub(crate) fn shared_ledger(me: u128) -> Value {
 }
 
 /// The video whose id starts with `first`.
-pub(crate) fn video(first: u8) -> Uuid {
-    Uuid::from_u128((u128::from(first) << 120) | 0x4000_8000_0000_0000_0000)
+pub(crate) fn video(first: u8) -> VideoId {
+    VideoId::from_u128((u128::from(first) << 120) | 0x4000_8000_0000_0000_0000)
 }

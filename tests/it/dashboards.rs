@@ -25,6 +25,7 @@ use crate::support::{
     self, Broker, Running, assert_exit, get, health, json, on_both_brokers, output, publish_of,
     total, wait_until,
 };
+use playcounts::model::video_id::VideoId;
 
 /// Where nobody listens, so that each call fails at once.
 const NOBODY: &str = "http://127.0.0.1:1";
@@ -288,6 +289,7 @@ fn dashboard_of(data: &TempDir, http_address: &str) -> Dashboard {
         keep: Keep::default(),
         watched: None,
         allowed_hosts: Vec::new(),
+        video_url: None,
     })
     .unwrap()
 }
@@ -295,7 +297,7 @@ fn dashboard_of(data: &TempDir, http_address: &str) -> Dashboard {
 /// What a processor has left that is dead: so many plays of each of 100 videos.
 fn dead(processor: u128, plays: u64) -> DeadProcessor {
     let video = |number| VideoState {
-        video_id: Uuid::from_u128(number),
+        video_id: VideoId::from_u128(number),
         plays,
         published: plays,
         last_played_at: 0,

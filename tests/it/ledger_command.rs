@@ -23,6 +23,7 @@ use uuid::Uuid;
 use crate::ledger_support::{arrivals, hours, letter, open, upkeep};
 use crate::postgres_server::{Postgres, postgres_or_skip};
 use crate::support::{copy_all, output};
+use playcounts::model::video_id::VideoId;
 
 /// Plays of [`made`].
 const PLAYS: u64 = 100_000;
@@ -68,7 +69,7 @@ fn play(number: u64) -> ArrivedPlay {
         let seq = number / 7 + number / 7_000 * 5;
         PlayIdentity { producer: Uuid::from_u128(1 + u128::from(number % 7)), seq }
     });
-    let video_id = Uuid::from_u128(1 + u128::from(number % 1_000));
+    let video_id = VideoId::from_u128(1 + u128::from(number % 1_000));
     // The same at each call: of the last hours.
     static FIRST_NS: LazyLock<i64> = LazyLock::new(|| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();

@@ -10,6 +10,7 @@ use playcounts::ledger::{
     MessageKey, NextUpkeep,
 };
 use playcounts::model::play::{Play, PlayIdentity};
+use playcounts::model::video_id::VideoId;
 use uuid::Uuid;
 
 /// Small segments, so that there are several.
@@ -34,7 +35,8 @@ pub(crate) fn play(video: u128, identity: Option<(u128, u64)>, message: u64) -> 
     let identity =
         identity.map(|(producer, seq)| PlayIdentity { producer: Uuid::from_u128(producer), seq });
     let enqueued_at_ns = Some(message * 1_000_000);
-    let play = Play { video_id: Uuid::from_u128(video), enqueued_at_ns, identity, resent: false };
+    let play =
+        Play { video_id: VideoId::from_u128(video), enqueued_at_ns, identity, resent: false };
     (play, key(message))
 }
 

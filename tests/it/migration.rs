@@ -120,7 +120,14 @@ fn assert_taken_over(dir: &Path, old: &OldLedger) {
     videos.sort_by_key(|video| video.video_id);
     let videos: Vec<_> = videos
         .iter()
-        .map(|video| (video.video_id.as_u128(), video.plays, video.last_played_at, video.published))
+        .map(|video| {
+            (
+                video.video_id.guid().unwrap().as_u128(),
+                video.plays,
+                video.last_played_at,
+                video.published,
+            )
+        })
         .collect();
     let played_at = |ms| if ms == 0 { 0 } else { FIRST_PLAYED_AT + ms };
     let wanted: Vec<_> = COUNTED

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::postgres_server::postgres_or_skip;
 use crate::proxy::{Proxy, Toxic};
+use playcounts::model::video_id::VideoId;
 
 const NO_ENV: fn(&str) -> Option<String> = |_| None;
 
@@ -47,7 +48,7 @@ fn message(id: u64) -> MessageKey {
 fn plays(producer: u128, seqs: impl Iterator<Item = u64>) -> Vec<Arrivals> {
     let play = |seq: u64| {
         let identity = Some(PlayIdentity { producer: Uuid::from_u128(producer), seq });
-        let video_id = Uuid::from_u128(u128::from(seq % 7));
+        let video_id = VideoId::from_u128(u128::from(seq % 7));
         let play = Play { video_id, enqueued_at_ns: None, identity, resent: false };
         ArrivedPlay::new(play, message(seq))
     };
@@ -57,7 +58,7 @@ fn plays(producer: u128, seqs: impl Iterator<Item = u64>) -> Vec<Arrivals> {
 /// Plays without an identity.
 fn anonymous(ids: impl Iterator<Item = u64>) -> Vec<Arrivals> {
     let play = |id: u64| {
-        let video_id = Uuid::from_u128(u128::from(id % 7));
+        let video_id = VideoId::from_u128(u128::from(id % 7));
         let play = Play { video_id, enqueued_at_ns: None, identity: None, resent: false };
         ArrivedPlay::new(play, message(id))
     };
@@ -313,7 +314,7 @@ fn a_sweep_changes_nothing_that_is_counted() {
     let many = |from: u128| {
         let mut arrivals = plays(from, 0..5_000);
         for (number, arrived) in arrivals[0].plays.iter_mut().enumerate() {
-            arrived.play.video_id = Uuid::from_u128(number as u128);
+            arrived.play.video_id = VideoId::from_u128(number as u128);
         }
         arrivals
     };

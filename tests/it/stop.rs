@@ -16,6 +16,7 @@ use crate::streams::subscribe;
 use crate::support::{
     self, Broker, Running, assert_exit, get, json, on_both_brokers, publish_of, total, wait_until,
 };
+use playcounts::model::video_id::VideoId;
 
 /// What a stop may take.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(10);
@@ -177,7 +178,7 @@ fn a_dashboard_under_load_keeps_what_it_has_taken() {
         .collect();
     let plays = 4_000;
     for version in 1..=plays / 20 {
-        let video = |n: u64| Uuid::from_u128(u128::from(version * 20 + n));
+        let video = |n: u64| VideoId::from_u128(u128::from(version * 20 + n));
         let counts: Vec<_> = (1..=20).map(|n| (video(n), 1)).collect();
         let body = update(version, &counts).to_string();
         assert_eq!(ask(address, "POST", "/api/counts", "", body.as_bytes()).status, 200);

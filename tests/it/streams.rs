@@ -11,10 +11,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use playcounts::http::{EventStream, Handler, Request, Response, Server, ServerConfig};
 use serde_json::Value;
-use uuid::Uuid;
 
 use crate::dashboard_support::{start, update, video};
 use crate::timing::DEADLINE;
+use playcounts::model::video_id::VideoId;
 
 /// A dashboard in a process of its own, killed at the end.
 pub(crate) struct ChildDashboard {
@@ -294,7 +294,7 @@ fn publish(address: SocketAddr, stop: &AtomicBool) -> Vec<f64> {
         // 5,000 videos, 20 after 20 of them.
         let first = u128::from(version * 20 % 5_000);
         let counts: Vec<_> =
-            (first..first + 20).map(|id| (Uuid::from_u128(id + 1), version)).collect();
+            (first..first + 20).map(|id| (VideoId::from_u128(id + 1), version)).collect();
         let body = update(version, &counts).to_string();
         let asked = Instant::now();
         let mut socket = TcpStream::connect(address).unwrap();

@@ -17,6 +17,7 @@ use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::command::shared::run_files::RunEnding;
 use crate::dashboard::Dashboard;
 use crate::ledger::{self, LedgerConfig};
+use crate::model::video_id::VideoId;
 use crate::nsqd::waiting::StartWait;
 use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
 use crate::producer::{Confirmations, OUTBOX_MAX, OutboxConfig, Production, ProductionReport};
@@ -35,7 +36,7 @@ pub(super) struct Finished {
     /// What was counted; nothing when the run was stopped before there was a processor.
     pub(super) processed: ProcessorReport,
     /// Every video's plays, as counted.
-    pub(super) counts: Vec<(Uuid, u64)>,
+    pub(super) counts: Vec<(VideoId, u64)>,
 }
 
 impl Finished {

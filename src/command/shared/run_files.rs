@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 pub(crate) use crate::command::shared::verification::RunEnding;
 use crate::command::shared::verification::{COUNTED, PROCESSED, PRODUCED, Plays, Verification};
 use crate::dashboard;
+use crate::model::video_id::VideoId;
 use crate::storage::private;
 
 /// The first line of both CSV files.
@@ -67,7 +67,7 @@ impl RunFiles {
     ///
     /// # Errors
     /// The file that cannot be written, and why.
-    pub(crate) fn write_produced(&self, counts: &[(Uuid, u64)]) -> Result<()> {
+    pub(crate) fn write_produced(&self, counts: &[(VideoId, u64)]) -> Result<()> {
         write_counts(&self.dir.join(PRODUCED), counts)
     }
 
@@ -78,7 +78,7 @@ impl RunFiles {
     pub(crate) fn write_counted(
         &self,
         consumed: u64,
-        counts: &[(Uuid, u64)],
+        counts: &[(VideoId, u64)],
         ending: RunEnding,
     ) -> Result<()> {
         write_counts(&self.dir.join(COUNTED), counts)?;
@@ -114,7 +114,7 @@ fn create(path: &Path) -> std::io::Result<File> {
     private::options().write(true).create(true).truncate(true).open(path)
 }
 
-fn write_counts(path: &Path, counts: &[(Uuid, u64)]) -> Result<()> {
+fn write_counts(path: &Path, counts: &[(VideoId, u64)]) -> Result<()> {
     let mut sorted = counts.to_vec();
     sorted.sort_unstable();
     let write = || -> std::io::Result<()> {
@@ -139,7 +139,7 @@ fn read_counts(path: &Path) -> Result<Option<Plays>> {
     for (index, line) in BufReader::new(file).lines().enumerate().skip(1) {
         let line = line.with_context(|| path.display().to_string())?;
         let parsed = line
-            .split_once(',')
+            .rsplit_once(',')
             .and_then(|(video, plays)| Some((video.parse().ok()?, plays.parse().ok()?)));
         let (video, plays) = parsed
             .ok_or_else(|| anyhow!("{}:{}: {line:?} is no {HEADER}", path.display(), index + 1))?;
@@ -157,13 +157,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.csv");
         assert_eq!(read_counts(&path).unwrap(), None);
-        let counts = [(Uuid::from_u128(2), 4), (Uuid::from_u128(1), 3)];
+        let counts = [(VideoId::from_u128(2), 4), (VideoId::from_u128(1), 3)];
         write_counts(&path, &counts).unwrap();
         assert_eq!(
             read_counts(&path).unwrap(),
-            Some(HashMap::from([(Uuid::from_u128(1), 3), (Uuid::from_u128(2), 4)]))
+            Some(HashMap::from([(VideoId::from_u128(1), 3), (VideoId::from_u128(2), 4)]))
         );
-        fs::write(&path, "video_id,plays\nx,1\n").unwrap();
+        let text = [("a, b".parse().unwrap(), 7)];
+        write_counts(&path, &text).unwrap();
+        assert_eq!(read_counts(&path).unwrap(), Some(HashMap::from(text)));
+        fs::write(&path, "video_id,plays\n,1\n").unwrap();
         assert!(read_counts(&path).unwrap_err().to_string().contains(":2: "));
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
+use crate::model::video_id::VideoId;
 use crate::model::words::{grouped, many, of_number};
 
 /// The file of what was produced.
@@ -17,7 +17,7 @@ pub(crate) const COUNTED: &str = "counted.csv";
 pub(crate) const PROCESSED: &str = "processed.json";
 
 /// Plays of each video.
-pub(crate) type Plays = HashMap<Uuid, u64>;
+pub(crate) type Plays = HashMap<VideoId, u64>;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,7 +145,7 @@ fn skipped(what: &str) -> Outcome {
     Outcome::Skipped(format!("no {what} here"))
 }
 
-fn plays_of(counts: &Plays, video: &Uuid) -> u64 {
+fn plays_of(counts: &Plays, video: &VideoId) -> u64 {
     counts.get(video).copied().unwrap_or(0)
 }
 
@@ -156,7 +156,7 @@ fn at_most(produced: &Option<Plays>, counted: &Option<Plays>) -> Outcome {
         (_, None) => return skipped(COUNTED),
         (Some(produced), Some(counted)) => (produced, counted),
     };
-    let more = |(video, plays): &(&Uuid, &u64)| **plays > plays_of(produced, video);
+    let more = |(video, plays): &(&VideoId, &u64)| **plays > plays_of(produced, video);
     match counted.iter().find(more) {
         None => Outcome::Passed(format!("{}, all of them played", total(counted))),
         Some((video, plays)) => Outcome::Failed(format!(
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     fn plays(counts: &[(u128, u64)]) -> Option<Plays> {
-        Some(counts.iter().map(|(video, plays)| (Uuid::from_u128(*video), *plays)).collect())
+        Some(counts.iter().map(|(video, plays)| (VideoId::from_u128(*video), *plays)).collect())
     }
 
     /// One letter a check: p passed, F failed, s skipped.

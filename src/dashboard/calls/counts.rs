@@ -6,7 +6,6 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::actions;
 use super::ledgers::{self, OF_A_LEDGER};
@@ -15,12 +14,16 @@ use crate::dashboard::answer::{CallError, CallResult, json, quote};
 use crate::dashboard::app::App;
 use crate::dashboard::body::parse;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, USUAL, USUAL_OR_UNKNOWN, of};
-use crate::dashboard::query::{Call, ChoiceParam, IdParam, Location, NumberParam, TextParam};
-use crate::dashboard::store::{Column, Cursor, LIST_MAX, ListQuery, Period, Scale, VideoRow};
+use crate::dashboard::query::{Call, ChoiceParam, Location, NumberParam, TextParam, VideoIdParam};
+use crate::dashboard::store::{
+    Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Search, ShownVideo, VideoRow,
+};
+use crate::model::title::TITLE_MAX;
 use crate::model::unix_time::UnixMs;
 use crate::model::video::MAX_PLAYS;
+use crate::model::video_id::VideoId;
 use crate::runtime::clock::unix_ms;
-use crate::wire::{CountsUpdate, Written};
+use crate::wire::{Correction, CountsUpdate, Visibility, Written};
 
 /// Minutes of history that one video is shown with.
 const HISTORY_MINUTES: i64 = 60;
@@ -55,29 +58,28 @@ static OFFSET: NumberParam = NumberParam {
 };
 
 /// What [`Cursor`] is written as; an answer never has more than an i64 can hold.
-const CURSOR: &str = r"^(plays|video_id|updated_at|last_played_at)\.(0|-?[1-9][0-9]{0,18})\.[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+const CURSOR: &str = r"^(plays|video_id|updated_at|last_played_at)\.(0|-?[1-9][0-9]{0,18})\.[^\x00-\x1f\x7f-\x9f]{1,128}$";
 
 static AFTER: TextParam = TextParam {
     name: "after",
     about: "`next` of the page before, of the same sort",
-    // A column's name, an i64 and a UUID, with two dots.
-    max_length: 73,
-    pattern: r"^(plays|video_id|updated_at|last_played_at)\.(0|-?[1-9][0-9]{0,17}|[1-8][0-9]{18}|9[01][0-9]{17}|92[01][0-9]{16}|922[0-2][0-9]{15}|9223372036854775807)\.[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+    // A column's name, an i64 and an id, with two dots.
+    max_length: 14 + 1 + 20 + 1 + VideoId::MAX_LEN,
+    pattern: CURSOR,
 };
 
 static SEARCH: TextParam = TextParam {
     name: "search",
-    about: "the start of a video id, or a whole one in any spelling",
-    max_length: 45,
-    pattern: r"^(\{[0-9A-Fa-f-]{36}\}|urn:uuid:[0-9A-Fa-f-]{36}|[0-9A-Fa-f]{0,32}|([0-9A-Fa-f]{0,8}|[0-9A-Fa-f]{8}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-([0-9A-Fa-f]{0,4}|[0-9A-Fa-f]{4}-[0-9A-Fa-f]{0,12})))))$",
+    about: "the start of a video id, or words of a title, of whose last one the start is enough",
+    max_length: TITLE_MAX,
+    pattern: "",
 };
 
 /// The video of the path.
-pub(super) static VIDEO_ID: IdParam = IdParam {
+pub(super) static VIDEO_ID: VideoIdParam = VideoIdParam {
     name: "video_id",
-    about: "the video; a UUID in any spelling",
+    about: "the video: a UUID in any spelling, or its text",
     location: Location::Path,
-    refusal: "{} is not a video id: it must be a UUID",
 };
 
 pub(in super::super) const LIST: Operation = Operation {
@@ -104,7 +106,7 @@ pub(in super::super) const UPDATE: Operation = Operation {
 
 pub(in super::super) const CLEAR: Operation = Operation {
     id: "clearCounts",
-    summary: "Forgets every count",
+    summary: "Forgets every count, import and correction; titles stay, and which videos are not shown",
     success: "forgotten",
     media: &[(JSON, of::<Cleared>)],
     refusals: USUAL,
@@ -125,7 +127,7 @@ pub(in super::super) const VIDEO: Operation = Operation {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Counts")]
 pub(in super::super) struct CountsPage {
-    /// Videos with a count.
+    /// Videos with a count, but those that are deleted.
     #[schemars(range(max = MAX_PLAYS))]
     total_videos: u64,
     /// The sum of their plays.
@@ -149,9 +151,13 @@ pub(in super::super) struct CountsPage {
 pub(in super::super) struct VideoWithHistory {
     #[serde(flatten)]
     video: VideoRow,
-    /// Its place by plays: 1 for the most.
+    /// Its place by plays: 1 for the most; of one that is not shown the place that it would have.
     #[schemars(range(min = 1))]
     rank: u64,
+    /// Whether it is in lists and in the sums.
+    visibility: Visibility,
+    /// What is added to its counts; null: nothing.
+    correction: Option<Correction>,
     /// The count at the end of each minute in which it changed.
     #[schemars(length(max = HISTORY_MINUTES))]
     history: Vec<CountAt>,
@@ -200,7 +206,8 @@ pub(in super::super) fn list(app: &App, call: Call<'_>) -> CallResult {
 
 pub(in super::super) fn video(app: &App, call: Call<'_>) -> CallResult {
     let id = VIDEO_ID.read(call)?;
-    let (video, rank) = app.store.video(id).ok_or_else(|| CallError::no_video(id))?;
+    let ShownVideo { row: video, rank, changed } =
+        app.store.shown_video(id).ok_or_else(|| CallError::no_video(id))?;
     let last = unix_ms().0.div_euclid(Scale::Minute.step_ms());
     let period = Period { first: last - (HISTORY_MINUTES - 1), last };
     let minutes = app.store.series(id, Scale::Minute, period);
@@ -217,7 +224,9 @@ pub(in super::super) fn video(app: &App, call: Call<'_>) -> CallResult {
         })
         .collect();
     history.reverse();
-    json(&VideoWithHistory { video, rank, history })
+    let visibility = changed.as_ref().map_or(Visibility::Shown, |changed| changed.visibility);
+    let correction = changed.and_then(|changed| changed.correction);
+    json(&VideoWithHistory { video, rank, visibility, correction, history })
 }
 
 pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
@@ -237,6 +246,7 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
 
 pub(in super::super) fn clear(app: &App, call: Call<'_>) -> CallResult {
     app.store.clear().map_err(CallError::not_stored)?;
+    app.tops.forget();
     app.live.lock().clear();
     app.notify_changed();
     actions::log(app, actions::line(call.request, "reset", "counts", "done"))?;
@@ -247,17 +257,12 @@ fn read_query(call: Call<'_>) -> Result<ListQuery, CallError> {
     let (column, descending) = SORT.read(call)?;
     let limit = LIMIT.read_u32(call)?;
     let offset = OFFSET.read_u32(call)?;
-    let range = match SEARCH.read(call).map(str::trim).unwrap_or_default() {
+    let search = match SEARCH.read(call).map(str::trim).unwrap_or_default() {
         "" => None,
-        text => Some(id_range(text).ok_or_else(|| {
-            CallError::bad_request(format!(
-                "search takes the start of a video id, digits 0-9 a-f and dashes, not {}",
-                quote(text)
-            ))
-        })?),
+        text => Some(Search::new(text)),
     };
     let after = AFTER.read(call).map(|text| read_cursor(text, column, call)).transpose()?;
-    Ok(ListQuery { column, descending, limit, offset, after, range })
+    Ok(ListQuery { column, descending, limit, offset, after, search })
 }
 
 /// A page's `next`, of a list by `column`.
@@ -274,57 +279,4 @@ fn read_cursor(text: &str, column: Column, call: Call<'_>) -> Result<Cursor, Cal
         return Err(CallError::bad_request(reason));
     }
     Ok(cursor)
-}
-
-/// The lowest and the highest UUID that start with `text`, dashes in their places or left out; or the one that it spells.
-fn id_range(text: &str) -> Option<(Uuid, Uuid)> {
-    const DASHES: [usize; 4] = [8, 13, 18, 23];
-    if let Ok(id) = Uuid::try_parse(text) {
-        return Some((id, id));
-    }
-    let dashed = text.contains('-');
-    let mut digits = String::new();
-    for (index, character) in text.char_indices() {
-        if dashed && DASHES.contains(&index) {
-            (character == '-').then_some(())?;
-        } else {
-            character.is_ascii_hexdigit().then_some(())?;
-            digits.push(character);
-        }
-    }
-    let missing = 32usize.checked_sub(digits.len())?;
-    let bound = |fill: &str| Uuid::try_parse(&format!("{digits}{}", fill.repeat(missing))).ok();
-    Some((bound("0")?, bound("f")?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_is_a_range_of_ids() {
-        let range =
-            |text: &str| id_range(text).map(|(low, high)| (low.to_string(), high.to_string()));
-        let want = ("3fa00000-0000-0000-0000-000000000000", "3fafffff-ffff-ffff-ffff-ffffffffffff");
-        assert_eq!(range("3Fa"), Some((want.0.to_owned(), want.1.to_owned())));
-        let whole = "3fa85f64-5717-4562-b3fc-2c963f66afa6";
-        assert_eq!(range(whole), Some((whole.to_owned(), whole.to_owned())));
-        assert_eq!(range(&whole.replace('-', "")), range(whole));
-        assert!(range("3fa85f64-57").is_some() && range("3fa85f64-").is_some());
-        for spelling in [format!("{{{whole}}}"), format!("urn:uuid:{whole}"), whole.to_uppercase()]
-        {
-            assert_eq!(range(&spelling), range(whole), "{spelling}");
-        }
-        for text in [
-            "3f-a",
-            "x",
-            "3fa85f64--",
-            "3fa85f645717-",
-            "é",
-            "%",
-            "3fa85f64-5717-4562-b3fc-2c963f66afa6a",
-        ] {
-            assert_eq!(range(text), None, "{text}");
-        }
-    }
 }

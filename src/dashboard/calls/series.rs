@@ -2,7 +2,6 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::counts::VIDEO_ID;
 use super::period::{self, FROM, SCALE, TO};
@@ -13,6 +12,7 @@ use crate::dashboard::operation::{JSON, Operation, PLAIN, USUAL_OR_UNKNOWN, of};
 use crate::dashboard::query::{Call, ChoiceParam, ChoicesParam, MomentParam};
 use crate::dashboard::store::{BUCKETS_MAX, Period, Points, Scale};
 use crate::model::unix_time::UnixMs;
+use crate::model::video_id::VideoId;
 use crate::runtime::clock::unix_ms;
 
 const DAY_MS: i64 = 86_400_000;
@@ -73,8 +73,8 @@ pub(in super::super) struct VideoSeries {
 pub(super) type Buckets = (Scale, Vec<(UnixMs, i64)>);
 
 /// A video's plays in each bucket of the call's period.
-pub(super) fn buckets(app: &App, call: Call<'_>, id: Uuid) -> Result<Buckets, CallError> {
-    if app.store.video(id).is_none() {
+pub(super) fn buckets(app: &App, call: Call<'_>, id: VideoId) -> Result<Buckets, CallError> {
+    if app.store.shown_video(id).is_none() {
         return Err(CallError::no_video(id));
     }
     let scale = SCALE.read(call)?;

@@ -9,6 +9,7 @@
 //!   5 counts, 6 confirmed: as 1 and 2, with how many plays the processor's ledger holds, behind the processor
 //!   7 claimed:   life (16 bytes), the id that its counts are kept under (16 bytes), 0; or 1 where a loss was
 //!                accepted, the id of the counts that are forgotten, and the database's from now on (16 bytes each)
+//!   8 to 13:     changes of the catalog, see `catalog_change`
 //! ```
 //!
 //! Numbers are LEB128 varints. `at` is ms since the Unix epoch; `last_played_at` is 0 without one, or the distance from
@@ -16,10 +17,12 @@
 
 use uuid::Uuid;
 
+use super::catalog_change::{self, CatalogChange};
 use super::ledgers::{ClaimedLedger, ForgottenCounts};
 use crate::model::unix_time::UnixMs;
 use crate::model::varint::{self, put, unzigzag, zigzag};
 use crate::model::video::VideoCount;
+use crate::model::video_id::VideoId;
 use crate::wire::{CONFIRMED_PRODUCERS_MAX, CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed};
 
 const COUNTS: u8 = 1;
@@ -67,6 +70,13 @@ pub(super) enum Change {
         /// Which database it is from here on.
         id: Uuid,
     },
+    /// Titles, what is shown, or an import.
+    Catalog {
+        /// When it came.
+        at: UnixMs,
+        /// What it is.
+        change: CatalogChange,
+    },
     /// None: somebody has tried whether the journal can be written.
     Nothing,
 }
@@ -83,9 +93,9 @@ pub(super) fn encode_counts(
     head_with(&mut out, [COUNTS, HELD_COUNTS], at, processor, held);
     put(&mut out, counts.len() as u64);
     for VideoCount { video_id, plays, last_played_at } in counts {
-        let id = video_id.as_bytes();
+        let id = video_id.to_bytes();
         put(&mut out, id.len() as u64);
-        out.extend_from_slice(id);
+        out.extend_from_slice(&id);
         put(&mut out, *plays);
         let played = last_played_at.filter(|time| time.0 > 0);
         put(&mut out, played.map_or(0, |time| zigzag(time.0.wrapping_sub(at.0)).wrapping_add(1)));
@@ -149,6 +159,10 @@ pub(super) fn encode_nothing() -> Vec<u8> {
 pub(super) fn decode(payload: &[u8]) -> Result<Change, String> {
     let mut rest = Rest(payload);
     let wrong = || "its frame is no change of counts".to_owned();
+    if payload.first().is_some_and(|kind| catalog_change::KINDS.contains(kind)) {
+        let (at, change) = catalog_change::decode(payload).ok_or_else(wrong)?;
+        return Ok(Change::Catalog { at, change });
+    }
     let change = match rest.take(1).ok_or_else(wrong)?[0] {
         COUNTS => rest.counts(Held::Unsaid),
         CONFIRMED => rest.confirmed(Held::Unsaid),
@@ -215,9 +229,8 @@ impl<'a> Rest<'a> {
         let many = self.number()?;
         let mut counts = Vec::new();
         for _ in 0..many {
-            // An id of another length is a text, which a later version knows.
             let len = usize::try_from(self.number()?).ok()?;
-            let video_id = Uuid::from_slice(self.take(len)?).ok()?;
+            let video_id = VideoId::from_bytes(self.take(len)?)?;
             let plays = self.number()?;
             let last_played_at = match self.number()? {
                 0 => None,
@@ -278,7 +291,7 @@ mod tests {
         ) {
             let (at, processor) = (UnixMs(at), Uuid::from_u128(processor));
             let counts: Vec<_> = counts.into_iter().map(|(id, plays, played)| VideoCount {
-                video_id: Uuid::from_u128(id), plays, last_played_at: played.map(UnixMs),
+                video_id: VideoId::from_u128(id), plays, last_played_at: played.map(UnixMs),
             }).collect();
             let bytes = encode_counts(at, processor, held, &counts);
             prop_assert_eq!(decode(&bytes).unwrap(), Change::Counts { at, processor, held, counts });
@@ -295,7 +308,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_taken_for_more_than_they_are(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..9) {
+        fn no_bytes_are_taken_for_more_than_they_are(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..16) {
             let bytes = [&[kind][..], &bytes].concat();
             let _ = decode(&bytes);
         }
@@ -304,7 +317,7 @@ mod tests {
     #[test]
     fn a_cut_or_longer_payload_is_refused() {
         let count = VideoCount {
-            video_id: Uuid::from_u128(7),
+            video_id: VideoId::from_u128(7),
             plays: 300,
             last_played_at: Some(UnixMs(5)),
         };
@@ -314,14 +327,15 @@ mod tests {
         }
         assert!(decode(&[&whole[..], &[0]].concat()).is_err());
         assert_eq!(decode(&encode_nothing()), Ok(Change::Nothing));
-        assert!(decode(&[9]).unwrap_err().contains("of a newer playcounts"));
+        assert!(decode(&[14]).unwrap_err().contains("of a newer playcounts"));
+        assert_eq!(decode(&[9]).unwrap_err(), "its frame is no change of counts");
     }
 
     #[test]
     fn a_usual_update_is_small() {
         let at = UnixMs(1_790_000_000_000);
         let counts = (0..20).map(|n| VideoCount {
-            video_id: Uuid::from_u128(n << 90 | 77),
+            video_id: VideoId::from_u128(n << 90 | 77),
             plays: 12_345,
             last_played_at: Some(UnixMs(at.0 - 900)),
         });

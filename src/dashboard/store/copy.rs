@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::Connection;
-use uuid::Uuid;
 
 use super::database::{FILE, JOURNAL, SCHEMA, config, unusable_journal};
 use super::identity::{self, TablesIdentity};
@@ -12,6 +11,7 @@ use super::memory::Memory;
 use super::owner::owner;
 use super::tables;
 use crate::journal::{self, Cut, FsDisk, JournalOwner};
+use crate::model::video_id::VideoId;
 use crate::storage::boot::boot_id;
 use crate::storage::sqlite::LOST_CONTENT;
 use crate::storage::sqlite_copy::copy_into;
@@ -35,7 +35,7 @@ enum ReadOutcome {
 ///
 /// # Errors
 /// The files are damaged, or of another version.
-pub(crate) fn read_counts(directory: &Path) -> Result<Option<Vec<(Uuid, u64)>>> {
+pub(crate) fn read_counts(directory: &Path) -> Result<Option<Vec<(VideoId, u64)>>> {
     for _ in 0..TRIES {
         let Some(reader) = SCHEMA.open_reader(&directory.join(FILE))? else { return Ok(None) };
         let snapshot = reader.unchecked_transaction()?;
@@ -50,7 +50,7 @@ pub(crate) fn read_counts(directory: &Path) -> Result<Option<Vec<(Uuid, u64)>>> 
 }
 
 /// Every (video, plays), and what a start would cut off.
-pub type ExaminedCounts = (Vec<(Uuid, u64)>, Option<Cut>);
+pub type ExaminedCounts = (Vec<(VideoId, u64)>, Option<Cut>);
 
 /// Looks at the files in `directory` as a start would, and changes nothing: every (video, plays), and what would be cut off.
 ///

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use rusqlite::{Connection, Transaction, params};
-use uuid::Uuid;
 
 use super::period::{Keep, Period, Scale};
 use super::row::{check_row, write_checked};
 use crate::model::unix_time::UnixMs;
+use crate::model::video_id::VideoId;
 
 /// The most buckets that one series may span, of those that are kept: 50 ms of seeks.
 pub(crate) const BUCKETS_MAX: i64 = 20_000;
@@ -32,7 +32,12 @@ const ADD_DAY: &str = "INSERT INTO history_day AS h VALUES (?1, ?2, ?3, row_chec
       row_check = iif(h.row_check = row_check(?1, ?2, plays), row_check(?1, ?2, plays + ?3), NULL)";
 
 /// Adds plays of one minute to all three tables.
-pub(super) fn add(transaction: &Transaction<'_>, id: &Uuid, minute: i64, plays: i64) -> Result<()> {
+pub(super) fn add(
+    transaction: &Transaction<'_>,
+    id: &VideoId,
+    minute: i64,
+    plays: i64,
+) -> Result<()> {
     for (_, scale) in Scale::ALL {
         let sql = match scale {
             Scale::Minute => ADD_MINUTE,
@@ -80,7 +85,7 @@ pub(super) fn kept(connection: &Connection, scale: Scale, now: UnixMs) -> Result
 pub(super) fn series(
     connection: &Connection,
     pending: &[(i64, i64)],
-    id: &Uuid,
+    id: &VideoId,
     scale: Scale,
     period: Period,
 ) -> Result<Vec<(UnixMs, i64)>> {

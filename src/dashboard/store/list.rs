@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use uuid::Uuid;
 
+use super::search::Search;
 use crate::model::unix_time::UnixMs;
+use crate::model::video_id::VideoId;
 
 /// The most rows of one list.
 pub(crate) const LIST_MAX: u32 = 500;
@@ -16,14 +17,18 @@ pub(crate) const LIST_MAX: u32 = 500;
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct VideoRow {
     /// Which video.
-    pub(crate) video_id: Uuid,
-    /// Its plays, over all processors.
+    pub(crate) video_id: VideoId,
+    /// Its plays, over all processors and imports, with its correction.
     #[schemars(range(min = 0))]
     pub(crate) plays: i64,
     /// When its count changed last.
     pub(crate) updated_at: UnixMs,
     /// When it was played last; `None`: no play said so.
     pub(crate) last_played_at: Option<UnixMs>,
+    /// Its title; `None`: none is known.
+    pub(crate) title: Option<String>,
+    /// Where it is; `None`: nobody said so.
+    pub(crate) url: Option<String>,
 }
 
 /// What a list is ordered by.
@@ -61,7 +66,7 @@ pub(crate) struct Cursor {
     /// The row's value of it; 0 in a list by id.
     pub(crate) value: i64,
     /// Which video the row is of.
-    pub(crate) video_id: Uuid,
+    pub(crate) video_id: VideoId,
 }
 
 impl fmt::Display for Cursor {
@@ -80,7 +85,7 @@ impl FromStr for Cursor {
         let cursor = Self {
             column: *column,
             value: value.parse().map_err(drop)?,
-            video_id: Uuid::try_parse(video_id).map_err(drop)?,
+            video_id: VideoId::find(video_id).ok().flatten().ok_or(())?,
         };
         // `+5`, and a UUID in braces, are nothing that was ever given out.
         (cursor.to_string() == text).then_some(cursor).ok_or(())
@@ -100,16 +105,16 @@ pub(crate) struct ListQuery {
     pub(crate) offset: u32,
     /// Only rows behind this one.
     pub(crate) after: Option<Cursor>,
-    /// The lowest and the highest id, both included; `None`: all.
-    pub(crate) range: Option<(Uuid, Uuid)>,
+    /// Which videos; `None`: all.
+    pub(crate) search: Option<Search>,
 }
 
 /// What a list is answered with.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Page {
     /// In the order asked for.
     pub(crate) rows: Vec<VideoRow>,
-    /// How many videos are in the range.
+    /// How many videos are wanted.
     pub(crate) matching: u64,
     /// Where the next page begins; `None` behind the last row.
     pub(crate) next: Option<Cursor>,
@@ -121,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_cursor_is_what_was_given_out_and_nothing_else() {
-        let cursor = Cursor { column: Column::Plays, value: -5, video_id: Uuid::from_u128(7) };
+        let cursor = Cursor { column: Column::Plays, value: -5, video_id: VideoId::from_u128(7) };
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
         for text in [
             "",

@@ -64,7 +64,7 @@ fn decode(bytes: &[u8]) -> impl Iterator<Item = VideoCount> {
         let mut id = [0; 16];
         id.copy_from_slice(&entry[..16]);
         VideoCount {
-            video_id: Uuid::from_bytes(id),
+            video_id: Uuid::from_bytes(id).into(),
             plays: number(16),
             last_played_at: Some(UnixMs(number(24) as i64)).filter(|time| time.0 > 0),
         }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::period::MINUTE_MS;
 use crate::model::unix_time::UnixMs;
+use crate::model::video_id::VideoId;
 
 /// Plays of one video by minute: (minute since the Unix epoch, plays), oldest first.
 pub(super) type Minutes = Vec<(i64, i64)>;
@@ -17,7 +18,7 @@ pub(super) type Minutes = Vec<(i64, i64)>;
 #[derive(Debug, Default)]
 pub(super) struct PendingSlice {
     /// The changed videos, in the order of their ids.
-    pub(super) videos: Vec<(Uuid, Minutes)>,
+    pub(super) videos: Vec<(VideoId, Minutes)>,
     /// The new processors: number and id.
     pub(super) processors: Vec<(u32, Uuid)>,
 }
@@ -34,7 +35,7 @@ pub(super) struct ClearedTables {
 /// Every video whose count has changed, with its plays that are not in the history's tables yet.
 #[derive(Debug, Default)]
 pub(super) struct PendingHistory {
-    videos: BTreeMap<Uuid, Minutes>,
+    videos: BTreeMap<VideoId, Minutes>,
     processors: Vec<(u32, Uuid)>,
     // What is being written: no video is in two of them.
     writing: Vec<Arc<PendingSlice>>,
@@ -55,13 +56,13 @@ impl PendingHistory {
     }
 
     /// Adds plays of a video at that time; of a count that is new and 0, none.
-    pub(super) fn add(&mut self, id: Uuid, plays: i64, at: UnixMs) {
+    pub(super) fn add(&mut self, id: VideoId, plays: i64, at: UnixMs) {
         let minutes = self.videos.entry(id).or_default();
         add_minute(minutes, at.0.div_euclid(MINUTE_MS), plays);
     }
 
     /// One video's plays.
-    pub(super) fn of(&self, id: &Uuid) -> Minutes {
+    pub(super) fn of(&self, id: &VideoId) -> Minutes {
         let written = self.writing.iter().find_map(|slice| {
             let at = slice.videos.binary_search_by_key(id, |(id, _)| *id).ok()?;
             Some(slice.videos[at].1.as_slice())
@@ -75,11 +76,11 @@ impl PendingHistory {
     /// plays); with the first ones those that are being written, too. The last video; `None`: there are no more.
     pub(super) fn copy(
         &self,
-        after: Option<Uuid>,
+        after: Option<VideoId>,
         most: usize,
-        all: &mut Vec<(Uuid, i64, i64)>,
-    ) -> Option<Uuid> {
-        let mut push = |id: Uuid, minutes: &Minutes| {
+        all: &mut Vec<(VideoId, i64, i64)>,
+    ) -> Option<VideoId> {
+        let mut push = |id: VideoId, minutes: &Minutes| {
             all.extend(minutes.iter().map(|(minute, plays)| (id, *minute, *plays)));
         };
         if after.is_none() {
@@ -93,14 +94,14 @@ impl PendingHistory {
         })
     }
 
-    fn behind(&self, after: Option<Uuid>) -> impl Iterator<Item = (&Uuid, &Minutes)> {
+    fn behind(&self, after: Option<VideoId>) -> impl Iterator<Item = (&VideoId, &Minutes)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.videos.range((from, Bound::Unbounded))
     }
 
     /// Begins to write, or goes on with it: all new processors, and the first `most` videos behind `after`, in the order of their ids.
-    pub(super) fn begin_slice(&mut self, after: Option<Uuid>, most: usize) -> Arc<PendingSlice> {
-        let ids: Vec<Uuid> = self.behind(after).take(most).map(|(id, _)| *id).collect();
+    pub(super) fn begin_slice(&mut self, after: Option<VideoId>, most: usize) -> Arc<PendingSlice> {
+        let ids: Vec<VideoId> = self.behind(after).take(most).map(|(id, _)| *id).collect();
         let videos = ids.into_iter().filter_map(|id| self.videos.remove_entry(&id)).collect();
         let processors = std::mem::take(&mut self.processors);
         let slice = Arc::new(PendingSlice { videos, processors });
@@ -172,7 +173,9 @@ mod tests {
                 break;
             }
         }
-        all.into_iter().map(|(id, minute, plays)| (id.as_u128(), minute, plays)).collect()
+        all.into_iter()
+            .map(|(id, minute, plays)| (id.guid().unwrap().as_u128(), minute, plays))
+            .collect()
     }
 
     #[test]
@@ -180,26 +183,26 @@ mod tests {
         let mut pending = PendingHistory::default();
         let at = |minute: i64| UnixMs(minute * MINUTE_MS);
         for id in 1..=5 {
-            pending.add(Uuid::from_u128(id), 10, at(1));
+            pending.add(VideoId::from_u128(id), 10, at(1));
         }
         pending.add_processor(1, Uuid::nil());
         let slice = pending.begin_slice(None, 2);
         assert_eq!((slice.videos.len(), slice.processors.len(), pending.len()), (2, 1, 5));
-        pending.add(Uuid::from_u128(2), 1, at(1));
-        pending.add(Uuid::from_u128(2), 1, at(2));
-        assert_eq!(pending.of(&Uuid::from_u128(2)), [(1, 10), (1, 1), (2, 1)]);
+        pending.add(VideoId::from_u128(2), 1, at(1));
+        pending.add(VideoId::from_u128(2), 1, at(2));
+        assert_eq!(pending.of(&VideoId::from_u128(2)), [(1, 10), (1, 1), (2, 1)]);
         let plays = |pending: &PendingHistory| -> i64 {
             all(pending).iter().map(|(_, _, plays)| plays).sum()
         };
         assert_eq!(plays(&pending), 52);
         pending.undo_slices();
-        assert_eq!(pending.of(&Uuid::from_u128(2)), [(1, 11), (2, 1)]);
+        assert_eq!(pending.of(&VideoId::from_u128(2)), [(1, 11), (2, 1)]);
         assert_eq!((plays(&pending), pending.len()), (52, 5));
         let slice = pending.begin_slice(None, 2);
         assert_eq!((slice.videos.len(), slice.processors.len()), (2, 1));
         pending.end_slices();
         assert_eq!((all(&pending), pending.len()), (vec![(3, 1, 10), (4, 1, 10), (5, 1, 10)], 3));
-        assert_eq!(pending.begin_slice(Some(Uuid::from_u128(4)), 9).videos.len(), 1);
+        assert_eq!(pending.begin_slice(Some(VideoId::from_u128(4)), 9).videos.len(), 1);
         let tables = ClearedTables { id: Uuid::nil(), next: 7 };
         pending.clear(tables);
         // The slice of before the reset ends, whichever way: it changes nothing.

@@ -4,13 +4,13 @@
 //! videos there are some 2,700 chunks, whose lengths are summed for a rank: a few µs. Where each chunk begins stands
 //! beside the others, so that the first search meets no cache miss for each step.
 
-use uuid::Uuid;
+use crate::model::video_id::VideoId;
 
 /// The most places of a chunk: one more, and it becomes two. Moving half of it takes as long as a cache miss or two.
 const CHUNK: usize = 512;
 
 /// A video's place: the column's value; among equals the id decides.
-pub(super) type Place = (i64, Uuid);
+pub(super) type Place = (i64, VideoId);
 
 /// Every video in the order of one column.
 #[derive(Debug, Default)]
@@ -86,10 +86,14 @@ impl Ranking {
 
     /// How many places are below `place`.
     pub(super) fn rank(&self, place: &Place) -> usize {
-        let index = self.chunk(place);
+        self.below(|known| known < place)
+    }
+
+    /// How many places are first that `is_below` holds for: of all that are before another one, if of that.
+    pub(super) fn below(&self, is_below: impl Fn(&Place) -> bool) -> usize {
+        let index = self.starts.partition_point(&is_below).saturating_sub(1);
         let below: usize = self.chunks[..index].iter().map(Vec::len).sum();
-        below
-            + self.chunks.get(index).map_or(0, |chunk| chunk.partition_point(|known| known < place))
+        below + self.chunks.get(index).map_or(0, |chunk| chunk.partition_point(is_below))
     }
 
     /// The places from rank `from` on, upwards.
@@ -147,8 +151,8 @@ mod tests {
                 assert_eq!(order.rank(place), rank);
             }
         }
-        assert_eq!(order.rank(&(i64::MIN, Uuid::nil())), 0);
-        assert_eq!(order.rank(&(i64::MAX, Uuid::max())), all.len());
+        assert_eq!(order.rank(&(i64::MIN, VideoId::NIL)), 0);
+        assert_eq!(order.rank(&(i64::MAX, VideoId::from_u128(u128::MAX))), all.len());
     }
 
     #[test]
@@ -156,7 +160,7 @@ mod tests {
         let mut order = Ranking::default();
         let mut model = BTreeSet::new();
         check(&order, &model);
-        let place = |n: u128| ((n * 7919 % 1009) as i64, Uuid::from_u128(n));
+        let place = |n: u128| ((n * 7919 % 1009) as i64, VideoId::from_u128(n));
         for n in 0..5_000 {
             order.insert(place(n));
             model.insert(place(n));
@@ -180,7 +184,7 @@ mod tests {
             let mut order = Ranking::default();
             let mut model = BTreeSet::new();
             for (add, value, id) in steps {
-                let place = (value, Uuid::from_u128(id));
+                let place = (value, VideoId::from_u128(id));
                 if add && model.insert(place) {
                     order.insert(place);
                 } else if !add {

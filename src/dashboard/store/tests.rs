@@ -1,5 +1,6 @@
 //! The store as its callers see it.
 
+mod catalog;
 mod checkpoints;
 mod files;
 mod ledgers;
@@ -9,6 +10,7 @@ use nsq_protocol::thread::{Never, stop_pair};
 use super::database::{JOURNAL, remove};
 use super::*;
 use crate::model::video::{MAX_PLAYS, VideoCount};
+use crate::model::video_id::VideoId;
 use crate::wire::ProducerConfirmed;
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -24,11 +26,12 @@ fn update(processor: u128, version: u64, counts: &[(u128, u64)]) -> CountsUpdate
         counts: counts
             .iter()
             .map(|(id, plays)| VideoCount {
-                video_id: Uuid::from_u128(*id),
+                video_id: VideoId::from_u128(*id),
                 plays: *plays,
                 last_played_at: None,
             })
             .collect(),
+        titles: Vec::new(),
         consumption: None,
         ledger: None,
     }
@@ -74,12 +77,35 @@ fn copied(directory: &Path) -> tempfile::TempDir {
     copy
 }
 
+/// Makes of the tables those of schema 5, which had nothing of the catalog.
+fn as_schema_5(directory: &Path) -> Connection {
+    let connection = Connection::open(directory.join(FILE)).unwrap();
+    crate::storage::row_check::add_function(&connection).unwrap();
+    connection
+        .execute_batch(
+            "ALTER TABLE identity RENAME TO identity_6;
+             CREATE TABLE identity (
+                 only INTEGER PRIMARY KEY CHECK (only = 1), dashboard BLOB NOT NULL, boot TEXT NOT NULL, closed INTEGER,
+                 life BLOB NOT NULL, segment INTEGER, number INTEGER, count_rows INTEGER NOT NULL,
+                 count_plays INTEGER NOT NULL, row_check INTEGER NOT NULL
+             ) STRICT;
+             INSERT INTO identity
+                 SELECT only, dashboard, boot, closed, life, segment, number, count_rows, count_plays,
+                     row_check(only, dashboard, boot, closed, life, segment, number, count_rows, count_plays)
+                 FROM identity_6;
+             DROP TABLE identity_6; DROP TABLE titles; DROP TABLE changes; DROP TABLE imports;
+             PRAGMA user_version = 5;",
+        )
+        .unwrap();
+    connection
+}
+
 fn reopened(directory: &Path) -> Store {
     Store::open(directory, JournalOwner::Part, 1, Keep::default()).unwrap()
 }
 
 fn all(store: &Store) -> Vec<(u128, u64)> {
-    store.counts().into_iter().map(|(id, plays)| (id.as_u128(), plays)).collect()
+    store.counts().into_iter().map(|(id, plays)| (id.guid().unwrap().as_u128(), plays)).collect()
 }
 
 #[test]
@@ -119,7 +145,7 @@ fn history_is_whole_before_while_and_after_it_is_checkpointed() {
     let (temp, store) = store();
     let minute = unix_ms().0 / 60_000;
     let period = Period { first: minute - 10, last: minute + 10 };
-    let id = Uuid::from_u128(7);
+    let id = VideoId::from_u128(7);
     let plays = |store: &Store| -> i64 {
         [Scale::Minute, Scale::Hour, Scale::Day]
             .map(|scale| {
@@ -158,7 +184,7 @@ fn history_is_whole_before_while_and_after_it_is_checkpointed() {
             .total,
         9
     );
-    assert_eq!(store.video(id).unwrap().1, 1);
+    assert_eq!(store.shown_video(id).unwrap().rank, 1);
 }
 
 #[test]
@@ -181,7 +207,7 @@ fn a_call_that_waits_in_vain_tells_why() {
     let (_temp, mut store) = store();
     store.merge(update(1, 1, &[(7, 5)])).unwrap();
     store.wait = Duration::from_millis(50);
-    let (id, period) = (Uuid::from_u128(7), Period { first: 0, last: 1 });
+    let (id, period) = (VideoId::from_u128(7), Period { first: 0, last: 1 });
     {
         let _checkpoint = store.state.tables.write();
         let reason = store.series(id, Scale::Day, period).unwrap_err().to_string();

@@ -13,6 +13,7 @@ use crate::ledger::record::encode_runs;
 use crate::ledger::snapshot::{read, remove, remove_simulation};
 use crate::model::play::{Play, PlayIdentity, Rejection};
 use crate::model::seq_set::SeqSet;
+use crate::model::video_id::VideoId;
 use crate::storage::row_check;
 use crate::storage::sqlite::{self, Schema};
 
@@ -54,7 +55,8 @@ fn play(video: u128, identity: Option<(u128, u64)>, message: u64) -> (Play, Mess
     let identity =
         identity.map(|(producer, seq)| PlayIdentity { producer: Uuid::from_u128(producer), seq });
     let enqueued_at_ns = Some(message * 1_000_000);
-    let play = Play { video_id: Uuid::from_u128(video), enqueued_at_ns, identity, resent: false };
+    let play =
+        Play { video_id: VideoId::from_u128(video), enqueued_at_ns, identity, resent: false };
     (play, MessageKey::new(MessageId::from_u64(message), 1))
 }
 
@@ -91,7 +93,11 @@ fn checkpoint(ledger: &mut DurableLedger) {
 }
 
 fn plays_of(ledger: &DurableLedger) -> BTreeMap<u128, u64> {
-    ledger.videos().into_iter().map(|video| (video.video_id.as_u128(), video.plays)).collect()
+    ledger
+        .videos()
+        .into_iter()
+        .map(|video| (video.video_id.guid().unwrap().as_u128(), video.plays))
+        .collect()
 }
 
 /// Video, producer and number, message ID.
@@ -269,7 +275,7 @@ fn another_dashboard_is_told_everything() {
     let mut ledger = open(dir.path());
     commit(&mut ledger, vec![play(7, Some((1, 0)), 1)]);
     let published = |ledger: &DurableLedger| ledger.videos()[0].published;
-    let count = VideoCount { video_id: Uuid::from_u128(7), plays: 1, last_played_at: None };
+    let count = VideoCount { video_id: VideoId::from_u128(7), plays: 1, last_played_at: None };
     assert!(ledger.publishes_to(FIRST, Uuid::from_u128(1)).unwrap());
     ledger.published(FIRST, std::slice::from_ref(&count));
     assert_eq!(ledger.take_unreported(FIRST, 10).unwrap().len(), 1);
@@ -428,4 +434,5 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
 
 mod files;
 mod producers;
+mod retry;
 mod window;

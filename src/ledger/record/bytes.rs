@@ -27,6 +27,11 @@ impl<'a> Input<'a> {
     /// A number of bytes, then the bytes.
     pub(in crate::ledger) fn bytes(&mut self) -> Result<&'a [u8], Damaged> {
         let len = usize::try_from(self.number()?).map_err(|_| Damaged)?;
+        self.slice(len)
+    }
+
+    /// So many bytes.
+    pub(super) fn slice(&mut self, len: usize) -> Result<&'a [u8], Damaged> {
         let (bytes, rest) = self.0.split_at_checked(len).ok_or(Damaged)?;
         self.0 = rest;
         Ok(bytes)

@@ -3,13 +3,12 @@
 //!
 //! All is read in one snapshot: a sweep of the one before may still be under way, and moves plays from records to rows.
 
-use uuid::Uuid;
-
 use super::membership::Membership;
 use super::trouble::Trouble;
 use crate::ledger::checkpoint::SavedVideo;
 use crate::ledger::record::{Damaged, Record};
 use crate::ledger::video_counts::VideoCounts;
+use crate::model::video_id::VideoId;
 use crate::postgres::{Param, PgConnection, PgRow};
 use crate::runtime::clock::unix_ms;
 
@@ -83,11 +82,8 @@ impl SharedLoader {
     fn video(&mut self, row: &PgRow<'_>) -> Result<(), Trouble> {
         let number = u32::try_from(row.int(0)?).map_err(|_| Damaged)?;
         let bytes = row.bytes(1)?;
-        let id = Uuid::from_slice(bytes).map_err(|_| {
-            Trouble::Damaged(format!(
-                "a video has an id of {} bytes, of a newer playcounts; this one knows 16",
-                bytes.len()
-            ))
+        let id = VideoId::from_bytes(bytes).ok_or_else(|| {
+            Trouble::Damaged(format!("a video has an id of {} bytes that is none", bytes.len()))
         })?;
         let (plays, last_played_at) = (row.int(2)?.cast_unsigned(), row.int(3)?.cast_unsigned());
         self.place(number, id)?;
@@ -118,7 +114,7 @@ impl SharedLoader {
         Ok(())
     }
 
-    fn place(&mut self, number: u32, id: Uuid) -> Result<(), Damaged> {
+    fn place(&mut self, number: u32, id: VideoId) -> Result<(), Damaged> {
         if !self.counts.place(number, id) {
             return Err(Damaged);
         }

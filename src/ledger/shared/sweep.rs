@@ -83,7 +83,8 @@ pub(super) fn write_slice(
     slice: &SweepSlice,
 ) -> Result<(), Trouble> {
     let me = Param::Uuid(own.id);
-    let ids: Vec<&[u8]> = slice.videos.iter().map(|video| &video.id.as_bytes()[..]).collect();
+    let ids: Vec<_> = slice.videos.iter().map(|video| video.id.to_bytes()).collect();
+    let ids: Vec<&[u8]> = ids.iter().map(AsRef::as_ref).collect();
     let numbers: Vec<_> = slice.videos.iter().map(|video| i64::from(video.number)).collect();
     let plays: Vec<_> = slice.videos.iter().map(|video| video.plays.cast_signed()).collect();
     let times: Vec<_> =

@@ -7,13 +7,15 @@ use nsq_protocol::MessageId;
 
 use super::*;
 use crate::model::play::{Play, PlayIdentity};
+use crate::model::video_id::VideoId;
 
 /// Of a video, by its number of a producer or without one, at so many seconds, in that message.
 fn arrived(video: u128, identity: Option<(u128, u64)>, second: u64, message: u64) -> ArrivedPlay {
     let identity =
         identity.map(|(producer, seq)| PlayIdentity { producer: Uuid::from_u128(producer), seq });
     let enqueued_at_ns = Some((1_790_000_000 + second) * 1_000_000_000);
-    let play = Play { video_id: Uuid::from_u128(video), enqueued_at_ns, identity, resent: false };
+    let play =
+        Play { video_id: VideoId::from_u128(video), enqueued_at_ns, identity, resent: false };
     ArrivedPlay::new(play, MessageKey::new(MessageId::from_u64(message), 5))
 }
 

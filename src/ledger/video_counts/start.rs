@@ -1,13 +1,12 @@
 //! What a start reads into the counts, first the tables' rows, then the records that are newer (pure).
 
-use uuid::Uuid;
-
 use super::VideoCounts;
 use crate::ledger::checkpoint::SavedVideo;
 use crate::ledger::counters::Counters;
 use crate::ledger::record::{Damaged, Delta};
 use crate::model::unix_time::UnixMs;
 use crate::model::video::MAX_PLAYS;
+use crate::model::video_id::VideoId;
 
 /// A clock that tells less, a moment of 1973, was not set since the machine's start.
 const CLOCK_IS_SET: UnixMs = UnixMs(100_000_000_000);
@@ -22,7 +21,7 @@ impl VideoCounts {
     }
 
     /// Makes room for a video that has this number; false if another has it, or the video another.
-    pub(in crate::ledger) fn place(&mut self, number: u32, id: Uuid) -> bool {
+    pub(in crate::ledger) fn place(&mut self, number: u32, id: VideoId) -> bool {
         if !self.ids.place(number, id) {
             return false;
         }

@@ -9,11 +9,12 @@ use crate::ledger::dedupe::{Learned, Seen};
 use crate::ledger::message_key::MessageKey;
 use crate::model::play::Play;
 use crate::model::unix_time::UnixMs;
+use crate::model::video_id::VideoId;
 
 /// Of a video, by its number, at so many seconds.
 fn arrived(video: u128, second: u64) -> ArrivedPlay {
     let enqueued_at_ns = Some((1_790_000_000 + second) * 1_000_000_000);
-    let video_id = Uuid::from_u128(video);
+    let video_id = VideoId::from_u128(video);
     let play = Play { video_id, enqueued_at_ns, identity: None, resent: false };
     ArrivedPlay::new(play, MessageKey::new(MessageId::from_u64(second), 5))
 }
@@ -34,7 +35,7 @@ fn commit(counts: &mut VideoCounts, plays: &[ArrivedPlay]) -> Counted {
 }
 
 fn plays(counts: &VideoCounts) -> Vec<(u128, u64)> {
-    counts.videos().map(|video| (video.video_id.as_u128(), video.plays)).collect()
+    counts.videos().map(|video| (video.video_id.guid().unwrap().as_u128(), video.plays)).collect()
 }
 
 #[test]
@@ -46,14 +47,17 @@ fn nothing_grows_before_it_is_durable() {
     let more = [arrived(7, 3), arrived(9, 4), arrived(9, 5), arrived(5, 6)];
     let counted = count(&mut counts, &more);
     assert_eq!(counted.record.counters.counted, 4);
-    assert_eq!(counted.record.new_videos, [Uuid::from_u128(9), Uuid::from_u128(5)]);
+    assert_eq!(counted.record.new_videos, [VideoId::from_u128(9), VideoId::from_u128(5)]);
     assert_eq!(counts.counters(), before.1);
     assert!(counts.changed().is_empty());
     // The database is away: it comes again, and others of the same commit may not.
     counts.withdraw(&counted);
     assert_eq!((plays(&counts), counts.counters()), before);
     let again = commit(&mut counts, &[arrived(5, 6), arrived(7, 3)]);
-    assert_eq!((again.record.first_video, again.record.new_videos), (2, vec![Uuid::from_u128(5)]));
+    assert_eq!(
+        (again.record.first_video, again.record.new_videos),
+        (2, vec![VideoId::from_u128(5)])
+    );
     assert_eq!(plays(&counts), [(7, 3), (8, 1), (5, 1)]);
     assert_eq!(counts.changed_mut().take(), [2, 0]);
     // What was told of a video that is taken back is forgotten with it.

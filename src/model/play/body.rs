@@ -2,11 +2,13 @@
 
 use uuid::Uuid;
 
+use crate::model::video_id::VideoId;
+
 /// One view of one video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Play {
     /// What was viewed.
-    pub video_id: Uuid,
+    pub video_id: VideoId,
     /// When it was put on the queue, in ns since the Unix epoch by the producer's clock, not before March 1973; `None` from
     /// a producer that does not say.
     pub enqueued_at_ns: Option<u64>,
@@ -35,7 +37,7 @@ impl Play {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut uuid = Uuid::encode_buffer();
         out.extend_from_slice(br#"{"video_id":""#);
-        out.extend_from_slice(self.video_id.hyphenated().encode_lower(&mut uuid).as_bytes());
+        self.video_id.with_text(|text| push_text(out, text.as_bytes()));
         out.push(b'"');
         if let Some(enqueued_at_ns) = self.enqueued_at_ns {
             out.extend_from_slice(br#","enqueued_at":"#);
@@ -51,6 +53,20 @@ impl Play {
             out.extend_from_slice(br#","resent":true"#);
         }
         out.push(b'}');
+    }
+}
+
+/// Of what a string of JSON must escape a video id may have these two alone.
+fn push_text(out: &mut Vec<u8>, text: &[u8]) {
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\');
+    for piece in text.split_inclusive(is_special) {
+        match piece.split_last() {
+            Some((last, before)) if is_special(last) => {
+                out.extend_from_slice(before);
+                out.extend_from_slice(&[b'\\', *last]);
+            }
+            _ => out.extend_from_slice(piece),
+        }
     }
 }
 

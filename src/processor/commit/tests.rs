@@ -16,6 +16,7 @@ use crate::ledger::{
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::play::{Play, PlayIdentity};
 use crate::model::video::{VideoCount, VideoState};
+use crate::model::video_id::VideoId;
 use crate::processor::report::window_figures;
 use crate::processor::wake::wake_publishers;
 use crate::wire::{Confirmed, ProducerConfirmed};
@@ -205,7 +206,7 @@ impl Bench {
         assert_eq!(batch.len(), 1);
         let identity = Some(PlayIdentity { producer: Uuid::from_u128(1), seq: self.taken });
         let play =
-            Play { video_id: Uuid::from_u128(7), enqueued_at_ns: None, identity, resent: false };
+            Play { video_id: VideoId::from_u128(7), enqueued_at_ns: None, identity, resent: false };
         let message = MessageKey::new(MessageId::from_u64(self.taken), 1);
         let plays = vec![ArrivedPlay::new(play, message)];
         self.taken += 1;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::batch::PlayBatch;
 use super::entry::{self, OutboxEntry};
 use super::spans::ProducerSpans;
+use crate::model::video_id::VideoId;
 
 /// What an outbox holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +18,7 @@ pub(super) struct OutboxContents {
     /// Under which ids it went on, each with the number of its first play; in order.
     pub(super) later: Vec<(u64, Uuid)>,
     /// The run's videos, by their numbers.
-    pub(super) videos: Vec<Uuid>,
+    pub(super) videos: Vec<VideoId>,
     /// Plays of each video that are gone: every play with a number below [`OutboxContents::below`].
     pub(super) gone: Vec<u64>,
     /// Plays that are gone.

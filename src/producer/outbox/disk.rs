@@ -26,6 +26,7 @@ use crate::journal::{
 };
 use crate::model::attempted::Attempted;
 use crate::model::config::Durability;
+use crate::model::video_id::VideoId;
 use crate::model::words::{many, of_number};
 use crate::storage::boot::boot_id;
 use crate::storage::data_dir::{DataDir, Lock, PRODUCER};
@@ -44,7 +45,7 @@ pub struct DiskOutbox {
     payload: Vec<u8>,
     /// Whose plays these are, and under which numbers they are published.
     pub(in crate::producer) producers: ProducerSpans,
-    pub(in crate::producer) videos: Vec<Uuid>,
+    pub(in crate::producer) videos: Vec<VideoId>,
     /// Plays of each video so far.
     pub(in crate::producer) counts: Vec<u64>,
     /// The number of the next play.

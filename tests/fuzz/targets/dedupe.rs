@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
         .min(PlayIdentity::MAX_SEQ);
         at[producer] = seq;
         let identity = PlayIdentity { producer: Uuid::from_u128(producer as u128), seq };
-        let mut play = Play { video_id: Uuid::nil(), enqueued_at_ns: None, identity: Some(identity), resent: false };
+        let mut play = Play { video_id: Uuid::nil().into(), enqueued_at_ns: None, identity: Some(identity), resent: false };
         if step[0] & 0x40 == 0 {
             let message = MessageKey::new(MessageId::from_u64(index as u64), 0);
             let fresh = dedupe.insert(&play, message) == Seen::New;

@@ -387,7 +387,7 @@ fn an_outbox_of_schema_1_is_taken_over() {
     let attempted = playcounts::producer::read_outbox(&dir.join("outbox")).unwrap().unwrap();
     assert_eq!(attempted.producer, producer);
     for (video, plays) in gone {
-        let found = attempted.counts.iter().find(|(found, _)| *found == video);
+        let found = attempted.counts.iter().find(|(found, _)| *found == video.into());
         assert!(found.is_some_and(|(_, now)| *now >= plays), "{video}");
     }
     // Once more, from the files of now.

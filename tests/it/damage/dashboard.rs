@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use playcounts::dashboard::{self, Dashboard, DashboardConfig, Keep};
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{Part, State, copy};
 use crate::dashboard_support::{ask, update, video};
+use playcounts::model::video_id::VideoId;
 
 /// Videos that are told of.
 const VIDEOS: u8 = 60;
@@ -17,7 +17,7 @@ const VIDEOS: u8 = 60;
 pub(super) struct DashboardPart;
 
 /// Plays by video.
-type Counts = BTreeMap<Uuid, u64>;
+type Counts = BTreeMap<VideoId, u64>;
 
 fn start(directory: &Path) -> Result<Dashboard, String> {
     let config = DashboardConfig {
@@ -29,6 +29,7 @@ fn start(directory: &Path) -> Result<Dashboard, String> {
         keep: Keep::default(),
         watched: None,
         allowed_hosts: Vec::new(),
+        video_url: None,
     };
     Dashboard::start(config).map_err(|error| format!("{error:#}"))
 }

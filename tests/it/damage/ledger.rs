@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{Part, State, copy};
 use crate::ledger_support::{arrivals, hours, letter, open, play, upkeep};
+use playcounts::model::video_id::VideoId;
 
 /// Producers: more than a checkpoint takes at once, so that one can be in the middle of it.
 const PRODUCERS: u64 = 150;
@@ -117,15 +118,15 @@ impl Model {
         let halves = self.facts.videos.iter().step_by(2);
         let counts: Vec<VideoCount> = halves
             .map(|(video, (plays, _))| VideoCount {
-                video_id: Uuid::from_u128(*video),
+                video_id: VideoId::from_u128(*video),
                 plays: *plays,
                 last_played_at: None,
             })
             .collect();
         self.ledger.published(FIRST, &counts);
-        self.facts
-            .published
-            .extend(counts.iter().map(|count| (count.video_id.as_u128(), count.plays)));
+        self.facts.published.extend(
+            counts.iter().map(|count| (count.video_id.guid().unwrap().as_u128(), count.plays)),
+        );
     }
 }
 
@@ -190,7 +191,7 @@ impl Part for LedgerPart {
             ..Facts::default()
         };
         for video in &found.videos {
-            let id = video.video_id.as_u128();
+            let id = video.video_id.guid().unwrap().as_u128();
             facts.videos.insert(id, (video.plays, video.last_played_at));
             facts.published.extend((video.published > 0).then_some((id, video.published)));
         }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{Part, State, copy};
 use crate::support::{Broker, Running, wait_until};
+use playcounts::model::video_id::VideoId;
 
 /// Plays of the run.
 const PLAYS: u64 = 3000;
@@ -24,7 +25,7 @@ pub(super) struct Facts {
     producer: Uuid,
     plays: u64,
     acknowledged: u64,
-    counts: BTreeMap<Uuid, u64>,
+    counts: BTreeMap<VideoId, u64>,
 }
 
 impl Part for OutboxPart {

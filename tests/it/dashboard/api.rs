@@ -40,7 +40,9 @@ fn dashboard_lists_sort_page_and_search() {
     assert_eq!(listed("search=0A"), [100]);
     assert_eq!(listed("search=1"), [200, 190, 180, 170, 160]);
     assert_eq!(listed(&format!("search={}", video(7))), [70]);
-    assert_eq!(listed("offset=4294967295"), Vec::<u64>::new());
+    for nothing in ["offset=4294967295", "search=%3Cimg%3E", "search=%27%20OR%201=1"] {
+        assert_eq!(listed(nothing), Vec::<u64>::new());
+    }
     assert_eq!(running.get("/api/counts?search=1").json()["matching"], 5);
     // Page after page by key is the whole list, in every order, and within a search.
     for query in [
@@ -71,8 +73,6 @@ fn dashboard_lists_sort_page_and_search() {
         ("limit=x", "limit must be"),
         ("offset=-1", "offset must be a number from 0"),
         ("after=x", "after takes the next of the page before"),
-        ("search=%3Cimg%3E", "search takes the start of a video id"),
-        ("search=%27%20OR%201=1", "search takes"),
     ] {
         let answer = running.get(&format!("/api/counts?{query}"));
         assert_eq!(answer.status, 400, "{query}");
@@ -311,7 +311,7 @@ fn every_call_reads_ids_and_numbers_alike() {
     let spellings = [
         id.to_string(),
         id.to_string().to_uppercase(),
-        id.simple().to_string(),
+        id.to_string().replace('-', ""),
         format!("%7B{id}%7D"),
         format!("urn:uuid:{id}"),
     ];

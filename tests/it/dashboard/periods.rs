@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::dashboard_support::{start, update, video};
+use playcounts::model::video_id::VideoId;
 
 /// The body of an answer that came in chunks.
 fn unchunked(mut body: &[u8]) -> String {
@@ -26,7 +27,7 @@ const WRONG: [(&str, &str); 6] = [
     ("/api/top?limit=101", "limit must be a number from 1 to 100"),
     ("/api/top?from=x", "from must be ms since the Unix epoch, not \"x\""),
     ("/api/series?from=7&to=3", "from must be before to"),
-    ("/api/export/series.csv", "\"\" is not a video id: it must be a UUID"),
+    ("/api/export/series.csv", "\"\" is not a video id: a video id has at least one character"),
     (
         "/api/counts?sort=plays&after=video_id.0.00000000-0000-0000-0000-000000000007",
         "after is of a list with another sort than plays",
@@ -101,7 +102,7 @@ fn exports_are_whole_and_come_in_chunks() {
     let running = start();
     for version in 0..40u64 {
         let counts: Vec<_> = (0..20)
-            .map(|n| (Uuid::from_u128(u128::from(version * 20 + n + 1)), version + 1))
+            .map(|n| (VideoId::from_u128(u128::from(version * 20 + n + 1)), version + 1))
             .collect();
         running.tell(version + 1, &counts);
     }

@@ -1,6 +1,7 @@
 //! Checkpoints, resets and kills beside updates, and files that cannot be written.
 
 use super::*;
+use crate::model::video_id::VideoId;
 
 #[test]
 fn a_store_whose_journal_fails_says_so_and_recovers() {
@@ -105,7 +106,7 @@ fn history_of_before_a_reset_is_not_seen() {
     assert_eq!(store.state.pending.read().cleared().map(|cleared| cleared.id), Some(store.id()));
     let check = || {
         assert_eq!(store.top(Scale::Day, day, 9).unwrap().total, 2);
-        let series = store.series(Uuid::from_u128(7), Scale::Day, day).unwrap();
+        let series = store.series(VideoId::from_u128(7), Scale::Day, day).unwrap();
         assert_eq!(series.iter().map(|(_, plays)| plays).sum::<i64>(), 2);
     };
     check();
@@ -229,7 +230,7 @@ proptest::proptest! {
         proptest::prop_assert_eq!(store.totals(), Totals { videos: want.len() as u64, plays });
         let day = store.kept(Scale::Day).unwrap();
         proptest::prop_assert_eq!(store.top(Scale::Day, day, 9).unwrap().total, plays as i64);
-        let told: Vec<_> = want.iter().map(|(id, plays)| (Uuid::from_u128(*id), *plays)).collect();
+        let told: Vec<_> = want.iter().map(|(id, plays)| (VideoId::from_u128(*id), *plays)).collect();
         proptest::prop_assert_eq!(read_counts(temp.path()).unwrap().unwrap(), told);
         proptest::prop_assert_eq!(all(&store), want);
     }

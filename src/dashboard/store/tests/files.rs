@@ -1,6 +1,7 @@
 //! What is in the files: of older versions, damaged, of somebody else, left by a crash.
 
 use super::*;
+use crate::model::video_id::VideoId;
 
 #[test]
 fn a_copy_is_written_while_it_runs() {
@@ -10,8 +11,8 @@ fn a_copy_is_written_while_it_runs() {
     std::fs::create_dir(&to).unwrap();
     backup(temp.path(), &to.join(FILE)).unwrap().unwrap();
     store.merge(update(1, 2, &[(7, 6)])).unwrap();
-    assert_eq!(read_counts(&to).unwrap().unwrap(), [(Uuid::from_u128(7), 5)]);
-    assert_eq!(read_counts(temp.path()).unwrap().unwrap(), [(Uuid::from_u128(7), 6)]);
+    assert_eq!(read_counts(&to).unwrap().unwrap(), [(VideoId::from_u128(7), 5)]);
+    assert_eq!(read_counts(temp.path()).unwrap().unwrap(), [(VideoId::from_u128(7), 6)]);
     let again = format!("{:#}", backup(temp.path(), &to.join(FILE)).unwrap_err());
     assert!(again.contains("which must not exist yet"), "{again}");
     assert_eq!(backup(&to.join("none"), &to.join("x")).unwrap(), None);
@@ -33,8 +34,8 @@ fn foreign_newer_and_broken_files_are_refused() {
     drop(connection);
     remove(temp.path()).unwrap();
     drop(Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap());
-    Connection::open(&file).unwrap().pragma_update(None, "user_version", 6).unwrap();
-    assert!(refusal(&temp).contains("has schema 6, of a newer playcounts; this one knows 5"));
+    Connection::open(&file).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    assert!(refusal(&temp).contains("has schema 7, of a newer playcounts; this one knows 6"));
     assert!(read_counts(temp.path()).is_err());
     remove(temp.path()).unwrap();
     assert_eq!(read_counts(temp.path()).unwrap(), None);
@@ -65,8 +66,9 @@ fn a_database_of_schema_1_keeps_its_counts() {
     drop(old);
     let store = Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap();
     assert_eq!((all(&store), store.totals().plays), (vec![(7, 5)], 5));
-    let series =
-        |scale, last| store.series(Uuid::from_u128(7), scale, Period { first: 0, last }).unwrap();
+    let series = |scale, last| {
+        store.series(VideoId::from_u128(7), scale, Period { first: 0, last }).unwrap()
+    };
     assert_eq!(series(Scale::Minute, 1_000), [(UnixMs(63 * 60_000), 3)]);
     assert_eq!(series(Scale::Hour, 2_000), [(UnixMs(3_600_000), 3)]);
     assert_eq!(series(Scale::Day, 2_000), [(UnixMs(0), 3)]);
@@ -190,7 +192,7 @@ fn who_reads_finds_rows_that_were_changed() {
             store.top(Scale::Minute, store.kept(Scale::Minute)?, 9).map(drop)
         }),
         ("UPDATE history_day SET plays = 6 WHERE plays = 5", "history_day", |store| {
-            store.series(Uuid::from_u128(7), Scale::Day, store.kept(Scale::Day)?).map(drop)
+            store.series(VideoId::from_u128(7), Scale::Day, store.kept(Scale::Day)?).map(drop)
         }),
         ("UPDATE points SET plays = 6", "points", |store| {
             store.points(UnixMs(0), UnixMs(1 << 43)).map(drop)
