@@ -112,7 +112,14 @@ fn tell(
         })
         .collect();
     let processor = Uuid::from_u128(1);
-    let update = CountsUpdate { processor, version, counts, consumption: None, ledger: None };
+    let update = CountsUpdate {
+        processor,
+        version,
+        counts,
+        titles: Vec::new(),
+        consumption: None,
+        ledger: None,
+    };
     dashboard.post("/api/counts", &update).map(drop)
 }
 

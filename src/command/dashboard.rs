@@ -93,6 +93,7 @@ impl DashboardArgs {
                 depth_alert: self.depth_alert.map(|count| count.0),
             }),
             allowed_hosts: self.allowed_host,
+            video_url: None,
         })
     }
 }

@@ -15,6 +15,7 @@ mod check;
 mod dashboard;
 mod dead_letters;
 mod health;
+mod import;
 #[cfg(feature = "postgres")]
 mod ledger;
 mod options;
@@ -26,7 +27,9 @@ mod run;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod titles;
 mod verify;
+mod video;
 
 use anyhow::{Result, anyhow};
 use argh::{ArgsInfo, FromArgs};
@@ -82,6 +85,9 @@ enum Command {
     Check(check::CheckArgs),
     Reset(reset::ResetArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
+    Titles(titles::TitlesArgs),
+    Import(import::TakeOverArgs),
+    Video(video::VideoArgs),
     Health(health::HealthArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
@@ -270,7 +276,10 @@ pub fn run(invocation: Invocation) -> Result<()> {
         Command::Verify(args) => verify::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Reset(args) => reset::run(args),
-        Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::DeadLetters(args) => dead_letters::run(&args, &stop),
+        Command::Titles(args) => titles::run(args, &stop),
+        Command::Import(args) => import::run(args, &stop),
+        Command::Video(args) => video::run(args),
         Command::Health(args) => health::run(args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),

@@ -12,7 +12,6 @@ use crate::command::shared::https;
 use crate::command::shared::nsq;
 use crate::command::shared::output::print;
 use crate::command::shared::run_files::RunFiles;
-use crate::command::shared::token::write_token;
 use crate::command::shared::values;
 use crate::model::plain_text::PlainText;
 use crate::nsqd::topic::RemoteTopic;
@@ -97,8 +96,8 @@ impl ResetArgs {
         let [first, more @ ..] = data_dirs else { return Ok(targets) };
         targets.push(match self.dashboard_url {
             Some(url) => {
-                let token = write_token(self.write_token, self.write_token_file)?;
-                let dashboard = https::dashboard(url, token.as_deref(), self.dashboard_ca)?;
+                let (token, file) = (self.write_token, self.write_token_file);
+                let dashboard = https::writable_dashboard(url, self.dashboard_ca, token, file)?;
                 ResetTarget::RunningDashboard(dashboard)
             }
             None => ResetTarget::DashboardDatabase(first.clone()),

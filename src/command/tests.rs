@@ -35,7 +35,10 @@ fn parsed(line: &str) -> String {
 fn required(command: &CommandSpec) -> String {
     let options = command.options.iter();
     let required = options.filter(|option| option.row.default == DefaultValue::Required);
-    required.map(|option| format!(" --{} x", option.name)).collect()
+    let value = |option: &OptionSpec| if option.row.kind.is_number() { "1" } else { "x" };
+    let options = required.map(|option| format!(" --{} {}", option.name, value(option)));
+    let positionals = command.positionals.iter().filter(|positional| positional.is_required);
+    options.chain(positionals.map(|_| " x".to_owned())).collect()
 }
 
 /// One line that says `want`, and nothing else.
@@ -84,6 +87,9 @@ fn switches_are_known_of_all_commands() {
         "--adopt-ledger",
         "--beside-others",
         "--accept-loss",
+        "--undo",
+        "--list",
+        "--dry-run",
     ];
     assert_eq!(known, want.map(str::to_owned).into());
 }
@@ -119,6 +125,15 @@ fn wrong_usage_is_answered_with_one_line() {
     refuses("bench --rounds 0", "--rounds");
     refuses("bench --num-messages many", "--num-messages");
     refuses("backup", "backup needs --output; see playcounts backup --help");
+    refuses("titles import", "titles import needs FILE; see playcounts titles import --help");
+    refuses("titles import a b", "nothing is known to do with \"b\"");
+    refuses("video hide --reason x", "video hide needs ID...; see playcounts video hide --help");
+    refuses("video hide -abc --reason x", "no option --abc (what is none stands behind --)");
+    refuses("video hide a", "video hide needs --reason");
+    refuses(
+        "video correct a --plays 1.5 --reason x",
+        "must be a whole number from -9007199254740991",
+    );
     refuses("nonsense", "there is no command \"nonsense\"; see playcounts --help");
     refuses("porcess", "did you mean process? See playcounts --help");
     refuses("--topic x run", "put it behind");
@@ -137,6 +152,26 @@ fn wrong_usage_is_answered_with_one_line() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Files, `-` for what is piped in, and ids that look like options.
+#[test]
+fn arguments_stand_between_options_or_behind_two_dashes() {
+    for line in ["import a.csv --undo", "import --undo a.csv", "import --undo -- a.csv"] {
+        let import = parsed(line);
+        assert!(
+            import.contains("file: Some(\"a.csv\")") && import.contains(" undo: true"),
+            "{import}"
+        );
+    }
+    assert!(parsed("titles import -").contains("file: \"-\""));
+    assert!(parsed("import --list").contains("file: None"));
+    let hide = parsed("video hide dQw4w9WgXcQ 17 --reason bots -- -abc --help help");
+    assert!(hide.contains(r#"id: ["dQw4w9WgXcQ", "17", "-abc", "--help", "help"]"#), "{hide}");
+    assert!(parsed("video correct a --plays -500 --reason x").contains("Signed(-500)"));
+    assert!(
+        matches!(parse_line("titles import --help"), Err(EarlyExit::Asked(help)) if help.contains("\nArguments:\n  FILE "))
+    );
 }
 
 /// What aborted, or became another number without a word.
@@ -166,10 +201,14 @@ fn the_table_of_options_tells_the_truth() {
     let info = Cli::get_args_info();
     let own = info.commands.iter().flat_map(|command| match command.command.commands.as_slice() {
         [] => vec![(command.name.to_owned(), command.command.flags)],
-        own => own
-            .iter()
-            .map(|own| (format!("{} {}", command.name, own.name), own.command.flags))
-            .collect(),
+        own => {
+            let itself = (command.name.to_owned(), command.command.flags);
+            let of = |own: &argh::SubCommandInfo| {
+                (format!("{} {}", command.name, own.name), own.command.flags)
+            };
+            let itself = catalogue().command(command.name).map(|_| itself);
+            itself.into_iter().chain(own.iter().map(of)).collect::<Vec<_>>()
+        }
     });
     let common = CommonArgs::get_args_info().flags;
     let catalogue = catalogue();
@@ -212,6 +251,10 @@ fn check_values(command: &CommandSpec, option: &OptionSpec) {
         ValueKind::Whole(max) => {
             assert!(takes("1") && takes(&max.to_string()), "{what}");
             assert!(!takes("0") && !takes(&(max + 1).to_string()) && !takes("1.5"), "{what}");
+        }
+        ValueKind::Signed(max) => {
+            assert!(takes("0") && takes(&max.to_string()) && takes(&format!("-{max}")), "{what}");
+            assert!(!takes(&format!("-{}", max + 1)) && !takes("1.5"), "{what}");
         }
         ValueKind::Number(max) => {
             assert!(takes("0.001") && takes(&max.to_string()), "{what}");
@@ -331,11 +374,11 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--accept-loss", 2),
         ("--allowed-host", 2),
         ("--channel", 3),
-        ("--dashboard-url", 4),
+        ("--dashboard-url", 5),
         ("--data-dir", 12 + ledger),
         ("--durability", 3),
         ("--http-address", 2),
-        ("--json", 4 + 2 * ledger),
+        ("--json", 6 + 2 * ledger),
         ("--ledger", 1 + ledger),
         ("--lookupd-http-address", 5),
         ("--max-in-flight", 2),
@@ -345,6 +388,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--num-messages", 3),
         ("--num-threads", 2),
         ("--rate", 2),
+        ("--reason", 2),
         ("--topic", 4),
         ("--write-token", 4),
     ];

@@ -28,6 +28,8 @@ pub(super) struct App {
     pub(super) guard: Guard,
     /// Shown as the run's configuration.
     pub(super) configuration: Value,
+    /// Where videos are, with `{id}` in place of the id.
+    pub(super) video_url: Option<String>,
     /// The OpenAPI document.
     pub(super) document: File,
     /// Messages with counts accepted since the start.
@@ -44,6 +46,7 @@ pub(super) struct AppParts {
     pub(super) events: EventStream,
     pub(super) guard: Guard,
     pub(super) configuration: Value,
+    pub(super) video_url: Option<String>,
     pub(super) document: File,
     pub(super) watched: Option<WatchedQueue>,
     /// Takes a token when counts have changed; holds one.
@@ -52,7 +55,8 @@ pub(super) struct AppParts {
 
 impl App {
     pub(super) fn new(parts: AppParts) -> Self {
-        let AppParts { store, events, guard, configuration, document, watched, changed } = parts;
+        let AppParts { store, events, guard, configuration, video_url, document, watched, changed } =
+            parts;
         Self {
             store: Arc::new(store),
             events,
@@ -62,6 +66,7 @@ impl App {
             downloads: Arc::default(),
             guard,
             configuration,
+            video_url,
             document,
             updates: AtomicU64::new(0),
             refused: AtomicU64::new(0),

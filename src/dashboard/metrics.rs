@@ -4,6 +4,7 @@ use std::fmt::{Display, Write};
 use std::time::Instant;
 
 use super::live::Live;
+use super::store::CatalogSums;
 use crate::model::counts::Totals;
 use crate::wire::{
     ArrivalFigures, CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, LedgerKind,
@@ -43,6 +44,7 @@ pub(super) struct DashboardCounters {
     pub(super) streams: usize,
     /// Bytes that the start has cut off the journal.
     pub(super) cut_bytes: u64,
+    pub(super) catalog: CatalogSums,
 }
 
 /// Of a processor: name, kind, help, value.
@@ -248,6 +250,8 @@ pub(super) fn render(
     let mut text = MetricsText { format, out: String::new() };
     let point = live.last_point();
     let depth = point.and_then(|point| point.queue_depth);
+    let catalog = counters.catalog;
+    let of = |number: u64| Some(number as f64);
     for (name, kind, help, value) in [
         ("dashboard_videos", "gauge", "Videos with a count.", Some(totals.videos as f64)),
         ("dashboard_plays", "gauge", "Plays over all videos.", Some(totals.plays as f64)),
@@ -258,6 +262,16 @@ pub(super) fn render(
             Some(counters.updates as f64),
         ),
         ("dashboard_refused", "counter", "Writes refused.", Some(counters.refused as f64)),
+        ("dashboard_titles", "gauge", "Videos with a title or an address.", of(catalog.titles)),
+        ("dashboard_hidden", "gauge", "Videos that are hidden.", of(catalog.hidden)),
+        ("dashboard_deleted", "gauge", "Videos that are deleted.", of(catalog.deleted)),
+        (
+            "dashboard_corrected",
+            "gauge",
+            "Videos whose counts are corrected.",
+            of(catalog.corrected),
+        ),
+        ("dashboard_imports", "gauge", "Imports that count.", of(catalog.imports)),
         ("dashboard_event_streams", "gauge", "Pages that listen.", Some(counters.streams as f64)),
         (
             "dashboard_journal_cut_bytes",
@@ -365,7 +379,9 @@ mod tests {
             ..Depth::default()
         });
         live.sample(UnixMs(0), now, 10);
-        let counters = DashboardCounters { updates: 3, refused: 1, streams: 2, cut_bytes: 7 };
+        let catalog = CatalogSums { titles: 5, hidden: 1, deleted: 2, corrected: 3, imports: 4 };
+        let counters =
+            DashboardCounters { updates: 3, refused: 1, streams: 2, cut_bytes: 7, catalog };
         let render =
             |format| render(format, Totals { videos: 2, plays: 10 }, &live, &counters, now);
         let text = render(TextFormat::of("text/html"));
@@ -376,6 +392,9 @@ mod tests {
             for sample in [
                 "playcounts_dashboard_plays 10\n".to_owned(),
                 "playcounts_dashboard_journal_cut_bytes 7\n".to_owned(),
+                "playcounts_dashboard_titles 5\n".to_owned(),
+                "playcounts_dashboard_deleted 2\n".to_owned(),
+                "playcounts_dashboard_imports 4\n".to_owned(),
                 format!("# TYPE playcounts_processor_counted{family} counter\n"),
                 format!("playcounts_processor_counted_total{id}}} 12\n"),
                 format!("playcounts_processor_consumption_seconds_bucket{id},le=\"0.001\"}} 0\n"),

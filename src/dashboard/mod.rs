@@ -73,6 +73,8 @@ pub struct DashboardConfig {
     pub watched: Option<WatchedQueue>,
     /// Names that requests may be for, besides localhost and the addresses it listens on.
     pub allowed_hosts: Vec<String>,
+    /// Where videos are, `http` or `https`, with `{id}` in place of the percent-encoded id; the page links there.
+    pub video_url: Option<String>,
 }
 
 /// A running dashboard; dropping it stops it.
@@ -102,6 +104,7 @@ impl Dashboard {
             keep,
             watched,
             allowed_hosts,
+            video_url,
         } = config;
         let bound = check_exposure(&http_address, write_token.as_deref())?;
         let directory = DataDir::open(&data_dir)?;
@@ -117,7 +120,8 @@ impl Dashboard {
         let guard = guard::Guard { token: write_token, names: OwnNames::new(bound, allowed_hosts) };
         let document = openapi::document(router::ROUTES).to_string().into_bytes();
         let document = assets::File::new(operation::JSON, document);
-        let parts = AppParts { store, events, guard, configuration, document, watched, changed };
+        let parts =
+            AppParts { store, events, guard, configuration, video_url, document, watched, changed };
         let app = Arc::new(App::new(parts));
         let mut server = ServerConfig::new(http_address, "dash");
         server.workers = WORKERS;

@@ -215,7 +215,8 @@ mod tests {
             for status in route.operation.refusals {
                 assert!(REFUSALS.iter().any(|(known, ..)| known == status), "{status:?}");
             }
-            let declared = route.path.contains(super::super::router::VIDEO_ID);
+            let parameters = super::super::router::PARAMETERS;
+            let declared = parameters.iter().any(|name| route.path.contains(name));
             let has = route.operation.parameters.iter().any(|one| one.location() == Location::Path);
             assert_eq!(declared, has, "{}", route.path);
         }

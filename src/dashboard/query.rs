@@ -12,7 +12,7 @@ use super::answer::{CallError, quote};
 use crate::http::Request;
 use crate::model::unix_time::UnixMs;
 use crate::model::video::MAX_PLAYS;
-use crate::model::video_id::VideoId;
+use crate::model::video_id::{NoVideoId, VideoId};
 
 /// A request, and what its path has in the place of the route's parameter.
 #[derive(Clone, Copy)]
@@ -98,10 +98,18 @@ impl VideoIdParam {
         match VideoId::find(text) {
             Ok(Some(id)) => Ok(id),
             Ok(None) => Err(CallError::no_video(quote(text))),
-            Err(why) => {
-                Err(CallError::bad_request(format!("{} is not a video id: {why}", quote(text))))
-            }
+            Err(why) => Err(Self::refusal(text, why)),
         }
+    }
+
+    /// The id of the path, which may be one that no part has come across yet.
+    pub(super) fn read_new(&self, call: Call<'_>) -> Result<VideoId, CallError> {
+        let text = call.path_value;
+        VideoId::parse(text).map_err(|why| Self::refusal(text, why))
+    }
+
+    fn refusal(text: &str, why: NoVideoId) -> CallError {
+        CallError::bad_request(format!("{} is not a video id: {why}", quote(text)))
     }
 }
 

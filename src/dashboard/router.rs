@@ -1,18 +1,23 @@
 //! Which call is where: one table of path, method, whether it writes, and handler. Runs on the server's worker threads.
 
+use percent_encoding::percent_decode_str;
+
 use super::answer::{CallError, CallResult};
 use super::app::App;
 use super::assets;
 use super::calls::{
-    actions, confirmed, consumption, counts, document, export, health, ledgers, processors, queue,
-    series, stats, top,
+    actions, confirmed, consumption, counts, document, export, health, imports, ledgers,
+    processors, queue, series, settings, stats, top, videos,
 };
 use super::operation::Operation;
 use super::query::Call;
 use crate::http::{Download, EventStream, Handler, Request, Response};
 
-/// A path's parameter, where it has one.
-pub(super) const VIDEO_ID: &str = "{video_id}";
+/// A path's parameter, where it has one: a video's id or an import's. An id may hold what ends a part of a path elsewhere.
+pub(super) const PARAMETERS: [&str; 2] = ["{video_id}", "{import}"];
+
+/// Behind these a path may hold any text, percent-encoded.
+const TEXT_PATHS: &[&str] = &["/api/counts/", "/api/videos/"];
 
 /// What is done at a route.
 #[derive(Clone, Copy)]
@@ -31,7 +36,7 @@ pub(super) enum Handling {
 pub(super) struct Route {
     /// `GET` stands for HEAD, too.
     pub(super) method: &'static str,
-    /// May hold [`VIDEO_ID`] once.
+    /// May hold one of [`PARAMETERS`] once.
     pub(super) path: &'static str,
     pub(super) handling: Handling,
     pub(super) operation: &'static Operation,
@@ -72,6 +77,16 @@ pub(super) static ROUTES: &[Route] = &[
     write("DELETE", "/api/counts", counts::clear, &counts::CLEAR),
     get("/api/counts/{video_id}/series", series::of_video, &series::OF_VIDEO),
     get("/api/counts/{video_id}", counts::video, &counts::VIDEO),
+    write("POST", "/api/videos", videos::set_many, &videos::SET_MANY),
+    download("/api/videos.csv", export::titles_csv, &export::TITLES_CSV),
+    get("/api/videos/changed", videos::changed, &videos::CHANGED),
+    write("PUT", "/api/videos/{video_id}/visibility", videos::show, &videos::SHOW),
+    write("PUT", "/api/videos/{video_id}/correction", videos::correct, &videos::CORRECT),
+    write("PUT", "/api/videos/{video_id}", videos::set, &videos::SET),
+    get("/api/imports", imports::list, &imports::LIST),
+    write("POST", "/api/imports", imports::take, &imports::TAKE),
+    write("DELETE", "/api/imports/{import}", imports::take_back, &imports::TAKE_BACK),
+    get("/api/settings", settings::get, &settings::GET),
     get("/api/confirmed", confirmed::ask, &confirmed::ASK),
     write("POST", "/api/confirmed", confirmed::update, &confirmed::UPDATE),
     write("POST", "/api/ledgers", ledgers::claim, &ledgers::CLAIM),
@@ -98,19 +113,22 @@ pub(super) static ROUTES: &[Route] = &[
 ];
 
 impl Route {
-    /// What `path` has in the place of the route's parameter, empty where it has none; `None` if it does not fit.
+    /// What `path` has in the place of the route's parameter, empty where it has none; `None` if it does not fit. A slash in a
+    /// parameter is encoded.
     fn fit<'a>(&self, path: &'a str) -> Option<&'a str> {
-        match self.path.split_once(VIDEO_ID) {
+        match PARAMETERS.iter().find_map(|name| self.path.split_once(name)) {
             None => (path == self.path).then_some(""),
-            Some((before, behind)) => path.strip_prefix(before)?.strip_suffix(behind),
+            Some((before, behind)) => {
+                let value = path.strip_prefix(before)?.strip_suffix(behind)?;
+                (!value.contains('/')).then_some(value)
+            }
         }
     }
 }
 
-/// The routes at a path, all with the same parameter, and what the path has in its place.
-fn at(path: &str) -> Option<(impl Iterator<Item = &'static Route>, &str)> {
-    let (first, path_value) = ROUTES.iter().find_map(|route| Some((route, route.fit(path)?)))?;
-    Some((ROUTES.iter().filter(|route| route.path == first.path), path_value))
+/// The routes at a path, each with what the path has in the place of its parameter.
+fn at(path: &str) -> impl Iterator<Item = (&'static Route, &str)> {
+    ROUTES.iter().filter_map(move |route| Some((route, route.fit(path)?)))
 }
 
 /// The methods of those routes, as the header `Allow` lists them.
@@ -126,19 +144,12 @@ fn answer(app: &App, request: &Request) -> CallResult {
     app.guard.check(request)?;
     let reads = matches!(request.method.as_str(), "GET" | "HEAD");
     let method = if reads { "GET" } else { request.method.as_str() };
-    let Some((mut routes, path_value)) = at(&request.path) else {
-        let file = assets::answer(request);
-        return match file {
-            Some(file) if reads => Ok(file),
-            Some(_) => Err(CallError::not_allowed(&request.method, "GET, HEAD".to_owned())),
-            None => Err(CallError::nothing_at(&request.path)),
-        };
+    let Some((route, path_value)) = at(&request.path).find(|(route, _)| route.method == method)
+    else {
+        return without_route(request, reads);
     };
-    let Some(route) = routes.find(|route| route.method == method) else {
-        let allow = at(&request.path).map(|(routes, _)| allowed(routes)).unwrap_or_default();
-        return Err(CallError::not_allowed(&request.method, allow));
-    };
-    let call = Call { request, path_value };
+    let path_value = percent_decode_str(path_value).decode_utf8_lossy();
+    let call = Call { request, path_value: &path_value };
     match route.handling {
         Handling::Read(handler) => handler(app, call),
         Handling::Write(handler) => {
@@ -152,15 +163,32 @@ fn answer(app: &App, request: &Request) -> CallResult {
     }
 }
 
+/// The answer to a request for which there is no route: a file of the page, or why not.
+fn without_route(request: &Request, reads: bool) -> CallResult {
+    if at(&request.path).next().is_some() {
+        let allow = allowed(at(&request.path).map(|(route, _)| route));
+        return Err(CallError::not_allowed(&request.method, allow));
+    }
+    match assets::answer(request) {
+        Some(file) if reads => Ok(file),
+        Some(_) => Err(CallError::not_allowed(&request.method, "GET, HEAD".to_owned())),
+        None => Err(CallError::nothing_at(&request.path)),
+    }
+}
+
 /// What is done at the path of a GET, if its caller may ask at all.
 fn vetted<'a>(app: &App, request: &'a Request) -> Option<(Handling, Call<'a>)> {
-    let (mut routes, path_value) = at(&request.path)?;
-    let route = routes.find(|route| route.method == "GET")?;
+    // No download and no stream has a parameter that would have to be decoded.
+    let (route, path_value) = at(&request.path).find(|(route, _)| route.method == "GET")?;
     app.guard.check(request).ok()?;
     Some((route.handling, Call { request, path_value }))
 }
 
 impl Handler for App {
+    fn text_paths(&self) -> &'static [&'static str] {
+        TEXT_PATHS
+    }
+
     fn handle(&self, request: &Request) -> Response {
         let answer = answer(self, request).unwrap_or_else(Response::from);
         if answer.status >= 400 && !matches!(request.method.as_str(), "GET" | "HEAD") {

@@ -44,7 +44,7 @@ pub(super) fn run(app: &App, changed: &Receiver<()>, stop: &StopToken) {
             recv(after(next_point.saturating_duration_since(Instant::now()))) -> _ => {}
         }
     }
-    let last = app.live.lock().last_minute(app.store.totals().plays);
+    let last = app.live.lock().last_minute(app.store.told());
     keep_minute(app, last);
 }
 
@@ -52,7 +52,7 @@ fn add_point(app: &App) {
     if let Some(found) = app.watch.depth() {
         app.live.lock().set_queue(found);
     }
-    let plays = app.store.totals().plays;
+    let plays = app.store.told();
     let ended = app.live.lock().sample(unix_ms(), Instant::now(), plays);
     keep_minute(app, ended);
 }

@@ -39,6 +39,11 @@ impl Tops {
         Some(Arc::clone(top))
     }
 
+    /// Forgets what is kept: titles have changed, or which videos are shown.
+    pub(super) fn forget(&self) {
+        self.known.lock().clear();
+    }
+
     /// The list of that scale, period and number of rows; found if it is not known.
     ///
     /// # Errors

@@ -138,7 +138,7 @@ impl Service {
                 None => return Ok(Err(Refusal::new(408, "the request head took too long"))),
             }
         };
-        Ok(head::parse(&reader.bytes[..end]).map(|head| {
+        Ok(head::parse(&reader.bytes[..end], self.handler.text_paths()).map(|head| {
             reader.bytes.drain(..end);
             Some(head)
         }))

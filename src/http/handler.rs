@@ -9,6 +9,12 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request. A panic becomes a 500.
     fn handle(&self, request: &Request) -> Response;
 
+    /// Behind these starts of a path each part may hold any text without control characters, percent-encoded: see
+    /// [`Request::path`]. None by default.
+    fn text_paths(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The stream that this request subscribes to, if it does and may. `None`: it goes to `handle`, which
     /// says why not. Called on the connection's own thread, which has a small stack and no body.
     fn stream(&self, _request: &Request) -> Option<&EventStream> {

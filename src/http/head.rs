@@ -81,8 +81,8 @@ pub(super) fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refus
     Ok(None)
 }
 
-/// Reads the head that [`find_end`] delimited.
-pub(super) fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
+/// Reads the head that [`find_end`] delimited. `text_paths`: see [`target::parse`].
+pub(super) fn parse(bytes: &[u8], text_paths: &[&str]) -> Result<Head, Refusal> {
     let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut lines);
     match parsed.parse(bytes) {
@@ -119,7 +119,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
     if framing.hosts > 1 || (framing.hosts == 0 && is_1_1) {
         return Err(bad("one Host header is needed"));
     }
-    let (path, query) = target::parse(target)?;
+    let (path, query) = target::parse(target, text_paths)?;
     Ok(Head {
         request: Request { method: method.to_owned(), path, query, headers, ..Request::default() },
         target: target.to_owned(),
@@ -201,7 +201,7 @@ mod tests {
                 seen = next;
             }
             let result = match outcome {
-                Ok(Some(end)) => parse(&wire[..end]).map(|head| head.target),
+                Ok(Some(end)) => parse(&wire[..end], &[]).map(|head| head.target),
                 Ok(None) => panic!("no end found: {}", wire.escape_ascii()),
                 Err(refusal) => Err(refusal),
             };
@@ -268,7 +268,7 @@ mod tests {
         let wire = b"POST /a%20b?x=1&y=a+b%26&z HTTP/1.1\r\nHost: h:1\r\nConnection: keep-alive\r\n\
             X-Front-Peer: 9.9.9.9:9\r\nTE: trailers\r\nExpect: 100-Continue\r\nContent-Length: 3\r\n\r\n";
         assert_eq!(find_end(wire, 0), Ok(Some(wire.len())));
-        let mut head = parse(wire).unwrap();
+        let mut head = parse(wire, &[]).unwrap();
         assert_eq!(head.request.path, "/a b");
         assert_eq!(head.request.get("y"), Some("a b&"));
         assert_eq!(head.request.get("z"), Some(""));
@@ -285,7 +285,7 @@ mod tests {
     fn a_length_past_every_integer_is_over_the_limit() {
         let wire =
             format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", "9".repeat(40));
-        assert_eq!(parse(wire.as_bytes()).unwrap().content_length, u64::MAX);
+        assert_eq!(parse(wire.as_bytes(), &[]).unwrap().content_length, u64::MAX);
     }
 
     proptest::proptest! {
@@ -295,8 +295,8 @@ mod tests {
             wire.extend(&bytes);
             let _ = find_end(&bytes, 0);
             let _ = find_end(&wire, 0);
-            let _ = parse(&wire);
-            let _ = target::parse(&String::from_utf8_lossy(&bytes));
+            let _ = parse(&wire, &["/a/"]);
+            let _ = target::parse(&String::from_utf8_lossy(&bytes), &["/a/"]);
         }
     }
 }

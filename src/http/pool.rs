@@ -210,7 +210,7 @@ fn is_gone(error: &io::Error) -> bool {
 /// Answers until the server is unblocked.
 fn work(server: &tiny_http::Server, handler: &dyn Handler) {
     while let Ok(mut incoming) = server.recv() {
-        let answer = match read_request(&mut incoming) {
+        let answer = match read_request(&mut incoming, handler.text_paths()) {
             Ok(request) => catch_unwind(AssertUnwindSafe(|| handler.handle(&request)))
                 .unwrap_or_else(|_| {
                     // The panic hook has logged it; the worker must live on.
@@ -235,11 +235,11 @@ fn work(server: &tiny_http::Server, handler: &dyn Handler) {
     }
 }
 
-fn read_request(incoming: &mut tiny_http::Request) -> Result<Request, String> {
+fn read_request(incoming: &mut tiny_http::Request, text_paths: &[&str]) -> Result<Request, String> {
     let mut body = Vec::with_capacity(incoming.body_length().unwrap_or(0));
     incoming.as_reader().read_to_end(&mut body).map_err(|error| error.to_string())?;
     let (path, query) =
-        target::parse(incoming.url()).map_err(|refusal| refusal.reason.to_owned())?;
+        target::parse(incoming.url(), text_paths).map_err(|refusal| refusal.reason.to_owned())?;
     let mut peer = None;
     let mut headers = Vec::with_capacity(incoming.headers().len());
     for header in incoming.headers() {

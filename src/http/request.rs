@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 pub struct Request {
     /// In upper case: `GET`.
     pub method: String,
-    /// Decoded, starts with `/`, holds no `.` or `..` segment, no control character, `%` or backslash.
+    /// Decoded, starts with `/`, holds no `.` or `..` segment, no control character, `%` or backslash. Behind a path of text
+    /// slashes, `%` and backslashes of a part stay encoded: `%2F`, `%25`, `%5C`.
     pub path: String,
     /// Decoded pairs in the order they came.
     pub query: Vec<(String, String)>,

@@ -257,7 +257,13 @@ fn holds(connection: &Connection, loaded: &LoadedLedger) -> Result<String> {
         [first],
         |row| row.get(0),
     )?;
-    let letters = (saved + loaded.letters.len() as i64).min(DEAD_LETTERS_MAX);
+    let mut gone = 0;
+    for [start, end] in loaded.gone.runs() {
+        gone += connection
+            .prepare_cached("SELECT count(*) FROM dead_letters WHERE number >= ?1 AND number < ?2")?
+            .query_row([start, end.min(first)], |row| row.get::<_, i64>(0))?;
+    }
+    let letters = (saved - gone + loaded.letters.len() as i64).min(DEAD_LETTERS_MAX);
     let (plays, videos) = (loaded.state.counts.counters().counted, loaded.state.counts.len());
     Ok(format!("{plays} plays of {videos} videos, {letters} dead letters"))
 }

@@ -29,6 +29,11 @@ impl Arrivals {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The producers of its plays.
+    pub(super) fn producers(&self) -> impl Iterator<Item = Uuid> {
+        self.plays.iter().filter_map(|arrived| Some(arrived.play.identity?.producer))
+    }
 }
 
 /// A play, and how it came.

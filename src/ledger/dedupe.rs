@@ -138,6 +138,22 @@ impl Dedupe {
         }
     }
 
+    /// Remembers a play of a dead letter that goes with the same commit; `message` is what it is known by where it has no
+    /// (producer, seq). `None`: that is the letter, whose message is remembered already, and which can go once only.
+    pub(super) fn insert_retried(&mut self, play: &Play, message: Option<MessageKey>) -> Seen {
+        let known_by_letter =
+            |one: &mut Self| message.map_or(Seen::NewByMessage, |key| one.insert_by_message(key));
+        let Some(identity) = play.identity else { return known_by_letter(self) };
+        match self.producers.add(identity) {
+            Added::Crowded => known_by_letter(self),
+            added => self.memory.compare(added == Added::New, identity, play),
+        }
+    }
+
+    fn insert_by_message(&mut self, message: MessageKey) -> Seen {
+        if self.insert_message(message) { Seen::NewByMessage } else { Seen::Duplicate }
+    }
+
     /// Remembers a message whose play has no identity, or that holds no play; false if it was remembered.
     pub fn insert_message(&mut self, message: MessageKey) -> bool {
         let fresh = self.messages.insert(message);

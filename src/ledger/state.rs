@@ -22,6 +22,7 @@ use super::message_parts::MessageVerdicts;
 use super::message_window::MessageWindowSize;
 use super::producers::Producers;
 use super::record::{Record, encode_runs};
+use super::retry::RetryBatch;
 use super::unreported::AllUnreported;
 use super::video_counts::VideoCounts;
 use super::video_counts::counting::Counted;
@@ -70,6 +71,23 @@ impl LedgerState {
         }
         let mut counted = counting.end(dedupe.take_learned());
         // The state is ahead of the files until the record is written: nothing is committed after a failure.
+        counts.apply(&mut counted);
+        self.note_producers(&counted.record);
+        counted
+    }
+
+    /// Counts the plays of dead letters that were not counted before; the letters go with what is written down. As
+    /// [`LedgerState::count_arrivals`].
+    pub(super) fn count_retried(&mut self, batch: &RetryBatch) -> Counted {
+        let Self { counts, dedupe, .. } = self;
+        let mut counting = counts.count();
+        for retried in &batch.plays {
+            let seen = dedupe.insert_retried(&retried.play, retried.message);
+            counting.retried(retried, seen);
+        }
+        let mut counted = counting.end(dedupe.take_learned());
+        counted.record.counters.rejected += batch.rest();
+        counted.record.retried = batch.runs();
         counts.apply(&mut counted);
         self.note_producers(&counted.record);
         counted

@@ -11,6 +11,7 @@ pub mod play;
 pub mod publish_rules;
 pub mod seq_set;
 pub mod time_window;
+pub mod title;
 pub mod unix_time;
 pub mod varint;
 pub mod video;

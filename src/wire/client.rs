@@ -1,13 +1,15 @@
 //! Calls to a running dashboard over HTTP. Blocks the calling thread, at most [`TIMEOUT`] a call.
 
 use std::fmt;
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nsq_protocol::{TlsConfig, TlsFault, tls_fault};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use ureq::http::{Response, StatusCode};
-use ureq::typestate::WithBody;
+use ureq::typestate::{WithBody, WithoutBody};
 use ureq::{Agent, Body, RequestBuilder};
 use uuid::Uuid;
 
@@ -18,6 +20,12 @@ use super::written::Written;
 /// The longest one call may take, from the connect to the end of the answer. It is a commit of 20 rows. So long a stop waits
 /// for the call that is on its way.
 pub const TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The longest a download may take: the titles of millions of videos, over a slow link.
+const DOWNLOAD_MAX: Duration = Duration::from_secs(3600);
+
+/// The largest answer that is read whole, in bytes: all videos that were hidden, deleted or corrected.
+const ANSWER_MAX: u64 = 256 * 1024 * 1024;
 
 /// How long a connection is kept for the next call.
 const IDLE_MAX: Duration = Duration::from_secs(10);
@@ -76,6 +84,11 @@ impl RefusedCall {
     /// its counts are too many.
     pub fn is_conflict(&self) -> bool {
         self.status == CONFLICT
+    }
+
+    /// Whether the dashboard knows no such call, or nothing of what it is about.
+    pub fn is_unknown(&self) -> bool {
+        self.status == NOT_FOUND
     }
 
     /// Whether the dashboard could not read the message.
@@ -168,20 +181,66 @@ impl DashboardClient {
         Ok(taken.map_or_else(Default::default, told))
     }
 
+    /// Puts `body` as JSON.
+    ///
+    /// # Errors
+    /// As [`DashboardClient::post`].
+    pub fn put(&self, path: &str, body: &impl Serialize) -> Result<()> {
+        let request = self.json_request(self.agent.put(format!("{}{path}", self.url)));
+        self.check(path, request.send(serde_json::to_vec(body)?)).map(drop)
+    }
+
+    /// The answer to a call that changes nothing.
+    ///
+    /// # Errors
+    /// As [`DashboardClient::post`]; and when the answer is not what was asked for.
+    pub fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let request = self.agent.get(format!("{}{path}", self.url)).config();
+        let request = request.timeout_global(self.within(TIMEOUT)).build();
+        let answer = self.check(path, request.call())?;
+        let url = &self.url;
+        serde_json::from_str(&answer)
+            .with_context(|| format!("{url}{path} gave an answer that cannot be understood"))
+    }
+
+    /// What a call sends piece by piece. It may take an hour; a cut in it is an error of the reader.
+    ///
+    /// # Errors
+    /// As [`DashboardClient::post`].
+    pub fn download(&self, path: &str) -> Result<impl Read + use<>> {
+        let request = self.agent.get(format!("{}{path}", self.url)).config();
+        let request = request.timeout_connect(Some(TIMEOUT)).timeout_recv_response(Some(TIMEOUT));
+        match request.timeout_recv_body(Some(DOWNLOAD_MAX)).build().call() {
+            Ok(response) if response.status().is_success() => {
+                Ok(response.into_body().into_reader())
+            }
+            other => {
+                self.check(path, other)?;
+                bail!("{}{path} gave an answer that cannot be understood", self.url)
+            }
+        }
+    }
+
     fn post_for_answer(&self, path: &str, body: &impl Serialize) -> Result<String> {
         self.check(path, self.post_request(path).send(serde_json::to_vec(body)?))
     }
 
     /// A request to post JSON.
     fn post_request(&self, path: &str) -> RequestBuilder<WithBody> {
-        let request = self
-            .agent
-            .post(format!("{}{path}", self.url))
+        self.json_request(self.agent.post(format!("{}{path}", self.url)))
+    }
+
+    fn json_request(&self, request: RequestBuilder<WithBody>) -> RequestBuilder<WithBody> {
+        let request = request
             .header("Content-Type", "application/json")
             .header("Connection", "keep-alive")
             .config()
             .timeout_global(self.within(TIMEOUT))
             .build();
+        self.with_token(request)
+    }
+
+    fn with_token<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
         match &self.token {
             Some(token) => request.header("Authorization", format!("Bearer {token}")),
             None => request,
@@ -248,13 +307,18 @@ impl DashboardClient {
     /// # Errors
     /// As [`DashboardClient::post`].
     pub fn clear(&self) -> Result<()> {
-        let path = "/api/counts";
+        self.delete("/api/counts")
+    }
+
+    /// Takes away what is at `path`.
+    ///
+    /// # Errors
+    /// As [`DashboardClient::post`].
+    pub fn delete(&self, path: &str) -> Result<()> {
         let request = self.agent.delete(format!("{}{path}", self.url)).config();
-        let mut request = request.timeout_global(self.within(TIMEOUT)).build();
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        self.check(path, request.call()).map(drop)
+        let request: RequestBuilder<WithoutBody> =
+            request.timeout_global(self.within(TIMEOUT)).build();
+        self.check(path, self.with_token(request).call()).map(drop)
     }
 
     /// The body of an answer that is a success.
@@ -267,10 +331,11 @@ impl DashboardClient {
             let to: String = to.trim_end_matches(path).chars().take(MAX_QUOTE).collect();
             bail!("no dashboard at {url}: it sends to {to}; give that as --dashboard-url");
         }
-        let text = response.body_mut().read_to_string().unwrap_or_default();
+        let text = response.body_mut().with_config().limit(ANSWER_MAX).read_to_string();
         if status.is_success() {
-            return Ok(text);
+            return text.with_context(|| format!("{url}{path} broke off its answer"));
         }
+        let text = text.unwrap_or_default();
         if status == BAD_REQUEST
             && is_plain(url)
             && PLAIN_ON_HTTPS.iter().any(|of| text.contains(of))

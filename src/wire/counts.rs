@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::consumption::Consumption;
 use super::ledger::LedgerMark;
 use super::limits::{Invalid, is_moment};
+use super::videos::{TITLES_MAX, VideoTitle, check_titles};
 use crate::model::video::{MAX_COUNTS, MAX_PLAYS, VideoCount};
 
 /// The body of `POST /api/counts`: the processor's whole counts of 1 to [`MAX_COUNTS`] videos.
@@ -24,6 +25,10 @@ pub struct CountsUpdate {
     /// The changed videos, each at most once.
     #[schemars(length(min = 1, max = MAX_COUNTS))]
     pub counts: Vec<VideoCount>,
+    /// Titles that plays have said. One that was set by hand stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = TITLES_MAX))]
+    pub titles: Vec<VideoTitle>,
     /// How the processor fares, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumption: Option<Consumption>,
@@ -59,6 +64,7 @@ impl CountsUpdate {
                 return Err(Invalid::new(format!("video {} is there twice", count.video_id)));
             }
         }
+        check_titles(&self.titles)?;
         self.ledger.as_ref().map_or(Ok(()), LedgerMark::check)?;
         self.consumption.as_ref().map_or(Ok(()), Consumption::check)
     }

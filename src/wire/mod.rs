@@ -10,6 +10,7 @@ mod counts;
 mod ledger;
 mod ledger_status;
 mod limits;
+mod videos;
 mod written;
 
 pub use arrivals::{
@@ -34,4 +35,9 @@ pub use ledger_status::{
     LedgerStatus,
 };
 pub use limits::Invalid;
+pub use videos::{
+    BATCH_MAX, ChangedVideo, ChangedVideos, Correction, CorrectionChange, ImportRow, ImportUpdate,
+    ImportedCount, Imports, TITLES_MAX, TitledVideo, VideoTexts, VideoTitle, VideosUpdate,
+    Visibility, VisibilityChange,
+};
 pub use written::Written;

@@ -35,6 +35,7 @@ pub(crate) fn config(data: &TempDir) -> DashboardConfig {
         keep: Keep::default(),
         watched: None,
         allowed_hosts: Vec::new(),
+        video_url: None,
     }
 }
 

@@ -290,6 +290,7 @@ fn dashboard_of(data: &TempDir, http_address: &str) -> Dashboard {
         keep: Keep::default(),
         watched: None,
         allowed_hosts: Vec::new(),
+        video_url: None,
     })
     .unwrap()
 }

@@ -75,6 +75,7 @@ mod refused_threads;
 mod release;
 mod replayed;
 mod restore;
+mod retry;
 #[cfg(feature = "postgres")]
 mod shared_failover;
 #[cfg(feature = "postgres")]

@@ -1,6 +1,6 @@
 //! The commands with their options: what argh knows of them, joined with the table (pure).
 
-use argh::{CommandInfoWithArgs, FlagInfo, Optionality, SubCommandInfo};
+use argh::{CommandInfoWithArgs, FlagInfo, Optionality, PositionalInfo, SubCommandInfo};
 
 use super::kind::ValueKind;
 use super::table::{self, DefaultValue, OptionRow, SECTIONS};
@@ -103,6 +103,37 @@ impl OptionSpec {
 /// What stands where a secret would.
 pub(crate) const HIDDEN: &str = "(hidden)";
 
+/// What stands between a command's options, known by its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PositionalSpec {
+    /// Its name, `file`.
+    pub(crate) name: &'static str,
+    /// What it is.
+    pub(crate) about: &'static str,
+    /// Whether the command needs it.
+    pub(crate) is_required: bool,
+    /// Whether there may be more than one; of the last only.
+    pub(crate) is_repeatable: bool,
+}
+
+impl PositionalSpec {
+    fn new(info: &PositionalInfo<'static>) -> Self {
+        let is_repeatable = matches!(info.optionality, Optionality::Repeating);
+        let is_required = is_repeatable || matches!(info.optionality, Optionality::Required);
+        Self { name: info.name, about: info.description, is_required, is_repeatable }
+    }
+
+    /// As help names it: `FILE`, `[FILE]`, `ID...`.
+    pub(crate) fn placeholder(&self) -> String {
+        let name = self.name.to_uppercase();
+        match (self.is_required, self.is_repeatable) {
+            (_, true) => format!("{name}..."),
+            (true, false) => name,
+            (false, false) => format!("[{name}]"),
+        }
+    }
+}
+
 /// A command that does something.
 #[derive(Clone, Debug)]
 pub(crate) struct CommandSpec {
@@ -112,8 +143,8 @@ pub(crate) struct CommandSpec {
     pub(crate) about: &'static str,
     /// Its options, section by section.
     pub(crate) options: Vec<OptionSpec>,
-    /// What stands behind its options, each by its name.
-    pub(crate) positionals: Vec<&'static str>,
+    /// What stands between its options, in their order.
+    pub(crate) positionals: Vec<PositionalSpec>,
 }
 
 impl CommandSpec {
@@ -123,7 +154,7 @@ impl CommandSpec {
         let mut options: Vec<_> =
             own.chain(common).filter(|option| option.name != "help").collect();
         options.sort_by_key(|option| option.section);
-        let positionals = info.positionals.iter().map(|positional| positional.name).collect();
+        let positionals = info.positionals.iter().map(PositionalSpec::new).collect();
         Self { about: info.description, positionals, options, name }
     }
 
@@ -175,8 +206,12 @@ impl Catalogue {
     pub(crate) fn new(info: CommandInfoWithArgs, common: &[FlagInfo<'static>]) -> Self {
         let mut made = Self { about: info.description, commands: Vec::new(), groups: Vec::new() };
         for SubCommandInfo { name, command } in info.commands {
-            if command.commands.is_empty() {
+            // One with commands below it may do something by itself, too: then it has options.
+            let has_options = command.flags.iter().any(|flag| flag.long != "--help");
+            if command.commands.is_empty() || has_options {
                 made.commands.push(CommandSpec::new(name.to_owned(), &command, common));
+            }
+            if command.commands.is_empty() {
                 continue;
             }
             made.groups.push(CommandGroup { name, about: command.description });

@@ -10,6 +10,9 @@ const SCRIPTS: [(&str, &str); 3] = [
     ("fish", include_str!("completions/playcounts.fish")),
 ];
 
+/// The name of an argument that is a file.
+const FILE: &str = "file";
+
 /// The shells there are.
 pub(crate) fn shells() -> impl Iterator<Item = &'static str> {
     SCRIPTS.iter().map(|(shell, _)| *shell)
@@ -111,7 +114,8 @@ fn of_command(command: &CommandSpec, before: &[&str], last: &str) -> Completed {
     let mut found: Vec<_> =
         may_follow.map(|option| (option.flag(), option.about.to_owned())).collect();
     found.push(("--help".to_owned(), "prints help".to_owned()));
-    Completed::words(found)
+    let names_file = command.positionals.iter().any(|positional| positional.name == FILE);
+    Completed { else_by: if names_file { "files" } else { "words" }, found }
 }
 
 fn values(option: &OptionSpec) -> Completed {

@@ -58,7 +58,8 @@ pub(crate) fn usage(command: &CommandSpec) -> String {
     let required =
         command.options.iter().filter(|option| option.row.default == DefaultValue::Required);
     let required = required.map(|option| format!(" {}", with_placeholder(option)));
-    let positionals = command.positionals.iter().map(|name| format!(" {}", name.to_uppercase()));
+    let positionals =
+        command.positionals.iter().map(|positional| format!(" {}", positional.placeholder()));
     let more: String = required.chain(positionals).collect();
     format!("playcounts {}{more} [OPTIONS]", command.name)
 }
@@ -66,6 +67,12 @@ pub(crate) fn usage(command: &CommandSpec) -> String {
 fn of_command(command: &CommandSpec) -> String {
     let about = wrapped(&sentence(command.about), "", "");
     let mut text = format!("Usage: {}\n\n{about}\n", usage(command));
+    if !command.positionals.is_empty() {
+        text += "\nArguments:\n";
+    }
+    for positional in &command.positionals {
+        text += &entry(&positional.placeholder(), positional.about);
+    }
     for (title, options) in command.sections() {
         text += &format!("\n{title}:\n");
         for option in options {

@@ -7,6 +7,8 @@ pub(crate) enum ValueKind {
     Switch,
     /// A whole number from 1 to this one.
     Whole(u64),
+    /// A whole number from as much below 0 to this one.
+    Signed(u64),
     /// A number from 0.001 to this one.
     Number(u64),
     /// `30`, `30s`, `500ms`, `1m30s`, `2d`.
@@ -34,7 +36,7 @@ impl ValueKind {
     pub(crate) fn placeholder(self) -> String {
         match self {
             Self::Switch => "",
-            Self::Whole(_) | Self::Number(_) => "N",
+            Self::Whole(_) | Self::Signed(_) | Self::Number(_) => "N",
             Self::Duration => "DURATION",
             Self::Address => "HOST:PORT",
             Self::Url => "URL",
@@ -52,6 +54,7 @@ impl ValueKind {
         match self {
             Self::Switch => "`true` or `false`".to_owned(),
             Self::Whole(max) => format!("whole number from 1 to {max}"),
+            Self::Signed(max) => format!("whole number from -{max} to {max}"),
             Self::Number(max) => format!("number from 0.001 to {max}"),
             Self::Duration => "duration".to_owned(),
             Self::Address => "`host:port`".to_owned(),
@@ -81,7 +84,7 @@ impl ValueKind {
 
     /// Whether a file may hold a number for it, besides text.
     pub(crate) fn is_number(self) -> bool {
-        matches!(self, Self::Whole(_) | Self::Number(_) | Self::Duration)
+        matches!(self, Self::Whole(_) | Self::Signed(_) | Self::Number(_) | Self::Duration)
     }
 }
 

@@ -63,12 +63,18 @@ fn of_command(page: &mut Roff, command: &CommandSpec) {
         words.push(roman(" "));
         words.extend(flag(option));
     }
-    words.extend(
-        command.positionals.iter().flat_map(|name| [roman(" "), italic(name.to_uppercase())]),
-    );
+    let positionals = command.positionals.iter();
+    words.extend(positionals.flat_map(|one| [roman(" "), italic(one.placeholder())]));
     words.push(roman(" [OPTIONS]"));
     usage(page, &words);
     page.control("SH", ["DESCRIPTION"]).text([roman(sentence(command.about) + ".")]);
+    if !command.positionals.is_empty() {
+        page.control("SH", ["ARGUMENTS"]);
+    }
+    for positional in &command.positionals {
+        page.control("TP", []);
+        page.text([italic(positional.placeholder())]).text([roman(positional.about)]);
+    }
     page.control("SH", ["OPTIONS"]);
     for (title, options) in command.sections() {
         page.control("SS", [title]);

@@ -7,7 +7,7 @@ use super::catalogue::{CommandSpec, OptionSpec, VARIABLE_PREFIX};
 use super::file::ConfigFile;
 use super::suggest::{hint, nearest, with_hints};
 use super::table::{DefaultValue, EXCLUSIVE};
-use super::typed::TypedCommand;
+use super::typed::{OPTIONS_END, TypedCommand};
 
 /// The longest value that an error shows, in characters.
 const SHOWN_MAX: usize = 60;
@@ -94,6 +94,13 @@ impl<'c> Settings<'c> {
         for setting in &made.all {
             setting.check(command, probe)?;
         }
+        let (needed, given) = (&command.positionals, made.positionals.len());
+        if let Some(missing) = needed.get(given).filter(|missing| missing.is_required)
+            && !misses_nothing
+        {
+            let error = format!("{} needs {}", command.name, missing.placeholder());
+            return Err(with_hints(&error, None, &format!("playcounts {} --help", command.name)));
+        }
         let is_missing = |setting: &&Setting<'_>| {
             setting.option.row.default == DefaultValue::Required && setting.values.is_empty()
         };
@@ -145,7 +152,10 @@ impl<'c> Settings<'c> {
                 }
             }
         }
-        own.extend(self.positionals.iter().cloned());
+        if !self.positionals.is_empty() {
+            own.push(OPTIONS_END.to_owned());
+            own.extend(self.positionals.iter().cloned());
+        }
         (own, common)
     }
 

@@ -7,6 +7,7 @@ use crate::command::shared::values::{
     MAX_THREADS, MAX_VIDEOS, MAX_WHOLE, RATE_MAX,
 };
 use crate::ledger::MessageBudget;
+use crate::model::video::MAX_PLAYS;
 
 /// What holds where an option is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,9 @@ pub(crate) const UNKNOWN: OptionRow = row("", ValueKind::Text);
 /// The file of an option's authorities where neither it nor options of the connection name one.
 const NSQD_CA: &str = "what options of the consumer or producer say of TLS, else SSL_CERT_FILE, else those that browsers trust";
 
-use ValueKind::{Address, Directory, Duration, File, Like, Number, OneOf, Pair, Text, Url, Whole};
+use ValueKind::{
+    Address, Directory, Duration, File, Like, Number, OneOf, Pair, Signed, Text, Url, Whole,
+};
 
 /// All options, in the order of help.
 pub(crate) const SECTIONS: &[Section] = &[
@@ -96,6 +99,18 @@ pub(crate) const SECTIONS: &[Section] = &[
             switch("real-life"),
             row("pc-ratio", Number(MAX_THREADS)).value("1"),
             row("rounds", Whole(MAX_ROUNDS)).value("5"),
+        ],
+    },
+    Section {
+        title: "Videos",
+        rows: &[
+            row("plays", Signed(MAX_PLAYS)).required(),
+            row("reason", Text).unset("none").of(&["video show"]),
+            row("reason", Text).required(),
+            row("name", Text).unset("the file's name"),
+            switch("undo"),
+            switch("list"),
+            switch("dry-run"),
         ],
     },
     Section {
@@ -194,6 +209,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             switch("standby"),
             switch("adopt-ledger"),
             switch("accept-loss"),
+            switch("dry-run"),
             row("output", File).required(),
             row("from", Directory).required(),
             row("data-dir", Directory).unset("none, ends when nsqd has all").of(&["produce"]),

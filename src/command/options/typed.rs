@@ -1,5 +1,5 @@
 //! What the words of a command line ask for (pure). `--flag value`, `--flag=value`, and as NSQ's tools take them
-//! `-flag value` and `-switch=true`.
+//! `-flag value` and `-switch=true`. Behind `--` no word is an option.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,9 @@ const HELP: [&str; 3] = ["--help", "-h", "-help"];
 
 /// The words that ask for the version.
 const VERSION: [&str; 3] = ["--version", "-V", "-version"];
+
+/// Behind it no word is an option: an id may begin with a dash.
+pub(crate) const OPTIONS_END: &str = "--";
 
 /// What is asked for.
 #[derive(Debug)]
@@ -126,6 +129,10 @@ fn command<'c, 'w>(
     words: &'w [String],
 ) -> Result<(&'c CommandSpec, &'w [String]), ParseStop> {
     let first = &words[0];
+    let both = words.get(1).and_then(|second| catalogue.command(&format!("{first} {second}")));
+    if let Some(command) = both {
+        return Ok((command, &words[2..]));
+    }
     if let Some(command) = catalogue.command(first) {
         return Ok((command, &words[1..]));
     }
@@ -165,13 +172,14 @@ fn options<'c>(command: &'c CommandSpec, words: &[String]) -> Result<TypedComman
             word if HELP.contains(&word) => return Err(ParseStop::Help),
             "help" if at == 0 => return Err(ParseStop::Help),
             word if VERSION.contains(&word) => return Err(ParseStop::Version),
+            OPTIONS_END if !command.positionals.is_empty() => {
+                words.try_for_each(|(_, word)| positional(&mut typed, word))?;
+                break;
+            }
             _ => {}
         }
         let Some(name) = option_name(word) else {
-            if typed.positionals.len() == command.positionals.len() {
-                return Err(wrong(command, format!("nothing is known to do with {word:?}")));
-            }
-            typed.positionals.push(word.clone());
+            positional(&mut typed, word)?;
             continue;
         };
         let (name, value) = match name.split_once('=') {
@@ -181,7 +189,11 @@ fn options<'c>(command: &'c CommandSpec, words: &[String]) -> Result<TypedComman
         let Some(option) = command.option(name) else {
             let known = command.options.iter().map(|option| option.name);
             let meant = nearest(name, known).map(|meant| format!("--{meant}"));
-            let error = format!("{} has no option --{name}", command.name);
+            let behind = match command.positionals.is_empty() {
+                true => String::new(),
+                false => format!(" (what is none stands behind {OPTIONS_END})"),
+            };
+            let error = format!("{} has no option --{name}{behind}", command.name);
             return Err(ParseStop::Wrong(with_hints(&error, meant, &see(command))));
         };
         let value = match (option.is_switch(), value) {
@@ -215,6 +227,18 @@ fn options<'c>(command: &'c CommandSpec, words: &[String]) -> Result<TypedComman
         }
     }
     Ok(typed)
+}
+
+/// Takes a word that is no option.
+fn positional(typed: &mut TypedCommand<'_>, word: &str) -> Result<(), ParseStop> {
+    let known = &typed.command.positionals;
+    let has_room = typed.positionals.len() < known.len()
+        || known.last().is_some_and(|last| last.is_repeatable);
+    if !has_room {
+        return Err(wrong(typed.command, format!("nothing is known to do with {word:?}")));
+    }
+    typed.positionals.push(word.to_owned());
+    Ok(())
 }
 
 /// The name in a word that is an option, with what stands behind its `=`.

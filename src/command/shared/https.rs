@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use nsq_protocol::TlsConfig;
 use ureq::http::Uri;
 
+use crate::command::shared::token::write_token;
 use crate::model::dashboard_index::DashboardIndex;
 use crate::nsqd::http_tls::HttpTls;
 use crate::wire::client::DashboardClient;
@@ -53,6 +54,19 @@ pub(crate) fn dashboard(
     ca: Option<String>,
 ) -> Result<DashboardClient> {
     dashboards(&[url], token, ca)?.pop().context("one URL is one dashboard")
+}
+
+/// The one at that URL, with the token for writes that options, a file or the environment give.
+///
+/// # Errors
+/// As [`dashboards`] and [`write_token`].
+pub(crate) fn writable_dashboard(
+    url: String,
+    ca: Option<String>,
+    token: Option<String>,
+    token_file: Option<String>,
+) -> Result<DashboardClient> {
+    dashboard(url, write_token(token, token_file)?.as_deref(), ca)
 }
 
 /// For the HTTP APIs at those addresses: the authorities of `--nsqd-http-ca`, or what the options of a consumer or producer

@@ -1,7 +1,8 @@
 //! What several commands need: values of options, which ledger, the nsqds that options name, whom is
 //! trusted over TLS, a run's files and their check, reports, what a part says of its connections, the log,
-//! and the lines that commands print.
+//! the lines that commands print, and files in CSV.
 
+pub(super) mod csv;
 pub(super) mod https;
 pub(super) mod ledger_choice;
 pub(super) mod log;

@@ -87,6 +87,20 @@ impl<const MAX: u64> Count<MAX> {
     }
 }
 
+/// A whole number from -`MAX` to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Signed<const MAX: u64>(pub(crate) i64);
+
+impl<const MAX: u64> FromStr for Signed<MAX> {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.replace('_', "").parse::<i64>() {
+            Ok(number) if number.unsigned_abs() <= MAX => Ok(Self(number)),
+            _ => Err(format!("must be a whole number from -{MAX} to {MAX}")),
+        }
+    }
+}
+
 impl Count<MAX_THREADS> {
     /// As a number of threads.
     pub(crate) fn threads(self) -> NonZeroUsize {

@@ -104,6 +104,9 @@ fn completions_know_commands_options_and_values() {
     check(&["dashboard", "--data-dir", ""], "directories", &[]);
     check(&["run", "--exit", "--js"], "words", &["--json"]);
     check(&["completions", ""], "words", &["bash", "zsh", "fish"]);
+    check(&["titles", ""], "words", &["import", "export"]);
+    check(&["titles", "import", "--j"], "files", &["--json"]);
+    check(&["video", "hide", "--rea"], "words", &["--reason"]);
     check(&["nonsense", ""], "words", &[]);
     check(&["help", "dash"], "words", &["dashboard"]);
     if cfg!(feature = "postgres") {

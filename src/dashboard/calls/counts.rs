@@ -16,13 +16,14 @@ use crate::dashboard::body::parse;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, USUAL, USUAL_OR_UNKNOWN, of};
 use crate::dashboard::query::{Call, ChoiceParam, Location, NumberParam, TextParam, VideoIdParam};
 use crate::dashboard::store::{
-    Column, Cursor, IdSearch, LIST_MAX, ListQuery, Period, Scale, VideoRow,
+    Column, Cursor, LIST_MAX, ListQuery, Period, Scale, Search, ShownVideo, VideoRow,
 };
+use crate::model::title::TITLE_MAX;
 use crate::model::unix_time::UnixMs;
 use crate::model::video::MAX_PLAYS;
 use crate::model::video_id::VideoId;
 use crate::runtime::clock::unix_ms;
-use crate::wire::{CountsUpdate, Written};
+use crate::wire::{Correction, CountsUpdate, Visibility, Written};
 
 /// Minutes of history that one video is shown with.
 const HISTORY_MINUTES: i64 = 60;
@@ -69,8 +70,8 @@ static AFTER: TextParam = TextParam {
 
 static SEARCH: TextParam = TextParam {
     name: "search",
-    about: "the start of a video id, or a whole one in any spelling",
-    max_length: VideoId::MAX_LEN,
+    about: "the start of a video id, or words of a title, of whose last one the start is enough",
+    max_length: TITLE_MAX,
     pattern: "",
 };
 
@@ -105,7 +106,7 @@ pub(in super::super) const UPDATE: Operation = Operation {
 
 pub(in super::super) const CLEAR: Operation = Operation {
     id: "clearCounts",
-    summary: "Forgets every count",
+    summary: "Forgets every count, import and correction; titles stay, and which videos are not shown",
     success: "forgotten",
     media: &[(JSON, of::<Cleared>)],
     refusals: USUAL,
@@ -126,7 +127,7 @@ pub(in super::super) const VIDEO: Operation = Operation {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Counts")]
 pub(in super::super) struct CountsPage {
-    /// Videos with a count.
+    /// Videos with a count, but those that are deleted.
     #[schemars(range(max = MAX_PLAYS))]
     total_videos: u64,
     /// The sum of their plays.
@@ -150,9 +151,13 @@ pub(in super::super) struct CountsPage {
 pub(in super::super) struct VideoWithHistory {
     #[serde(flatten)]
     video: VideoRow,
-    /// Its place by plays: 1 for the most.
+    /// Its place by plays: 1 for the most; of one that is not shown the place that it would have.
     #[schemars(range(min = 1))]
     rank: u64,
+    /// Whether it is in lists and in the sums.
+    visibility: Visibility,
+    /// What is added to its counts; null: nothing.
+    correction: Option<Correction>,
     /// The count at the end of each minute in which it changed.
     #[schemars(length(max = HISTORY_MINUTES))]
     history: Vec<CountAt>,
@@ -201,7 +206,8 @@ pub(in super::super) fn list(app: &App, call: Call<'_>) -> CallResult {
 
 pub(in super::super) fn video(app: &App, call: Call<'_>) -> CallResult {
     let id = VIDEO_ID.read(call)?;
-    let (video, rank) = app.store.video(id).ok_or_else(|| CallError::no_video(id))?;
+    let ShownVideo { row: video, rank, changed } =
+        app.store.shown_video(id).ok_or_else(|| CallError::no_video(id))?;
     let last = unix_ms().0.div_euclid(Scale::Minute.step_ms());
     let period = Period { first: last - (HISTORY_MINUTES - 1), last };
     let minutes = app.store.series(id, Scale::Minute, period);
@@ -218,7 +224,9 @@ pub(in super::super) fn video(app: &App, call: Call<'_>) -> CallResult {
         })
         .collect();
     history.reverse();
-    json(&VideoWithHistory { video, rank, history })
+    let visibility = changed.as_ref().map_or(Visibility::Shown, |changed| changed.visibility);
+    let correction = changed.and_then(|changed| changed.correction);
+    json(&VideoWithHistory { video, rank, visibility, correction, history })
 }
 
 pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
@@ -238,6 +246,7 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
 
 pub(in super::super) fn clear(app: &App, call: Call<'_>) -> CallResult {
     app.store.clear().map_err(CallError::not_stored)?;
+    app.tops.forget();
     app.live.lock().clear();
     app.notify_changed();
     actions::log(app, actions::line(call.request, "reset", "counts", "done"))?;
@@ -250,7 +259,7 @@ fn read_query(call: Call<'_>) -> Result<ListQuery, CallError> {
     let offset = OFFSET.read_u32(call)?;
     let search = match SEARCH.read(call).map(str::trim).unwrap_or_default() {
         "" => None,
-        text => Some(IdSearch::new(text)),
+        text => Some(Search::new(text)),
     };
     let after = AFTER.read(call).map(|text| read_cursor(text, column, call)).transpose()?;
     Ok(ListQuery { column, descending, limit, offset, after, search })

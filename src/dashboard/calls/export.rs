@@ -42,6 +42,14 @@ pub(in super::super) const COUNTS_CSV: Operation =
 pub(in super::super) const COUNTS_JSON: Operation =
     Operation { id: "exportCountsJson", media: &[(JSON, of::<Vec<VideoRow>>)], ..COUNTS };
 
+pub(in super::super) const TITLES_CSV: Operation = Operation {
+    id: "exportVideosCsv",
+    summary: "What every video is known by: video_id, title, url, as a download",
+    success: "the rows, in no order",
+    media: &[(CSV, text)],
+    ..PLAIN
+};
+
 const TOP: Operation = Operation {
     summary: "The most played videos of a period, as a download",
     parameters: &[&LIMIT, &FROM, &TO],
@@ -154,6 +162,23 @@ fn all_counts(
     }))
 }
 
+/// Every video that is known by something; each piece is read when the one before has gone out.
+pub(in super::super) fn titles_csv(app: &App, call: Call<'_>) -> Result<Download, CallError> {
+    let downloading = Downloading::begin(&app.downloads)?;
+    let store = Arc::clone(&app.store);
+    let mut next: Option<Option<u32>> = Some(None);
+    let pieces = std::iter::from_fn(move || {
+        let _running = &downloading;
+        let from = next.take()?;
+        let (rows, more) = store.titles(from.unwrap_or_default(), LIST_MAX as usize);
+        next = more.map(Some);
+        let head = if from.is_none() { "video_id,title,url\r\n" } else { "" };
+        let lines = rows.into_iter().map(|(id, row)| TitleLine(id, row.title, row.url).csv());
+        Some(std::iter::once(head.to_owned()).chain(lines).collect::<String>().into_bytes())
+    });
+    Ok(download(call, ExportFormat::Csv, Box::new(pieces)))
+}
+
 /// One of the downloads in progress; dropping it ends it.
 struct Downloading(Arc<AtomicUsize>);
 
@@ -173,6 +198,18 @@ impl Drop for Downloading {
     }
 }
 
+/// What a video is known by.
+pub(in super::super) struct TitleLine(VideoId, Option<Box<str>>, Option<Box<str>>);
+
+impl TitleLine {
+    /// It as a line of CSV, with both texts as they are: `playcounts titles import` reads it.
+    fn csv(&self) -> String {
+        let Self(id, title, url) = self;
+        let field = |text: &Option<Box<str>>| csv_field(text.as_deref().unwrap_or_default());
+        format!("{},{},{}\r\n", id_field(id), field(title), field(url))
+    }
+}
+
 /// A row of an export.
 trait ExportRow: Serialize {
     /// The names of its columns in CSV.
@@ -182,18 +219,22 @@ trait ExportRow: Serialize {
 }
 
 impl ExportRow for VideoRow {
-    const COLUMNS: &'static str = "video_id,plays,updated_at,last_played_at";
+    const COLUMNS: &'static str = "video_id,plays,updated_at,last_played_at,title,url";
     fn csv(&self) -> String {
         let played = self.last_played_at.map_or(String::new(), |time| time.to_string());
-        format!("{},{},{},{played}", csv_field(&self.video_id), self.plays, self.updated_at)
+        let (id, title, url) =
+            (id_field(&self.video_id), shown_field(&self.title), shown_field(&self.url));
+        format!("{id},{},{},{played},{title},{url}", self.plays, self.updated_at)
     }
 }
 
 impl ExportRow for TopVideo {
-    const COLUMNS: &'static str = "video_id,plays,share,before";
+    const COLUMNS: &'static str = "video_id,plays,share,before,title,url";
     fn csv(&self) -> String {
         let before = self.before.map_or(String::new(), |before| before.to_string());
-        format!("{},{},{:.6},{before}", csv_field(&self.video_id), self.plays, self.share)
+        let (id, title, url) =
+            (id_field(&self.video_id), shown_field(&self.title), shown_field(&self.url));
+        format!("{id},{},{:.6},{before},{title},{url}", self.plays, self.share)
     }
 }
 
@@ -213,12 +254,26 @@ impl ExportRow for Bucket {
     }
 }
 
-/// A video's id as a field of CSV (RFC 4180): in quotes where it must be.
-fn csv_field(id: &VideoId) -> String {
-    id.with_text(|text| match text.contains([',', '"']) {
+/// A text as a field of CSV (RFC 4180): in quotes where it must be.
+fn csv_field(text: &str) -> String {
+    match text.contains([',', '"', '\r', '\n']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text.to_owned(),
-    })
+    }
+}
+
+/// A video's id as a field of CSV.
+fn id_field(id: &VideoId) -> String {
+    id.with_text(csv_field)
+}
+
+/// A stranger's text as a field of CSV that a spreadsheet shows: one that it would take for a formula has a `'` before it.
+fn shown_field(text: &Option<String>) -> String {
+    let text = text.as_deref().unwrap_or_default();
+    match text.starts_with(['=', '+', '-', '@']) {
+        true => csv_field(&format!("'{text}")),
+        false => csv_field(text),
+    }
 }
 
 /// A piece of an export: its rows, and what stands before and behind them.

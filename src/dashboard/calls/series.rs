@@ -74,7 +74,7 @@ pub(super) type Buckets = (Scale, Vec<(UnixMs, i64)>);
 
 /// A video's plays in each bucket of the call's period.
 pub(super) fn buckets(app: &App, call: Call<'_>, id: VideoId) -> Result<Buckets, CallError> {
-    if app.store.video(id).is_none() {
+    if app.store.shown_video(id).is_none() {
         return Err(CallError::no_video(id));
     }
     let scale = SCALE.read(call)?;

@@ -27,7 +27,7 @@ const BACKUP: &str = "bring back a backup, or `playcounts reset` throws it away:
 
 /// Each table whose rows can be done without, and the columns that a row's check is over. Without a row of `ledgers` counts of
 /// a ledger whose loss was accepted would come back: one that does not fit is refused.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 11] = [
     ("processors", "number, processor"),
     ("counts", "video_id, processor, plays, updated_at, last_played_at"),
     ("history_minute", "bucket, video_id, plays"),
@@ -38,6 +38,12 @@ const TABLES: [(&str, &str); 8] = [
         "minute, plays, messages_per_second, realtime_ms, average_ms, p50_ms, p99_ms, queue_depth",
     ),
     ("confirmed", "producer, watermark, above, changed_at"),
+    ("titles", "video_id, title, url, by_hand"),
+    (
+        "changes",
+        "video_id, visibility, visibility_reason, visibility_at, correction, correction_reason, correction_at",
+    ),
+    ("imports", "import, key, name, at"),
     ("audit", "number, at, peer, action, target, outcome"),
 ];
 

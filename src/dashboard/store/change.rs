@@ -9,6 +9,7 @@
 //!   5 counts, 6 confirmed: as 1 and 2, with how many plays the processor's ledger holds, behind the processor
 //!   7 claimed:   life (16 bytes), the id that its counts are kept under (16 bytes), 0; or 1 where a loss was
 //!                accepted, the id of the counts that are forgotten, and the database's from now on (16 bytes each)
+//!   8 to 13:     changes of the catalog, see `catalog_change`
 //! ```
 //!
 //! Numbers are LEB128 varints. `at` is ms since the Unix epoch; `last_played_at` is 0 without one, or the distance from
@@ -16,6 +17,7 @@
 
 use uuid::Uuid;
 
+use super::catalog_change::{self, CatalogChange};
 use super::ledgers::{ClaimedLedger, ForgottenCounts};
 use crate::model::unix_time::UnixMs;
 use crate::model::varint::{self, put, unzigzag, zigzag};
@@ -67,6 +69,13 @@ pub(super) enum Change {
     Cleared {
         /// Which database it is from here on.
         id: Uuid,
+    },
+    /// Titles, what is shown, or an import.
+    Catalog {
+        /// When it came.
+        at: UnixMs,
+        /// What it is.
+        change: CatalogChange,
     },
     /// None: somebody has tried whether the journal can be written.
     Nothing,
@@ -150,6 +159,10 @@ pub(super) fn encode_nothing() -> Vec<u8> {
 pub(super) fn decode(payload: &[u8]) -> Result<Change, String> {
     let mut rest = Rest(payload);
     let wrong = || "its frame is no change of counts".to_owned();
+    if payload.first().is_some_and(|kind| catalog_change::KINDS.contains(kind)) {
+        let (at, change) = catalog_change::decode(payload).ok_or_else(wrong)?;
+        return Ok(Change::Catalog { at, change });
+    }
     let change = match rest.take(1).ok_or_else(wrong)?[0] {
         COUNTS => rest.counts(Held::Unsaid),
         CONFIRMED => rest.confirmed(Held::Unsaid),
@@ -295,7 +308,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_taken_for_more_than_they_are(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..9) {
+        fn no_bytes_are_taken_for_more_than_they_are(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..16) {
             let bytes = [&[kind][..], &bytes].concat();
             let _ = decode(&bytes);
         }
@@ -314,7 +327,8 @@ mod tests {
         }
         assert!(decode(&[&whole[..], &[0]].concat()).is_err());
         assert_eq!(decode(&encode_nothing()), Ok(Change::Nothing));
-        assert!(decode(&[9]).unwrap_err().contains("of a newer playcounts"));
+        assert!(decode(&[14]).unwrap_err().contains("of a newer playcounts"));
+        assert_eq!(decode(&[9]).unwrap_err(), "its frame is no change of counts");
     }
 
     #[test]

@@ -13,12 +13,13 @@ use anyhow::Result;
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use super::catalog::{self, CatalogKey};
 use super::database::CommitSync;
 use super::identity::{CountSums, TablesIdentity};
 use super::job::Reply;
 use super::pending::ClearedTables;
 use super::state::StoreState;
-use super::{confirmed, database, ledgers, tables};
+use super::{catalog_tables, confirmed, database, ledgers, tables};
 use crate::journal::{JournalError, Position, Sync};
 use crate::model::video_id::VideoId;
 use crate::storage::failpoint;
@@ -52,6 +53,8 @@ enum CheckpointStage {
     Videos(Option<VideoId>),
     /// They have all videos, and the producers up to this one.
     Producers(Option<Uuid>),
+    /// They have all of both, and the catalog up to this row.
+    Catalog(Option<CatalogKey>),
 }
 
 /// A checkpoint in progress.
@@ -104,8 +107,10 @@ impl Checkpoints {
         if now < self.not_before {
             return false;
         }
+        let of_catalog = self.state.index.read().catalog().waiting();
         let pending = self.state.pending.read();
         let is_urgent = self.current.is_some()
+            || of_catalog >= catalog::CHANGED_OVERDUE
             || pending.cleared().is_some()
             || pending.len() >= VIDEOS_OVERDUE;
         drop(pending);
@@ -175,6 +180,10 @@ impl Checkpoints {
             },
             CheckpointStage::Producers(after) => match self.write_producers(after)? {
                 Some(last) => Some(CheckpointStage::Producers(Some(last))),
+                None => Some(CheckpointStage::Catalog(None)),
+            },
+            CheckpointStage::Catalog(after) => match self.write_catalog(after)? {
+                Some(last) => Some(CheckpointStage::Catalog(Some(last))),
                 None => {
                     self.end(progress.next)?;
                     None
@@ -286,6 +295,45 @@ impl Checkpoints {
         Ok(last)
     }
 
+    /// Writes rows of the catalog behind `after`; the last of them, or `None`: there are no more.
+    fn write_catalog(&mut self, after: Option<CatalogKey>) -> Result<Option<CatalogKey>> {
+        let taken = {
+            let mut index = self.state.index.write();
+            if self.state.pending.read().cleared().is_some() {
+                // The next step is the reset.
+                return Ok(Some(CatalogKey::Import(Uuid::max())));
+            }
+            index.catalog_mut().take_changed(after, SLICE)
+        };
+        let Some((last, _)) = taken.last() else { return Ok(None) };
+        let written = (|| {
+            let mut identity = self.identity.clone();
+            let mut sums = identity.sums();
+            let transaction = database::begin(&mut self.connection)?;
+            catalog_tables::write(&transaction, &taken, &mut sums)?;
+            // An import that is gone from its table is one whose counts are forgotten.
+            if let Some(changed) = self.state.ledgers.write().take_changed() {
+                ledgers::write(&transaction, &changed)?;
+            }
+            identity.set_sums(sums);
+            identity.write(&transaction)?;
+            transaction.commit()?;
+            anyhow::Ok(identity)
+        })();
+        match written {
+            Ok(identity) => {
+                self.identity = identity;
+                self.state.index.write().catalog_mut().written();
+                Ok(Some(*last))
+            }
+            Err(error) => {
+                self.state.index.write().catalog_mut().give_back();
+                self.state.ledgers.write().give_back();
+                Err(error)
+            }
+        }
+    }
+
     /// Notes that the tables have every change before `next`, and lets the journal forget them.
     fn end(&mut self, next: u64) -> Result<()> {
         let position = self.state.journal.lock().position(next);
@@ -314,13 +362,29 @@ impl Checkpoints {
         let position = self.state.journal.lock().position(cleared.next);
         let mut identity = self.identity.clone();
         (identity.id, identity.position) = (cleared.id, Some(position));
-        identity.set_sums(CountSums::default());
         database::sync_commits(&self.connection, CommitSync::Each)?;
-        let transaction = database::begin(&mut self.connection)?;
-        tables::clear(&transaction)?;
-        identity.write(&transaction)?;
-        let tables = self.state.tables.write();
-        transaction.commit()?;
+        // The frames that are given up with it may be all that says of titles.
+        let taken = self.state.index.write().catalog_mut().take_changed(None, usize::MAX);
+        let state = Arc::clone(&self.state);
+        let written = (|| {
+            let mut sums = CountSums { catalog: identity.sums().catalog, ..CountSums::default() };
+            let transaction = database::begin(&mut self.connection)?;
+            tables::clear(&transaction)?;
+            catalog_tables::write(&transaction, &taken, &mut sums)?;
+            identity.set_sums(sums);
+            identity.write(&transaction)?;
+            let tables = state.tables.write();
+            transaction.commit()?;
+            anyhow::Ok(tables)
+        })();
+        let tables = match written {
+            Ok(tables) => tables,
+            Err(error) => {
+                self.state.index.write().catalog_mut().give_back();
+                return Err(error);
+            }
+        };
+        self.state.index.write().catalog_mut().written();
         self.state.pending.write().tables_cleared(cleared);
         // Those that were claimed since the reset.
         self.state.ledgers.write().give_back();

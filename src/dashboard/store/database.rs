@@ -33,13 +33,14 @@ pub(super) const SCHEMA: Schema = Schema {
     name: "the dashboard's database",
     // "play" in ASCII.
     application: 0x706c_6179,
-    version: 5,
+    version: 6,
     sql: include_str!("schema.sql"),
     migrations: &[
         include_str!("schema_2.sql"),
         include_str!("schema_3.sql"),
         include_str!("schema_4.sql"),
         include_str!("schema_5.sql"),
+        include_str!("schema_6.sql"),
     ],
     migrate,
     way_out: "`playcounts reset` makes a new one",
@@ -102,7 +103,7 @@ pub(super) fn open(directory: &Path, owner: JournalOwner, boot: Uuid) -> Result<
         identity.position,
         &mut memory,
     )?;
-    if memory.index.totals().plays > MAX_PLAYS {
+    if memory.index.most() > MAX_PLAYS {
         bail!(
             "{}: its counts add up to more than {MAX_PLAYS}, which no processor can have counted: `playcounts reset` starts from zero, and \
              processors tell it everything again",
@@ -138,7 +139,10 @@ fn bring_forward(
     identity.id = memory.id;
     if let Some(cleared) = memory.pending.cleared() {
         tables::clear(transaction)?;
-        identity.set_sums(CountSums::default());
+        let mut sums = CountSums { catalog: identity.sums().catalog, ..CountSums::default() };
+        // The frames that are given up with it may be all that says of titles.
+        tables::write_catalog(transaction, memory.index.catalog_mut(), &mut sums)?;
+        identity.set_sums(sums);
         identity.position = Some(journal.position(cleared.next));
         memory.pending.tables_cleared(cleared);
     }
@@ -147,7 +151,8 @@ fn bring_forward(
 }
 
 /// The tables that a start reads. History may have gigabytes; a row of it that does not fit is refused when it is read.
-const READ_AT_START: [&str; 5] = ["identity", "processors", "counts", "confirmed", "ledgers"];
+const READ_AT_START: [&str; 8] =
+    ["identity", "processors", "counts", "confirmed", "ledgers", "titles", "changes", "imports"];
 
 /// Reads and checks the tables.
 fn read_tables(connection: &Connection) -> Result<(TablesIdentity, Memory)> {

@@ -7,12 +7,14 @@ use uuid::Uuid;
 use super::row::check_row;
 use crate::journal::Position;
 
-/// The number and the sum of the rows of `counts`.
+/// The number and the sum of the rows of `counts`, and the number of those of the catalog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CountSums {
     pub(super) rows: i64,
     /// Modulo 2^64.
     pub(super) plays: i64,
+    /// Rows of `titles`, `changes` and `imports`.
+    pub(super) catalog: i64,
 }
 
 /// What the row says.
@@ -32,6 +34,8 @@ pub(super) struct TablesIdentity {
     pub(super) count_rows: i64,
     /// The sum of their plays, modulo 2^64.
     pub(super) count_plays: i64,
+    /// Rows of `titles`, `changes` and `imports`.
+    pub(super) catalog_rows: i64,
 }
 
 impl TablesIdentity {
@@ -45,17 +49,19 @@ impl TablesIdentity {
             position: None,
             count_rows: 0,
             count_plays: 0,
+            catalog_rows: 0,
         }
     }
 
     /// What the counts add up to.
     pub(super) fn sums(&self) -> CountSums {
-        CountSums { rows: self.count_rows, plays: self.count_plays }
+        CountSums { rows: self.count_rows, plays: self.count_plays, catalog: self.catalog_rows }
     }
 
     /// Notes what the counts add up to.
     pub(super) fn set_sums(&mut self, sums: CountSums) {
-        (self.count_rows, self.count_plays) = (sums.rows, sums.plays);
+        (self.count_rows, self.count_plays, self.catalog_rows) =
+            (sums.rows, sums.plays, sums.catalog);
     }
 
     /// Writes the row.
@@ -63,16 +69,16 @@ impl TablesIdentity {
     /// # Errors
     /// SQLite's.
     pub(super) fn write(&self, connection: &Connection) -> Result<()> {
-        let Self { id, boot, closed, life, position, count_rows, count_plays } = self;
+        let Self { id, boot, closed, life, position, count_rows, count_plays, catalog_rows } = self;
         let (segment, number) = position
             .map(|Position { segment, number }| (segment.cast_signed(), number.cast_signed()))
             .unzip();
         connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO identity
-                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, row_check(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))",
+                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, row_check(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))",
             )?
-            .execute(params![id, boot, closed, life, segment, number, count_rows, count_plays])?;
+            .execute(params![id, boot, closed, life, segment, number, count_rows, count_plays, catalog_rows])?;
         Ok(())
     }
 }
@@ -83,13 +89,14 @@ impl TablesIdentity {
 /// It does not fit its check; or SQLite's.
 pub(super) fn read(connection: &Connection) -> Result<Option<TablesIdentity>> {
     let mut statement = connection.prepare_cached(
-        "SELECT dashboard, boot, closed, life, segment, number, count_rows, count_plays,
-                row_check = row_check(only, dashboard, boot, closed, life, segment, number, count_rows, count_plays)
+        "SELECT dashboard, boot, closed, life, segment, number, count_rows, count_plays, catalog_rows,
+                row_check = row_check(only, dashboard, boot, closed, life, segment, number, count_rows, count_plays,
+                                      catalog_rows)
          FROM identity",
     )?;
     let mut rows = statement.query([])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    check_row(connection, "identity", row.get(8)?)?;
+    check_row(connection, "identity", row.get(9)?)?;
     let (segment, number): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(5)?);
     let position = segment.zip(number).map(|(segment, number)| Position {
         segment: segment.cast_unsigned(),
@@ -103,5 +110,6 @@ pub(super) fn read(connection: &Connection) -> Result<Option<TablesIdentity>> {
         position,
         count_rows: row.get(6)?,
         count_plays: row.get(7)?,
+        catalog_rows: row.get(8)?,
     }))
 }

@@ -1,23 +1,21 @@
-//! The counts in memory: what lists are answered from, and what decides whether an update is news (pure).
+//! The counts in memory: what lists are answered from, and what decides whether an update is news (pure). What is shown of
+//! them is in `shown`, how lists are found in `lists`.
 //!
 //! A video costs some 230 bytes: its row, and its place in the order of each column.
 
-use std::ops::Range;
+mod lists;
+mod shown;
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
+use super::catalog::Catalog;
+use super::list::VideoRow;
 use super::pending::PendingSlice;
-use super::rank::{Place, Ranking};
-use super::search::IdSearch;
+use super::rank::Ranking;
 use crate::model::counts::Totals;
 use crate::model::unix_time::UnixMs;
 use crate::model::video::VideoCount;
 use crate::model::video_id::VideoId;
-
-/// Up to how many matches of a search are gathered and sorted. More are a good part of all videos, so that
-/// walking through all in order soon meets enough of them.
-const GATHER_MAX: usize = 20_000;
 
 /// In place of a processor's number: more than one has told of the video.
 const SEVERAL: u32 = u32::MAX;
@@ -30,6 +28,8 @@ struct Entry {
     last_played_at: UnixMs,
     // Who told, or SEVERAL.
     processor: u32,
+    // The catalog changes what is shown of it.
+    is_changed: bool,
 }
 
 /// One processor's count of a video, as it lies on disk.
@@ -51,7 +51,14 @@ pub(super) struct Index {
     by_id: Ranking,
     by_updated_at: Ranking,
     by_last_played_at: Ranking,
+    // Of what is shown.
     totals: Totals,
+    // All plays of all rows, whatever is shown of them.
+    counted: u64,
+    // Plays that processors have told, and those of imports that it was loaded with: what rates are made of.
+    told: u64,
+    /// What is kept of videos besides their counts.
+    catalog: Catalog,
     // Its orders are made at once, when all is in it.
     is_loading: bool,
 }
@@ -74,6 +81,7 @@ impl Index {
                 updated_at,
                 last_played_at,
                 processor: told.processor,
+                is_changed: false,
             });
             if row.processor != told.processor {
                 let several = index.several.entry(id).or_default();
@@ -86,10 +94,25 @@ impl Index {
             row.plays = row.plays.saturating_add(told.plays);
             row.updated_at = row.updated_at.max(updated_at);
             row.last_played_at = row.last_played_at.max(last_played_at);
-            index.totals.plays = index.totals.plays.saturating_add(told.plays.unsigned_abs());
+            index.counted = index.counted.saturating_add(told.plays.unsigned_abs());
         }
-        index.totals.videos = index.videos.len() as u64;
         index
+    }
+
+    /// What is kept of videos besides their counts.
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The same, for whoever reads or writes the tables.
+    pub(super) fn catalog_mut(&mut self) -> &mut Catalog {
+        &mut self.catalog
+    }
+
+    /// Forgets every count; titles stay, and which videos are not shown. What was forgotten, to be dropped where nobody waits.
+    pub(super) fn reset(&mut self) -> Self {
+        let catalog = std::mem::take(&mut self.catalog).after_reset();
+        std::mem::replace(self, Self { catalog, ..Self::default() })
     }
 
     /// Puts the videos in order, after which each keeps its place as it changes.
@@ -97,27 +120,30 @@ impl Index {
         if !self.is_loading {
             return;
         }
-        let order = |value: fn(&Entry) -> i64| {
-            Ranking::of(self.videos.iter().map(|(id, row)| (value(row), *id)).collect())
-        };
-        let (by_plays, by_id) = (order(|row| row.plays), order(|_| 0));
-        let (by_updated_at, by_last_played_at) =
-            (order(|row| row.updated_at.0), order(|row| row.last_played_at.0));
-        *self = Self {
-            videos: std::mem::take(&mut self.videos),
-            several: std::mem::take(&mut self.several),
-            by_plays,
-            by_id,
-            by_updated_at,
-            by_last_played_at,
-            totals: self.totals,
-            is_loading: false,
-        };
+        self.is_loading = false;
+        self.told = self.counted;
+        let changed: Vec<_> = self.catalog.all_changes().map(|(id, _)| *id).collect();
+        for id in changed {
+            if let Some(row) = self.videos.get_mut(&id) {
+                row.is_changed = true;
+            }
+        }
+        self.show_all();
     }
 
-    /// The sums over all videos.
+    /// The sums over all videos but those that are deleted.
     pub(super) fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// All plays of all videos, whatever is shown of them, with what corrections add: no sum that is shown is more.
+    pub(super) fn most(&self) -> u64 {
+        self.counted.saturating_add(self.catalog.added())
+    }
+
+    /// Plays that processors have told: only its growth means anything.
+    pub(super) fn told(&self) -> u64 {
+        self.told
     }
 
     /// What each processor has counted of a video.
@@ -136,7 +162,7 @@ impl Index {
     /// The videos of a slice, in its order, as they are now.
     pub(super) fn of_slice(&self, slice: &PendingSlice) -> Vec<(VideoRow, Vec<ProcessorCount>)> {
         let ids = slice.videos.iter().map(|(id, _)| id);
-        ids.filter_map(|id| Some((self.video(id)?, self.processor_counts(id)))).collect()
+        ids.filter_map(|id| Some((self.untitled(id)?, self.processor_counts(id)))).collect()
     }
 
     fn known(&self, processor: u32, id: &VideoId) -> Option<i64> {
@@ -176,6 +202,7 @@ impl Index {
             updated_at: UnixMs(0),
             last_played_at: UnixMs(0),
             processor,
+            is_changed: self.catalog.changes(&id).is_some(),
         });
         if row.processor != processor {
             let several = self.several.entry(id).or_default();
@@ -194,12 +221,19 @@ impl Index {
         let last_played_at = count.last_played_at.unwrap_or_default().min(now);
         row.last_played_at = row.last_played_at.max(last_played_at);
         self.videos.insert(id, row);
-        if !self.is_loading {
-            self.move_places(id, old.as_ref(), &row);
-        }
-        self.totals.videos = self.videos.len() as u64;
-        self.totals.plays = self.totals.plays.saturating_add(delta.unsigned_abs());
+        self.show(id, old.as_ref(), Some(&row));
+        self.counted = self.counted.saturating_add(delta.unsigned_abs());
         Some(delta)
+    }
+
+    /// Notes that so many plays that processors have told are told again from the beginning.
+    pub(super) fn lose_told(&mut self, plays: u64) {
+        self.told = self.told.saturating_sub(plays);
+    }
+
+    /// Notes that processors have told so many plays more.
+    pub(super) fn add_told(&mut self, plays: i64) {
+        self.told = self.told.saturating_add(plays.unsigned_abs());
     }
 
     /// The sum of a processor's counts.
@@ -228,148 +262,38 @@ impl Index {
         told.filter(|told| told.processor == processor).for_each(|told| told.plays = 0);
         let row = Entry { plays: old.plays.saturating_sub(plays), ..old };
         self.videos.insert(*id, row);
-        if !self.is_loading {
-            self.move_places(*id, Some(&old), &row);
-        }
-        self.totals.plays = self.totals.plays.saturating_sub(plays.unsigned_abs());
+        self.show(*id, Some(&old), Some(&row));
+        self.counted = self.counted.saturating_sub(plays.unsigned_abs());
         true
     }
 
-    /// Moves a video to its places.
-    fn move_places(&mut self, id: VideoId, old: Option<&Entry>, row: &Entry) {
-        let mut shift = |order: fn(&mut Self) -> &mut Ranking, value: fn(&Entry) -> i64| {
-            let from = old.map(value);
-            if from != Some(value(row)) {
-                from.into_iter().for_each(|from| order(self).remove(&(from, id)));
-                order(self).insert((value(row), id));
+    /// How many videos each of some processors has told of, and the sum of their counts; in the order of `processors`.
+    pub(super) fn sums_of(&self, processors: &[u32]) -> Vec<Totals> {
+        let at: HashMap<u32, usize> =
+            processors.iter().enumerate().map(|(at, processor)| (*processor, at)).collect();
+        let mut sums = vec![Totals::default(); processors.len()];
+        let mut add = |processor: u32, plays: i64| {
+            if let Some(sums) = at.get(&processor).and_then(|at| sums.get_mut(*at)) {
+                sums.videos += 1;
+                sums.plays = sums.plays.saturating_add(plays.unsigned_abs());
             }
         };
-        shift(|index| &mut index.by_id, |_| 0);
-        shift(|index| &mut index.by_plays, |row| row.plays);
-        shift(|index| &mut index.by_updated_at, |row| row.updated_at.0);
-        shift(|index| &mut index.by_last_played_at, |row| row.last_played_at.0);
+        for (id, row) in &self.videos {
+            match self.several.get(id).filter(|_| row.processor == SEVERAL) {
+                Some(several) => several.iter().for_each(|told| add(told.processor, told.plays)),
+                None => add(row.processor, row.plays),
+            }
+        }
+        sums
     }
 
-    /// One video.
-    pub(super) fn video(&self, id: &VideoId) -> Option<VideoRow> {
-        let row = self.videos.get(id)?;
-        Some(VideoRow {
-            video_id: *id,
-            plays: row.plays,
-            updated_at: row.updated_at,
-            last_played_at: (row.last_played_at.0 > 0).then_some(row.last_played_at),
-        })
-    }
-
-    /// A video's place by plays: 1 for the most.
-    pub(super) fn rank(&self, video: &VideoRow) -> u64 {
-        (self.by_plays.len() - self.by_plays.rank(&(video.plays, video.video_id))) as u64
-    }
-
-    /// Every (video, plays), ordered by id.
+    /// Every (video, plays) as it was counted, whatever is shown of it, ordered by id.
     pub(super) fn counts(&self) -> Vec<(VideoId, u64)> {
-        let plays = |id| self.videos.get(id).map_or(0, |row| row.plays.unsigned_abs());
-        self.by_id.upwards(0).map(|(_, id)| (*id, plays(id))).collect()
+        let mut counts: Vec<_> =
+            self.videos.iter().map(|(id, row)| (*id, row.plays.unsigned_abs())).collect();
+        counts.sort_unstable_by_key(|(id, _)| *id);
+        counts
     }
-
-    fn order(&self, column: Column) -> &Ranking {
-        match column {
-            Column::Plays => &self.by_plays,
-            Column::VideoId => &self.by_id,
-            Column::UpdatedAt => &self.by_updated_at,
-            Column::LastPlayedAt => &self.by_last_played_at,
-        }
-    }
-
-    fn value(&self, column: Column, id: &VideoId) -> i64 {
-        self.videos.get(id).map_or(0, |row| match column {
-            Column::Plays => row.plays,
-            Column::VideoId => 0,
-            Column::UpdatedAt => row.updated_at.0,
-            Column::LastPlayedAt => row.last_played_at.0,
-        })
-    }
-
-    /// A page of rows.
-    pub(super) fn list(&self, query: &ListQuery) -> Page {
-        let ranks = self.matching(query.search.as_ref());
-        let limit = query.limit.min(LIST_MAX) as usize;
-        // One more than asked for: is there a next page?
-        let mut places = self.places(query, &ranks, limit + 1);
-        let is_more = places.len() > limit;
-        places.truncate(limit);
-        let last = places.last().filter(|_| is_more);
-        let next =
-            last.map(|(value, id)| Cursor { column: query.column, value: *value, video_id: *id });
-        let rows = places.iter().filter_map(|(_, id)| self.video(id)).collect();
-        Page { rows, matching: len(&ranks) as u64, next }
-    }
-
-    /// The ranks by id of the videos that are wanted: ascending, disjoint.
-    fn matching(&self, search: Option<&IdSearch>) -> Vec<Range<usize>> {
-        match search {
-            None => std::iter::once(0..self.by_id.len()).collect(),
-            Some(search) => search.ranks(&self.by_id),
-        }
-    }
-
-    /// The first `take` places of a list, whose videos have these ranks by id.
-    fn places(&self, query: &ListQuery, ranks: &[Range<usize>], take: usize) -> Vec<Place> {
-        let skip = query.offset as usize;
-        let after = query.after.map(|cursor| (cursor.value, cursor.video_id));
-        let Some(search) = query.search.as_ref().filter(|_| query.column != Column::VideoId) else {
-            return self.window(query, after, ranks).skip(skip).take(take).collect();
-        };
-        if len(ranks) > GATHER_MAX {
-            let all = 0..self.by_id.len();
-            return self
-                .window(query, after, &[all])
-                .filter(|(_, id)| search.wants(id))
-                .skip(skip)
-                .take(take)
-                .collect();
-        }
-        let ids = ranks.iter().flat_map(|ranks| self.by_id.upwards(ranks.start).take(ranks.len()));
-        let mut places: Vec<_> = ids.map(|(_, id)| (self.value(query.column, id), *id)).collect();
-        places.sort_unstable();
-        if query.descending {
-            places.reverse();
-        }
-        let is_behind = |place: &Place| {
-            after.is_none_or(|after| if query.descending { *place < after } else { *place > after })
-        };
-        places.into_iter().filter(is_behind).skip(skip).take(take).collect()
-    }
-
-    /// The places of these ranks that are behind `after`, in the query's direction.
-    fn window<'a>(
-        &'a self,
-        query: &ListQuery,
-        after: Option<Place>,
-        ranks: &[Range<usize>],
-    ) -> Box<dyn Iterator<Item = Place> + 'a> {
-        let order = self.order(query.column);
-        let (first, behind) = after.map_or((0, usize::MAX), |after| {
-            let below = order.rank(&after);
-            let is_there = order.upwards(below).next() == Some(&after);
-            let first = below + usize::from(is_there);
-            if query.descending { (0, below) } else { (first, usize::MAX) }
-        });
-        let within = |ranks: &Range<usize>| ranks.start.max(first)..ranks.end.min(behind);
-        let ranks: Vec<_> = ranks.iter().map(within).collect();
-        if query.descending {
-            let of = |ranks: Range<usize>| order.downwards(ranks.end).copied().take(ranks.len());
-            Box::new(ranks.into_iter().rev().flat_map(of))
-        } else {
-            let of = |ranks: Range<usize>| order.upwards(ranks.start).copied().take(ranks.len());
-            Box::new(ranks.into_iter().flat_map(of))
-        }
-    }
-}
-
-/// How many ranks there are.
-fn len(ranks: &[Range<usize>]) -> usize {
-    ranks.iter().map(Range::len).sum()
 }
 
 #[cfg(test)]

@@ -7,7 +7,11 @@ use uuid::Uuid;
 
 use super::actions::LoggedAction;
 use super::points::MinutePoint;
-use crate::wire::{ConfirmedUpdate, CountsUpdate, LedgerClaim};
+use crate::model::video_id::VideoId;
+use crate::wire::{
+    ConfirmedUpdate, CorrectionChange, CountsUpdate, ImportUpdate, LedgerClaim, VideoTexts,
+    VisibilityChange,
+};
 
 /// One thing to commit to the journal.
 pub(super) enum Job {
@@ -17,10 +21,26 @@ pub(super) enum Job {
     Confirmed(ConfirmedUpdate),
     /// Compare a processor's ledger with what is known of it.
     Claim(ClaimJob),
+    /// Change the catalog.
+    Catalog(CatalogWrite),
     /// Forget every count and processor.
     Clear,
     /// Commit a frame that changes nothing: is the journal well again?
     Probe,
+}
+
+/// A change of the catalog, as it is asked for.
+pub(crate) enum CatalogWrite {
+    /// Set what videos are known by.
+    Texts(Vec<(VideoId, VideoTexts)>),
+    /// Show a video, or do not.
+    Visibility(VideoId, VisibilityChange),
+    /// Correct a video's counts.
+    Correction(VideoId, CorrectionChange),
+    /// Take counts of an older program.
+    Import(ImportUpdate),
+    /// Take an import back.
+    TakeBack(Uuid),
 }
 
 /// A ledger to compare.

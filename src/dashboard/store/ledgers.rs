@@ -85,6 +85,11 @@ impl Ledgers {
         }
     }
 
+    /// What is kept under `key` is forgotten from now on.
+    pub(super) fn forget(&mut self, key: Uuid) {
+        self.has_changed |= self.forgotten.insert(key);
+    }
+
     /// Whether what is kept under `key` was forgotten.
     pub(super) fn is_forgotten(&self, key: &Uuid) -> bool {
         self.forgotten.contains(key)

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::search::IdSearch;
+use super::search::Search;
 use crate::model::unix_time::UnixMs;
 use crate::model::video_id::VideoId;
 
@@ -18,13 +18,17 @@ pub(crate) const LIST_MAX: u32 = 500;
 pub(crate) struct VideoRow {
     /// Which video.
     pub(crate) video_id: VideoId,
-    /// Its plays, over all processors.
+    /// Its plays, over all processors and imports, with its correction.
     #[schemars(range(min = 0))]
     pub(crate) plays: i64,
     /// When its count changed last.
     pub(crate) updated_at: UnixMs,
     /// When it was played last; `None`: no play said so.
     pub(crate) last_played_at: Option<UnixMs>,
+    /// Its title; `None`: none is known.
+    pub(crate) title: Option<String>,
+    /// Where it is; `None`: nobody said so.
+    pub(crate) url: Option<String>,
 }
 
 /// What a list is ordered by.
@@ -101,16 +105,16 @@ pub(crate) struct ListQuery {
     pub(crate) offset: u32,
     /// Only rows behind this one.
     pub(crate) after: Option<Cursor>,
-    /// Which ids; `None`: all.
-    pub(crate) search: Option<IdSearch>,
+    /// Which videos; `None`: all.
+    pub(crate) search: Option<Search>,
 }
 
 /// What a list is answered with.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Page {
     /// In the order asked for.
     pub(crate) rows: Vec<VideoRow>,
-    /// How many videos are in the range.
+    /// How many videos are wanted.
     pub(crate) matching: u64,
     /// Where the next page begins; `None` behind the last row.
     pub(crate) next: Option<Cursor>,

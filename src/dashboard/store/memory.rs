@@ -4,6 +4,7 @@
 use foldhash::{HashMap, HashMapExt};
 use uuid::Uuid;
 
+use super::catalog_change::CatalogChange;
 use super::change::{self, Change};
 use super::confirmed::ConfirmedProducers;
 use super::index::Index;
@@ -11,6 +12,7 @@ use super::ledgers::{ForgottenCounts, Ledgers};
 use super::pending::{ClearedTables, PendingHistory};
 use crate::model::unix_time::UnixMs;
 use crate::model::video::VideoCount;
+use crate::wire::ImportedCount;
 
 /// Each processor's number, by what its counts are kept under (see `ledgers`): which row of the tables is its own.
 #[derive(Debug)]
@@ -117,7 +119,13 @@ impl Memory {
             Change::Cleared { id } => {
                 let mut pending = std::mem::take(&mut self.pending);
                 pending.clear(ClearedTables { id, next: number + 1 });
-                *self = Self { id, pending, ..Self::default() };
+                self.index.reset();
+                let index = std::mem::take(&mut self.index);
+                *self = Self { id, index, pending, ..Self::default() };
+            }
+            Change::Catalog { at, change } => {
+                let Self { index, pending, processors, ledgers, .. } = self;
+                apply_catalog(index, pending, processors, ledgers, &change, at);
             }
             Change::Nothing => {}
         }
@@ -139,6 +147,7 @@ pub(super) fn apply_counts(
     for count in counts {
         if let Some(delta) = index.apply(number, count, at) {
             pending.add(count.video_id, delta, at);
+            index.add_told(delta);
             has_changed = true;
         }
     }
@@ -157,5 +166,49 @@ pub(super) fn forget_counts(
     for video in index.forget(number) {
         // It has changed, by no play.
         pending.add(video, 0, at);
+    }
+}
+
+/// Takes a change of the catalog in.
+pub(super) fn apply_catalog(
+    index: &mut Index,
+    pending: &mut PendingHistory,
+    processors: &mut ProcessorNumbers,
+    ledgers: &mut Ledgers,
+    change: &CatalogChange,
+    at: UnixMs,
+) {
+    match change {
+        CatalogChange::Titles(titles) => {
+            titles.iter().for_each(|told| index.set_by_play(told.video_id, &told.title));
+        }
+        CatalogChange::Texts(videos) => {
+            videos.iter().for_each(|(id, texts)| index.set_by_hand(*id, texts));
+        }
+        CatalogChange::Visibility(id, set) => {
+            index.change(*id, |catalog| catalog.set_visibility(*id, set.clone()));
+        }
+        CatalogChange::Correction(id, correction) => {
+            index.change(*id, |catalog| catalog.correct(*id, correction.clone()));
+        }
+        // The tables know already that it was taken back.
+        CatalogChange::Import { import, .. } if ledgers.is_forgotten(&import.key) => {}
+        CatalogChange::Import { id, import, counts } => {
+            index.catalog_mut().add_import(*id, import.clone());
+            let number = processors.of(import.key, pending);
+            index.catalog_mut().set_number(import.key, number);
+            for ImportedCount { video_id, plays } in counts {
+                let count = VideoCount { video_id: *video_id, plays: *plays, last_played_at: None };
+                if index.apply(number, &count, at).is_some() {
+                    // It has changed; its plays are of no minute.
+                    pending.add(*video_id, 0, at);
+                }
+            }
+        }
+        CatalogChange::TakenBack { id, key } => {
+            index.catalog_mut().remove_import(id, key);
+            ledgers.forget(*key);
+            forget_counts(index, pending, processors, key, at);
+        }
     }
 }

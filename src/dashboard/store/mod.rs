@@ -10,6 +10,9 @@
 
 mod accept;
 mod actions;
+mod catalog;
+mod catalog_change;
+mod catalog_tables;
 mod change;
 mod checkpoint;
 mod checkpointer;
@@ -34,7 +37,9 @@ mod row;
 mod search;
 mod state;
 mod tables;
+mod titles;
 mod top;
+mod videos;
 mod writer;
 
 #[cfg(test)]
@@ -47,6 +52,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use foldhash::HashMap;
 use nsq_protocol::thread::Crew;
 use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
@@ -59,7 +65,7 @@ use crate::model::video_id::VideoId;
 use crate::runtime::clock::unix_ms;
 use crate::storage::boot::boot_id;
 use crate::storage::in_place::FilesInPlace;
-use crate::wire::{Confirmed, ConfirmedUpdate, CountsUpdate, LedgerClaim};
+use crate::wire::{Confirmed, ConfirmedUpdate, CountsUpdate, LedgerClaim, Visibility};
 use checkpoint::Checkpoints;
 use checkpointer::Checkpointer;
 use database::{FILE, OpenedFiles};
@@ -77,15 +83,16 @@ pub use copy::ExaminedCounts;
 pub(super) use copy::{backup, examine, read_counts};
 pub(super) use database::remove;
 pub(super) use history::BUCKETS_MAX;
-pub(super) use job::NotStored;
+pub(super) use job::{CatalogWrite, NotStored};
 pub(super) use list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
 pub(super) use owner::check_disposable;
 pub use period::Keep;
 pub(super) use period::{Period, Scale};
 pub(super) use points::{MinutePoint, Points};
 pub(super) use row::DamagedTable;
-pub(super) use search::IdSearch;
+pub(super) use search::Search;
 pub(super) use top::{Top, TopVideo};
+pub(super) use videos::{CatalogSums, ShownVideo};
 
 /// Updates that wait for the writer. Each HTTP worker waits with one, so this is never full.
 const JOBS: usize = 256;
@@ -273,7 +280,7 @@ impl Store {
         self.cut.as_ref()
     }
 
-    /// The sums after the newest commit.
+    /// The sums after the newest commit, of all videos but those that are deleted.
     pub(super) fn totals(&self) -> Totals {
         self.state.index.read().totals()
     }
@@ -288,15 +295,7 @@ impl Store {
         self.state.index.read().list(query)
     }
 
-    /// One video, and its place by plays: 1 for the most.
-    pub(super) fn video(&self, id: VideoId) -> Option<(VideoRow, u64)> {
-        let index = self.state.index.read();
-        let video = index.video(&id)?;
-        let rank = index.rank(&video);
-        Some((video, rank))
-    }
-
-    /// Every video's plays, ordered by id.
+    /// Every video's plays as they were counted, ordered by id.
     pub(super) fn counts(&self) -> Vec<(VideoId, u64)> {
         self.state.index.read().counts()
     }
@@ -330,9 +329,15 @@ impl Store {
         period::scale_for(self.keep, unix_ms(), from, to, buckets_max)
     }
 
-    /// The most played videos of a period.
-    pub(super) fn top(&self, scale: Scale, period: Period, limit: usize) -> Result<Top> {
-        let query = TopQuery { scale, period, limit, keep: self.keep, now: unix_ms() };
+    /// The most played videos of a period, without titles, and without those that are not shown.
+    fn top_of_history(
+        &self,
+        scale: Scale,
+        period: Period,
+        limit: usize,
+        unshown: &HashMap<VideoId, Visibility>,
+    ) -> Result<Top> {
+        let query = TopQuery { scale, period, limit, keep: self.keep, now: unix_ms(), unshown };
         self.read_history(
             || self.pending_of_all(),
             |snapshot, pending| top::top(snapshot, &pending, query),

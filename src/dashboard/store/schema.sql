@@ -1,4 +1,5 @@
--- The dashboard's database, schema 5. Ids are UUIDs as 16 bytes; times are ms since the Unix epoch. Each `row_check` is
+-- The dashboard's database, schema 6. Ids are UUIDs as 16 bytes, and a video's may be a
+-- text of 17 to 128 bytes, with zeros behind it up to 17; times are ms since the Unix epoch. Each `row_check` is
 -- row_check(…) of the row's other columns, in their order.
 
 -- A small number in place of each processor's key, see `ledgers`, which every row of `counts` repeats.
@@ -67,6 +68,7 @@ CREATE TABLE identity (
     number      INTEGER,          -- and the number of the change; NULL: there is no journal yet
     count_rows  INTEGER NOT NULL, -- of `counts`
     count_plays INTEGER NOT NULL, -- their sum, modulo 2^64
+    catalog_rows INTEGER NOT NULL, -- of `titles`, `changes` and `imports` together
     row_check   INTEGER NOT NULL
 ) STRICT;
 
@@ -89,7 +91,37 @@ CREATE TABLE ledgers (
     row_check INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Who touched what: queue actions and resets, the newest 10,000.
+-- What people know a video by; one of both at least.
+CREATE TABLE titles (
+    video_id  BLOB    PRIMARY KEY,
+    title     TEXT,
+    url       TEXT,
+    by_hand   INTEGER NOT NULL, -- 1: somebody has set it, and plays do not change it
+    row_check INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What is shown of a video in another way than it is counted.
+CREATE TABLE changes (
+    video_id          BLOB    PRIMARY KEY,
+    visibility        INTEGER, -- 0 shown, 1 hidden, 2 deleted; NULL: it was never set
+    visibility_reason TEXT,
+    visibility_at     INTEGER,
+    correction        INTEGER, -- added to its counts; NULL: nothing
+    correction_reason TEXT,
+    correction_at     INTEGER,
+    row_check         INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Imports, and what their counts are kept under in `processors`.
+CREATE TABLE imports (
+    import    BLOB    PRIMARY KEY,
+    key       BLOB    NOT NULL,
+    name      TEXT    NOT NULL,
+    at        INTEGER NOT NULL,
+    row_check INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Who touched what: queue actions, resets, and what was changed of videos, the newest 10,000.
 CREATE TABLE audit (
     number    INTEGER PRIMARY KEY,
     at        INTEGER NOT NULL,

@@ -5,9 +5,32 @@ use std::ops::Range;
 use super::rank::Ranking;
 use crate::model::video_id::VideoId;
 
+/// What people type: the start of an id, or words of a title, of whose last one the start is enough. A video that fits
+/// either is wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Search {
+    ids: IdSearch,
+    words: String,
+}
+
+impl Search {
+    /// A search for that text.
+    pub(crate) fn new(text: &str) -> Self {
+        Self { ids: IdSearch::new(text), words: text.to_owned() }
+    }
+
+    pub(super) fn ids(&self) -> &IdSearch {
+        &self.ids
+    }
+
+    pub(super) fn words(&self) -> &str {
+        &self.words
+    }
+}
+
 /// The videos whose ids start so, as they are shown.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct IdSearch {
+pub(super) struct IdSearch {
     // One or two; none starts with another.
     starts: Vec<String>,
 }
@@ -15,7 +38,7 @@ pub(crate) struct IdSearch {
 impl IdSearch {
     /// A search for what people type: the start of a text as it is; and that of a GUID in any case, with hyphens or without,
     /// or a whole one in any spelling.
-    pub(crate) fn new(text: &str) -> Self {
+    fn new(text: &str) -> Self {
         let guid = guid_start(text).filter(|guid| guid != text);
         let starts = guid.into_iter().chain([text.to_owned()]).collect();
         Self { starts }

@@ -3,13 +3,14 @@
 use anyhow::{Context, Result};
 use rusqlite::{Connection, Transaction, params};
 
+use super::catalog::Catalog;
 use super::identity::{CountSums, TablesIdentity};
 use super::index::{Index, ProcessorCount};
 use super::list::VideoRow;
 use super::memory::{Memory, ProcessorNumbers};
 use super::pending::PendingSlice;
 use super::row::{check_row, damaged};
-use super::{confirmed, history, ledgers};
+use super::{catalog_tables, confirmed, history, ledgers};
 use crate::model::unix_time::UnixMs;
 use crate::model::video_id::VideoId;
 
@@ -47,10 +48,12 @@ pub(super) fn load(connection: &Connection) -> Result<(Memory, CountSums)> {
             None
         })
     });
-    let index = Index::load(rows);
+    let mut index = Index::load(rows);
     if let Some(error) = failed {
         return Err(error).context("the counts cannot be read");
     }
+    *index.catalog_mut() = catalog_tables::load(connection, &mut sums)?;
+    index.catalog_mut().number_imports(|key| processors.get(key));
     confirmed::check_rows(connection)?;
     let ledgers = ledgers::load(connection)?;
     let mut memory = Memory { index, processors, ledgers, ..Memory::default() };
@@ -71,7 +74,7 @@ fn load_processors(connection: &Connection) -> Result<ProcessorNumbers> {
     Ok(ProcessorNumbers::load(known.into_iter()))
 }
 
-/// Goes on if the tables hold as many counts, and as many plays, as their one row says.
+/// Goes on if the tables hold as many counts, as many plays and as much of the catalog as their one row says.
 ///
 /// # Errors
 /// They do not: rows have vanished, or come from elsewhere.
@@ -80,7 +83,14 @@ pub(super) fn check_sums(
     identity: &TablesIdentity,
     found: CountSums,
 ) -> Result<()> {
-    let CountSums { rows, plays } = identity.sums();
+    let CountSums { rows, plays, catalog } = identity.sums();
+    if found.catalog != catalog {
+        let what = format!(
+            "the tables titles, changes and imports have {} rows, and were written with {catalog}",
+            found.catalog
+        );
+        return Err(damaged(connection, what).into());
+    }
     if found != identity.sums() {
         let what = format!(
             "the table counts has {} rows with {} plays, and was written with {rows} and {plays}",
@@ -159,7 +169,7 @@ pub(super) fn write_all(
 ) -> Result<()> {
     if memory.pending.cleared().is_some() {
         clear(transaction)?;
-        *sums = CountSums::default();
+        *sums = CountSums { catalog: sums.catalog, ..CountSums::default() };
     }
     let slice = memory.pending.begin_slice(None, usize::MAX);
     write_slice(transaction, &slice, &memory.index.of_slice(&slice), sums)?;
@@ -167,6 +177,7 @@ pub(super) fn write_all(
     if let Some(changed) = memory.ledgers.take_changed() {
         ledgers::write(transaction, &changed)?;
     }
+    write_catalog(transaction, memory.index.catalog_mut(), sums)?;
     if memory.confirmed.take_forgotten() {
         confirmed::empty(transaction)?;
     }
@@ -176,7 +187,23 @@ pub(super) fn write_all(
     Ok(())
 }
 
-/// Empties the tables. The action log and the charts tell of time, not of counts.
+/// Writes all of the catalog that the tables do not have; keeps `sums`.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn write_catalog(
+    transaction: &Transaction<'_>,
+    catalog: &mut Catalog,
+    sums: &mut CountSums,
+) -> Result<()> {
+    let taken = catalog.take_changed(None, usize::MAX);
+    catalog_tables::write(transaction, &taken, sums)?;
+    catalog.written();
+    Ok(())
+}
+
+/// Empties the tables. The action log and the charts tell of time, not of counts; what a reset takes of the catalog is
+/// changed there, row by row.
 pub(super) fn clear(transaction: &Transaction<'_>) -> Result<()> {
     transaction.execute_batch(
         "DELETE FROM counts; DELETE FROM history_minute; DELETE FROM history_hour; DELETE FROM history_day;

@@ -12,6 +12,7 @@ use super::period::{Keep, Period, Scale};
 use super::row::check_row;
 use crate::model::unix_time::UnixMs;
 use crate::model::video_id::VideoId;
+use crate::wire::Visibility;
 
 /// Parts of a [`TopVideo::spark`].
 const SPARK: i64 = 24;
@@ -21,6 +22,10 @@ const SPARK: i64 = 24;
 pub(crate) struct TopVideo {
     /// Which video.
     pub(crate) video_id: VideoId,
+    /// Its title; `None`: none is known.
+    pub(crate) title: Option<String>,
+    /// Where it is; `None`: nobody said so.
+    pub(crate) url: Option<String>,
     /// Its plays in the period.
     pub(crate) plays: i64,
     /// Of all plays in the period, 0 to 1.
@@ -46,15 +51,15 @@ pub(crate) struct Top {
     pub(crate) total: i64,
     /// All plays in the period before; `None`: not all of that is kept.
     pub(crate) total_before: Option<i64>,
-    /// Videos that were played in the period.
+    /// Videos that were played in the period; those that are deleted are in no figure.
     pub(crate) videos: usize,
-    /// The most played first.
+    /// The most played first, of those that are shown.
     pub(crate) top: Vec<TopVideo>,
 }
 
 /// Which list is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TopQuery {
+pub(super) struct TopQuery<'a> {
     /// How long buckets are.
     pub(super) scale: Scale,
     /// In buckets of `scale`.
@@ -65,6 +70,8 @@ pub(super) struct TopQuery {
     pub(super) keep: Keep,
     /// The present.
     pub(super) now: UnixMs,
+    /// Videos that are not in lists.
+    pub(super) unshown: &'a HashMap<VideoId, Visibility>,
 }
 
 /// A video's plays.
@@ -81,14 +88,15 @@ struct Sums {
 pub(super) fn top(
     connection: &Connection,
     pending: &[(VideoId, i64, i64)],
-    query: TopQuery,
+    query: TopQuery<'_>,
 ) -> Result<Top> {
-    let TopQuery { scale, period, limit, keep, now } = query;
+    let TopQuery { scale, period, limit, keep, now, unshown } = query;
     let knows_before = scale.oldest(keep, now).is_none_or(|oldest| period.before().first >= oldest);
-    let sums = sums(connection, pending, scale, period)?;
+    let mut sums = sums(connection, pending, scale, period)?;
+    sums.retain(|id, _| unshown.get(id) != Some(&Visibility::Deleted));
     let total: i64 = sums.values().map(|sums| sums.plays).sum();
     let total_before: i64 = sums.values().map(|sums| sums.before).sum();
-    let (videos, ranked) = most_played(sums, limit);
+    let (videos, ranked) = most_played(sums, limit, unshown);
     let mut own: HashMap<VideoId, Minutes> =
         ranked.iter().map(|(id, _)| (*id, Vec::new())).collect();
     for (id, minute, plays) in pending {
@@ -102,7 +110,8 @@ pub(super) fn top(
             let own = own.get(&video_id).map_or(&[][..], Vec::as_slice);
             let share = plays as f64 / total.max(1) as f64;
             let spark = spark(&series(connection, own, &video_id, scale, period)?, scale, period);
-            Ok(TopVideo { video_id, plays, share, before: knows_before.then_some(before), spark })
+            let before = knows_before.then_some(before);
+            Ok(TopVideo { video_id, title: None, url: None, plays, share, before, spark })
         })
         .collect::<Result<_>>()?;
     Ok(Top {
@@ -149,14 +158,20 @@ fn sums(
     Ok(sums)
 }
 
-/// How many videos were played in the period, and the first `limit` of them: the most played, among equals by id.
-fn most_played(sums: HashMap<VideoId, Sums>, limit: usize) -> (usize, Vec<(VideoId, Sums)>) {
+/// How many videos were played in the period, and the first `limit` of those that are shown: the most played, among equals
+/// by id.
+fn most_played(
+    sums: HashMap<VideoId, Sums>,
+    limit: usize,
+    unshown: &HashMap<VideoId, Visibility>,
+) -> (usize, Vec<(VideoId, Sums)>) {
     let mut ranked: Vec<_> = sums.into_iter().filter(|(_, sums)| sums.plays > 0).collect();
     let videos = ranked.len();
+    ranked.retain(|(id, _)| !unshown.contains_key(id));
     let most_first = |one: &(VideoId, Sums), other: &(VideoId, Sums)| {
         other.1.plays.cmp(&one.1.plays).then(other.0.cmp(&one.0))
     };
-    if videos > limit {
+    if ranked.len() > limit {
         ranked.select_nth_unstable_by(limit, most_first);
         ranked.truncate(limit);
     }

@@ -1,6 +1,8 @@
 //! The thread of the updates, `dash-store`: it commits to the journal what waits together, shows it, and answers. It waits
 //! for the journal's file and for nothing else.
 
+mod asked;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,13 +11,15 @@ use anyhow::{Result, bail};
 use crossbeam_channel::Receiver;
 use uuid::Uuid;
 
+use super::catalog;
+use super::catalog_change::{self, CatalogChange};
 use super::change::{
     encode_claimed, encode_cleared, encode_confirmed, encode_counts, encode_nothing,
 };
 use super::confirmed::CHANGED_MAX;
 use super::job::{ClaimJob, Job, NotStored, Posted};
 use super::ledgers::{ClaimedLedger, ForgottenCounts, Ledgers};
-use super::memory::{ProcessorNumbers, apply_counts, forget_counts};
+use super::memory::{ProcessorNumbers, apply_catalog, apply_counts, forget_counts};
 use super::pending::ClearedTables;
 use super::state::StoreState;
 use crate::model::unix_time::UnixMs;
@@ -70,9 +74,10 @@ impl Writer {
     /// Commits what waits, and answers.
     fn take(&mut self, first: Posted, inbox: &Receiver<Posted>) {
         let mut group = vec![first];
-        // Clearing ends a group: what comes behind it begins with nothing. As does a claim: it may be kept under another key.
+        // Clearing ends a group: what comes behind it begins with nothing. As does a claim: it may be kept under another key;
+        // and what depends on the catalog as it is.
         while group.len() < GROUP_MAX
-            && !matches!(group.last(), Some((Job::Clear | Job::Claim(_), _)))
+            && !matches!(group.last(), Some((Job::Clear | Job::Claim(_) | Job::Catalog(_), _)))
             && let Ok(next) = inbox.try_recv()
         {
             group.push(next);
@@ -101,7 +106,7 @@ impl Writer {
 
     /// Why each job of a group is refused, if it is: the others are not kept from being stored.
     fn refusals(&self, group: &[Posted]) -> Vec<Option<Arc<str>>> {
-        let (mut new, mut plays) = (Vec::new(), self.state.index.read().totals().plays);
+        let (mut new, mut plays) = (Vec::new(), self.state.index.read().most());
         let refusals: Vec<Option<Arc<str>>> =
             group.iter().map(|(job, _)| self.refusal(job, &mut new, &mut plays)).collect();
         if let Some(reason) = refusals.iter().rev().flatten().next() {
@@ -117,7 +122,11 @@ impl Writer {
     /// Why a job is refused, if it is. Those before it have brought `new` processors, and all counts to `plays`. Every
     /// number stays one that a browser can show, because the sum of all does.
     fn refusal(&self, job: &Job, new: &mut Vec<Uuid>, plays: &mut u64) -> Option<Arc<str>> {
-        let Job::Counts(update) = job else { return None };
+        let update = match job {
+            Job::Counts(update) => update,
+            Job::Catalog(write) => return self.catalog_refusal(write, *plays),
+            _ => return None,
+        };
         let CountsUpdate { processor, counts, .. } = &**update;
         let key = self.state.ledgers.read().key(*processor);
         let number = self.processors.get(&key);
@@ -143,22 +152,27 @@ impl Writer {
     fn commit(&mut self, accepted: &[&Job]) -> Result<()> {
         self.state.check_in_place()?;
         self.check_room()?;
+        let (at, new_id) = (unix_ms(), Uuid::new_v4());
         let claimed = accepted.iter().find_map(|job| self.compare(job));
+        // One at most, and the last: it ends its group.
+        let change = accepted.iter().find_map(|job| self.catalog_change(job, at));
         let is_news = |job: &&Job| match job {
             Job::Claim(_) => claimed.is_some(),
+            Job::Catalog(_) => change.is_some(),
             job => self.is_news(job),
         };
         let news: Vec<&Job> = accepted.iter().copied().filter(is_news).collect();
         if news.is_empty() {
             return Ok(());
         }
-        let (at, new_id) = (unix_ms(), Uuid::new_v4());
-        let next = self.append(&news, claimed.as_ref(), at, new_id)?;
+        let next = self.append(&news, claimed.as_ref(), change.as_ref(), at, new_id)?;
         let has_changed = if news.iter().any(|job| matches!(job, Job::Clear)) {
             self.clear(ClearedTables { id: new_id, next });
             true
         } else {
-            self.apply(&news, at) | claimed.is_some_and(|claimed| self.claim(&claimed, at))
+            self.apply(&news, at)
+                | claimed.is_some_and(|claimed| self.claim(&claimed, at))
+                | change.is_some_and(|change| self.change(&change, at))
         };
         self.state.applied.store(next, Ordering::Release);
         if has_changed {
@@ -172,12 +186,23 @@ impl Writer {
         &self,
         news: &[&Job],
         claimed: Option<&ClaimedLedger>,
+        change: Option<&CatalogChange>,
         at: UnixMs,
         new_id: Uuid,
     ) -> Result<u64> {
         let ledgers = self.state.ledgers.read();
         let mut journal = self.state.journal.lock();
         for job in news {
+            if let Job::Counts(update) = job
+                && !update.titles.is_empty()
+            {
+                let titles = CatalogChange::Titles(update.titles.clone());
+                journal.append(&catalog_change::encode(at, &titles))?;
+            }
+            if let (Job::Catalog(_), Some(change)) = (job, change) {
+                journal.append(&catalog_change::encode(at, change))?;
+                continue;
+            }
             let payload = match (job, claimed) {
                 (Job::Counts(update), _) => {
                     let CountsUpdate { processor, ledger, counts, .. } = &**update;
@@ -189,7 +214,7 @@ impl Writer {
                 }
                 (Job::Claim(_), Some(claimed)) => encode_claimed(at, claimed),
                 (Job::Clear, _) => encode_cleared(at, new_id),
-                (Job::Probe | Job::Claim(_), _) => encode_nothing(),
+                (Job::Probe | Job::Claim(_) | Job::Catalog(_), _) => encode_nothing(),
             };
             journal.append(&payload)?;
         }
@@ -206,8 +231,10 @@ impl Writer {
     fn check_room(&self) -> Result<()> {
         let videos = self.state.pending.read().len();
         let producers = self.state.confirmed.read().waiting();
+        let of_catalog = self.state.index.read().catalog().waiting();
         let is_full = videos > VIDEOS_MAX
             || producers > CHANGED_MAX
+            || of_catalog > catalog::CHANGED_MAX
             || self.state.journal.lock().size() > JOURNAL_MAX;
         if !is_full {
             return Ok(());
@@ -224,7 +251,12 @@ impl Writer {
                 let key = self.state.ledgers.read().key(update.processor);
                 let Some(number) = self.processors.get(&key) else { return true };
                 let index = self.state.index.read();
+                let catalog = index.catalog();
                 update.counts.iter().any(|count| index.is_news(number, count))
+                    || update
+                        .titles
+                        .iter()
+                        .any(|told| catalog.is_news_by_play(&told.video_id, &told.title))
                     || self.holds_more(key, update.ledger.as_ref())
             }
             Job::Confirmed(update) => {
@@ -232,7 +264,7 @@ impl Writer {
                 self.state.confirmed.read().is_news(&update.producers)
                     || self.holds_more(key, update.ledger.as_ref())
             }
-            Job::Claim(_) | Job::Clear | Job::Probe => true,
+            Job::Claim(_) | Job::Catalog(_) | Job::Clear | Job::Probe => true,
         }
     }
 
@@ -274,10 +306,23 @@ impl Writer {
         let mut index = self.state.index.write();
         let mut pending = self.state.pending.write();
         self.state.ledgers.write().claim(claimed);
+        let before = index.most();
         forget_counts(&mut index, &mut pending, &self.processors, &key, at);
+        let left = index.most();
+        index.lose_told(before.saturating_sub(left));
         // Before that: who has just read a row of the table must see that it is forgotten.
         *self.state.id.lock() = id;
         self.state.confirmed.write().forget_all();
+        true
+    }
+
+    /// Shows a change of the catalog that is committed.
+    fn change(&mut self, change: &CatalogChange, at: UnixMs) -> bool {
+        let mut index = self.state.index.write();
+        let mut pending = self.state.pending.write();
+        let mut ledgers = self.state.ledgers.write();
+        let processors = &mut self.processors;
+        apply_catalog(&mut index, &mut pending, processors, &mut ledgers, change, at);
         true
     }
 
@@ -296,6 +341,7 @@ impl Writer {
                 drop(ledgers);
                 let processors = &mut self.processors;
                 has_changed |= apply_counts(&mut index, &mut pending, processors, key, counts, at);
+                update.titles.iter().for_each(|told| index.set_by_play(told.video_id, &told.title));
             }
         }
         for job in news {
@@ -317,7 +363,7 @@ impl Writer {
             let mut shown = self.state.index.write();
             let mut waiting = self.state.pending.write();
             *self.state.id.lock() = tables.id;
-            index = std::mem::take(&mut *shown);
+            index = shown.reset();
             pending = waiting.clear(tables);
             confirmed = std::mem::take(&mut *self.state.confirmed.write());
             *self.state.ledgers.write() = Ledgers::default();

@@ -436,4 +436,5 @@ fn after_a_failure_nothing_is_committed_or_confirmed() {
 
 mod files;
 mod producers;
+mod retry;
 mod window;

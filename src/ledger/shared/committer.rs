@@ -198,6 +198,7 @@ impl SharedCommitter {
             producers: touched.writes(),
             messages: messages.taken(),
             letters: &letters,
+            retried: &[],
         };
         match commit(self.link.get()?, &own, &writes) {
             Ending::Durable => {

@@ -29,6 +29,7 @@ fn start(directory: &Path) -> Result<Dashboard, String> {
         keep: Keep::default(),
         watched: None,
         allowed_hosts: Vec::new(),
+        video_url: None,
     };
     Dashboard::start(config).map_err(|error| format!("{error:#}"))
 }

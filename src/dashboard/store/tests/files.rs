@@ -34,8 +34,8 @@ fn foreign_newer_and_broken_files_are_refused() {
     drop(connection);
     remove(temp.path()).unwrap();
     drop(Store::open(temp.path(), JournalOwner::Part, 1, Keep::default()).unwrap());
-    Connection::open(&file).unwrap().pragma_update(None, "user_version", 6).unwrap();
-    assert!(refusal(&temp).contains("has schema 6, of a newer playcounts; this one knows 5"));
+    Connection::open(&file).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    assert!(refusal(&temp).contains("has schema 7, of a newer playcounts; this one knows 6"));
     assert!(read_counts(temp.path()).is_err());
     remove(temp.path()).unwrap();
     assert_eq!(read_counts(temp.path()).unwrap(), None);

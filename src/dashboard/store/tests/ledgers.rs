@@ -122,9 +122,9 @@ fn a_database_of_schema_4_is_taken_over() {
     let (temp, store) = store();
     store.merge(update(1, 1, &[(7, 5)])).unwrap();
     drop(store);
-    let file = temp.path().join(FILE);
-    let old = "DROP TABLE ledgers; PRAGMA user_version = 4";
-    Connection::open(&file).unwrap().execute_batch(old).unwrap();
+    let old = as_schema_5(temp.path());
+    old.execute_batch("DROP TABLE ledgers; PRAGMA user_version = 4").unwrap();
+    drop(old);
     let store = reopened(temp.path());
     assert_eq!(all(&store), [(7, 5)]);
     assert_eq!(store.claim(claim(5, 4, false)), Err(Ok(5)));

@@ -1,0 +1,28 @@
+//! `/api/settings`: how the dashboard was started, as far as its page must know.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::dashboard::answer::{CallResult, json};
+use crate::dashboard::app::App;
+use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
+use crate::dashboard::query::Call;
+
+pub(in super::super) const GET: Operation = Operation {
+    id: "getSettings",
+    summary: "How the dashboard was started",
+    success: "what a page must know",
+    media: &[(JSON, of::<Settings>)],
+    ..PLAIN
+};
+
+/// How the dashboard was started.
+#[derive(Serialize, JsonSchema)]
+pub(in super::super) struct Settings<'a> {
+    /// Where videos are, with `{id}` in place of the percent-encoded id; null: nowhere but where `url` of a video says.
+    video_url: Option<&'a str>,
+}
+
+pub(in super::super) fn get(app: &App, _call: Call<'_>) -> CallResult {
+    json(&Settings { video_url: app.video_url.as_deref() })
+}

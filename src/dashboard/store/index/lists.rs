@@ -1,0 +1,158 @@
+//! How a list's rows are found (pure).
+
+use std::ops::Range;
+
+use super::Index;
+use crate::dashboard::store::list::{Column, Cursor, LIST_MAX, ListQuery, Page};
+use crate::dashboard::store::rank::{Place, Ranking};
+use crate::dashboard::store::search::Search;
+use crate::dashboard::store::titles::TitleNumbers;
+use crate::model::video_id::VideoId;
+
+/// Up to how many matches of a search are gathered and sorted. More are a good part of all videos, so that
+/// walking through all in order soon meets enough of them.
+pub(super) const GATHER_MAX: usize = 20_000;
+
+/// The videos that are wanted.
+struct Matches<'a> {
+    search: Option<&'a Search>,
+    // By their ids: ranks in the order of ids, ascending, disjoint.
+    ranks: Vec<Range<usize>>,
+    // By their titles, and not by their ids.
+    titles: TitleNumbers,
+}
+
+impl Matches<'_> {
+    fn len(&self) -> usize {
+        len(&self.ranks) + self.titles.len() as usize
+    }
+}
+
+impl Index {
+    fn order(&self, column: Column) -> &Ranking {
+        match column {
+            Column::Plays => &self.by_plays,
+            Column::VideoId => &self.by_id,
+            Column::UpdatedAt => &self.by_updated_at,
+            Column::LastPlayedAt => &self.by_last_played_at,
+        }
+    }
+
+    pub(super) fn value(&self, column: Column, id: &VideoId) -> i64 {
+        self.place_of(id).map_or(0, |(plays, updated_at, last_played_at)| match column {
+            Column::Plays => plays,
+            Column::VideoId => 0,
+            Column::UpdatedAt => updated_at.0,
+            Column::LastPlayedAt => last_played_at.0,
+        })
+    }
+
+    /// A page of rows.
+    pub(in crate::dashboard::store) fn list(&self, query: &ListQuery) -> Page {
+        let matches = self.matches(query.search.as_ref());
+        let limit = query.limit.min(LIST_MAX) as usize;
+        // One more than asked for: is there a next page?
+        let mut places = self.places(query, &matches, limit + 1);
+        let is_more = places.len() > limit;
+        places.truncate(limit);
+        let last = places.last().filter(|_| is_more);
+        let next =
+            last.map(|(value, id)| Cursor { column: query.column, value: *value, video_id: *id });
+        let rows = places.iter().filter_map(|(_, id)| self.video(id)).collect();
+        Page { rows, matching: matches.len() as u64, next }
+    }
+
+    fn matches<'a>(&self, search: Option<&'a Search>) -> Matches<'a> {
+        let Some(wanted) = search else {
+            let all = std::iter::once(0..self.by_id.len()).collect();
+            return Matches { search, ranks: all, titles: TitleNumbers::new() };
+        };
+        let ranks = wanted.ids().ranks(&self.by_id);
+        let mut found = self.catalog().titles().find(wanted.words());
+        if found.is_empty() || len(&ranks) == 0 {
+            return Matches { search, ranks, titles: found };
+        }
+        let titles = self.catalog().titles();
+        // Those that are found in both ways: the fewer are looked at.
+        if found.len() as usize <= len(&ranks) {
+            let is_of_id =
+                |number: &u32| titles.video(*number).is_some_and(|id| wanted.ids().wants(id));
+            let both: Vec<u32> = found.iter().filter(is_of_id).collect();
+            found -= TitleNumbers::from_iter(both);
+        } else {
+            for (_, id) in self.of_ranks(&ranks) {
+                if let Some(number) = titles.number(id) {
+                    found.remove(number);
+                }
+            }
+        }
+        Matches { search, ranks, titles: found }
+    }
+
+    fn of_ranks<'a>(&'a self, ranks: &'a [Range<usize>]) -> impl Iterator<Item = &'a Place> {
+        ranks.iter().flat_map(|ranks| self.by_id.upwards(ranks.start).take(ranks.len()))
+    }
+
+    /// The first `take` places of a list of these videos.
+    fn places(&self, query: &ListQuery, matches: &Matches<'_>, take: usize) -> Vec<Place> {
+        let skip = query.offset as usize;
+        let after = query.after.map(|cursor| (cursor.value, cursor.video_id));
+        let Matches { search, ranks, titles } = matches;
+        let is_by_rank = query.column == Column::VideoId && titles.is_empty();
+        let Some(search) = search.filter(|_| !is_by_rank) else {
+            return self.window(query, after, ranks).skip(skip).take(take).collect();
+        };
+        let known = self.catalog().titles();
+        if matches.len() > GATHER_MAX {
+            let all = 0..self.by_id.len();
+            return self
+                .window(query, after, &[all])
+                .filter(|(_, id)| search.ids().wants(id) || known.is_in(titles, id))
+                .skip(skip)
+                .take(take)
+                .collect();
+        }
+        let of_ids = self.of_ranks(ranks).map(|(_, id)| *id);
+        let of_titles = titles.iter().filter_map(|number| known.video(number).copied());
+        let ids = of_ids.chain(of_titles);
+        let mut places: Vec<_> = ids.map(|id| (self.value(query.column, &id), id)).collect();
+        places.sort_unstable();
+        if query.descending {
+            places.reverse();
+        }
+        let is_behind = |place: &Place| {
+            after.is_none_or(|after| if query.descending { *place < after } else { *place > after })
+        };
+        places.into_iter().filter(is_behind).skip(skip).take(take).collect()
+    }
+
+    /// The places of these ranks that are behind `after`, in the query's direction.
+    fn window<'a>(
+        &'a self,
+        query: &ListQuery,
+        after: Option<Place>,
+        ranks: &[Range<usize>],
+    ) -> Box<dyn Iterator<Item = Place> + 'a> {
+        let order = self.order(query.column);
+        let (first, behind) = after.map_or((0, usize::MAX), |after| {
+            let below = order.rank(&after);
+            let is_there = order.upwards(below).next() == Some(&after);
+            let first = below + usize::from(is_there);
+            if query.descending { (0, below) } else { (first, usize::MAX) }
+        });
+        let within = |ranks: &Range<usize>| ranks.start.max(first)..ranks.end.min(behind);
+        let ranks: Vec<_> = ranks.iter().map(within).collect();
+        if query.descending {
+            let of = |ranks: Range<usize>| order.downwards(ranks.end).copied().take(ranks.len());
+            Box::new(ranks.into_iter().rev().flat_map(of))
+        } else {
+            let of = |ranks: Range<usize>| order.upwards(ranks.start).copied().take(ranks.len());
+            Box::new(ranks.into_iter().flat_map(of))
+        }
+    }
+}
+
+/// How many ranks there are.
+pub(super) fn len(ranks: &[Range<usize>]) -> usize {
+    ranks.iter().map(Range::len).sum()
+}

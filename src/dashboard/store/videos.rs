@@ -1,0 +1,130 @@
+//! What the store's callers ask of titles, of what is shown of videos, and of imports. Runs on their threads.
+
+use foldhash::HashMap;
+use uuid::Uuid;
+
+use super::job::{CatalogWrite, Job, Stored};
+use super::list::VideoRow;
+use super::titles::TitleRow;
+use super::top::Top;
+use super::{Period, Scale, Store};
+use crate::model::video_id::VideoId;
+use crate::wire::{ChangedVideo, ImportRow, Visibility};
+
+/// A video as it is shown alone.
+pub(in crate::dashboard) struct ShownVideo {
+    pub(in crate::dashboard) row: VideoRow,
+    /// Its place by plays, 1 for the most; of one that is not in lists the place that it would have.
+    pub(in crate::dashboard) rank: u64,
+    /// What is changed of it.
+    pub(in crate::dashboard) changed: Option<ChangedVideo>,
+}
+
+/// How many rows of the catalog there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::dashboard) struct CatalogSums {
+    pub(in crate::dashboard) titles: u64,
+    pub(in crate::dashboard) hidden: u64,
+    pub(in crate::dashboard) deleted: u64,
+    pub(in crate::dashboard) corrected: u64,
+    pub(in crate::dashboard) imports: u64,
+}
+
+/// Some of the videos that are known by something, and where the next ones begin.
+pub(in crate::dashboard) type TitlesPage = (Vec<(VideoId, TitleRow)>, Option<u32>);
+
+impl Store {
+    /// Changes the catalog; returns after the commit.
+    pub(in crate::dashboard) fn change(&self, write: CatalogWrite) -> Stored {
+        self.commit(Job::Catalog(write))
+    }
+
+    /// One video.
+    pub(in crate::dashboard) fn shown_video(&self, id: VideoId) -> Option<ShownVideo> {
+        let index = self.state.index.read();
+        let row = index.video(&id)?;
+        let rank = index.rank(&row);
+        Some(ShownVideo { row, rank, changed: index.changed_video(&id) })
+    }
+
+    /// Every video of which something is changed, in the order of their ids.
+    pub(in crate::dashboard) fn changed_videos(&self) -> Vec<ChangedVideo> {
+        self.state.index.read().changed_videos()
+    }
+
+    /// At most `most` of the videos that are known by something, from that place on, in no order that means anything.
+    pub(in crate::dashboard) fn titles(&self, from: u32, most: usize) -> TitlesPage {
+        self.state.index.read().catalog().titles().page(from, most)
+    }
+
+    /// Whether an import is known.
+    pub(in crate::dashboard) fn has_import(&self, import: &Uuid) -> bool {
+        self.state.index.read().catalog().import(import).is_some()
+    }
+
+    /// Every import, the newest first. Looks at every video.
+    pub(in crate::dashboard) fn imports(&self) -> Vec<ImportRow> {
+        let index = self.state.index.read();
+        let imports: Vec<_> = index.catalog().imports().collect();
+        let numbers: Vec<_> =
+            imports.iter().map(|(_, import)| index.catalog().number(&import.key)).collect();
+        let sums = index.sums_of(&numbers);
+        let rows = imports.into_iter().zip(sums).map(|((id, import), sums)| ImportRow {
+            import: *id,
+            name: import.name.clone(),
+            at: import.at,
+            videos: sums.videos,
+            plays: sums.plays,
+        });
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.import));
+        rows
+    }
+
+    /// How much is in the catalog.
+    pub(in crate::dashboard) fn catalog_sums(&self) -> CatalogSums {
+        let index = self.state.index.read();
+        let catalog = index.catalog();
+        let mut sums = CatalogSums {
+            titles: catalog.titles().len() as u64,
+            imports: catalog.imports().count() as u64,
+            ..CatalogSums::default()
+        };
+        for (_, changes) in catalog.all_changes() {
+            sums.hidden += u64::from(changes.visibility() == Visibility::Hidden);
+            sums.deleted += u64::from(changes.visibility() == Visibility::Deleted);
+            sums.corrected += u64::from(changes.correction.is_some());
+        }
+        sums
+    }
+
+    /// Plays that processors have told: only its growth means anything.
+    pub(in crate::dashboard) fn told(&self) -> u64 {
+        self.state.index.read().told()
+    }
+
+    /// The most played videos of a period, with their titles.
+    pub(in crate::dashboard) fn top(
+        &self,
+        scale: Scale,
+        period: Period,
+        limit: usize,
+    ) -> anyhow::Result<Top> {
+        let unshown = self.unshown();
+        let mut top = self.top_of_history(scale, period, limit, &unshown)?;
+        let index = self.state.index.read();
+        for video in &mut top.top {
+            (video.title, video.url) = index.texts(&video.video_id);
+        }
+        Ok(top)
+    }
+
+    /// The videos that are in no list.
+    fn unshown(&self) -> HashMap<VideoId, Visibility> {
+        let index = self.state.index.read();
+        let all = index.catalog().all_changes();
+        all.map(|(id, changes)| (*id, changes.visibility()))
+            .filter(|(_, visibility)| *visibility != Visibility::Shown)
+            .collect()
+    }
+}
