@@ -352,7 +352,7 @@ fn what_does_not_fit_is_refused_with_its_reason_and_changes_nothing() {
         ),
         (
             "DELETE",
-            &"/api/imports/00000000-0000-0000-0000-000000000009",
+            "/api/imports/00000000-0000-0000-0000-000000000009",
             json!({}),
             404,
             "no import is 00000000-0000-0000-0000-000000000009",
