@@ -19,6 +19,7 @@ mod nsqds;
 mod openapi;
 mod operation;
 mod query;
+mod reset;
 mod router;
 mod sampler;
 mod store;
@@ -279,7 +280,7 @@ pub fn clear(data_dir: &Path) -> Result<()> {
     }
     let directory = DataDir::open(data_dir)?;
     let _lock = directory.lock(DASHBOARD)?;
-    store::reset(directory.path())
+    reset::reset(directory.path())
 }
 
 /// Resolves the address; refuses to let a network write without a token.
