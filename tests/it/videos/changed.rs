@@ -107,4 +107,5 @@ fn an_import_counts_beside_processors_and_can_be_undone() {
         (json!(5), json!({"imports": []}))
     );
     assert_eq!(running.get("/api/counts/x").json()["plays"], 5);
+    assert_eq!((running.totals().0, running.get("/api/counts/v7").status), (json!(1), 404));
 }
