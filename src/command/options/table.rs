@@ -190,6 +190,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("write-token-file", File),
             row("depth-alert", Whole(MAX_WHOLE)).unset("never"),
             row("allowed-host", Text),
+            row("video-url", Like(&["https://example.org/watch/{id}"])),
             row("keep-by-minute", Duration).value("2d"),
             row("keep-by-hour", Duration).value("90d"),
         ],
