@@ -33,13 +33,13 @@ pub(super) struct ReadsBodies {
     pub(super) window: TimeWindow,
 }
 
-pub(super) struct Worker {
+pub(super) struct DecodeWorker {
     decoder: BodyDecoder,
     window: TimeWindow,
     committer: Arc<Committer>,
 }
 
-impl Worker {
+impl DecodeWorker {
     pub(super) fn new(reads: &ReadsBodies, committer: Arc<Committer>) -> Self {
         Self { decoder: BodyDecoder::new(&reads.shape), window: reads.window, committer }
     }
