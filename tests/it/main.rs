@@ -76,6 +76,7 @@ mod release;
 mod replayed;
 mod restore;
 mod retry;
+mod shape;
 #[cfg(feature = "postgres")]
 mod shared_failover;
 #[cfg(feature = "postgres")]
