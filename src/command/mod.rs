@@ -276,7 +276,7 @@ pub fn run(invocation: Invocation) -> Result<()> {
         Command::Verify(args) => verify::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Reset(args) => reset::run(args),
-        Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::DeadLetters(args) => dead_letters::run(&args, &stop),
         Command::Titles(args) => titles::run(args, &stop),
         Command::Import(args) => import::run(args, &stop),
         Command::Video(args) => video::run(args),

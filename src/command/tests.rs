@@ -217,10 +217,14 @@ fn the_table_of_options_tells_the_truth() {
     let info = Cli::get_args_info();
     let own = info.commands.iter().flat_map(|command| match command.command.commands.as_slice() {
         [] => vec![(command.name.to_owned(), command.command.flags)],
-        own => own
-            .iter()
-            .map(|own| (format!("{} {}", command.name, own.name), own.command.flags))
-            .collect(),
+        own => {
+            let itself = (command.name.to_owned(), command.command.flags);
+            let of = |own: &argh::SubCommandInfo| {
+                (format!("{} {}", command.name, own.name), own.command.flags)
+            };
+            let itself = catalogue().command(command.name).map(|_| itself);
+            itself.into_iter().chain(own.iter().map(of)).collect::<Vec<_>>()
+        }
     });
     let common = CommonArgs::get_args_info().flags;
     let catalogue = catalogue();
@@ -388,6 +392,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--channel", 3),
         ("--dashboard-url", 5),
         ("--data-dir", 12 + ledger),
+        ("--dry-run", 2),
         ("--durability", 3),
         ("--http-address", 2),
         ("--json", 6 + 2 * ledger),

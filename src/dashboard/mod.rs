@@ -19,6 +19,7 @@ mod nsqds;
 mod openapi;
 mod operation;
 mod query;
+mod refused_writes;
 mod router;
 mod sampler;
 mod store;
@@ -163,13 +164,16 @@ impl Dashboard {
         format!("http://{address}")
     }
 
-    /// Which nsqds and nsqlookupds that it asks, and which processors that report to it, are there; for as long as it runs.
+    /// Which nsqds and nsqlookupds that it asks, and which processors that report to it, are there, and whether it refuses
+    /// writes; for as long as it runs.
     pub fn links(&self) -> LinkSource {
         let app = Arc::downgrade(&self.app);
         Box::new(move || {
             let app = app.upgrade()?;
             let mut links = app.watch.links();
-            links.extend(app.live.lock().links(Instant::now()));
+            let now = Instant::now();
+            links.extend(app.live.lock().links(now));
+            links.extend(app.refused_writes.lock().link(now));
             Some(links)
         })
     }
@@ -268,7 +272,8 @@ pub fn check_disposable(data_dir: &Path) -> Result<()> {
     store::check_disposable(data_dir)
 }
 
-/// Removes the dashboard's files in a data directory.
+/// Forgets every count in a data directory; where there are titles, or videos that are not shown, those stay, else the files
+/// go.
 ///
 /// # Errors
 /// A dashboard runs on it: it must be asked by `DELETE /api/counts`, or stopped.
@@ -278,7 +283,7 @@ pub fn clear(data_dir: &Path) -> Result<()> {
     }
     let directory = DataDir::open(data_dir)?;
     let _lock = directory.lock(DASHBOARD)?;
-    store::remove(directory.path())
+    store::reset(directory.path())
 }
 
 /// Resolves the address; refuses to let a network write without a token.

@@ -3,14 +3,65 @@
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, params};
 
-use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
+use super::letter::{DEAD_LETTERS_MAX, GoneLetters, SavedDeadLetter};
+use super::schema::{FILE, SCHEMA};
 use super::snapshot::read_with;
 use crate::model::unix_time::UnixMs;
 
-/// Calls `each` for every dead letter in a data directory, oldest first. False where there is no ledger.
+/// Letters that are read at once, of up to 16 KiB each: so memory is bounded, and the processor may write in between.
+pub(super) const PAGE: usize = 1_000;
+
+/// The dead letters of a data directory, as of one moment: what the processor forgets meanwhile is left out.
+pub(super) struct KeptLetters {
+    connection: Connection,
+    /// Of those that are in the table and were not read yet.
+    numbers: Range<i64>,
+    gone: GoneLetters,
+    /// Those that are in the journal only.
+    newer: Vec<SavedDeadLetter>,
+}
+
+impl KeptLetters {
+    /// `None` where there is no ledger.
+    ///
+    /// # Errors
+    /// SQLite's; and as [`read`](super::snapshot::read).
+    pub(super) fn open(directory: &Path) -> Result<Option<Self>> {
+        let found = read_with(directory, |connection, _, loaded| {
+            let in_table = "SELECT coalesce(max(number), 0) FROM dead_letters";
+            let in_table: i64 = connection.query_row(in_table, [], |row| row.get(0))?;
+            let newest = loaded.letters.last().map_or(in_table, |letter| letter.number);
+            let behind = loaded.letters.first().map_or(in_table + 1, |letter| letter.number);
+            Ok((newest - DEAD_LETTERS_MAX + 1..behind, loaded.gone, loaded.letters))
+        })?;
+        let Some((numbers, gone, newer)) = found else { return Ok(None) };
+        let reader = SCHEMA.open_reader(&directory.join(FILE))?;
+        let connection = reader.context("the ledger's file is gone")?;
+        Ok(Some(Self { connection, numbers, gone, newer }))
+    }
+
+    /// The next of them, oldest first; none: those were all.
+    ///
+    /// # Errors
+    /// SQLite's; or a row is damaged.
+    pub(super) fn next_page(&mut self) -> Result<Vec<SavedDeadLetter>> {
+        loop {
+            let mut page = page(&self.connection, self.numbers.clone())?;
+            let Some(last) = page.last() else { return Ok(std::mem::take(&mut self.newer)) };
+            self.numbers.start = last.number + 1;
+            page.retain(|letter| !self.gone.has(letter));
+            if !page.is_empty() {
+                return Ok(page);
+            }
+        }
+    }
+}
+
+/// Calls `each` for every dead letter in a data directory, oldest first. False where there is no ledger. Those that the
+/// processor forgets meanwhile are left out.
 ///
 /// # Errors
 /// `each`'s; SQLite's; a row that is damaged; and as [`read`](super::snapshot::read).
@@ -18,29 +69,24 @@ pub fn dead_letters(
     directory: &Path,
     mut each: impl FnMut(SavedDeadLetter) -> Result<()>,
 ) -> Result<bool> {
-    let Some(found) = read_with(directory, |connection, _, loaded| {
-        let newest = loaded.letters.last().map_or(i64::MAX, |letter| letter.number);
-        let numbers = newest.saturating_sub(DEAD_LETTERS_MAX)
-            ..loaded.letters.first().map_or(i64::MAX, |letter| letter.number);
-        Ok((rows(connection, numbers)?, loaded.letters))
-    })?
-    else {
-        return Ok(false);
-    };
-    let (saved, newer) = found;
-    saved.into_iter().chain(newer).try_for_each(&mut each)?;
-    Ok(true)
+    let Some(mut kept) = KeptLetters::open(directory)? else { return Ok(false) };
+    loop {
+        let page = kept.next_page()?;
+        if page.is_empty() {
+            return Ok(true);
+        }
+        page.into_iter().try_for_each(&mut each)?;
+    }
 }
 
-/// The rows with those numbers, the first excluded.
-fn rows(connection: &Connection, numbers: Range<i64>) -> Result<Vec<SavedDeadLetter>> {
-    let mut statement = connection.prepare(
+/// The first rows with those numbers, as many as are read at once.
+pub(super) fn page(connection: &Connection, numbers: Range<i64>) -> Result<Vec<SavedDeadLetter>> {
+    let mut statement = connection.prepare_cached(
         "SELECT number, at, nsqd, message_id, reason, size, body,
            row_check = row_check(number, at, nsqd, message_id, reason, size, body)
-         FROM dead_letters WHERE number > ?1 AND number < ?2 ORDER BY number",
+         FROM dead_letters WHERE number >= ?1 AND number < ?2 ORDER BY number LIMIT ?3",
     )?;
-    let first = if numbers.end == i64::MAX { 0 } else { numbers.start };
-    let rows = statement.query_map(params![first, numbers.end], |row| {
+    let rows = statement.query_map(params![numbers.start, numbers.end, PAGE as i64], |row| {
         let letter = SavedDeadLetter {
             number: row.get(0)?,
             at: UnixMs(row.get(1)?),

@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use super::message_key::MessageKey;
+use super::message_parts::{MessageVerdicts, PartOf};
 use super::message_window::{MessageBudget, MessageWindow, MessageWindowSize};
 use super::producers::{Added, ProducerLimits, Producers};
 use crate::model::play::{Play, PlayIdentity};
@@ -105,18 +106,46 @@ impl Dedupe {
         }
     }
 
-    /// Remembers a play, which came with that message.
+    /// Remembers a play, which came with that message, and brought nothing else.
     pub fn insert(&mut self, play: &Play, message: MessageKey) -> Seen {
-        let Some(identity) = play.identity else { return self.insert_by_message(message) };
+        self.insert_part(play, message, PartOf::Alone, &mut MessageVerdicts::default())
+    }
+
+    /// Remembers a play, which came with that message; `verdicts` are those of its batch.
+    pub(super) fn insert_part(
+        &mut self,
+        play: &Play,
+        message: MessageKey,
+        part: PartOf,
+        verdicts: &mut MessageVerdicts<bool>,
+    ) -> Seen {
+        let mut by_message =
+            |dedupe: &mut Self| match verdicts.of(part, || dedupe.insert_message(message)) {
+                true => Seen::NewByMessage,
+                false => Seen::Duplicate,
+            };
+        let Some(identity) = play.identity else { return by_message(self) };
         match self.producers.add(identity) {
             Added::Crowded => {
-                let seen = self.insert_by_message(message);
+                let seen = by_message(self);
                 if seen == Seen::NewByMessage {
                     let plays = self.crowded.map_or(0, |crowded| crowded.plays) + 1;
                     self.crowded = Some(CrowdedProducer { producer: identity.producer, plays });
                 }
                 seen
             }
+            added => self.memory.compare(added == Added::New, identity, play),
+        }
+    }
+
+    /// Remembers a play of a dead letter that goes with the same commit; `message` is what it is known by where it has no
+    /// (producer, seq). `None`: that is the letter, whose message is remembered already, and which can go once only.
+    pub(super) fn insert_retried(&mut self, play: &Play, message: Option<MessageKey>) -> Seen {
+        let known_by_letter =
+            |one: &mut Self| message.map_or(Seen::NewByMessage, |key| one.insert_by_message(key));
+        let Some(identity) = play.identity else { return known_by_letter(self) };
+        match self.producers.add(identity) {
+            Added::Crowded => known_by_letter(self),
             added => self.memory.compare(added == Added::New, identity, play),
         }
     }

@@ -5,6 +5,7 @@
 //! ledger's lock; then the journal's older segments are given up. A start reads the tables and the frames that are newer,
 //! and checks that all of it adds up.
 
+mod retry;
 mod start;
 
 use std::collections::VecDeque;
@@ -22,7 +23,7 @@ use super::commit::{Arrivals, Committed};
 use super::counters::Counters;
 use super::entry::{encode_dashboard, encode_letters, encode_record, encode_tables, saved};
 use super::ledger_trait::{Ledger, LedgerSize, NextUpkeep};
-use super::letter::SavedDeadLetter;
+use super::letter::{GoneLetters, SavedDeadLetter};
 use super::load::LoadedLedger;
 use super::message_window::{MessageBudget, MessageWindowSize};
 use super::owner::{LedgerConfig, check_owner, machine_id, new_row};
@@ -95,6 +96,8 @@ pub struct DurableLedger {
     /// Dead letters that are in no table yet, oldest first, and bytes of their bodies.
     letters: VecDeque<SavedDeadLetter>,
     letters_bytes: usize,
+    /// Numbers of letters that are gone, and may be in the table.
+    gone: GoneLetters,
     /// When the newest checkpoint began, and how much the journal had written then.
     checkpoint_at: Instant,
     checkpoint_written: u64,
@@ -151,10 +154,9 @@ impl DurableLedger {
         }
         tables.row.machine = machine;
         SCHEMA.usable(&file, note_start(&mut tables, &journal))?;
-        let number = journal.put(&encode_tables(tables.row.generation));
-        let number = number.context(CANNOT_WRITE)?;
-        let LoadedLedger { mut state, letters, dashboard, epoch, .. } = loaded;
-        state.passed(number);
+        let noted = journal.put(&encode_tables(tables.row.generation)).context(CANNOT_WRITE)?;
+        let LoadedLedger { mut state, letters, gone, dashboard, epoch, .. } = loaded;
+        state.passed(noted);
         state.counts.forget_future(unix_ms());
         let letters_bytes = letters.iter().map(|letter| letter.body.len()).sum();
         let LedgerRow { processor, life, starts, .. } = tables.row;
@@ -177,6 +179,7 @@ impl DurableLedger {
             epoch,
             letters: letters.into(),
             letters_bytes,
+            gone,
             checkpoint_at: Instant::now(),
             checkpoint_written: 0,
             seen,
@@ -263,8 +266,9 @@ impl DurableLedger {
         let position = slice.end.as_ref().map(|end| self.journal.position(end.upto + 1));
         self.letters_bytes = 0;
         let letters = self.letters.drain(..).collect();
+        let gone = std::mem::take(&mut self.gone);
         let Self { dashboard, epoch, message_budget, .. } = *self;
-        Some(TablesUpdate { slice, letters, dashboard, epoch, position, message_budget })
+        Some(TablesUpdate { slice, letters, gone, dashboard, epoch, position, message_budget })
     }
 
     /// [`Ledger::close`], with a checkpoint that takes at most so long.
@@ -313,7 +317,8 @@ impl Ledger for DurableLedger {
         // From here to the commit the state is ahead of the file: were there a panic in between, the publisher, which
         // outlives this thread, must not tell a producer what is not durable.
         self.failed = true;
-        self.producers.fetch(&mut self.state, arrivals)?;
+        let producers = arrivals.iter().flat_map(Arrivals::producers);
+        self.producers.fetch(&mut self.state, producers)?;
         let messages = arrivals.iter().map(|batch| batch.plays.len() + batch.rejected.len());
         if !self.state.counts.has_room(messages.sum::<usize>() as u64) {
             bail!("the ledger has counted {MAX_PLAYS} messages, the most that can be told");

@@ -1,6 +1,8 @@
 //! A dead letter as it is kept: a body that was no play, with the reason, to be looked at and sent again (pure).
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
@@ -8,10 +10,11 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use crate::model::plain_text::PlainText;
 use crate::model::unix_time::UnixMs;
 
-/// Dead letters that are kept; older ones go first.
-pub const DEAD_LETTERS_MAX: i64 = 10_000;
+/// Dead letters that are kept, of all that there ever were the newest: what a mistake in the options rejects of a busy queue before
+/// somebody sees it. On disk some 50 MB where bodies have 300 bytes.
+pub const DEAD_LETTERS_MAX: i64 = 100_000;
 
-/// The most of one body that is kept, in bytes: with [`DEAD_LETTERS_MAX`] at most 160 MB on disk.
+/// The most of one body that is kept, in bytes: with [`DEAD_LETTERS_MAX`] at most 1.6 GB on disk, where all are so large.
 pub(crate) const BODY_MAX: usize = 16 * 1024;
 
 /// The most of a body in one line, in characters.
@@ -34,6 +37,40 @@ pub struct SavedDeadLetter {
     pub size: i64,
     /// The body, cut to 16 KiB.
     pub body: Vec<u8>,
+}
+
+impl SavedDeadLetter {
+    /// Whether all of the body is kept.
+    pub fn is_whole(&self) -> bool {
+        i64::try_from(self.body.len()).is_ok_and(|kept| kept == self.size)
+    }
+}
+
+/// Numbers of letters that are gone, because their plays are counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct GoneLetters(BTreeMap<u64, u64>);
+
+impl GoneLetters {
+    /// Adds those of a record; each goes once.
+    pub(super) fn add(&mut self, runs: &[Range<u64>]) {
+        self.0.extend(runs.iter().map(|run| (run.start, run.end)));
+    }
+
+    /// Whether a letter is among them.
+    pub(super) fn has(&self, letter: &SavedDeadLetter) -> bool {
+        let number = letter.number.unsigned_abs();
+        self.0.range(..=number).next_back().is_some_and(|(_, end)| number < *end)
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, as runs, ascending: the first and the one behind the last.
+    pub(super) fn runs(&self) -> impl Iterator<Item = [i64; 2]> {
+        self.0.iter().map(|(start, end)| [start.cast_signed(), end.cast_signed()])
+    }
 }
 
 /// One line, whatever a stranger sent.

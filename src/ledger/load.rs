@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::checkpoint::SavedVideo;
 use super::counters::Counters;
 use super::entry::LedgerEntry;
-use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
+use super::letter::{DEAD_LETTERS_MAX, GoneLetters, SavedDeadLetter};
 use super::message_key::MessageKey;
 use super::message_window::MessageBudget;
 use super::record::{Damaged, Record, RecordError};
@@ -44,6 +44,8 @@ pub(super) struct StateLoader {
     generation: u64,
     /// By number: those that are in no table yet.
     letters: BTreeMap<i64, SavedDeadLetter>,
+    /// Numbers of letters that the journal says are gone.
+    gone: GoneLetters,
 }
 
 /// A ledger that is loaded.
@@ -52,6 +54,8 @@ pub(super) struct LoadedLedger {
     pub(super) state: LedgerState,
     /// Dead letters that are in no table yet, oldest first.
     pub(super) letters: Vec<SavedDeadLetter>,
+    /// Numbers of letters that are gone, and may be in the table.
+    pub(super) gone: GoneLetters,
     pub(super) dashboard: Option<Uuid>,
     pub(super) epoch: u64,
     /// How often the tables were written, as the journal says. More than they do: they are of before.
@@ -64,7 +68,8 @@ impl StateLoader {
         let TablesAsOf { counters, as_of, checkpointed, .. } = tables;
         let state = LedgerState::as_of(counters, as_of, checkpointed, messages);
         let (rows_as_of, letters) = (Vec::new(), BTreeMap::new());
-        Self { state, tables, rows_as_of, saved_plays: Some(0), generation: 0, letters }
+        let gone = GoneLetters::default();
+        Self { state, tables, rows_as_of, saved_plays: Some(0), generation: 0, letters, gone }
     }
 
     /// A video's row, which includes all frames up to `as_of`.
@@ -156,6 +161,13 @@ impl StateLoader {
             return Err(Damaged);
         }
         self.state.load_record(number, record, number <= self.tables.as_of);
+        // Also one that is in the table already: a checkpoint that was not ended wrote it before this record, or with it.
+        for run in &record.retried {
+            let numbers = run.start.cast_signed()..run.end.cast_signed();
+            let here: Vec<i64> = self.letters.range(numbers).map(|(number, _)| *number).collect();
+            here.iter().for_each(|number| drop(self.letters.remove(number)));
+        }
+        self.gone.add(&record.retried);
         Ok(())
     }
 
@@ -181,8 +193,8 @@ impl StateLoader {
         self.letters.retain(|number, _| *number <= rejected);
         let TablesAsOf { dashboard, epoch, .. } = self.tables;
         let letters = self.letters.into_values().collect();
-        let generation = self.generation;
-        Ok(LoadedLedger { state: self.state, letters, dashboard, epoch, generation })
+        let (generation, gone) = (self.generation, self.gone);
+        Ok(LoadedLedger { state: self.state, letters, gone, dashboard, epoch, generation })
     }
 
     /// Makes room for a video's number, if it has none; its id must not change.

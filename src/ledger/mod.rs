@@ -21,6 +21,7 @@ mod letter;
 mod load;
 mod memory;
 mod message_key;
+mod message_parts;
 mod message_window;
 #[cfg(test)]
 mod model;
@@ -30,6 +31,7 @@ mod producer_filter;
 mod producer_rows;
 mod producers;
 mod record;
+mod retry;
 mod rewrite;
 mod schema;
 #[cfg(feature = "postgres")]
@@ -65,17 +67,29 @@ pub(crate) use letter::BODY_MAX;
 pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;
 pub use message_key::MessageKey;
+pub use message_parts::PartOf;
 pub use message_window::{MessageBudget, MessageWindowSize};
 pub use owner::LedgerConfig;
 pub use record::{Damaged, Delta, Record, RecordError};
+pub use retry::{JudgeLetter, LetterRest, LetterRetry, LetterVerdict, Retried, RetriedPlay};
 #[cfg(feature = "postgres")]
 pub use shared::{
     BehindPolicy, ImportConfig, Imported, LedgerBehind, PostgresLedger, PostgresLedgerConfig,
-    SHARED_WINDOW_HOURS, SharedProcessor, SharedSchema, SharedStatus, SharedTable, SharedUpkeep,
-    SharedUpkept, import_files, init_shared, shared_status,
+    SHARED_WINDOW_HOURS, SharedProcessor, SharedRetry, SharedSchema, SharedStatus, SharedTable,
+    SharedUpkeep, SharedUpkept, import_files, init_shared, shared_dead_letters, shared_status,
 };
 pub use snapshot::{Snapshot, exists, read, remove, remove_simulation};
 pub use upkeep::{FilesUpkeep, FilesUpkept, LedgerUpkeep, LedgerUpkept};
+
+/// Opens the ledger of a data directory whose dead letters are to be looked at again, each commit on the disk. The caller holds
+/// the directory's processor lock.
+///
+/// # Errors
+/// As [`DurableLedger::open`]; or the directory counts in a shared ledger.
+pub fn open_to_retry(config: &LedgerConfig) -> Result<Box<dyn LetterRetry>> {
+    owner::check_not_shared(&config.directory)?;
+    Ok(Box::new(DurableLedger::open(config, Durability::Power.into())?))
+}
 
 /// Opens the ledger of a data directory with the durability that is wanted.
 ///

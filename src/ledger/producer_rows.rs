@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
-use super::commit::Arrivals;
 use super::record::decode_runs;
 use super::state::{LedgerState, confirmed_of};
 use crate::model::dashboard_index::DashboardIndex;
@@ -31,18 +30,21 @@ impl ProducerRows {
         Ok(Self(connection))
     }
 
-    /// Brings the producers of what has come into memory that may be in the table only. Without that none of their plays
+    /// Brings those of these producers into memory that may be in the table only. Without that none of their plays
     /// may be counted.
     ///
     /// # Errors
     /// SQLite's; or a row is damaged.
-    pub(super) fn fetch(&self, state: &mut LedgerState, arrivals: &[Arrivals]) -> Result<()> {
+    pub(super) fn fetch(
+        &self,
+        state: &mut LedgerState,
+        ids: impl Iterator<Item = Uuid>,
+    ) -> Result<()> {
         if !state.has_saved_producers() {
             return Ok(());
         }
-        let plays = arrivals.iter().flat_map(|arrivals| &arrivals.plays);
         let mut last = None;
-        for id in plays.filter_map(|arrived| Some(arrived.play.identity?.producer)) {
+        for id in ids {
             // Plays of one producer come together.
             if last.replace(id) != Some(id) && state.may_be_saved(&id) {
                 let runs = producer_row(&self.0, &id).context(CANNOT_READ)?;

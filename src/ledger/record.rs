@@ -1,13 +1,15 @@
 //! One commit as it lies in the ledger: what was counted, and what made it countable (pure).
 //!
 //! ```text
-//! | version | counters … | new videos | deltas | producers' runs | messages | CRC-32 |
+//! | version | counters … | new videos | deltas | producers' runs | messages | retried letters, in version 3 | CRC-32 |
 //! ```
 //! Numbers are LEB128 varints of at most 10 bytes, a video's id its length and its bytes, a producer's 16 bytes, the
 //! checksum 4 bytes little-endian over all before it. A delta costs 3 to 6 bytes for a video of a small number, a run of
 //! plays 2 to 10 and 17 for its producer; of messages see `messages`.
 //!
-//! Version 1 is read and not written: videos' ids without a length, and messages by their nsqd's address and ID.
+//! Version 1 is read and not written: videos' ids without a length, and messages by their nsqd's address and ID. Version 3 is
+//! written where dead letters go with the commit, and tells which: a playcounts that does not know it would keep them, and
+//! count their plays again.
 
 mod bytes;
 mod messages;
@@ -27,6 +29,9 @@ pub(super) use messages::{MessageRuns, count_messages, decode_messages, decode_m
 
 /// The first byte of a record.
 const VERSION: u8 = 2;
+
+/// The first byte of one with which dead letters go. The newest that is read.
+const WITH_LETTERS: u8 = 3;
 
 /// The oldest that is read.
 const OLD_VERSION: u8 = 1;
@@ -58,6 +63,9 @@ pub struct Record {
     pub deltas: Vec<Delta>,
     /// By play.
     pub learned: Learned,
+    /// Numbers of dead letters that are gone with this commit, because their plays are counted in it: runs, disjoint and
+    /// ascending.
+    pub retried: Vec<Range<u64>>,
 }
 
 /// Why bytes are no record that can be read.
@@ -68,7 +76,7 @@ pub enum RecordError {
     Damaged(#[from] Damaged),
     /// They are of a version that is not known: the number.
     #[error(
-        "a record of the ledger has version {0}, of a newer playcounts; this one knows {VERSION}"
+        "a record of the ledger has version {0}, of a newer playcounts; this one knows {WITH_LETTERS}"
     )]
     Version(u8),
 }
@@ -77,7 +85,7 @@ impl Record {
     /// Appends the bytes; returns where in `out` the keys of its messages stand, behind their number.
     pub fn encode(&self, out: &mut Vec<u8>) -> Range<usize> {
         let start = out.len();
-        out.push(VERSION);
+        out.push(if self.retried.is_empty() { VERSION } else { WITH_LETTERS });
         self.counters.fields().into_iter().for_each(|field| put(out, field));
         put(out, u64::from(self.first_video));
         put(out, self.new_videos.len() as u64);
@@ -101,6 +109,9 @@ impl Record {
             encode_runs(runs, out);
         }
         let messages = encode_messages(&self.learned.messages, out);
+        if !self.retried.is_empty() {
+            encode_runs(&self.retried, out);
+        }
         let checksum = crc32fast::hash(&out[start..]);
         out.extend_from_slice(&checksum.to_le_bytes());
         messages
@@ -119,7 +130,7 @@ impl Record {
         let [version] = input.take()?;
         if version == 0 {
             return Err(Damaged.into());
-        } else if version > VERSION {
+        } else if version > WITH_LETTERS {
             return Err(RecordError::Version(version));
         }
         let mut fields = [0; 6];
@@ -149,10 +160,11 @@ impl Record {
             OLD_VERSION => input.list(Input::message_v1)?,
             _ => input.messages()?,
         };
+        let retried = if version == WITH_LETTERS { input.runs()? } else { Vec::new() };
         input.end()?;
         let counters = Counters::from_fields(fields);
         let learned = Learned { producers, messages };
-        Ok(Self { counters, new_videos, first_video, deltas, learned })
+        Ok(Self { counters, new_videos, first_video, deltas, learned, retried })
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn write_whole(
     row: &mut LedgerRow,
     loaded: LoadedLedger,
 ) -> Result<()> {
-    let LoadedLedger { mut state, mut letters, dashboard, epoch, .. } = loaded;
+    let LoadedLedger { mut state, mut letters, mut gone, dashboard, epoch, .. } = loaded;
     state.change_all();
     state.begin_checkpoint();
     row.position = None;
@@ -27,11 +27,11 @@ pub(super) fn write_whole(
     row.write(transaction)?;
     while let Some(mut slice) = state.next_slice(usize::MAX) {
         slice.as_of = 0;
-        let letters = std::mem::take(&mut letters);
+        let (letters, gone) = (std::mem::take(&mut letters), std::mem::take(&mut gone));
         // What is left is kept, however much a processor wants to remember.
         let message_budget = MessageBudget::from_mb(MessageBudget::MAX_MB);
         let update =
-            TablesUpdate { slice, letters, dashboard, epoch, position: None, message_budget };
+            TablesUpdate { slice, letters, gone, dashboard, epoch, position: None, message_budget };
         row.update(transaction, &update)?;
     }
     Ok(())

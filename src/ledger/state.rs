@@ -16,11 +16,13 @@ use uuid::Uuid;
 use super::checkpoint::{
     Changes, Checkpoint, CheckpointEnd, CheckpointSlice, PRODUCER_BYTES_PER_SLICE,
 };
-use super::commit::Arrivals;
+use super::commit::{Arrivals, ArrivedPlay};
 use super::dedupe::{CrowdedProducer, Dedupe};
+use super::message_parts::MessageVerdicts;
 use super::message_window::MessageWindowSize;
 use super::producers::Producers;
 use super::record::{Record, encode_runs};
+use super::retry::RetryBatch;
 use super::unreported::AllUnreported;
 use super::video_counts::VideoCounts;
 use super::video_counts::counting::Counted;
@@ -53,19 +55,39 @@ impl LedgerState {
         let Self { counts, dedupe, .. } = self;
         let mut counting = counts.count();
         for Arrivals { plays, rejected } in arrivals {
+            let mut verdicts = MessageVerdicts::default();
             plays.retain(|arrived| {
-                let seen = dedupe.insert(&arrived.play, arrived.message);
+                let ArrivedPlay { play, message, part_of, .. } = arrived;
+                let seen = dedupe.insert_part(play, *message, *part_of, &mut verdicts);
                 let remembered = || dedupe.message_window().messages;
                 counting.play(arrived, seen, |messages| messages > remembered())
             });
             rejected.retain(|letter| {
-                let is_fresh = dedupe.insert_message(letter.message);
+                let is_fresh =
+                    verdicts.of(letter.part_of, || dedupe.insert_message(letter.message));
                 counting.letter(is_fresh);
                 is_fresh
             });
         }
         let mut counted = counting.end(dedupe.take_learned());
         // The state is ahead of the files until the record is written: nothing is committed after a failure.
+        counts.apply(&mut counted);
+        self.note_producers(&counted.record);
+        counted
+    }
+
+    /// Counts the plays of dead letters that were not counted before; the letters go with what is written down. As
+    /// [`LedgerState::count_arrivals`].
+    pub(super) fn count_retried(&mut self, batch: &RetryBatch) -> Counted {
+        let Self { counts, dedupe, .. } = self;
+        let mut counting = counts.count();
+        for retried in &batch.plays {
+            let seen = dedupe.insert_retried(&retried.play, retried.message);
+            counting.retried(retried, seen);
+        }
+        let mut counted = counting.end(dedupe.take_learned());
+        counted.record.counters.rejected += batch.rest();
+        counted.record.retried = batch.runs();
         counts.apply(&mut counted);
         self.note_producers(&counted.record);
         counted

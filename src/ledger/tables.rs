@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::checkpoint::{CheckpointSlice, SavedVideo};
 use super::counters::Counters;
-use super::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
+use super::letter::{DEAD_LETTERS_MAX, GoneLetters, SavedDeadLetter};
 use super::load::{LoadedLedger, StateLoader, TablesAsOf};
 use super::message_window::MessageBudget;
 use super::producer_rows::{each_producer_row, producer_row};
@@ -49,6 +49,8 @@ pub(super) struct TablesUpdate {
     pub(super) slice: CheckpointSlice,
     /// New dead letters, oldest first.
     pub(super) letters: Vec<SavedDeadLetter>,
+    /// Numbers of letters that are gone.
+    pub(super) gone: GoneLetters,
     pub(super) dashboard: Option<Uuid>,
     /// Of the dashboard that the slice's videos were published to.
     pub(super) epoch: u64,
@@ -183,15 +185,17 @@ impl LedgerRow {
         transaction: &Transaction<'_>,
         update: &TablesUpdate,
     ) -> Result<()> {
-        let TablesUpdate { slice, letters, dashboard, epoch, position, message_budget } = update;
+        let TablesUpdate { slice, letters, gone, dashboard, epoch, position, message_budget } =
+            update;
         for video in &slice.videos {
             self.rows.videos += write_video(transaction, video, slice.as_of, *epoch)?;
         }
         for (id, counted) in &slice.producers {
             self.rows.producers += write_producer(transaction, id, counted)?;
         }
-        if !letters.is_empty() {
-            self.rows.letters = write_letters(transaction, letters)?;
+        if !letters.is_empty() || !gone.is_empty() {
+            let more = write_letters(transaction, letters, gone)?;
+            self.rows.letters = self.rows.letters.saturating_add_signed(more);
         }
         if let Some(end) = slice.end.as_ref().filter(|end| !end.messages.is_empty()) {
             self.rows.messages =
@@ -261,24 +265,36 @@ fn write_producer(
     Ok(1 - changed as u64)
 }
 
-/// Writes dead letters that are in no table yet; how many rows there are then.
+/// Writes dead letters that are in no table yet, and removes those that are gone and the oldest; how many
+/// rows more there are then.
 fn write_letters(
     transaction: &Transaction<'_>,
     letters: &[SavedDeadLetter],
-) -> rusqlite::Result<u64> {
+    gone: &GoneLetters,
+) -> rusqlite::Result<i64> {
+    // Not counted anew: there may be gigabytes of them.
+    let mut removed = 0;
     for SavedDeadLetter { number, at, nsqd, message_id, reason, size, body } in letters {
+        removed += transaction
+            .prepare_cached("DELETE FROM dead_letters WHERE number = ?1")?
+            .execute([number])?;
         transaction
             .prepare_cached(
-                "INSERT OR REPLACE INTO dead_letters
+                "INSERT INTO dead_letters
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, row_check(?1, ?2, ?3, ?4, ?5, ?6, ?7))",
             )?
             .execute(params![number, at.0, nsqd, message_id, reason, size, body])?;
     }
-    transaction.execute(
+    removed += transaction.execute(
         "DELETE FROM dead_letters WHERE number <= (SELECT max(number) FROM dead_letters) - ?1",
         [DEAD_LETTERS_MAX],
     )?;
-    count_letters(transaction)
+    for run in gone.runs() {
+        removed += transaction
+            .prepare_cached("DELETE FROM dead_letters WHERE number >= ?1 AND number < ?2")?
+            .execute(run)?;
+    }
+    Ok(letters.len() as i64 - removed as i64)
 }
 
 /// How many dead letters there are.

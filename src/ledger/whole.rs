@@ -8,10 +8,9 @@ use uuid::Uuid;
 
 use super::checkpoint::SavedVideo;
 use super::counters::Counters;
-use super::dead_letters;
+use super::dead_letters::KeptLetters;
 use super::durable::DurableLedger;
 use super::ledger_trait::Ledger;
-use super::letter::SavedDeadLetter;
 use super::message_key::MessageKey;
 use super::owner::LedgerConfig;
 use super::producer_rows::each_producer_row;
@@ -19,7 +18,7 @@ use super::record::decode_messages;
 use super::snapshot::read_with;
 use crate::journal::SyncPolicy;
 
-/// What it holds.
+/// What it holds, but its dead letters.
 pub(super) struct WholeLedger {
     /// Whose counts these are.
     pub(super) processor: Uuid,
@@ -33,27 +32,20 @@ pub(super) struct WholeLedger {
     pub(super) producers: Vec<(Uuid, Vec<Range<u64>>)>,
     /// Messages that plays without an identity came in, in no order; some may come twice.
     pub(super) messages: Vec<MessageKey>,
-    /// The newest bodies that were no play, oldest first.
-    pub(super) letters: Vec<SavedDeadLetter>,
 }
 
 /// Starts and ends the ledger of a data directory, so that it is looked at, mended and taken over from older versions as at
-/// each start, and reads it. The caller holds the directory's processor lock.
+/// each start, and reads it; of the dead letters one part after the other, because there may be more than memory holds. The caller holds the directory's processor lock.
 ///
 /// # Errors
 /// As [`DurableLedger::open`]: there is none, it is a simulation's, of another machine, damaged.
-pub(super) fn read_whole(config: &LedgerConfig) -> Result<Option<WholeLedger>> {
+pub(super) fn read_whole(config: &LedgerConfig) -> Result<Option<(WholeLedger, KeptLetters)>> {
     let directory = &config.directory;
     if !super::exists(directory) {
         return Ok(None);
     }
     DurableLedger::open(config, SyncPolicy::Power)?.close()?;
-    let Some(mut whole) = read(directory)? else { return Ok(None) };
-    dead_letters(directory, |letter| {
-        whole.letters.push(letter);
-        Ok(())
-    })?;
-    Ok(Some(whole))
+    Ok(read(directory)?.zip(KeptLetters::open(directory)?))
 }
 
 fn read(directory: &Path) -> Result<Option<WholeLedger>> {
@@ -90,7 +82,6 @@ fn read(directory: &Path) -> Result<Option<WholeLedger>> {
             videos: videos.collect(),
             producers,
             messages,
-            letters: Vec::new(),
         })
     })
 }

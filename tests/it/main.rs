@@ -76,6 +76,7 @@ mod refused_threads;
 mod release;
 mod replayed;
 mod restore;
+mod retry;
 #[cfg(feature = "postgres")]
 mod shared_failover;
 #[cfg(feature = "postgres")]
@@ -94,3 +95,4 @@ mod timing;
 mod tls_proxy;
 mod tokens;
 mod unpacked;
+mod videos;

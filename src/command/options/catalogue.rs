@@ -206,8 +206,12 @@ impl Catalogue {
     pub(crate) fn new(info: CommandInfoWithArgs, common: &[FlagInfo<'static>]) -> Self {
         let mut made = Self { about: info.description, commands: Vec::new(), groups: Vec::new() };
         for SubCommandInfo { name, command } in info.commands {
-            if command.commands.is_empty() {
+            // One with commands below it may do something by itself, too: then it has options.
+            let has_options = command.flags.iter().any(|flag| flag.long != "--help");
+            if command.commands.is_empty() || has_options {
                 made.commands.push(CommandSpec::new(name.to_owned(), &command, common));
+            }
+            if command.commands.is_empty() {
                 continue;
             }
             made.groups.push(CommandGroup { name, about: command.description });

@@ -129,6 +129,10 @@ fn command<'c, 'w>(
     words: &'w [String],
 ) -> Result<(&'c CommandSpec, &'w [String]), ParseStop> {
     let first = &words[0];
+    let both = words.get(1).and_then(|second| catalogue.command(&format!("{first} {second}")));
+    if let Some(command) = both {
+        return Ok((command, &words[2..]));
+    }
     if let Some(command) = catalogue.command(first) {
         return Ok((command, &words[1..]));
     }

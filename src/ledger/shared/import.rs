@@ -6,12 +6,14 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use uuid::Uuid;
 
 use super::holder::{Holder, HolderFile};
 use super::link::connect;
+use super::membership::given_back;
 use super::messages::key_of;
 use super::new_messages::{AskTables, NewMessages};
 use super::schema;
@@ -19,6 +21,8 @@ use super::segments::{SEGMENT_PLAYS, STRIPES, SegmentBits, joined, segment_of};
 use super::transaction::{COMMIT, LOCK_STRIPES, insert_messages, write_letters};
 use super::trouble::Trouble;
 use crate::ledger::checkpoint::SavedVideo;
+use crate::ledger::dead_letters::KeptLetters;
+use crate::ledger::letter::SavedDeadLetter;
 use crate::ledger::owner::LedgerConfig;
 use crate::ledger::snapshot::put_imported_aside;
 use crate::ledger::whole::{WholeLedger, read_whole};
@@ -38,12 +42,14 @@ const RECORD: i64 = 1;
 
 const BEGIN: &str = "BEGIN";
 
-/// Its lease has run out: whoever starts next may count on under its id.
-const MAKE: &str =
+/// Its lease is given back: whoever starts next may count on under its id.
+const MAKE: &str = concat!(
     "INSERT INTO playcounts.processors (id, holder, epoch, starts, last_record, swept, as_of,
         counted, by_message, recovered, duplicates, conflicting, rejected, lease_until)
-    VALUES ($1, $2, 1, $3, $4, $4, $4, $5, $6, $7, $8, $9, $10, now() - interval '1 h')
-    ON CONFLICT DO NOTHING RETURNING id";
+    VALUES ($1, $2, 1, $3, $4, $4, $4, $5, $6, $7, $8, $9, $10, ",
+    given_back!(),
+    ") ON CONFLICT DO NOTHING RETURNING id"
+);
 
 const READ_HOLDER: &str = "SELECT holder FROM playcounts.processors WHERE id = $1";
 
@@ -124,7 +130,7 @@ pub fn import_files(config: &ImportConfig) -> Result<Imported> {
             holder.ledger
         );
     }
-    let Some(whole) = read_whole(&config.files)? else {
+    let Some((whole, mut letters)) = read_whole(&config.files)? else {
         let shown = directory.display();
         let Some(holder) = marked else {
             bail!("there is no ledger in {shown}; give --data-dir the one of `process`")
@@ -136,6 +142,40 @@ pub fn import_files(config: &ImportConfig) -> Result<Imported> {
             holder.processor
         );
     };
+    check_marked(directory, marked, &whole)?;
+    let holder = Holder {
+        holder: marked.map_or_else(Uuid::new_v4, |known| known.holder),
+        processor: whole.processor,
+        ledger,
+        record: 0,
+    };
+    let mut imported = Imported::of(&whole, ledger);
+    match find_holder(&mut connection, whole.processor)? {
+        Some(found) if marked.is_some() && found == holder.holder => {
+            imported.was_written = true;
+            imported.dead_letters = each_page(&mut letters, |_| Ok(()))?;
+        }
+        Some(_) => bail!(
+            "the shared ledger has a processor {} already: a copy of this ledger was taken over before",
+            whole.processor
+        ),
+        None => {
+            file.write(&holder)?;
+            write(&mut connection, &holder, &whole, &mut letters, &mut imported)
+                .map_err(|failure| unmark(&file, failure))?;
+        }
+    }
+    // Durable now: the processor must not go on with less.
+    file.write(&Holder { record: RECORD.unsigned_abs(), ..holder })?;
+    imported.aside = put_imported_aside(directory)?;
+    Ok(imported)
+}
+
+/// Checks that the files are of the processor that the data directory counts as, if it is marked.
+///
+/// # Errors
+/// They are another one's.
+fn check_marked(directory: &Path, marked: Option<Holder>, whole: &WholeLedger) -> Result<()> {
     if let Some(holder) = marked
         && holder.processor != whole.processor
     {
@@ -147,29 +187,7 @@ pub fn import_files(config: &ImportConfig) -> Result<Imported> {
             whole.processor
         );
     }
-    let holder = Holder {
-        holder: marked.map_or_else(Uuid::new_v4, |known| known.holder),
-        processor: whole.processor,
-        ledger,
-        record: 0,
-    };
-    let mut imported = Imported::of(&whole, ledger);
-    match find_holder(&mut connection, whole.processor)? {
-        Some(found) if marked.is_some() && found == holder.holder => imported.was_written = true,
-        Some(_) => bail!(
-            "the shared ledger has a processor {} already: a copy of this ledger was taken over before",
-            whole.processor
-        ),
-        None => {
-            file.write(&holder)?;
-            write(&mut connection, &holder, &whole, &mut imported)
-                .map_err(|failure| unmark(&file, failure))?;
-        }
-    }
-    // Durable now: the processor must not go on with less.
-    file.write(&Holder { record: RECORD.unsigned_abs(), ..holder })?;
-    imported.aside = put_imported_aside(directory)?;
-    Ok(imported)
+    Ok(())
 }
 
 /// Whoever counts under that id, if the shared ledger has it.
@@ -181,23 +199,23 @@ fn find_holder(connection: &mut PgConnection, processor: Uuid) -> Result<Option<
 /// Why it is not written.
 enum WriteFailure {
     /// It is rolled back.
-    RolledBack(Trouble),
+    RolledBack(anyhow::Error),
     /// The commit may have taken place.
     InDoubt(PgError),
 }
 
 impl<T: Into<Trouble>> From<T> for WriteFailure {
     fn from(error: T) -> Self {
-        Self::RolledBack(error.into())
+        Self::RolledBack(error.into().at_start())
     }
 }
 
 /// Takes the mark back where nothing was written; what to say.
 fn unmark(file: &HolderFile, failure: WriteFailure) -> anyhow::Error {
     match failure {
-        WriteFailure::RolledBack(trouble) => match file.remove() {
-            Ok(()) => trouble.at_start().context("nothing was taken over"),
-            Err(error) => error,
+        WriteFailure::RolledBack(error) => match file.remove() {
+            Ok(()) => error.context("nothing was taken over"),
+            Err(failed) => failed,
         },
         WriteFailure::InDoubt(error) => anyhow::Error::from(error).context(
             "whether the ledger was taken over is not known: import it again, which finds out",
@@ -210,6 +228,7 @@ fn write(
     connection: &mut PgConnection,
     holder: &Holder,
     whole: &WholeLedger,
+    letters: &mut KeptLetters,
     imported: &mut Imported,
 ) -> Result<(), WriteFailure> {
     connection.query(BEGIN, &[])?;
@@ -229,9 +248,11 @@ fn write(
     for videos in whole.videos.chunks(ROWS) {
         write_videos(connection, holder.processor, videos)?;
     }
-    for letters in whole.letters.chunks(LETTERS) {
-        write_letters(connection, holder.processor, letters)?;
-    }
+    let write_page = |page: &[SavedDeadLetter]| {
+        let mut chunks = page.chunks(LETTERS);
+        chunks.try_for_each(|some| Ok(write_letters(connection, holder.processor, some)?))
+    };
+    imported.dead_letters = each_page(letters, write_page).map_err(WriteFailure::RolledBack)?;
     let stripes: Vec<i64> = (0..i64::from(STRIPES)).collect();
     connection.query(LOCK_STRIPES, &[Param::Ints(&stripes)])?;
     for producers in whole.producers.chunks(PRODUCERS) {
@@ -248,6 +269,22 @@ fn write(
         super::link::all(connection.exchange())?;
     }
     connection.query(COMMIT, &[]).map(drop).map_err(WriteFailure::InDoubt)
+}
+
+/// Calls `each` for all dead letters, a part at a time; how many there are.
+fn each_page(
+    letters: &mut KeptLetters,
+    mut each: impl FnMut(&[SavedDeadLetter]) -> Result<()>,
+) -> Result<u64> {
+    let mut count = 0;
+    loop {
+        let page = letters.next_page()?;
+        if page.is_empty() {
+            return Ok(count);
+        }
+        count += page.len() as u64;
+        each(&page)?;
+    }
 }
 
 fn write_videos(
@@ -356,7 +393,7 @@ impl Imported {
             counted_twice: 0,
             messages: (whole.messages.len() - undated) as u64,
             undated: undated as u64,
-            dead_letters: whole.letters.len() as u64,
+            dead_letters: 0,
             aside: Vec::new(),
         }
     }

@@ -1,7 +1,8 @@
 //! One commit to the shared ledger, as the database sees it: two round trips. The first locks and reads, the second writes,
 //! commits and makes it durable. Blocks the thread that commits.
 //!
-//! All locks are taken in one order: the processor's own row, stripes ascending, messages by key. What they guard is read by
+//! All locks are taken in one order: the processor's own row, dead letters that are looked at again (which nobody waits for),
+//! stripes ascending, messages by key. What they guard is read by
 //! later statements, whose snapshot is newer than the lock. The commit is asynchronous and a flush follows, so that no lock
 //! is held through an fsync. Who only repeats flushes, too: what it saw may not be durable yet.
 
@@ -73,6 +74,8 @@ const WRITE_LETTERS: &str = "INSERT INTO playcounts.dead_letters
     FROM unnest($2::int8[], $3::bytea[], $4::bytea[], $5::bytea[], $6::int8[], $7::bytea[])
         AS l(at, nsqd, message_id, reason, size, body)";
 
+const DELETE_LETTERS: &str = "DELETE FROM playcounts.dead_letters WHERE number = ANY($1::int8[])";
+
 /// Versions of one start's messages to a dashboard: those of the next start lie above.
 pub(super) const VERSIONS_PER_START: i64 = 1 << 32;
 
@@ -97,6 +100,8 @@ pub(super) struct CommitWrites<'a> {
     /// Messages that were taken for new, and are not written yet.
     pub(super) messages: Option<CopyRows>,
     pub(super) letters: &'a [SavedDeadLetter],
+    /// Numbers of dead letters whose plays it counts, and that it has locked.
+    pub(super) retried: &'a [i64],
 }
 
 /// How the second round trip ended.
@@ -117,15 +122,8 @@ pub(super) fn begin(
     touched: &mut Touched,
     messages: &mut NewMessages,
 ) -> Result<u64, Trouble> {
-    connection.statement(BEGIN, &[])?;
-    connection.statement(LOCK_SELF, &[Param::Uuid(own.id), Param::Int(own.epoch)])?;
-    if !touched.is_empty() {
-        let (producers, (of_segments, numbers)) = (touched.producers(), touched.segments());
-        connection.statement(LOCK_STRIPES, &[Param::Ints(&touched.stripes())])?;
-        connection.statement(READ_WATERMARKS, &[Param::Uuids(&producers)])?;
-        let params = [Param::Uuids(&of_segments), Param::Ints(&numbers)];
-        connection.statement(READ_SEGMENTS, &params)?;
-    }
+    queue_begin(connection, own)?;
+    queue_reads(connection, touched)?;
     let asks = messages.must_ask();
     if asks {
         insert_messages(connection, messages)?;
@@ -133,17 +131,8 @@ pub(super) fn begin(
     connection.sync();
     let answer = only(connection.exchange()?)?;
     let mut rows = answer.iter().skip(1);
-    let own_row = rows.next().and_then(|rows| rows.get(0)).ok_or(LedgerFenced)?;
-    let (last_record, hour) = (own_row.int(0)? as u64, own_row.int(1)?);
-    if !touched.is_empty() {
-        let _stripes = rows.next();
-        for row in rows.next().into_iter().flat_map(PgRows::iter) {
-            touched.set_watermark(place(row.int(0)?), row.int(1)?)?;
-        }
-        for row in rows.next().into_iter().flat_map(PgRows::iter) {
-            touched.set_bits(place(row.int(0)?), row.bytes(1)?)?;
-        }
-    }
+    let (last_record, hour) = own_row(rows.next())?;
+    take_reads(&mut rows, touched)?;
     if asks {
         set_new(rows.next(), messages)?;
     } else if !messages.take_for_new(hour) {
@@ -155,13 +144,72 @@ pub(super) fn begin(
     Ok(last_record)
 }
 
+/// Queues what opens a commit, with the lock of the processor's own row.
+///
+/// # Errors
+/// As [`PgConnection::statement`].
+pub(super) fn queue_begin(connection: &mut PgConnection, own: &Own) -> Result<(), PgError> {
+    connection.statement(BEGIN, &[])?;
+    connection.statement(LOCK_SELF, &[Param::Uuid(own.id), Param::Int(own.epoch)])
+}
+
+/// What that says: the newest record of the processor, and the hour of the database's clock.
+///
+/// # Errors
+/// Fenced, or the database's.
+pub(super) fn own_row(rows: Option<&PgRows>) -> Result<(u64, i64), Trouble> {
+    let row = rows.and_then(|rows| rows.get(0)).ok_or(LedgerFenced)?;
+    Ok((row.int(0)?.cast_unsigned(), row.int(1)?))
+}
+
+/// Queues the locks and the reads that `touched` asks for.
+///
+/// # Errors
+/// As [`PgConnection::statement`].
+pub(super) fn queue_reads(connection: &mut PgConnection, touched: &Touched) -> Result<(), PgError> {
+    if touched.is_empty() {
+        return Ok(());
+    }
+    let (producers, (of_segments, numbers)) = (touched.producers(), touched.segments());
+    connection.statement(LOCK_STRIPES, &[Param::Ints(&touched.stripes())])?;
+    connection.statement(READ_WATERMARKS, &[Param::Uuids(&producers)])?;
+    connection.statement(READ_SEGMENTS, &[Param::Uuids(&of_segments), Param::Ints(&numbers)])
+}
+
+/// Takes in what they say.
+///
+/// # Errors
+/// The tables say what cannot be, or the database's.
+pub(super) fn take_reads<'a>(
+    rows: &mut impl Iterator<Item = &'a PgRows>,
+    touched: &mut Touched,
+) -> Result<(), Trouble> {
+    if touched.is_empty() {
+        return Ok(());
+    }
+    let _stripes = rows.next();
+    for row in rows.next().into_iter().flat_map(PgRows::iter) {
+        touched.set_watermark(place(row.int(0)?), row.int(1)?)?;
+    }
+    for row in rows.next().into_iter().flat_map(PgRows::iter) {
+        touched.set_bits(place(row.int(0)?), row.bytes(1)?)?;
+    }
+    Ok(())
+}
+
 /// The rows of a group that is alone.
-fn only(mut answers: Vec<Result<Vec<PgRows>, PgError>>) -> Result<Vec<PgRows>, PgError> {
+///
+/// # Errors
+/// The database's.
+pub(super) fn only(mut answers: Vec<Result<Vec<PgRows>, PgError>>) -> Result<Vec<PgRows>, PgError> {
     answers.pop().unwrap_or_else(|| Ok(Vec::new()))
 }
 
 /// Takes in what the tables say of messages.
-fn set_new(rows: Option<&PgRows>, messages: &mut NewMessages) -> Result<(), Trouble> {
+///
+/// # Errors
+/// The tables say what cannot be, or the database's.
+pub(super) fn set_new(rows: Option<&PgRows>, messages: &mut NewMessages) -> Result<(), Trouble> {
     for row in rows.into_iter().flat_map(PgRows::iter) {
         let age = if row.int(1)? < 0 { MessageAge::Outside } else { MessageAge::InWindow };
         messages.set_new(row.bytes(0)?, age)?;
@@ -242,6 +290,9 @@ fn queue(
     }
     if !writes.letters.is_empty() {
         queue_letters(connection, own.id, writes.letters)?;
+    }
+    if !writes.retried.is_empty() {
+        connection.statement(DELETE_LETTERS, &[Param::Ints(writes.retried)])?;
     }
     if let Some(rows) = &writes.messages {
         connection.copy(COPY_MESSAGES, rows)?;

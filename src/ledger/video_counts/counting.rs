@@ -5,6 +5,8 @@ use crate::ledger::commit::{ArrivedPlay, Committed, Noticed, VideoDelta};
 use crate::ledger::counters::Counters;
 use crate::ledger::dedupe::{Learned, Seen};
 use crate::ledger::record::{Delta, Record};
+use crate::ledger::retry::RetriedPlay;
+use crate::model::video_id::VideoId;
 
 /// What a commit has counted, and the ledger's tables or files are to hold.
 #[derive(Debug, Default)]
@@ -70,7 +72,7 @@ impl Counting<'_> {
     ) -> bool {
         let is_new = self.counted.record.counters.count(seen, &arrived.play);
         if is_new {
-            self.add(arrived);
+            self.add(arrived.play.video_id, arrived.played_at_ns);
         }
         self.notice(arrived, seen, has_forgotten);
         is_new
@@ -83,6 +85,13 @@ impl Counting<'_> {
         counters.duplicates += u64::from(!is_fresh);
     }
 
+    /// Counts a play of a dead letter that goes with this commit.
+    pub(in crate::ledger) fn retried(&mut self, retried: &RetriedPlay, seen: Seen) {
+        if self.counted.record.counters.count(seen, &retried.play) {
+            self.add(retried.play.video_id, retried.played_at_ns);
+        }
+    }
+
     /// All of it; `learned` is what the record says of plays that are counted now.
     pub(in crate::ledger) fn end(mut self, learned: Learned) -> Counted {
         self.counted.record.learned = learned;
@@ -90,11 +99,10 @@ impl Counting<'_> {
     }
 
     /// Adds one play to the commit's deltas.
-    fn add(&mut self, arrived: &ArrivedPlay) {
+    fn add(&mut self, video_id: VideoId, played_at_ns: u64) {
         let Self { counts, counted: Counted { record, video_deltas, .. } } = self;
-        let video_id = arrived.play.video_id;
         let number = counts.number(video_id, &mut record.new_videos);
-        let last_played_at = arrived.played_at_ns / 1_000_000;
+        let last_played_at = played_at_ns / 1_000_000;
         let entry = &mut counts.entries[number as usize];
         let slot = entry.slot as usize;
         match record.deltas.get_mut(slot).filter(|delta| delta.number == number) {

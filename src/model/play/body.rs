@@ -1,7 +1,8 @@
 //! What a play is, and the body that we write of it (pure). It is read in `decoder`.
 
-use crate::model::video_id::VideoId;
 use uuid::Uuid;
+
+use crate::model::video_id::VideoId;
 
 /// One view of one video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +36,9 @@ impl Play {
     /// Appends the message body.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut uuid = Uuid::encode_buffer();
-        out.extend_from_slice(br#"{"video_id":"#);
-        push_video_id(out, &self.video_id);
+        out.extend_from_slice(br#"{"video_id":""#);
+        self.video_id.with_text(|text| push_text(out, text.as_bytes()));
+        out.push(b'"');
         if let Some(enqueued_at_ns) = self.enqueued_at_ns {
             out.extend_from_slice(br#","enqueued_at":"#);
             push_decimal(out, enqueued_at_ns);
@@ -54,18 +56,16 @@ impl Play {
     }
 }
 
-/// Appends an id as JSON.
-fn push_video_id(out: &mut Vec<u8>, video_id: &VideoId) {
-    match video_id.guid() {
-        Some(guid) => {
-            out.push(b'"');
-            let mut text = Uuid::encode_buffer();
-            out.extend_from_slice(guid.hyphenated().encode_lower(&mut text).as_bytes());
-            out.push(b'"');
-        }
-        // Whatever needs an escape gets it.
-        None => {
-            video_id.with_text(|text| out.extend(serde_json::Value::from(text).to_string().bytes()))
+/// Of what a string of JSON must escape a video id may have these two alone.
+fn push_text(out: &mut Vec<u8>, text: &[u8]) {
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\');
+    for piece in text.split_inclusive(is_special) {
+        match piece.split_last() {
+            Some((last, before)) if is_special(last) => {
+                out.extend_from_slice(before);
+                out.extend_from_slice(&[b'\\', *last]);
+            }
+            _ => out.extend_from_slice(piece),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Reads a message body: JSON of anyone's producer (pure). The fields that are ours are read, all others are checked and
-//! passed over, in one go from the front to the end. What is wrong or unusual (an escape in a key, a UUID in escapes, a field
+//! passed over, in one go from the front to the end. What is wrong or unusual (an escape in a key, an id in escapes, a field
 //! twice) is left to `reference`; what an optional field says that is not written as we write it, to `value`.
 
 use uuid::Uuid;
@@ -10,12 +10,13 @@ use super::json::{self, Member};
 use super::rejection::Rejection;
 use super::value::{self, EARLIEST_NS, Unreadable};
 use super::words;
+use crate::model::video_id::VideoId;
 
 impl Play {
     /// Reads a message body.
     ///
     /// # Errors
-    /// [`Rejection`] when it is no JSON object with a UUID as `video_id`, or one of our fields stands there twice. What
+    /// [`Rejection`] when it is no JSON object with a video id as `video_id`, or one of our fields stands there twice. What
     /// cannot be read of `enqueued_at`, `producer`, `seq` and `resent` is as if it were absent.
     pub fn decode(body: &[u8]) -> Result<Self, Rejection> {
         PlayDecoder::default().decode(body)
@@ -34,7 +35,7 @@ pub struct PlayDecoder {
 /// The fields as they stand in a body: the outer `Option` is whether it is there, an inner one whether it says something.
 #[derive(Default)]
 struct Fields<'a> {
-    video_id: Option<Uuid>,
+    video_id: Option<VideoId>,
     enqueued_at: Option<Option<u64>>,
     producer: Option<Option<Uuid>>,
     seq: Option<Option<u64>>,
@@ -56,6 +57,11 @@ impl PlayDecoder {
                 play
             }),
         }
+    }
+
+    /// Of the plays that were read since the last call: the optional fields that could not be.
+    pub(super) fn take_ignored(&mut self) -> IgnoredFields {
+        std::mem::take(&mut self.ignored)
     }
 
     /// Of all plays that were read: the optional fields that could not be.
@@ -97,7 +103,7 @@ impl PlayDecoder {
         let unread = &mut fields.unread;
         let (twice, behind) = match key.first()? {
             b'v' if let Some(behind) = key.strip_prefix(b"video_id\"") => {
-                let (video_id, behind) = uuid(json::expect(json::expect(behind, b':')?, b'"')?)?;
+                let (video_id, behind) = video_id(json::expect(behind, b':')?)?;
                 (fields.video_id.replace(video_id).is_some(), behind)
             }
             b'e' if let Some(behind) = key.strip_prefix(b"enqueued_at\"") => {
@@ -168,7 +174,7 @@ impl Fields<'_> {
     fn into_play(self) -> Option<Play> {
         let (producer, seq) = (self.producer.flatten(), self.seq.flatten());
         Some(Play {
-            video_id: self.video_id?.into(),
+            video_id: self.video_id?,
             enqueued_at_ns: self.enqueued_at.flatten(),
             identity: producer.zip(seq).map(|(producer, seq)| PlayIdentity { producer, seq }),
             resent: self.resent.flatten().unwrap_or(false),
@@ -191,15 +197,23 @@ fn unusual<'a, T>(
     Some((value, behind))
 }
 
-/// A UUID in one of its forms, its opening quote read.
+/// A video id: mostly a GUID of digits and hyphens.
 #[inline(always)]
-fn uuid(rest: &[u8]) -> Option<(Uuid, &[u8])> {
-    if let Some((text, [b'"', behind @ ..])) = rest.split_first_chunk()
+fn video_id(value: &[u8]) -> Option<(VideoId, &[u8])> {
+    if let Some(text) = json::expect(value, b'"')
+        && let Some((text, [b'"', behind @ ..])) = text.split_first_chunk()
         && let Some(uuid) = words::uuid(text)
     {
-        return Some((uuid, behind));
+        return Some((uuid.into(), behind));
     }
-    other_uuid(rest)
+    other_video_id(value)
+}
+
+#[inline(never)]
+fn other_video_id(value: &[u8]) -> Option<(VideoId, &[u8])> {
+    let (raw, behind) = json::raw_value(value)?;
+    // What has an escape costs an allocation there.
+    Some((value::video_id(raw).ok()?, behind))
 }
 
 #[inline(never)]

@@ -111,25 +111,37 @@ fn skip_object(rest: &[u8], depth: u32) -> Option<&[u8]> {
 }
 
 #[inline(never)]
-fn skip_array(mut rest: &[u8], depth: u32) -> Option<&[u8]> {
+fn skip_array(rest: &[u8], depth: u32) -> Option<&[u8]> {
     if depth > MAX_DEPTH {
         return None;
     }
+    elements(rest, |_, rest| skip_value_at(rest, depth))
+}
+
+/// Reads the elements of an array whose opening bracket is read: `each` is given the index of each and the bytes from it on,
+/// and gives those behind it.
+#[inline(always)]
+pub(super) fn elements<'a>(
+    mut rest: &'a [u8],
+    mut each: impl FnMut(usize, &'a [u8]) -> Option<&'a [u8]>,
+) -> Option<&'a [u8]> {
     if let (b']', behind) = token(rest)? {
         return Some(behind);
     }
+    let mut index = 0;
     loop {
-        match token(skip_value_at(rest, depth)?)? {
+        match token(each(index, rest)?)? {
             (b',', behind) => rest = behind,
             (b']', behind) => return Some(behind),
             _ => return None,
         }
+        index += 1;
     }
 }
 
 /// Passes over a string whose opening quote is read.
 #[inline(always)]
-fn skip_string(mut rest: &[u8]) -> Option<&[u8]> {
+pub(super) fn skip_string(mut rest: &[u8]) -> Option<&[u8]> {
     loop {
         match skip_plain(rest) {
             [b'"', behind @ ..] => return Some(behind),

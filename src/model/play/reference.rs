@@ -1,24 +1,21 @@
 //! What is a play and what is none, and the reason (pure): serde_json's word on it, which is the last. It costs several
 //! times what `decoder` costs, so it is asked only about what `decoder` does not take.
 
-use std::fmt;
-
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
 use super::body::{Play, PlayIdentity};
 use super::ignored::{IgnoredFields, PlayField};
 use super::rejection::Rejection;
 use super::value::{self, Unreadable};
 
-/// What makes a body a play: an object with a UUID as `video_id`, and none of our fields twice. Unknown fields are ignored,
+/// What makes a body a play: an object with a video id as `video_id`, and none of our fields twice. Unknown fields are ignored,
 /// so that anyone's producer can feed us.
 #[derive(Deserialize)]
-struct Body {
-    #[serde(deserialize_with = "video_id")]
-    video_id: Uuid,
+struct Body<'a> {
+    #[serde(borrow)]
+    video_id: &'a RawValue,
     #[serde(default, rename = "enqueued_at")]
     _enqueued_at: IgnoredAny,
     #[serde(default, rename = "producer")]
@@ -55,6 +52,9 @@ impl Play {
             return Err(Rejection::new("expected a JSON object"));
         }
         let Body { video_id, .. } = serde_json::from_slice(body).map_err(Rejection::new)?;
+        let video_id = video_id.get();
+        let video_id = value::video_id(video_id.as_bytes())
+            .map_err(|why| Rejection::of_value("video_id", video_id.as_bytes(), &why))?;
         // Bytes that are no UTF-8 can only be in strings that cannot be read.
         let text = String::from_utf8_lossy(body);
         let fields: OptionalFields<'_> = serde_json::from_str(&text).map_err(Rejection::new)?;
@@ -66,7 +66,7 @@ impl Play {
         let resent = read(PlayField::Resent, fields.resent, value::resent, &mut ignored);
         let identity = producer.zip(seq).map(|(producer, seq)| PlayIdentity { producer, seq });
         let resent = resent.unwrap_or(false);
-        Ok((Self { video_id: video_id.into(), enqueued_at_ns, identity, resent }, ignored))
+        Ok((Self { video_id, enqueued_at_ns, identity, resent }, ignored))
     }
 }
 
@@ -81,22 +81,4 @@ fn read<T>(
         ignored.add(field, raw);
         None
     })
-}
-
-/// Parses the id here, to say in the error what stood in its place.
-fn video_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
-    struct Visitor;
-    impl serde::de::Visitor<'_> for Visitor {
-        type Value = Uuid;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a UUID as video_id")
-        }
-        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Uuid, E> {
-            Uuid::try_parse(text).map_err(|_| {
-                let start: String = text.chars().take(80).collect();
-                E::custom(format_args!("video_id {start:?} is not a UUID"))
-            })
-        }
-    }
-    deserializer.deserialize_str(Visitor)
 }

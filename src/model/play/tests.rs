@@ -1,6 +1,7 @@
 //! What is a play and what is none, by examples and against serde_json.
 
 mod fields;
+mod ids;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -79,6 +80,7 @@ fn a_video_id_is_enough() {
 #[test]
 fn a_uuid_is_read_in_all_its_forms() {
     let play = plain();
+    let same: Uuid = VIDEO.parse().unwrap();
     let simple = VIDEO.replace('-', "");
     let forms = [
         VIDEO.to_uppercase(),
@@ -93,12 +95,17 @@ fn a_uuid_is_read_in_all_its_forms() {
         // With a quote where the hyphenated form would have its own.
         for behind in ["", r#","a":1"#, r#","abc":1"#, r#","abcdefghijk":"""#] {
             let body = format!(r#"{{"video_id":"{VIDEO}","seq":7,"producer":"{form}"{behind}}}"#);
-            let identity = PlayIdentity { producer: play.video_id.guid().unwrap(), seq: 7 };
+            let identity = PlayIdentity { producer: same, seq: 7 };
             assert_eq!(accepts(body), Play { identity: Some(identity), ..play });
         }
     }
     for form in ["", "x", &VIDEO[1..], &format!("{VIDEO}0"), &format!("{{{simple}}}"), "ü"] {
-        rejects(format!(r#"{{"video_id":"{form}"}}"#), "is not a UUID");
+        // Any other text is an id of its own.
+        let body = format!(r#"{{"video_id":"{form}"}}"#);
+        match form {
+            "" => rejects(body, "a video id has at least one character"),
+            _ => assert_eq!(accepts(body).video_id.to_string(), form),
+        }
         let body = format!(r#"{{"video_id":"{VIDEO}","producer":"{form}"}}"#);
         fields::ignores(body, PlayField::Producer, &format!("\"{form}\""));
     }
@@ -112,17 +119,12 @@ fn what_is_no_play_is_rejected_with_its_reason() {
     rejects("{}", "missing field `video_id`");
     rejects(format!(r#"["{VIDEO}",null,null,null]"#), "expected a JSON object");
     rejects(r#"{"video_id""#, "EOF");
-    rejects(r#"{"video_id":7}"#, "a UUID as video_id");
-    rejects(r#"{"video_id":null}"#, "a UUID as video_id");
-    rejects(r#"{"video_id":"<img src=x onerror=alert(1)>"}"#, "<img src=x onerror=alert(1)>");
-    rejects("{\"video_id\":\"\\u001b[31m\\n\"}", "is not a UUID");
-    rejects(format!(r#"{{"video_id":"{}"}}"#, "x".repeat(1 << 20)), "is not a UUID");
+    rejects(r#"{"video_id":{"<img src=x onerror=alert(1)>":1}}"#, "<img src=x onerror=alert(1)>");
     rejects(format!(r#"{{"video_id":"{VIDEO}","video_id":"{VIDEO}"}}"#), "duplicate field");
     rejects(format!(r#"{{"video_id":"{VIDEO}"}} trailing"#), "trailing");
     rejects("[".repeat(100_000), "expected");
     rejects(format!(r#"{{"x":{}"#, "[".repeat(100_000)), "EOF");
     rejects(b"{\"video_id\":\"\xff\xfe\"}", "");
-    rejects(b"{\"video_id\":\"\\ud800\"}", "");
 }
 
 /// What follows `{"video_id":"…",`, and whether it is a play.
@@ -228,6 +230,8 @@ fn usual_bodies_are_read_in_one_go() {
         format!(
             r#"{{"video_id":"{VIDEO}","enqueued_at":1790000000.25,"producer":"web-1","seq":"7"}}"#
         ),
+        r#"{"video_id":"dQw4w9WgXcQ","seq":7}"#.to_owned(),
+        r#"{"video_id" : -12345 }"#.to_owned(),
         format!(r#"{{"video_id": "{VIDEO}", "enqueued_at": "2026-11-26T05:00:00Z", "resent": 0}}"#),
     ] {
         let play = PlayDecoder::default().scan(body.as_bytes());
@@ -342,6 +346,25 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A GUID or a text.
+fn video_id() -> impl Strategy<Value = VideoId> {
+    prop_oneof![
+        any::<u128>().prop_map(VideoId::from_u128),
+        r#"[^\pC]{1,30}"#.prop_map(|text| VideoId::parse(&text).unwrap()),
+        r#"["\\a]{1,20}"#.prop_map(|text| VideoId::parse(&text).unwrap()),
+    ]
+}
+
+/// What stands in a body as the id of a video, mostly a good one.
+fn video_id_value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        8 => uuid(),
+        3 => select(vec!["7", "-7", "0", "\"dQw4w9WgXcQ\"", "\"a\\u0062\"", "\"a\\\"\""])
+            .prop_map(|value| value.as_bytes().to_vec()),
+        2 => value(),
+    ]
+}
+
 /// A member of the outermost object: mostly of a field that is ours and of its type.
 fn member() -> impl Strategy<Value = Vec<u8>> {
     let number = select(vec![
@@ -375,11 +398,11 @@ fn member() -> impl Strategy<Value = Vec<u8>> {
 
 fn body() -> impl Strategy<Value = Vec<u8>> {
     let id = prop_oneof![9 => Just(true), 1 => Just(false)];
-    (vec(member(), 0..6), id, any::<Index>(), uuid(), space()).prop_map(
-        |(mut members, id, at, uuid, space)| {
+    (vec(member(), 0..6), id, any::<Index>(), video_id_value(), space()).prop_map(
+        |(mut members, id, at, video, space)| {
             if id {
                 let at = at.index(members.len() + 1);
-                members.insert(at, [b"\"video_id\":", uuid.as_slice()].concat());
+                members.insert(at, [b"\"video_id\":", video.as_slice()].concat());
             }
             let space = space.as_bytes();
             [space, b"{", members.join(&b","[..]).as_slice(), b"}", space].concat()
@@ -407,19 +430,20 @@ fn broken(mut body: Vec<u8>, changes: &[(u8, Index, u8)]) -> Vec<u8> {
 proptest! {
     #[test]
     fn a_play_survives_its_encoding(
-        video in any::<u128>(),
+        video in video_id(),
         enqueued_at_ns in proptest::option::of(EARLIEST_NS..),
         identity in proptest::option::of((any::<u128>(), 0..=PlayIdentity::MAX_SEQ)),
         resent in any::<bool>(),
     ) {
         let play = Play {
-            video_id: VideoId::from_u128(video),
+            video_id: video,
             enqueued_at_ns,
             identity: identity.map(|(producer, seq)| PlayIdentity { producer: Uuid::from_u128(producer), seq }),
             resent,
         };
         let mut body = Vec::new();
         play.encode(&mut body);
+        // What is escaped in a key is left to serde_json, in an id it is not.
         prop_assert_eq!(PlayDecoder::default().scan(&body), Some(play));
         prop_assert_eq!(Play::decode_by_serde(&body), Ok((play, IgnoredFields::default())));
     }

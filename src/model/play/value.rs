@@ -8,10 +8,28 @@ use uuid::Uuid;
 
 use super::body::PlayIdentity;
 use super::json;
+use crate::model::video_id::{NoVideoId, VideoId};
 
 /// The value is none that is understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
+
+/// Why a value is no video id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoId {
+    /// A text that is none.
+    #[error("{0}")]
+    Text(#[from] NoVideoId),
+    /// A string that is no Unicode text, such as half of a surrogate pair.
+    #[error("a string that is no Unicode text")]
+    NotUnicode,
+    /// A number with a fraction or an exponent.
+    #[error("a whole number has no fraction and no exponent")]
+    Fraction,
+    /// Of another type: which.
+    #[error("a text or a whole number is expected, not {0}")]
+    Type(&'static str),
+}
 
 /// The first moment that is read, in ns since the Unix epoch: in March 1973. A number below it is of a larger unit.
 pub(super) const EARLIEST_NS: u64 = 100_000_000_000_000_000;
@@ -27,6 +45,37 @@ const UNITS: [(u64, u64); 4] = [
 
 /// The longest text that is looked at, in bytes: longer than any moment, number or UUID.
 const TEXT_MAX: usize = 64;
+
+/// A video id: a string, or a whole number, whose text are its digits as they stand there.
+pub(super) fn video_id(raw: &[u8]) -> Result<VideoId, NoId> {
+    Ok(VideoId::parse_bytes(&id_text(raw)?)?)
+}
+
+/// The text of what may be an id.
+pub(super) fn id_text(raw: &[u8]) -> Result<Cow<'_, [u8]>, NoId> {
+    match raw.first() {
+        Some(b'"') => {
+            let inner = raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\""));
+            let inner = inner.ok_or(NoId::NotUnicode)?;
+            if inner.contains(&b'\\') {
+                let text = serde_json::from_slice::<String>(raw).map_err(|_| NoId::NotUnicode)?;
+                Ok(Cow::Owned(text.into_bytes()))
+            } else {
+                Ok(Cow::Borrowed(inner))
+            }
+        }
+        Some(b'-' | b'0'..=b'9') => {
+            let is_whole = raw.iter().skip(1).all(u8::is_ascii_digit);
+            if is_whole { Ok(Cow::Borrowed(raw)) } else { Err(NoId::Fraction) }
+        }
+        first => Err(NoId::Type(match first {
+            Some(b'n') => "null",
+            Some(b'{') => "an object",
+            Some(b'[') => "an array",
+            _ => "true or false",
+        })),
+    }
+}
 
 /// A moment, in ns since the Unix epoch: seconds, ms, µs or ns, told apart by size, as a number or in a string; or
 /// RFC 3339 with a zone. From 1973 to 2554.

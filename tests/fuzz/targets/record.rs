@@ -4,8 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use playcounts::ledger::{Dedupe, Record};
 
-/// Of the newest version, and of those that are read only.
-const VERSIONS: [u8; 2] = [2, 1];
+/// Of those that are written, and of the one that is read only.
+const VERSIONS: [u8; 3] = [3, 2, 1];
 
 fuzz_target!(|data: &[u8]| VERSIONS.into_iter().for_each(|version| check(version, data)));
 

@@ -71,7 +71,7 @@ fn a_field_stands_there_once_and_says_what_it_can() {
             rejects(has_first(value), "");
         }
     }
-    for value in ["null", "7", "true", "[]", "{}", "\"\""] {
+    for value in ["null", "7.5", "true", "[]", "{}", "\"\""] {
         rejects(format!(r#"{{"video_id":{value}}}"#), "");
     }
     // Bytes that are no UTF-8 are no reason, either.
