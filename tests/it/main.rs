@@ -91,6 +91,7 @@ mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
 mod timing;
+mod title_commands;
 #[path = "../../nsq-protocol/tests/it/tls_proxy.rs"]
 mod tls_proxy;
 mod tokens;
