@@ -48,6 +48,7 @@ mod page;
 mod page_accessibility;
 mod page_queue;
 mod page_support;
+mod page_titles;
 mod page_views;
 mod pipeline;
 mod plays;
@@ -91,6 +92,7 @@ mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
 mod timing;
+mod title_commands;
 #[path = "../../nsq-protocol/tests/it/tls_proxy.rs"]
 mod tls_proxy;
 mod tokens;
