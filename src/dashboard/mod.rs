@@ -272,7 +272,8 @@ pub fn check_disposable(data_dir: &Path) -> Result<()> {
     store::check_disposable(data_dir)
 }
 
-/// Removes the dashboard's files in a data directory.
+/// Forgets every count in a data directory; where there are titles, or videos that are not shown, those stay, else the files
+/// go.
 ///
 /// # Errors
 /// A dashboard runs on it: it must be asked by `DELETE /api/counts`, or stopped.
@@ -282,7 +283,7 @@ pub fn clear(data_dir: &Path) -> Result<()> {
     }
     let directory = DataDir::open(data_dir)?;
     let _lock = directory.lock(DASHBOARD)?;
-    store::remove(directory.path())
+    store::reset(directory.path())
 }
 
 /// Resolves the address; refuses to let a network write without a token.

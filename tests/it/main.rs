@@ -94,3 +94,4 @@ mod timing;
 mod tls_proxy;
 mod tokens;
 mod unpacked;
+mod videos;

@@ -41,7 +41,7 @@ pub(super) fn owner(directory: &Path) -> Result<Option<JournalOwner>> {
             bail!("{}: it is missing, or its segments' heads are damaged", unusable_journal(&path))
         }
         // Killed while it was made: nothing is lost with it.
-        None if identity.count_rows == 0 => Ok(None),
+        None if identity.count_rows + identity.catalog_rows == 0 => Ok(None),
         None => Ok(Some(JournalOwner::Part)),
     }
 }

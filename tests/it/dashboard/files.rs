@@ -33,7 +33,12 @@ fn told() -> Value {
 #[track_caller]
 fn assert_tells_the_same(running: &Running, told: &Value) {
     let list = running.get("/api/counts?sort=video_id").json();
-    assert_eq!(list["counts"], told["counts"]);
+    // It knew of no titles.
+    let mut counts = told["counts"].clone();
+    for count in counts.as_array_mut().unwrap() {
+        (count["title"], count["url"]) = (Value::Null, Value::Null);
+    }
+    assert_eq!(list["counts"], counts);
     let producer = Uuid::from_u128(77);
     let confirmed = running.get(&format!("/api/confirmed?producer={producer}")).json();
     assert_eq!(
@@ -73,7 +78,7 @@ fn a_database_of_schema_3_is_taken_over_with_its_log() {
     running.tell(1_000, &[(video(1), 3)]);
     let Running { dashboard, data } = running;
     dashboard.shutdown().unwrap();
-    assert_eq!(tables(&data, "user_version FROM pragma_user_version"), 5, "older ones refuse it");
+    assert_eq!(tables(&data, "user_version FROM pragma_user_version"), 6, "older ones refuse it");
     let counts = dashboard::read_counts(data.path()).unwrap().unwrap();
     assert_eq!(counts.len(), told["counts"].as_array().unwrap().len() + 1);
     let again = Dashboard::start(config(&data)).unwrap();

@@ -116,10 +116,13 @@ fn exports_are_whole_and_come_in_chunks() {
     assert!(csv.head.contains("attachment; filename=\"counts.csv\""), "{}", csv.head);
     let text = unchunked(&csv.body);
     let lines: Vec<_> = text.split_terminator("\r\n").collect();
-    assert_eq!((lines.len(), lines[0]), (801, "video_id,plays,updated_at,last_played_at"));
+    assert_eq!(
+        (lines.len(), lines[0]),
+        (801, "video_id,plays,updated_at,last_played_at,title,url")
+    );
     assert!(
         lines[1].starts_with("00000000-0000-0000-0000-000000000001,1,20")
-            && lines[1].ends_with(",2023-11-14T22:13:20Z"),
+            && lines[1].ends_with(",2023-11-14T22:13:20Z,,"),
         "{}",
         lines[1]
     );
