@@ -30,6 +30,7 @@ mod gone;
 mod health;
 mod http;
 mod https;
+mod ids;
 #[cfg(feature = "postgres")]
 mod ledger_command;
 mod ledger_support;
