@@ -11,7 +11,7 @@ use crate::model::plain_text::PlainText;
 use crate::model::unix_time::UnixMs;
 
 /// Dead letters that are kept, of all that there ever were the newest: what a mistake in the options rejects of a busy queue before
-/// somebody sees it. On disk some 50 MB where bodies have 300 bytes.
+/// somebody sees it. On disk some 40 MB where bodies have 300 bytes.
 pub const DEAD_LETTERS_MAX: i64 = 100_000;
 
 /// The most of one body that is kept, in bytes: with [`DEAD_LETTERS_MAX`] at most 1.6 GB on disk, where all are so large.

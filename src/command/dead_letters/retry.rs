@@ -14,6 +14,7 @@ use crate::command::shared::ledger_choice::{FILES, LedgerChoice};
 use crate::command::shared::output::{OutputFormat, print_report};
 use crate::command::shared::values::{self, HumanDuration};
 use crate::ledger::{self, LedgerConfig, LetterRetry, MessageBudget};
+use crate::model::play::PlayShape;
 use crate::storage::data_dir::{DataDir, PROCESSOR};
 
 /// counts, each once, what is a play of the dead letters by the options that are given now, and keeps the others; for files
@@ -50,7 +51,7 @@ pub(super) struct RetryArgs {
 pub(super) fn run(args: &RetryArgs, stop: &StopToken) -> Result<()> {
     let choice = LedgerChoice::parse(&args.ledger)?;
     let window = values::time_window(args.time_window_back, args.time_window_ahead);
-    let mut reader = LetterReader::new(window);
+    let mut reader = LetterReader::new(&PlayShape::default(), window);
     let format = OutputFormat::from_switch(args.json);
     if args.dry_run {
         let mut report = RetryReport::new(RetryWay::DryRun);

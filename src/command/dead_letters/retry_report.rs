@@ -119,6 +119,7 @@ impl RetryReport {
     fn add_stays(&mut self, reasons: Vec<String>) {
         self.stay += reasons.len() as u64;
         for reason in reasons {
+            let reason = without_place(&reason).to_owned();
             let is_known = self.by_reason.contains_key(&reason);
             let has_room = is_known || self.by_reason.len() < REASONS_MAX;
             let reason = if has_room { reason } else { OTHER_REASONS.to_owned() };
@@ -141,6 +142,19 @@ impl RetryReport {
         }
         self.reasons = reasons;
         self
+    }
+}
+
+/// A reason without the place in the JSON at its end, which is another one in each body.
+fn without_place(reason: &str) -> &str {
+    let is_place = |place: &str| {
+        let mut numbers = place.split(" column ");
+        numbers.by_ref().take(2).all(|number| number.parse::<u32>().is_ok())
+            && numbers.next().is_none()
+    };
+    match reason.rsplit_once(" at line ") {
+        Some((why, place)) if is_place(place) => why,
+        _ => reason,
     }
 }
 
@@ -191,6 +205,17 @@ mod tests {
         Retried {
             stays: reasons.map(|reason| format!("{reason:04}")).collect(),
             ..Retried::default()
+        }
+    }
+
+    #[test]
+    fn a_place_in_a_body_is_no_reason_of_its_own() {
+        for (reason, told) in [
+            ("missing field `video_id` at line 1 column 300", "missing field `video_id`"),
+            ("it stands at line 1 column 3: too far", "it stands at line 1 column 3: too far"),
+            ("expected value at line 1", "expected value"),
+        ] {
+            assert_eq!(without_place(reason), told);
         }
     }
 
