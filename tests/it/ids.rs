@@ -187,7 +187,7 @@ fn process(dir: &Path, broker: &Broker, urls: [&str; 2], more: &[&str]) -> Runni
 }
 
 fn wait_for_plays(urls: [&str; 2], plays: &BTreeMap<String, u64>) {
-    let all = plays.values().sum();
+    let all: u64 = plays.values().sum();
     wait_until("all is shown", || urls.iter().all(|url| total(url) == all));
 }
 

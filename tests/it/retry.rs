@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nsq_protocol::MessageId;
 use playcounts::journal::SyncPolicy;
 use playcounts::ledger::{
-    Arrivals, DeadLetter, DurableLedger, Ledger, LedgerConfig, MessageBudget, MessageKey,
+    Arrivals, DeadLetter, DurableLedger, Ledger, LedgerConfig, MessageBudget, MessageKey, PartOf,
 };
 use playcounts::model::play::{Play, PlayDecoder};
 use rustix::process::Signal;
@@ -52,7 +52,14 @@ fn key(letter: u64) -> MessageKey {
 fn rejected(letter: u64) -> DeadLetter {
     let body = body(letter).into_bytes();
     let reason = Play::decode(b"{}").unwrap_err();
-    DeadLetter { nsqd: "nsqd:4150".into(), message: key(letter), reason, size: body.len(), body }
+    DeadLetter {
+        nsqd: "nsqd:4150".into(),
+        message: key(letter),
+        part_of: PartOf::Alone,
+        reason,
+        size: body.len(),
+        body,
+    }
 }
 
 /// Has a ledger keep letters.
