@@ -5,6 +5,7 @@
     reason = "a test may wait for a process, and its threads end with it"
 )]
 
+mod any_site;
 mod attacks;
 mod bench;
 mod beside;
