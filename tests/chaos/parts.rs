@@ -12,6 +12,7 @@ use playcounts::ledger::{self, Snapshot};
 use playcounts::producer::read_outbox;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::foreign::ID_FIELD;
 use crate::ports::free_addrs;
 use crate::postgres_server::Postgres;
 use crate::proxy::{Proxy, Toxic};
@@ -229,9 +230,10 @@ impl Parts {
             )),
             (Part::Processor(_), _) => words(&format!(
                 "process --nsqd-tcp-address {} --data-dir {} --consumer-opt {MSG_TIMEOUT} \
-                 --realtime-below 1000000000 --update-interval 100ms {}",
+                 --realtime-below 1000000000 --update-interval 100ms {} {}",
                 self.to_processor.addr(),
                 self.directory(part).display(),
+                ID_FIELD.join(" "),
                 self.ledger_options()
             )),
             (Part::Database, _) => unreachable!("it has its own way to be started"),

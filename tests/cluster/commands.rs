@@ -85,7 +85,7 @@ impl Cluster {
                     .map(|nsqd| self.place_of(nsqd).found.to_string())
                     .collect();
                 words(&format!(
-                    "-mode site -nsqd-tcp-address {} -topic {TOPIC} -num-videos 1000 -rate {}",
+                    "-mode site -text-ids -twice -nsqd-tcp-address {} -topic {TOPIC} -num-videos 1000 -rate {}",
                     nsqds.join(","),
                     self.options.foreign
                 ))
@@ -95,7 +95,7 @@ impl Cluster {
 
     fn process(&self, name: Name, directory: String) -> Vec<String> {
         let mut args = words(&format!(
-            "process --consumer-opt {MSG_TIMEOUT} --consumer-opt lookupd_poll_interval,5s --update-interval 1s"
+            "process --id-field /session --consumer-opt {MSG_TIMEOUT} --consumer-opt lookupd_poll_interval,5s --update-interval 1s"
         ));
         args.extend(["--data-dir".into(), directory]);
         args.extend(self.lookupds());

@@ -5,6 +5,7 @@
     reason = "a test may wait for a process, and its threads end with it"
 )]
 
+mod any_site;
 mod attacks;
 mod bench;
 mod beside;
@@ -30,6 +31,7 @@ mod gone;
 mod health;
 mod http;
 mod https;
+mod ids;
 #[cfg(feature = "postgres")]
 mod ledger_command;
 mod ledger_support;

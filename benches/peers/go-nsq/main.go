@@ -36,6 +36,9 @@ var (
 	rate         = flag.Float64("rate", 0, "publish: plays a second, one by one; 0: batches, as fast as it goes")
 	goroutines   = flag.Int("goroutines", 1, "publish: that publish at the rate, each waiting for nsqd's answer")
 	connections  = flag.Int("connections", 1, "publish: that they share")
+	textIDs      = flag.Bool("text-ids", false, "publish, site: ids of 11 characters, not GUIDs")
+	nested       = flag.Bool("nested", false, "publish, site: JSON of another shape, the video at /event/video/hashed_id")
+	twice        = flag.Bool("twice", false, "site: every fifth play twice, as one that is not sure that the first was taken")
 	withTimes    = flag.Bool("times", false, "consume: tell how long it took from enqueued_at to counted")
 	maxInFlight  = flag.Int("max-in-flight", 2500, "messages in flight")
 	outputBuffer = flag.Int64("output-buffer-size", 16384, "nsqd's buffer for this consumer; -1: none")
@@ -69,6 +72,21 @@ type sitePlay struct {
 	EnqueuedAt int64   `json:"enqueued_at"`
 	Position   float64 `json:"position"`
 	Player     player  `json:"player"`
+}
+
+// nestedPlay is the same of a site whose fields have other names and places.
+type nestedPlay struct {
+	Type  string `json:"type"`
+	Event struct {
+		ID    string `json:"id"`
+		At    int64  `json:"at"`
+		Video struct {
+			HashedID string  `json:"hashed_id"`
+			Position float64 `json:"position"`
+		} `json:"video"`
+	} `json:"event"`
+	UserID string `json:"user_id"`
+	Player player `json:"player"`
 }
 
 type player struct {
@@ -234,13 +252,16 @@ func site() {
 				lock.Lock()
 				videos[id][0]++
 				lock.Unlock()
-				if err := producer.Publish(*topic, siteBody([]string{id}, seq)); err != nil {
-					quiet.Println(err)
-					continue
+				body := siteBody([]string{id}, seq)
+				taken := publishSure(producer, body)
+				if *twice && seq%5 == 0 {
+					taken = publishSure(producer, body) || taken
 				}
-				lock.Lock()
-				videos[id][1]++
-				lock.Unlock()
+				if taken {
+					lock.Lock()
+					videos[id][1]++
+					lock.Unlock()
+				}
 			}
 		}(i, address)
 	}
@@ -249,6 +270,15 @@ func site() {
 	<-end
 	lock.Lock()
 	report(map[string]any{"videos": videos})
+}
+
+// publishSure tells whether nsqd has taken it.
+func publishSure(producer *nsq.Producer, body []byte) bool {
+	err := producer.Publish(*topic, body)
+	if err != nil {
+		quiet.Println(err)
+	}
+	return err == nil
 }
 
 func newProducer(address string) *nsq.Producer {
@@ -263,6 +293,14 @@ func ownBody(ids []string, seq int) []byte {
 }
 
 func siteBody(ids []string, seq int) []byte {
+	if *nested {
+		play := nestedPlay{Type: "play", UserID: uuid(), Player: player{"web", "3.2.1", false}}
+		play.Event.ID = fmt.Sprintf("s-%08x", seq)
+		play.Event.At = time.Now().UnixMilli()
+		play.Event.Video.HashedID = ids[rand.Intn(len(ids))]
+		play.Event.Video.Position = float64(seq%places) / 2
+		return marshal(play)
+	}
 	return marshal(sitePlay{
 		Event:      "play",
 		VideoID:    ids[rand.Intn(len(ids))],
@@ -284,8 +322,21 @@ func videoIDs() []string {
 	ids := make([]string, *videos)
 	for i := range ids {
 		ids[i] = uuid()
+		if *textIDs {
+			ids[i] = text()
+		}
 	}
 	return ids
+}
+
+// text is as long as YouTube's ids.
+func text() string {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	id := make([]byte, 11)
+	for i := range id {
+		id[i] = letters[rand.Intn(len(letters))]
+	}
+	return string(id)
 }
 
 func uuid() string {
