@@ -10,6 +10,7 @@ use crate::command::shared::output::{OutputFormat, print, print_json};
 use crate::command::shared::values;
 use crate::journal::Cut;
 use crate::model::attempted::Attempted;
+use crate::model::words::{grouped, many};
 use crate::storage::data_dir::{self, DASHBOARD, DataDir, PROCESSOR, PRODUCER};
 use crate::storage::part_check::{PLACES_MAX, PartCheck};
 use crate::storage::sqlite;
@@ -118,7 +119,8 @@ fn check_outbox(directory: &Path) -> Option<PartCheck> {
     };
     let found = found.map(|found| {
         found.map(|(Attempted { plays, acknowledged, .. }, cut)| {
-            (format!("{plays} plays, of which nsqd has taken {acknowledged} at least"), cut)
+            let (plays, taken) = (many(plays, "play"), grouped(acknowledged));
+            (format!("{plays}, of which nsqd has taken {taken} at least"), cut)
         })
     });
     let way_out = "bring back a backup; or `playcounts check --accept-loss` puts the files aside: plays of it that are in no ledger are not published again then";
@@ -135,7 +137,8 @@ fn check_dashboard(directory: &Path) -> Option<PartCheck> {
     let found = found.map(|found| {
         found.map(|(counts, cut)| {
             let plays: u64 = counts.iter().map(|(_, plays)| plays).sum();
-            (format!("{plays} plays of {} videos", counts.len()), cut)
+            let (plays, videos) = (many(plays, "play"), many(counts.len() as u64, "video"));
+            (format!("{plays} of {videos}"), cut)
         })
     });
     let way_out = "bring back a backup; or `playcounts check --accept-loss` goes on with the rows that are whole; or `playcounts reset` throws it away: processors tell a new one every count again, and the history is lost";

@@ -11,7 +11,7 @@ use crate::command::shared::nsq;
 use crate::command::shared::output::{configuration, listed, status};
 use crate::command::shared::status::StatusWatch;
 use crate::command::shared::token::write_token;
-use crate::command::shared::values::{self, Count, HumanDuration};
+use crate::command::shared::values::{self, Count, HumanDuration, VideoUrl};
 use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
 use crate::runtime::links::Links;
 use crate::runtime::notify;
@@ -53,6 +53,10 @@ pub(super) struct DashboardArgs {
     /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
     #[argh(option)]
     allowed_host: Vec<String>,
+    /// where videos are, for the page's links, with {id} in place of the percent-encoded id; a url of a video's own goes
+    /// before it [default: none]
+    #[argh(option)]
+    video_url: Option<VideoUrl>,
     /// how long the dashboard keeps plays by minute [default: 2d]
     #[argh(option, default = "values::KEEP_BY_MINUTE")]
     keep_by_minute: HumanDuration,
@@ -93,7 +97,7 @@ impl DashboardArgs {
                 depth_alert: self.depth_alert.map(|count| count.0),
             }),
             allowed_hosts: self.allowed_host,
-            video_url: None,
+            video_url: self.video_url.map(|url| url.0),
         })
     }
 }

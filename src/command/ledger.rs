@@ -12,6 +12,7 @@ use crate::ledger::{
     ImportConfig, Imported, LedgerConfig, MessageBudget, SharedSchema, import_files, init_shared,
     shared_status,
 };
+use crate::model::words::{grouped, many, of_number};
 use crate::postgres::PgConfig;
 use crate::storage::data_dir::{DataDir, PROCESSOR};
 
@@ -121,19 +122,28 @@ fn import(args: &ImportArgs) -> Result<()> {
         print(format_args!("an earlier try had written it all"))?;
     }
     print(format_args!(
-        "took over {plays} plays of {videos} videos, {producers} producers, {messages} messages and {dead_letters} dead letters \
-         into the shared ledger {ledger}, as processor {processor}; `playcounts process` goes on with this --ledger and --data-dir"
+        "took over {} of {}, {}, {} and {} into the shared ledger {ledger}, as processor {processor}; `playcounts process` \
+         goes on with this --ledger and --data-dir",
+        many(*plays, "play"),
+        many(*videos, "video"),
+        many(*producers, "producer"),
+        many(*messages, "message"),
+        many(*dead_letters, "dead letter")
     ))?;
     if imported.counted_twice > 0 {
         let twice = imported.counted_twice;
         print(format_args!(
-            "{twice} of the plays were in the shared ledger, too: they are counted twice"
+            "{} of the plays {} in the shared ledger, too: counted twice",
+            grouped(twice),
+            of_number(twice, "was", "were")
         ))?;
     }
     if imported.undated > 0 {
         let undated = imported.undated;
         print(format_args!(
-            "{undated} messages of an older version tell no time: the shared ledger would count them again if nsqd delivered them again"
+            "{} of an older version {} no time: the shared ledger would count what nsqd delivers again once more",
+            many(undated, "message"),
+            of_number(undated, "tells", "tell")
         ))?;
     }
     imported.aside.iter().try_for_each(|file| print(format_args!("the old ledger is {file} now")))

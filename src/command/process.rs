@@ -1,5 +1,7 @@
 //! `process`: only the processor. Runs on the main thread, which waits for its target, its failure or the stop signal.
 
+mod open_ledger;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,16 +24,13 @@ use crate::command::shared::token::write_token;
 use crate::command::shared::values::{
     self, Count, HumanDuration, MAX_IN_FLIGHT, MAX_MSG_SIZE, MAX_THREADS,
 };
-use crate::ledger::{self, Ledger, LedgerConfig, MessageBudget};
-#[cfg(feature = "postgres")]
-use crate::ledger::{BehindPolicy, PostgresLedger, PostgresLedgerConfig};
+use crate::ledger::{Ledger, MessageBudget};
 use crate::model::config::Durability;
+use crate::model::play::{JsonPointer, PlayShape};
 use crate::model::time_window::TimeWindow;
 use crate::model::words::{grouped, many};
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
-#[cfg(feature = "postgres")]
-use crate::postgres::{PgConfig, PgError, PgErrorKind};
 use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
 use crate::runtime::links;
 use crate::runtime::notify;
@@ -97,6 +96,26 @@ pub(super) struct ProcessArgs {
     /// start beside a processor with another ledger on the same channel: both together may count a play twice
     #[argh(switch)]
     beside_others: bool,
+    /// where a body has the video's id, as a JSON Pointer; one that begins with no slash is refused
+    /// [default: /video_id]
+    #[argh(option, default = "PlayShape::default_video()")]
+    video_field: JsonPointer,
+    /// where a body has the time of the play, as a JSON Pointer: seconds to nanoseconds since 1970, or RFC 3339; a play
+    /// without one has the time at which nsqd took it [default: /enqueued_at]
+    #[argh(option, default = "PlayShape::default_time()")]
+    time_field: JsonPointer,
+    /// where a body has the play's own id, as a JSON Pointer: text or whole number of 1 to 128 bytes; plays of one id
+    /// count once within the window, which is --message-window-mb at 50 bytes a play, or 48 hours in PostgreSQL
+    /// [default: none, /producer and /seq identify a play]
+    #[argh(option)]
+    id_field: Option<JsonPointer>,
+    /// where a body has the video's title, as a JSON Pointer: dashboards show its first 300 characters [default: none]
+    #[argh(option)]
+    title_field: Option<JsonPointer>,
+    /// where a body has an array of plays, up to 10000, as a JSON Pointer: the other fields are then those of its
+    /// elements [default: none, a body is a play or an array of them]
+    #[argh(option)]
+    plays_field: Option<JsonPointer>,
     /// how old a play's time may be to be believed; an older one is left out of the consumption times [default: 7d]
     #[argh(option, default = "values::TIME_WINDOW_BACK")]
     time_window_back: HumanDuration,
@@ -161,10 +180,6 @@ const PART: &str = "process";
 /// A processor that is fenced again so soon has not been away: somebody else goes by its name.
 const FENCED_AGAIN: Duration = Duration::from_secs(30);
 
-/// How long between two tries to open a shared ledger whose database is away.
-#[cfg(feature = "postgres")]
-const DATABASE_RETRY: Duration = Duration::from_secs(1);
-
 /// What to count, where the counts go, and where they are kept.
 struct ProcessConfig {
     consumer: ConsumerConfig,
@@ -174,6 +189,7 @@ struct ProcessConfig {
     neighbours: Option<Neighbours>,
     threads: NonZeroUsize,
     time_window: TimeWindow,
+    shape: PlayShape,
     update_interval: Duration,
     realtime_below: u64,
     dashboards: Vec<DashboardClient>,
@@ -236,6 +252,13 @@ impl ProcessArgs {
             neighbours: (!self.beside_others).then_some(neighbours),
             threads,
             time_window: values::time_window(self.time_window_back, self.time_window_ahead),
+            shape: PlayShape {
+                plays: self.plays_field,
+                video: self.video_field,
+                time: self.time_field,
+                id: self.id_field,
+                title: self.title_field,
+            },
             update_interval: self.update_interval.0,
             realtime_below: self.realtime_below.0,
             dashboards: https::dashboards(&urls, token.as_deref(), self.dashboard_ca)?,
@@ -290,7 +313,7 @@ pub(super) fn run(args: ProcessArgs, stop: &StopToken) -> Result<()> {
     loop {
         let watch = StatusWatch::start(PART, &links)?;
         let lock = lock(&data_dir, &config.takeover, stop)?;
-        let Some(ledger) = open_ledger(&config, &links, stop)? else {
+        let Some(ledger) = open_ledger::open_ledger(&config, &links, stop)? else {
             bail!("stopped while waiting for the ledger: nothing was counted");
         };
         // It serves: an nsqd or a dashboard that is away is waited for as long as it takes.
@@ -331,6 +354,7 @@ fn run_once(
         neighbours: config.neighbours.clone(),
         threads: config.threads,
         time_window: config.time_window,
+        shape: config.shape.clone(),
         update_interval: config.update_interval,
         realtime_below: config.realtime_below,
         dashboards: config.dashboards.clone(),
@@ -387,81 +411,6 @@ fn lock(data_dir: &DataDir, takeover: &Takeover, stop: &StopToken) -> Result<Loc
                 status(PART, format_args!("takes over: the processor before it has ended"));
             }
             lock.context("stopped while standing by: nothing was counted")
-        }
-    }
-}
-
-/// Opens it; `None`: stopped while its database was away.
-fn open_ledger(
-    config: &ProcessConfig,
-    links: &links::Links,
-    stop: &StopToken,
-) -> Result<Option<Box<dyn Ledger>>> {
-    let ledger: Box<dyn Ledger> = match &config.ledger {
-        LedgerChoice::Files => {
-            let files = LedgerConfig {
-                directory: config.data_dir.clone(),
-                simulation: false,
-                adopt: config.adopt,
-                message_budget: config.message_budget,
-            };
-            ledger::open(&files, config.durability)?
-        }
-        #[cfg(feature = "postgres")]
-        LedgerChoice::Postgres(database) => match open_shared(config, database, links, stop)? {
-            Some(ledger) => Box::new(ledger),
-            None => return Ok(None),
-        },
-    };
-    #[cfg(not(feature = "postgres"))]
-    let _ = (links, stop);
-    let before = ledger.counters();
-    if before.counted > 0 {
-        let (plays, videos) = (before.counted, ledger.videos().len() as u64);
-        let (plays, videos) = (many(plays, "play"), many(videos, "video"));
-        status(
-            PART,
-            format_args!("the ledger holds {plays} of {videos}; counting goes on from there"),
-        );
-    }
-    Ok(Some(ledger))
-}
-
-/// As long as the database is away it is tried again, as nsqd is.
-#[cfg(feature = "postgres")]
-fn open_shared(
-    config: &ProcessConfig,
-    database: &PgConfig,
-    links: &links::Links,
-    stop: &StopToken,
-) -> Result<Option<PostgresLedger>> {
-    let on_behind = match config.on_loss {
-        OnLoss::Refuse => BehindPolicy::Refuse,
-        OnLoss::Accept => BehindPolicy::Accept,
-    };
-    let directory = config.data_dir.clone();
-    let shared = PostgresLedgerConfig { database: database.clone(), directory, on_behind };
-    let began = Instant::now();
-    loop {
-        let error = match PostgresLedger::open(&shared) {
-            Ok(ledger) => {
-                links.there(links::PartLink::Ledger);
-                return Ok(Some(ledger));
-            }
-            Err(error) => error,
-        };
-        let is_away = |error: &PgError| error.kind() != PgErrorKind::Refused;
-        let timeout = config.connect_timeout;
-        if !error.downcast_ref::<PgError>().is_some_and(is_away)
-            || timeout.is_some_and(|timeout| began.elapsed() > timeout)
-        {
-            return Err(error.context("the shared ledger cannot be opened"));
-        }
-        links.away(links::PartLink::Ledger, &format!("{error:#}"));
-        // The service manager need not wait, too.
-        notify::ready();
-        if stop.wait(DATABASE_RETRY) {
-            return Ok(None);
         }
     }
 }

@@ -134,6 +134,22 @@ fn wrong_usage_is_answered_with_one_line() {
         "video correct a --plays 1.5 --reason x",
         "must be a whole number from -9007199254740991",
     );
+    for address in [
+        "https://a.example/v/",
+        "https://{id}.example/",
+        "javascript:{id}",
+        "https://{id}",
+        "ftp://a/{id}",
+    ] {
+        refuses(&format!("dashboard --video-url {address}"), "--video-url");
+    }
+    refuses(
+        "run --video-url https://a/v",
+        "must be an address with {id} in place of the video's id",
+    );
+    assert!(
+        parsed("run --video-url https://a/?v={id}").contains("VideoUrl(\"https://a/?v={id}\")")
+    );
     refuses("nonsense", "there is no command \"nonsense\"; see playcounts --help");
     refuses("porcess", "did you mean process? See playcounts --help");
     refuses("--topic x run", "put it behind");
@@ -376,6 +392,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--channel", 3),
         ("--dashboard-url", 5),
         ("--data-dir", 12 + ledger),
+        ("--dry-run", 2),
         ("--durability", 3),
         ("--http-address", 2),
         ("--json", 6 + 2 * ledger),

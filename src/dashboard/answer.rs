@@ -98,6 +98,11 @@ impl CallError {
         Self { header, ..Self::new(Status::Unauthorized, reason) }
     }
 
+    /// Why.
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
+
     #[cfg(test)]
     pub(super) fn status(&self) -> Status {
         self.status

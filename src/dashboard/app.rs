@@ -3,18 +3,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use super::answer::CallError;
 use super::assets::File;
 use super::guard::Guard;
 use super::live::Live;
 use super::nsqds::{Watch, WatchedQueue};
+use super::refused_writes::RefusedWrites;
 use super::store::Store;
 use super::tops::Tops;
-use crate::http::EventStream;
+use crate::http::{EventStream, Request};
 
 /// Everything that requests share.
 pub(super) struct App {
@@ -36,6 +39,8 @@ pub(super) struct App {
     pub(super) updates: AtomicU64,
     /// Writes refused since the start.
     pub(super) refused: AtomicU64,
+    /// Of these, those that nobody who may write has sent.
+    pub(super) refused_writes: Mutex<RefusedWrites>,
     // Holds one token at most: "counts have changed".
     changed: Sender<()>,
 }
@@ -70,6 +75,7 @@ impl App {
             document,
             updates: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            refused_writes: Mutex::default(),
             changed,
         }
     }
@@ -78,6 +84,15 @@ impl App {
     pub(super) fn notify_changed(&self) {
         // Full: the sampler has yet to look, and will see this change too.
         let _ = self.changed.try_send(());
+    }
+
+    /// Refuses a write at `path`, a row's of the table of calls, by whom the guard does not let.
+    pub(super) fn check_write(&self, request: &Request, path: &str) -> Result<(), CallError> {
+        self.guard.check_write(request).inspect_err(|error| {
+            let call = format!("{} {path}", request.method);
+            let from = request.peer.map(|peer| peer.ip());
+            self.refused_writes.lock().add(&call, from, error.reason(), Instant::now());
+        })
     }
 
     /// Counts one more refused write.

@@ -98,12 +98,13 @@ macro_rules! style {
     };
 }
 
-const ASSETS: [Asset; 19] = [
+const ASSETS: [Asset; 21] = [
     asset!("/", "index.html", "text/html; charset=utf-8"),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
     style!("style.css"),
     style!("queue.css"),
     script!("app.js"),
+    script!("changed.js"),
     script!("charts.js"),
     script!("counter.js"),
     script!("format.js"),
@@ -113,6 +114,7 @@ const ASSETS: [Asset; 19] = [
     script!("overview.js"),
     script!("queue.js"),
     script!("state.js"),
+    script!("titles.js"),
     script!("video.js"),
     script!("videos.js"),
     script!("uplot/uPlot.iife.min.js"),

@@ -301,6 +301,12 @@ pub(super) fn render(
             }
         }
     }
+    let name = "processor_ended";
+    text.family(name, "gauge", "1 after it has said that it ends in order: finished or stopped.");
+    for (id, has_ended) in live.endings() {
+        let (name, ended) = (sample(name, "gauge"), u8::from(has_ended));
+        text.line(format_args!("{name}{{processor=\"{id}\"}} {ended}"));
+    }
     let name = "processor_consumption_seconds";
     text.family(name, "histogram", "From enqueued to counted.");
     for (id, told) in live.consumptions() {
@@ -328,7 +334,7 @@ mod tests {
     /// What is watched by Prometheus, and shown by Grafana.
     const RULES: &str = include_str!("../../docs/alerts.yml");
     const GRAFANA: &str = include_str!("../../docs/grafana.json");
-    use crate::wire::LedgerProcessor;
+    use crate::wire::{LedgerProcessor, ProcessorEnding};
 
     /// One whose database is away, and of two processors one is dead.
     fn ledger() -> LedgerStatus {
@@ -375,6 +381,8 @@ mod tests {
         };
         let now = Instant::now();
         live.report(uuid::Uuid::from_u128(1), None, Some(told), now);
+        let ended = Some((ProcessorEnding::Stopped, UnixMs(5)));
+        live.ended(uuid::Uuid::from_u128(1), ended);
         live.set_queue(Depth {
             queue: Some(QueueDepth::default()),
             alert: Some(Alert { above: 5, on: Some(false) }),
@@ -403,6 +411,7 @@ mod tests {
                 format!("playcounts_processor_consumption_seconds_bucket{id},le=\"1.0\"}} 9\n"),
                 format!("playcounts_processor_consumption_seconds_bucket{id},le=\"+Inf\"}} 20\n"),
                 format!("playcounts_processor_consumption_seconds_sum{id}}} 1.5\n"),
+                format!("playcounts_processor_ended{id}}} 1\n"),
                 format!("playcounts_processor_ignored_fields_total{id},field=\"producer\"}} 3\n"),
                 format!("playcounts_processor_skewed_times_total{id},side=\"ahead\"}} 4\n"),
                 format!("playcounts_processor_reused_numbers_total{id}}} 11\n"),

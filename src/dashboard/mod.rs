@@ -19,6 +19,7 @@ mod nsqds;
 mod openapi;
 mod operation;
 mod query;
+mod refused_writes;
 mod reset;
 mod router;
 mod sampler;
@@ -164,13 +165,16 @@ impl Dashboard {
         format!("http://{address}")
     }
 
-    /// Which nsqds and nsqlookupds that it asks, and which processors that report to it, are there; for as long as it runs.
+    /// Which nsqds and nsqlookupds that it asks, and which processors that report to it, are there, and whether it refuses
+    /// writes; for as long as it runs.
     pub fn links(&self) -> LinkSource {
         let app = Arc::downgrade(&self.app);
         Box::new(move || {
             let app = app.upgrade()?;
             let mut links = app.watch.links();
-            links.extend(app.live.lock().links(Instant::now()));
+            let now = Instant::now();
+            links.extend(app.live.lock().links(now));
+            links.extend(app.refused_writes.lock().link(now));
             Some(links)
         })
     }

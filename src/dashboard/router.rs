@@ -153,7 +153,7 @@ fn answer(app: &App, request: &Request) -> CallResult {
     match route.handling {
         Handling::Read(handler) => handler(app, call),
         Handling::Write(handler) => {
-            app.guard.check_write(request)?;
+            app.check_write(request, route.path)?;
             handler(app, call)
         }
         // Reached by HEAD, and by what is refused: the server asks for a download first.

@@ -15,6 +15,7 @@ use super::snapshot::{JOURNAL, check_generation, read_with};
 use super::table_rows::{TABLES, drop_misfits, find_misfits, row_counts};
 use super::tables::{LedgerRow, finish, read_left};
 use crate::journal::{self, Cut, FsDisk, JournalError, OnDamage, SyncPolicy};
+use crate::model::words::{grouped, many, many_are, of_number};
 use crate::storage::aside::put_aside;
 use crate::storage::data_dir::{self, PROCESSOR};
 use crate::storage::part_check::{PLACES_MAX, PartCheck};
@@ -87,9 +88,9 @@ fn check_file(directory: &Path, connection: &Connection, check: &mut PartCheck) 
     }
     check.way_out.get_or_insert_with(|| match left {
         Some(Left { loaded, .. }) => format!(
-            "bring back a backup of the directory; or `playcounts check --accept-loss` goes on with the {} plays that are \
+            "bring back a backup of the directory; or `playcounts check --accept-loss` goes on with the {} \
              left: what was counted after them, and is not counted again, is lost",
-            loaded.state.counts.counters().counted
+            many(loaded.state.counts.counters().counted, "play")
         ),
         None => BACKUP.into(),
     });
@@ -136,7 +137,8 @@ fn check_rows(connection: &Connection, check: &mut PartCheck) -> bool {
         }
         if misfits > keys.len() as u64 && !keys.is_empty() {
             let more = misfits - keys.len() as u64;
-            check.add_damage(format!("{FILE}: and {more} more rows of the table {name} do not"));
+            let (rows, do_not) = (many(more, "more row"), of_number(more, "does", "do"));
+            check.add_damage(format!("{FILE}: and {rows} of the table {name} {do_not} not"));
         }
     }
     is_spare
@@ -166,7 +168,9 @@ fn examine(directory: &Path, connection: &Connection, check: &mut PartCheck) -> 
             for (table, found, wanted) in found.differences(&row.rows) {
                 let name = table.name;
                 check.add_damage(format!(
-                    "{FILE}: the table {name} has {found} rows, and must have {wanted}"
+                    "{FILE}: the table {name} has {}, and must have {}",
+                    many(found, "row"),
+                    grouped(wanted)
                 ));
                 can_go_on &= table.is_spare;
             }
@@ -265,7 +269,8 @@ fn holds(connection: &Connection, loaded: &LoadedLedger) -> Result<String> {
     }
     let letters = (saved - gone + loaded.letters.len() as i64).min(DEAD_LETTERS_MAX);
     let (plays, videos) = (loaded.state.counts.counters().counted, loaded.state.counts.len());
-    Ok(format!("{plays} plays of {videos} videos, {letters} dead letters"))
+    let (plays, videos) = (many(plays, "play"), many(videos as u64, "video"));
+    Ok(format!("{plays} of {videos}, {}", many(letters.cast_unsigned(), "dead letter")))
 }
 
 /// Goes on with what is left of a damaged ledger: rows that do not fit are dropped, the tables are written anew under
@@ -299,19 +304,23 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
     row.rows = row_counts(&transaction)?;
     write_whole(&transaction, &mut row, loaded)?;
     SCHEMA.usable(&file, transaction.commit())?;
-    let mut lines = vec![format!("{plays} plays are left, and are counted on from")];
+    let mut lines = vec![format!("{} left, and counted on from", many_are(plays, "play"))];
     if let Some(cut) = cut {
         lines.push(left_out(&cut));
     }
     if kept.letters < before.letters {
-        lines.push(format!("{} dead letters were dropped", before.letters - kept.letters));
+        let dropped = before.letters - kept.letters;
+        let were = of_number(dropped, "was", "were");
+        lines.push(format!("{} {were} dropped", many(dropped, "dead letter")));
     }
     if kept.messages < before.messages {
         let dropped = before.messages - kept.messages;
         lines.push(format!(
-            "{dropped} of {} rows of message IDs were dropped: their plays, which have no identity, are counted again should \
+            "{} of {} of message IDs {} dropped: their plays, which have no identity, are counted again should \
              nsqd give them out again",
-            before.messages
+            grouped(dropped),
+            many(before.messages, "row"),
+            of_number(dropped, "was", "were")
         ));
     }
     if let Some(aside) = put_aside(directory, JOURNAL, DROPPED)? {

@@ -6,10 +6,11 @@ use uuid::Uuid;
 
 use super::counters::Counters;
 use super::message_key::MessageKey;
+use super::message_parts::PartOf;
 use crate::model::play::{Play, Rejection};
 use crate::model::video_id::VideoId;
 
-/// What one batch of messages brought.
+/// What one batch of messages brought, or some of it: what one message brought is together.
 #[derive(Debug, Default)]
 pub struct Arrivals {
     /// The plays.
@@ -19,6 +20,16 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
+    /// How many of both.
+    pub fn len(&self) -> usize {
+        self.plays.len() + self.rejected.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The producers of its plays.
     pub(super) fn producers(&self) -> impl Iterator<Item = Uuid> {
         self.plays.iter().filter_map(|arrived| Some(arrived.play.identity?.producer))
@@ -30,8 +41,10 @@ impl Arrivals {
 pub struct ArrivedPlay {
     /// The play.
     pub play: Play,
-    /// The message that it came in.
+    /// The message that it came in; or what stands for the play where its site has given it an id.
     pub message: MessageKey,
+    /// Of which message it is a part.
+    pub part_of: PartOf,
     /// How often nsqd has delivered that message, this time included.
     pub attempts: u16,
     /// When it was played, in ns since the Unix epoch; 0: nobody says so.
@@ -45,7 +58,8 @@ impl ArrivedPlay {
     pub fn new(play: Play, message: MessageKey) -> Self {
         let waited_from_ns = play.enqueued_at_ns;
         let played_at_ns = waited_from_ns.unwrap_or(0);
-        Self { play, message, attempts: 1, played_at_ns, waited_from_ns }
+        let part_of = PartOf::Alone;
+        Self { play, message, part_of, attempts: 1, played_at_ns, waited_from_ns }
     }
 }
 
@@ -56,6 +70,8 @@ pub struct DeadLetter {
     pub nsqd: String,
     /// Its message.
     pub message: MessageKey,
+    /// Of which message it is a part.
+    pub part_of: PartOf,
     /// Why it is none.
     pub reason: Rejection,
     /// Bytes of the body as it was published.

@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use uuid::Uuid;
 
 use super::message_key::MessageKey;
+use super::message_parts::{MessageVerdicts, PartOf};
 use super::message_window::{MessageBudget, MessageWindow, MessageWindowSize};
 use super::producers::{Added, ProducerLimits, Producers};
 use crate::model::play::{Play, PlayIdentity};
@@ -105,12 +106,28 @@ impl Dedupe {
         }
     }
 
-    /// Remembers a play, which came with that message.
+    /// Remembers a play, which came with that message, and brought nothing else.
     pub fn insert(&mut self, play: &Play, message: MessageKey) -> Seen {
-        let Some(identity) = play.identity else { return self.insert_by_message(message) };
+        self.insert_part(play, message, PartOf::Alone, &mut MessageVerdicts::default())
+    }
+
+    /// Remembers a play, which came with that message; `verdicts` are those of its batch.
+    pub(super) fn insert_part(
+        &mut self,
+        play: &Play,
+        message: MessageKey,
+        part: PartOf,
+        verdicts: &mut MessageVerdicts<bool>,
+    ) -> Seen {
+        let mut by_message =
+            |dedupe: &mut Self| match verdicts.of(part, || dedupe.insert_message(message)) {
+                true => Seen::NewByMessage,
+                false => Seen::Duplicate,
+            };
+        let Some(identity) = play.identity else { return by_message(self) };
         match self.producers.add(identity) {
             Added::Crowded => {
-                let seen = self.insert_by_message(message);
+                let seen = by_message(self);
                 if seen == Seen::NewByMessage {
                     let plays = self.crowded.map_or(0, |crowded| crowded.plays) + 1;
                     self.crowded = Some(CrowdedProducer { producer: identity.producer, plays });

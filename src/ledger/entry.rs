@@ -93,7 +93,7 @@ pub(super) fn saved<'a>(
 ) -> Vec<SavedDeadLetter> {
     (first..)
         .zip(letters)
-        .map(|(number, DeadLetter { nsqd, message, reason, size, body })| SavedDeadLetter {
+        .map(|(number, DeadLetter { nsqd, message, reason, size, body, .. })| SavedDeadLetter {
             number: number as i64,
             at,
             nsqd: nsqd.clone(),

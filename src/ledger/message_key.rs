@@ -2,6 +2,8 @@
 
 use nsq_protocol::MessageId;
 
+use crate::model::play::SitePlayId;
+
 /// A message, wherever it is delivered from: its ID and when it was published. nsqd keeps both in a redelivery, a requeue
 /// and a restart, under whatever address it comes back; two nsqds that use one ID did not publish in the same ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +28,18 @@ impl MessageKey {
         Self { id, timestamp_ns: UNDATED }
     }
 
+    /// A play that its site has given an id: it is known by that, whatever message brings it, as messages are.
+    pub fn of_site_play(id: &SitePlayId) -> Self {
+        let mut bytes = [SITE_PLAY; 16];
+        bytes[..15].copy_from_slice(id.as_bytes());
+        Self { id: MessageId(bytes), timestamp_ns: SITE_PLAY_NS }
+    }
+
+    /// Whether it is that of a play, by the id that its site has given it.
+    pub(super) fn is_site_play(&self) -> bool {
+        self.timestamp_ns == SITE_PLAY_NS && self.id.0[15] == SITE_PLAY
+    }
+
     /// The message's ID.
     pub fn id(&self) -> MessageId {
         self.id
@@ -36,6 +50,12 @@ impl MessageKey {
         (self.timestamp_ns != UNDATED).then_some(self.timestamp_ns)
     }
 }
+
+/// The last byte of a site's play: no ID of nsqd has it, which are all of ASCII. Written in ledgers: the same for ever.
+const SITE_PLAY: u8 = 0xff;
+
+/// And its time, the same of all: a copy of a play may tell another one.
+const SITE_PLAY_NS: i64 = 0;
 
 /// How an ID's number tells when it was made: what a timestamp costs is its distance from that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +108,16 @@ impl IdClock {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_play_of_a_site_is_no_message() {
+        let key = MessageKey::of_site_play(&SitePlayId::of(b"play-1"));
+        assert!(key.is_site_play() && key.id().to_u64().is_none());
+        assert_eq!(key, MessageKey::of_site_play(&SitePlayId::of(b"play-1")));
+        assert_ne!(key, MessageKey::of_site_play(&SitePlayId::of(b"play-2")));
+        let of_nsqd = [MessageId::from_u64(u64::MAX), MessageId(*b"no number at all")];
+        assert!(of_nsqd.iter().all(|id| !MessageKey::new(*id, 0).is_site_play()));
+    }
 
     proptest! {
         #[test]

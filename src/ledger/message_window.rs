@@ -1,4 +1,4 @@
-//! The newest messages whose plays have no identity (pure).
+//! The newest messages whose plays have no identity, and the newest plays that are known by an id of their site's (pure).
 
 mod leaf;
 #[cfg(test)]
@@ -155,7 +155,7 @@ impl KeyGeneration {
             return false;
         }
         if self.len() == 0 {
-            self.first_ns = key.timestamp_ns();
+            self.first_ns = key.timestamp_ns().filter(|_| !key.is_site_play());
         }
         self.undated += usize::from(is_undated);
         match number {

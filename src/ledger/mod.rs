@@ -21,6 +21,7 @@ mod letter;
 mod load;
 mod memory;
 mod message_key;
+mod message_parts;
 mod message_window;
 #[cfg(test)]
 mod model;
@@ -66,6 +67,7 @@ pub(crate) use letter::BODY_MAX;
 pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;
 pub use message_key::MessageKey;
+pub use message_parts::PartOf;
 pub use message_window::{MessageBudget, MessageWindowSize};
 pub use owner::LedgerConfig;
 pub use record::{Damaged, Delta, Record, RecordError};

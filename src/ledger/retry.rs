@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::Result;
 use uuid::Uuid;
 
-use super::letter::SavedDeadLetter;
+use super::letter::{BODY_MAX, SavedDeadLetter};
 use super::message_key::MessageKey;
 use super::record::Record;
 use crate::model::play::Play;
@@ -31,7 +31,7 @@ pub struct RetriedPlay {
 pub struct LetterRest {
     /// Why it is none; at most 200 characters.
     pub reason: String,
-    /// The part, whole; at most 16 KiB.
+    /// The part, whole; 16 KiB of it are kept.
     pub body: Vec<u8>,
 }
 
@@ -162,7 +162,7 @@ impl RetryBatch {
                 message_id: letter.message_id.clone(),
                 reason: rest.reason.clone(),
                 size: rest.body.len() as i64,
-                body: rest.body.clone(),
+                body: rest.body[..rest.body.len().min(BODY_MAX)].to_vec(),
             }
         };
         (first..).zip(&self.rest).map(new).collect()

@@ -16,8 +16,9 @@ use uuid::Uuid;
 use super::checkpoint::{
     Changes, Checkpoint, CheckpointEnd, CheckpointSlice, PRODUCER_BYTES_PER_SLICE,
 };
-use super::commit::Arrivals;
+use super::commit::{Arrivals, ArrivedPlay};
 use super::dedupe::{CrowdedProducer, Dedupe};
+use super::message_parts::MessageVerdicts;
 use super::message_window::MessageWindowSize;
 use super::producers::Producers;
 use super::record::{Record, encode_runs};
@@ -54,13 +55,16 @@ impl LedgerState {
         let Self { counts, dedupe, .. } = self;
         let mut counting = counts.count();
         for Arrivals { plays, rejected } in arrivals {
+            let mut verdicts = MessageVerdicts::default();
             plays.retain(|arrived| {
-                let seen = dedupe.insert(&arrived.play, arrived.message);
+                let ArrivedPlay { play, message, part_of, .. } = arrived;
+                let seen = dedupe.insert_part(play, *message, *part_of, &mut verdicts);
                 let remembered = || dedupe.message_window().messages;
                 counting.play(arrived, seen, |messages| messages > remembered())
             });
             rejected.retain(|letter| {
-                let is_fresh = dedupe.insert_message(letter.message);
+                let is_fresh =
+                    verdicts.of(letter.part_of, || dedupe.insert_message(letter.message));
                 counting.letter(is_fresh);
                 is_fresh
             });

@@ -4,6 +4,8 @@
 use anyhow::{Result, bail};
 use rusqlite::{Connection, Row, Transaction};
 
+use crate::model::words::{grouped, many};
+
 /// How many rows the tables have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RowCounts {
@@ -110,7 +112,8 @@ pub(super) fn drop_misfits(transaction: &Transaction<'_>) -> rusqlite::Result<()
 pub(super) fn check_rows(connection: &Connection, wanted: &RowCounts) -> Result<()> {
     match row_counts(connection)?.differences(wanted).next() {
         Some((table, found, wanted)) => {
-            bail!("the table {} has {found} rows, and must have {wanted}", table.name)
+            let (found, wanted) = (many(found, "row"), grouped(wanted));
+            bail!("the table {} has {found}, and must have {wanted}", table.name)
         }
         None => Ok(()),
     }

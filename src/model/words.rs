@@ -26,6 +26,23 @@ pub(crate) fn of_number<'a>(number: u64, one: &'a str, other: &'a str) -> &'a st
     if number == 1 { one } else { other }
 }
 
+/// `1 message is`, `1,234 messages are`.
+pub(crate) fn many_are(number: u64, noun: &str) -> String {
+    format!("{} {}", many(number, noun), of_number(number, "is", "are"))
+}
+
+/// A time of so many ms in the unit that fits it: `8.3 s`, `59 min`, `47 h`, `3 d`.
+pub(crate) fn lasting(ms: u64) -> String {
+    const MINUTE: u64 = 60_000;
+    const HOUR: u64 = 60 * MINUTE;
+    match ms {
+        ..MINUTE => format!("{:.1} s", ms as f64 / 1e3),
+        MINUTE..HOUR => format!("{} min", ms / MINUTE),
+        HOUR.. if ms < 48 * HOUR => format!("{} h", ms / HOUR),
+        _ => format!("{} d", grouped(ms / (24 * HOUR))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,10 +57,21 @@ mod tests {
     #[test]
     fn one_is_not_many() {
         for (number, text) in [(0, "0 plays are"), (1, "1 play is"), (2_000, "2,000 plays are")] {
-            assert_eq!(
-                format!("{} {}", many(number, "play"), of_number(number, "is", "are")),
-                text
-            );
+            assert_eq!(many_are(number, "play"), text);
+        }
+    }
+
+    #[test]
+    fn a_time_has_the_unit_that_fits_it() {
+        for (ms, text) in [
+            (8_300, "8.3 s"),
+            (125_000, "2 min"),
+            (3_612_000, "1 h"),
+            (172_799_999, "47 h"),
+            (172_800_000, "2 d"),
+            (1_000 * 86_400_000, "1,000 d"),
+        ] {
+            assert_eq!(lasting(ms), text);
         }
     }
 }

@@ -19,6 +19,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::notes::BodyNotes;
 use super::stats::{LedgerUse, Stats};
+use super::titles::{TitleNotes, Titles};
 use super::wake::Wake;
 use crate::ledger::{Arrivals, Committed, Ledger, LedgerAway, LedgerFenced, NextUpkeep};
 use crate::model::counts::ShardedCounts;
@@ -43,7 +44,8 @@ pub(super) type SharedLedger = Arc<Mutex<Box<dyn Ledger>>>;
 
 /// A batch with what its messages hold. Dropped, it gives the messages back to nsqd.
 pub(super) struct Decoded {
-    pub(super) batch: Batch,
+    /// `None`: more of the same batch follows, with which it is finished, or given back.
+    pub(super) batch: Option<Batch>,
     pub(super) arrivals: Arrivals,
     pub(super) received_at: Instant,
 }
@@ -53,12 +55,13 @@ pub(super) struct Committer {
     /// Held by who commits: whoever finds it taken leaves the batch to the holder.
     turn: Mutex<()>,
     ledger: SharedLedger,
-    /// Messages in one commit, at most; and one batch more.
+    /// Plays and dead letters in one commit, at most; and one batch more.
     group_max: usize,
     /// Notified when a part of the upkeep is done.
     upkept: Condvar,
     counts: Arc<ShardedCounts>,
     stats: Arc<Stats>,
+    titles: Arc<Titles>,
     wake: Wake,
     /// Nothing more is committed: every batch goes back to nsqd.
     has_ended: AtomicBool,
@@ -76,6 +79,7 @@ impl Committer {
         ledger: SharedLedger,
         counts: Arc<ShardedCounts>,
         stats: Arc<Stats>,
+        titles: Arc<Titles>,
         wake: Wake,
         failed: Sender<()>,
         stop: StopToken,
@@ -89,6 +93,7 @@ impl Committer {
             upkept: Condvar::new(),
             counts,
             stats,
+            titles,
             wake,
             has_ended: AtomicBool::new(false),
             stop,
@@ -98,7 +103,8 @@ impl Committer {
     }
 
     /// Notes what a batch's bodies had.
-    pub(super) fn note(&self, notes: BodyNotes) {
+    pub(super) fn note(&self, notes: BodyNotes, titles: &TitleNotes) {
+        self.titles.add(titles);
         if !notes.is_empty() {
             self.stats.note(notes);
         }
@@ -107,7 +113,7 @@ impl Committer {
     /// Commits a batch, or leaves it to the thread that is committing. After a failure, and behind a stop that found the ledger
     /// away, it finishes nothing: every batch goes back to nsqd.
     pub(super) fn put(&self, decoded: Decoded) {
-        self.stats.received(decoded.batch.len());
+        self.stats.received(decoded.arrivals.len());
         // Cannot fail, both ends are held here; and if it must wait, somebody is taking what waits.
         let _ = self.waiting.0.send(decoded);
         self.commit_waiting();
@@ -199,13 +205,13 @@ impl Committer {
     /// Commits a batch and those that wait behind it.
     fn commit(&self, first: Decoded) -> Result<()> {
         let received_at = first.received_at;
-        let mut messages = first.batch.len();
+        let mut came = first.arrivals.len();
         let mut batches = vec![first.batch];
         let mut arrivals = vec![first.arrivals];
-        while messages < self.group_max
+        while came < self.group_max
             && let Ok(next) = self.waiting.1.try_recv()
         {
-            messages += next.batch.len();
+            came += next.arrivals.len();
             batches.push(next.batch);
             arrivals.push(next.arrivals);
         }
@@ -225,7 +231,7 @@ impl Committer {
             if index == half {
                 failpoint::hit("ledger-mid-fins");
             }
-            batch.finish();
+            batch.into_iter().for_each(Batch::finish);
         }
         self.update_stats(&committed, took, &arrivals, received_at, counted_at_ns);
         Ok(())

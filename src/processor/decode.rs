@@ -1,63 +1,205 @@
 //! A worker thread: takes batches of messages, decodes the plays and has them committed.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use nsq_protocol::{Batch, Batches};
+use nsq_protocol::{Batch, Batches, MessageRef};
 
 use super::commit::{Committer, Decoded};
 use super::notes::BodyNotes;
-use crate::ledger::{Arrivals, ArrivedPlay, DeadLetter, MessageKey};
-use crate::model::play::{PlayDecoder, Rejection};
+use super::titles::TitleNotes;
+use crate::ledger::{Arrivals, ArrivedPlay, BODY_MAX, DeadLetter, MessageKey, PartOf};
+use crate::model::play::{BodyDecoder, BodyPart, BodyPlay, NoPlay, PlayShape, Rejection};
 use crate::model::time_window::TimeWindow;
 use crate::runtime::clock::unix_ns;
 use crate::storage::failpoint;
 
-/// Works until the consumer has stopped. Times of plays are believed within the window.
-pub(super) fn run(batches: &Batches, committer: &Committer, window: TimeWindow) {
-    while let Some(batch) = batches.recv() {
-        let received_at = Instant::now();
-        failpoint::hit("worker-after-receive");
-        let (arrivals, notes) = decode(&batch, window);
-        committer.note(notes);
-        committer.put(Decoded { batch, arrivals, received_at });
+/// A batch of messages that hold so many plays and more is committed in several steps, between two messages: each waits in
+/// memory for its turn, at about 150 bytes a play. With the largest message behind it a step has 12,500 plays.
+const STEP_PLAYS: usize = 2_500;
+
+/// The same for bytes of dead letters' bodies, of which one message may make 16 MiB.
+const STEP_LETTER_BYTES: usize = 1 << 20;
+
+/// Dead letters of one message, each with one element of its array; the last one has all others. So one message pushes out at
+/// most a hundredth of the dead letters that are kept.
+const LETTERS_OF_MESSAGE: usize = 100;
+
+/// How bodies are read.
+pub(super) struct ReadsBodies {
+    /// What they look like.
+    pub(super) shape: PlayShape,
+    /// Which times of theirs are believed.
+    pub(super) window: TimeWindow,
+}
+
+pub(super) struct Worker {
+    decoder: BodyDecoder,
+    window: TimeWindow,
+    committer: Arc<Committer>,
+}
+
+impl Worker {
+    pub(super) fn new(reads: &ReadsBodies, committer: Arc<Committer>) -> Self {
+        Self { decoder: BodyDecoder::new(&reads.shape), window: reads.window, committer }
+    }
+
+    /// Works until the consumer has stopped.
+    pub(super) fn run(&mut self, batches: &Batches) {
+        while let Some(batch) = batches.recv() {
+            let received_at = Instant::now();
+            failpoint::hit("worker-after-receive");
+            let arrivals = self.decode(&batch, received_at);
+            self.committer.put(Decoded { batch: Some(batch), arrivals, received_at });
+        }
+    }
+
+    /// What a batch brought; of one that brought very much, the last of it.
+    fn decode(&mut self, batch: &Batch, received_at: Instant) -> Arrivals {
+        let Self { decoder, window, committer } = self;
+        let mut step = Step::new(batch, *window);
+        for message in batch.iter() {
+            step.take(decoder, &message);
+            if step.is_full() {
+                let arrivals = std::mem::take(&mut step.arrivals);
+                step.letter_bytes = 0;
+                committer.put(Decoded { batch: None, arrivals, received_at });
+            }
+        }
+        let Step { arrivals, mut notes, titles, .. } = step;
+        notes.ignored = decoder.take_ignored();
+        committer.note(notes, &titles);
+        arrivals
     }
 }
 
-fn decode(batch: &Batch, window: TimeWindow) -> (Arrivals, BodyNotes) {
-    let mut arrivals = Arrivals { plays: Vec::with_capacity(batch.len()), rejected: Vec::new() };
-    let (mut decoder, mut notes) = (PlayDecoder::default(), BodyNotes::default());
-    // One for all: a batch is decoded in less than a millisecond.
-    let now_ns = unix_ns();
-    for message in batch.iter() {
-        let key = MessageKey::new(message.id, message.timestamp_ns);
+/// What is committed together.
+struct Step<'a> {
+    nsqd: &'a str,
+    window: TimeWindow,
+    /// One for all: a batch is decoded in less than a millisecond.
+    now_ns: u64,
+    arrivals: Arrivals,
+    notes: BodyNotes,
+    titles: TitleNotes,
+    /// Messages that brought several plays.
+    several: u32,
+    letter_bytes: usize,
+}
+
+impl<'a> Step<'a> {
+    fn new(batch: &'a Batch, window: TimeWindow) -> Self {
+        Self {
+            nsqd: batch.nsqd(),
+            window,
+            now_ns: unix_ns(),
+            arrivals: Arrivals { plays: Vec::with_capacity(batch.len()), rejected: Vec::new() },
+            notes: BodyNotes::default(),
+            titles: TitleNotes::default(),
+            several: 0,
+            letter_bytes: 0,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.arrivals.len() >= STEP_PLAYS && self.several > 0
+            || self.letter_bytes >= STEP_LETTER_BYTES
+    }
+
+    /// Decodes a message.
+    #[inline]
+    fn take(&mut self, decoder: &mut BodyDecoder, message: &MessageRef<'_>) {
+        let before = (self.arrivals.plays.len(), self.arrivals.rejected.len());
+        let titles = self.titles.len();
+        let mut is_array = false;
         let decoded = match message.is_whole() {
-            true => decoder.decode(message.body),
+            true => decoder.decode(message.body, |part| match part {
+                BodyPart::Alone(play) => self.play(message, &play, PartOf::Alone),
+                BodyPart::Element(play) => {
+                    is_array = true;
+                    self.play(message, &play, PartOf::Message(self.several));
+                }
+                BodyPart::NoPlay(no_play) => {
+                    is_array = true;
+                    self.no_play(message, before.1, &no_play);
+                }
+            }),
             false => Err(Rejection::too_large(message.full_len())),
         };
         match decoded {
-            Ok(play) => {
-                let times = window.times(play.enqueued_at_ns, message.timestamp_ns, now_ns);
-                notes.add(&times);
-                arrivals.plays.push(ArrivedPlay {
-                    play,
-                    message: key,
-                    attempts: message.attempts,
-                    played_at_ns: times.played_at_ns,
-                    waited_from_ns: times.waited_from_ns,
-                });
-            }
+            Ok(()) => self.several += u32::from(is_array),
             Err(reason) => {
+                self.arrivals.plays.truncate(before.0);
+                self.arrivals.rejected.truncate(before.1);
+                self.titles.truncate(titles);
                 log::info!("a message body is not a play: {reason}");
-                arrivals.rejected.push(DeadLetter {
-                    nsqd: batch.nsqd().to_owned(),
-                    message: key,
-                    reason,
-                    size: message.full_len(),
-                    body: message.body.to_owned(),
-                });
+                let (size, body) = (message.full_len(), message.body.to_owned());
+                self.letter(message, PartOf::Alone, reason, (size, body));
             }
         }
     }
-    notes.ignored = decoder.into_ignored();
-    (arrivals, notes)
+
+    #[inline]
+    fn play(&mut self, message: &MessageRef<'_>, body: &BodyPlay<'_>, part: PartOf) {
+        let BodyPlay { play, id, title } = *body;
+        let times = self.window.times(play.enqueued_at_ns, message.timestamp_ns, self.now_ns);
+        self.notes.add(&times);
+        let (key, part_of) = match &id {
+            None => (MessageKey::new(message.id, message.timestamp_ns), part),
+            // It is new or a repeat by itself.
+            Some(id) => (MessageKey::of_site_play(id), PartOf::Alone),
+        };
+        if let Some(title) = title {
+            self.titles.add(play.video_id, title);
+        }
+        self.arrivals.plays.push(ArrivedPlay {
+            play,
+            message: key,
+            part_of,
+            attempts: message.attempts,
+            played_at_ns: times.played_at_ns,
+            waited_from_ns: times.waited_from_ns,
+        });
+    }
+
+    /// Keeps an element of an array as an array of its own, which can be read, and sent, as it is. `first` is the number of the
+    /// dead letters before this message's.
+    #[cold]
+    fn no_play(&mut self, message: &MessageRef<'_>, first: usize, no_play: &NoPlay<'_>) {
+        let NoPlay { element, reason } = no_play;
+        if self.arrivals.rejected.len() - first >= LETTERS_OF_MESSAGE
+            && let Some(last) = self.arrivals.rejected.last_mut()
+        {
+            // Without the closing bracket, and with a comma.
+            last.size += element.len() + 1;
+            if last.body.len() + element.len() < BODY_MAX && last.body.pop() == Some(b']') {
+                last.body.extend_from_slice(&[b",", *element, b"]"].concat());
+                self.letter_bytes += element.len() + 1;
+            }
+            return;
+        }
+        log::info!("an element of a message body is not a play: {reason}");
+        let start = &element[..element.len().min(BODY_MAX)];
+        let body = [b"[", start, b"]"].concat();
+        let part_of = PartOf::Message(self.several);
+        self.letter(message, part_of, reason.clone(), (element.len() + 2, body));
+    }
+
+    fn letter(
+        &mut self,
+        message: &MessageRef<'_>,
+        part_of: PartOf,
+        reason: Rejection,
+        (size, body): (usize, Vec<u8>),
+    ) {
+        self.letter_bytes += body.len();
+        self.arrivals.rejected.push(DeadLetter {
+            nsqd: self.nsqd.to_owned(),
+            message: MessageKey::new(message.id, message.timestamp_ns),
+            part_of,
+            reason,
+            size,
+            body,
+        });
+    }
 }

@@ -19,6 +19,7 @@ mod report;
 mod report_post;
 mod stats;
 mod takeovers;
+mod titles;
 mod wake;
 
 use std::num::NonZeroUsize;
@@ -35,6 +36,7 @@ use uuid::Uuid;
 use crate::ledger::{BODY_MAX, Counters, Ledger};
 use crate::model::counts::{ShardedCounts, Totals};
 use crate::model::dashboard_index::DashboardIndex;
+use crate::model::play::PlayShape;
 use crate::model::time_window::TimeWindow;
 use crate::model::video_id::VideoId;
 use crate::model::words::{many, of_number};
@@ -50,6 +52,7 @@ pub use claim::OnLoss;
 use commit::{Committer, SharedLedger};
 use connect::Connecting;
 pub use dead::{DeadProcessor, PublishedForDead, ToldOfDead};
+use decode::{ReadsBodies, Worker};
 pub use publisher::DashboardReport;
 use publisher::SharedParts;
 use publishers::{Publishers, PublishersConfig};
@@ -57,6 +60,7 @@ use report::ReportedConsumer;
 pub use stats::Progress;
 use stats::Stats;
 use takeovers::Takeovers;
+use titles::Titles;
 use wake::wake_publishers;
 
 /// How long a stop waits for what is in flight to be committed and finished, and for an nsqd to take the answers. One that
@@ -75,6 +79,8 @@ pub struct ProcessorConfig {
     pub threads: NonZeroUsize,
     /// Which times of plays are believed.
     pub time_window: TimeWindow,
+    /// What bodies look like.
+    pub shape: PlayShape,
     /// How often a video with `realtime_below` plays or more is published; more than zero.
     pub update_interval: Duration,
     /// Up to how many plays a video is published at each change.
@@ -183,10 +189,12 @@ impl Processor {
         let claims = claim::at_start(dashboards.iter().map(claim).collect(), dashboards)?;
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let (stop_commits, commits_stop) = stop_pair();
+        let titles = Arc::new(Titles::new(dashboards_len));
         let committer = Arc::new(Committer::new(
             ledger.clone(),
             counts.clone(),
             stats.clone(),
+            titles.clone(),
             wake.clone(),
             failed_tx.clone(),
             commits_stop,
@@ -194,7 +202,7 @@ impl Processor {
         let reported = Arc::new(ReportedConsumer::new(&consumer));
         let parts = SharedParts::new(&ledger, &stats, &reported, &links, failed_tx);
         let publishing =
-            PublishersConfig { claims, first_version, update_interval, parts, wake, woken };
+            PublishersConfig { claims, first_version, update_interval, titles, parts, wake, woken };
         let mut publishers = Publishers::new(publishing);
         let mut connecting = Connecting { on_channel, consumer, wait, neighbours };
         // Before the wait for an nsqd, in which a shared ledger's lease must not run out.
@@ -202,8 +210,8 @@ impl Processor {
         let consumer = connect(&mut connecting, &reported, &links, &mut publishers)?;
         // A refused thread drops the crews before it, each of which ends its threads first. The publishers come last, unless
         // they had to tell that the start waits: they would spend their last tries on a dashboard that is away.
-        let window = config.time_window;
-        let workers = start_workers(threads, window, &consumer, &committer, stop_commits)?;
+        let reads = ReadsBodies { shape: config.shape, window: config.time_window };
+        let workers = start_workers(threads, &reads, &consumer, &committer, stop_commits)?;
         let (neighbours, yielded) = connecting.look_again()?;
         publishers.start()?;
         Ok(Self {
@@ -337,7 +345,7 @@ fn connect(
 /// away.
 fn start_workers(
     threads: NonZeroUsize,
-    window: TimeWindow,
+    reads: &ReadsBodies,
     consumer: &Arc<Consumer>,
     committer: &Arc<Committer>,
     stop_commits: StopSource,
@@ -351,8 +359,8 @@ fn start_workers(
     });
     for index in 0..threads.get() {
         let (batches, committer) = (consumer.batches(), committer.clone());
-        workers
-            .spawn(&format!("worker-{index}"), move || decode::run(&batches, &committer, window))?;
+        let mut worker = Worker::new(reads, committer);
+        workers.spawn(&format!("worker-{index}"), move || worker.run(&batches))?;
     }
     Ok(workers)
 }

@@ -1,12 +1,14 @@
 //! A publication: one processor's counts on their way to one dashboard, by `model::publish_rules`. Runs on that dashboard's
 //! publisher.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use uuid::Uuid;
 
 use super::claim::Claims;
+use super::titles::Titles;
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::publish_rules::PublishRules;
 use crate::model::video::VideoCount;
@@ -63,6 +65,8 @@ pub(super) struct Publication {
     version: u64,
     /// What was published holds for this database.
     database: Option<Uuid>,
+    /// What plays say of the videos' titles; `None`: the counts are a dead processor's.
+    titles: Option<Arc<Titles>>,
 }
 
 impl Publication {
@@ -74,7 +78,12 @@ impl Publication {
         update_interval: Duration,
     ) -> Self {
         let rules = PublishRules::new(dashboard, update_interval, Instant::now());
-        Self { dashboard, claims, rules, version, database: None }
+        Self { dashboard, claims, rules, version, database: None, titles: None }
+    }
+
+    /// The same with the titles of its videos.
+    pub(super) fn with_titles(self, titles: Arc<Titles>) -> Self {
+        Self { titles: Some(titles), ..self }
     }
 
     /// Who counted.
@@ -114,16 +123,15 @@ impl Publication {
         let ledger = self.mark(self.claims.counts.totals().plays);
         self.version += 1;
         let (processor, version) = (self.processor(), self.version);
-        let update = CountsUpdate {
-            processor,
-            version,
-            counts,
-            titles: Vec::new(),
-            consumption: None,
-            ledger,
-        };
+        let titles = self.titles.as_ref();
+        let videos = counts.iter().map(|count| count.video_id);
+        let titles = titles.map_or(Vec::new(), |titles| titles.of(self.dashboard, videos));
+        let update = CountsUpdate { processor, version, counts, titles, consumption: None, ledger };
         match client.post("/api/counts", &update) {
             Ok(database) => {
+                if let Some(titles) = &self.titles {
+                    titles.told(self.dashboard, &update.titles);
+                }
                 database.into_iter().for_each(|database| self.meet(database));
                 Ok(Some(TakenMessage { counts: update.counts, database }))
             }
@@ -157,6 +165,7 @@ impl Publication {
 
     /// The dashboard knows of none of it: all is due again.
     pub(super) fn forget_published(&self) {
+        self.titles.iter().for_each(|titles| titles.forget());
         self.claims.counts.forget_published(self.dashboard);
     }
 

@@ -11,6 +11,7 @@ use super::claim::Claims;
 use super::dead::{DeadList, DeadProcessor, DeadPublications, PublishedForDead};
 use super::publication::Publication;
 use super::publisher::{DashboardReport, Publisher, PublisherConfig, SharedParts};
+use super::titles::Titles;
 use super::wake::{Wake, Woken};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::wire::client::DashboardClient;
@@ -21,6 +22,8 @@ pub(super) struct PublishersConfig {
     /// The versions of the messages begin above this one.
     pub(super) first_version: u64,
     pub(super) update_interval: Duration,
+    /// What plays say of the videos' titles.
+    pub(super) titles: Arc<Titles>,
     pub(super) parts: SharedParts,
     /// Wakes them.
     pub(super) wake: Wake,
@@ -40,7 +43,7 @@ pub(super) struct Publishers {
 impl Publishers {
     /// Not started yet.
     pub(super) fn new(config: PublishersConfig) -> Self {
-        let PublishersConfig { claims, first_version, update_interval, parts, wake, woken } =
+        let PublishersConfig { claims, first_version, update_interval, titles, parts, wake, woken } =
             config;
         let dead = Arc::new(DeadList::new(claims.len(), wake));
         let (source, stop) = stop_pair();
@@ -50,7 +53,8 @@ impl Publishers {
             Publisher::new(PublisherConfig {
                 dashboard,
                 client,
-                own: Publication::new(dashboard, claims, first_version, update_interval),
+                own: Publication::new(dashboard, claims, first_version, update_interval)
+                    .with_titles(titles.clone()),
                 dead: DeadPublications::new(dashboard, update_interval, dead.clone()),
                 parts: parts.clone(),
                 woken,

@@ -25,6 +25,8 @@ pub enum PartLink {
     Publishing,
     /// That a producer's outbox has room.
     Outbox,
+    /// Those who write to a dashboard: away while it refuses somebody.
+    Writers,
     /// A processor that reports to a dashboard.
     Processor(Uuid),
 }

@@ -371,11 +371,11 @@ fn a_damaged_dashboard_goes_on_with_what_is_whole() {
     assert_dashboard_goes_on(
         &data,
         &[
-            "1 rows of the table counts were dropped",
-            "1 rows of the table history_hour were dropped",
-            "1900 plays in 19 rows are left, of 2000 in 20",
+            "1 row of the table counts was dropped",
+            "1 row of the table history_hour was dropped",
+            "1,900 plays in 19 rows are left, of 2,000 in 20",
             "dashboard.journal.dropped-1",
-            "dashboard: whole: 1900 plays of 19 videos",
+            "dashboard: whole: 1,900 plays of 19 videos",
         ],
     );
     assert_ne!(read_dashboard(&data, id), before, "processors must tell everything again");
@@ -389,7 +389,7 @@ fn a_damaged_dashboard_goes_on_with_what_is_whole() {
         &data,
         &[
             "left out are frame 1, at byte 4096",
-            "1900 plays in 19 rows are left",
+            "1,900 plays in 19 rows are left",
             "dashboard.journal.dropped-2",
         ],
     );

@@ -9,6 +9,7 @@ use nsq_protocol::ConsumerConfig;
 use nsq_protocol::thread::stop_pair;
 use playcounts::dashboard::{Dashboard, DashboardConfig, Keep};
 use playcounts::ledger::{Ledger, MemoryLedger};
+use playcounts::model::play::PlayShape;
 use playcounts::model::time_window::TimeWindow;
 use playcounts::model::video::VideoState;
 use playcounts::nsqd::waiting::StartWait;
@@ -322,6 +323,7 @@ fn living(broker: &Broker, data: &TempDir, urls: &[String]) -> Processor {
         neighbours: None,
         threads: 1.try_into().unwrap(),
         time_window: TimeWindow::default(),
+        shape: PlayShape::default(),
         update_interval: Duration::from_secs(1),
         realtime_below: 100,
         dashboards: urls.iter().map(|url| DashboardClient::new(url, None)).collect(),

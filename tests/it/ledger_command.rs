@@ -144,10 +144,13 @@ fn a_shared_ledger_is_made_once_and_told() {
         "{text}"
     );
     ledger.close().unwrap();
+    let text = runs(&server, &["status"]);
+    assert!(text.contains(&format!("processor {id}: stopped in order ")), "{text}");
     let told: Value = serde_json::from_str(runs(&server, &["status", "--json"]).trim()).unwrap();
     let processor = &told["processors"][0];
     assert_eq!((&processor["plays"], &processor["unswept"]), (&3_000.into(), &0.into()), "{told}");
-    assert!(processor["lease_ms_left"].as_i64().unwrap() < 0, "{told}");
+    let since = processor["lease_ms_left"].as_i64().unwrap();
+    assert!((-60_000..0).contains(&since) && processor["was_stopped"] == true, "{told}");
     assert_eq!((&told["records"], &told["videos"]), (&0.into(), &1_000.into()), "{told}");
     let names = told["tables"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap());
     assert!(names.filter(|name| name.starts_with("messages")).eq(["messages"]), "{told}");
@@ -175,7 +178,7 @@ fn a_ledger_in_files_is_taken_over_with_all_that_it_knows() {
     refused(&server, &import, &format!("{}", std::process::id()));
     drop(lock);
     let text = runs(&server, &import);
-    assert!(text.contains("took over 100000 plays of 1000 videos, 7 producers"), "{text}");
+    assert!(text.contains("took over 100,000 plays of 1,000 videos, 7 producers"), "{text}");
     assert!(text.contains("ledger.sqlite3.imported-1 now"), "{text}");
 
     // The same processor, with the same counts.

@@ -7,7 +7,7 @@ use nsq_protocol::MessageId;
 use playcounts::journal::SyncPolicy;
 use playcounts::ledger::{
     Arrivals, ArrivedPlay, DeadLetter, DurableLedger, Ledger, LedgerConfig, MessageBudget,
-    MessageKey, NextUpkeep,
+    MessageKey, NextUpkeep, PartOf,
 };
 use playcounts::model::play::{Play, PlayIdentity};
 use playcounts::model::video_id::VideoId;
@@ -42,6 +42,7 @@ pub(crate) fn play(video: u128, identity: Option<(u128, u64)>, message: u64) -> 
 
 pub(crate) fn letter(message: u64) -> DeadLetter {
     DeadLetter {
+        part_of: PartOf::Alone,
         nsqd: "nsqd:4150".into(),
         message: key(message),
         reason: Play::decode(b"{}").unwrap_err(),

@@ -104,7 +104,7 @@ fn set_back(dir: &Path, broker: &Broker, url: &str, how: ComesBack) -> Uuid {
     match how {
         ComesBack::Restored => {
             let said = done(dir, "restore --from kept --data-dir ledger");
-            assert!(said.contains("1000 plays of 3 videos"), "{said}");
+            assert!(said.contains("1,000 plays of 3 videos"), "{said}");
         }
         ComesBack::Copied => copy_all(&dir.join("kept"), &dir.join("ledger")),
     }

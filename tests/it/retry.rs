@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nsq_protocol::MessageId;
 use playcounts::journal::SyncPolicy;
 use playcounts::ledger::{
-    Arrivals, DeadLetter, DurableLedger, Ledger, LedgerConfig, MessageBudget, MessageKey,
+    Arrivals, DeadLetter, DurableLedger, Ledger, LedgerConfig, MessageBudget, MessageKey, PartOf,
 };
 use playcounts::model::play::{Play, PlayDecoder};
 use rustix::process::Signal;
@@ -52,7 +52,14 @@ fn key(letter: u64) -> MessageKey {
 fn rejected(letter: u64) -> DeadLetter {
     let body = body(letter).into_bytes();
     let reason = Play::decode(b"{}").unwrap_err();
-    DeadLetter { nsqd: "nsqd:4150".into(), message: key(letter), reason, size: body.len(), body }
+    DeadLetter {
+        nsqd: "nsqd:4150".into(),
+        message: key(letter),
+        part_of: PartOf::Alone,
+        reason,
+        size: body.len(),
+        body,
+    }
 }
 
 /// Has a ledger keep letters.
@@ -311,6 +318,41 @@ mod shared {
         let listed = listed(dir, &["--ledger", &ledger]);
         assert_eq!(listed.len() as u64, STAY);
         assert!(listed.iter().all(|letter| !letter["body"].as_str().unwrap().contains("video_id")));
+    }
+
+    /// What was not flushed is lost with the letters still there; nothing runs but the retries, and who comes later publishes.
+    #[test]
+    fn a_database_that_is_killed_in_the_middle_loses_nothing() {
+        let mut server = postgres_or_skip!();
+        let dir = TempDir::new().unwrap();
+        let dir = dir.path();
+        const SOME: u64 = 20_000;
+        keep_shared(&server, &dir.join("one"), 0..SOME);
+        let ledger = server.url();
+        let retry = ["dead-letters", "retry", "--ledger", &ledger, "--json"];
+        for pause in [100, 200, 300] {
+            let process = Running::start(dir, &retry);
+            std::thread::sleep(Duration::from_millis(pause));
+            server.crash();
+            let ended = process.wait();
+            if ended.status.code() != Some(0) {
+                let text = String::from_utf8_lossy(&ended.stderr).into_owned();
+                assert_eq!(text.lines().count(), 1, "{text}");
+            }
+            server.restart();
+        }
+        assert_exit(&output(dir, &retry), 0);
+        let left = server.sql("SELECT count(*) FROM playcounts.dead_letters");
+        assert_eq!(left, (SOME / 10).to_string());
+        let broker = Broker::ours(dir);
+        let (_dashboard, url) = dashboard(dir);
+        let args = process(&server, &broker, &url, "two");
+        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        let process = Running::start(dir, &words);
+        wait_until("all are shown", || total(&url) >= SOME / 10 * 9);
+        process.signal(Signal::TERM);
+        assert_exit(&process.wait(), 0);
+        assert_eq!(total(&url), SOME / 10 * 9);
     }
 
     #[test]

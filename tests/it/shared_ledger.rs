@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nsq_protocol::MessageId;
 use playcounts::ledger::{
     Arrivals, ArrivedPlay, BehindPolicy, Committed, DeadLetter, Ledger, LedgerAway, LedgerBehind,
-    LedgerFenced, MessageKey, PostgresLedger, PostgresLedgerConfig,
+    LedgerFenced, MessageKey, PartOf, PostgresLedger, PostgresLedgerConfig,
 };
 use playcounts::model::dashboard_index::DashboardIndex;
 use playcounts::model::play::{Play, PlayIdentity, Rejection};
@@ -127,6 +127,7 @@ fn messages_without_an_identity_count_once() {
     let [mut one, mut two] = dirs.each_ref().map(|dir| open(&server.url(), dir.path()));
     let letters = |ids: std::ops::Range<u64>| {
         let letter = |id| DeadLetter {
+            part_of: PartOf::Alone,
             nsqd: "nsqd\0:4150".to_owned(),
             message: message(id),
             reason: Rejection::too_large(3),

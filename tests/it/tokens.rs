@@ -3,6 +3,9 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
 
 use crate::support::{Running, assert_exit, command, output};
 
@@ -107,4 +110,26 @@ fn what_is_no_token_is_refused() {
     check(&["--write-token", ""], None, "--write-token holds no token");
     let plain = output(dir.path(), &["dashboard", "--http-address=0.0.0.0:0"]);
     assert_exit(&plain, 1);
+}
+
+/// Whom it refuses is said by the dashboard, too, once, whoever tries how often, and not what was tried.
+#[test]
+fn a_dashboard_says_once_that_it_refuses_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), "s3cret", 0o600);
+    let args = ["dashboard", "--http-address", "127.0.0.1:0", "--write-token-file", &path];
+    let mut dashboard = Running::start(dir.path(), &args);
+    let url = dashboard.wait_for("live at ").split(';').next().unwrap().to_owned();
+    let reset = ["reset", "--yes", "--dashboard-url", &url];
+    for _ in 0..3 {
+        assert_eq!(ended(dir.path(), &reset, Some("an0ther")).0, Some(1));
+    }
+    let line = "dashboard: refuses writes: DELETE /api/counts from 127.0.0.1: ";
+    let reason = dashboard.wait_for(line);
+    assert!(reason.contains("with the write token"), "{reason}");
+    assert_eq!(ended(dir.path(), &reset, None).0, Some(1));
+    std::thread::sleep(Duration::from_secs(1));
+    dashboard.signal(Signal::TERM);
+    let stderr = String::from_utf8(dashboard.wait().stderr).unwrap();
+    assert!(!stderr.contains("refuses writes") && !stderr.contains("an0ther"), "{stderr}");
 }

@@ -13,7 +13,7 @@ use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::command::shared::output::OutputFormat;
 use crate::command::shared::token::write_token;
 use crate::command::shared::values::{
-    self, Count, HumanDuration, MAX_IN_FLIGHT, MAX_THREADS, MAX_VIDEOS, Ratio,
+    self, Count, HumanDuration, MAX_IN_FLIGHT, MAX_THREADS, MAX_VIDEOS, Ratio, VideoUrl,
 };
 use crate::dashboard::Keep;
 use crate::ledger::MessageBudget;
@@ -135,6 +135,10 @@ pub(in crate::command) struct RunArgs {
     /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
     #[argh(option)]
     allowed_host: Vec<String>,
+    /// where videos are, for the page's links, with {id} in place of the percent-encoded id; a url of a video's own goes
+    /// before it [default: none]
+    #[argh(option)]
+    video_url: Option<VideoUrl>,
     /// how long the dashboard keeps plays by minute [default: 2d]
     #[argh(option, default = "values::KEEP_BY_MINUTE")]
     keep_by_minute: HumanDuration,
@@ -222,6 +226,8 @@ pub(in super::super) struct RunConfig {
     pub(super) tls: HttpTls,
     /// With more messages waiting than these the dashboard says so.
     pub(super) depth_alert: Option<u64>,
+    /// Where videos are, as the page links to them.
+    pub(super) video_url: Option<String>,
     /// How long the dashboard keeps history.
     pub(super) keep: Keep,
     /// More names that the dashboard is served under.
@@ -273,6 +279,7 @@ impl RunArgs {
             lookupds: self.lookupd_http_address,
             tls,
             depth_alert: self.depth_alert.map(|count| count.0),
+            video_url: self.video_url.map(|url| url.0),
             keep: Keep { minutes: self.keep_by_minute.0, hours: self.keep_by_hour.0 },
             allowed_hosts: self.allowed_host,
             order: if self.real_life { StartOrder::Together } else { StartOrder::QueueFirst },

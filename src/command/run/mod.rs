@@ -136,7 +136,7 @@ fn start_dashboard(config: &RunConfig, broker: &RunBroker) -> Result<Dashboard> 
             depth_alert: config.depth_alert,
         }),
         allowed_hosts: config.allowed_hosts.clone(),
-        video_url: None,
+        video_url: config.video_url.clone(),
     })
 }
 

@@ -17,6 +17,7 @@ use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::command::shared::run_files::RunEnding;
 use crate::dashboard::Dashboard;
 use crate::ledger::{self, LedgerConfig};
+use crate::model::play::PlayShape;
 use crate::model::video_id::VideoId;
 use crate::nsqd::waiting::StartWait;
 use crate::processor::{OnLoss, Processor, ProcessorConfig, ProcessorReport};
@@ -197,6 +198,7 @@ impl<'a> Phases<'a> {
             neighbours: None,
             threads: config.threads,
             time_window: config.time_window,
+            shape: PlayShape::default(),
             update_interval: config.update_interval,
             realtime_below: config.realtime_below,
             dashboards: vec![DashboardClient::new(&self.dashboard_url, config.write_token.clone())],

@@ -195,6 +195,7 @@ fn name(link: &PartLink) -> String {
         PartLink::Dashboard(url) | PartLink::Confirmations(url) => format!("the dashboard {url}"),
         PartLink::Publishing => "the nsqd that takes plays".to_owned(),
         PartLink::Outbox => "the outbox's room".to_owned(),
+        PartLink::Writers => "somebody who may not write".to_owned(),
         PartLink::Processor(id) => format!("processor {id}"),
     }
 }
@@ -224,6 +225,7 @@ fn away_line(link: &PartLink, reason: &str) -> String {
         PartLink::Outbox => {
             format!("the outbox is {reason}; waiting for a processor to count some")
         }
+        PartLink::Writers => format!("refuses writes: {reason}"),
         PartLink::Processor(_) => format!("{} {reason}", name(link)),
     }
 }
@@ -231,7 +233,7 @@ fn away_line(link: &PartLink, reason: &str) -> String {
 /// `None`: what goes on says it.
 fn back_line(link: &PartLink) -> Option<String> {
     Some(match link {
-        PartLink::Start => return None,
+        PartLink::Start | PartLink::Writers => return None,
         PartLink::Ledger => "the ledger is there again; counting goes on".to_owned(),
         PartLink::Nsqd(_) => format!("{} is back", name(link)),
         PartLink::Lookupd(_) => format!("{} answers again", name(link)),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nsq_protocol::{HARD_MAX_FRAME, MESSAGE_HEAD_LEN};
 
 use crate::model::time_window::TimeWindow;
+use crate::model::title::check_url;
 
 /// Where the dashboard listens.
 pub(crate) const HTTP_ADDRESS: &str = "127.0.0.1:8000";
@@ -84,6 +85,34 @@ impl<const MAX: u64> Count<MAX> {
     /// As a size.
     pub(crate) fn get(self) -> usize {
         self.0 as usize
+    }
+}
+
+/// What stands for a video's id in the address of videos.
+const ID_PLACE: &str = "{id}";
+
+/// Where videos are: an address with `{id}` behind its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VideoUrl(pub(crate) String);
+
+impl FromStr for VideoUrl {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Whoever publishes plays chooses the id, and must not choose the host.
+        let host_end = text
+            .find("://")
+            .map(|at| at + 3)
+            .and_then(|start| Some(start + text.get(start..)?.find(['/', '?', '#'])?));
+        let is_behind = host_end.is_some_and(|end| !text[..end].contains(ID_PLACE));
+        if !is_behind || !text.contains(ID_PLACE) {
+            return Err(format!(
+                "must be an address with {ID_PLACE} in place of the video's id, such as https://example.org/watch/{ID_PLACE}"
+            ));
+        }
+        match check_url(&text.replace(ID_PLACE, "id")) {
+            Ok(()) => Ok(Self(text.to_owned())),
+            Err(error) => Err(format!("is no such address: {error}")),
+        }
     }
 }
 

@@ -317,6 +317,11 @@ impl Live {
         self.processors.iter().filter_map(|(id, known)| Some((id, known.consumption.as_ref()?)))
     }
 
+    /// Whether each processor has said that it ends in order, for the metrics.
+    pub(in super::super) fn endings(&self) -> impl Iterator<Item = (&Uuid, bool)> {
+        self.processors.iter().map(|(id, known)| (id, known.ended.is_some()))
+    }
+
     /// What each processor said last of the plays and messages that came, for the metrics.
     pub(in super::super) fn arrivals(&self) -> impl Iterator<Item = (&Uuid, &ArrivalFigures)> {
         self.processors.iter().filter_map(|(id, known)| Some((id, known.arrivals.as_deref()?)))

@@ -6,6 +6,7 @@ import { Keys } from "./keys.js";
 import { fetchJson, Stream } from "./net.js";
 import { Overview, showConfiguration } from "./overview.js";
 import { State } from "./state.js";
+import { setTemplate } from "./titles.js";
 import { Video } from "./video.js";
 import { Videos } from "./videos.js";
 
@@ -75,7 +76,17 @@ const onStats = ({ stats, point }) => {
   Object.values(views).forEach((view) => view.stats(stats, point));
 };
 
+// Where videos are. An older dashboard knows of no such thing.
+const settings = async () => {
+  try {
+    setTemplate((await fetchJson("/api/settings")).video_url);
+  } catch {
+    setTemplate("");
+  }
+};
+
 const start = async () => {
+  await settings();
   show(state.values, state.values);
   new Keys(state);
   new Stream({ onStats, onBadge: showBadge, onShown: () => views[state.values.view].refresh() });

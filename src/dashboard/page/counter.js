@@ -1,8 +1,9 @@
 // One number for a screen on the wall: all plays, or those of one video. It is no live region: a screen reader
 // reads it when asked to, not four times a second.
 
-import { byId, count, many, rate, setAttribute, setText, share } from "./format.js";
+import { byId, count, many, rate, setText, share } from "./format.js";
 import { Followed } from "./net.js";
+import { showName } from "./titles.js";
 
 export class Counter {
   constructor(state) {
@@ -18,11 +19,10 @@ export class Counter {
     const fresh = !this.shown || video !== this.video;
     Object.assign(this, { shown: true, video });
     byId("counter-video").hidden = !video;
-    setText(byId("counter-video-id"), video);
-    setAttribute(byId("counter-video-id"), "href", this.state.link({ view: "video", video }));
     byId("counter-error").hidden = true;
     if (!fresh) return;
     this.answer = null;
+    this.showName({ video_id: video });
     this.showFigures("–", []);
     this.followed.follow(video);
     if (this.totals) this.stats(this.totals);
@@ -49,8 +49,14 @@ export class Counter {
     }
   }
 
+  showName(video) {
+    const nodes = [byId("counter-video-id"), byId("counter-video-below")];
+    showName(nodes, video, this.state.link({ view: "video", video: this.video }));
+  }
+
   take(answer) {
     this.answer = answer;
+    this.showName(answer);
     byId("counter-error").hidden = true;
     this.showVideo();
   }

@@ -43,7 +43,7 @@ export class Followed {
     this.busy = true;
     this.askedAt = performance.now();
     try {
-      const video = await fetchJson(`/api/counts/${this.video}`);
+      const video = await fetchJson(`/api/counts/${encodeURIComponent(this.video)}`);
       if (mine !== this.asked) return;
       Object.assign(this, { revision: latest, rest: VIDEO_MS });
       await this.onVideo(video);

@@ -4,6 +4,7 @@ import { Chart } from "./charts.js";
 import { against, age, byId, change, count, duration, element, many, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
 import { ledgerLine, ledgerText, ledgerTrouble } from "./ledgers.js";
 import { fetchJson } from "./net.js";
+import { newName, showName } from "./titles.js";
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
@@ -296,14 +297,12 @@ const newTopRow = (index) => {
     made.append(...children);
     return made;
   };
-  const link = element("a", "id");
-  link.dataset.inside = "";
   const bar = svg("svg", { class: "bar", viewBox: "0 0 100 4", preserveAspectRatio: "none", "aria-hidden": "true" });
   bar.append(svg("rect", { class: "bar-ground", width: 100, height: 4, rx: 1 }), svg("rect", { class: "bar-part", width: 0, height: 4, rx: 1 }));
   const spark = svg("svg", { class: "spark", viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, width: SPARK.width, height: SPARK.height, role: "img" });
   spark.append(svg("polygon", { class: "spark-area" }), svg("polyline", { class: "spark-line", fill: "none" }));
   row.append(
-    cell("place number", String(index + 1)), cell("video", link), cell("number plays"),
+    cell("place number", String(index + 1)), cell("video", ...newName()), cell("number plays"),
     cell("number part", element("span", "percent"), bar), cell("number change"), cell("trend", spark),
   );
   return row;
@@ -312,9 +311,7 @@ const newTopRow = (index) => {
 // The bar is as long as the plays are to `most`; shares of a million videos would all be empty.
 const showTopRow = (row, video, most, state) => {
   const [, id, plays, part, changed, trend] = row.cells;
-  const link = id.firstChild;
-  setText(link, video.video_id);
-  setAttribute(link, "href", state.link({ view: "video", video: video.video_id }));
+  showName(id.childNodes, video, state.link({ view: "video", video: video.video_id }));
   setText(plays, count(video.plays));
   setText(part.firstChild, share(video.share));
   setAttribute(part.lastChild.lastChild, "width", ((video.plays / most) * 100).toFixed(2));

@@ -1,6 +1,8 @@
 // What the reader looks at, kept in the address: a view can be shared, and the back button works.
 
 const oneOf = (...known) => (text) => known.includes(text);
+// As the dashboard has it: text of 1 to 128 bytes without control characters.
+const isVideo = (text) => text.length <= 128 && new TextEncoder().encode(text).length <= 128 && !/\p{Cc}/u.test(text);
 const isTime = (text) => !Number.isNaN(Date.parse(text));
 
 // Each name with its default and what it may be; anything else in an address is the default.
@@ -11,8 +13,8 @@ const NAMES = {
   to: ["", isTime],
   top: ["10", oneOf("10", "25", "50", "100")],
   sort: ["-plays", (text) => /^-?(plays|video_id|last_played_at|updated_at)$/.test(text)],
-  search: ["", (text) => text.length <= 36],
-  video: ["", (text) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)],
+  search: ["", (text) => text.length <= 300],
+  video: ["", isVideo],
   minutes: ["1", oneOf("1", "6", "48")],
   hours: ["7", oneOf("7", "30", "90")],
   days: ["30", oneOf("30", "90", "365", "all")],

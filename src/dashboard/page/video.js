@@ -1,8 +1,10 @@
 // The page of one video: its total and place, its plays by minute, hour and day, and its week.
 
+import { changes, fetchChanged } from "./changed.js";
 import { Chart } from "./charts.js";
 import { against, byId, count, element, many, moment, setAttribute, setText, share, short, time } from "./format.js";
 import { fetchJson, Followed } from "./net.js";
+import { addressOf } from "./titles.js";
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
@@ -91,7 +93,10 @@ export class Video {
   begin(video) {
     this.video = video;
     this.answer = null;
+    this.changesOf = "";
     setText(byId("video-id"), video);
+    this.showName({ video_id: video });
+    this.showChanges([]);
     // Another video's numbers must not stand under this one's name.
     for (const id of ["video-plays", "video-rank", "video-last"]) setText(byId(id), "–");
     setText(byId("video-share"), "");
@@ -103,7 +108,7 @@ export class Video {
     this.say("Copy id", "");
     this.showHeat([[], []], "these days");
     for (const link of document.querySelectorAll("#video-exports a")) {
-      link.href = `/api/export/series.${link.dataset.kind}?video=${video}&scale=${link.dataset.scale}`;
+      link.href = `/api/export/series.${link.dataset.kind}?video=${encodeURIComponent(video)}&scale=${link.dataset.scale}`;
     }
   }
 
@@ -139,9 +144,45 @@ export class Video {
     const moved = answer.plays !== this.answer?.plays;
     this.answer = answer;
     this.showTotals(answer);
+    this.showName(answer);
+    this.loadChanges(answer);
     if (!this.whole && (!moved || performance.now() - this.seriesLoaded < SERIES_REFRESH_MS)) return;
     this.whole = false;
-    await this.loadSeries(answer.video_id);
+    await this.loadSeries(this.video);
+  }
+
+  // The title where there is one, the id below it, and the way to the video.
+  showName(video) {
+    const title = video.title ?? "";
+    setText(byId("video-title"), title);
+    byId("video-title").hidden = !title;
+    const address = addressOf(video);
+    byId("video-link").hidden = !address;
+    if (address) setAttribute(byId("video-link"), "href", address);
+    else byId("video-link").removeAttribute("href");
+  }
+
+  // Why it is hidden or deleted stands in the list of all that are so.
+  async loadChanges({ video_id: id, visibility, correction }) {
+    const known = JSON.stringify([id, visibility, correction]);
+    if (known === this.changesOf) return;
+    this.changesOf = known;
+    const { video } = this;
+    const isChanged = correction || (visibility ?? "shown") !== "shown";
+    let found = [];
+    try {
+      found = isChanged ? (await fetchChanged()).filter((one) => one.video_id === id).flatMap(changes) : [];
+    } catch {
+      // Asked for again with the next count.
+      this.changesOf = "";
+    }
+    if (video === this.video) this.showChanges(found);
+  }
+
+  showChanges(texts) {
+    const box = byId("video-changes");
+    box.hidden = texts.length === 0;
+    box.replaceChildren(...texts.map((text) => element("p", "", text)));
   }
 
   showError(error) {
@@ -177,7 +218,7 @@ export class Video {
     const length = number * unit;
     // As much again, to compare with, and one bucket more since the one being filled is not compared.
     const first = Math.max(0, end - 2 * length - step);
-    const series = await fetchJson(`/api/counts/${video}/series?scale=${scale}&from=${first}&to=${end}`);
+    const series = await fetchJson(`/api/counts/${encodeURIComponent(video)}/series?scale=${scale}&from=${first}&to=${end}`);
     if (video !== this.video || value !== this.state.values[name]) return;
     // Of all days a month at least, so that one day is no wall.
     const from = number === Infinity ? Math.min(series.time[0] ?? Infinity, end - 30 * unit) : end - length;

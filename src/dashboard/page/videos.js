@@ -1,7 +1,9 @@
 // The list of all videos. A million rows are a few dozen elements: those in sight, filled from windows of the list.
 
+import { Changed } from "./changed.js";
 import { byId, count, element, many, moment, setAttribute, setText, share } from "./format.js";
 import { fetchJson } from "./net.js";
+import { newName, showName } from "./titles.js";
 
 const CELLS = ["video_id", "plays", "share", "last_played_at", "updated_at"];
 const TEXT = { plays: count, last_played_at: moment, updated_at: moment };
@@ -28,6 +30,7 @@ export class Videos {
       sought: "",
     });
     this.box = byId("videos");
+    this.changed = new Changed(state);
     this.head = byId("videos-head");
     this.ground = byId("videos-rows");
     this.headers = [...this.head.querySelectorAll("[data-sort]")];
@@ -86,6 +89,7 @@ export class Videos {
       this.measure();
       this.place(top);
     }
+    if (returned) this.changed.load();
     if (returned && before.view === "video") {
       this.sought = before.video;
       this.box.focus({ preventScroll: true });
@@ -98,6 +102,7 @@ export class Videos {
   }
 
   refresh() {
+    this.changed.load();
     this.pump();
   }
 
@@ -134,6 +139,15 @@ export class Videos {
       return this.place(this.top);
     }
     this.draw();
+  }
+
+  // From the first title on rows have two lines; what was in sight stays there.
+  makeRoom() {
+    this.titled = true;
+    const { row, top } = this;
+    this.box.toggleAttribute("data-titled", true);
+    this.measure();
+    if (row) this.place((top / row) * this.row);
   }
 
   // Puts the sight at `top` and the scrollbar where it belongs.
@@ -219,11 +233,8 @@ export class Videos {
       const cell = element("div", `cell ${name}`);
       cell.setAttribute("role", "gridcell");
       if (name === "video_id") {
-        const link = element("a", "id");
-        link.dataset.inside = "";
         // The grid is one stop of the tab key; Enter opens the row.
-        link.tabIndex = -1;
-        cell.append(link);
+        cell.append(...newName({ tabIndex: -1 }));
       }
       row.append(cell);
     });
@@ -262,9 +273,7 @@ export class Videos {
     const same = video !== undefined && row.dataset.video === video.video_id;
     row.dataset.video = video?.video_id ?? "";
     const [id, ...numbers] = row.children;
-    const link = id.firstChild;
-    if (setText(link, video?.video_id ?? "…") && video) link.setAttribute("href", this.state.link({ view: "video", video: video.video_id }));
-    if (!video) link.removeAttribute("href");
+    showName(id.childNodes, video, video && this.state.link({ view: "video", video: video.video_id }));
     numbers.forEach((cell, at) => {
       const name = CELLS[at + 1];
       const text = !video ? "" : name === "share" ? share(this.total > 0 ? video.plays / this.total : undefined) : TEXT[name](video[name]);
@@ -281,7 +290,7 @@ export class Videos {
     byId("videos-empty").hidden = !empty;
     // A list of nothing is not as high as one of many.
     this.box.toggleAttribute("data-empty", empty);
-    setText(byId("videos-empty"), search ? "No video's id starts like that." : "No video has been counted yet.");
+    setText(byId("videos-empty"), search ? "No id starts like that, and no title has these words." : "No video has been counted yet.");
     setText(byId("videos-place"), !this.known ? "" : empty ? "0 videos" : `${count(first)}–${count(last)} of ${count(this.matching)}${search ? " found" : ""}`);
   }
 
@@ -345,6 +354,7 @@ export class Videos {
     this.windows.set(number, { question, revision, counts, loaded: performance.now() });
     if (this.windows.size > KEPT) this.windows.delete(this.windows.keys().next().value);
     this.known = true;
+    if (!this.titled && counts.some((video) => video.title)) this.makeRoom();
     if (first && this.state.values.search) setText(byId("videos-said"), `${many(matching, "video")} found`);
     if (matching !== this.matching) {
       this.matching = matching;

@@ -14,6 +14,7 @@ use super::memory::Memory;
 use super::owner::owner_in_journal;
 use super::tables;
 use crate::journal::{self, Cut, FsDisk, JournalConfig, JournalOwner, OnDamage};
+use crate::model::words::{grouped, many, of_number};
 use crate::storage::aside::put_aside;
 use crate::storage::boot::boot_id;
 use crate::storage::way_out::way_out;
@@ -81,9 +82,13 @@ pub(crate) fn accept_loss(directory: &Path) -> Result<Vec<String>> {
     whole.write(&transaction)?;
     transaction.commit()?;
     lines.push(format!(
-        "{} plays in {} rows are left, of {} in {} rows of the tables and what the journal had besides; every processor \
+        "{} in {} {} left, of {} in {} of the tables and what the journal had besides; every processor \
          tells its whole counts again, and what its rows of history had is lost",
-        sums.plays, sums.rows, identity.count_plays, identity.count_rows
+        many(sums.plays.unsigned_abs(), "play"),
+        many(sums.rows.unsigned_abs(), "row"),
+        of_number(sums.plays.unsigned_abs(), "is", "are"),
+        grouped(identity.count_plays.unsigned_abs()),
+        many(identity.count_rows.unsigned_abs(), "row")
     ));
     if let Some(aside) = put_aside(directory, JOURNAL, DROPPED)? {
         lines.push(format!("the journal that was there is {} now", aside.display()));
@@ -104,7 +109,9 @@ fn drop_misfits(transaction: &Transaction<'_>) -> Result<Vec<String>> {
             )?;
         }
         if dropped > 0 {
-            lines.push(format!("{dropped} rows of the table {table} were dropped"));
+            let (rows, were) =
+                (many(dropped as u64, "row"), of_number(dropped as u64, "was", "were"));
+            lines.push(format!("{rows} of the table {table} {were} dropped"));
         }
     }
     Ok(lines)

@@ -13,6 +13,7 @@ use super::row::{check_row, damaged};
 use super::{catalog_tables, confirmed, history, ledgers};
 use crate::model::unix_time::UnixMs;
 use crate::model::video_id::VideoId;
+use crate::model::words::{grouped, many};
 
 /// A video, and what each processor has counted of it.
 pub(super) type LoadedVideo = (VideoRow, Vec<ProcessorCount>);
@@ -93,8 +94,11 @@ pub(super) fn check_sums(
     }
     if found != identity.sums() {
         let what = format!(
-            "the table counts has {} rows with {} plays, and was written with {rows} and {plays}",
-            found.rows, found.plays
+            "the table counts has {} with {}, and was written with {} and {}",
+            many(found.rows.unsigned_abs(), "row"),
+            many(found.plays.unsigned_abs(), "play"),
+            grouped(rows.unsigned_abs()),
+            grouped(plays.unsigned_abs())
         );
         return Err(damaged(connection, what).into());
     }

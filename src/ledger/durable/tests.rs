@@ -9,6 +9,7 @@ use crate::ledger::commit::{ArrivedPlay, DeadLetter};
 use crate::ledger::dead_letters;
 use crate::ledger::letter::DEAD_LETTERS_MAX;
 use crate::ledger::message_key::MessageKey;
+use crate::ledger::message_parts::PartOf;
 use crate::ledger::record::encode_runs;
 use crate::ledger::snapshot::{read, remove, remove_simulation};
 use crate::model::play::{Play, PlayIdentity, Rejection};
@@ -71,6 +72,7 @@ fn commit(ledger: &mut DurableLedger, plays: Vec<(Play, MessageKey)>) -> Counter
 
 fn letter(id: u64, len: usize) -> DeadLetter {
     DeadLetter {
+        part_of: PartOf::Alone,
         nsqd: "nsqd:4150".into(),
         message: MessageKey::new(MessageId::from_u64(id), 1),
         reason: Play::decode(b"{}").unwrap_err(),

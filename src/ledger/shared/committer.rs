@@ -14,6 +14,7 @@ use crate::ledger::dedupe::{Learned, PlayMemory, Seen};
 use crate::ledger::entry::saved;
 use crate::ledger::letter::SavedDeadLetter;
 use crate::ledger::message_key::MessageKey;
+use crate::ledger::message_parts::MessageVerdicts;
 use crate::ledger::video_counts::VideoCounts;
 use crate::ledger::video_counts::counting::Counted;
 use crate::model::video::MAX_PLAYS;
@@ -227,22 +228,28 @@ impl SharedCommitter {
         let mut seen = Vec::new();
         let mut counting = self.counts.count();
         for Arrivals { plays, rejected } in arrivals {
+            let mut verdicts = MessageVerdicts::default();
+            let mut find =
+                |part, message: &MessageKey| verdicts.of(part, || messages.count(message));
             for arrived in plays {
                 let (how, age) = match arrived.play.identity {
                     Some(identity) => {
                         let is_new = touched.count(&identity);
                         (self.memory.compare(is_new, identity, &arrived.play), None)
                     }
-                    None => match messages.count(&arrived.message) {
+                    None => match find(arrived.part_of, &arrived.message) {
                         None => (Seen::Duplicate, None),
                         age => (Seen::NewByMessage, age),
                     },
                 };
-                counting.play(arrived, how, |_| age == Some(MessageAge::Outside));
+                // A site's play is remembered for as long as the window after it came.
+                let may_be_forgotten =
+                    age == Some(MessageAge::Outside) && !arrived.message.is_site_play();
+                counting.play(arrived, how, |_| may_be_forgotten);
                 seen.push(how);
             }
             for letter in rejected {
-                let is_new = messages.count(&letter.message).is_some();
+                let is_new = find(letter.part_of, &letter.message).is_some();
                 counting.letter(is_new);
                 seen.push(if is_new { Seen::NewByMessage } else { Seen::Duplicate });
             }
@@ -295,18 +302,26 @@ fn what_came(arrivals: &[Arrivals], mut ask: AskTables) -> Came {
     let mut first = None;
     for Arrivals { plays, rejected } in arrivals {
         count += plays.len() + rejected.len();
+        let mut verdicts = MessageVerdicts::default();
         for arrived in plays {
             match &arrived.play.identity {
                 Some(identity) => touched.enter(identity),
                 None => {
-                    by_message.push(arrived.message);
-                    if arrived.attempts > 1 {
+                    if verdicts.is_first(arrived.part_of, ()) {
+                        by_message.push(arrived.message);
+                    }
+                    // What is never in the window would be asked for in a round trip of its own.
+                    if arrived.attempts > 1 || arrived.message.is_site_play() {
                         ask = AskTables::Always;
                     }
                 }
             }
         }
-        by_message.extend(rejected.iter().map(|letter| letter.message));
+        for letter in rejected {
+            if verdicts.is_first(letter.part_of, ()) {
+                by_message.push(letter.message);
+            }
+        }
         let of_batch = plays.first().map(|arrived| arrived.message);
         first = first.or(of_batch).or(rejected.first().map(|letter| letter.message));
     }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::holder::{Holder, HolderFile};
 use super::link::connect;
+use super::membership::given_back;
 use super::messages::key_of;
 use super::new_messages::{AskTables, NewMessages};
 use super::schema;
@@ -41,12 +42,14 @@ const RECORD: i64 = 1;
 
 const BEGIN: &str = "BEGIN";
 
-/// Its lease has run out: whoever starts next may count on under its id.
-const MAKE: &str =
+/// Its lease is given back: whoever starts next may count on under its id.
+const MAKE: &str = concat!(
     "INSERT INTO playcounts.processors (id, holder, epoch, starts, last_record, swept, as_of,
         counted, by_message, recovered, duplicates, conflicting, rejected, lease_until)
-    VALUES ($1, $2, 1, $3, $4, $4, $4, $5, $6, $7, $8, $9, $10, now() - interval '1 h')
-    ON CONFLICT DO NOTHING RETURNING id";
+    VALUES ($1, $2, 1, $3, $4, $4, $4, $5, $6, $7, $8, $9, $10, ",
+    given_back!(),
+    ") ON CONFLICT DO NOTHING RETURNING id"
+);
 
 const READ_HOLDER: &str = "SELECT holder FROM playcounts.processors WHERE id = $1";
 

@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use super::membership::LeaseState;
 use super::trouble::Trouble;
 use crate::postgres::{Param, PgConnection};
 use crate::wire::{LEDGER_PROCESSORS_MAX, LedgerProcessor};
@@ -39,7 +40,7 @@ pub(super) fn read_members(
     let mut members = LedgerMembers::default();
     for row in rows.iter() {
         let number = |column| row.int(column).map(|number| number.max(0).cast_unsigned());
-        let (id, lease_ms_left) = (row.uuid(0)?, row.int(4)?);
+        let (id, lease_ms_left) = (row.uuid(0)?, LeaseState::new(row.int(4)?).ms_left);
         members.each.push(LedgerProcessor {
             id,
             lease_ms_left,

@@ -25,6 +25,17 @@ macro_rules! raise {
     };
 }
 
+/// A lease that is given back has run out so long ago, so that its row tells how its processor has ended: no other has.
+macro_rules! given_back {
+    () => {
+        "now() - interval '876000 h'"
+    };
+}
+pub(super) use given_back;
+
+/// That of [`given_back`], in ms.
+const GIVEN_BACK_MS: i64 = 876_000 * 3_600_000;
+
 /// The same data directory again; or any, where the lease has run out.
 const RAISE_OWN: &str = raise!("id = $2 AND (holder = $1 OR lease_until < now())");
 
@@ -83,8 +94,31 @@ const RECLAIM: &str =
 const RENEW: &str = "UPDATE playcounts.processors SET lease_until = now() + interval '10 s'
     WHERE id = $1 AND starts = $2 RETURNING last_record";
 
-const GIVE_BACK: &str = "UPDATE playcounts.processors SET lease_until = now() - interval '1 h'
-    WHERE id = $1 AND starts = $2";
+const GIVE_BACK: &str = concat!(
+    "UPDATE playcounts.processors SET lease_until = ",
+    given_back!(),
+    " WHERE id = $1 AND starts = $2"
+);
+
+/// How a lease is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LeaseState {
+    /// How much of it is left, in ms; below 0: since when it has run out, or was given back.
+    pub(super) ms_left: i64,
+    /// Its processor was stopped in order.
+    pub(super) was_given_back: bool,
+}
+
+impl LeaseState {
+    /// Of how much is left by its row, in ms.
+    pub(super) fn new(ms_left: i64) -> Self {
+        // The database's clock may have been turned back meanwhile.
+        match ms_left < -GIVEN_BACK_MS / 2 {
+            true => Self { ms_left: (ms_left + GIVEN_BACK_MS).min(-1), was_given_back: true },
+            false => Self { ms_left, was_given_back: false },
+        }
+    }
+}
 
 /// A row of `processors`, as its new holder finds it.
 #[derive(Clone, Copy, Debug)]
@@ -246,4 +280,22 @@ pub(super) fn read_told(
     let rows =
         connection.query(READ_TOLD, &[Param::Uuid(processor), Param::Int(upto.cast_signed())])?;
     Ok(rows.iter().map(|row| row.uuid(0)).collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_tells_whether_it_was_given_back() {
+        for (row, ms_left, was_given_back) in [
+            (9_000, 9_000, false),
+            (-7_200_000, -7_200_000, false),
+            (-GIVEN_BACK_MS - 5_000, -5_000, true),
+            (-GIVEN_BACK_MS, -1, true),
+            (-GIVEN_BACK_MS + 60_000, -1, true),
+        ] {
+            assert_eq!(LeaseState::new(row), LeaseState { ms_left, was_given_back });
+        }
+    }
 }

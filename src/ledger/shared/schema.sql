@@ -76,7 +76,7 @@ CREATE TABLE playcounts.videos (
 ) WITH (fillfactor = 70);
 
 -- Messages whose plays have no identity, by the hour that nsqd took them in: the hour's number modulo 64. An hour's
--- partition is emptied before its next turn. -1 has those of all other hours.
+-- partition is emptied before its next turn. -1 has those of all other hours, and plays by the ids of their sites'.
 CREATE TABLE playcounts.messages (
     slot smallint NOT NULL,
     -- The hour that it was kept in.
@@ -85,6 +85,7 @@ CREATE TABLE playcounts.messages (
     PRIMARY KEY (slot, key)
 ) PARTITION BY LIST (slot);
 CREATE TABLE playcounts.messages_other PARTITION OF playcounts.messages FOR VALUES IN (-1);
+CREATE INDEX messages_other_kept_in ON playcounts.messages_other (kept_in);
 DO $$
 BEGIN
     FOR slot IN 0..63 LOOP

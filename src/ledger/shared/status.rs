@@ -7,7 +7,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::link::{ROLLBACK, connect};
+use super::membership::LeaseState;
 use super::schema;
+use crate::model::words::{grouped, lasting, many};
 use crate::postgres::{PgConfig, PgConnection, PgError};
 
 /// The most processors that are told; the others are only counted.
@@ -69,8 +71,10 @@ pub struct SharedProcessor {
     pub id: Uuid,
     /// How often it was taken over.
     pub epoch: u64,
-    /// How much of its lease is left, in ms, by the database's clock; below 0: since when it has run out.
+    /// How much of its lease is left, in ms, by the database's clock; below 0: since when it has run out, or was given back.
     pub lease_ms_left: i64,
+    /// It was stopped in order, and has given its lease back.
+    pub was_stopped: bool,
     /// Who publishes what it has counted in its place.
     pub published_by: Option<Uuid>,
     /// The number of its newest commit.
@@ -134,6 +138,7 @@ fn read_processors(connection: &mut PgConnection) -> Result<Vec<SharedProcessor>
     let processor = |row: crate::postgres::PgRow<'_>| {
         let number = |column| row.int(column).map(i64::cast_unsigned);
         let last_record = number(2)?;
+        let lease = LeaseState::new(row.int(6)?);
         Ok(SharedProcessor {
             id: row.uuid(0)?,
             epoch: number(1)?,
@@ -141,7 +146,8 @@ fn read_processors(connection: &mut PgConnection) -> Result<Vec<SharedProcessor>
             unswept: last_record.saturating_sub(number(3)?),
             plays: number(4)?,
             rejected: number(5)?,
-            lease_ms_left: row.int(6)?,
+            lease_ms_left: lease.ms_left,
+            was_stopped: lease.was_given_back,
             published_by: row.uuid_opt(7)?,
             untold: row.int_opt(8)?.map(|untold| untold.max(0).cast_unsigned()),
         })
@@ -166,12 +172,16 @@ impl fmt::Display for SharedStatus {
             writeln!(f, "{processor}")?;
         }
         if *left_out > 0 {
-            writeln!(f, "{left_out} processors more")?;
+            writeln!(f, "{} more", many(*left_out, "processor"))?;
         }
         writeln!(
             f,
-            "{} producers, {} rows of their plays; {} videos; {} commits not swept; {} dead letters",
-            self.producers, self.segments, self.videos, self.records, self.dead_letters
+            "{}, {} of their plays; {}; {} not swept; {}",
+            many(self.producers, "producer"),
+            many(self.segments, "row"),
+            many(self.videos, "video"),
+            many(self.records, "commit"),
+            many(self.dead_letters, "dead letter")
         )?;
         let tables: Vec<_> = self.tables.iter().map(SharedTable::to_string).collect();
         write!(f, "bytes: {}", tables.join(", "))
@@ -180,19 +190,20 @@ impl fmt::Display for SharedStatus {
 
 impl fmt::Display for SharedProcessor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.lease_ms_left.unsigned_abs() as f64 / 1000.0;
-        let (id, plays, last) = (self.id, self.plays, self.last_record);
-        write!(f, "processor {id}: ")?;
-        match self.lease_ms_left > 0 {
-            true => write!(f, "lease {seconds:.1} s")?,
-            false => write!(f, "lease ran out {seconds:.1} s ago")?,
+        let time = lasting(self.lease_ms_left.unsigned_abs());
+        write!(f, "processor {}: ", self.id)?;
+        match (self.lease_ms_left > 0, self.was_stopped) {
+            (true, _) => write!(f, "lease {time}")?,
+            (false, true) => write!(f, "stopped in order {time} ago")?,
+            (false, false) => write!(f, "lease ran out {time} ago")?,
         }
         if let Some(by) = self.published_by {
             write!(f, ", published by {by}")?;
         }
-        write!(f, "; {plays} plays, {last} commits, {} not swept", self.unswept)?;
+        let (plays, commits) = (many(self.plays, "play"), many(self.last_record, "commit"));
+        write!(f, "; {plays}, {commits}, {} not swept", grouped(self.unswept))?;
         match self.untold {
-            Some(untold) => write!(f, ", {untold} not told; epoch {}", self.epoch),
+            Some(untold) => write!(f, ", {} not told; epoch {}", grouped(untold), self.epoch),
             None => write!(f, "; epoch {}", self.epoch),
         }
     }
@@ -201,5 +212,55 @@ impl fmt::Display for SharedProcessor {
 impl fmt::Display for SharedTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name, self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn processor(lease_ms_left: i64, was_stopped: bool) -> SharedProcessor {
+        SharedProcessor {
+            id: Uuid::from_u128(1),
+            epoch: 1,
+            lease_ms_left,
+            was_stopped,
+            published_by: None,
+            last_record: 1,
+            unswept: 0,
+            untold: None,
+            plays: 1,
+            rejected: 0,
+        }
+    }
+
+    #[test]
+    fn one_is_not_many_and_a_stop_is_no_lease_that_ran_out() {
+        let status = SharedStatus {
+            life: Uuid::from_u128(2),
+            server: "db:5432".to_owned(),
+            processors: vec![
+                processor(8_300, false),
+                processor(-3_612_000, false),
+                processor(-125_000, true),
+            ],
+            left_out: 1,
+            producers: 1,
+            segments: 1,
+            records: 1,
+            videos: 1,
+            dead_letters: 1,
+            tables: Vec::new(),
+        };
+        let text = status.to_string();
+        for line in [
+            "1: lease 8.3 s; 1 play, 1 commit, 0 not swept; epoch 1\n",
+            "1: lease ran out 1 h ago; ",
+            "1: stopped in order 2 min ago; ",
+            "\n1 processor more\n",
+            "\n1 producer, 1 row of their plays; 1 video; 1 commit not swept; 1 dead letter\n",
+        ] {
+            assert!(text.contains(line), "{text}\ndoes not say {line:?}");
+        }
     }
 }

@@ -180,6 +180,7 @@ impl Bench {
             ledger.clone(),
             Arc::new(ShardedCounts::new(100)),
             stats.clone(),
+            Arc::new(Titles::new(1)),
             wake_publishers(1).0,
             failed,
             stopped,
@@ -211,7 +212,7 @@ impl Bench {
         let plays = vec![ArrivedPlay::new(play, message)];
         self.taken += 1;
         Decoded {
-            batch,
+            batch: Some(batch),
             arrivals: Arrivals { plays, rejected: Vec::new() },
             received_at: Instant::now(),
         }

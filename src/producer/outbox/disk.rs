@@ -27,6 +27,7 @@ use crate::journal::{
 use crate::model::attempted::Attempted;
 use crate::model::config::Durability;
 use crate::model::video_id::VideoId;
+use crate::model::words::{many, of_number};
 use crate::storage::boot::boot_id;
 use crate::storage::data_dir::{DataDir, Lock, PRODUCER};
 use crate::storage::{aside, directory, failpoint, sqlite};
@@ -315,7 +316,9 @@ pub fn accept_loss(directory: &Path) -> Result<Vec<String>> {
     directory::sync(directory).with_context(cannot)?;
     let lost = match held {
         Ok(held) => {
-            format!("{held} plays that were not known to be counted are not published again")
+            let (plays, were) = (many(held, "play"), of_number(held, "was", "were"));
+            let are = of_number(held, "is", "are");
+            format!("{plays} that {were} not known to be counted {are} not published again")
         }
         Err(error) => format!(
             "how many plays were not known to be counted cannot be told ({error:#}); they are not published again"

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::batch::PlayBatch;
 use super::contents::{OutboxChanges, OutboxContents};
 use crate::journal::Position;
+use crate::model::words::{grouped, many};
 use crate::storage::failpoint;
 use crate::storage::in_place::FilesInPlace;
 use crate::storage::sqlite::{self, Schema};
@@ -244,10 +245,20 @@ pub(super) fn stored(connection: &Connection) -> Result<StoredOutbox> {
         gone.push(row.get::<_, i64>(2)?.unsigned_abs());
     }
     let (found, wanted) = (videos.len() as u64, run.videos);
-    ensure!(found == wanted, "`videos` has {found} rows, and must have {wanted}");
+    ensure!(
+        found == wanted,
+        "`videos` has {}, and must have {}",
+        many(found, "row"),
+        grouped(wanted)
+    );
     let batches = batches(connection, i64::MAX)?;
     let (found, wanted) = (batches.len() as u64, run.batches);
-    ensure!(found == wanted, "`batches` has {found} rows, and must have {wanted}");
+    ensure!(
+        found == wanted,
+        "`batches` has {}, and must have {}",
+        many(found, "row"),
+        grouped(wanted)
+    );
     let later = later(connection)?;
     let RunRow { producer, life, position, next, acknowledged, gone: below, .. } = run;
     let contents =

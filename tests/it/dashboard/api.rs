@@ -271,7 +271,36 @@ fn prometheus_accepts_metrics_and_alerts() {
     assert!(lint.status.success() && lint.stderr.is_empty(), "{lint:?}");
     let rules = run(&["check", "rules", "docs/alerts.yml"]).output().unwrap();
     assert!(rules.status.success(), "{rules:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let test = dir.path().join("silent.yml");
+    let alerts = std::fs::canonicalize("docs/alerts.yml").unwrap();
+    std::fs::write(&test, SILENT.replace("ALERTS", alerts.to_str().unwrap())).unwrap();
+    let silent = run(&["test", "rules", test.to_str().unwrap()]).output().unwrap();
+    assert!(silent.status.success(), "{silent:?}");
 }
+
+/// While messages wait: of three silent processors one says nothing, one was stopped in order, one counts.
+const SILENT: &str = r#"
+rule_files: [ALERTS]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - { series: 'playcounts_processor_counted_total{processor="silent"}', values: '5x20' }
+      - { series: 'playcounts_processor_received_total{processor="silent"}', values: '5x20' }
+      - { series: 'playcounts_processor_received_total{processor="stopped"}', values: '5x20' }
+      - { series: 'playcounts_processor_received_total{processor="counts"}', values: '5+9x20' }
+      - { series: 'playcounts_processor_ended{processor="silent"}', values: '0x20' }
+      - { series: 'playcounts_processor_ended{processor="stopped"}', values: '1x20' }
+      - { series: 'playcounts_processor_ended{processor="counts"}', values: '0x20' }
+      - { series: 'playcounts_queue_depth', values: '7x20' }
+    alert_rule_test:
+      - eval_time: 15m
+        alertname: PlaycountsProcessorSilent
+        exp_alerts:
+          - exp_labels: { severity: page, processor: silent }
+            exp_annotations: { summary: "No plays are counted although the queue is not empty" }
+"#;
 
 /// One video, however its id is spelled, at every call that takes one; and no number with a plus at any.
 #[test]

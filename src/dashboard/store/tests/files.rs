@@ -165,7 +165,7 @@ fn a_start_finds_rows_that_were_changed_behind_its_back() {
         ("UPDATE counts SET last_played_at = 9 WHERE plays = 5", "table counts does not fit"),
         (
             "DELETE FROM counts WHERE plays = 5",
-            "counts has 1 rows with 1 plays, and was written with 2 and 6",
+            "counts has 1 row with 1 play, and was written with 2 and 6",
         ),
         ("UPDATE processors SET processor = x'01'", "table processors does not fit"),
         ("DELETE FROM processors", "processors has no row 1"),

@@ -213,7 +213,7 @@ fn what_has_vanished_or_changed_is_named() {
         ("DELETE FROM videos WHERE number = 2", "`videos` has 2 rows, and must have 3"),
         ("UPDATE batches SET videos = x'00000000' WHERE first = 2", "row 2 of `batches` does not"),
         ("UPDATE batches SET first = 3 WHERE first = 2", "row 3 of `batches` does not fit"),
-        ("DELETE FROM batches WHERE first = 5", "`batches` has 1 rows, and must have 2"),
+        ("DELETE FROM batches WHERE first = 5", "`batches` has 1 row, and must have 2"),
         ("DELETE FROM run", "the row of `run` is missing"),
         ("DELETE FROM run; DELETE FROM videos; DELETE FROM batches", "the row of `run` is missing"),
     ] {
