@@ -7,7 +7,7 @@ use std::ops::Bound;
 use foldhash::HashMap;
 use uuid::Uuid;
 
-use super::titles::{TitleOrigin, TitleRow, Titles};
+use super::titles::{TitleIndex, TitleOrigin, TitleRow};
 use crate::model::unix_time::UnixMs;
 use crate::model::video_id::VideoId;
 use crate::wire::{Correction, VideoTexts, Visibility};
@@ -90,7 +90,7 @@ pub(super) enum CatalogRow {
 /// All of it, and what the tables do not have.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
-    titles: Titles,
+    titles: TitleIndex,
     changes: HashMap<VideoId, VideoChanges>,
     imports: BTreeMap<Uuid, Import>,
     // By what their counts are kept under: the number that stands for it in the counts.
@@ -103,12 +103,12 @@ pub(super) struct Catalog {
 
 impl Catalog {
     /// The titles.
-    pub(super) fn titles(&self) -> &Titles {
+    pub(super) fn titles(&self) -> &TitleIndex {
         &self.titles
     }
 
     /// The titles, for whoever lists videos.
-    pub(super) fn titles_mut(&mut self) -> &mut Titles {
+    pub(super) fn titles_mut(&mut self) -> &mut TitleIndex {
         &mut self.titles
     }
 

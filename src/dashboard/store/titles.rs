@@ -40,7 +40,7 @@ enum WordUses {
 
 /// All titles.
 #[derive(Debug, Default)]
-pub(super) struct Titles {
+pub(super) struct TitleIndex {
     numbers: HashMap<VideoId, u32>,
     // By number; `None`: the number is free.
     rows: Vec<Option<(VideoId, TitleRow)>>,
@@ -50,10 +50,10 @@ pub(super) struct Titles {
     listed: RoaringBitmap,
 }
 
-/// Some of the titles, by their numbers: see [`Titles::video`].
+/// Some of the titles, by their numbers: see [`TitleIndex::video`].
 pub(super) type TitleNumbers = RoaringBitmap;
 
-impl Titles {
+impl TitleIndex {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.numbers.len()
@@ -84,7 +84,7 @@ impl Titles {
     }
 
     /// Sets what a video is known by, or takes it away; whether anything has changed. A new one is in no list before
-    /// [`Titles::set_listed`].
+    /// [`TitleIndex::set_listed`].
     pub(super) fn set(&mut self, id: VideoId, row: Option<TitleRow>) -> bool {
         let row = row.filter(|row| row.title.is_some() || row.url.is_some());
         if self.get(&id) == row.as_ref() {

@@ -1,4 +1,4 @@
-//! [`Titles`] beside a list that is looked through each time.
+//! [`TitleIndex`] beside a list that is looked through each time.
 
 use proptest::prelude::*;
 
@@ -30,7 +30,7 @@ fn words_are_compared_in_one_form() {
 
 #[test]
 fn a_search_finds_whole_words_and_the_start_of_the_last() {
-    let mut titles = Titles::default();
+    let mut titles = TitleIndex::default();
     for (number, title) in ["Cats and dogs", "Catalogue", "A dog's life", "Dogs"].iter().enumerate()
     {
         titles.set(id(number as u32), Some(row(title)));
@@ -60,7 +60,7 @@ fn a_search_finds_whole_words_and_the_start_of_the_last() {
 
 #[test]
 fn pages_have_every_title_once() {
-    let mut titles = Titles::default();
+    let mut titles = TitleIndex::default();
     for number in 0..10 {
         titles.set(id(number), Some(row("x")));
     }
@@ -75,7 +75,7 @@ fn pages_have_every_title_once() {
     assert_eq!((all, titles.len()), (want, 9));
 }
 
-/// What [`Titles::find`] must answer, by reading every title.
+/// What [`TitleIndex::find`] must answer, by reading every title.
 fn expected(known: &BTreeMap<u32, (Option<String>, bool)>, search: &str) -> Vec<VideoId> {
     let mut wanted = ordered_words(search);
     let Some(start) = wanted.pop() else { return Vec::new() };
@@ -98,7 +98,7 @@ proptest! {
         changes in prop::collection::vec((0u32..12, prop::option::of("[aAbB ]{0,8}"), any::<bool>(), any::<bool>()), 0..80),
         search in "[abAB ]{0,6}",
     ) {
-        let (mut titles, mut known) = (Titles::default(), BTreeMap::new());
+        let (mut titles, mut known) = (TitleIndex::default(), BTreeMap::new());
         for (number, title, has_url, is_listed) in changes {
             let new = TitleRow {
                 title: title.clone().map(Into::into),
