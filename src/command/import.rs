@@ -12,7 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
-use crate::command::shared::csv::{Column, CsvTable, Lines, quoted};
+use crate::command::shared::csv::{CsvColumn, CsvTable, Lines, quoted};
 use crate::command::shared::https;
 use crate::command::shared::output::{OutputFormat, print, print_json};
 use crate::command::shared::values;
@@ -64,9 +64,9 @@ pub(super) struct TakeOverArgs {
 }
 
 /// The columns of the file.
-const COLUMNS: &[Column] = &[
-    Column { names: &["video_id", "id"], is_required: true },
-    Column { names: &["plays"], is_required: true },
+const COLUMNS: &[CsvColumn] = &[
+    CsvColumn { names: &["video_id", "id"], is_required: true },
+    CsvColumn { names: &["plays"], is_required: true },
 ];
 
 /// The most videos of a file: each is in memory, with 32 bytes and a long id's text.

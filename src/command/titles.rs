@@ -8,7 +8,7 @@ use argh::{ArgsInfo, FromArgs};
 use nsq_protocol::thread::StopToken;
 use serde::Serialize;
 
-use crate::command::shared::csv::{Column, CsvTable, quoted};
+use crate::command::shared::csv::{CsvColumn, CsvTable, quoted};
 use crate::command::shared::https;
 use crate::command::shared::output::{OutputFormat, print, print_json};
 use crate::command::shared::values;
@@ -74,10 +74,10 @@ struct TitlesExportArgs {
 }
 
 /// The columns of the file.
-const COLUMNS: &[Column] = &[
-    Column { names: &["video_id", "id"], is_required: true },
-    Column { names: &["title"], is_required: true },
-    Column { names: &["url"], is_required: false },
+const COLUMNS: &[CsvColumn] = &[
+    CsvColumn { names: &["video_id", "id"], is_required: true },
+    CsvColumn { names: &["title"], is_required: true },
+    CsvColumn { names: &["url"], is_required: false },
 ];
 
 /// The most of a batch, in bytes of its JSON: half of what a dashboard reads. Very long titles and URLs fill it before

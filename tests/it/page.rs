@@ -217,6 +217,18 @@ fn page_loads_twenty_times_and_nothing_is_left_unanswered() {
     assert_eq!(texts, Vec::<String>::new());
 }
 
+/// How long after an event was made it is drawn.
+#[allow(clippy::print_stdout, reason = "it is what it is for")]
+fn print_lags(tab: &Tab, url: &str) {
+    let lags = "new Promise((done) => { const lags = []; const events = new EventSource('/events'); \
+        events.addEventListener('stats', (event) => requestAnimationFrame(() => requestAnimationFrame(() => { \
+            lags.push(Date.now() - JSON.parse(event.data).stats.time); \
+            if (lags.length === 40) { events.close(); done(lags.slice(1).sort((a, b) => a - b).join(' ')); } }))); })";
+    tab.navigate_to(url).unwrap().wait_until_navigated().unwrap();
+    let found = tab.evaluate(lags, true).unwrap().value.unwrap();
+    println!("event made to two frames later, ms: {}", found.as_str().unwrap());
+}
+
 /// Pictures of a running dashboard, for `docs/`, and how long its page takes. Of one with titles the list alone, as
 /// `titles.png`.
 #[test]
@@ -279,13 +291,7 @@ fn pictures() {
         let name = if is_titled { "titles" } else { view };
         std::fs::write(docs.join(format!("{name}.png")), picture).unwrap();
     }
-    let lags = "new Promise((done) => { const lags = []; const events = new EventSource('/events'); \
-        events.addEventListener('stats', (event) => requestAnimationFrame(() => requestAnimationFrame(() => { \
-            lags.push(Date.now() - JSON.parse(event.data).stats.time); \
-            if (lags.length === 40) { events.close(); done(lags.slice(1).sort((a, b) => a - b).join(' ')); } }))); })";
-    tab.navigate_to(&url).unwrap().wait_until_navigated().unwrap();
-    let found = tab.evaluate(lags, true).unwrap().value.unwrap();
-    println!("event made to two frames later, ms: {}", found.as_str().unwrap());
+    print_lags(&tab, &url);
     let texts = complaints.texts.lock();
     // A stream that is left by the next page is no complaint.
     assert!(texts.iter().all(|text| text.contains("EventSource")), "{texts:?}");

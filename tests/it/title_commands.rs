@@ -134,8 +134,12 @@ fn an_older_programs_counts_are_taken_over_once_and_back() {
     let gone = run(dir.path(), &url, &["import", "--undo", "turned.csv"]);
     assert_exit(&gone, 1);
     assert!(said(&gone.stderr).contains("no import of turned.csv is there: nothing was changed"));
+}
 
-    // Rows that are none, and a video that is there twice: the rest counts.
+#[test]
+fn rows_that_are_no_counts_are_told_and_the_rest_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_dashboard, url) = dashboard(dir.path());
     std::fs::write(dir.path().join("broken.csv"), "a,1\nb,x\nc,2\na,3\n").unwrap();
     let broken = run(dir.path(), &url, &["import", "broken.csv", "--json"]);
     assert_exit(&broken, 1);

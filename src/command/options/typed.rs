@@ -189,10 +189,7 @@ fn options<'c>(command: &'c CommandSpec, words: &[String]) -> Result<TypedComman
         let Some(option) = command.option(name) else {
             let known = command.options.iter().map(|option| option.name);
             let meant = nearest(name, known).map(|meant| format!("--{meant}"));
-            let behind = match command.positionals.is_empty() {
-                true => String::new(),
-                false => format!(" (what is none stands behind {OPTIONS_END})"),
-            };
+            let behind = behind(command);
             let error = format!("{} has no option --{name}{behind}", command.name);
             return Err(ParseStop::Wrong(with_hints(&error, meant, &see(command))));
         };
@@ -227,6 +224,14 @@ fn options<'c>(command: &'c CommandSpec, words: &[String]) -> Result<TypedComman
         }
     }
     Ok(typed)
+}
+
+/// Where a word stands that begins as an option does and is none.
+fn behind(command: &CommandSpec) -> String {
+    match command.positionals.is_empty() {
+        true => String::new(),
+        false => format!(" (what is none stands behind {OPTIONS_END})"),
+    }
 }
 
 /// Takes a word that is no option.

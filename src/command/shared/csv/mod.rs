@@ -7,4 +7,4 @@ mod table;
 mod tests;
 
 pub(crate) use records::Lines;
-pub(crate) use table::{Column, CsvTable, quoted};
+pub(crate) use table::{CsvColumn, CsvTable, quoted};

@@ -52,7 +52,7 @@ pub(super) enum NoRecord {
 }
 
 /// One record.
-pub(super) struct Record {
+pub(super) struct CsvRecord {
     /// Where it stands.
     pub(super) lines: Lines,
     /// Its fields, without their quotes.
@@ -110,7 +110,7 @@ impl Records {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn next(&mut self) -> io::Result<Option<Record>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<CsvRecord>> {
         self.skip_line_ends()?;
         let first = self.line;
         let (mut filled, mut columns) = (0, 0);
@@ -128,7 +128,7 @@ impl Records {
                 ReadRecordResult::Record => {
                     let last = self.line - u64::from(ends_line);
                     let fields = self.fields(columns);
-                    return Ok(Some(Record { lines: Lines { first, last }, fields }));
+                    return Ok(Some(CsvRecord { lines: Lines { first, last }, fields }));
                 }
                 ReadRecordResult::OutputFull => NoRecord::TooLong,
                 ReadRecordResult::OutputEndsFull => NoRecord::TooWide,
@@ -138,7 +138,7 @@ impl Records {
                 self.skip_line()?;
             }
             self.parser.reset();
-            return Ok(Some(Record { lines, fields: Err(no_record) }));
+            return Ok(Some(CsvRecord { lines, fields: Err(no_record) }));
         }
     }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::records::{Lines, Record, Records, STDIN};
+use super::records::{CsvRecord, Lines, Records, STDIN};
 use crate::command::shared::output::note;
 use crate::model::words::many;
 
@@ -21,7 +21,7 @@ const NO_BAR: &str = "{spinner} {msg}";
 
 /// A column of a file.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Column {
+pub(crate) struct CsvColumn {
     /// Its names in a header, the usual one first.
     pub(crate) names: &'static [&'static str],
     /// Whether each file has it.
@@ -50,7 +50,7 @@ enum Layout {
 #[derive(Debug)]
 pub(crate) struct CsvTable {
     path: String,
-    columns: &'static [Column],
+    columns: &'static [CsvColumn],
     records: Records,
     layout: Option<Layout>,
     /// The rows that could be read.
@@ -65,7 +65,7 @@ impl CsvTable {
     ///
     /// # Errors
     /// It cannot be opened.
-    pub(crate) fn open(path: &str, columns: &'static [Column]) -> Result<Self> {
+    pub(crate) fn open(path: &str, columns: &'static [CsvColumn]) -> Result<Self> {
         let (records, size) = Records::open(path).with_context(|| format!("cannot read {path}"))?;
         // Drawn on a terminal alone, and gone at the end.
         let progress = size.map_or_else(ProgressBar::no_length, ProgressBar::new);
@@ -78,7 +78,7 @@ impl CsvTable {
     /// The same of records that are read already.
     pub(super) fn new(
         path: &str,
-        columns: &'static [Column],
+        columns: &'static [CsvColumn],
         records: Records,
         progress: ProgressBar,
     ) -> Self {
@@ -99,7 +99,7 @@ impl CsvTable {
         loop {
             let record =
                 self.records.next().with_context(|| format!("cannot read {}", self.path))?;
-            let Some(Record { lines, fields }) = record else {
+            let Some(CsvRecord { lines, fields }) = record else {
                 self.progress.finish_and_clear();
                 return Ok(None);
             };
@@ -212,14 +212,14 @@ impl CsvTable {
 const TOLD_MAX_NEXT: u64 = TOLD_MAX + 1;
 
 /// The usual names.
-fn names(columns: &[Column]) -> String {
+fn names(columns: &[CsvColumn]) -> String {
     let names: Vec<_> = columns.iter().map(|column| column.names[0]).collect();
     names.join(",")
 }
 
 /// Of each column its place, where the row is a header: it names the first of them.
-fn header(columns: &[Column], fields: &[String]) -> Option<Vec<Option<usize>>> {
-    let place = |column: &Column| {
+fn header(columns: &[CsvColumn], fields: &[String]) -> Option<Vec<Option<usize>>> {
+    let place = |column: &CsvColumn| {
         let is_it = |field: &String| {
             column.names.iter().any(|name| field.trim().eq_ignore_ascii_case(name))
         };

@@ -5,12 +5,12 @@ use std::io::Cursor;
 use indicatif::ProgressBar;
 
 use super::records::{RECORD_MAX, Records};
-use super::{Column, CsvTable};
+use super::{CsvColumn, CsvTable};
 
-const COLUMNS: &[Column] = &[
-    Column { names: &["video_id", "id"], is_required: true },
-    Column { names: &["title"], is_required: true },
-    Column { names: &["url"], is_required: false },
+const COLUMNS: &[CsvColumn] = &[
+    CsvColumn { names: &["video_id", "id"], is_required: true },
+    CsvColumn { names: &["title"], is_required: true },
+    CsvColumn { names: &["url"], is_required: false },
 ];
 
 /// The rows as `lines: fields`, and how many are refused.
