@@ -392,6 +392,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--channel", 3),
         ("--dashboard-url", 5),
         ("--data-dir", 12 + ledger),
+        ("--dry-run", 2),
         ("--durability", 3),
         ("--http-address", 2),
         ("--json", 6 + 2 * ledger),
