@@ -155,6 +155,43 @@ impl MetricsText {
         self.line(format_args!("{} {value}", sample(name, kind)));
     }
 
+    /// What each processor has told of its plays.
+    fn processors(&mut self, live: &Live) {
+        for (name, kind, help, value) in PER_PROCESSOR {
+            let name = format!("processor_{name}");
+            self.family(&name, kind, help);
+            for (id, told) in live.consumptions() {
+                // The label is a UUID: nothing in it needs escaping.
+                if let Some(value) = value(told) {
+                    self.line(format_args!(
+                        "{}{{processor=\"{id}\"}} {value}",
+                        sample(&name, kind)
+                    ));
+                }
+            }
+        }
+        self.endings(live);
+        let name = "processor_consumption_seconds";
+        self.family(name, "histogram", "From enqueued to counted.");
+        for (id, told) in live.consumptions() {
+            told.histogram.iter().for_each(|histogram| self.histogram(name, id, histogram));
+        }
+    }
+
+    /// Which processors have ended in order.
+    fn endings(&mut self, live: &Live) {
+        let name = "processor_ended";
+        self.family(
+            name,
+            "gauge",
+            "1 after it has said that it ends in order: finished or stopped.",
+        );
+        for (id, has_ended) in live.endings() {
+            let (name, ended) = (sample(name, "gauge"), u8::from(has_ended));
+            self.line(format_args!("{name}{{processor=\"{id}\"}} {ended}"));
+        }
+    }
+
     /// What is odd about the plays and messages that come to processors.
     fn arrivals(&mut self, live: &Live) {
         for (name, kind, help, value) in PER_ARRIVALS {
@@ -289,27 +326,7 @@ pub(super) fn render(
     ] {
         text.single(name, kind, help, value);
     }
-    for (name, kind, help, value) in PER_PROCESSOR {
-        let name = format!("processor_{name}");
-        text.family(&name, kind, help);
-        for (id, told) in live.consumptions() {
-            // The label is a UUID: nothing in it needs escaping.
-            if let Some(value) = value(told) {
-                text.line(format_args!("{}{{processor=\"{id}\"}} {value}", sample(&name, kind)));
-            }
-        }
-    }
-    let name = "processor_ended";
-    text.family(name, "gauge", "1 after it has said that it ends in order: finished or stopped.");
-    for (id, has_ended) in live.endings() {
-        let (name, ended) = (sample(name, "gauge"), u8::from(has_ended));
-        text.line(format_args!("{name}{{processor=\"{id}\"}} {ended}"));
-    }
-    let name = "processor_consumption_seconds";
-    text.family(name, "histogram", "From enqueued to counted.");
-    for (id, told) in live.consumptions() {
-        told.histogram.iter().for_each(|histogram| text.histogram(name, id, histogram));
-    }
+    text.processors(live);
     text.arrivals(live);
     text.ledgers(live, now);
     if format == TextFormat::OpenMetrics {
