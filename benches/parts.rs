@@ -9,6 +9,8 @@
 
 #[path = "parts/bodies.rs"]
 mod bodies;
+#[path = "parts/shapes.rs"]
+mod shapes;
 
 use std::hint::black_box;
 use std::path::Path;
@@ -26,7 +28,7 @@ use playcounts::ledger::{
 };
 use playcounts::model::counts::ShardedCounts;
 use playcounts::model::dashboard_index::DashboardIndex;
-use playcounts::model::play::{Play, PlayDecoder, PlayIdentity};
+use playcounts::model::play::{BodyDecoder, Play, PlayDecoder, PlayIdentity};
 use playcounts::model::publish_rules::PublishRules;
 use playcounts::model::video::MAX_COUNTS;
 use playcounts::model::video_id::VideoId;
@@ -212,6 +214,20 @@ fn decode(scale: &Scale) {
             |()| {
                 for body in &bodies {
                     black_box(decoder.decode(body).unwrap());
+                }
+            },
+        );
+    }
+    for shaped in shapes::kinds(PLAYS) {
+        let mut decoder = BodyDecoder::new(&shaped.shape);
+        let name = format!("message: decode, {}", shaped.name);
+        scale.bench(
+            &name,
+            shaped.plays * shaped.bodies.len(),
+            || (),
+            |()| {
+                for body in &shaped.bodies {
+                    decoder.decode(body, |part| drop(black_box(part))).unwrap();
                 }
             },
         );

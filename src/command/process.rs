@@ -1,9 +1,8 @@
 //! `process`: only the processor. Runs on the main thread, which waits for its target, its failure or the stop signal.
 
+mod config;
 mod open_ledger;
 
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use crossbeam_channel::select;
 use nsq_protocol::ConsumerConfig;
 use nsq_protocol::thread::StopToken;
 
+use self::config::{PART, ProcessConfig, Takeover};
 use crate::command::shared::https;
 use crate::command::shared::ledger_choice::{FILES, LedgerChoice};
 use crate::command::shared::nsq::{self, ConsumerOption};
@@ -27,7 +27,6 @@ use crate::command::shared::values::{
 use crate::ledger::{Ledger, MessageBudget};
 use crate::model::config::Durability;
 use crate::model::play::{JsonPointer, PlayShape};
-use crate::model::time_window::TimeWindow;
 use crate::model::words::{grouped, many};
 use crate::nsqd::neighbours::Neighbours;
 use crate::nsqd::waiting::StartWait;
@@ -174,45 +173,8 @@ pub(super) struct ProcessArgs {
     json: bool,
 }
 
-/// What its status lines begin with.
-const PART: &str = "process";
-
 /// A processor that is fenced again so soon has not been away: somebody else goes by its name.
 const FENCED_AGAIN: Duration = Duration::from_secs(30);
-
-/// What to count, where the counts go, and where they are kept.
-struct ProcessConfig {
-    consumer: ConsumerConfig,
-    /// After which the start fails while no nsqd is there; `None`: never.
-    connect_timeout: Option<Duration>,
-    /// Where to look for other processors; `None`: it may start beside them.
-    neighbours: Option<Neighbours>,
-    threads: NonZeroUsize,
-    time_window: TimeWindow,
-    shape: PlayShape,
-    update_interval: Duration,
-    realtime_below: u64,
-    dashboards: Vec<DashboardClient>,
-    /// Messages in the ledger at which it ends; `None`: never.
-    target: Option<u64>,
-    data_dir: PathBuf,
-    takeover: Takeover,
-    /// Take a ledger that was made on another machine.
-    adopt: bool,
-    on_loss: OnLoss,
-    durability: Durability,
-    message_budget: MessageBudget,
-    ledger: LedgerChoice,
-    format: OutputFormat,
-}
-
-/// What to do when another processor holds the data directory.
-enum Takeover {
-    /// Fail.
-    Never,
-    /// Wait until it ends.
-    WhenFree,
-}
 
 impl ProcessArgs {
     fn config(self) -> Result<ProcessConfig> {

@@ -109,6 +109,11 @@ fn wrong_usage_is_answered_with_one_line() {
     refuses("run --num-messages -5", "--num-messages -5: must be");
     refuses("run --num-threads 0", "--num-threads 0: must be a whole number from 1 to 256");
     refuses("run --num-threads 257", "from 1 to 256");
+    refuses(
+        "process --video-field event/video",
+        "--video-field event/video: a JSON Pointer begins with / at its character 1, as in /event/video",
+    );
+    refuses("process --id-field /a~b", "--id-field /a~b: a ~ in a JSON Pointer is written ~0");
     refuses("run --update-interval 3x", "--update-interval 3x: must be a duration");
     refuses("run --popularity zipf:-1", "--popularity zipf:-1: must be uniform, or zipf:S");
     refuses("run --popularity unifrom", "did you mean uniform?");
@@ -392,6 +397,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--channel", 3),
         ("--dashboard-url", 5),
         ("--data-dir", 12 + ledger),
+        ("--dry-run", 2),
         ("--durability", 3),
         ("--http-address", 2),
         ("--json", 6 + 2 * ledger),

@@ -13,7 +13,7 @@ use crate::model::video_id::VideoId;
 use crate::model::words::{grouped, many, of_number};
 use crate::wire::client::{DashboardClient, RefusedCall};
 use crate::wire::{
-    ChangedVideo, ChangedVideos, Correction, CorrectionChange, Visibility, VisibilityChange,
+    ChangedVideo, ChangedVideoList, Correction, CorrectionChange, Visibility, VisibilityChange,
 };
 
 /// hides, deletes or corrects videos of a dashboard, with a reason, or lists those that are so
@@ -260,7 +260,7 @@ fn correct(args: CorrectArgs) -> Result<()> {
 }
 
 fn list(dashboard: &DashboardClient, format: OutputFormat) -> Result<()> {
-    let changed: ChangedVideos = dashboard.read(&format!("{PATH}/changed"))?;
+    let changed: ChangedVideoList = dashboard.read(&format!("{PATH}/changed"))?;
     if format == OutputFormat::Json {
         return print_json(&changed);
     }

@@ -155,40 +155,16 @@ impl MetricsText {
         self.line(format_args!("{} {value}", sample(name, kind)));
     }
 
-    /// What each processor has told of its plays.
-    fn processors(&mut self, live: &Live) {
-        for (name, kind, help, value) in PER_PROCESSOR {
-            let name = format!("processor_{name}");
-            self.family(&name, kind, help);
-            for (id, told) in live.consumptions() {
-                // The label is a UUID: nothing in it needs escaping.
-                if let Some(value) = value(told) {
-                    self.line(format_args!(
-                        "{}{{processor=\"{id}\"}} {value}",
-                        sample(&name, kind)
-                    ));
-                }
-            }
-        }
-        self.endings(live);
-        let name = "processor_consumption_seconds";
-        self.family(name, "histogram", "From enqueued to counted.");
-        for (id, told) in live.consumptions() {
-            told.histogram.iter().for_each(|histogram| self.histogram(name, id, histogram));
-        }
-    }
-
-    /// Which processors have ended in order.
-    fn endings(&mut self, live: &Live) {
-        let name = "processor_ended";
-        self.family(
-            name,
-            "gauge",
-            "1 after it has said that it ends in order: finished or stopped.",
-        );
-        for (id, has_ended) in live.endings() {
-            let (name, ended) = (sample(name, "gauge"), u8::from(has_ended));
-            self.line(format_args!("{name}{{processor=\"{id}\"}} {ended}"));
+    /// What is kept of videos besides their counts.
+    fn catalog(&mut self, sums: &CatalogSums) {
+        for (name, help, value) in [
+            ("titles", "Videos with a title or an address.", sums.titles),
+            ("hidden", "Videos that are hidden.", sums.hidden),
+            ("deleted", "Videos that are deleted.", sums.deleted),
+            ("corrected", "Videos whose counts are corrected.", sums.corrected),
+            ("imports", "Imports that count.", sums.imports),
+        ] {
+            self.single(&format!("dashboard_{name}"), "gauge", help, Some(value as f64));
         }
     }
 
@@ -287,8 +263,6 @@ pub(super) fn render(
     let mut text = MetricsText { format, out: String::new() };
     let point = live.last_point();
     let depth = point.and_then(|point| point.queue_depth);
-    let catalog = counters.catalog;
-    let of = |number: u64| Some(number as f64);
     for (name, kind, help, value) in [
         ("dashboard_videos", "gauge", "Videos with a count.", Some(totals.videos as f64)),
         ("dashboard_plays", "gauge", "Plays over all videos.", Some(totals.plays as f64)),
@@ -299,16 +273,6 @@ pub(super) fn render(
             Some(counters.updates as f64),
         ),
         ("dashboard_refused", "counter", "Writes refused.", Some(counters.refused as f64)),
-        ("dashboard_titles", "gauge", "Videos with a title or an address.", of(catalog.titles)),
-        ("dashboard_hidden", "gauge", "Videos that are hidden.", of(catalog.hidden)),
-        ("dashboard_deleted", "gauge", "Videos that are deleted.", of(catalog.deleted)),
-        (
-            "dashboard_corrected",
-            "gauge",
-            "Videos whose counts are corrected.",
-            of(catalog.corrected),
-        ),
-        ("dashboard_imports", "gauge", "Imports that count.", of(catalog.imports)),
         ("dashboard_event_streams", "gauge", "Pages that listen.", Some(counters.streams as f64)),
         (
             "dashboard_journal_cut_bytes",
@@ -326,7 +290,28 @@ pub(super) fn render(
     ] {
         text.single(name, kind, help, value);
     }
-    text.processors(live);
+    text.catalog(&counters.catalog);
+    for (name, kind, help, value) in PER_PROCESSOR {
+        let name = format!("processor_{name}");
+        text.family(&name, kind, help);
+        for (id, told) in live.consumptions() {
+            // The label is a UUID: nothing in it needs escaping.
+            if let Some(value) = value(told) {
+                text.line(format_args!("{}{{processor=\"{id}\"}} {value}", sample(&name, kind)));
+            }
+        }
+    }
+    let name = "processor_ended";
+    text.family(name, "gauge", "1 after it has said that it ends in order: finished or stopped.");
+    for (id, has_ended) in live.endings() {
+        let (name, ended) = (sample(name, "gauge"), u8::from(has_ended));
+        text.line(format_args!("{name}{{processor=\"{id}\"}} {ended}"));
+    }
+    let name = "processor_consumption_seconds";
+    text.family(name, "histogram", "From enqueued to counted.");
+    for (id, told) in live.consumptions() {
+        told.histogram.iter().for_each(|histogram| text.histogram(name, id, histogram));
+    }
     text.arrivals(live);
     text.ledgers(live, now);
     if format == TextFormat::OpenMetrics {

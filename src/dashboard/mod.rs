@@ -20,6 +20,7 @@ mod openapi;
 mod operation;
 mod query;
 mod refused_writes;
+mod reset;
 mod router;
 mod sampler;
 mod store;
@@ -283,7 +284,7 @@ pub fn clear(data_dir: &Path) -> Result<()> {
     }
     let directory = DataDir::open(data_dir)?;
     let _lock = directory.lock(DASHBOARD)?;
-    store::reset(directory.path())
+    reset::reset(directory.path())
 }
 
 /// Resolves the address; refuses to let a network write without a token.

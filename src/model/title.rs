@@ -110,15 +110,6 @@ pub fn check_url(url: &str) -> Result<(), TextRefusal> {
     Ok(())
 }
 
-/// A title that fits, of what a play says: control characters are spaces, and what is too long is cut. `None`: nothing of
-/// it can be seen.
-pub fn fit_title(text: &str) -> Option<String> {
-    let plain = |character: char| if character.is_control() { ' ' } else { character };
-    let cut: String = text.trim().chars().take(TITLE_MAX).map(plain).collect();
-    let cut = cut.trim();
-    (!cut.is_empty()).then(|| cut.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,20 +168,5 @@ mod tests {
         }
         let long = format!("https://a/{}", "x".repeat(URL_MAX));
         assert_eq!(check_url(&long), Err(TextRefusal::UrlTooLong(URL_MAX + 10)));
-    }
-
-    #[test]
-    fn what_a_play_says_is_made_to_fit() {
-        for (text, want) in [
-            ("", None),
-            (" \n ", None),
-            ("\u{1b}", None),
-            (" a\tb\u{1b}[31m ", Some("a b [31m".to_owned())),
-            (&"é".repeat(400), Some("é".repeat(TITLE_MAX))),
-        ] {
-            let fitted = fit_title(text);
-            assert_eq!(fitted, want, "{text:?}");
-            assert!(fitted.is_none_or(|title| check_text(TextKind::Title, &title).is_ok()));
-        }
     }
 }

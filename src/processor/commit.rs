@@ -19,7 +19,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::notes::BodyNotes;
 use super::stats::{LedgerUse, Stats};
-use super::titles::{TitleNotes, Titles};
+use super::titles::{PlayTitles, TitleNotes};
 use super::wake::Wake;
 use crate::ledger::{Arrivals, Committed, Ledger, LedgerAway, LedgerFenced, NextUpkeep};
 use crate::model::counts::ShardedCounts;
@@ -61,7 +61,7 @@ pub(super) struct Committer {
     upkept: Condvar,
     counts: Arc<ShardedCounts>,
     stats: Arc<Stats>,
-    titles: Arc<Titles>,
+    titles: Arc<PlayTitles>,
     wake: Wake,
     /// Nothing more is committed: every batch goes back to nsqd.
     has_ended: AtomicBool,
@@ -79,7 +79,7 @@ impl Committer {
         ledger: SharedLedger,
         counts: Arc<ShardedCounts>,
         stats: Arc<Stats>,
-        titles: Arc<Titles>,
+        titles: Arc<PlayTitles>,
         wake: Wake,
         failed: Sender<()>,
         stop: StopToken,

@@ -22,7 +22,7 @@ const STEP_PLAYS: usize = 2_500;
 const STEP_LETTER_BYTES: usize = 1 << 20;
 
 /// Dead letters of one message, each with one element of its array; the last one has all others. So one message pushes out at
-/// most a hundredth of the dead letters that are kept.
+/// most a thousandth of the dead letters that are kept.
 const LETTERS_OF_MESSAGE: usize = 100;
 
 /// How bodies are read.
@@ -33,13 +33,13 @@ pub(super) struct ReadsBodies {
     pub(super) window: TimeWindow,
 }
 
-pub(super) struct Worker {
+pub(super) struct DecodeWorker {
     decoder: BodyDecoder,
     window: TimeWindow,
     committer: Arc<Committer>,
 }
 
-impl Worker {
+impl DecodeWorker {
     pub(super) fn new(reads: &ReadsBodies, committer: Arc<Committer>) -> Self {
         Self { decoder: BodyDecoder::new(&reads.shape), window: reads.window, committer }
     }

@@ -52,7 +52,7 @@ pub use claim::OnLoss;
 use commit::{Committer, SharedLedger};
 use connect::Connecting;
 pub use dead::{DeadProcessor, PublishedForDead, ToldOfDead};
-use decode::{ReadsBodies, Worker};
+use decode::{DecodeWorker, ReadsBodies};
 pub use publisher::DashboardReport;
 use publisher::SharedParts;
 use publishers::{Publishers, PublishersConfig};
@@ -60,7 +60,7 @@ use report::ReportedConsumer;
 pub use stats::Progress;
 use stats::Stats;
 use takeovers::Takeovers;
-use titles::Titles;
+use titles::PlayTitles;
 use wake::wake_publishers;
 
 /// How long a stop waits for what is in flight to be committed and finished, and for an nsqd to take the answers. One that
@@ -75,7 +75,7 @@ pub struct ProcessorConfig {
     pub wait: StartWait,
     /// How to look whether another processor reads the channel, beside which this one must not start; `None`: it may.
     pub neighbours: Option<Neighbours>,
-    /// Worker threads.
+    /// DecodeWorker threads.
     pub threads: NonZeroUsize,
     /// Which times of plays are believed.
     pub time_window: TimeWindow,
@@ -189,7 +189,7 @@ impl Processor {
         let claims = claim::at_start(dashboards.iter().map(claim).collect(), dashboards)?;
         let ledger: SharedLedger = Arc::new(Mutex::new(ledger));
         let (stop_commits, commits_stop) = stop_pair();
-        let titles = Arc::new(Titles::new(dashboards_len));
+        let titles = Arc::new(PlayTitles::new(dashboards_len));
         let committer = Arc::new(Committer::new(
             ledger.clone(),
             counts.clone(),
@@ -359,7 +359,7 @@ fn start_workers(
     });
     for index in 0..threads.get() {
         let (batches, committer) = (consumer.batches(), committer.clone());
-        let mut worker = Worker::new(reads, committer);
+        let mut worker = DecodeWorker::new(reads, committer);
         workers.spawn(&format!("worker-{index}"), move || worker.run(&batches))?;
     }
     Ok(workers)

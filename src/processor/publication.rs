@@ -8,7 +8,7 @@ use anyhow::Result;
 use uuid::Uuid;
 
 use super::claim::Claims;
-use super::titles::Titles;
+use super::titles::PlayTitles;
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::publish_rules::PublishRules;
 use crate::model::video::VideoCount;
@@ -66,7 +66,7 @@ pub(super) struct Publication {
     /// What was published holds for this database.
     database: Option<Uuid>,
     /// What plays say of the videos' titles; `None`: the counts are a dead processor's.
-    titles: Option<Arc<Titles>>,
+    titles: Option<Arc<PlayTitles>>,
 }
 
 impl Publication {
@@ -82,7 +82,7 @@ impl Publication {
     }
 
     /// The same with the titles of its videos.
-    pub(super) fn with_titles(self, titles: Arc<Titles>) -> Self {
+    pub(super) fn with_titles(self, titles: Arc<PlayTitles>) -> Self {
         Self { titles: Some(titles), ..self }
     }
 

@@ -11,7 +11,7 @@ use super::claim::Claims;
 use super::dead::{DeadList, DeadProcessor, DeadPublications, PublishedForDead};
 use super::publication::Publication;
 use super::publisher::{DashboardReport, Publisher, PublisherConfig, SharedParts};
-use super::titles::Titles;
+use super::titles::PlayTitles;
 use super::wake::{Wake, Woken};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::wire::client::DashboardClient;
@@ -23,7 +23,7 @@ pub(super) struct PublishersConfig {
     pub(super) first_version: u64,
     pub(super) update_interval: Duration,
     /// What plays say of the videos' titles.
-    pub(super) titles: Arc<Titles>,
+    pub(super) titles: Arc<PlayTitles>,
     pub(super) parts: SharedParts,
     /// Wakes them.
     pub(super) wake: Wake,

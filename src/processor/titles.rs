@@ -1,4 +1,4 @@
-//! Titles of videos on their way from plays to the dashboards, where `--title-field` says where bodies have them: the newest of
+//! PlayTitles of videos on their way from plays to the dashboards, where `--title-field` says where bodies have them: the newest of
 //! a video goes with the next message that has its count. Shared by workers and publishers.
 
 use std::collections::HashMap;
@@ -61,15 +61,15 @@ impl TitleNotes {
 }
 
 /// All that wait.
-pub(super) struct Titles {
+pub(super) struct PlayTitles {
     /// A bit for each dashboard that is told.
     all: u8,
-    inner: Mutex<Inner>,
+    inner: Mutex<TitlesState>,
 }
 
 #[derive(Default)]
-struct Inner {
-    waiting: HashMap<VideoId, Waiting, RandomState>,
+struct TitlesState {
+    waiting: HashMap<VideoId, WaitingTitle, RandomState>,
     /// What they cost.
     bytes: usize,
     /// By the hash of a video: that of it and its newest title. Empty until there is one.
@@ -77,13 +77,13 @@ struct Inner {
     hasher: RandomState,
 }
 
-struct Waiting {
+struct WaitingTitle {
     title: Box<str>,
     /// A bit for each dashboard that it waits for.
     untold: u8,
 }
 
-impl Titles {
+impl PlayTitles {
     /// None yet, for so many dashboards.
     pub(super) fn new(dashboards: usize) -> Self {
         let all = DashboardIndex::all(dashboards).fold(0, |all, dashboard| all | bit(dashboard));
@@ -143,7 +143,7 @@ impl Titles {
     }
 }
 
-impl Inner {
+impl TitlesState {
     fn add(&mut self, video_id: VideoId, title: &str, all: u8) {
         if self.known.is_empty() {
             self.known = vec![0; KNOWN];
@@ -158,7 +158,7 @@ impl Inner {
         if bytes <= WAITING_BYTES {
             self.known[place] = hash;
             self.bytes = bytes;
-            self.waiting.insert(video_id, Waiting { title: title.into(), untold: all });
+            self.waiting.insert(video_id, WaitingTitle { title: title.into(), untold: all });
         }
     }
 }
@@ -183,7 +183,7 @@ mod tests {
         notes
     }
 
-    fn of(titles: &Titles, dashboard: DashboardIndex, videos: &[u128]) -> Vec<(u128, String)> {
+    fn of(titles: &PlayTitles, dashboard: DashboardIndex, videos: &[u128]) -> Vec<(u128, String)> {
         let ids = videos.iter().map(|video| VideoId::from_u128(*video));
         let found = titles.of(dashboard, ids);
         let number = |id: VideoId| id.guid().unwrap().as_u128();
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_newest_title_is_told_each_dashboard_once() {
-        let titles = Titles::new(2);
+        let titles = PlayTitles::new(2);
         let [first, second] = [0, 1].map(|n| DashboardIndex::all(2).nth(n).unwrap());
         titles.add(&notes(&[(1, "a"), (2, "b"), (1, "c")]));
         let want = vec![(1, "c".to_owned()), (2, "b".to_owned())];
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_what_had_no_room_comes_again() {
-        let titles = Titles::new(1);
+        let titles = PlayTitles::new(1);
         let long = "x".repeat(300);
         let all = |from: u128| -> Vec<_> {
             (from..from + 50_000).map(|video| (video, long.as_str())).collect()

@@ -36,8 +36,8 @@ pub use ledger_status::{
 };
 pub use limits::Invalid;
 pub use videos::{
-    BATCH_MAX, ChangedVideo, ChangedVideos, Correction, CorrectionChange, ImportRow, ImportUpdate,
-    ImportedCount, Imports, TITLES_MAX, TitledVideo, VideoTexts, VideoTitle, VideosUpdate,
-    Visibility, VisibilityChange,
+    BATCH_MAX, ChangedVideo, ChangedVideoList, Correction, CorrectionChange, ImportRow,
+    ImportUpdate, ImportedCount, Imports, TITLES_MAX, TitledVideo, VideoTexts, VideoTitle,
+    VideosUpdate, Visibility, VisibilityChange,
 };
 pub use written::Written;

@@ -234,7 +234,7 @@ pub struct ChangedVideo {
 
 /// The answer to `GET /api/videos/changed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ChangedVideos {
+pub struct ChangedVideoList {
     /// In the order of their ids.
     pub videos: Vec<ChangedVideo>,
 }

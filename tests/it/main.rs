@@ -50,6 +50,7 @@ mod page;
 mod page_accessibility;
 mod page_queue;
 mod page_support;
+mod page_titles;
 mod page_views;
 mod pipeline;
 mod plays;
@@ -78,6 +79,7 @@ mod release;
 mod replayed;
 mod restore;
 mod retry;
+mod shape;
 #[cfg(feature = "postgres")]
 mod shared_failover;
 #[cfg(feature = "postgres")]
@@ -92,6 +94,7 @@ mod streams;
 mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
 mod timing;
+mod title_commands;
 #[path = "../../nsq-protocol/tests/it/tls_proxy.rs"]
 mod tls_proxy;
 mod tokens;

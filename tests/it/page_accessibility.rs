@@ -17,7 +17,7 @@ use crate::page_support::{launch, open, read, text, wait_for};
 
 /// axe-core (npm), where `scripts/test` has put it, or where `$AXE` says.
 #[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
-fn axe() -> Option<String> {
+pub(crate) fn axe() -> Option<String> {
     let path = std::env::var_os("AXE").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/axe/package/axe.min.js"),
         PathBuf::from,
@@ -66,7 +66,7 @@ fn views() -> [(&'static str, String, &'static str); 6] {
 }
 
 /// Switches the page to dark or light, and to a screen of that size; below 500 pixels it is a phone.
-fn show_as(tab: &Tab, dark: bool, width: u32, height: u32) {
+pub(crate) fn show_as(tab: &Tab, dark: bool, width: u32, height: u32) {
     let scheme = MediaFeature {
         name: "prefers-color-scheme".to_owned(),
         value: if dark { "dark" } else { "light" }.to_owned(),
@@ -93,7 +93,7 @@ fn show_as(tab: &Tab, dark: bool, width: u32, height: u32) {
 }
 
 /// What is wrong with the view on show.
-fn violations_in(tab: &Tab, axe: &str) -> Vec<String> {
+pub(crate) fn violations_in(tab: &Tab, axe: &str) -> Vec<String> {
     // On a phone nothing is wider than the screen.
     let wide = read(tab, "document.documentElement.scrollWidth > innerWidth");
     let mut violations = Vec::new();

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::support::{
-    Broker, Running, assert_exit, command, dashboard, get, json, output, total, wait_until,
+    Broker, Running, assert_exit, command, dashboard, get, json, on_both_brokers, output, post,
+    total, wait_until,
 };
 
 /// Letters that are looked at.
@@ -52,14 +53,8 @@ fn key(letter: u64) -> MessageKey {
 fn rejected(letter: u64) -> DeadLetter {
     let body = body(letter).into_bytes();
     let reason = Play::decode(b"{}").unwrap_err();
-    DeadLetter {
-        nsqd: "nsqd:4150".into(),
-        message: key(letter),
-        part_of: PartOf::Alone,
-        reason,
-        size: body.len(),
-        body,
-    }
+    let (part_of, nsqd) = (PartOf::Alone, "nsqd:4150".to_owned());
+    DeadLetter { nsqd, message: key(letter), part_of, reason, size: body.len(), body }
 }
 
 /// Has a ledger keep letters.
@@ -209,6 +204,67 @@ fn each_letter_is_told_what_becomes_of_it() {
     assert_shown(dir, 900);
 }
 
+/// Bodies of a site's own are rejected by a processor that was not told of their shape. Counted later, they are known by their ids
+/// before and after.
+#[test]
+fn bodies_of_a_shape_that_was_told_too_late_count_once() {
+    on_both_brokers(|dir, broker| {
+        let publish = |body: &str| post(&format!("http://{}/pub?topic=plays", broker.http()), body);
+        let body = |id: u32| {
+            format!(r#"{{"event":{{"video":{{"hashed_id":"dQw4w9WgXc{}"}}}},"play":{id}}}"#, id % 5)
+        };
+        let (_dashboard, url) = dashboard(dir);
+        let tcp = broker.tcp();
+        let process = [
+            "process",
+            "--nsqd-tcp-address",
+            &tcp,
+            "--dashboard-url",
+            &url,
+            "--data-dir",
+            "ledger",
+            "--update-interval",
+            "100ms",
+        ];
+        let shape = ["--video-field", "/event/video/hashed_id", "--id-field", "/play"];
+        let kept = || listed(dir, &["--data-dir", "ledger"]).len();
+        let running = Running::start(dir, &process);
+        (0..50).for_each(|id| publish(&body(id)));
+        // Each element of an array is a letter.
+        publish(&format!(r#"[{},{},{{"no":"play"}}]"#, body(50), body(51)));
+        wait_until("all are rejected", || {
+            playcounts::ledger::exists(&dir.join("ledger")) && kept() == 53
+        });
+        running.signal(Signal::TERM);
+        assert_exit(&running.wait(), 0);
+        let retry = |more: &[&str]| {
+            let args = ["dead-letters", "retry", "--data-dir", "ledger", "--json"];
+            let ended = output(dir, &[&args, more].concat());
+            assert_exit(&ended, 0);
+            json(&ended)
+        };
+        let report = retry(&["--video-field", "/event/hashed_id"]);
+        assert_eq!((&report["counted"], &report["stay"]), (&0.into(), &53.into()));
+        let reason = report["reasons"][0]["reason"].as_str().unwrap();
+        assert!(reason.contains("nothing is at /event/hashed_id, --video-field"), "{reason}");
+        // Some come again meanwhile.
+        let told = Running::start(dir, &[&process[..], &shape].concat());
+        (0..10).for_each(|id| publish(&body(id)));
+        wait_until("they are counted", || total(&url) == 10);
+        told.signal(Signal::TERM);
+        assert_exit(&told.wait(), 0);
+        let report = retry(&shape);
+        let told = ["counted", "duplicates", "gone", "stay"].map(|field| report[field].as_u64());
+        assert_eq!(told, [42, 10, 52, 1].map(Some), "{report}");
+        let told = Running::start(dir, &[&process[..], &shape].concat());
+        (0..53).for_each(|id| publish(&body(id)));
+        wait_until("the new one is counted, and the letters are shown", || total(&url) == 53);
+        told.signal(Signal::TERM);
+        assert_exit(&told.wait(), 0);
+        assert_eq!((total(&url), kept()), (53, 1));
+    });
+}
+
 #[test]
 fn who_is_in_the_way_is_told_with_the_way_out() {
     let dir = TempDir::new().unwrap();
@@ -222,6 +278,7 @@ fn who_is_in_the_way_is_told_with_the_way_out() {
     refused(&["--data-dir", "none"], 1, "no processor has kept a ledger in none; give --data-dir");
     refused(&["--ledger", "sqlite"], 1, "--ledger is `files` or the URL of a database");
     refused(&["--time-window-back", "x"], 2, "--time-window-back x: must be a duration");
+    refused(&["--video-field", "video"], 2, "begins with /");
     refused(&["--dryrun"], 2, "did you mean --dry-run?");
     refused(&["5"], 2, "nothing is known to do with \"5\"");
     let broker = Broker::ours(dir);

@@ -1,6 +1,8 @@
 //! What a dead letter holds by the options that are given now (pure).
 
-use crate::ledger::{BODY_MAX, LetterRest, LetterVerdict, RetriedPlay, SavedDeadLetter};
+use crate::ledger::{
+    BODY_MAX, LetterRest, LetterVerdict, MessageKey, RetriedPlay, SavedDeadLetter,
+};
 use crate::model::play::{BodyDecoder, BodyPart, BodyPlay, NoPlay, PlayShape};
 use crate::model::time_window::TimeWindow;
 
@@ -58,7 +60,8 @@ impl ReadLetter {
         let now_ns = u64::try_from(kept_ns).unwrap_or(0);
         let times = self.window.times(body.play.enqueued_at_ns, kept_ns, now_ns);
         let played_at_ns = times.played_at_ns;
-        self.plays.push(RetriedPlay { play: body.play, played_at_ns, message: None });
+        let message = body.id.as_ref().map(MessageKey::of_site_play);
+        self.plays.push(RetriedPlay { play: body.play, played_at_ns, message });
     }
 
     /// Elements that are no plays stay together, as arrays of which all is kept.
@@ -138,6 +141,27 @@ mod tests {
         assert!(rest.iter().all(|rest| rest.body.len() <= BODY_MAX && rest.body.ends_with(b"]")));
         let kept: usize = rest.iter().map(|rest| rest.body.len() - 1).sum();
         assert_eq!((rest.len(), kept), (6, many.len() + 1));
+    }
+
+    #[test]
+    fn a_site_s_own_id_is_what_its_play_is_known_by() {
+        let pointer = |text: &str| text.parse().unwrap();
+        let shape = PlayShape {
+            plays: Some(pointer("/plays")),
+            video: pointer("/video/hash"),
+            id: Some(pointer("/id")),
+            ..PlayShape::default()
+        };
+        let mut reader = LetterReader::new(&shape, TimeWindow::default());
+        let mut known_by = |body: &[u8]| match reader.judge(&letter(body)) {
+            LetterVerdict::Goes { plays, .. } => plays.iter().map(|play| play.message).collect(),
+            LetterVerdict::Stays(reason) => panic!("{reason}"),
+        };
+        let one: Vec<_> =
+            known_by(br#"{"plays":[{"video":{"hash":"a"},"id":7},{"video":{"hash":"a"},"id":8}]}"#);
+        assert!(one[0].is_some() && one[0] != one[1], "{one:?}");
+        // As an element that was kept alone.
+        assert_eq!(known_by(br#"[{"video":{"hash":"b"},"id":"7"}]"#), one[..1]);
     }
 
     #[test]

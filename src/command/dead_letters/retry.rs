@@ -14,7 +14,7 @@ use crate::command::shared::ledger_choice::{FILES, LedgerChoice};
 use crate::command::shared::output::{OutputFormat, print_report};
 use crate::command::shared::values::{self, HumanDuration};
 use crate::ledger::{self, LedgerConfig, LetterRetry, MessageBudget};
-use crate::model::play::PlayShape;
+use crate::model::play::{JsonPointer, PlayShape};
 use crate::storage::data_dir::{DataDir, PROCESSOR};
 
 /// counts, each once, what is a play of the dead letters by the options that are given now, and keeps the others; for files
@@ -22,6 +22,24 @@ use crate::storage::data_dir::{DataDir, PROCESSOR};
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "retry", help_triggers("-h", "--help", "help"))]
 pub(super) struct RetryArgs {
+    // What bodies look like. Titles are not read: a processor tells them, with later plays.
+    /// where a body has the video's id, as a JSON Pointer; one that begins with no slash is refused
+    /// [default: /video_id]
+    #[argh(option, default = "PlayShape::default_video()")]
+    video_field: JsonPointer,
+    /// where a body has the time of the play, as a JSON Pointer: seconds to nanoseconds since 1970, or RFC 3339; a play
+    /// without one has the time at which nsqd took it [default: /enqueued_at]
+    #[argh(option, default = "PlayShape::default_time()")]
+    time_field: JsonPointer,
+    /// where a body has the play's own id, as a JSON Pointer: text or whole number of 1 to 128 bytes; plays of one id
+    /// count once within the window, which is --message-window-mb at 50 bytes a play, or 48 hours in PostgreSQL
+    /// [default: none, /producer and /seq identify a play]
+    #[argh(option)]
+    id_field: Option<JsonPointer>,
+    /// where a body has an array of plays, up to 10000, as a JSON Pointer: the other fields are then those of its
+    /// elements [default: none, a body is a play or an array of them]
+    #[argh(option)]
+    plays_field: Option<JsonPointer>,
     /// how old a play's time may be to be believed; an older one is left out of the consumption times [default: 7d]
     #[argh(option, default = "values::TIME_WINDOW_BACK")]
     time_window_back: HumanDuration,
@@ -51,7 +69,14 @@ pub(super) struct RetryArgs {
 pub(super) fn run(args: &RetryArgs, stop: &StopToken) -> Result<()> {
     let choice = LedgerChoice::parse(&args.ledger)?;
     let window = values::time_window(args.time_window_back, args.time_window_ahead);
-    let mut reader = LetterReader::new(&PlayShape::default(), window);
+    let shape = PlayShape {
+        plays: args.plays_field.clone(),
+        video: args.video_field.clone(),
+        time: args.time_field.clone(),
+        id: args.id_field.clone(),
+        title: None,
+    };
+    let mut reader = LetterReader::new(&shape, window);
     let format = OutputFormat::from_switch(args.json);
     if args.dry_run {
         let mut report = RetryReport::new(RetryWay::DryRun);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use nsq_protocol::thread::StopToken;
 
-use super::{PART, ProcessConfig};
+use super::config::{PART, ProcessConfig};
 use crate::command::shared::ledger_choice::LedgerChoice;
 use crate::command::shared::output::status;
 use crate::ledger::{self, Ledger, LedgerConfig};

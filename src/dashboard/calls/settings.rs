@@ -12,17 +12,18 @@ pub(in super::super) const GET: Operation = Operation {
     id: "getSettings",
     summary: "How the dashboard was started",
     success: "what a page must know",
-    media: &[(JSON, of::<Settings>)],
+    media: &[(JSON, of::<PageSettings>)],
     ..PLAIN
 };
 
 /// How the dashboard was started.
 #[derive(Serialize, JsonSchema)]
-pub(in super::super) struct Settings<'a> {
+#[schemars(rename = "Settings")]
+pub(in super::super) struct PageSettings<'a> {
     /// Where videos are, with `{id}` in place of the percent-encoded id; null: nowhere but where `url` of a video says.
     video_url: Option<&'a str>,
 }
 
 pub(in super::super) fn get(app: &App, _call: Call<'_>) -> CallResult {
-    json(&Settings { video_url: app.video_url.as_deref() })
+    json(&PageSettings { video_url: app.video_url.as_deref() })
 }

@@ -8,7 +8,7 @@ use crate::dashboard::query::{Call, Location, VideoIdParam};
 use crate::dashboard::store::CatalogWrite;
 use crate::model::video_id::VideoId;
 use crate::wire::{
-    ChangedVideos, CorrectionChange, Invalid, VideoTexts, VideosUpdate, Visibility,
+    ChangedVideoList, CorrectionChange, Invalid, VideoTexts, VideosUpdate, Visibility,
     VisibilityChange, Written,
 };
 
@@ -82,7 +82,7 @@ pub(in super::super) const CHANGED: Operation = Operation {
     id: "getChangedVideos",
     summary: "Videos that are hidden, deleted or corrected",
     success: "all of them, by id",
-    media: &[(JSON, of::<ChangedVideos>)],
+    media: &[(JSON, of::<ChangedVideoList>)],
     ..PLAIN
 };
 
@@ -170,5 +170,5 @@ pub(in super::super) fn correct(app: &App, call: Call<'_>) -> CallResult {
 }
 
 pub(in super::super) fn changed(app: &App, _call: Call<'_>) -> CallResult {
-    json(&ChangedVideos { videos: app.store.changed_videos() })
+    json(&ChangedVideoList { videos: app.store.changed_videos() })
 }

@@ -61,6 +61,16 @@ pub(super) struct Import {
     pub(super) at: UnixMs,
 }
 
+/// How many rows of the catalog there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::dashboard) struct CatalogSums {
+    pub(in crate::dashboard) titles: u64,
+    pub(in crate::dashboard) hidden: u64,
+    pub(in crate::dashboard) deleted: u64,
+    pub(in crate::dashboard) corrected: u64,
+    pub(in crate::dashboard) imports: u64,
+}
+
 /// Which row of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum CatalogKey {
@@ -224,6 +234,21 @@ impl Catalog {
         self.numbers.clear();
         self.titles.unlist_all();
         self
+    }
+
+    /// How much there is.
+    pub(super) fn sums(&self) -> CatalogSums {
+        let mut sums = CatalogSums {
+            titles: self.titles.len() as u64,
+            imports: self.imports.len() as u64,
+            ..CatalogSums::default()
+        };
+        for changes in self.changes.values() {
+            sums.hidden += u64::from(changes.visibility() == Visibility::Hidden);
+            sums.deleted += u64::from(changes.visibility() == Visibility::Deleted);
+            sums.corrected += u64::from(changes.correction.is_some());
+        }
+        sums
     }
 
     /// How many rows the tables do not have as they are.

@@ -17,8 +17,9 @@
 use uuid::Uuid;
 
 use super::catalog::{Import, VisibilitySet};
+use super::payload::Rest;
 use crate::model::unix_time::UnixMs;
-use crate::model::varint::{self, put};
+use crate::model::varint::put;
 use crate::model::video_id::VideoId;
 use crate::wire::{Correction, ImportedCount, VideoTexts, VideoTitle, Visibility};
 
@@ -137,14 +138,14 @@ pub(super) fn decode(payload: &[u8]) -> Option<(UnixMs, CatalogChange)> {
             CatalogChange::Correction(id, Correction { plays, reason, at })
         }
         IMPORT => {
-            let (id, key, at) = (rest.uuid()?, rest.uuid()?, UnixMs(rest.signed()?));
+            let (id, key, at) = (rest.id()?, rest.id()?, UnixMs(rest.signed()?));
             let import = Import { key, name: rest.text()?, at };
             let count = |rest: &mut Rest<'_>| {
                 Some(ImportedCount { video_id: rest.video()?, plays: rest.number()? })
             };
             CatalogChange::Import { id, import, counts: rest.many(count)? }
         }
-        TAKEN_BACK => CatalogChange::TakenBack { id: rest.uuid()?, key: rest.uuid()? },
+        TAKEN_BACK => CatalogChange::TakenBack { id: rest.id()?, key: rest.id()? },
         _ => return None,
     };
     rest.0.is_empty().then_some((at, change))
@@ -170,26 +171,9 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// What is left of a payload. Whatever it holds, reading it takes no more memory than a few times its length.
-struct Rest<'a>(&'a [u8]);
-
 impl<'a> Rest<'a> {
-    fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(bytes)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        varint::take(&mut self.0)
-    }
-
     fn signed(&mut self) -> Option<i64> {
         Some(i64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn uuid(&mut self) -> Option<Uuid> {
-        Uuid::from_slice(self.take(16)?).ok()
     }
 
     fn bytes(&mut self) -> Option<&'a [u8]> {

@@ -19,8 +19,9 @@ use uuid::Uuid;
 
 use super::catalog_change::{self, CatalogChange};
 use super::ledgers::{ClaimedLedger, ForgottenCounts};
+use super::payload::Rest;
 use crate::model::unix_time::UnixMs;
-use crate::model::varint::{self, put, unzigzag, zigzag};
+use crate::model::varint::{put, unzigzag, zigzag};
 use crate::model::video::VideoCount;
 use crate::model::video_id::VideoId;
 use crate::wire::{CONFIRMED_PRODUCERS_MAX, CONFIRMED_RUNS_MAX, Confirmed, ProducerConfirmed};
@@ -195,24 +196,7 @@ enum Held {
     Said,
 }
 
-/// What is left of a payload. Whatever it holds, reading it takes no more memory than it is long.
-struct Rest<'a>(&'a [u8]);
-
-impl<'a> Rest<'a> {
-    fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(bytes)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        varint::take(&mut self.0)
-    }
-
-    fn id(&mut self) -> Option<Uuid> {
-        Uuid::from_slice(self.take(16)?).ok()
-    }
-
+impl Rest<'_> {
     fn time(&mut self) -> Option<UnixMs> {
         self.number().map(|time| UnixMs(unzigzag(time)))
     }

@@ -6,7 +6,7 @@
 mod lists;
 mod shown;
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use super::catalog::Catalog;
 use super::list::VideoRow;
@@ -57,6 +57,8 @@ pub(super) struct Index {
     counted: u64,
     // Plays that processors have told, and those of imports that it was loaded with: what rates are made of.
     told: u64,
+    // Numbers of imports that were taken back: a video that nobody else has told of is as if it had never been.
+    taken_back: HashSet<u32>,
     /// What is kept of videos besides their counts.
     catalog: Catalog,
     // Its orders are made at once, when all is in it.
@@ -197,6 +199,7 @@ impl Index {
         }
         let delta = plays - known.unwrap_or(0);
         let old = self.videos.get(&id).copied();
+        let before = self.shown_now(&id, old.as_ref());
         let mut row = old.unwrap_or(Entry {
             plays: 0,
             updated_at: UnixMs(0),
@@ -221,7 +224,7 @@ impl Index {
         let last_played_at = count.last_played_at.unwrap_or_default().min(now);
         row.last_played_at = row.last_played_at.max(last_played_at);
         self.videos.insert(id, row);
-        self.show(id, old.as_ref(), Some(&row));
+        self.show(id, before, &row);
         self.counted = self.counted.saturating_add(delta.unsigned_abs());
         Some(delta)
     }
@@ -248,6 +251,22 @@ impl Index {
             .fold(0, |sum, plays| sum.saturating_add(plays.unsigned_abs()))
     }
 
+    /// Imports of those numbers are taken back, and their counts are forgotten next.
+    pub(super) fn take_back(&mut self, imports: impl IntoIterator<Item = u32>) {
+        for import in imports {
+            let of_no_plays = |id: &&VideoId| self.known(import, id) == Some(0);
+            let ids: Vec<_> = self.videos.keys().filter(of_no_plays).copied().collect();
+            let before: Vec<_> =
+                ids.iter().map(|id| self.shown_now(id, self.videos.get(id))).collect();
+            self.taken_back.insert(import);
+            for (id, before) in ids.into_iter().zip(before) {
+                if let Some(row) = self.videos.get(&id).copied() {
+                    self.show(id, before, &row);
+                }
+            }
+        }
+    }
+
     /// Sets a processor's counts to 0; the videos whose counts have changed.
     pub(super) fn forget(&mut self, processor: u32) -> Vec<VideoId> {
         let ids: Vec<VideoId> = self.videos.keys().copied().collect();
@@ -258,11 +277,12 @@ impl Index {
     fn forget_count(&mut self, processor: u32, id: &VideoId) -> bool {
         let known = self.known(processor, id).filter(|plays| *plays != 0);
         let Some((plays, old)) = known.zip(self.videos.get(id).copied()) else { return false };
+        let before = self.shown_now(id, Some(&old));
         let told = self.several.get_mut(id).into_iter().flatten();
         told.filter(|told| told.processor == processor).for_each(|told| told.plays = 0);
         let row = Entry { plays: old.plays.saturating_sub(plays), ..old };
         self.videos.insert(*id, row);
-        self.show(*id, Some(&old), Some(&row));
+        self.show(*id, before, &row);
         self.counted = self.counted.saturating_sub(plays.unsigned_abs());
         true
     }
@@ -289,8 +309,9 @@ impl Index {
 
     /// Every (video, plays) as it was counted, whatever is shown of it, ordered by id.
     pub(super) fn counts(&self) -> Vec<(VideoId, u64)> {
-        let mut counts: Vec<_> =
-            self.videos.iter().map(|(id, row)| (*id, row.plays.unsigned_abs())).collect();
+        let is_there = |(id, row): &(&VideoId, &Entry)| !self.is_taken_back(id, row);
+        let rows = self.videos.iter().filter(is_there);
+        let mut counts: Vec<_> = rows.map(|(id, row)| (*id, row.plays.unsigned_abs())).collect();
         counts.sort_unstable_by_key(|(id, _)| *id);
         counts
     }

@@ -42,6 +42,8 @@ pub(super) struct Ledgers {
     held: HashMap<Uuid, u64>,
     // What counts were kept under that are forgotten.
     forgotten: HashSet<Uuid>,
+    // Of those what was an import's.
+    taken_back: HashSet<Uuid>,
     // The table does not have all of it.
     has_changed: bool,
 }
@@ -85,9 +87,14 @@ impl Ledgers {
         }
     }
 
-    /// What is kept under `key` is forgotten from now on.
-    pub(super) fn forget(&mut self, key: Uuid) {
-        self.has_changed |= self.forgotten.insert(key);
+    /// An import is taken back: what is kept under `key` is forgotten from now on.
+    pub(super) fn take_back(&mut self, key: Uuid) {
+        self.has_changed |= self.forgotten.insert(key) | self.taken_back.insert(key);
+    }
+
+    /// What counts of imports were kept under that are taken back.
+    pub(super) fn taken_back(&self) -> impl Iterator<Item = &Uuid> {
+        self.taken_back.iter()
     }
 
     /// Whether what is kept under `key` was forgotten.
@@ -125,7 +132,8 @@ pub(super) fn write(transaction: &Transaction<'_>, ledgers: &Ledgers) -> Result<
         insert.execute(params![key, processor, life, held])?;
     }
     for key in &ledgers.forgotten {
-        insert.execute(params![key, None::<Uuid>, None::<Uuid>, 0])?;
+        let is_import = ledgers.taken_back.contains(key);
+        insert.execute(params![key, None::<Uuid>, None::<Uuid>, is_import])?;
     }
     Ok(())
 }
@@ -150,6 +158,9 @@ pub(super) fn load(connection: &Connection) -> Result<Ledgers> {
             }
             (None, None) => {
                 ledgers.forgotten.insert(key);
+                if held != 0 {
+                    ledgers.taken_back.insert(key);
+                }
             }
             _ => {
                 return Err(damaged(connection, "a row of the table ledgers is half").into());

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::search::Search;
 use crate::model::unix_time::UnixMs;
 use crate::model::video_id::VideoId;
+use crate::wire::ChangedVideo;
 
 /// The most rows of one list.
 pub(crate) const LIST_MAX: u32 = 500;
@@ -29,6 +30,15 @@ pub(crate) struct VideoRow {
     pub(crate) title: Option<String>,
     /// Where it is; `None`: nobody said so.
     pub(crate) url: Option<String>,
+}
+
+/// A video as it is shown alone.
+pub(crate) struct ShownVideo {
+    pub(crate) row: VideoRow,
+    /// Its place by plays, 1 for the most; of one that is not in lists the place that it would have.
+    pub(crate) rank: u64,
+    /// What is changed of it.
+    pub(crate) changed: Option<ChangedVideo>,
 }
 
 /// What a list is ordered by.

@@ -85,6 +85,7 @@ impl Memory {
         for key in ledgers.forgotten() {
             forget_counts(index, pending, processors, key, UnixMs(0));
         }
+        index.take_back(ledgers.taken_back().filter_map(|key| processors.get(key)));
     }
 
     /// Plays a frame of the journal.
@@ -207,7 +208,8 @@ pub(super) fn apply_catalog(
         }
         CatalogChange::TakenBack { id, key } => {
             index.catalog_mut().remove_import(id, key);
-            ledgers.forget(*key);
+            ledgers.take_back(*key);
+            index.take_back(processors.get(key));
             forget_counts(index, pending, processors, key, at);
         }
     }

@@ -28,12 +28,12 @@ mod list;
 mod memory;
 mod migrate;
 mod owner;
+mod payload;
 mod pending;
 mod period;
 mod points;
 mod rank;
 mod readers;
-mod reset;
 mod row;
 mod search;
 mod state;
@@ -80,21 +80,20 @@ use writer::{REFUSAL_SHOWN, Writer};
 
 pub(super) use accept::accept_loss;
 pub(super) use actions::LoggedAction;
+pub(super) use catalog::CatalogSums;
 pub use copy::ExaminedCounts;
 pub(super) use copy::{backup, examine, read_counts};
 pub(super) use database::remove;
 pub(super) use history::BUCKETS_MAX;
 pub(super) use job::{CatalogWrite, NotStored};
-pub(super) use list::{Column, Cursor, LIST_MAX, ListQuery, Page, VideoRow};
-pub(super) use owner::check_disposable;
+pub(super) use list::{Column, Cursor, LIST_MAX, ListQuery, Page, ShownVideo, VideoRow};
+pub(super) use owner::{check_disposable, owner};
 pub use period::Keep;
 pub(super) use period::{Period, Scale};
 pub(super) use points::{MinutePoint, Points};
-pub(super) use reset::reset;
 pub(super) use row::DamagedTable;
 pub(super) use search::Search;
 pub(super) use top::{Top, TopVideo};
-pub(super) use videos::{CatalogSums, ShownVideo};
 
 /// Updates that wait for the writer. Each HTTP worker waits with one, so this is never full.
 const JOBS: usize = 256;

@@ -15,7 +15,7 @@ use crate::storage::way_out::other_directory;
 ///
 /// # Errors
 /// The files are damaged, somebody else's, or of a newer version.
-pub(super) fn owner(directory: &Path) -> Result<Option<JournalOwner>> {
+pub(in crate::dashboard) fn owner(directory: &Path) -> Result<Option<JournalOwner>> {
     let (file, path) = (directory.join(FILE), directory.join(JOURNAL));
     let tables = SCHEMA.open_any(&file)?;
     let disk = FsDisk::open_reader(&path);

@@ -87,7 +87,7 @@ CREATE TABLE ledgers (
     key       BLOB    PRIMARY KEY,
     processor BLOB,
     life      BLOB,
-    held      INTEGER NOT NULL, -- plays that the ledger has said to hold, at most
+    held      INTEGER NOT NULL, -- plays that the ledger has said to hold, at most; without a processor 1 for an import
     row_check INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

@@ -3,32 +3,14 @@
 use foldhash::HashMap;
 use uuid::Uuid;
 
+use super::catalog::CatalogSums;
 use super::job::{CatalogWrite, Job, Stored};
-use super::list::VideoRow;
+use super::list::ShownVideo;
 use super::titles::TitleRow;
 use super::top::Top;
 use super::{Period, Scale, Store};
 use crate::model::video_id::VideoId;
 use crate::wire::{ChangedVideo, ImportRow, Visibility};
-
-/// A video as it is shown alone.
-pub(in crate::dashboard) struct ShownVideo {
-    pub(in crate::dashboard) row: VideoRow,
-    /// Its place by plays, 1 for the most; of one that is not in lists the place that it would have.
-    pub(in crate::dashboard) rank: u64,
-    /// What is changed of it.
-    pub(in crate::dashboard) changed: Option<ChangedVideo>,
-}
-
-/// How many rows of the catalog there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::dashboard) struct CatalogSums {
-    pub(in crate::dashboard) titles: u64,
-    pub(in crate::dashboard) hidden: u64,
-    pub(in crate::dashboard) deleted: u64,
-    pub(in crate::dashboard) corrected: u64,
-    pub(in crate::dashboard) imports: u64,
-}
 
 /// Some of the videos that are known by something, and where the next ones begin.
 pub(in crate::dashboard) type TitlesPage = (Vec<(VideoId, TitleRow)>, Option<u32>);
@@ -83,19 +65,7 @@ impl Store {
 
     /// How much is in the catalog.
     pub(in crate::dashboard) fn catalog_sums(&self) -> CatalogSums {
-        let index = self.state.index.read();
-        let catalog = index.catalog();
-        let mut sums = CatalogSums {
-            titles: catalog.titles().len() as u64,
-            imports: catalog.imports().count() as u64,
-            ..CatalogSums::default()
-        };
-        for (_, changes) in catalog.all_changes() {
-            sums.hidden += u64::from(changes.visibility() == Visibility::Hidden);
-            sums.deleted += u64::from(changes.visibility() == Visibility::Deleted);
-            sums.corrected += u64::from(changes.correction.is_some());
-        }
-        sums
+        self.state.index.read().catalog().sums()
     }
 
     /// Plays that processors have told: only its growth means anything.

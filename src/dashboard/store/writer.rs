@@ -190,15 +190,13 @@ impl Writer {
         at: UnixMs,
         new_id: Uuid,
     ) -> Result<u64> {
+        let titles: Vec<_> = news.iter().filter_map(|job| self.news_of_titles(job)).collect();
         let ledgers = self.state.ledgers.read();
         let mut journal = self.state.journal.lock();
+        for titles in titles {
+            journal.append(&catalog_change::encode(at, &titles))?;
+        }
         for job in news {
-            if let Job::Counts(update) = job
-                && !update.titles.is_empty()
-            {
-                let titles = CatalogChange::Titles(update.titles.clone());
-                journal.append(&catalog_change::encode(at, &titles))?;
-            }
             if let (Job::Catalog(_), Some(change)) = (job, change) {
                 journal.append(&catalog_change::encode(at, change))?;
                 continue;

@@ -1,7 +1,9 @@
 //! Designs as small models, every state of which is visited: what is wrong in one, and the steps that lead to it; and from which
-//! none leads to where all is counted. [`files`] has the ledger in files, [`shared`] the one that several processors share,
+//! none leads to where all is counted. [`files`] has the ledger in files, [`arrays`] messages of several plays,
+//! [`shared`] the one that several processors share,
 //! [`retry`] the dead letters of both.
 
+mod arrays;
 mod files;
 mod retry;
 mod shared;

@@ -1,33 +1,12 @@
 //! What a message holds: one play or an array of them, gzip'd or not, of the default shape or of a site's own (pure).
 
-use super::body::Play;
+use super::body_play::{BodyPlay, NoPlay};
 use super::decoder::PlayDecoder;
 use super::gzip;
 use super::ignored::IgnoredFields;
 use super::json;
-use super::play_id::SitePlayId;
 use super::rejection::Rejection;
 use super::shape::{CustomDecoder, PlayShape};
-
-/// A play as it stands in a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyPlay<'a> {
-    /// The play.
-    pub play: Play,
-    /// What its site calls it, where [`PlayShape::id`] says where that is. It has no other identity then.
-    pub id: Option<SitePlayId>,
-    /// The JSON of its video's title, for [`read_title`](super::read_title), where [`PlayShape::title`] points to one.
-    pub title: Option<&'a [u8]>,
-}
-
-/// An element of an array that is no play.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoPlay<'a> {
-    /// Its JSON.
-    pub element: &'a [u8],
-    /// Why it is none.
-    pub reason: Rejection,
-}
 
 /// What was read of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +128,7 @@ fn default_array(
         Some(behind)
     });
     match behind {
-        _ if is_too_long => Err(Rejection::too_many_plays()),
+        _ if is_too_long => Err(Rejection::too_many_plays(PlayShape::PLAYS_MAX)),
         Some(behind) if json::token(behind).is_none() => match count {
             0 => Err(Rejection::no_plays()),
             _ => Ok(()),
@@ -162,12 +141,6 @@ impl<'a> NoPlay<'a> {
     fn at(self, index: usize) -> BodyPart<'a> {
         let Self { element, reason } = self;
         BodyPart::NoPlay(Self { element, reason: reason.of_element(index) })
-    }
-}
-
-impl From<Play> for BodyPlay<'_> {
-    fn from(play: Play) -> Self {
-        Self { play, id: None, title: None }
     }
 }
 

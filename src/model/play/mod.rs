@@ -5,6 +5,7 @@
 
 mod bodies;
 mod body;
+mod body_play;
 mod decoder;
 mod gzip;
 mod ignored;
@@ -20,8 +21,9 @@ mod title;
 mod value;
 mod words;
 
-pub use bodies::{BodyDecoder, BodyPart, BodyPlay, NoPlay};
+pub use bodies::{BodyDecoder, BodyPart};
 pub use body::{Play, PlayIdentity};
+pub use body_play::{BodyPlay, NoPlay};
 pub use decoder::PlayDecoder;
 pub use ignored::{IgnoredField, IgnoredFields, PlayField};
 pub use play_id::SitePlayId;

@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::de::IgnoredAny;
 
-use super::shape::PlayShape;
-
 /// Why a body is no play: one line of at most [`Rejection::MAX_LEN`] characters, which may quote the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection(String);
@@ -38,9 +36,9 @@ impl Rejection {
         Self::new(format_args!("{field} is {shown}{dots}: {why}"))
     }
 
-    /// Of a body with more plays than one message may hold.
-    pub(super) fn too_many_plays() -> Self {
-        Self::new(format_args!("more than {} plays in one message", PlayShape::PLAYS_MAX))
+    /// Of a body with more plays than one message may hold: so many.
+    pub(super) fn too_many_plays(max: usize) -> Self {
+        Self::new(format_args!("more than {max} plays in one message"))
     }
 
     /// Of an empty array.

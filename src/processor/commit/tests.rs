@@ -180,7 +180,7 @@ impl Bench {
             ledger.clone(),
             Arc::new(ShardedCounts::new(100)),
             stats.clone(),
-            Arc::new(Titles::new(1)),
+            Arc::new(PlayTitles::new(1)),
             wake_publishers(1).0,
             failed,
             stopped,

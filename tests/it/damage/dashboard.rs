@@ -44,6 +44,26 @@ fn tell(dashboard: &Dashboard, version: u64, counts: &mut Counts) {
     let answer = ask(dashboard.local_addr(), "POST", "/api/counts", "", body.as_bytes());
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     counts.extend(told);
+    // What is kept of videos besides lies between the counts.
+    let id = video((version % u64::from(VIDEOS)) as u8);
+    let body = json!({"title": title(&id)}).to_string();
+    let answer =
+        ask(dashboard.local_addr(), "PUT", &format!("/api/videos/{id}"), "", body.as_bytes());
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+}
+
+/// The only title that a video ever gets.
+fn title(id: &VideoId) -> String {
+    format!("title of {id}")
+}
+
+/// No title is another than the one that was set.
+fn check_titles(dashboard: &Dashboard) {
+    let list = ask(dashboard.local_addr(), "GET", "/api/counts?limit=500", "", b"").json();
+    for row in list["counts"].as_array().unwrap() {
+        let id: VideoId = row["video_id"].as_str().unwrap().parse().unwrap();
+        assert!(row["title"].is_null() || row["title"] == title(&id), "{row}");
+    }
 }
 
 impl Part for DashboardPart {
@@ -88,6 +108,7 @@ impl Part for DashboardPart {
         let dashboard = start(image)?;
         assert!(!is_new, "a new database is begun beside an old journal");
         let health = ask(dashboard.local_addr(), "GET", "/healthz", "", b"").json();
+        check_titles(&dashboard);
         let counts = dashboard.counts().into_iter().collect();
         Ok((dashboard, counts, health["cut"].as_str().map(str::to_owned)))
     }

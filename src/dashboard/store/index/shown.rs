@@ -1,7 +1,7 @@
 //! What is shown of the counts: corrected, hidden or deleted where the catalog says so, each video in its place of every
 //! order, and with its title (pure).
 
-use super::{Entry, Index};
+use super::{Entry, Index, SEVERAL};
 use crate::dashboard::store::catalog::{Catalog, VideoChanges};
 use crate::dashboard::store::list::VideoRow;
 use crate::dashboard::store::rank::Ranking;
@@ -12,7 +12,7 @@ use crate::wire::{ChangedVideo, VideoTexts, Visibility};
 
 /// How a row is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shown {
+pub(super) struct Shown {
     plays: i64,
     updated_at: i64,
     last_played_at: i64,
@@ -43,17 +43,35 @@ impl Index {
     fn shown(&self, id: &VideoId, row: &Entry) -> Shown {
         // Few are changed: the others are not looked up.
         let changes = if row.is_changed { self.catalog.changes(id) } else { None };
-        Shown::of(row, changes)
+        let shown = Shown::of(row, changes);
+        if self.is_taken_back(id, row) {
+            return Shown { visibility: Visibility::Deleted, ..shown };
+        }
+        shown
+    }
+
+    /// Whether only imports that were taken back have told of a video.
+    pub(super) fn is_taken_back(&self, id: &VideoId, row: &Entry) -> bool {
+        if row.plays != 0 || self.taken_back.is_empty() {
+            return false;
+        }
+        match self.several.get(id).filter(|_| row.processor == SEVERAL) {
+            Some(several) => several.iter().all(|told| self.taken_back.contains(&told.processor)),
+            None => self.taken_back.contains(&row.processor),
+        }
+    }
+
+    /// How a row is shown, before it changes; `None` while none is.
+    pub(super) fn shown_now(&self, id: &VideoId, row: Option<&Entry>) -> Option<Shown> {
+        row.filter(|_| !self.is_loading).map(|row| self.shown(id, row))
     }
 
     /// Shows a row that has changed, in each order and in the sums.
-    pub(super) fn show(&mut self, id: VideoId, old: Option<&Entry>, new: Option<&Entry>) {
-        if self.is_loading {
-            return;
+    pub(super) fn show(&mut self, id: VideoId, before: Option<Shown>, row: &Entry) {
+        if !self.is_loading {
+            let new = self.shown(&id, row);
+            self.reshow(id, before, Some(new));
         }
-        let old = old.map(|row| self.shown(&id, row));
-        let new = new.map(|row| self.shown(&id, row));
-        self.reshow(id, old, new);
     }
 
     fn reshow(&mut self, id: VideoId, old: Option<Shown>, new: Option<Shown>) {
@@ -86,20 +104,19 @@ impl Index {
     pub(super) fn show_all(&mut self) {
         let mut listed = Vec::with_capacity(self.videos.len());
         let mut totals = Totals::default();
-        self.catalog.titles_mut().unlist_all();
-        let Self { videos, catalog, .. } = self;
-        for (id, row) in videos.iter() {
-            let changes = if row.is_changed { catalog.changes(id) } else { None };
-            let shown = Shown::of(row, changes);
+        for (id, row) in &self.videos {
+            let shown = self.shown(id, row);
             if shown.is_in_sums() {
                 totals.videos += 1;
                 totals.plays = totals.plays.saturating_add(shown.plays.unsigned_abs());
             }
             if shown.is_listed() {
-                catalog.titles_mut().set_listed(id, true);
                 listed.push((*id, shown));
             }
         }
+        let titles = self.catalog.titles_mut();
+        titles.unlist_all();
+        listed.iter().for_each(|(id, _)| titles.set_listed(id, true));
         let order = |value: fn(&Shown) -> i64| {
             Ranking::of(listed.iter().map(|(id, row)| (value(row), *id)).collect())
         };
@@ -160,6 +177,7 @@ impl Index {
 
     /// One video, shown or not.
     pub(in crate::dashboard::store) fn video(&self, id: &VideoId) -> Option<VideoRow> {
+        self.videos.get(id).filter(|row| !self.is_taken_back(id, row))?;
         let (title, url) = self.texts(id);
         Some(VideoRow { title, url, ..self.untitled(id)? })
     }

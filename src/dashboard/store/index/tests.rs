@@ -1,6 +1,6 @@
 //! [`Index`] beside a list that is sorted anew each time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -34,12 +34,13 @@ enum Step {
     Show(u128, Visibility),
     Correct(u128, i64),
     Forget(u32),
+    TakeBack(u32),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let video = || 0u128..60;
     prop_oneof![
-        8 => (0u32..3, video(), 0u64..30).prop_map(|(by, id, plays)| Step::Count(by, id, plays)),
+        8 => (0u32..6, video(), 0u64..30).prop_map(|(by, id, plays)| Step::Count(by, id, plays)),
         2 => (video(), prop::option::of("[abc0-9]{1,2}( [abc]{1,2}){0,2}"))
             .prop_map(|(id, title)| Step::Title(id, title)),
         1 => (video(), 0usize..3).prop_map(|(id, at)| {
@@ -47,6 +48,8 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         1 => (video(), -40i64..40).prop_map(|(id, plays)| Step::Correct(id, plays)),
         1 => (0u32..3).prop_map(Step::Forget),
+        // Numbers of imports, of which no two have the same.
+        1 => (3u32..6).prop_map(Step::TakeBack),
     ]
 }
 
@@ -88,11 +91,13 @@ impl Known {
 
 /// The naive index: every list is made by sorting everything.
 #[derive(Clone, Debug, Default)]
-struct Naive(BTreeMap<VideoId, Known>);
+struct Naive(BTreeMap<VideoId, Known>, BTreeSet<u32>);
 
 impl Naive {
     fn counted(&self) -> impl Iterator<Item = (&VideoId, &Known)> {
-        self.0.iter().filter(|(_, known)| !known.told.is_empty())
+        let is_there =
+            |known: &Known| known.told.iter().any(|(by, plays)| *plays > 0 || !self.1.contains(by));
+        self.0.iter().filter(move |(_, known)| is_there(known))
     }
 
     fn of(&mut self, number: u128) -> &mut Known {
@@ -101,6 +106,7 @@ impl Naive {
 
     fn take(&mut self, step: &Step, at: i64) {
         match step {
+            Step::Count(processor, ..) if self.1.contains(processor) => {}
             Step::Count(processor, number, plays) => {
                 let known = self.of(*number);
                 if known.told.get(processor).is_none_or(|before| before < plays) {
@@ -113,7 +119,10 @@ impl Naive {
             Step::Title(number, title) => self.of(*number).title = title.clone(),
             Step::Show(number, visibility) => self.of(*number).visibility = *visibility,
             Step::Correct(number, plays) => self.of(*number).correction = *plays,
-            Step::Forget(processor) => {
+            Step::Forget(processor) | Step::TakeBack(processor) => {
+                if matches!(step, Step::TakeBack(_)) {
+                    self.1.insert(*processor);
+                }
                 let all = self.0.values_mut();
                 all.filter_map(|known| known.told.get_mut(processor)).for_each(|plays| *plays = 0);
             }
@@ -178,6 +187,7 @@ impl Naive {
 
 fn take(index: &mut Index, step: &Step, at: i64) {
     match step {
+        Step::Count(processor, ..) if index.taken_back.contains(processor) => {}
         Step::Count(processor, number, plays) => {
             let count = count(*number, *plays);
             let news = index.is_news(*processor, &count);
@@ -195,6 +205,10 @@ fn take(index: &mut Index, step: &Step, at: i64) {
             index.change(id(*number), |catalog| catalog.correct(id(*number), one));
         }
         Step::Forget(processor) => drop(index.forget(*processor)),
+        Step::TakeBack(import) => {
+            index.take_back([*import]);
+            index.forget(*import);
+        }
     }
 }
 
@@ -246,15 +260,17 @@ proptest! {
         for (_, row) in index.catalog_mut().take_changed(None, usize::MAX) {
             again.catalog_mut().load(row);
         }
+        again.take_back(index.taken_back.clone());
         again.loaded();
         prop_assert_eq!(again.list(&query), want);
         prop_assert_eq!((again.totals(), again.counts()), (naive.totals(), naive.counts()));
         prop_assert_eq!(again.most(), index.most());
         // A reset leaves titles, and what is not shown.
-        let sums = index.sums_of(&[0, 1, 2]);
+        let sums = index.sums_of(&[0, 1, 2, 3, 4, 5]);
         let summed: u64 = sums.iter().map(|sums| sums.plays).sum();
         prop_assert_eq!(summed, index.counts().iter().map(|(_, plays)| *plays).sum::<u64>());
         index.reset();
+        naive.1.clear();
         naive.0.values_mut().for_each(|known| *known = Known {
             title: known.title.clone(), visibility: known.visibility, ..Known::default()
         });

@@ -178,11 +178,14 @@ fn an_import_counts_once_and_is_taken_back_whole() {
     expect_kept(&store, temp.path());
     import(&store, 6, &[(2, 1)]).unwrap();
     take_back(&store, 5);
-    assert_eq!(store.totals().plays, 11);
+    // Of the third nobody else has told.
+    assert_eq!(store.totals(), Totals { videos: 2, plays: 11 });
+    assert_eq!((seen(&store).rows.len(), store.counts().len()), (2, 2));
+    assert!(store.shown_video(id(3)).is_none());
     expect_kept(&store, temp.path());
     // The same again, as if it had never been.
-    import(&store, 5, &[(1, 4)]).unwrap();
-    assert_eq!(store.totals().plays, 15);
+    import(&store, 5, &[(1, 4), (3, 0)]).unwrap();
+    assert_eq!(store.totals(), Totals { videos: 3, plays: 15 });
     expect_kept(&store, temp.path());
     assert_eq!(store.top(Scale::Day, store.kept(Scale::Day).unwrap(), 9).unwrap().total, 10);
     let most = crate::model::video::MAX_PLAYS;

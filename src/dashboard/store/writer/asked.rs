@@ -10,7 +10,7 @@ use crate::dashboard::store::catalog_change::CatalogChange;
 use crate::dashboard::store::job::{CatalogWrite, Job};
 use crate::model::unix_time::UnixMs;
 use crate::model::video::{MAX_PLAYS, VideoCount};
-use crate::wire::{Correction, ImportUpdate, ImportedCount, Visibility};
+use crate::wire::{Correction, ImportUpdate, ImportedCount, VideoTitle, Visibility};
 
 /// The most titles: some 4 GB of memory. Whoever may write could fill it otherwise.
 const TITLES_MAX: usize = 20_000_000;
@@ -53,6 +53,19 @@ impl Writer {
         };
         (sum > MAX_PLAYS)
             .then(|| format!("with that all counts would be {sum}, more than {MAX_PLAYS}").into())
+    }
+
+    /// What a job's plays say of titles that is not known yet.
+    pub(super) fn news_of_titles(&self, job: &Job) -> Option<CatalogChange> {
+        let Job::Counts(update) = job else { return None };
+        if update.titles.is_empty() {
+            return None;
+        }
+        let index = self.state.index.read();
+        let is_news =
+            |told: &&VideoTitle| index.catalog().is_news_by_play(&told.video_id, &told.title);
+        let news: Vec<_> = update.titles.iter().filter(is_news).cloned().collect();
+        (!news.is_empty()).then_some(CatalogChange::Titles(news))
     }
 
     /// What is to be committed of a change at `at`; `None`: it changes nothing, or is none.

@@ -1,14 +1,14 @@
 //! Bodies of a shape of one's own: what was found in one becomes plays, or the reason why it is none (pure).
 
-use super::super::bodies::{BodyPlay, NoPlay};
 use super::super::body::{Play, PlayIdentity};
+use super::super::body_play::{BodyPlay, NoPlay};
 use super::super::ignored::{IgnoredFields, PlayField};
 use super::super::play_id::SitePlayId;
 use super::super::rejection::Rejection;
 use super::super::value::{self, Unreadable};
-use super::PlayShape;
+use super::play_shape::PlayShape;
 use super::tree::{ShapeField, ShapeTree};
-use super::walk::{FoundFields, Walk, WalkEnd, Walked};
+use super::walk::{FoundFields, ShapeWalk, WalkEnd, Walked};
 
 /// Reads bodies of one shape, one after the other.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl CustomDecoder {
         ignored: &mut IgnoredFields,
         mut each: impl FnMut(usize, Result<BodyPlay<'a>, NoPlay<'a>>),
     ) -> Result<Option<BodyPlay<'a>>, Rejection> {
-        let walk = Walk::new(&self.tree, |index, element, found| {
+        let walk = ShapeWalk::new(&self.tree, |index, element, found| {
             let play = self.play(found, ignored);
             each(index, play.map_err(|reason| NoPlay { element, reason }));
         });
@@ -93,7 +93,7 @@ impl CustomDecoder {
     #[cold]
     fn reason(&self, body: &[u8], end: WalkEnd) -> Rejection {
         match end {
-            WalkEnd::TooMany => Rejection::too_many_plays(),
+            WalkEnd::TooMany => Rejection::too_many_plays(PlayShape::PLAYS_MAX),
             WalkEnd::Twice => {
                 Rejection::new("a key on the way to a field stands twice in one object")
             }

@@ -8,7 +8,7 @@ use proptest::sample::select;
 use serde_json::Value;
 
 use super::super::{BodyDecoder, BodyPart, JsonPointer, Play, PlayField, SitePlayId};
-use super::PlayShape;
+use super::play_shape::PlayShape;
 use crate::model::video_id::VideoId;
 
 fn pointer(text: &str) -> JsonPointer {

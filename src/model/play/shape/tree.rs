@@ -1,6 +1,6 @@
 //! The pointers of a shape as one tree, so that a body is read once for all of them (pure).
 
-use super::PlayShape;
+use super::play_shape::PlayShape;
 use crate::model::play::pointer::JsonPointer;
 
 /// A field of a play in a body of any shape.

@@ -2,7 +2,7 @@
 //! checked and passed over.
 
 use super::super::json::{self, Member};
-use super::PlayShape;
+use super::play_shape::PlayShape;
 use super::tree::{ShapeField, ShapeNode, ShapeTree};
 
 /// Where the fields of one play stand, as JSON.
@@ -39,7 +39,7 @@ pub(super) enum WalkEnd {
 }
 
 /// Reads one body; `each` takes the plays of an array: index, JSON, what was found.
-pub(super) struct Walk<'a, 's, F> {
+pub(super) struct ShapeWalk<'a, 's, F> {
     tree: &'s ShapeTree,
     found: FoundFields<'a>,
     each: F,
@@ -48,7 +48,7 @@ pub(super) struct Walk<'a, 's, F> {
     end: WalkEnd,
 }
 
-impl<'a, 's, F: FnMut(usize, &'a [u8], &FoundFields<'a>)> Walk<'a, 's, F> {
+impl<'a, 's, F: FnMut(usize, &'a [u8], &FoundFields<'a>)> ShapeWalk<'a, 's, F> {
     pub(super) fn new(tree: &'s ShapeTree, each: F) -> Self {
         let (found, end) = (FoundFields::default(), WalkEnd::default());
         Self { tree, found, each, elements: None, end }

@@ -4,10 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
-use super::database::remove;
-use super::owner::owner;
-use super::period::Keep;
-use super::{CatalogSums, Store};
+use super::store::{CatalogSums, Keep, Store, owner, remove};
 use crate::journal::JournalOwner;
 
 /// Forgets what a reset forgets. The files stay where there are titles or videos that are not shown; else they go, as do
@@ -15,7 +12,7 @@ use crate::journal::JournalOwner;
 ///
 /// # Errors
 /// What cannot be removed, or written, and why.
-pub(crate) fn reset(directory: &Path) -> Result<()> {
+pub(super) fn reset(directory: &Path) -> Result<()> {
     if !matches!(owner(directory), Ok(Some(JournalOwner::Part))) {
         return remove(directory);
     }
