@@ -61,12 +61,10 @@ impl CustomDecoder {
         let id = self.id(found.of(ShapeField::Id))?;
         let enqueued_at_ns =
             read(found.of(ShapeField::Time), PlayField::EnqueuedAt, value::moment, ignored);
-        let producer =
-            read(found.of(ShapeField::Producer), PlayField::Producer, value::producer, ignored);
-        let seq = read(found.of(ShapeField::Seq), PlayField::Seq, value::seq, ignored);
-        let resent = read(found.of(ShapeField::Resent), PlayField::Resent, value::resent, ignored);
-        let identity = producer.zip(seq).map(|(producer, seq)| PlayIdentity { producer, seq });
-        let resent = resent.unwrap_or(false);
+        let (identity, resent) = match id {
+            Some(_) => (None, false),
+            None => numbered(found, ignored),
+        };
         let play = Play { video_id, enqueued_at_ns, identity, resent };
         Ok(BodyPlay { play, id, title: found.of(ShapeField::Title) })
     }
@@ -100,6 +98,16 @@ impl CustomDecoder {
             WalkEnd::Malformed => Rejection::of_json(body),
         }
     }
+}
+
+/// Which of its producer's plays it is, and whether that sends it again, where its body says so.
+fn numbered(found: &FoundFields<'_>, ignored: &mut IgnoredFields) -> (Option<PlayIdentity>, bool) {
+    let producer =
+        read(found.of(ShapeField::Producer), PlayField::Producer, value::producer, ignored);
+    let seq = read(found.of(ShapeField::Seq), PlayField::Seq, value::seq, ignored);
+    let resent = read(found.of(ShapeField::Resent), PlayField::Resent, value::resent, ignored);
+    let identity = producer.zip(seq).map(|(producer, seq)| PlayIdentity { producer, seq });
+    (identity, resent.unwrap_or(false))
 }
 
 /// What an optional field says.

@@ -12,8 +12,8 @@ pub struct PlayShape {
     pub video: JsonPointer,
     /// When it was played or put on the queue, as a number or a text; a play may do without.
     pub time: JsonPointer,
-    /// What makes it this play and no other: a text or a whole number of 1 to 128 bytes. `None`: a play's identity is what
-    /// stands at `/producer` and `/seq`, if anything does.
+    /// What makes it this play and no other: a text or a whole number of 1 to 128 bytes. `None`, and of a play that has
+    /// nothing there: its identity is what stands at `/producer` and `/seq`, if anything does.
     pub id: Option<JsonPointer>,
     /// The video's title; `None`: bodies have none.
     pub title: Option<JsonPointer>,

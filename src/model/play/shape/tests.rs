@@ -154,9 +154,10 @@ fn an_array_is_several_plays() {
     assert_eq!(read(&at_top, br#"[{"video_id":"x"}]"#).unwrap().len(), 1);
 }
 
-/// What the default has besides the pointers is read of other shapes, too, unless they say what identifies a play.
+/// What the default has besides the pointers is read of other shapes, too, unless the play has an id of its own: those of
+/// `produce`, which have none, may stand on one topic with those of a site.
 #[test]
-fn a_producer_and_its_numbers_are_read_without_an_id_field() {
+fn a_producer_and_its_numbers_are_read_without_an_id() {
     let producer = "7d3f1c52-90ab-4cde-8f01-23456789abcd";
     let body = format!(r#"{{"v":"x","producer":"{producer}","seq":7,"resent":true,"id":"a"}}"#);
     let play = |shape: &PlayShape| {
@@ -173,8 +174,10 @@ fn a_producer_and_its_numbers_are_read_without_an_id_field() {
     let with_identity = play(&shape);
     assert_eq!(with_identity.identity.map(|identity| identity.seq), Some(7));
     assert!(with_identity.resent);
-    let by_id = play(&PlayShape { id: Some(pointer("/id")), ..shape });
+    let by_id = play(&PlayShape { id: Some(pointer("/id")), ..shape.clone() });
     assert_eq!((by_id.identity, by_id.resent), (None, false));
+    let has_none = play(&PlayShape { id: Some(pointer("/event/id")), ..shape });
+    assert_eq!(has_none, with_identity);
 }
 
 #[test]

@@ -57,14 +57,11 @@ impl ShapeTree {
         let mut element = ShapeNode::default();
         element.add(video, ShapeField::Video);
         element.add(time, ShapeField::Time);
-        match id {
-            Some(id) => element.add(id, ShapeField::Id),
-            None => {
-                element.add(&JsonPointer::member("producer"), ShapeField::Producer);
-                element.add(&JsonPointer::member("seq"), ShapeField::Seq);
-                element.add(&JsonPointer::member("resent"), ShapeField::Resent);
-            }
-        }
+        // Of a play that has an id these are not read; but whoever has none may have them.
+        id.iter().for_each(|id| element.add(id, ShapeField::Id));
+        element.add(&JsonPointer::member("producer"), ShapeField::Producer);
+        element.add(&JsonPointer::member("seq"), ShapeField::Seq);
+        element.add(&JsonPointer::member("resent"), ShapeField::Resent);
         title.iter().for_each(|title| element.add(title, ShapeField::Title));
         let body = match plays {
             None => element.clone(),
