@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use playcounts::ledger::{self, Snapshot};
 use playcounts::producer::read_outbox;
 use rustix::process::{Pid, Signal, kill_process};
@@ -434,6 +435,8 @@ impl Parts {
 
     /// What a dashboard shows of one video.
     pub(crate) fn shown(&self, dashboard: usize, video: VideoId) -> Result<u64> {
+        let video = video.to_string();
+        let video = utf8_percent_encode(&video, NON_ALPHANUMERIC);
         self.get(dashboard, &format!("/api/counts/{video}"))?["plays"].as_u64().context("plays")
     }
 
