@@ -5,7 +5,7 @@
 //! text of up to 15 bytes (YouTube's 11 characters, Wistia's 10, most numbers), stands in it as it is. A longer text is kept
 //! once a process for ever, which costs its bytes and some 30 more.
 
-mod bytes;
+pub mod bytes;
 mod long_texts;
 mod serde_text;
 #[cfg(test)]
@@ -17,8 +17,6 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use uuid::Uuid;
-
-pub use bytes::IdBytes;
 
 /// Which video: a GUID, or a text of 1 to [`VideoId::MAX_LEN`] bytes of UTF-8 without control characters.
 ///
