@@ -326,7 +326,7 @@ fn with_200_000_videos() -> Running {
                  1700000000000 - n AS played
           FROM numbers, processors);
         UPDATE identity SET count_rows = s.n, count_plays = s.plays,
-          row_check = row_check(only, dashboard, boot, closed, life, segment, number, s.n, s.plays)
+          row_check = row_check(only, dashboard, boot, closed, life, segment, number, s.n, s.plays, catalog_rows)
         FROM (SELECT count(*) AS n, sum(plays) AS plays FROM counts) AS s";
     database.execute_batch(many).unwrap();
     drop(database);

@@ -235,9 +235,7 @@ fn a_body_that_is_no_play_is_rejected_and_finished() {
     on_both_brokers(|dir, broker| {
         let (_dashboard, url) = support::dashboard(dir);
         let publish = format!("http://{}/pub?topic=plays", broker.http());
-        for body in
-            ["garbage", "{}", "\0\u{1b}[31m", r#"{"video_id":"<img src=x onerror=alert(1)>"}"#]
-        {
+        for body in ["garbage", "{}", "\0\u{1b}[31m", r#"{"video_id":"a\u001b[31m"}"#] {
             post(&publish, body);
         }
         post(&publish, &format!(r#"{{"video_id":"{}"}}"#, Uuid::new_v4()));

@@ -6,6 +6,7 @@ use crate::ledger::retry::{
     JudgeLetter, LetterRest, LetterRetry, LetterVerdict, Retried, RetriedPlay,
 };
 use crate::ledger::{check, copy};
+use crate::model::words::many;
 
 /// A body: a play of a video for each pair of bytes, with the number of producer 1, or 0xff where it has none. A pair of
 /// video 0 is no play.
@@ -198,7 +199,7 @@ proptest! {
         let found = check(dir.path()).unwrap().unwrap();
         prop_assert!(found.is_whole(), "{}", found);
         let holds = found.holds.unwrap();
-        let letters = format!(" {} dead letters", want.letters.len());
+        let letters = format!(" {}", many(want.letters.len() as u64, "dead letter"));
         prop_assert!(holds.ends_with(&letters), "{} {}", holds, letters);
         let counted: u64 = want.plays.values().sum();
         prop_assert_eq!(read(dir.path()).unwrap().unwrap().counters.counted, counted);
