@@ -36,6 +36,7 @@ impl<V: Copy> MessageVerdicts<V> {
     }
 
     /// Whether it is the first part of its message that is asked for.
+    #[cfg(any(test, feature = "postgres"))]
     pub(super) fn is_first(&mut self, part: PartOf, of: V) -> bool {
         let mut is_first = false;
         self.of(part, || {

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+#[cfg(feature = "postgres")]
 use crate::postgres_server::postgres_or_skip;
 use crate::support::{
     Broker, Running, assert_exit, copy_all, get, on_both_brokers, output, post, total, wait_until,
@@ -264,6 +265,7 @@ fn what_is_no_id_is_a_dead_letter_that_says_why() {
     });
 }
 
+#[cfg(feature = "postgres")]
 #[test]
 fn processors_of_a_shared_ledger_count_ids_of_every_kind() {
     let server = postgres_or_skip!();

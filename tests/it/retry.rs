@@ -25,9 +25,6 @@ const LETTERS: u64 = 100_000;
 /// Whose plays some of them are.
 const PRODUCER: Uuid = Uuid::from_u128(0x5e_4d_e4);
 
-/// How many plays of the producer are counted before.
-const BEFORE: u64 = 100;
-
 /// A body, as options that have been mended read it: of each ten one is no play, and one a play of the producer.
 fn body(letter: u64) -> String {
     let video = Uuid::from_u128(u128::from(letter % 7));
@@ -303,6 +300,9 @@ mod shared {
     use playcounts::postgres::PgConfig;
 
     use super::*;
+
+    /// How many plays of the producer are counted before.
+    const BEFORE: u64 = 100;
     use crate::postgres_server::{Postgres, postgres_or_skip};
     use crate::support::publish_of;
 
