@@ -18,7 +18,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const VIDEOS: [&str; 2] = ["f:", "a foreign video, number "];
 
 /// Where in its bodies a play's own id is: an option of those who read them.
-pub(crate) const ID_FIELD: [&str; 2] = ["--id-field", "/play"];
+pub(crate) const ID_FIELD: [&str; 2] = ["--id-field", "/session"];
 
 /// Every so many plays are published twice.
 const TWICE_EVERY: usize = 3;
@@ -128,7 +128,7 @@ impl Shared {
             let url = format!("http://{}/pub?topic=plays", *self.broker.lock().unwrap());
             let video = video(number as u64);
             let body =
-                format!(r#"{{"site":"elsewhere","play":"p-{number}","video_id":"{video}"}}"#);
+                format!(r#"{{"site":"elsewhere","session":"p-{number}","video_id":"{video}"}}"#);
             for _ in 0..if number.is_multiple_of(TWICE_EVERY) { 2 } else { 1 } {
                 if agent.post(&url).send(&body).is_ok() {
                     self.plays.lock().unwrap()[number] = true;

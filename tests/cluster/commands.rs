@@ -94,8 +94,10 @@ impl Cluster {
     }
 
     fn process(&self, name: Name, directory: String) -> Vec<String> {
+        // The programs that are none of ours agree on where a play's own id is.
+        let [id_field, place] = crate::foreign::ID_FIELD;
         let mut args = words(&format!(
-            "process --id-field /session --consumer-opt {MSG_TIMEOUT} --consumer-opt lookupd_poll_interval,5s --update-interval 1s"
+            "process {id_field} {place} --consumer-opt {MSG_TIMEOUT} --consumer-opt lookupd_poll_interval,5s --update-interval 1s"
         ));
         args.extend(["--data-dir".into(), directory]);
         args.extend(self.lookupds());

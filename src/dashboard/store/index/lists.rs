@@ -9,8 +9,8 @@ use crate::dashboard::store::search::Search;
 use crate::dashboard::store::titles::TitleNumbers;
 use crate::model::video_id::VideoId;
 
-/// Up to how many matches of a search are gathered and sorted. More are a good part of all videos, so that
-/// walking through all in order soon meets enough of them.
+/// Up to how many matches of a search are gathered and sorted at most. Where so many are wanted that walking through all in
+/// order meets enough of them sooner, that is done.
 pub(super) const GATHER_MAX: usize = 20_000;
 
 /// The videos that are wanted.
@@ -103,7 +103,9 @@ impl Index {
             return self.window(query, after, ranks).skip(skip).take(take).collect();
         };
         let known = self.catalog().titles();
-        if matches.len() > GATHER_MAX {
+        // How many are met in the list's order until the page is full, if the wanted ones lie evenly in it.
+        let met = (skip + take).saturating_mul(self.by_id.len()) / matches.len().max(1);
+        if matches.len() > GATHER_MAX || met < matches.len() {
             let all = 0..self.by_id.len();
             return self
                 .window(query, after, &[all])
