@@ -35,7 +35,7 @@ impl<'a> Site<'a> {
     fn count(&mut self) {
         let tcp = self.broker.tcp();
         let mut args = vec!["process", "--nsqd-tcp-address", &tcp, "--dashboard-url", &self.url];
-        args.extend(["--update-interval", "500ms"]);
+        args.extend(["--update-interval", "500ms", "--consumer-opt", "msg_timeout,5s"]);
         args.extend(self.options.iter().map(String::as_str));
         self.process = Some(Running::start(self.dir, &args));
     }
