@@ -20,7 +20,7 @@ use crate::model::title::{TextKind, check_text};
 use crate::model::video::MAX_PLAYS;
 use crate::model::video_id::VideoId;
 use crate::model::words::{grouped, many, of_number};
-use crate::wire::client::{DashboardClient, RefusedCall};
+use crate::wire::client::DashboardClient;
 use crate::wire::{BATCH_MAX, ImportRow, ImportUpdate, ImportedCount, Imports};
 
 /// takes the counts of an older program over from a CSV file: video_id,plays; they are added to what is counted here, once:
@@ -294,14 +294,8 @@ fn imports(dashboard: &DashboardClient) -> Result<Vec<ImportRow>> {
     Ok(imports)
 }
 
-/// An older dashboard has no such call.
 fn knows_imports(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<RefusedCall>() {
-        Some(refused) if refused.is_unknown() => {
-            error.context("the dashboard is of an older version, which takes no imports: start the new one there first")
-        }
-        _ => error,
-    }
+    https::name_older_dashboard(error, "takes no imports")
 }
 
 /// Takes an import back, by its id or its file.

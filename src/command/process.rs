@@ -95,7 +95,7 @@ pub(super) struct ProcessArgs {
     /// start beside a processor with another ledger on the same channel: both together may count a play twice
     #[argh(switch)]
     beside_others: bool,
-    /// where a body has the video's id, as a JSON Pointer; one that begins with no slash is refused
+    /// where a body has the video's id, as a JSON Pointer: empty for the whole body, else it begins with a slash
     /// [default: /video_id]
     #[argh(option, default = "PlayShape::default_video()")]
     video_field: JsonPointer,
@@ -104,7 +104,7 @@ pub(super) struct ProcessArgs {
     #[argh(option, default = "PlayShape::default_time()")]
     time_field: JsonPointer,
     /// where a body has the play's own id, as a JSON Pointer: text or whole number of 1 to 128 bytes; plays of one id
-    /// count once within the window, which is --message-window-mb at 50 bytes a play, or 48 hours in PostgreSQL
+    /// count once within a window: at least 10000 plays for each MiB of --message-window-mb, or 48 hours in PostgreSQL
     /// [default: none, /producer and /seq identify a play]
     #[argh(option)]
     id_field: Option<JsonPointer>,
@@ -150,7 +150,7 @@ pub(super) struct ProcessArgs {
     #[argh(option, default = "Durability::default()")]
     durability: Durability,
     /// memory for the newest messages of plays without (producer, seq), in MiB, up to 2048: one that nsqd delivers
-    /// again is known while it is among them; 32 hold at least a million [default: 32]
+    /// again is known while it is among them; 32 hold at least a million, with --id-field a third of that [default: 32]
     #[argh(option, default = "Count(MessageBudget::DEFAULT_MB)")]
     message_window_mb: Count<{ MessageBudget::MAX_MB }>,
     /// wait for the data directory's processor to end, then take its place at once

@@ -169,8 +169,8 @@ impl Batches<'_> {
             return Ok(());
         }
         let videos = std::mem::take(&mut self.videos);
-        (self.taken, self.bytes) = (self.taken + videos.len() as u64, 0);
-        let so_far = self.taken - videos.len() as u64;
+        let (so_far, sent) = (self.taken, videos.len() as u64);
+        self.bytes = 0;
         let again = || {
             format!(
                 "{} of {} got title and link; then it broke off. The same command again does the rest",
@@ -185,19 +185,14 @@ impl Batches<'_> {
             .post("/api/videos", &VideosUpdate { videos })
             .map_err(knows_titles)
             .with_context(again)?;
+        self.taken += sent;
         table.show_progress(many(self.taken, "video"));
         Ok(())
     }
 }
 
-/// An older dashboard has no such call.
 fn knows_titles(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<RefusedCall>() {
-        Some(refused) if refused.is_unknown() => {
-            error.context("the dashboard is of an older version, which knows no titles: start the new one there first")
-        }
-        _ => error,
-    }
+    https::name_older_dashboard(error, "knows no titles")
 }
 
 /// The most of a line that is held before it is written, in bytes.

@@ -260,7 +260,9 @@ fn correct(args: CorrectArgs) -> Result<()> {
 }
 
 fn list(dashboard: &DashboardClient, format: OutputFormat) -> Result<()> {
-    let changed: ChangedVideoList = dashboard.read(&format!("{PATH}/changed"))?;
+    let changed: ChangedVideoList = dashboard
+        .read(&format!("{PATH}/changed"))
+        .map_err(|error| https::name_older_dashboard(error, "hides no videos"))?;
     if format == OutputFormat::Json {
         return print_json(&changed);
     }

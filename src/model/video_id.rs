@@ -76,7 +76,7 @@ impl VideoId {
     /// # Errors
     /// [`NoVideoId`]: it is none.
     pub fn parse(text: &str) -> Result<Self, NoVideoId> {
-        match find_guid(text) {
+        match Self::find_guid(text) {
             Some(guid) => Ok(guid.into()),
             None => Self::of_text(text),
         }
@@ -97,7 +97,7 @@ impl VideoId {
     /// # Errors
     /// [`NoVideoId`].
     pub fn find(text: &str) -> Result<Option<Self>, NoVideoId> {
-        match find_guid(text) {
+        match Self::find_guid(text) {
             Some(guid) if is_plain(&guid) => Ok(Some(guid.into())),
             Some(guid) => Ok(long_texts::find(guid_text(&guid, &mut [0; 36])).map(Self::long)),
             None => {
@@ -114,7 +114,8 @@ impl VideoId {
 
     /// The GUID that a text spells in one of its ways.
     pub fn find_guid(text: &str) -> Option<Uuid> {
-        find_guid(text)
+        // The shortest spelling; most other texts are shorter.
+        if text.len() < uuid::fmt::Simple::LENGTH { None } else { Uuid::try_parse(text).ok() }
     }
 
     /// A text that spells no GUID.
@@ -165,7 +166,7 @@ impl VideoId {
     pub fn guid(&self) -> Option<Uuid> {
         match self.form() {
             Form::Guid(guid) => Some(guid),
-            Form::Text(text) => find_guid(text),
+            Form::Text(text) => Self::find_guid(text),
         }
     }
 
@@ -186,12 +187,6 @@ impl VideoId {
     pub fn starts_with(&self, start: &str) -> bool {
         self.with_text(|text| text.starts_with(start))
     }
-}
-
-/// A GUID in any of its spellings.
-fn find_guid(text: &str) -> Option<Uuid> {
-    // The shortest spelling; most other texts are shorter.
-    if text.len() < uuid::fmt::Simple::LENGTH { None } else { Uuid::try_parse(text).ok() }
 }
 
 /// Whether a GUID stands in an id as it is: all that are of a variant known today.

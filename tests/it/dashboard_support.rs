@@ -120,6 +120,22 @@ impl Answer {
     pub(crate) fn error(&self) -> String {
         self.json()["error"].as_str().unwrap().to_owned()
     }
+
+    /// The body of an answer that came in chunks.
+    #[track_caller]
+    pub(crate) fn unchunked(&self) -> String {
+        let (mut body, mut whole) = (&self.body[..], Vec::new());
+        loop {
+            let end = body.windows(2).position(|pair| pair == b"\r\n").unwrap();
+            let size = usize::from_str_radix(str::from_utf8(&body[..end]).unwrap(), 16).unwrap();
+            whole.extend(&body[end + 2..end + 2 + size]);
+            body = &body[end + 2 + size + 2..];
+            if size == 0 {
+                assert!(body.is_empty());
+                return String::from_utf8(whole).unwrap();
+            }
+        }
+    }
 }
 
 /// Sends one request; `extra` holds whole header lines.

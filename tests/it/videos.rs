@@ -52,20 +52,6 @@ impl Running {
     }
 }
 
-/// The body of a chunked answer.
-fn unchunked(answer: &Answer) -> String {
-    let (mut rest, mut text) = (&answer.body[..], Vec::new());
-    loop {
-        let end = rest.windows(2).position(|two| two == b"\r\n").unwrap();
-        let len = usize::from_str_radix(str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
-        if len == 0 {
-            return String::from_utf8(text).unwrap();
-        }
-        text.extend_from_slice(&rest[end + 2..end + 2 + len]);
-        rest = &rest[end + 4 + len..];
-    }
-}
-
 #[test]
 fn titles_are_shown_and_found_everywhere() {
     let running = start();
@@ -103,12 +89,12 @@ fn titles_are_shown_and_found_everywhere() {
     }
     let top = running.get("/api/top").json();
     assert_eq!(top["top"][0]["title"], title);
-    let csv = unchunked(&running.get("/api/export/counts.csv"));
+    let csv = running.get("/api/export/counts.csv").unchunked();
     assert!(
         csv.contains(",\"'=Cats, \"\"dogs\"\" & <b>Été</b>\",https://example.org/cats\r\n"),
         "{csv}"
     );
-    let csv = unchunked(&running.get("/api/videos.csv"));
+    let csv = running.get("/api/videos.csv").unchunked();
     let mut lines: Vec<_> = csv.split_terminator("\r\n").collect();
     assert_eq!(lines.remove(0), "video_id,title,url");
     lines.sort_unstable();

@@ -23,7 +23,7 @@ use crate::storage::data_dir::{DataDir, PROCESSOR};
 #[argh(subcommand, name = "retry", help_triggers("-h", "--help", "help"))]
 pub(super) struct RetryArgs {
     // What bodies look like. Titles are not read: a processor tells them, with later plays.
-    /// where a body has the video's id, as a JSON Pointer; one that begins with no slash is refused
+    /// where a body has the video's id, as a JSON Pointer: empty for the whole body, else it begins with a slash
     /// [default: /video_id]
     #[argh(option, default = "PlayShape::default_video()")]
     video_field: JsonPointer,
@@ -32,7 +32,7 @@ pub(super) struct RetryArgs {
     #[argh(option, default = "PlayShape::default_time()")]
     time_field: JsonPointer,
     /// where a body has the play's own id, as a JSON Pointer: text or whole number of 1 to 128 bytes; plays of one id
-    /// count once within the window, which is --message-window-mb at 50 bytes a play, or 48 hours in PostgreSQL
+    /// count once within a window: at least 10000 plays for each MiB of --message-window-mb, or 48 hours in PostgreSQL
     /// [default: none, /producer and /seq identify a play]
     #[argh(option)]
     id_field: Option<JsonPointer>,

@@ -154,13 +154,9 @@ fn command<'c, 'w>(
         word if VERSION.contains(&word) => return Err(ParseStop::Version),
         _ => {}
     }
-    let found =
-        members.into_iter().find(|command| command.words().last() == Some(&second.as_str()));
-    found.map(|command| (command, &words[2..])).ok_or_else(|| {
-        let meant = nearest(second, names).map(|name| format!("{first} {name}"));
-        let error = format!("there is no command \"{first} {second}\"");
-        ParseStop::Wrong(with_hints(&error, meant, &see))
-    })
+    let meant = nearest(second, names).map(|name| format!("{first} {name}"));
+    let error = format!("there is no command \"{first} {second}\"");
+    Err(ParseStop::Wrong(with_hints(&error, meant, &see)))
 }
 
 /// The words behind a command.

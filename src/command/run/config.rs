@@ -135,7 +135,7 @@ pub(in crate::command) struct RunArgs {
     /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
     #[argh(option)]
     allowed_host: Vec<String>,
-    /// where videos are, for the page's links, with {id} in place of the percent-encoded id; a url of a video's own goes
+    /// where videos are, for the page's links, with id in braces where the percent-encoded id goes; a url of a video's own goes
     /// before it [default: none]
     #[argh(option)]
     video_url: Option<VideoUrl>,

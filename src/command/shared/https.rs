@@ -7,7 +7,7 @@ use ureq::http::Uri;
 use crate::command::shared::token::write_token;
 use crate::model::dashboard_index::DashboardIndex;
 use crate::nsqd::http_tls::HttpTls;
-use crate::wire::client::DashboardClient;
+use crate::wire::client::{DashboardClient, RefusedCall};
 
 /// The variable that names the file of trusted certificate authorities, as programs with OpenSSL know it.
 const VARIABLE: &str = "SSL_CERT_FILE";
@@ -54,6 +54,17 @@ pub(crate) fn dashboard(
     ca: Option<String>,
 ) -> Result<DashboardClient> {
     dashboards(&[url], token, ca)?.pop().context("one URL is one dashboard")
+}
+
+/// Says of a call that a dashboard does not know that it is an older one, and what it `lacks`; other errors stay as they are.
+pub(crate) fn name_older_dashboard(error: anyhow::Error, lacks: &str) -> anyhow::Error {
+    let is_unknown = error.downcast_ref::<RefusedCall>().is_some_and(RefusedCall::is_unknown);
+    if !is_unknown {
+        return error;
+    }
+    error.context(format!(
+        "the dashboard is of an older version, which {lacks}: start the new one there first"
+    ))
 }
 
 /// The one at that URL, with the token for writes that options, a file or the environment give.

@@ -99,12 +99,10 @@ impl FromStr for VideoUrl {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         // Whoever publishes plays chooses the id, and must not choose the host.
-        let host_end = text
-            .find("://")
-            .map(|at| at + 3)
-            .and_then(|start| Some(start + text.get(start..)?.find(['/', '?', '#'])?));
-        let is_behind = host_end.is_some_and(|end| !text[..end].contains(ID_PLACE));
-        if !is_behind || !text.contains(ID_PLACE) {
+        let behind_scheme = text.split_once("://").map_or("", |(_, rest)| rest);
+        let host_end = behind_scheme.find(['/', '?', '#']).unwrap_or(behind_scheme.len());
+        let (host, rest) = behind_scheme.split_at(host_end);
+        if host.contains(ID_PLACE) || !rest.contains(ID_PLACE) {
             return Err(format!(
                 "must be an address with {ID_PLACE} in place of the video's id, such as https://example.org/watch/{ID_PLACE}"
             ));

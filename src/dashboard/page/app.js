@@ -76,12 +76,12 @@ const onStats = ({ stats, point }) => {
   Object.values(views).forEach((view) => view.stats(stats, point));
 };
 
-// Where videos are. An older dashboard knows of no such thing.
+// Where videos are; without an answer there are no such links.
 const settings = async () => {
   try {
     setTemplate((await fetchJson("/api/settings")).video_url);
   } catch {
-    setTemplate("");
+    // The views say what is wrong with the dashboard.
   }
 };
 

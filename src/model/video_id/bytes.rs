@@ -6,7 +6,7 @@ use rusqlite::ToSql;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use uuid::Uuid;
 
-use super::{Form, VideoId, find_guid};
+use super::{Form, VideoId};
 
 /// The fewest bytes of a text: one more than a GUID has.
 const TEXT_MIN: usize = 17;
@@ -36,10 +36,7 @@ impl std::ops::Deref for IdBytes {
 }
 
 impl VideoId {
-    /// The most [`VideoId::to_bytes`] that an id has; the fewest are a GUID's 16.
-    pub const MAX_BYTES: usize = Self::MAX_LEN;
-
-    /// As it lies in files.
+    /// As it lies in files: a GUID's 16 bytes, or 17 to [`VideoId::MAX_LEN`].
     pub fn to_bytes(&self) -> IdBytes {
         let mut room = [0; TEXT_MIN];
         let (len, long) = match self.form() {
@@ -49,7 +46,7 @@ impl VideoId {
             }
             Form::Text(text) => match self.long_text() {
                 // One of the few GUIDs that are kept as texts.
-                Some(long) if let Some(guid) = find_guid(long) => {
+                Some(long) if let Some(guid) = Self::find_guid(long) => {
                     room[..16].copy_from_slice(guid.as_bytes());
                     (16, None)
                 }
@@ -74,7 +71,7 @@ impl VideoId {
             _ => return None,
         };
         let text = str::from_utf8(&bytes[..end]).ok()?;
-        if find_guid(text).is_some() { None } else { Self::of_text(text).ok() }
+        if Self::find_guid(text).is_some() { None } else { Self::of_text(text).ok() }
     }
 }
 

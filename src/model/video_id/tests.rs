@@ -17,7 +17,7 @@ fn check(text: &str, shown: &str) -> VideoId {
     let bytes = id.to_bytes();
     assert_eq!(VideoId::from_bytes(&bytes), Some(id), "{bytes:?}");
     assert_eq!(bytes.len() == 16, id.guid().is_some(), "{bytes:?}");
-    assert!(bytes.len() <= VideoId::MAX_BYTES);
+    assert!(bytes.len() <= VideoId::MAX_LEN);
     assert_eq!(serde_json::to_string(&id).unwrap(), serde_json::to_string(shown).unwrap());
     assert_eq!(serde_json::from_value::<VideoId>(text.into()).unwrap(), id);
     id

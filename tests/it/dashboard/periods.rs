@@ -6,21 +6,6 @@ use uuid::Uuid;
 use crate::dashboard_support::{start, update, video};
 use playcounts::model::video_id::VideoId;
 
-/// The body of an answer that came in chunks.
-fn unchunked(mut body: &[u8]) -> String {
-    let mut whole = Vec::new();
-    loop {
-        let end = body.windows(2).position(|pair| pair == b"\r\n").unwrap();
-        let size = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap(), 16).unwrap();
-        whole.extend(&body[end + 2..end + 2 + size]);
-        body = &body[end + 2 + size + 2..];
-        if size == 0 {
-            assert!(body.is_empty());
-            return String::from_utf8(whole).unwrap();
-        }
-    }
-}
-
 /// What is asked for wrongly, and how the answer begins.
 const WRONG: [(&str, &str); 6] = [
     ("/api/top?from=5&to=5", "from must be before to: 5 is not before 5"),
@@ -114,7 +99,7 @@ fn exports_are_whole_and_come_in_chunks() {
         csv.head
     );
     assert!(csv.head.contains("attachment; filename=\"counts.csv\""), "{}", csv.head);
-    let text = unchunked(&csv.body);
+    let text = csv.unchunked();
     let lines: Vec<_> = text.split_terminator("\r\n").collect();
     assert_eq!(
         (lines.len(), lines[0]),
@@ -127,14 +112,14 @@ fn exports_are_whole_and_come_in_chunks() {
         lines[1]
     );
     let rows: Vec<Value> =
-        serde_json::from_str(&unchunked(&running.get("/api/export/counts.json").body)).unwrap();
+        serde_json::from_str(&running.get("/api/export/counts.json").unchunked()).unwrap();
     assert_eq!((rows.len(), &rows[799]["plays"]), (800, &json!(40)));
     let top: Vec<Value> =
-        serde_json::from_str(&unchunked(&running.get("/api/export/top.json").body)).unwrap();
+        serde_json::from_str(&running.get("/api/export/top.json").unchunked()).unwrap();
     assert_eq!((top.len(), &top[0]["plays"]), (100, &json!(40)));
     let series =
         running.get(&format!("/api/export/series.csv?scale=day&video={}", Uuid::from_u128(1)));
-    assert!(unchunked(&series.body).ends_with("T00:00:00Z,1\r\n"));
+    assert!(series.unchunked().ends_with("T00:00:00Z,1\r\n"));
     let head = running.ask("HEAD", "/api/export/counts.csv", "", b"");
     assert_eq!((head.status, head.body.len()), (200, 0));
 }

@@ -4,7 +4,7 @@ use playcounts::dashboard::Dashboard;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{id, unchunked};
+use super::id;
 use crate::dashboard_support::{Running, config, start, update};
 
 /// Three processors tell whole counts.
@@ -59,7 +59,7 @@ fn what_is_changed_of_a_video_stays_so() {
         assert!(shown(0, "at").as_u64().unwrap() > 1_700_000_000_000);
         let top = running.get("/api/top").json();
         assert_eq!((top["top"].as_array().unwrap().len(), &top["total"]), (1, &json!(303)));
-        let csv = unchunked(&running.get("/api/export/counts.csv"));
+        let csv = running.get("/api/export/counts.csv").unchunked();
         assert_eq!(csv.lines().count(), 2, "{csv}");
         let Running { dashboard, data } = running;
         dashboard.shutdown().unwrap();

@@ -10,22 +10,19 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{id, unchunked};
+use super::id;
 use crate::dashboard_support::{ask, update};
 use crate::support::{self, assert_exit, output};
 
 /// A dashboard as a process of its own.
 fn dashboard(dir: &Path) -> (support::Running, SocketAddr) {
-    let args = ["dashboard", "--http-address", "127.0.0.1:0"];
-    let mut running = support::Running::start(dir, &args);
-    let url = running.wait_for("live at ");
-    let address = url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
-    (running, address)
+    let (running, url) = support::dashboard(dir);
+    (running, url.trim_start_matches("http://").parse().unwrap())
 }
 
 /// Every title, by id.
 fn titles(address: SocketAddr) -> BTreeMap<String, String> {
-    let csv = unchunked(&ask(address, "GET", "/api/videos.csv", "", b""));
+    let csv = ask(address, "GET", "/api/videos.csv", "", b"").unchunked();
     let lines = csv.split_terminator("\r\n").skip(1);
     lines
         .map(|line| {
