@@ -150,7 +150,7 @@ pub(super) fn run(args: TakeOverArgs, stop: &StopToken) -> Result<()> {
     match old.refused {
         0 => Ok(()),
         refused => bail!(
-            "{} of {} not taken. Mend them in a file of their own and import that: the whole file with other rows is another import",
+            "{} of {} not taken. Put the mended rows into a file of their own and import that: the whole file with other rows is another import",
             many(refused, "row"),
             old.name
         ),
