@@ -109,7 +109,10 @@ impl Writer {
         let (mut new, mut plays) = (Vec::new(), self.state.index.read().most());
         let refusals: Vec<Option<Arc<str>>> =
             group.iter().map(|(job, _)| self.refusal(job, &mut new, &mut plays)).collect();
-        if let Some(reason) = refusals.iter().rev().flatten().next() {
+        // Who asks for a change of the catalog is told, and nothing is wrong with the store.
+        let of_counts = group.iter().zip(&refusals).rev();
+        let of_counts = of_counts.filter(|((job, _), _)| matches!(job, Job::Counts(_)));
+        if let Some(reason) = of_counts.filter_map(|(_, refusal)| refusal.as_ref()).next() {
             let before = self.state.refused.lock().replace((Arc::clone(reason), Instant::now()));
             // Whoever tells them tells them often.
             if before.is_none_or(|(_, at)| at.elapsed() >= REFUSAL_SHOWN) {

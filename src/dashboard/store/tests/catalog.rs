@@ -194,6 +194,8 @@ fn an_import_counts_once_and_is_taken_back_whole() {
         assert!(reason.contains("more than 9007199254740991"), "{reason}");
     }
     assert_eq!((store.imports().len(), store.totals().plays), (2, 15));
+    // No processor's counts were: nothing is wrong with the store.
+    assert_eq!(store.refused(), None);
 }
 
 /// What is set by hand stays; titles stay over a reset, and so does what is not shown.
