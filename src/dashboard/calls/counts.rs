@@ -257,11 +257,11 @@ fn read_query(call: Call<'_>) -> Result<ListQuery, CallError> {
     let (column, descending) = SORT.read(call)?;
     let limit = LIMIT.read_u32(call)?;
     let offset = OFFSET.read_u32(call)?;
-    let search = match SEARCH.read(call).map(str::trim).unwrap_or_default() {
+    let search = match SEARCH.read(call)?.map(str::trim).unwrap_or_default() {
         "" => None,
         text => Some(Search::new(text)),
     };
-    let after = AFTER.read(call).map(|text| read_cursor(text, column, call)).transpose()?;
+    let after = AFTER.read(call)?.map(|text| read_cursor(text, column, call)).transpose()?;
     Ok(ListQuery { column, descending, limit, offset, after, search })
 }
 
