@@ -181,10 +181,14 @@ pub(super) fn apply_catalog(
 ) {
     match change {
         CatalogChange::Titles(titles) => {
-            titles.iter().for_each(|told| index.set_by_play(told.video_id, &told.title));
+            for told in titles {
+                index.set_by_play(told.video_id, &told.title);
+            }
         }
         CatalogChange::Texts(videos) => {
-            videos.iter().for_each(|(id, texts)| index.set_by_hand(*id, texts));
+            for (id, texts) in videos {
+                index.set_by_hand(*id, texts);
+            }
         }
         CatalogChange::Visibility(id, set) => {
             index.change(*id, |catalog| catalog.set_visibility(*id, set.clone()));
