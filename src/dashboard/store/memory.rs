@@ -82,7 +82,11 @@ impl Memory {
     /// change that said so may be lost with the machine's power.
     pub(super) fn forget_what_is_left(&mut self) {
         let Self { index, pending, processors, ledgers, .. } = self;
-        for key in ledgers.forgotten() {
+        let known = |key| Some((key, processors.get(key)?));
+        let (keys, numbers): (Vec<_>, Vec<_>) = ledgers.forgotten().filter_map(known).unzip();
+        // Of most of them nothing is left.
+        for (key, _) in keys.iter().zip(index.sums_of(&numbers)).filter(|(_, sums)| sums.plays > 0)
+        {
             forget_counts(index, pending, processors, key, UnixMs(0));
         }
         index.take_back(ledgers.taken_back().filter_map(|key| processors.get(key)));
