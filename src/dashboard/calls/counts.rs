@@ -232,7 +232,7 @@ pub(in super::super) fn video(app: &App, call: Call<'_>) -> CallResult {
 pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let mut update: CountsUpdate = parse(&call.request.body)?;
     parse::<Shape>(&call.request.body)?;
-    update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
+    update.check()?;
     ledgers::check(app, &update.processor, update.ledger.as_ref())?;
     let accepted = update.counts.len();
     let (processor, version, consumption) =
