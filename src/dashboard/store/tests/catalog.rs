@@ -216,7 +216,7 @@ fn titles_that_come_with_a_reset_stay() {
             jobs.send((job, answer.clone())).unwrap();
         }
     }
-    (0..3).for_each(|_| drop(answers.recv().unwrap().unwrap()));
+    (0..3).for_each(|_| assert_eq!(answers.recv().unwrap().err(), None));
     let copy = copied(temp.path());
     drop(held);
     assert_eq!((store.titles(0, usize::MAX).0.len(), store.totals()), (2, Totals::default()));
@@ -239,7 +239,7 @@ fn of_titles_that_come_together_the_last_stays() {
             jobs.send((job, answer.clone())).unwrap();
         }
     }
-    (0..2).for_each(|_| drop(answers.recv().unwrap().unwrap()));
+    (0..2).for_each(|_| assert_eq!(answers.recv().unwrap().err(), None));
     assert_eq!(store.titles(0, 9).0[0].1.title.as_deref(), Some("title two"));
     expect_kept(&store, temp.path());
 }

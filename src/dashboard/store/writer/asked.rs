@@ -140,9 +140,7 @@ fn is_new_change(catalog: &Catalog, write: &CatalogWrite) -> bool {
         CatalogWrite::Visibility(id, change) => {
             change.visibility != Visibility::Shown && catalog.changes(id).is_none()
         }
-        CatalogWrite::Correction(id, change) => {
-            change.plays != 0 && catalog.changes(id).is_none()
-        }
+        CatalogWrite::Correction(id, change) => change.plays != 0 && catalog.changes(id).is_none(),
         CatalogWrite::Texts(_) | CatalogWrite::Import(_) | CatalogWrite::TakeBack(_) => false,
     }
 }
