@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::store::{DamagedTable, NotStored};
 use crate::http::Response;
+use crate::wire::Invalid;
 
 /// The longest reason of a refusal that quotes what was sent, in characters.
 const REASON_MAX: usize = 300;
@@ -106,6 +107,12 @@ impl CallError {
     #[cfg(test)]
     pub(super) fn status(&self) -> Status {
         self.status
+    }
+}
+
+impl From<Invalid> for CallError {
+    fn from(why: Invalid) -> Self {
+        Self::bad_request(why.to_string())
     }
 }
 

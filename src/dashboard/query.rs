@@ -289,8 +289,18 @@ pub(super) struct TextParam {
 }
 
 impl TextParam {
-    pub(super) fn read<'a>(&self, call: Call<'a>) -> Option<&'a str> {
-        call.request.get(self.name)
+    /// What the call says, if it does.
+    ///
+    /// # Errors
+    /// It is longer than the longest.
+    pub(super) fn read<'a>(&self, call: Call<'a>) -> Result<Option<&'a str>, CallError> {
+        let Some(text) = call.request.get(self.name) else { return Ok(None) };
+        let (name, most, length) = (self.name, self.max_length, text.chars().count());
+        if length > most {
+            let reason = format!("{name} has at most {most} characters, not {length}");
+            return Err(CallError::bad_request(reason));
+        }
+        Ok(Some(text))
     }
 }
 
@@ -372,6 +382,20 @@ mod tests {
             let call = Call { request: &request, path_value: text };
             assert!(id.read(call).is_err() && in_path.read(call).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_is_as_long_as_declared_at_most() {
+        let param = TextParam { name: "x", about: "", max_length: 5, pattern: "" };
+        let read = |name, value: &str| {
+            let request = request(name, value);
+            let read = param.read(Call { request: &request, path_value: "" });
+            read.map(|text| text.map(str::to_owned)).map_err(|error| error.reason().to_owned())
+        };
+        assert_eq!((read("y", "a"), read("x", "")), (Ok(None), Ok(Some(String::new()))));
+        // Characters, not bytes.
+        assert_eq!(read("x", "é猫é猫é"), Ok(Some("é猫é猫é".to_owned())));
+        assert_eq!(read("x", "é猫é猫é "), Err("x has at most 5 characters, not 6".to_owned()));
     }
 
     #[test]

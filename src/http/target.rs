@@ -3,7 +3,7 @@
 //! Whatever two parsers could read in two ways is refused: encoded slashes and dots, half an escape, bytes that are
 //! not UTF-8. Behind a path of text a part may hold any text, encoded: what could be read in two ways stays encoded there.
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 
 /// The most pairs in a query; the longest API here takes 6.
 const QUERY_MAX: usize = 64;
@@ -28,11 +28,8 @@ pub(super) fn bad(reason: &'static str) -> Refusal {
 /// A path, and the pairs of a query in their order.
 pub(super) type PathAndQuery = (String, Vec<(String, String)>);
 
-/// What stays encoded in a part of a path that may hold any text.
-const KEPT: &AsciiSet = &CONTROLS.add(b'%').add(b'/').add(b'\\');
-
 /// Path and query of an origin-form target, decoded. A part of a path that starts with one of `text_paths` may hold any text
-/// without control characters; [`KEPT`] stays encoded in it.
+/// without control characters; `%`, `/` and `\` stay encoded in it.
 pub(super) fn parse(target: &str, text_paths: &[&str]) -> Result<PathAndQuery, Refusal> {
     if !target.starts_with('/') {
         return Err(bad("the target must be a path that starts with /"));
@@ -83,11 +80,12 @@ fn path_of_text(raw: &str) -> Result<String, Refusal> {
         if index > 0 {
             path.push('/');
         }
-        // It takes all that is no ASCII for what must be encoded.
         for character in part.chars() {
-            match character.is_ascii() {
-                true => path.extend(utf8_percent_encode(character.encode_utf8(&mut [0; 4]), KEPT)),
-                false => path.push(character),
+            match character {
+                '%' => path.push_str("%25"),
+                '/' => path.push_str("%2F"),
+                '\\' => path.push_str("%5C"),
+                other => path.push(other),
             }
         }
     }

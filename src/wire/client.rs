@@ -284,12 +284,7 @@ impl DashboardClient {
         if foreign > 0 {
             path.push_str(&format!("&foreign={foreign}"));
         }
-        let request = self.agent.get(format!("{}{path}", self.url)).config();
-        let request = request.timeout_global(self.within(TIMEOUT)).build();
-        let answer = self.check(&path, request.call())?;
-        serde_json::from_str(&answer).with_context(|| {
-            format!("{}{path} gave an answer that is not a confirmation", self.url)
-        })
+        self.read(&path)
     }
 
     /// Asks whether it is well; waits at most `timeout` for the answer.

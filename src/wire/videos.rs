@@ -75,9 +75,13 @@ impl VideoTexts {
     /// # Errors
     /// Why.
     pub fn check(&self) -> Result<(), Invalid> {
-        self.title.as_deref().map_or(Ok(()), |title| check_text(TextKind::Title, title))?;
-        Ok(self.url.as_deref().map_or(Ok(()), check_url)?)
+        Ok(check_texts(self.title.as_deref(), self.url.as_deref())?)
     }
+}
+
+fn check_texts(title: Option<&str>, url: Option<&str>) -> Result<(), TextRefusal> {
+    title.map_or(Ok(()), |title| check_text(TextKind::Title, title))?;
+    url.map_or(Ok(()), check_url)
 }
 
 /// One video of a [`VideosUpdate`].
@@ -120,8 +124,8 @@ impl VideosUpdate {
     pub fn check(&self) -> Result<(), Invalid> {
         check_batch(self.videos.len(), "videos")?;
         for TitledVideo { video_id, title, url } in &self.videos {
-            let texts = VideoTexts { title: title.clone(), url: url.clone() };
-            texts.check().map_err(|why| Invalid::new(format!("video {video_id}: {why}")))?;
+            check_texts(title.as_deref(), url.as_deref())
+                .map_err(|why| Invalid::new(format!("video {video_id}: {why}")))?;
         }
         Ok(())
     }

@@ -77,7 +77,7 @@ pub(in super::super) fn ask(app: &App, call: Call<'_>) -> CallResult {
 
 pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let update: ConfirmedUpdate = parse(&call.request.body)?;
-    update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
+    update.check()?;
     ledgers::check(app, &update.processor, update.ledger.as_ref())?;
     let told: Vec<_> = update.producers.iter().map(|told| (told.producer, is_all(told))).collect();
     let stored = app.store.confirm(update).map_err(CallError::not_stored)?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::written;
-use crate::dashboard::answer::{CallError, CallResult};
+use crate::dashboard::answer::CallResult;
 use crate::dashboard::app::App;
 use crate::dashboard::body::parse;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
@@ -23,7 +23,7 @@ pub(in super::super) const REPORT: Operation = Operation {
 
 pub(in super::super) fn report(app: &App, call: Call<'_>) -> CallResult {
     let report: ConsumptionReport = parse(&call.request.body)?;
-    report.check().map_err(|error| CallError::bad_request(error.to_string()))?;
+    report.check()?;
     let ConsumptionReport { processor, instance, consumption, ending } = report;
     let (from, now) = (call.request.peer.map(|peer| peer.ip()), Instant::now());
     let mut live = app.live.lock();

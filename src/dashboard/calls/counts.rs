@@ -232,7 +232,7 @@ pub(in super::super) fn video(app: &App, call: Call<'_>) -> CallResult {
 pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
     let mut update: CountsUpdate = parse(&call.request.body)?;
     parse::<Shape>(&call.request.body)?;
-    update.check().map_err(|error| CallError::bad_request(error.to_string()))?;
+    update.check()?;
     ledgers::check(app, &update.processor, update.ledger.as_ref())?;
     let accepted = update.counts.len();
     let (processor, version, consumption) =
@@ -257,11 +257,11 @@ fn read_query(call: Call<'_>) -> Result<ListQuery, CallError> {
     let (column, descending) = SORT.read(call)?;
     let limit = LIMIT.read_u32(call)?;
     let offset = OFFSET.read_u32(call)?;
-    let search = match SEARCH.read(call).map(str::trim).unwrap_or_default() {
+    let search = match SEARCH.read(call)?.map(str::trim).unwrap_or_default() {
         "" => None,
         text => Some(Search::new(text)),
     };
-    let after = AFTER.read(call).map(|text| read_cursor(text, column, call)).transpose()?;
+    let after = AFTER.read(call)?.map(|text| read_cursor(text, column, call)).transpose()?;
     Ok(ListQuery { column, descending, limit, offset, after, search })
 }
 

@@ -172,9 +172,11 @@ pub(in super::super) fn titles_csv(app: &App, call: Call<'_>) -> Result<Download
         let from = next.take()?;
         let (rows, more) = store.titles(from.unwrap_or_default(), LIST_MAX as usize);
         next = more.map(Some);
-        let head = if from.is_none() { "video_id,title,url\r\n" } else { "" };
-        let lines = rows.into_iter().map(|(id, row)| TitleLine(id, row.title, row.url).csv());
-        Some(std::iter::once(head.to_owned()).chain(lines).collect::<String>().into_bytes())
+        let rows = rows.into_iter();
+        let lines: Vec<_> = rows
+            .map(|(video_id, row)| TitleLine { video_id, title: row.title, url: row.url })
+            .collect();
+        Some(piece(ExportFormat::Csv, &lines, from.is_none(), next.is_none()))
     });
     Ok(download(call, ExportFormat::Csv, Box::new(pieces)))
 }
@@ -199,14 +201,19 @@ impl Drop for Downloading {
 }
 
 /// What a video is known by.
-pub(in super::super) struct TitleLine(VideoId, Option<Box<str>>, Option<Box<str>>);
+#[derive(Serialize)]
+struct TitleLine {
+    video_id: VideoId,
+    title: Option<Box<str>>,
+    url: Option<Box<str>>,
+}
 
-impl TitleLine {
-    /// It as a line of CSV, with both texts as they are: `playcounts titles import` reads it.
+/// Both texts as they are: `playcounts titles import` reads it.
+impl ExportRow for TitleLine {
+    const COLUMNS: &'static str = "video_id,title,url";
     fn csv(&self) -> String {
-        let Self(id, title, url) = self;
         let field = |text: &Option<Box<str>>| csv_field(text.as_deref().unwrap_or_default());
-        format!("{},{},{}\r\n", id_field(id), field(title), field(url))
+        format!("{},{},{}", id_field(&self.video_id), field(&self.title), field(&self.url))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/api/imports`: the totals of an older program, which count beside those of processors and can be taken back.
 
 use super::actions;
-use super::videos::{commit, commit_logged, unfit};
+use super::videos::{commit, commit_logged};
 use crate::dashboard::answer::{CallError, CallResult, Status, json};
 use crate::dashboard::app::App;
 use crate::dashboard::body::parse;
@@ -53,7 +53,7 @@ pub(in super::super) const TAKE_BACK: Operation = Operation {
 
 pub(in super::super) fn take(app: &App, call: Call<'_>) -> CallResult {
     let update: ImportUpdate = parse(&call.request.body)?;
-    update.check().map_err(unfit)?;
+    update.check()?;
     let (import, accepted) = (update.import, update.counts.len());
     let target = format!("{import} {}", update.name);
     let is_new = !app.store.has_import(&import);

@@ -29,7 +29,7 @@ pub(in super::super) const CLAIM: Operation = Operation {
 
 pub(in super::super) fn claim(app: &App, call: Call<'_>) -> CallResult {
     let claim: LedgerClaim = parse(&call.request.body)?;
-    claim.check().map_err(|error| CallError::bad_request(error.to_string()))?;
+    claim.check()?;
     let LedgerClaim { processor, held_at_start, .. } = claim;
     match app.store.claim(claim) {
         Ok(stored) => {

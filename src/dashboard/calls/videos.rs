@@ -8,8 +8,8 @@ use crate::dashboard::query::{Call, Location, VideoIdParam};
 use crate::dashboard::store::CatalogWrite;
 use crate::model::video_id::VideoId;
 use crate::wire::{
-    ChangedVideoList, CorrectionChange, Invalid, VideoTexts, VideosUpdate, Visibility,
-    VisibilityChange, Written,
+    ChangedVideoList, CorrectionChange, VideoTexts, VideosUpdate, Visibility, VisibilityChange,
+    Written,
 };
 
 use super::{actions, written};
@@ -86,15 +86,14 @@ pub(in super::super) const CHANGED: Operation = Operation {
     ..PLAIN
 };
 
-/// The reason of a refused body.
-pub(super) fn unfit(why: Invalid) -> CallError {
-    CallError::bad_request(why.to_string())
-}
-
 /// Commits a change, and answers.
 pub(super) fn commit(app: &App, write: CatalogWrite, accepted: usize) -> CallResult {
+    let is_in_tops = matches!(write, CatalogWrite::Texts(_) | CatalogWrite::Visibility(..));
     let stored = app.store.change(write).map_err(CallError::not_stored)?;
-    app.tops.forget();
+    // They are of history, which neither corrections nor imports change.
+    if is_in_tops {
+        app.tops.forget();
+    }
     app.notify_changed();
     written::answer(&Written { accepted, dashboard: stored })
 }
@@ -124,7 +123,7 @@ fn known(app: &App, call: Call<'_>) -> Result<VideoId, CallError> {
 pub(in super::super) fn set(app: &App, call: Call<'_>) -> CallResult {
     let id = VIDEO_ID.read_new(call)?;
     let texts: VideoTexts = parse(&call.request.body)?;
-    texts.check().map_err(unfit)?;
+    texts.check()?;
     let outcome = match (&texts.title, &texts.url) {
         (None, None) => "taken away".to_owned(),
         (title, url) => {
@@ -137,7 +136,7 @@ pub(in super::super) fn set(app: &App, call: Call<'_>) -> CallResult {
 
 pub(in super::super) fn set_many(app: &App, call: Call<'_>) -> CallResult {
     let update: VideosUpdate = parse(&call.request.body)?;
-    update.check().map_err(unfit)?;
+    update.check()?;
     let videos: Vec<_> = update.videos.into_iter().map(|video| video.texts()).collect();
     let accepted = videos.len();
     let answer = commit(app, CatalogWrite::Texts(videos), accepted)?;
@@ -149,7 +148,7 @@ pub(in super::super) fn set_many(app: &App, call: Call<'_>) -> CallResult {
 pub(in super::super) fn show(app: &App, call: Call<'_>) -> CallResult {
     let id = known(app, call)?;
     let change: VisibilityChange = parse(&call.request.body)?;
-    change.check().map_err(unfit)?;
+    change.check()?;
     let action = match change.visibility {
         Visibility::Shown => "show",
         Visibility::Hidden => "hide",
@@ -163,7 +162,7 @@ pub(in super::super) fn show(app: &App, call: Call<'_>) -> CallResult {
 pub(in super::super) fn correct(app: &App, call: Call<'_>) -> CallResult {
     let id = known(app, call)?;
     let change: CorrectionChange = parse(&call.request.body)?;
-    change.check().map_err(unfit)?;
+    change.check()?;
     let outcome = format!("{:+}: {}", change.plays, change.reason);
     let write = CatalogWrite::Correction(id, change);
     commit_logged(app, call, write, ("correct", &id.to_string(), &outcome))

@@ -117,11 +117,13 @@ impl Catalog {
         self.titles.get(id) != by_hand(texts).as_ref()
     }
 
-    /// Sets what a video is known by, whatever its plays say.
-    pub(super) fn set_by_hand(&mut self, id: VideoId, texts: &VideoTexts) {
-        if self.titles.set(id, by_hand(texts)) {
+    /// Sets what a video is known by, whatever its plays say; whether anything has changed.
+    pub(super) fn set_by_hand(&mut self, id: VideoId, texts: &VideoTexts) -> bool {
+        let has_changed = self.titles.set(id, by_hand(texts));
+        if has_changed {
             self.changed.insert(CatalogKey::Title(id));
         }
+        has_changed
     }
 
     /// Whether [`Catalog::set_by_play`] would change anything.
@@ -131,18 +133,25 @@ impl Catalog {
         })
     }
 
-    /// Sets a title that a play says, unless one was set by hand.
-    pub(super) fn set_by_play(&mut self, id: VideoId, title: &str) {
-        if self.is_news_by_play(&id, title) {
+    /// Sets a title that a play says, unless one was set by hand; whether anything has changed.
+    pub(super) fn set_by_play(&mut self, id: VideoId, title: &str) -> bool {
+        let has_changed = self.is_news_by_play(&id, title);
+        if has_changed {
             let row = TitleRow { title: Some(title.into()), url: None, origin: TitleOrigin::Play };
             self.titles.set(id, Some(row));
             self.changed.insert(CatalogKey::Title(id));
         }
+        has_changed
     }
 
     /// What is changed of a video, if anything is.
     pub(super) fn changes(&self, id: &VideoId) -> Option<&VideoChanges> {
         self.changes.get(id)
+    }
+
+    /// Of how many videos something is changed.
+    pub(super) fn changes_len(&self) -> usize {
+        self.changes.len()
     }
 
     /// Every video of which something is changed.
@@ -340,16 +349,16 @@ mod tests {
         let (mut catalog, a) = (Catalog::default(), id("a"));
         for (title_of_play, want) in [("one", "one"), ("two", "two")] {
             assert!(catalog.is_news_by_play(&a, title_of_play));
-            catalog.set_by_play(a, title_of_play);
+            assert!(catalog.set_by_play(a, title_of_play));
             assert!(!catalog.is_news_by_play(&a, title_of_play));
             assert_eq!(title(&catalog, &a).as_deref(), Some(want));
         }
         // The same text, but it stays now.
         assert!(catalog.is_news_by_hand(&a, &texts("two")));
-        catalog.set_by_hand(a, &texts("two"));
+        assert!(catalog.set_by_hand(a, &texts("two")) && !catalog.set_by_hand(a, &texts("two")));
         assert!(!catalog.is_news_by_hand(&a, &texts("two")));
         assert!(!catalog.is_news_by_play(&a, "three"));
-        catalog.set_by_play(a, "three");
+        assert!(!catalog.set_by_play(a, "three"));
         assert_eq!(title(&catalog, &a).as_deref(), Some("two"));
         catalog.set_by_hand(a, &VideoTexts::default());
         assert_eq!((title(&catalog, &a), catalog.titles.len()), (None, 0));

@@ -167,7 +167,9 @@ impl Checkpoints {
         let cleared = self.state.pending.read().cleared();
         if let Some(cleared) = cleared {
             self.current = None;
-            return self.clear(cleared);
+            self.clear(cleared)?;
+            self.count_commit();
+            return Ok(());
         }
         let progress = match self.current {
             Some(progress) => progress,
@@ -191,7 +193,19 @@ impl Checkpoints {
             },
         };
         self.current = next.map(|stage| CheckpointProgress { stage, ..progress });
+        // The end of one has written it back.
+        if self.current.is_some() {
+            self.count_commit();
+        }
         Ok(())
+    }
+
+    /// Counts the transaction of a step, and lets the WAL go back after some.
+    fn count_commit(&mut self) {
+        self.commits += 1;
+        if self.commits >= WAL_CHECKPOINT_AFTER {
+            self.write_back();
+        }
     }
 
     /// Gets all that is in memory to the disk: the tables are never ahead of the journal there.
@@ -208,10 +222,6 @@ impl Checkpoints {
         match self.try_write_videos(after) {
             Ok((last, identity)) => {
                 self.identity = identity;
-                self.commits += 1;
-                if self.commits >= WAL_CHECKPOINT_AFTER {
-                    self.write_back();
-                }
                 Ok(last)
             }
             Err(error) => {

@@ -239,27 +239,36 @@ impl Index {
         self.told = self.told.saturating_add(plays.unsigned_abs());
     }
 
+    /// What a processor has told: each video, with its plays.
+    fn counts_of(&self, processor: u32) -> impl Iterator<Item = (&VideoId, i64)> {
+        self.videos.iter().filter_map(move |(id, row)| {
+            let plays = match row.processor {
+                SEVERAL => self.known(processor, id),
+                one => (one == processor).then_some(row.plays),
+            };
+            Some((id, plays?))
+        })
+    }
+
     /// The sum of a processor's counts.
     pub(super) fn plays_of(&self, processor: u32) -> u64 {
-        let of_row = |(id, row): (&VideoId, &Entry)| match row.processor {
-            SEVERAL => self.known(processor, id),
-            one => (one == processor).then_some(row.plays),
-        };
-        self.videos
-            .iter()
-            .filter_map(of_row)
-            .fold(0, |sum, plays| sum.saturating_add(plays.unsigned_abs()))
+        let plays = self.counts_of(processor).map(|(_, plays)| plays.unsigned_abs());
+        plays.fold(0, u64::saturating_add)
     }
 
     /// Imports of those numbers are taken back, and their counts are forgotten next.
     pub(super) fn take_back(&mut self, imports: impl IntoIterator<Item = u32>) {
+        if self.is_loading {
+            // Nothing is shown yet.
+            self.taken_back.extend(imports);
+            return;
+        }
         for import in imports {
-            let of_no_plays = |id: &&VideoId| self.known(import, id) == Some(0);
-            let ids: Vec<_> = self.videos.keys().filter(of_no_plays).copied().collect();
+            let of_no_plays = self.counts_of(import).filter(|(_, plays)| *plays == 0);
             let before: Vec<_> =
-                ids.iter().map(|id| self.shown_now(id, self.videos.get(id))).collect();
+                of_no_plays.map(|(id, _)| (*id, self.shown_now(id, self.videos.get(id)))).collect();
             self.taken_back.insert(import);
-            for (id, before) in ids.into_iter().zip(before) {
+            for (id, before) in before {
                 if let Some(row) = self.videos.get(&id).copied() {
                     self.show(id, before, &row);
                 }
@@ -269,14 +278,16 @@ impl Index {
 
     /// Sets a processor's counts to 0; the videos whose counts have changed.
     pub(super) fn forget(&mut self, processor: u32) -> Vec<VideoId> {
-        let ids: Vec<VideoId> = self.videos.keys().copied().collect();
-        ids.into_iter().filter(|id| self.forget_count(processor, id)).collect()
+        let of_plays = self.counts_of(processor).filter(|(_, plays)| *plays != 0);
+        let ids: Vec<VideoId> = of_plays.map(|(id, _)| *id).collect();
+        ids.iter().for_each(|id| self.forget_count(processor, id));
+        ids
     }
 
-    /// Sets a processor's count of a video to 0; whether it was more.
-    fn forget_count(&mut self, processor: u32, id: &VideoId) -> bool {
-        let known = self.known(processor, id).filter(|plays| *plays != 0);
-        let Some((plays, old)) = known.zip(self.videos.get(id).copied()) else { return false };
+    /// Sets a processor's count of a video to 0.
+    fn forget_count(&mut self, processor: u32, id: &VideoId) {
+        let known = self.known(processor, id);
+        let Some((plays, old)) = known.zip(self.videos.get(id).copied()) else { return };
         let before = self.shown_now(id, Some(&old));
         let told = self.several.get_mut(id).into_iter().flatten();
         told.filter(|told| told.processor == processor).for_each(|told| told.plays = 0);
@@ -284,7 +295,6 @@ impl Index {
         self.videos.insert(*id, row);
         self.show(*id, before, &row);
         self.counted = self.counted.saturating_sub(plays.unsigned_abs());
-        true
     }
 
     /// How many videos each of some processors has told of, and the sum of their counts; in the order of `processors`.

@@ -82,7 +82,11 @@ impl Memory {
     /// change that said so may be lost with the machine's power.
     pub(super) fn forget_what_is_left(&mut self) {
         let Self { index, pending, processors, ledgers, .. } = self;
-        for key in ledgers.forgotten() {
+        let known = |key| Some((key, processors.get(key)?));
+        let (keys, numbers): (Vec<_>, Vec<_>) = ledgers.forgotten().filter_map(known).unzip();
+        // Of most of them nothing is left.
+        for (key, _) in keys.iter().zip(index.sums_of(&numbers)).filter(|(_, sums)| sums.plays > 0)
+        {
             forget_counts(index, pending, processors, key, UnixMs(0));
         }
         index.take_back(ledgers.taken_back().filter_map(|key| processors.get(key)));
@@ -181,10 +185,14 @@ pub(super) fn apply_catalog(
 ) {
     match change {
         CatalogChange::Titles(titles) => {
-            titles.iter().for_each(|told| index.set_by_play(told.video_id, &told.title));
+            for told in titles {
+                index.set_by_play(told.video_id, &told.title);
+            }
         }
         CatalogChange::Texts(videos) => {
-            videos.iter().for_each(|(id, texts)| index.set_by_hand(*id, texts));
+            for (id, texts) in videos {
+                index.set_by_hand(*id, texts);
+            }
         }
         CatalogChange::Visibility(id, set) => {
             index.change(*id, |catalog| catalog.set_visibility(*id, set.clone()));

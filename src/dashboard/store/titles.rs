@@ -173,6 +173,8 @@ impl TitleIndex {
     pub(super) fn find(&self, search: &str) -> TitleNumbers {
         let mut all = ordered_words(search);
         let Some(start) = all.pop() else { return RoaringBitmap::new() };
+        all.sort_unstable();
+        all.dedup();
         let mut found = self.listed.clone();
         for word in all {
             match self.words.get(word.as_str()) {

@@ -2,6 +2,7 @@
 //! for the journal's file and for nothing else.
 
 mod asked;
+mod told_titles;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,6 +48,9 @@ const VIDEOS_MAX: usize = 2_000_000;
 
 /// The most bytes of a journal that no checkpoint makes shorter: some seconds to play again at a start.
 const JOURNAL_MAX: u64 = 1 << 30;
+
+/// A job that is to be committed, and what is news of the titles that its plays say.
+type News<'a> = (&'a Job, Option<CatalogChange>);
 
 /// Who commits.
 pub(super) struct Writer {
@@ -109,7 +113,10 @@ impl Writer {
         let (mut new, mut plays) = (Vec::new(), self.state.index.read().most());
         let refusals: Vec<Option<Arc<str>>> =
             group.iter().map(|(job, _)| self.refusal(job, &mut new, &mut plays)).collect();
-        if let Some(reason) = refusals.iter().rev().flatten().next() {
+        // Who asks for a change of the catalog is told, and nothing is wrong with the store.
+        let of_counts = group.iter().zip(&refusals).rev();
+        let of_counts = of_counts.filter(|((job, _), _)| matches!(job, Job::Counts(_)));
+        if let Some(reason) = of_counts.filter_map(|(_, refusal)| refusal.as_ref()).next() {
             let before = self.state.refused.lock().replace((Arc::clone(reason), Instant::now()));
             // Whoever tells them tells them often.
             if before.is_none_or(|(_, at)| at.elapsed() >= REFUSAL_SHOWN) {
@@ -156,24 +163,25 @@ impl Writer {
         let claimed = accepted.iter().find_map(|job| self.compare(job));
         // One at most, and the last: it ends its group.
         let change = accepted.iter().find_map(|job| self.catalog_change(job, at));
-        let is_news = |job: &&Job| match job {
+        let is_news = |(job, titles): &News<'_>| match job {
             Job::Claim(_) => claimed.is_some(),
             Job::Catalog(_) => change.is_some(),
-            job => self.is_news(job),
+            job => titles.is_some() || self.is_news(job),
         };
-        let news: Vec<&Job> = accepted.iter().copied().filter(is_news).collect();
+        let told = self.told_titles(accepted);
+        let news: Vec<News<'_>> = accepted.iter().copied().zip(told).filter(is_news).collect();
         if news.is_empty() {
             return Ok(());
         }
         let next = self.append(&news, claimed.as_ref(), change.as_ref(), at, new_id)?;
-        let has_changed = if news.iter().any(|job| matches!(job, Job::Clear)) {
+        let mut has_changed = self.apply(&news, at);
+        has_changed |= claimed.is_some_and(|claimed| self.claim(&claimed, at));
+        has_changed |= change.is_some_and(|change| self.change(&change, at));
+        // It ends its group. Titles of those before it stay, as they do when the journal is played again.
+        if news.iter().any(|(job, _)| matches!(job, Job::Clear)) {
             self.clear(ClearedTables { id: new_id, next });
-            true
-        } else {
-            self.apply(&news, at)
-                | claimed.is_some_and(|claimed| self.claim(&claimed, at))
-                | change.is_some_and(|change| self.change(&change, at))
-        };
+            has_changed = true;
+        }
         self.state.applied.store(next, Ordering::Release);
         if has_changed {
             self.state.revision.fetch_add(1, Ordering::Release);
@@ -184,19 +192,18 @@ impl Writer {
     /// Commits the jobs to the journal; the number of the next change.
     fn append(
         &self,
-        news: &[&Job],
+        news: &[News<'_>],
         claimed: Option<&ClaimedLedger>,
         change: Option<&CatalogChange>,
         at: UnixMs,
         new_id: Uuid,
     ) -> Result<u64> {
-        let titles: Vec<_> = news.iter().filter_map(|job| self.news_of_titles(job)).collect();
         let ledgers = self.state.ledgers.read();
         let mut journal = self.state.journal.lock();
-        for titles in titles {
-            journal.append(&catalog_change::encode(at, &titles))?;
+        for titles in news.iter().filter_map(|(_, titles)| titles.as_ref()) {
+            journal.append(&catalog_change::encode(at, titles))?;
         }
-        for job in news {
+        for (job, _) in news {
             if let (Job::Catalog(_), Some(change)) = (job, change) {
                 journal.append(&catalog_change::encode(at, change))?;
                 continue;
@@ -243,18 +250,14 @@ impl Writer {
         }
     }
 
+    /// Whether a job has news besides titles.
     fn is_news(&self, job: &Job) -> bool {
         match job {
             Job::Counts(update) => {
                 let key = self.state.ledgers.read().key(update.processor);
                 let Some(number) = self.processors.get(&key) else { return true };
                 let index = self.state.index.read();
-                let catalog = index.catalog();
                 update.counts.iter().any(|count| index.is_news(number, count))
-                    || update
-                        .titles
-                        .iter()
-                        .any(|told| catalog.is_news_by_play(&told.video_id, &told.title))
                     || self.holds_more(key, update.ledger.as_ref())
             }
             Job::Confirmed(update) => {
@@ -324,13 +327,13 @@ impl Writer {
         true
     }
 
-    /// Shows what is committed; whether any count has changed.
-    fn apply(&mut self, news: &[&Job], at: UnixMs) -> bool {
+    /// Shows what is committed; whether any count or title has changed.
+    fn apply(&mut self, news: &[News<'_>], at: UnixMs) -> bool {
         let mut has_changed = false;
-        if news.iter().any(|job| matches!(job, Job::Counts(_))) {
+        if news.iter().any(|(job, _)| matches!(job, Job::Counts(_))) {
             let mut index = self.state.index.write();
             let mut pending = self.state.pending.write();
-            for job in news {
+            for (job, titles) in news {
                 let Job::Counts(update) = job else { continue };
                 let CountsUpdate { processor, ledger, counts, .. } = &**update;
                 let mut ledgers = self.state.ledgers.write();
@@ -339,10 +342,13 @@ impl Writer {
                 drop(ledgers);
                 let processors = &mut self.processors;
                 has_changed |= apply_counts(&mut index, &mut pending, processors, key, counts, at);
-                update.titles.iter().for_each(|told| index.set_by_play(told.video_id, &told.title));
+                let Some(CatalogChange::Titles(titles)) = titles else { continue };
+                for told in titles {
+                    has_changed |= index.set_by_play(told.video_id, &told.title);
+                }
             }
         }
-        for job in news {
+        for (job, _) in news {
             if let Job::Confirmed(update) = job {
                 let mut ledgers = self.state.ledgers.write();
                 let key = ledgers.key(update.processor);

@@ -264,3 +264,13 @@ fn no_write_from_another_site() {
     write_all(&running, "Origin: https://evil.example\r\n", 403);
     write_all(&running, "", 200);
 }
+
+#[test]
+fn a_search_that_is_longer_than_any_title() {
+    let running = start();
+    let search = |len| running.get(&format!("/api/counts?search={}", "x".repeat(len)));
+    assert_eq!(search(300).status, 200);
+    let refused = search(301);
+    let want = "search has at most 300 characters, not 301";
+    assert_eq!((refused.status, refused.error().as_str()), (400, want));
+}

@@ -144,16 +144,26 @@ impl Index {
         }
     }
 
-    /// Sets what a video is known by, as somebody has said it.
-    pub(in crate::dashboard::store) fn set_by_hand(&mut self, id: VideoId, texts: &VideoTexts) {
-        self.catalog.set_by_hand(id, texts);
-        self.list_title(&id);
+    /// Sets what a video is known by, as somebody has said it; whether anything has changed.
+    pub(in crate::dashboard::store) fn set_by_hand(
+        &mut self,
+        id: VideoId,
+        texts: &VideoTexts,
+    ) -> bool {
+        let has_changed = self.catalog.set_by_hand(id, texts);
+        if has_changed {
+            self.list_title(&id);
+        }
+        has_changed
     }
 
-    /// Sets a title that a play says, unless one was set by hand.
-    pub(in crate::dashboard::store) fn set_by_play(&mut self, id: VideoId, title: &str) {
-        self.catalog.set_by_play(id, title);
-        self.list_title(&id);
+    /// Sets a title that a play says, unless one was set by hand; whether anything has changed.
+    pub(in crate::dashboard::store) fn set_by_play(&mut self, id: VideoId, title: &str) -> bool {
+        let has_changed = self.catalog.set_by_play(id, title);
+        if has_changed {
+            self.list_title(&id);
+        }
+        has_changed
     }
 
     /// A title that is new is found if its video is in lists.

@@ -194,6 +194,67 @@ fn an_import_counts_once_and_is_taken_back_whole() {
         assert!(reason.contains("more than 9007199254740991"), "{reason}");
     }
     assert_eq!((store.imports().len(), store.totals().plays), (2, 15));
+    // No processor's counts were: nothing is wrong with the store.
+    assert_eq!(store.refused(), None);
+}
+
+/// Titles that are committed together with a reset are kept over it, in memory as in the journal.
+#[test]
+fn titles_that_come_with_a_reset_stay() {
+    let (temp, store) = store();
+    let jobs = store.inboxes.jobs.lock().clone().unwrap();
+    let (answer, answers) = bounded(4);
+    let told = |number, title: &str| {
+        let titles = vec![VideoTitle { video_id: id(number), title: title.to_owned() }];
+        Job::Counts(Box::new(CountsUpdate { titles, ..update(1, 1, &[(number, 1)]) }))
+    };
+    let held = hold(&store);
+    {
+        // The writer hangs in the first one: the others wait together.
+        let _read = store.state.index.read();
+        for job in [told(2, "title one"), told(4, "title two"), Job::Clear] {
+            jobs.send((job, answer.clone())).unwrap();
+        }
+    }
+    (0..3).for_each(|_| assert_eq!(answers.recv().unwrap().err(), None));
+    let copy = copied(temp.path());
+    drop(held);
+    assert_eq!((store.titles(0, usize::MAX).0.len(), store.totals()), (2, Totals::default()));
+    assert_eq!(seen(&store), seen(&reopened(copy.path())));
+    expect_kept(&store, temp.path());
+}
+
+/// Of what plays say in one commit the last holds, in memory as in the journal.
+#[test]
+fn of_titles_that_come_together_the_last_stays() {
+    let (temp, store) = store();
+    tell(&store, 1, &[(2, 1)], &[(2, "title two")]);
+    let jobs = store.inboxes.jobs.lock().clone().unwrap();
+    let (answer, answers) = bounded(4);
+    {
+        let _read = store.state.index.read();
+        for (plays, title) in [(2, "title one"), (3, "title two")] {
+            let titles = vec![VideoTitle { video_id: id(2), title: title.to_owned() }];
+            let job = Job::Counts(Box::new(CountsUpdate { titles, ..update(1, 1, &[(2, plays)]) }));
+            jobs.send((job, answer.clone())).unwrap();
+        }
+    }
+    (0..2).for_each(|_| assert_eq!(answers.recv().unwrap().err(), None));
+    assert_eq!(store.titles(0, 9).0[0].1.title.as_deref(), Some("title two"));
+    expect_kept(&store, temp.path());
+}
+
+/// A title that is new is shown at once, even where no count is.
+#[test]
+fn a_title_alone_is_a_change() {
+    let (_temp, store) = store();
+    tell(&store, 1, &[(2, 1)], &[]);
+    let revision = store.revision();
+    tell(&store, 1, &[(2, 1)], &[(2, "title")]);
+    assert!(store.revision() > revision);
+    let revision = store.revision();
+    tell(&store, 1, &[(2, 1)], &[(2, "title")]);
+    assert_eq!(store.revision(), revision);
 }
 
 /// What is set by hand stays; titles stay over a reset, and so does what is not shown.
