@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use nsq_protocol::{Batch, Batches, MessageRef};
+use nsq_protocol::{Batches, MessageRef};
 
 use super::commit::{Committer, Decoded};
 use super::notes::BodyNotes;
@@ -49,27 +49,28 @@ impl DecodeWorker {
         while let Some(batch) = batches.recv() {
             let received_at = Instant::now();
             failpoint::hit("worker-after-receive");
-            let arrivals = self.decode(&batch, received_at);
+            let arrivals = self.decode(batch.nsqd(), batch.iter(), received_at);
             self.committer.put(Decoded { batch: Some(batch), arrivals, received_at });
         }
     }
 
-    /// What a batch brought; of one that brought very much, the last of it.
-    fn decode(&mut self, batch: &Batch, received_at: Instant) -> Arrivals {
+    /// What a batch of that nsqd's brought; of one that brought very much, the last of it.
+    fn decode<'a>(
+        &mut self,
+        nsqd: &str,
+        messages: impl Iterator<Item = MessageRef<'a>>,
+        received_at: Instant,
+    ) -> Arrivals {
         let Self { decoder, window, committer } = self;
-        let mut step = Step::new(batch, *window);
-        for message in batch.iter() {
+        let mut step = Step::new(nsqd, *window, messages.size_hint().0);
+        for message in messages {
             step.take(decoder, &message);
             if step.is_full() {
-                let arrivals = std::mem::take(&mut step.arrivals);
-                step.letter_bytes = 0;
+                let arrivals = step.end(decoder, committer);
                 committer.put(Decoded { batch: None, arrivals, received_at });
             }
         }
-        let Step { arrivals, mut notes, titles, .. } = step;
-        notes.ignored = decoder.take_ignored();
-        committer.note(notes, &titles);
-        arrivals
+        step.end(decoder, committer)
     }
 }
 
@@ -77,7 +78,7 @@ impl DecodeWorker {
 struct Step<'a> {
     nsqd: &'a str,
     window: TimeWindow,
-    /// One for all: a batch is decoded in less than a millisecond.
+    /// One for all: when the batch was taken. A step of it may wait for its commit before the next is decoded.
     now_ns: u64,
     arrivals: Arrivals,
     notes: BodyNotes,
@@ -88,12 +89,13 @@ struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    fn new(batch: &'a Batch, window: TimeWindow) -> Self {
+    /// Of a batch of so many messages.
+    fn new(nsqd: &'a str, window: TimeWindow, messages: usize) -> Self {
         Self {
-            nsqd: batch.nsqd(),
+            nsqd,
             window,
             now_ns: unix_ns(),
-            arrivals: Arrivals { plays: Vec::with_capacity(batch.len()), rejected: Vec::new() },
+            arrivals: Arrivals { plays: Vec::with_capacity(messages), rejected: Vec::new() },
             notes: BodyNotes::default(),
             titles: TitleNotes::default(),
             several: 0,
@@ -104,6 +106,15 @@ impl<'a> Step<'a> {
     fn is_full(&self) -> bool {
         self.arrivals.len() >= STEP_PLAYS && self.several > 0
             || self.letter_bytes >= STEP_LETTER_BYTES
+    }
+
+    /// What it has of plays and dead letters, to be committed. The rest is noted before: a title is told with its plays.
+    fn end(&mut self, decoder: &mut BodyDecoder, committer: &Committer) -> Arrivals {
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.ignored = decoder.take_ignored();
+        committer.note(notes, &std::mem::take(&mut self.titles));
+        self.letter_bytes = 0;
+        std::mem::take(&mut self.arrivals)
     }
 
     /// Decodes a message.
@@ -201,5 +212,66 @@ impl<'a> Step<'a> {
             size,
             body,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+    use nsq_protocol::MessageId;
+    use nsq_protocol::thread::stop_pair;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::ledger::{Counters, Ledger, MemoryLedger};
+    use crate::model::counts::ShardedCounts;
+    use crate::model::dashboard_index::DashboardIndex;
+    use crate::model::video_id::VideoId;
+    use crate::processor::stats::Stats;
+    use crate::processor::titles::PlayTitles;
+    use crate::processor::wake::wake_publishers;
+
+    fn message(id: u64, body: &[u8]) -> MessageRef<'_> {
+        let id = MessageId::from_u64(id);
+        MessageRef { timestamp_ns: 1, attempts: 1, id, body, skipped: 0 }
+    }
+
+    /// A batch of several steps does not hold all its titles until its end.
+    #[test]
+    fn a_step_s_titles_are_noted_with_it() {
+        let titles = Arc::new(PlayTitles::new(1));
+        let ledger: Box<dyn Ledger> = Box::new(MemoryLedger::new());
+        let (_stop, stopped) = stop_pair();
+        let committer = Arc::new(Committer::new(
+            Arc::new(Mutex::new(ledger)),
+            Arc::new(ShardedCounts::new(100)),
+            Arc::new(Stats::new(Counters::default(), None, bounded(1).0, 1, Arc::default())),
+            titles.clone(),
+            wake_publishers(1).0,
+            bounded(1).0,
+            stopped,
+        ));
+        let title = Some("/title".parse().unwrap());
+        let shape = PlayShape { title, ..PlayShape::default() };
+        let reads = ReadsBodies { shape, window: TimeWindow::default() };
+        let mut worker = DecodeWorker::new(&reads, committer);
+        let many = |from: usize| {
+            let play = |video| format!(r#"{{"video_id":"{video}","title":"title {video}"}}"#);
+            format!("[{}]", (from..from + STEP_PLAYS).map(play).collect::<Vec<_>>().join(","))
+        };
+        let bodies = [many(0), many(STEP_PLAYS), r#"{"video_id":"last","title":"x"}"#.to_owned()];
+        let told = |video: &str| {
+            let video_id: VideoId = video.parse().unwrap();
+            titles.of(DashboardIndex::FIRST, [video_id].into_iter()).len()
+        };
+        // When a message is asked for, what those before it brought is known.
+        let mut known = Vec::new();
+        let messages = bodies.iter().zip(0..).map(|(body, id)| {
+            known.push([told("0"), told("2500")]);
+            message(id, body.as_bytes())
+        });
+        let last = worker.decode("nsqd", messages, Instant::now());
+        assert_eq!(known, [[0, 0], [1, 0], [1, 1]]);
+        assert_eq!((last.plays.len(), told("last")), (1, 1));
     }
 }
