@@ -31,7 +31,9 @@ pub struct RetriedPlay {
 pub struct LetterRest {
     /// Why it is none; at most 200 characters.
     pub reason: String,
-    /// The part, whole; 16 KiB of it are kept.
+    /// Bytes of the part.
+    pub size: usize,
+    /// The part, or its beginning; 16 KiB of it are kept.
     pub body: Vec<u8>,
 }
 
@@ -161,7 +163,7 @@ impl RetryBatch {
                 nsqd: letter.nsqd.clone(),
                 message_id: letter.message_id.clone(),
                 reason: rest.reason.clone(),
-                size: rest.body.len() as i64,
+                size: rest.size as i64,
                 body: rest.body[..rest.body.len().min(BODY_MAX)].to_vec(),
             }
         };

@@ -8,7 +8,10 @@ use nsq_protocol::{Batches, MessageRef};
 use super::commit::{Committer, Decoded};
 use super::notes::BodyNotes;
 use super::titles::TitleNotes;
-use crate::ledger::{Arrivals, ArrivedPlay, BODY_MAX, DeadLetter, MessageKey, PartOf};
+use crate::ledger::{
+    Arrivals, ArrivedPlay, DeadLetter, LETTERS_OF_MESSAGE, MessageKey, PartOf, append_element,
+    array_of,
+};
 use crate::model::play::{BodyDecoder, BodyPart, BodyPlay, NoPlay, PlayShape, Rejection};
 use crate::model::time_window::TimeWindow;
 use crate::runtime::clock::unix_ns;
@@ -20,10 +23,6 @@ const STEP_PLAYS: usize = 2_500;
 
 /// The same for bytes of dead letters' bodies, of which one message may make 16 MiB.
 const STEP_LETTER_BYTES: usize = 1 << 20;
-
-/// Dead letters of one message, each with one element of its array; the last one has all others. So one message pushes out at
-/// most a thousandth of the dead letters that are kept.
-const LETTERS_OF_MESSAGE: usize = 100;
 
 /// How bodies are read.
 pub(super) struct ReadsBodies {
@@ -181,19 +180,12 @@ impl<'a> Step<'a> {
         if self.arrivals.rejected.len() - first >= LETTERS_OF_MESSAGE
             && let Some(last) = self.arrivals.rejected.last_mut()
         {
-            // Without the closing bracket, and with a comma.
-            last.size += element.len() + 1;
-            if last.body.len() + element.len() < BODY_MAX && last.body.pop() == Some(b']') {
-                last.body.extend_from_slice(&[b",", *element, b"]"].concat());
-                self.letter_bytes += element.len() + 1;
-            }
+            self.letter_bytes += append_element(&mut last.size, &mut last.body, element);
             return;
         }
         log::info!("an element of a message body is not a play: {reason}");
-        let start = &element[..element.len().min(BODY_MAX)];
-        let body = [b"[", start, b"]"].concat();
         let part_of = PartOf::Message(self.several);
-        self.letter(message, part_of, reason.clone(), (element.len() + 2, body));
+        self.letter(message, part_of, reason.clone(), array_of(element));
     }
 
     fn letter(
