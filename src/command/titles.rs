@@ -14,7 +14,7 @@ use crate::command::shared::output::{OutputFormat, print, print_json};
 use crate::command::shared::values;
 use crate::model::video_id::VideoId;
 use crate::model::words::many;
-use crate::wire::client::{DashboardClient, RefusedCall};
+use crate::wire::client::DashboardClient;
 use crate::wire::{BATCH_MAX, TitledVideo, VideoTexts, VideosUpdate};
 
 /// gives the videos of a dashboard titles and links from a CSV file, or writes such a file
