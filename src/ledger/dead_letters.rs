@@ -48,15 +48,8 @@ impl KeptLetters {
     /// # Errors
     /// SQLite's; or a row is damaged.
     pub(super) fn next_page(&mut self) -> Result<Vec<SavedDeadLetter>> {
-        loop {
-            let mut page = page(&self.connection, self.numbers.clone())?;
-            let Some(last) = page.last() else { return Ok(std::mem::take(&mut self.newer)) };
-            self.numbers.start = last.number + 1;
-            page.retain(|letter| !self.gone.has(letter));
-            if !page.is_empty() {
-                return Ok(page);
-            }
-        }
+        let page = next_page(&self.connection, &mut self.numbers, &self.gone)?;
+        Ok(if page.is_empty() { std::mem::take(&mut self.newer) } else { page })
     }
 }
 
@@ -79,8 +72,26 @@ pub fn dead_letters(
     }
 }
 
-/// The first rows with those numbers, as many as are read at once.
-pub(super) fn page(connection: &Connection, numbers: Range<i64>) -> Result<Vec<SavedDeadLetter>> {
+/// The first letters in the table with those numbers that are not gone, as many as are read at once; none: there are no more.
+/// `numbers` goes on behind them.
+pub(super) fn next_page(
+    connection: &Connection,
+    numbers: &mut Range<i64>,
+    gone: &GoneLetters,
+) -> Result<Vec<SavedDeadLetter>> {
+    loop {
+        let mut page = page(connection, numbers)?;
+        let Some(last) = page.last() else { return Ok(page) };
+        numbers.start = last.number + 1;
+        page.retain(|letter| !gone.has(letter));
+        if !page.is_empty() {
+            return Ok(page);
+        }
+    }
+}
+
+/// The first rows with those numbers.
+fn page(connection: &Connection, numbers: &Range<i64>) -> Result<Vec<SavedDeadLetter>> {
     let mut statement = connection.prepare_cached(
         "SELECT number, at, nsqd, message_id, reason, size, body,
            row_check = row_check(number, at, nsqd, message_id, reason, size, body)

@@ -119,39 +119,31 @@ impl Dedupe {
         part: PartOf,
         verdicts: &mut MessageVerdicts<bool>,
     ) -> Seen {
-        let mut by_message =
-            |dedupe: &mut Self| match verdicts.of(part, || dedupe.insert_message(message)) {
-                true => Seen::NewByMessage,
-                false => Seen::Duplicate,
-            };
-        let Some(identity) = play.identity else { return by_message(self) };
-        match self.producers.add(identity) {
-            Added::Crowded => {
-                let seen = by_message(self);
-                if seen == Seen::NewByMessage {
-                    let plays = self.crowded.map_or(0, |crowded| crowded.plays) + 1;
-                    self.crowded = Some(CrowdedProducer { producer: identity.producer, plays });
-                }
-                seen
-            }
-            added => self.memory.compare(added == Added::New, identity, play),
-        }
+        self.insert_or(play, |dedupe| verdicts.of(part, || dedupe.insert_message(message)))
     }
 
     /// Remembers a play of a dead letter that goes with the same commit; `message` is what it is known by where it has no
     /// (producer, seq). `None`: that is the letter, whose message is remembered already, and which can go once only.
     pub(super) fn insert_retried(&mut self, play: &Play, message: Option<MessageKey>) -> Seen {
-        let known_by_letter =
-            |one: &mut Self| message.map_or(Seen::NewByMessage, |key| one.insert_by_message(key));
-        let Some(identity) = play.identity else { return known_by_letter(self) };
-        match self.producers.add(identity) {
-            Added::Crowded => known_by_letter(self),
-            added => self.memory.compare(added == Added::New, identity, play),
-        }
+        self.insert_or(play, |dedupe| message.is_none_or(|key| dedupe.insert_message(key)))
     }
 
-    fn insert_by_message(&mut self, message: MessageKey) -> Seen {
-        if self.insert_message(message) { Seen::NewByMessage } else { Seen::Duplicate }
+    /// Remembers a play by its identity; where it has none, or one that is not remembered, `is_new` says whether it is new.
+    fn insert_or(&mut self, play: &Play, is_new: impl FnOnce(&mut Self) -> bool) -> Seen {
+        let added = play.identity.map(|identity| (identity, self.producers.add(identity)));
+        match added {
+            Some((identity, added @ (Added::New | Added::Known))) => {
+                self.memory.compare(added == Added::New, identity, play)
+            }
+            _ if !is_new(self) => Seen::Duplicate,
+            crowded => {
+                if let Some((PlayIdentity { producer, .. }, _)) = crowded {
+                    let plays = self.crowded.map_or(0, |crowded| crowded.plays) + 1;
+                    self.crowded = Some(CrowdedProducer { producer, plays });
+                }
+                Seen::NewByMessage
+            }
+        }
     }
 
     /// Remembers a message whose play has no identity, or that holds no play; false if it was remembered.
@@ -316,6 +308,10 @@ mod tests {
         assert_eq!(dedupe.crowded(), Some(crowded));
         assert_eq!(dedupe.insert(&play(7, Some((2, 0))), message(1)), Seen::New);
         assert_eq!(dedupe.take_learned().messages, [message(seqs[0])]);
+        // So are those of dead letters.
+        let hole = numbers().nth(by_message + 1).unwrap();
+        let retried = dedupe.insert_retried(&play(7, Some((1, hole))), None);
+        assert_eq!((retried, dedupe.crowded().unwrap().plays), (Seen::NewByMessage, 2));
     }
 
     #[test]

@@ -319,8 +319,8 @@ impl Ledger for DurableLedger {
         self.failed = true;
         let producers = arrivals.iter().flat_map(Arrivals::producers);
         self.producers.fetch(&mut self.state, producers)?;
-        let messages = arrivals.iter().map(|batch| batch.plays.len() + batch.rejected.len());
-        if !self.state.counts.has_room(messages.sum::<usize>() as u64) {
+        let messages = arrivals.iter().map(Arrivals::len).sum::<usize>();
+        if !self.state.counts.has_room(messages as u64) {
             bail!("the ledger has counted {MAX_PLAYS} messages, the most that can be told");
         }
         let first_letter = self.state.counts.counters().rejected + 1;

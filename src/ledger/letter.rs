@@ -17,8 +17,36 @@ pub const DEAD_LETTERS_MAX: i64 = 100_000;
 /// The most of one body that is kept, in bytes: with [`DEAD_LETTERS_MAX`] at most 1.6 GB on disk, where all are so large.
 pub(crate) const BODY_MAX: usize = 16 * 1024;
 
+/// Dead letters that one body becomes, each with an element of its array or several; the last one has all others. So one
+/// message pushes out at most a thousandth of the dead letters that are kept.
+pub(crate) const LETTERS_OF_MESSAGE: usize = 100;
+
 /// The most of a body in one line, in characters.
 const SHOWN_MAX: usize = 80;
+
+/// Keeps an element of an array as an array of its own, which can be read, and sent, as it is: its size, and its beginning.
+pub(crate) fn array_of(element: &[u8]) -> (usize, Vec<u8>) {
+    let start = &element[..element.len().min(BODY_MAX)];
+    (element.len() + 2, [b"[", start, b"]"].concat())
+}
+
+/// Whether an array that is kept has room for one more element, whole.
+pub(crate) fn has_room(body: &[u8], element: &[u8]) -> bool {
+    body.len() + element.len() < BODY_MAX
+}
+
+/// Appends an element to an array that is kept: to its size, and to its body where that has room. By how much the body has
+/// grown.
+pub(crate) fn append_element(size: &mut usize, body: &mut Vec<u8>, element: &[u8]) -> usize {
+    // Without the closing bracket, and with a comma.
+    let more = element.len() + 1;
+    *size += more;
+    if !has_room(body, element) || body.pop_if(|last| *last == b']').is_none() {
+        return 0;
+    }
+    body.extend_from_slice(&[b",", element, b"]"].concat());
+    more
+}
 
 /// A dead letter as it was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

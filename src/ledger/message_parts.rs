@@ -34,15 +34,14 @@ impl<V: Copy> MessageVerdicts<V> {
         }
         *self.found[number].get_or_insert_with(ask)
     }
+}
 
+#[cfg(any(test, feature = "postgres"))]
+impl MessageVerdicts<()> {
     /// Whether it is the first part of its message that is asked for.
-    #[cfg(any(test, feature = "postgres"))]
-    pub(super) fn is_first(&mut self, part: PartOf, of: V) -> bool {
+    pub(super) fn is_first(&mut self, part: PartOf) -> bool {
         let mut is_first = false;
-        self.of(part, || {
-            is_first = true;
-            of
-        });
+        self.of(part, || is_first = true);
         is_first
     }
 }
@@ -71,8 +70,8 @@ mod tests {
             assert_eq!(found, want);
         }
         assert_eq!(asked, 4);
-        assert!(
-            verdicts.is_first(PartOf::Message(1), 9) && !verdicts.is_first(PartOf::Message(1), 9)
-        );
+        let mut verdicts = MessageVerdicts::default();
+        let parts = [PartOf::Message(1), PartOf::Message(1), PartOf::Alone, PartOf::Alone];
+        assert_eq!(parts.map(|part| verdicts.is_first(part)), [true, false, true, true]);
     }
 }

@@ -63,7 +63,7 @@ pub use dedupe::{CrowdedProducer, Dedupe, Learned, Seen};
 pub use durable::DurableLedger;
 pub use integrity::IntegrityCheck;
 pub use ledger_trait::{Ledger, LedgerSize, NextUpkeep};
-pub(crate) use letter::BODY_MAX;
+pub(crate) use letter::{BODY_MAX, LETTERS_OF_MESSAGE, append_element, array_of, has_room};
 pub use letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 pub use memory::MemoryLedger;
 pub use message_key::MessageKey;

@@ -15,6 +15,10 @@ use crate::model::unix_time::UnixMs;
 /// Plays at which a commit takes no more letters: as many as other commits have.
 const PLAYS_MAX: usize = 10_000;
 
+/// Bytes of what is left of letters at which a commit takes no more of them: a page of letters that are gzip'd could leave a
+/// hundred times as much, which waits in memory for the commit, twice.
+const REST_BYTES_MAX: usize = 16 << 20;
+
 /// A play that a dead letter holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetriedPlay {
@@ -31,7 +35,9 @@ pub struct RetriedPlay {
 pub struct LetterRest {
     /// Why it is none; at most 200 characters.
     pub reason: String,
-    /// The part, whole; 16 KiB of it are kept.
+    /// Bytes of the part.
+    pub size: usize,
+    /// The part, or its beginning; 16 KiB of it are kept.
     pub body: Vec<u8>,
 }
 
@@ -109,12 +115,13 @@ pub(super) struct RetryBatch {
 }
 
 impl RetryBatch {
-    /// Looks at letters, ascending, until there are enough plays for a commit.
+    /// Looks at letters, ascending, until there is enough for a commit.
     pub(super) fn judged(
         letters: impl IntoIterator<Item = SavedDeadLetter>,
         judge: &mut JudgeLetter<'_>,
     ) -> Self {
         let mut batch = Self::default();
+        let mut rest_bytes = 0;
         for letter in letters {
             batch.last = letter.number;
             match judge(&letter) {
@@ -122,11 +129,12 @@ impl RetryBatch {
                 LetterVerdict::Goes { plays, rest } => {
                     let at = batch.letters.len();
                     batch.plays.extend(plays);
+                    rest_bytes += rest.iter().map(|rest| rest.body.len()).sum::<usize>();
                     batch.rest.extend(rest.into_iter().map(|rest| (at, rest)));
                     batch.letters.push(letter);
                 }
             }
-            if batch.plays.len() >= PLAYS_MAX {
+            if batch.plays.len() >= PLAYS_MAX || rest_bytes >= REST_BYTES_MAX {
                 break;
             }
         }
@@ -161,7 +169,7 @@ impl RetryBatch {
                 nsqd: letter.nsqd.clone(),
                 message_id: letter.message_id.clone(),
                 reason: rest.reason.clone(),
-                size: rest.body.len() as i64,
+                size: rest.size as i64,
                 body: rest.body[..rest.body.len().min(BODY_MAX)].to_vec(),
             }
         };
@@ -183,5 +191,36 @@ impl RetryBatch {
             rest: self.rest(),
             stays: self.stays,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::video_id::VideoId;
+
+    /// A page may leave far more than a commit takes.
+    #[test]
+    fn a_batch_ends_where_so_much_is_left() {
+        let letter = |number| SavedDeadLetter {
+            number,
+            at: UnixMs(1),
+            nsqd: String::new(),
+            message_id: String::new(),
+            reason: String::new(),
+            size: 0,
+            body: Vec::new(),
+        };
+        let video_id = VideoId::from_u128(7);
+        let play = Play { video_id, enqueued_at_ns: None, identity: None, resent: false };
+        let rest = LetterRest { reason: String::new(), size: BODY_MAX, body: vec![b'x'; BODY_MAX] };
+        let verdict = LetterVerdict::Goes {
+            plays: vec![RetriedPlay { play, played_at_ns: 0, message: None }],
+            rest: vec![rest; 64],
+        };
+        // 1 MiB of each.
+        let batch = RetryBatch::judged((1..=1_000).map(letter), &mut |_| verdict.clone());
+        assert_eq!((batch.last, batch.letters.len(), batch.plays.len()), (16, 16, 16));
+        assert_eq!(batch.rest(), 16 * 64);
     }
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use nsq_protocol::{Batch, Batches, MessageRef};
+use nsq_protocol::{Batches, MessageRef};
 
 use super::commit::{Committer, Decoded};
 use super::notes::BodyNotes;
 use super::titles::TitleNotes;
-use crate::ledger::{Arrivals, ArrivedPlay, BODY_MAX, DeadLetter, MessageKey, PartOf};
+use crate::ledger::{
+    Arrivals, ArrivedPlay, DeadLetter, LETTERS_OF_MESSAGE, MessageKey, PartOf, append_element,
+    array_of,
+};
 use crate::model::play::{BodyDecoder, BodyPart, BodyPlay, NoPlay, PlayShape, Rejection};
 use crate::model::time_window::TimeWindow;
 use crate::runtime::clock::unix_ns;
@@ -20,10 +23,6 @@ const STEP_PLAYS: usize = 2_500;
 
 /// The same for bytes of dead letters' bodies, of which one message may make 16 MiB.
 const STEP_LETTER_BYTES: usize = 1 << 20;
-
-/// Dead letters of one message, each with one element of its array; the last one has all others. So one message pushes out at
-/// most a thousandth of the dead letters that are kept.
-const LETTERS_OF_MESSAGE: usize = 100;
 
 /// How bodies are read.
 pub(super) struct ReadsBodies {
@@ -49,27 +48,28 @@ impl DecodeWorker {
         while let Some(batch) = batches.recv() {
             let received_at = Instant::now();
             failpoint::hit("worker-after-receive");
-            let arrivals = self.decode(&batch, received_at);
+            let arrivals = self.decode(batch.nsqd(), batch.iter(), received_at);
             self.committer.put(Decoded { batch: Some(batch), arrivals, received_at });
         }
     }
 
-    /// What a batch brought; of one that brought very much, the last of it.
-    fn decode(&mut self, batch: &Batch, received_at: Instant) -> Arrivals {
+    /// What a batch of that nsqd's brought; of one that brought very much, the last of it.
+    fn decode<'a>(
+        &mut self,
+        nsqd: &str,
+        messages: impl Iterator<Item = MessageRef<'a>>,
+        received_at: Instant,
+    ) -> Arrivals {
         let Self { decoder, window, committer } = self;
-        let mut step = Step::new(batch, *window);
-        for message in batch.iter() {
+        let mut step = Step::new(nsqd, *window, messages.size_hint().0);
+        for message in messages {
             step.take(decoder, &message);
             if step.is_full() {
-                let arrivals = std::mem::take(&mut step.arrivals);
-                step.letter_bytes = 0;
+                let arrivals = step.end(decoder, committer);
                 committer.put(Decoded { batch: None, arrivals, received_at });
             }
         }
-        let Step { arrivals, mut notes, titles, .. } = step;
-        notes.ignored = decoder.take_ignored();
-        committer.note(notes, &titles);
-        arrivals
+        step.end(decoder, committer)
     }
 }
 
@@ -77,7 +77,7 @@ impl DecodeWorker {
 struct Step<'a> {
     nsqd: &'a str,
     window: TimeWindow,
-    /// One for all: a batch is decoded in less than a millisecond.
+    /// One for all: when the batch was taken. A step of it may wait for its commit before the next is decoded.
     now_ns: u64,
     arrivals: Arrivals,
     notes: BodyNotes,
@@ -88,12 +88,13 @@ struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    fn new(batch: &'a Batch, window: TimeWindow) -> Self {
+    /// Of a batch of so many messages.
+    fn new(nsqd: &'a str, window: TimeWindow, messages: usize) -> Self {
         Self {
-            nsqd: batch.nsqd(),
+            nsqd,
             window,
             now_ns: unix_ns(),
-            arrivals: Arrivals { plays: Vec::with_capacity(batch.len()), rejected: Vec::new() },
+            arrivals: Arrivals { plays: Vec::with_capacity(messages), rejected: Vec::new() },
             notes: BodyNotes::default(),
             titles: TitleNotes::default(),
             several: 0,
@@ -104,6 +105,15 @@ impl<'a> Step<'a> {
     fn is_full(&self) -> bool {
         self.arrivals.len() >= STEP_PLAYS && self.several > 0
             || self.letter_bytes >= STEP_LETTER_BYTES
+    }
+
+    /// What it has of plays and dead letters, to be committed. The rest is noted before: a title is told with its plays.
+    fn end(&mut self, decoder: &mut BodyDecoder, committer: &Committer) -> Arrivals {
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.ignored = decoder.take_ignored();
+        committer.note(notes, &std::mem::take(&mut self.titles));
+        self.letter_bytes = 0;
+        std::mem::take(&mut self.arrivals)
     }
 
     /// Decodes a message.
@@ -170,19 +180,12 @@ impl<'a> Step<'a> {
         if self.arrivals.rejected.len() - first >= LETTERS_OF_MESSAGE
             && let Some(last) = self.arrivals.rejected.last_mut()
         {
-            // Without the closing bracket, and with a comma.
-            last.size += element.len() + 1;
-            if last.body.len() + element.len() < BODY_MAX && last.body.pop() == Some(b']') {
-                last.body.extend_from_slice(&[b",", *element, b"]"].concat());
-                self.letter_bytes += element.len() + 1;
-            }
+            self.letter_bytes += append_element(&mut last.size, &mut last.body, element);
             return;
         }
         log::info!("an element of a message body is not a play: {reason}");
-        let start = &element[..element.len().min(BODY_MAX)];
-        let body = [b"[", start, b"]"].concat();
         let part_of = PartOf::Message(self.several);
-        self.letter(message, part_of, reason.clone(), (element.len() + 2, body));
+        self.letter(message, part_of, reason.clone(), array_of(element));
     }
 
     fn letter(
@@ -201,5 +204,66 @@ impl<'a> Step<'a> {
             size,
             body,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+    use nsq_protocol::MessageId;
+    use nsq_protocol::thread::stop_pair;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::ledger::{Counters, Ledger, MemoryLedger};
+    use crate::model::counts::ShardedCounts;
+    use crate::model::dashboard_index::DashboardIndex;
+    use crate::model::video_id::VideoId;
+    use crate::processor::stats::Stats;
+    use crate::processor::titles::PlayTitles;
+    use crate::processor::wake::wake_publishers;
+
+    fn message(id: u64, body: &[u8]) -> MessageRef<'_> {
+        let id = MessageId::from_u64(id);
+        MessageRef { timestamp_ns: 1, attempts: 1, id, body, skipped: 0 }
+    }
+
+    /// A batch of several steps does not hold all its titles until its end.
+    #[test]
+    fn a_step_s_titles_are_noted_with_it() {
+        let titles = Arc::new(PlayTitles::new(1));
+        let ledger: Box<dyn Ledger> = Box::new(MemoryLedger::new());
+        let (_stop, stopped) = stop_pair();
+        let committer = Arc::new(Committer::new(
+            Arc::new(Mutex::new(ledger)),
+            Arc::new(ShardedCounts::new(100)),
+            Arc::new(Stats::new(Counters::default(), None, bounded(1).0, 1, Arc::default())),
+            titles.clone(),
+            wake_publishers(1).0,
+            bounded(1).0,
+            stopped,
+        ));
+        let title = Some("/title".parse().unwrap());
+        let shape = PlayShape { title, ..PlayShape::default() };
+        let reads = ReadsBodies { shape, window: TimeWindow::default() };
+        let mut worker = DecodeWorker::new(&reads, committer);
+        let many = |from: usize| {
+            let play = |video| format!(r#"{{"video_id":"{video}","title":"title {video}"}}"#);
+            format!("[{}]", (from..from + STEP_PLAYS).map(play).collect::<Vec<_>>().join(","))
+        };
+        let bodies = [many(0), many(STEP_PLAYS), r#"{"video_id":"last","title":"x"}"#.to_owned()];
+        let told = |video: &str| {
+            let video_id: VideoId = video.parse().unwrap();
+            titles.of(DashboardIndex::FIRST, [video_id].into_iter()).len()
+        };
+        // When a message is asked for, what those before it brought is known.
+        let mut known = Vec::new();
+        let messages = bodies.iter().zip(0..).map(|(body, id)| {
+            known.push([told("0"), told("2500")]);
+            message(id, body.as_bytes())
+        });
+        let last = worker.decode("nsqd", messages, Instant::now());
+        assert_eq!(known, [[0, 0], [1, 0], [1, 1]]);
+        assert_eq!((last.plays.len(), told("last")), (1, 1));
     }
 }

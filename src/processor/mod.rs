@@ -75,7 +75,7 @@ pub struct ProcessorConfig {
     pub wait: StartWait,
     /// How to look whether another processor reads the channel, beside which this one must not start; `None`: it may.
     pub neighbours: Option<Neighbours>,
-    /// DecodeWorker threads.
+    /// Worker threads.
     pub threads: NonZeroUsize,
     /// Which times of plays are believed.
     pub time_window: TimeWindow,

@@ -132,7 +132,7 @@ mod tests {
         let mut decoder = PlayDecoder::default();
         let video_id = VideoId::NIL;
         decoder.decode(format!(r#"{{"video_id":"{video_id}","seq":{seq}}}"#).as_bytes()).unwrap();
-        let mut notes = BodyNotes { ignored: decoder.into_ignored(), ..BodyNotes::default() };
+        let mut notes = BodyNotes { ignored: decoder.take_ignored(), ..BodyNotes::default() };
         notes.add(&PlayTimes { played_at_ns: 0, waited_from_ns: None, skewed });
         notes
     }

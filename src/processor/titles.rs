@@ -1,4 +1,4 @@
-//! PlayTitles of videos on their way from plays to the dashboards, where `--title-field` says where bodies have them: the newest of
+//! Titles of videos on their way from plays to the dashboards, where `--title-field` says where bodies have them: the newest of
 //! a video goes with the next message that has its count. Shared by workers and publishers.
 
 use std::collections::HashMap;

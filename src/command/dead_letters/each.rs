@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow};
 
 use crate::command::shared::ledger_choice::LedgerChoice;
 use crate::ledger::{self, SavedDeadLetter};
@@ -19,13 +19,18 @@ pub(super) fn each_letter(
     match ledger {
         LedgerChoice::Files => {
             if !ledger::dead_letters(Path::new(data_dir), each)? {
-                bail!(
-                    "no processor has kept a ledger in {data_dir}; give --data-dir the one of `process`"
-                );
+                return Err(no_ledger(data_dir));
             }
             Ok(())
         }
         #[cfg(feature = "postgres")]
         LedgerChoice::Postgres(database) => ledger::shared_dead_letters(database, each),
     }
+}
+
+/// There is none in files.
+pub(super) fn no_ledger(data_dir: &str) -> Error {
+    anyhow!(
+        "no processor has kept a ledger in {data_dir}; give --data-dir the one of `process`, or --ledger"
+    )
 }

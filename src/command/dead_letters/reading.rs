@@ -1,7 +1,8 @@
 //! What a dead letter holds by the options that are given now (pure).
 
 use crate::ledger::{
-    BODY_MAX, LetterRest, LetterVerdict, MessageKey, RetriedPlay, SavedDeadLetter,
+    LETTERS_OF_MESSAGE, LetterRest, LetterVerdict, MessageKey, RetriedPlay, SavedDeadLetter,
+    append_element, array_of, has_room,
 };
 use crate::model::play::{BodyDecoder, BodyPart, BodyPlay, NoPlay, PlayShape};
 use crate::model::time_window::TimeWindow;
@@ -64,24 +65,30 @@ impl ReadLetter {
         self.plays.push(RetriedPlay { play: body.play, played_at_ns, message });
     }
 
-    /// Elements that are no plays stay together, as arrays of which all is kept.
+    /// Elements that are no plays stay together, as arrays of which all is kept; of those behind the last array only their sizes.
     fn no_play(&mut self, no_play: &NoPlay<'_>) {
         let NoPlay { element, reason } = no_play;
+        let is_last = self.rest.len() >= LETTERS_OF_MESSAGE;
         if let Some(last) = self.rest.last_mut()
-            && last.body.len() + element.len() < BODY_MAX
-            && last.body.pop().is_some()
+            && (is_last || has_room(&last.body, element))
         {
-            last.body.extend_from_slice(&[b",", *element, b"]"].concat());
+            append_element(&mut last.size, &mut last.body, element);
             return;
         }
-        let body = [b"[", *element, b"]"].concat();
-        self.rest.push(LetterRest { reason: reason.as_str().to_owned(), body });
+        let (size, body) = array_of(element);
+        self.rest.push(LetterRest { reason: reason.as_str().to_owned(), size, body });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
     use super::*;
+    use crate::ledger::BODY_MAX;
     use crate::model::unix_time::UnixMs;
 
     fn letter(body: &[u8]) -> SavedDeadLetter {
@@ -141,6 +148,23 @@ mod tests {
         assert!(rest.iter().all(|rest| rest.body.len() <= BODY_MAX && rest.body.ends_with(b"]")));
         let kept: usize = rest.iter().map(|rest| rest.body.len() - 1).sum();
         assert_eq!((rest.len(), kept), (6, many.len() + 1));
+    }
+
+    /// What is gzip'd holds far more than is kept of it.
+    #[test]
+    fn a_letter_becomes_a_hundred_at_most_and_the_last_has_all_sizes() {
+        let element = format!(r#"{{"no":"{}"}}"#, "x".repeat(10_000));
+        let body = format!(r#"[{{"video_id":"a"}},{}]"#, vec![element.as_str(); 1_000].join(","));
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(body.as_bytes()).unwrap();
+        let LetterVerdict::Goes { plays, rest } = judged(&gzip.finish().unwrap()) else {
+            panic!("it has a play");
+        };
+        assert_eq!((plays.len(), rest.len()), (1, LETTERS_OF_MESSAGE));
+        assert!(rest.iter().all(|rest| rest.body.len() == element.len() + 2), "{rest:?}");
+        let (last, others) = rest.split_last().unwrap();
+        assert!(others.iter().all(|rest| rest.size == rest.body.len()));
+        assert_eq!(last.size, 901 * (element.len() + 1) + 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use nsq_protocol::thread::StopToken;
 
-use super::each::each_letter;
+use super::each::{each_letter, no_ledger};
 use super::reading::LetterReader;
 use super::retry_report::{RetryReport, RetryWay};
 use crate::command::shared::ledger_choice::{FILES, LedgerChoice};
@@ -104,9 +104,7 @@ pub(super) fn run(args: &RetryArgs, stop: &StopToken) -> Result<()> {
 fn retry_files(args: &RetryArgs, reader: &mut LetterReader, stop: &StopToken) -> Result<()> {
     let data_dir = &args.data_dir;
     if !ledger::exists(Path::new(data_dir)) {
-        bail!(
-            "no processor has kept a ledger in {data_dir}; give --data-dir the one of `process`, or --ledger"
-        );
+        return Err(no_ledger(data_dir));
     }
     let opened = DataDir::open(data_dir)?;
     let _lock = opened.lock(PROCESSOR).context(

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use super::DurableLedger;
-use crate::ledger::dead_letters::{PAGE, page};
+use crate::ledger::dead_letters::{PAGE, next_page};
 use crate::ledger::ledger_trait::Ledger;
 use crate::ledger::letter::{DEAD_LETTERS_MAX, SavedDeadLetter};
 use crate::ledger::record::Record;
@@ -66,18 +66,12 @@ impl DurableLedger {
         // Older ones are in the table until a checkpoint that has newer ones.
         let oldest = self.counters().rejected.cast_signed() - DEAD_LETTERS_MAX + 1;
         numbers.start = numbers.start.max(oldest);
-        let newer = self.letters.iter().filter(|letter| numbers.contains(&letter.number));
-        let newer: Vec<_> = newer.take(PAGE).cloned().collect();
-        numbers.end = newer.first().map_or(numbers.end, |letter| letter.number);
-        loop {
-            let mut letters = page(&self.tables.lock().connection, numbers.clone())?;
-            let Some(last) = letters.last() else { return Ok(newer) };
-            numbers.start = last.number + 1;
-            letters.retain(|letter| !self.gone.has(letter));
-            if !letters.is_empty() {
-                return Ok(letters);
-            }
-        }
+        let wanted = numbers.clone();
+        let mut newer =
+            self.letters.iter().filter(|letter| wanted.contains(&letter.number)).peekable();
+        numbers.end = newer.peek().map_or(numbers.end, |letter| letter.number);
+        let letters = next_page(&self.tables.lock().connection, &mut numbers, &self.gone)?;
+        Ok(if letters.is_empty() { newer.take(PAGE).cloned().collect() } else { letters })
     }
 
     /// Does what is due of the upkeep: no thread does it here.

@@ -300,14 +300,15 @@ struct Came {
 fn what_came(arrivals: &[Arrivals], mut ask: AskTables) -> Came {
     let (mut touched, mut by_message, mut count) = (Touched::default(), Vec::new(), 0);
     let mut first = None;
-    for Arrivals { plays, rejected } in arrivals {
-        count += plays.len() + rejected.len();
+    for batch in arrivals {
+        count += batch.len();
+        let Arrivals { plays, rejected } = batch;
         let mut verdicts = MessageVerdicts::default();
         for arrived in plays {
             match &arrived.play.identity {
                 Some(identity) => touched.enter(identity),
                 None => {
-                    if verdicts.is_first(arrived.part_of, ()) {
+                    if verdicts.is_first(arrived.part_of) {
                         by_message.push(arrived.message);
                     }
                     // What is never in the window would be asked for in a round trip of its own.
@@ -318,7 +319,7 @@ fn what_came(arrivals: &[Arrivals], mut ask: AskTables) -> Came {
             }
         }
         for letter in rejected {
-            if verdicts.is_first(letter.part_of, ()) {
+            if verdicts.is_first(letter.part_of) {
                 by_message.push(letter.message);
             }
         }

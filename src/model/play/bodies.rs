@@ -23,7 +23,7 @@ pub enum BodyPart<'a> {
 #[derive(Clone, Debug)]
 pub struct BodyDecoder {
     decoder: ShapeDecoder,
-    /// A body that was gzip'd.
+    /// A body that is gzip'd, while it is read.
     inflated: Vec<u8>,
     ignored: IgnoredFields,
 }
@@ -65,8 +65,8 @@ impl BodyDecoder {
         if !gzip::is_gzip(body) {
             return self.decoder.decode(body, &mut self.ignored, &mut each);
         }
-        gzip::inflate(body, &mut self.inflated)?;
-        self.decoder.decode(&self.inflated, &mut self.ignored, &mut each)
+        let Self { decoder, inflated, ignored } = self;
+        gzip::read_inflated(body, inflated, |body| decoder.decode(body, ignored, &mut each))
     }
 
     /// Of the plays that were read since the last call: the optional fields that could not be.

@@ -60,13 +60,8 @@ impl PlayDecoder {
     }
 
     /// Of the plays that were read since the last call: the optional fields that could not be.
-    pub(super) fn take_ignored(&mut self) -> IgnoredFields {
+    pub fn take_ignored(&mut self) -> IgnoredFields {
         std::mem::take(&mut self.ignored)
-    }
-
-    /// Of all plays that were read: the optional fields that could not be.
-    pub fn into_ignored(self) -> IgnoredFields {
-        self.ignored
     }
 
     /// `None` says nothing: a play or none.

@@ -10,20 +10,30 @@ use super::rejection::Rejection;
 pub(super) const INFLATED_MAX: usize = 16 << 20;
 
 /// A buffer that has grown beyond this is given back behind its body, in bytes.
-const KEPT_MAX: usize = 1 << 20;
+pub(super) const KEPT_MAX: usize = 1 << 20;
 
 /// Whether a body is gzip'd: no JSON begins so.
 pub(super) fn is_gzip(body: &[u8]) -> bool {
     body.starts_with(&[0x1f, 0x8b])
 }
 
-/// Reads a body into `out`, in place of what is there.
+/// Gives `read` what a body holds, which is in `buffer` meanwhile.
 ///
 /// # Errors
-/// [`Rejection`]: it is damaged, or too long.
-pub(super) fn inflate(body: &[u8], out: &mut Vec<u8>) -> Result<(), Rejection> {
-    out.clear();
-    out.shrink_to(KEPT_MAX);
+/// [`Rejection`]: it is damaged, or too long; or `read`'s.
+pub(super) fn read_inflated(
+    body: &[u8],
+    buffer: &mut Vec<u8>,
+    read: impl FnOnce(&[u8]) -> Result<(), Rejection>,
+) -> Result<(), Rejection> {
+    let done = inflate(body, buffer).and_then(|()| read(buffer));
+    buffer.clear();
+    buffer.shrink_to(KEPT_MAX);
+    done
+}
+
+/// Appends what a body holds, or some of it where that is too long.
+fn inflate(body: &[u8], out: &mut Vec<u8>) -> Result<(), Rejection> {
     let mut inflated = MultiGzDecoder::new(body).take(INFLATED_MAX as u64 + 1);
     inflated
         .read_to_end(out)

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::value::Unreadable;
+
 /// The fields of a body that a play can do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PlayField {
@@ -62,6 +64,20 @@ impl IgnoredFields {
         let IgnoredField { count, sample } = &mut self.0[field as usize];
         *count += 1;
         sample.get_or_insert_with(|| sample_of(raw));
+    }
+
+    /// What an optional field says, as `read` has it of its JSON; one that cannot be read is counted.
+    pub(super) fn read<T>(
+        &mut self,
+        field: PlayField,
+        raw: Option<&[u8]>,
+        read: fn(&[u8]) -> Result<Option<T>, Unreadable>,
+    ) -> Option<T> {
+        let raw = raw?;
+        read(raw).unwrap_or_else(|Unreadable| {
+            self.add(field, raw);
+            None
+        })
     }
 
     /// Adds those of other bodies. A sample that is there stays.

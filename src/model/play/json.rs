@@ -180,9 +180,14 @@ fn skip_plain_end(rest: &[u8]) -> &[u8] {
 #[inline]
 pub(super) fn raw_value(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, behind_first) = token(rest)?;
-    let value = &rest[rest.len() - behind_first.len() - 1..];
-    let behind = skip_value(value)?;
-    Some((&value[..value.len() - behind.len()], behind))
+    let behind = skip_value(rest)?;
+    Some((between(rest, behind_first, behind), behind))
+}
+
+/// What stands between: a value of `rest` from its first byte on, by the bytes behind that and those behind all of it.
+#[inline(always)]
+pub(super) fn between<'a>(rest: &'a [u8], behind_first: &[u8], behind: &[u8]) -> &'a [u8] {
+    &rest[rest.len() - behind_first.len() - 1..rest.len() - behind.len()]
 }
 
 /// Whether a value may end here: what reads on says whether it does.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::body::{Play, PlayIdentity};
 use super::ignored::{IgnoredFields, PlayField};
 use super::rejection::Rejection;
-use super::value::{self, Unreadable};
+use super::value;
 
 /// What makes a body a play: an object with a video id as `video_id`, and none of our fields twice. Unknown fields are ignored,
 /// so that anyone's producer can feed us.
@@ -60,25 +60,16 @@ impl Play {
         let fields: OptionalFields<'_> = serde_json::from_str(&text).map_err(Rejection::new)?;
         let mut ignored = IgnoredFields::default();
         let enqueued_at_ns =
-            read(PlayField::EnqueuedAt, fields.enqueued_at, value::moment, &mut ignored);
-        let producer = read(PlayField::Producer, fields.producer, value::producer, &mut ignored);
-        let seq = read(PlayField::Seq, fields.seq, value::seq, &mut ignored);
-        let resent = read(PlayField::Resent, fields.resent, value::resent, &mut ignored);
+            ignored.read(PlayField::EnqueuedAt, json(fields.enqueued_at), value::moment);
+        let producer = ignored.read(PlayField::Producer, json(fields.producer), value::producer);
+        let seq = ignored.read(PlayField::Seq, json(fields.seq), value::seq);
+        let resent = ignored.read(PlayField::Resent, json(fields.resent), value::resent);
         let identity = producer.zip(seq).map(|(producer, seq)| PlayIdentity { producer, seq });
         let resent = resent.unwrap_or(false);
         Ok((Self { video_id, enqueued_at_ns, identity, resent }, ignored))
     }
 }
 
-fn read<T>(
-    field: PlayField,
-    raw: Option<&RawValue>,
-    read: fn(&[u8]) -> Result<Option<T>, Unreadable>,
-    ignored: &mut IgnoredFields,
-) -> Option<T> {
-    let raw = raw?.get().as_bytes();
-    read(raw).unwrap_or_else(|Unreadable| {
-        ignored.add(field, raw);
-        None
-    })
+fn json(raw: Option<&RawValue>) -> Option<&[u8]> {
+    raw.map(|raw| raw.get().as_bytes())
 }

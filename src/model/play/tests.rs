@@ -25,14 +25,14 @@ fn decode_all(body: &[u8]) -> Result<(Play, IgnoredFields), Rejection> {
     let mut decoder = PlayDecoder::default();
     assert_eq!(decoder.decode(body), play, "{shown}");
     let ignored = by_serde.as_ref().map(|(_, ignored)| ignored.clone()).unwrap_or_default();
-    assert_eq!(decoder.clone().into_ignored(), ignored, "{shown}");
+    assert_eq!(decoder.clone().take_ignored(), ignored, "{shown}");
     assert_eq!(decoder.decode(body), play, "known by now: {shown}");
     let other = format!(r#"{{"video_id":"{VIDEO}","producer":"{PRODUCER}","seq":1}}"#);
     assert!(decoder.scan(other.as_bytes()).is_some());
     assert_eq!(decoder.decode(body), play, "another known: {shown}");
     let mut three = ignored.clone();
     (0..2).for_each(|_| three.merge(ignored.clone()));
-    assert_eq!(decoder.into_ignored(), three, "{shown}");
+    assert_eq!(decoder.take_ignored(), three, "{shown}");
     by_serde
 }
 
@@ -251,7 +251,7 @@ fn each_byte_counts_as_it_does_for_serde_json() {
     ];
     let agree = |body: &[u8]| {
         let mut decoder = PlayDecoder::default();
-        let mine = decoder.decode(body).map(|play| (play, decoder.into_ignored()));
+        let mine = decoder.decode(body).map(|play| (play, decoder.take_ignored()));
         assert_eq!(mine, Play::decode_by_serde(body), "{}", body.escape_ascii());
     };
     for body in bodies {
@@ -466,7 +466,7 @@ proptest! {
             prop_assert_eq!(decoder.decode(&body), by_serde.clone().map(|(play, _)| play));
             by_serde.into_iter().for_each(|(_, ignored)| sum.merge(ignored));
         }
-        prop_assert_eq!(decoder.into_ignored(), sum);
+        prop_assert_eq!(decoder.take_ignored(), sum);
     }
 
     #[test]

@@ -10,6 +10,6 @@ fuzz_target!(|data: &[u8]| {
     let mut decoder = PlayDecoder::default();
     assert_eq!(decoder.decode(data), play);
     let ignored = by_serde.map(|(_, ignored)| ignored).unwrap_or_default();
-    assert_eq!(decoder.clone().into_ignored(), ignored);
+    assert_eq!(decoder.clone().take_ignored(), ignored);
     assert_eq!(decoder.decode(data), play);
 });

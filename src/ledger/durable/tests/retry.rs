@@ -28,7 +28,11 @@ fn judge(most: u8) -> impl FnMut(&SavedDeadLetter) -> LetterVerdict {
             return LetterVerdict::Stays("no play".to_owned());
         }
         let rest = pairs.iter().filter(|pair| !is_play(pair));
-        let rest = rest.map(|pair| LetterRest { reason: "rest".to_owned(), body: pair.to_vec() });
+        let rest = rest.map(|pair| LetterRest {
+            reason: "rest".to_owned(),
+            size: pair.len(),
+            body: pair.to_vec(),
+        });
         LetterVerdict::Goes { plays, rest: rest.collect() }
     }
 }

@@ -5,7 +5,7 @@ use super::super::body_play::{BodyPlay, NoPlay};
 use super::super::ignored::{IgnoredFields, PlayField};
 use super::super::play_id::SitePlayId;
 use super::super::rejection::Rejection;
-use super::super::value::{self, Unreadable};
+use super::super::value;
 use super::play_shape::PlayShape;
 use super::tree::{ShapeField, ShapeTree};
 use super::walk::{FoundFields, ShapeWalk, WalkEnd, Walked};
@@ -60,7 +60,7 @@ impl CustomDecoder {
         })?;
         let id = self.id(found.of(ShapeField::Id))?;
         let enqueued_at_ns =
-            read(found.of(ShapeField::Time), PlayField::EnqueuedAt, value::moment, ignored);
+            ignored.read(PlayField::EnqueuedAt, found.of(ShapeField::Time), value::moment);
         let (identity, resent) = match id {
             Some(_) => (None, false),
             None => numbered(found, ignored),
@@ -103,23 +103,9 @@ impl CustomDecoder {
 /// Which of its producer's plays it is, and whether that sends it again, where its body says so.
 fn numbered(found: &FoundFields<'_>, ignored: &mut IgnoredFields) -> (Option<PlayIdentity>, bool) {
     let producer =
-        read(found.of(ShapeField::Producer), PlayField::Producer, value::producer, ignored);
-    let seq = read(found.of(ShapeField::Seq), PlayField::Seq, value::seq, ignored);
-    let resent = read(found.of(ShapeField::Resent), PlayField::Resent, value::resent, ignored);
+        ignored.read(PlayField::Producer, found.of(ShapeField::Producer), value::producer);
+    let seq = ignored.read(PlayField::Seq, found.of(ShapeField::Seq), value::seq);
+    let resent = ignored.read(PlayField::Resent, found.of(ShapeField::Resent), value::resent);
     let identity = producer.zip(seq).map(|(producer, seq)| PlayIdentity { producer, seq });
     (identity, resent.unwrap_or(false))
-}
-
-/// What an optional field says.
-fn read<T>(
-    raw: Option<&[u8]>,
-    field: PlayField,
-    read: fn(&[u8]) -> Result<Option<T>, Unreadable>,
-    ignored: &mut IgnoredFields,
-) -> Option<T> {
-    let raw = raw?;
-    read(raw).unwrap_or_else(|Unreadable| {
-        ignored.add(field, raw);
-        None
-    })
 }

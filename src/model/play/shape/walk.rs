@@ -84,8 +84,7 @@ impl<'a, 's, F: FnMut(usize, &'a [u8], &FoundFields<'a>)> ShapeWalk<'a, 's, F> {
             _ => json::skip_value(rest)?,
         };
         if !node.fields.is_empty() {
-            let value = &rest[rest.len() - behind_first.len() - 1..];
-            let raw = &value[..value.len() - behind.len()];
+            let raw = json::between(rest, behind_first, behind);
             node.fields.iter().for_each(|field| self.found.0[*field as usize] = Some(raw));
         }
         Some(behind)
@@ -142,8 +141,7 @@ impl<'a, 's, F: FnMut(usize, &'a [u8], &FoundFields<'a>)> ShapeWalk<'a, 's, F> {
             self.found = FoundFields::default();
             let behind = self.value(&tree.element, rest)?;
             let (_, behind_first) = json::token(rest)?;
-            let value = &rest[rest.len() - behind_first.len() - 1..];
-            (self.each)(index, &value[..value.len() - behind.len()], &self.found);
+            (self.each)(index, json::between(rest, behind_first, behind), &self.found);
             Some(behind)
         })?;
         self.elements = Some(count);
