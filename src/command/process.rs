@@ -150,7 +150,7 @@ pub(super) struct ProcessArgs {
     #[argh(option, default = "Durability::default()")]
     durability: Durability,
     /// memory for the newest messages of plays without (producer, seq), in MiB, up to 2048: one that nsqd delivers
-    /// again is known while it is among them; 32 hold at least a million, with --id-field a third of that [default: 32]
+    /// again is known while it is among them; 32 hold at least a million [default: 32]
     #[argh(option, default = "Count(MessageBudget::DEFAULT_MB)")]
     message_window_mb: Count<{ MessageBudget::MAX_MB }>,
     /// wait for the data directory's processor to end, then take its place at once
