@@ -205,11 +205,32 @@ mod tests {
         {
             assert!(!page.contains(inline), "{inline}");
         }
-        let named = page.split('"').filter(|part| {
-            part.starts_with('/') && part.contains('.') && !part.starts_with("/api/")
-        });
-        for path in named {
-            assert!(ASSETS.iter().any(|asset| asset.path == path), "{path} is not served");
+        let attributes = page.split(" href=\"").skip(1).chain(page.split(" src=\"").skip(1));
+        for value in attributes.filter_map(|rest| rest.split('"').next()) {
+            // The page itself, what it may show, and places within it.
+            let is_page = value.starts_with("./") || value.starts_with('#');
+            let is_call = ["api/", "metrics", "healthz"].iter().any(|call| value.starts_with(call));
+            let path = format!("/{value}");
+            let is_file = ASSETS.iter().any(|asset| asset.path == path);
+            assert!(is_page || is_call || is_file, "{value} is not served");
+        }
+    }
+
+    #[test]
+    fn every_address_is_taken_from_where_the_page_lies() {
+        let texts = ASSETS.iter().filter(|asset| !asset.path.starts_with("/uplot/"));
+        for asset in texts {
+            let text = std::str::from_utf8(asset.bytes).unwrap();
+            for (at, _) in text.match_indices(['"', '\'', '`', '(']) {
+                let rooted = &text[at + 1..];
+                let is_rooted = ["/api/", "/events", "/metrics", "/healthz", "/?"]
+                    .iter()
+                    .any(|path| rooted.starts_with(path))
+                    || ASSETS[1..].iter().any(|asset| rooted.starts_with(asset.path));
+                let line = rooted.lines().next().unwrap_or_default();
+                // `fetchJson` takes the slash off.
+                assert!(!is_rooted || text[..at].ends_with("fetchJson("), "{}: {line}", asset.path);
+            }
         }
     }
 }

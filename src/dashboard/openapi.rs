@@ -73,7 +73,8 @@ pub(super) fn document(routes: &[Route]) -> Value {
             "license": { "name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE") },
             "description": "Counts of video plays. Errors are {\"error\":\"…\"} with a proper status. Writes need `Authorization: Bearer …` once the dashboard has a write token. Times are ms since the Unix epoch. Every answer closes its connection.",
         },
-        "servers": [{ "url": "/" }],
+        // From where this document is read: a proxy may have put all of it under a path.
+        "servers": [{ "url": ".." }],
         "paths": paths,
         "components": {
             "securitySchemes": {

@@ -8,6 +8,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use headless_chrome::Tab;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::CertificateDer;
@@ -15,6 +16,8 @@ use rustls_pki_types::pem::PemObject;
 use tempfile::TempDir;
 
 use crate::certs::Authority;
+use crate::dashboard_support::{self, video};
+use crate::page_support::{click, launch, open, read, text, wait_for};
 use crate::ports::free_addrs;
 use crate::support::{Broker, Running, assert_exit, json, total, wait_until};
 use crate::timing::DEADLINE;
@@ -25,6 +28,11 @@ const NGINX: Program =
 
 /// The name that docs/nginx.conf gives the dashboard.
 const NAME: &str = "counts.example.org";
+
+/// What puts a dashboard under a path of a site; all else is as nginx has it by default.
+const UNDER_A_PATH: &str = "location /playcounts/ {
+    proxy_pass http://127.0.0.1:8000/;
+}";
 
 /// nginx, killed on drop, and its directory.
 struct Nginx {
@@ -42,8 +50,6 @@ impl Drop for Nginx {
 
 /// Runs docs/nginx.conf on another port, as `name`, before that dashboard; `None` where there is no nginx.
 fn start(name: &str, dashboard: &str, authority: &Authority) -> Option<Nginx> {
-    let program = NGINX.find()?;
-    let dir = tempfile::tempdir().unwrap();
     let at = free_addrs(1).unwrap()[0];
     let issued = authority.issue(name, |_| {});
     let text = fs::read_to_string("docs/nginx.conf").unwrap();
@@ -58,6 +64,22 @@ fn start(name: &str, dashboard: &str, authority: &Authority) -> Option<Nginx> {
         assert_eq!(text.matches(old).count(), 1, "{old} stands in docs/nginx.conf once");
         text.replace(old, new)
     });
+    run(&server, at)
+}
+
+/// Runs what docs/guide.md says of a path, in a plain server on another port.
+fn start_under_a_path(dashboard: &str) -> Option<Nginx> {
+    let at = free_addrs(1).unwrap()[0];
+    let guide = fs::read_to_string("docs/guide.md").unwrap();
+    assert!(guide.contains(UNDER_A_PATH), "docs/guide.md says how");
+    let location = UNDER_A_PATH.replace("http://127.0.0.1:8000", dashboard);
+    run(&format!("server {{ listen {at};\n{location} }}"), at)
+}
+
+/// Runs nginx with this server, which listens there; `None` where there is no nginx.
+fn run(server: &str, at: SocketAddr) -> Option<Nginx> {
+    let program = NGINX.find()?;
+    let dir = tempfile::tempdir().unwrap();
     // One process, whose files are all in its directory.
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("{what}_temp_path {}/{what};", dir.path().display()));
@@ -109,6 +131,85 @@ fn process_and_produce_are_exact_through_nginx() {
     assert_eq!(json(&produced)["confirmed"], true, "{produced:?}");
     assert_exit(&process.wait(), 0);
     assert_eq!(total(&url), 3000);
+}
+
+/// Every link, script and style of the page, as the browser has resolved it, with the status that it is answered with.
+const ANSWERS: &str = "Promise.all([...document.querySelectorAll('[href], [src]')].map((node) => node.href || node.src)
+    .filter((url) => !url.includes('#')).map(async (url) => `${url} ${(await fetch(url)).status}`))
+    .then((all) => all.join('\\n'))";
+
+/// One view after the other, each with what shows that it is whole.
+fn look_at_every_view(tab: &Tab, base: &str) {
+    wait_for(tab, &text("#live-text"), "live");
+    wait_for(tab, &text("#total-plays"), "50,000");
+    wait_for(tab, "document.querySelectorAll('#top-rows tr').length", 2);
+    let answers = tab.evaluate(ANSWERS, true).unwrap().value.unwrap();
+    for line in answers.as_str().unwrap().lines() {
+        assert!(line.starts_with(base) && line.ends_with(" 200"), "{line}");
+    }
+    let shows = [
+        ("videos", "document.querySelectorAll('#videos-rows .row:not([hidden]) a').length", 2),
+        ("counter", "document.querySelector('#counter-figure').textContent.length", 6),
+        ("queue", "document.querySelectorAll('#queue .findings li').length", 1),
+    ];
+    for (view, shows, wanted) in shows {
+        click(tab, &format!("nav a[data-view={view}]"));
+        wait_for(tab, "location.href", format!("{base}?view={view}"));
+        wait_for(tab, shows, wanted);
+    }
+    read(tab, "history.back()");
+    wait_for(tab, "location.href", format!("{base}?view=counter"));
+    click(tab, "nav a[data-view=videos]");
+    click(tab, "#videos-rows .row:not([hidden]) a");
+    wait_for(tab, &text("#video-plays"), "40,000");
+    let exported =
+        "fetch(document.querySelector('#video-exports a').href).then((answer) => answer.text())";
+    let exported = tab.evaluate(exported, true).unwrap().value.unwrap();
+    assert!(exported.as_str().unwrap().contains("40000"), "{exported}");
+}
+
+#[test]
+fn the_page_is_whole_under_any_path() {
+    let Some(browser) = launch() else { return };
+    let running = dashboard_support::start();
+    let Some(nginx) = start_under_a_path(&running.dashboard.url()) else { return };
+    running.tell(1, &[(video(1), 40_000), (video(2), 10_000)]);
+    let base = format!("http://{}/playcounts/", nginx.at);
+    let (tab, complaints) = open(&browser, &base);
+    look_at_every_view(&tab, &base);
+    // A place within is found by who opens it first.
+    tab.reload(true, None).unwrap().wait_until_navigated().unwrap();
+    wait_for(&tab, &text("#video-plays"), "40,000");
+    // It is live: a count comes as an event, not with the next call.
+    click(&tab, "#video-back");
+    click(&tab, "nav a[data-view=counter]");
+    wait_for(&tab, &text("#counter-figure"), "50,000");
+    running.tell(2, &[(video(1), 40_001)]);
+    wait_for(&tab, &text("#counter-figure"), "50,001");
+    let document = format!(
+        "fetch('{base}api/openapi.json').then((answer) => answer.json()).then(({{ servers }}) => new URL(servers[0].url, '{base}api/openapi.json').href)"
+    );
+    let told = tab.evaluate(&document, true).unwrap().value.unwrap();
+    assert_eq!(told, base);
+    let loaded = complaints.loaded.lock().clone();
+    assert!(loaded.iter().all(|url| url.starts_with(&base)), "{loaded:?}");
+    complaints.assert_none();
+}
+
+#[test]
+fn a_processor_reaches_a_dashboard_under_a_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = dashboard_support::start();
+    let Some(nginx) = start_under_a_path(&running.dashboard.url()) else { return };
+    let through = format!("http://{}/playcounts/", nginx.at);
+    let broker = Broker::ours(dir.path());
+    let tcp = broker.tcp();
+    let all = ["--nsqd-tcp-address", &tcp, "--dashboard-url", &through, "--num-messages", "300"];
+    let process = Running::start(dir.path(), &[&["process"], &all[..]].concat());
+    let produced = Running::start(dir.path(), &[&["produce"], &all[..]].concat()).wait();
+    assert_exit(&produced, 0);
+    assert_exit(&process.wait(), 0);
+    assert_eq!(total(&running.dashboard.url()), 300);
 }
 
 #[test]

@@ -29,10 +29,20 @@ test("an answer is its JSON; a refusal is an error with the dashboard's words", 
     [404, "{}", ["the dashboard answered 404", 404]],
   ];
   for (const [status, body, expected] of cases) {
-    const told = fetchJson("/api/x").catch(({ message, status }) => [message, status]);
+    const told = fetchJson("api/x").catch(({ message, status }) => [message, status]);
     await calls.at(-1).answer(status, body);
     assert.deepEqual(await told, expected, `${status} ${body}`);
   }
+});
+
+test("a path is below the page's own, wherever a proxy has put it", async (t) => {
+  const calls = dashboard(t);
+  for (const path of ["api/x?from=/a", "/api/x?from=/a"]) {
+    const told = fetchJson(path);
+    await calls.at(-1).answer(200, "{}");
+    await told;
+  }
+  assert.deepEqual(calls.map(({ path }) => path), ["api/x?from=/a", "api/x?from=/a"]);
 });
 
 // A `Followed` that tells what it hears, and a clock.
@@ -62,7 +72,7 @@ test("a video is asked for again when counts changed, one call at a time", async
   pass(5000);
   followed.stats({ revision: 2 });
   assert.equal(calls.length, 2, "nothing changed");
-  assert.deepEqual([calls[0].path, told], ["/api/counts/one", [1, 2]]);
+  assert.deepEqual([calls[0].path, told], ["api/counts/one", [1, 2]]);
 });
 
 test("only the video that is followed now is told", async (t) => {

@@ -56,15 +56,15 @@ test("what is shown comes back from its address", () => {
 
 test("an address has what is not the default, and what its view knows", () => {
   const cases = [
-    [{}, "/"], [{ view: "queue" }, "/?view=queue"], [{ search: "a b&c" }, "/?search=a+b%26c"],
-    [{ from: "2026-01-01T00:00Z", to: "2026-01-02T00:00Z" }, "/"],
-    [{ range: "custom", from: "a", to: "b" }, "/?range=custom&from=a&to=b"],
-    [{ view: "videos", video: VIDEO }, "/?view=videos"], [{ view: "video", video: VIDEO }, `/?view=video&video=${VIDEO}`],
-    [{ view: "counter", video: VIDEO }, `/?view=counter&video=${VIDEO}`],
-    [{ view: "counter", minutes: "6", hours: "30", days: "all" }, "/?view=counter"],
-    [{ view: "video", video: VIDEO, minutes: "6", days: "all" }, `/?view=video&video=${VIDEO}&minutes=6&days=all`],
+    [{}, "./"], [{ view: "queue" }, "./?view=queue"], [{ search: "a b&c" }, "./?search=a+b%26c"],
+    [{ from: "2026-01-01T00:00Z", to: "2026-01-02T00:00Z" }, "./"],
+    [{ range: "custom", from: "a", to: "b" }, "./?range=custom&from=a&to=b"],
+    [{ view: "videos", video: VIDEO }, "./?view=videos"], [{ view: "video", video: VIDEO }, `./?view=video&video=${VIDEO}`],
+    [{ view: "counter", video: VIDEO }, `./?view=counter&video=${VIDEO}`],
+    [{ view: "counter", minutes: "6", hours: "30", days: "all" }, "./?view=counter"],
+    [{ view: "video", video: VIDEO, minutes: "6", days: "all" }, `./?view=video&video=${VIDEO}&minutes=6&days=all`],
     // A range and a search stay while another view is looked at.
-    [{ view: "queue", range: "7d", search: "0" }, "/?view=queue&range=7d&search=0"],
+    [{ view: "queue", range: "7d", search: "0" }, "./?view=queue&range=7d&search=0"],
   ];
   for (const [values, expected] of cases) assert.equal(address({ ...DEFAULTS, ...values }), expected);
 });
@@ -102,9 +102,9 @@ test("a change makes an entry of the history, the same place makes none", (t) =>
   state.set({ view: "queue" });
   state.set({ video: VIDEO });
   state.set({ search: "01" }, true);
-  assert.deepEqual(entries, ["push /?view=queue", "replace /?view=queue&search=01"]);
+  assert.deepEqual(entries, ["push ./?view=queue", "replace ./?view=queue&search=01"]);
   assert.deepEqual(told, [["videos", "queue"], ["queue", "queue"], ["queue", "queue"], ["queue", "queue"]]);
-  assert.equal(state.link({ view: "help" }), "/?view=help&search=01");
+  assert.equal(state.link({ view: "help" }), "./?view=help&search=01");
   assert.equal(state.values.view, "queue", "a link changes nothing");
 });
 
@@ -122,5 +122,5 @@ test("a plain click on a link inside stays on the page, all others are the brows
   assert.equal(click(null), false, "no link");
   assert.deepEqual(entries, []);
   assert.equal(click("/?view=help"), true);
-  assert.deepEqual(entries, ["push /?view=help"]);
+  assert.deepEqual(entries, ["push ./?view=help"]);
 });

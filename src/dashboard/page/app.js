@@ -79,7 +79,7 @@ const onStats = ({ stats, point }) => {
 // Where videos are; without an answer there are no such links.
 const settings = async () => {
   try {
-    setTemplate((await fetchJson("/api/settings")).video_url);
+    setTemplate((await fetchJson("api/settings")).video_url);
   } catch {
     // The views say what is wrong with the dashboard.
   }
@@ -95,7 +95,7 @@ const start = async () => {
     if (!module && state.values.view === "queue") state.set({ view: "overview" }, true);
   });
   try {
-    const stats = await fetchJson("/api/stats");
+    const stats = await fetchJson("api/stats");
     showConfiguration(stats.configuration);
     onStats({ stats });
   } catch {

@@ -18,7 +18,7 @@ export const changes = ({ visibility, reason, at, correction, counted }) => [
   correction && `Corrected by ${sign(correction.plays)} since ${moment(correction.at)}${because(correction.reason)}. Counted: ${count(counted)}.`,
 ].filter(Boolean);
 
-export const fetchChanged = async () => (await fetchJson("/api/videos/changed")).videos;
+export const fetchChanged = async () => (await fetchJson("api/videos/changed")).videos;
 
 export class Changed {
   constructor(state) {

@@ -5,9 +5,10 @@ const STALE_MS = 4000;
 // How long a refused stream rests. EventSource itself tries again only after a cut, not after an answer like 503.
 const AGAIN_MS = 3000;
 
-// The answer of a call; an Error with the dashboard's own words and `status` where it refuses.
+// The answer of a call to `api/…`; an Error with the dashboard's own words and `status` where it refuses. The path is taken
+// from where the page lies: a proxy may have put it under any path.
 export const fetchJson = async (path, options) => {
-  const response = await fetch(path, options);
+  const response = await fetch(path.replace(/^\//, ""), options);
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
   throw Object.assign(new Error(answer.error ?? `the dashboard answered ${response.status}`), { status: response.status });
@@ -43,7 +44,7 @@ export class Followed {
     this.busy = true;
     this.askedAt = performance.now();
     try {
-      const video = await fetchJson(`/api/counts/${encodeURIComponent(this.video)}`);
+      const video = await fetchJson(`api/counts/${encodeURIComponent(this.video)}`);
       if (mine !== this.asked) return;
       Object.assign(this, { revision: latest, rest: VIDEO_MS });
       await this.onVideo(video);
@@ -83,7 +84,7 @@ export class Stream {
   connect() {
     this.close();
     this.tried = performance.now();
-    this.source = new EventSource("/events");
+    this.source = new EventSource("events");
     this.source.addEventListener("stats", (event) => {
       this.heard = performance.now();
       this.heardAt = Date.now();

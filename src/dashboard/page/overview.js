@@ -145,7 +145,7 @@ export class Overview {
     const [from, to] = bounds(values);
     this.rangeLoaded = performance.now();
     try {
-      const series = await fetchJson(stored ? `/api/series?from=${from}&to=${to}` : `/api/series?since=${this.last}`);
+      const series = await fetchJson(stored ? `api/series?from=${from}&to=${to}` : `api/series?since=${this.last}`);
       if (mine !== this.asked) return;
       byId("range-error").hidden = true;
       if (stored) {
@@ -211,10 +211,10 @@ export class Overview {
     const mine = (this.topAsked = (this.topAsked ?? 0) + 1);
     this.topLoaded = performance.now();
     const query = `from=${from}&to=${to}`;
-    setAttribute(byId("top-csv"), "href", `/api/export/top.csv?${query}`);
-    setAttribute(byId("top-json"), "href", `/api/export/top.json?${query}`);
+    setAttribute(byId("top-csv"), "href", `api/export/top.csv?${query}`);
+    setAttribute(byId("top-json"), "href", `api/export/top.json?${query}`);
     try {
-      const answer = await fetchJson(`/api/top?${query}&limit=${values.top}`);
+      const answer = await fetchJson(`api/top?${query}&limit=${values.top}`);
       if (mine !== this.topAsked) return;
       byId("top-error").hidden = true;
       this.showTop(answer, values);

@@ -308,7 +308,7 @@ class Dialog {
       this.error.hidden = true;
       const { nsqd, topic, channel } = this.named();
       try {
-        await fetchJson("/api/queue", {
+        await fetchJson("api/queue", {
           method: "POST",
           headers: { Authorization: `Bearer ${this.token.value}` },
           body: JSON.stringify({ action: this.action.value, nsqd, topic, channel, confirm: this.confirm.value }),
@@ -389,7 +389,7 @@ class PeekDialog {
       setText(this.said, "Waiting for messages…");
       const token = this.token.value;
       try {
-        const answer = await fetchJson("/api/queue/peek", {
+        const answer = await fetchJson("api/queue/peek", {
           method: "POST",
           headers: token ? { Authorization: `Bearer ${token}` } : {},
           body: JSON.stringify({ nsqd, topic, limit: Number(this.limit.value) }),
@@ -430,7 +430,7 @@ class PeekDialog {
 export const mount = (root, { fetchJson, writeToken }) => {
   const sheet = element("link");
   sheet.rel = "stylesheet";
-  sheet.href = "/queue.css";
+  sheet.href = "queue.css";
   document.head.append(sheet);
 
   const card = (title, ...parts) => {
@@ -539,7 +539,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
   const refresh = async () => {
     try {
       const [diagnosis, queue, told, touched] = await Promise.all(
-        ["/api/diagnosis", "/api/queue", "/api/processors", "/api/audit"].map((path) => fetchJson(path)),
+        ["api/diagnosis", "api/queue", "api/processors", "api/audit"].map((path) => fetchJson(path)),
       );
       trouble.hidden = true;
       showFindings(diagnosis.findings);

@@ -43,7 +43,7 @@ export const address = (values) => {
     if (values[name] !== fallback && kept && timed) query.set(name, values[name]);
   }
   const text = query.toString();
-  return text ? `/?${text}` : "/";
+  return `./${text && "?"}${text}`;
 };
 
 export class State {

@@ -108,7 +108,7 @@ export class Video {
     this.say("Copy id", "");
     this.showHeat([[], []], "these days");
     for (const link of document.querySelectorAll("#video-exports a")) {
-      link.href = `/api/export/series.${link.dataset.kind}?video=${encodeURIComponent(video)}&scale=${link.dataset.scale}`;
+      link.href = `api/export/series.${link.dataset.kind}?video=${encodeURIComponent(video)}&scale=${link.dataset.scale}`;
     }
   }
 
@@ -218,7 +218,7 @@ export class Video {
     const length = number * unit;
     // As much again, to compare with, and one bucket more since the one being filled is not compared.
     const first = Math.max(0, end - 2 * length - step);
-    const series = await fetchJson(`/api/counts/${encodeURIComponent(video)}/series?scale=${scale}&from=${first}&to=${end}`);
+    const series = await fetchJson(`api/counts/${encodeURIComponent(video)}/series?scale=${scale}&from=${first}&to=${end}`);
     if (video !== this.video || value !== this.state.values[name]) return;
     // Of all days a month at least, so that one day is no wall.
     const from = number === Infinity ? Math.min(series.time[0] ?? Infinity, end - 30 * unit) : end - length;

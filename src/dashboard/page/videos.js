@@ -331,7 +331,7 @@ export class Videos {
     const query = new URLSearchParams({ sort, search, limit: WINDOW, offset: number * WINDOW });
     if (!search) query.delete("search");
     try {
-      this.take(number, question, await fetchJson(`/api/counts?${query}`));
+      this.take(number, question, await fetchJson(`api/counts?${query}`));
       return true;
     } catch (error) {
       if (question !== this.question) return true;
