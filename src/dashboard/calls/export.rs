@@ -174,7 +174,10 @@ pub(in super::super) fn titles_csv(app: &App, call: Call<'_>) -> Result<Download
         next = more.map(Some);
         let rows = rows.into_iter();
         let lines: Vec<_> = rows
-            .map(|(video_id, row)| TitleLine { video_id, title: row.title, url: row.url })
+            .map(|(video_id, row)| {
+                let url = row.url.map(|url| *url);
+                TitleLine { video_id, title: row.title, url }
+            })
             .collect();
         Some(piece(ExportFormat::Csv, &lines, from.is_none(), next.is_none()))
     });

@@ -318,8 +318,8 @@ impl Catalog {
 }
 
 fn by_hand(texts: &VideoTexts) -> Option<TitleRow> {
-    let text = |text: &Option<String>| text.as_deref().map(Into::into);
-    let (title, url): (Option<Box<str>>, Option<Box<str>>) = (text(&texts.title), text(&texts.url));
+    let title = texts.title.as_deref().map(Into::into);
+    let url = texts.url.as_deref().map(|url| Box::new(url.into()));
     let is_any = title.is_some() || url.is_some();
     is_any.then_some(TitleRow { title, url, origin: TitleOrigin::Hand })
 }

@@ -30,7 +30,7 @@ pub(super) fn write(
                     .prepare_cached(
                         "INSERT INTO titles VALUES (?1, ?2, ?3, ?4, row_check(?1, ?2, ?3, ?4))",
                     )?
-                    .execute(params![id, title, url, *origin == TitleOrigin::Hand])?;
+                    .execute(params![id, title, url.as_deref(), *origin == TitleOrigin::Hand])?;
             }
             CatalogRow::Changes(id, changes) => {
                 delete(transaction, "DELETE FROM changes WHERE video_id = ?1", id, sums)?;
@@ -94,9 +94,8 @@ pub(super) fn load(connection: &Connection, sums: &mut CountSums) -> Result<Cata
         |row| {
             let by_hand: bool = row.get(4)?;
             let origin = if by_hand { TitleOrigin::Hand } else { TitleOrigin::Play };
-            let text =
-                |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(at)?.map(Into::into));
-            let row_of = TitleRow { title: text(2)?, url: text(3)?, origin };
+            let text = |at| row.get::<_, Option<Box<str>>>(at);
+            let row_of = TitleRow { title: text(2)?, url: text(3)?.map(Box::new), origin };
             take(CatalogRow::Title(row.get(1)?, Some(row_of)));
             Ok(())
         },

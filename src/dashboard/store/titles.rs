@@ -1,16 +1,19 @@
 //! What people know videos by, and which videos have a word in their title (pure).
 //!
-//! A title costs some 150 bytes besides its own and its address's: a number, which stands in place of the video in the sets
-//! of its words; its place by id; and two bytes for each of its words. A word costs some 80 bytes once, however many titles
-//! have it, and two bytes to a bit for each of them.
+//! A title costs some 90 bytes besides its own and its address's: a number, which stands in place of the video in the sets
+//! of its words; its place by id, 5 to 11 bytes; and two bytes for each of its words. A word costs some 80 bytes once,
+//! however many titles have it, and two bytes to a bit for each of them.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
-use foldhash::HashMap;
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::rank::Place;
 use crate::model::video_id::VideoId;
 
 /// Who has said a title.
@@ -26,8 +29,18 @@ pub(in crate::dashboard) enum TitleOrigin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::dashboard) struct TitleRow {
     pub(in crate::dashboard) title: Option<Box<str>>,
-    pub(in crate::dashboard) url: Option<Box<str>>,
+    // Few have one: without it takes 8 bytes.
+    pub(in crate::dashboard) url: Option<Box<Box<str>>>,
     pub(super) origin: TitleOrigin,
+}
+
+/// A video with a title or an address.
+#[derive(Debug)]
+struct TitleEntry {
+    id: VideoId,
+    row: TitleRow,
+    // As the lists show them, beside the id: a search puts thousands in their order. 0 of one that is in none.
+    plays: i64,
 }
 
 /// Which titles have a word.
@@ -41,9 +54,12 @@ enum WordUses {
 /// All titles.
 #[derive(Debug, Default)]
 pub(super) struct TitleIndex {
-    numbers: HashMap<VideoId, u32>,
+    // By id.
+    numbers: HashTable<u32>,
+    /// Seeded at random, because video ids come from strangers.
+    hasher: RandomState,
     // By number; `None`: the number is free.
-    rows: Vec<Option<(VideoId, TitleRow)>>,
+    videos: Vec<Option<TitleEntry>>,
     free: Vec<u32>,
     words: BTreeMap<Box<str>, WordUses>,
     // Those whose videos are in lists.
@@ -61,26 +77,32 @@ impl TitleIndex {
 
     /// What a video is known by.
     pub(super) fn get(&self, id: &VideoId) -> Option<&TitleRow> {
-        self.row(*self.numbers.get(id)?).map(|(_, row)| row)
+        self.titled(self.number(id)?).map(|video| &video.row)
     }
 
-    fn row(&self, number: u32) -> Option<&(VideoId, TitleRow)> {
-        self.rows.get(number as usize)?.as_ref()
+    fn titled(&self, number: u32) -> Option<&TitleEntry> {
+        self.videos.get(number as usize)?.as_ref()
     }
 
     /// The number of a video that has any.
     pub(super) fn number(&self, id: &VideoId) -> Option<u32> {
-        self.numbers.get(id).copied()
+        let is_it = |number: &u32| self.titled(*number).is_some_and(|video| video.id == *id);
+        self.numbers.find(self.hasher.hash_one(id), is_it).copied()
     }
 
     /// The video of a number.
     pub(super) fn video(&self, number: u32) -> Option<&VideoId> {
-        self.row(number).map(|(id, _)| id)
+        self.titled(number).map(|video| &video.id)
+    }
+
+    /// Some of those that are in lists, with their plays there: places by plays, in no order.
+    pub(super) fn places<'a>(&'a self, some: &'a TitleNumbers) -> impl Iterator<Item = Place> + 'a {
+        some.iter().filter_map(|number| self.titled(number)).map(|video| (video.plays, video.id))
     }
 
     /// Whether a video is among some of them.
     pub(super) fn is_in(&self, some: &TitleNumbers, id: &VideoId) -> bool {
-        self.numbers.get(id).is_some_and(|number| some.contains(*number))
+        self.number(id).is_some_and(|number| some.contains(number))
     }
 
     /// Sets what a video is known by, or takes it away; whether anything has changed. A new one is in no list before
@@ -90,14 +112,16 @@ impl TitleIndex {
         if self.get(&id) == row.as_ref() {
             return false;
         }
-        let number = match (self.numbers.get(&id), &row) {
-            (Some(number), _) => *number,
+        let number = match (self.number(&id), &row) {
+            (Some(number), _) => number,
             (None, None) => return false,
-            (None, Some(_)) => self.new_number(id),
+            (None, Some(_)) => self.new_number(),
         };
-        let before = self.rows[number as usize].take();
-        let title = |row: &Option<TitleRow>| row.as_ref().and_then(|row| row.title.clone());
-        let (old, new) = (title(&before.map(|(_, row)| row)), title(&row));
+        let before = self.videos[number as usize].take();
+        let is_new = before.is_none();
+        let plays = before.as_ref().map_or(0, |video| video.plays);
+        let title = |row: Option<&TitleRow>| row.and_then(|row| row.title.clone());
+        let (old, new) = (title(before.as_ref().map(|video| &video.row)), title(row.as_ref()));
         if old != new {
             for word in words(&old.unwrap_or_default()) {
                 self.remove_word(&word, number);
@@ -106,25 +130,41 @@ impl TitleIndex {
                 self.add_word(word, number);
             }
         }
-        match row {
-            Some(row) => self.rows[number as usize] = Some((id, row)),
-            None => {
-                self.numbers.remove(&id);
-                self.listed.remove(number);
-                self.free.push(number);
-            }
+        let is_kept = row.is_some();
+        self.videos[number as usize] = row.map(|row| TitleEntry { id, row, plays });
+        if is_new {
+            self.enter(id, number);
+        } else if !is_kept {
+            self.leave(&id, number);
         }
         true
     }
 
-    fn new_number(&mut self, id: VideoId) -> u32 {
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.rows.push(None);
+    fn new_number(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.videos.push(None);
             // More than 2^32 titles fit into no memory.
-            (self.rows.len() - 1) as u32
-        });
-        self.numbers.insert(id, number);
-        number
+            (self.videos.len() - 1) as u32
+        })
+    }
+
+    fn enter(&mut self, id: VideoId, number: u32) {
+        let Self { numbers, hasher, videos, .. } = self;
+        let hash_of = |number: &u32| {
+            // Each that is entered has a video.
+            videos[*number as usize].as_ref().map_or(0, |video| hasher.hash_one(video.id))
+        };
+        numbers.insert_unique(hasher.hash_one(id), number, hash_of);
+    }
+
+    fn leave(&mut self, id: &VideoId, number: u32) {
+        if let Ok(found) =
+            self.numbers.find_entry(self.hasher.hash_one(id), |known| *known == number)
+        {
+            found.remove();
+        }
+        self.listed.remove(number);
+        self.free.push(number);
     }
 
     fn add_word(&mut self, word: String, number: u32) {
@@ -153,13 +193,16 @@ impl TitleIndex {
         }
     }
 
-    /// A video is in lists from now on, or is not.
-    pub(super) fn set_listed(&mut self, id: &VideoId, is_listed: bool) {
-        let Some(number) = self.numbers.get(id) else { return };
-        if is_listed {
-            self.listed.insert(*number);
+    /// A video is in lists from now on, with those plays, or is not.
+    pub(super) fn set_listed(&mut self, id: &VideoId, plays: Option<i64>) {
+        let Some(number) = self.number(id) else { return };
+        if plays.is_some() {
+            self.listed.insert(number);
         } else {
-            self.listed.remove(*number);
+            self.listed.remove(number);
+        }
+        if let Some(video) = &mut self.videos[number as usize] {
+            video.plays = plays.unwrap_or_default();
         }
     }
 
@@ -175,7 +218,7 @@ impl TitleIndex {
         let Some(start) = all.pop() else { return RoaringBitmap::new() };
         all.sort_unstable();
         all.dedup();
-        let mut found = self.listed.clone();
+        let mut found = self.with_start(&start);
         for word in all {
             match self.words.get(word.as_str()) {
                 None => return RoaringBitmap::new(),
@@ -189,9 +232,7 @@ impl TitleIndex {
                 }
             }
         }
-        if !found.is_empty() {
-            found &= self.with_start(&start);
-        }
+        found &= &self.listed;
         found
     }
 
@@ -216,11 +257,13 @@ impl TitleIndex {
     /// At most `most` of them from that number on, in no order that means anything, and the number of the next; `None`: there
     /// are no more.
     pub(super) fn page(&self, from: u32, most: usize) -> (Vec<(VideoId, TitleRow)>, Option<u32>) {
-        let rows = self.rows.iter().enumerate().skip(from as usize);
-        let page: Vec<_> =
-            rows.filter_map(|(number, row)| Some((number, row.as_ref()?))).take(most).collect();
+        let videos = self.videos.iter().enumerate().skip(from as usize);
+        let page: Vec<_> = videos
+            .filter_map(|(number, video)| Some((number, video.as_ref()?)))
+            .take(most)
+            .collect();
         let next = page.last().filter(|_| page.len() == most).map(|(number, _)| *number as u32 + 1);
-        (page.into_iter().map(|(_, row)| row.clone()).collect(), next)
+        (page.into_iter().map(|(_, video)| (video.id, video.row.clone())).collect(), next)
     }
 }
 

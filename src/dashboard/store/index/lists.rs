@@ -114,18 +114,19 @@ impl Index {
                 .take(take)
                 .collect();
         }
-        let of_ids = self.of_ranks(ranks).map(|(_, id)| *id);
-        let of_titles = titles.iter().filter_map(|number| known.video(number).copied());
-        let ids = of_ids.chain(of_titles);
-        let mut places: Vec<_> = ids.map(|id| (self.value(query.column, &id), id)).collect();
-        places.sort_unstable();
-        if query.descending {
-            places.reverse();
-        }
+        let place = |id: VideoId| (self.value(query.column, &id), id);
+        let of_ids = self.of_ranks(ranks).map(|(_, id)| place(*id));
+        let of_titles = known.places(titles);
         let is_behind = |place: &Place| {
             after.is_none_or(|after| if query.descending { *place < after } else { *place > after })
         };
-        places.into_iter().filter(is_behind).skip(skip).take(take).collect()
+        // By plays they lie beside the titles; else each is looked up.
+        let places: Vec<_> = if query.column == Column::Plays {
+            of_ids.chain(of_titles).filter(is_behind).collect()
+        } else {
+            of_ids.chain(of_titles.map(|(_, id)| place(id))).filter(is_behind).collect()
+        };
+        first(places, skip + take, query.descending).into_iter().skip(skip).collect()
     }
 
     /// The places of these ranks that are behind `after`, in the query's direction.
@@ -152,6 +153,21 @@ impl Index {
             Box::new(ranks.into_iter().flat_map(of))
         }
     }
+}
+
+/// The first `most` of these places in their order.
+fn first(mut places: Vec<Place>, most: usize, is_descending: bool) -> Vec<Place> {
+    let compare = |one: &Place, other: &Place| {
+        let order = one.cmp(other);
+        if is_descending { order.reverse() } else { order }
+    };
+    if most < places.len() {
+        // Of thousands a page is wanted: the others need no order.
+        places.select_nth_unstable_by(most, compare);
+        places.truncate(most);
+    }
+    places.sort_unstable_by(compare);
+    places
 }
 
 /// How many ranks there are.

@@ -84,8 +84,9 @@ impl Index {
             self.totals.plays = self.totals.plays.saturating_add(new.plays.unsigned_abs());
         }
         let (old, new) = (old.filter(Shown::is_listed), new.filter(Shown::is_listed));
-        if old.is_some() != new.is_some() {
-            self.catalog.titles_mut().set_listed(&id, new.is_some());
+        let plays = |shown: Option<Shown>| shown.map(|shown| shown.plays);
+        if plays(old) != plays(new) {
+            self.catalog.titles_mut().set_listed(&id, plays(new));
         }
         let mut shift = |order: fn(&mut Self) -> &mut Ranking, value: fn(&Shown) -> i64| {
             let (from, to) = (old.as_ref().map(value), new.as_ref().map(value));
@@ -116,7 +117,7 @@ impl Index {
         }
         let titles = self.catalog.titles_mut();
         titles.unlist_all();
-        listed.iter().for_each(|(id, _)| titles.set_listed(id, true));
+        listed.iter().for_each(|(id, shown)| titles.set_listed(id, Some(shown.plays)));
         let order = |value: fn(&Shown) -> i64| {
             Ranking::of(listed.iter().map(|(id, row)| (value(row), *id)).collect())
         };
@@ -168,8 +169,8 @@ impl Index {
 
     /// A title that is new is found if its video is in lists.
     fn list_title(&mut self, id: &VideoId) {
-        let is_listed = self.videos.get(id).is_some_and(|row| self.shown(id, row).is_listed());
-        self.catalog.titles_mut().set_listed(id, is_listed);
+        let shown = self.videos.get(id).map(|row| self.shown(id, row)).filter(Shown::is_listed);
+        self.catalog.titles_mut().set_listed(id, shown.map(|shown| shown.plays));
     }
 
     /// One video, without its title.
@@ -197,8 +198,9 @@ impl Index {
         &self,
         id: &VideoId,
     ) -> (Option<String>, Option<String>) {
-        let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
-        self.catalog.titles().get(id).map_or((None, None), |row| (text(&row.title), text(&row.url)))
+        let Some(row) = self.catalog.titles().get(id) else { return (None, None) };
+        let url = row.url.as_deref().map(|url| url.as_ref().to_owned());
+        (row.title.as_deref().map(str::to_owned), url)
     }
 
     /// A video's place by plays: 1 for the most. Of one that is not in lists the place that it would have.

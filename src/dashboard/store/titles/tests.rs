@@ -34,7 +34,7 @@ fn a_search_finds_whole_words_and_the_start_of_the_last() {
     for (number, title) in ["Cats and dogs", "Catalogue", "A dog's life", "Dogs"].iter().enumerate()
     {
         titles.set(id(number as u32), Some(row(title)));
-        titles.set_listed(&id(number as u32), true);
+        titles.set_listed(&id(number as u32), Some(7));
     }
     for (search, want) in [
         ("cat", &[0, 1][..]),
@@ -52,7 +52,7 @@ fn a_search_finds_whole_words_and_the_start_of_the_last() {
     ] {
         assert_eq!(titles.find(search).iter().collect::<Vec<_>>(), want, "{search}");
     }
-    titles.set_listed(&id(0), false);
+    titles.set_listed(&id(0), None);
     assert_eq!(titles.find("dog").len(), 2);
     titles.unlist_all();
     assert!(titles.find("dog").is_empty());
@@ -102,24 +102,28 @@ proptest! {
         for (number, title, has_url, is_listed) in changes {
             let new = TitleRow {
                 title: title.clone().map(Into::into),
-                url: has_url.then(|| "http://a".into()),
+                url: has_url.then(|| Box::new("http://a".into())),
                 origin: TitleOrigin::Play,
             };
             let is_kept = title.is_some() || has_url;
             let before = titles.get(&id(number)).cloned();
             prop_assert_eq!(titles.set(id(number), Some(new.clone())), before != Some(new).filter(|_| is_kept));
-            titles.set_listed(&id(number), is_listed);
+            titles.set_listed(&id(number), is_listed.then_some(i64::from(number)));
             known.insert(number, (title, is_listed));
         }
         let mut found: Vec<_> =
             titles.find(&search).iter().filter_map(|number| titles.video(number).copied()).collect();
         found.sort_unstable();
         prop_assert_eq!(&found, &expected(&known, &search));
+        let mut places: Vec<_> = titles.places(&titles.find(&search)).map(|(plays, video)| (video, plays)).collect();
+        places.sort_unstable();
+        let plays = |video: &VideoId| (0..12).find(|number| id(*number) == *video).map_or(0, i64::from);
+        prop_assert_eq!(places, found.iter().map(|video| (*video, plays(video))).collect::<Vec<_>>());
         for (number, _) in known {
             prop_assert_eq!(titles.is_in(&titles.find(&search), &id(number)), found.contains(&id(number)));
             titles.set(id(number), None);
         }
         // No word is left behind.
-        prop_assert!(titles.words.is_empty() && titles.listed.is_empty() && titles.len() == 0);
+        prop_assert!(titles.words.is_empty() && titles.listed.is_empty() && titles.len() == 0 && titles.free.len() == titles.videos.len());
     }
 }
