@@ -400,7 +400,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--dry-run", 2),
         ("--durability", 3),
         ("--http-address", 2),
-        ("--json", 6 + 2 * ledger),
+        ("--json", 7 + ledger),
         ("--ledger", 1 + ledger),
         ("--lookupd-http-address", 5),
         ("--max-in-flight", 2),
