@@ -98,7 +98,7 @@ macro_rules! style {
     };
 }
 
-const ASSETS: [Asset; 21] = [
+const ASSETS: [Asset; 22] = [
     asset!("/", "index.html", "text/html; charset=utf-8"),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
     style!("style.css"),
@@ -114,6 +114,7 @@ const ASSETS: [Asset; 21] = [
     script!("overview.js"),
     script!("queue.js"),
     script!("state.js"),
+    script!("theme.js"),
     script!("titles.js"),
     script!("video.js"),
     script!("videos.js"),

@@ -32,7 +32,6 @@ pub(crate) fn many_are(number: u64, noun: &str) -> String {
 }
 
 /// A time of so many ms in the unit that fits it: `8.3 s`, `59 min`, `47 h`, `3 d`.
-#[cfg(any(test, feature = "postgres"))]
 pub(crate) fn lasting(ms: u64) -> String {
     const MINUTE: u64 = 60_000;
     const HOUR: u64 = 60 * MINUTE;

@@ -50,6 +50,7 @@ mod page;
 mod page_accessibility;
 mod page_queue;
 mod page_support;
+mod page_theme;
 mod page_titles;
 mod page_views;
 mod pipeline;

@@ -113,6 +113,13 @@ fn page_shows_titles_first_and_as_text() {
         ),
         ("sunday", format!("Rice, and what else to cook on a Sunday|{}", ODD[5])),
         ("-dQw", format!("How to cook rice|{}", ODD[0])),
+        // A pasted address: by --video-url, by what is usual, and one that is an id.
+        (
+            "https://example.org/watch?v=a%2F..%2Fb%3Fc%3D1%26d%23e&t=9",
+            format!("{MARKUP}|{}", ODD[1]),
+        ),
+        ("https://other.example/embed/-dQw4w9WgXc?t=9", format!("How to cook rice|{}", ODD[0])),
+        (ODD[5], format!("Rice, and what else to cook on a Sunday|{}", ODD[5])),
         ("a/../b", format!("{MARKUP}|{}", ODD[1])),
     ] {
         let set = format!(

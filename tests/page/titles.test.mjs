@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { changes } from "../../src/dashboard/page/changed.js";
-import { addressOf, setTemplate } from "../../src/dashboard/page/titles.js";
+import { addressOf, setTemplate, sought } from "../../src/dashboard/page/titles.js";
 
 test("a video is where it says, else by the template, and nowhere but at http", () => {
   const at = (video_id, url) => addressOf({ video_id, url });
@@ -19,6 +19,26 @@ test("a video is where it says, else by the template, and nowhere but at http", 
   for (const [id, url, expected] of cases) assert.equal(at(id, url), expected, `${id} ${url}`);
   setTemplate(null);
   assert.equal(at("a", null), "");
+});
+
+test("the id is taken out of a pasted address, by the template or by what is usual", () => {
+  const cases = [
+    ["", "https://example.org/watch?v=dQw4w9WgXc", "dQw4w9WgXc"], ["", "https://example.org/watch?t=10&v=-dQw&list=x", "-dQw"],
+    ["", "HTTPS://example.org/videos/a%2Fb?utm=x#t=3", "a/b"], ["", "http://example.org/embed/17/", "17"], ["", "https://example.org/play?id=7", "7"],
+    ["https://example.org/watch/{id}", "https://example.org/watch/a%2Fb?t=1", "a/b"],
+    ["https://example.org/watch/{id}", "https://example.org/watch/x/y", "x/y"],
+    ["https://example.org/{id}/play", "https://example.org/rice/play?v=no", "rice"],
+    ["https://example.org/{id}/play", "https://example.org/rice#here", "rice"],
+    ["https://example.org/?again={id}&x={id}", "https://example.org/?again=%24%26&x=%24%26", "$&"],
+    // What is no address, and addresses in which no id is.
+    ["", "rice v=1", "rice v=1"], ["", "a/../b?v=1", "a/../b?v=1"], ["", "https://example.org/", "https://example.org/"], ["", "https://", "https://"],
+    ["", "https://example.org/%E0%A4%A", "%E0%A4%A"], ["", "https://[", "https://["],
+  ];
+  for (const [template, text, expected] of cases) {
+    setTemplate(template);
+    assert.equal(sought(text), expected, `${template} ${text}`);
+  }
+  setTemplate(null);
 });
 
 test("what is changed of a video is told with its reason", () => {

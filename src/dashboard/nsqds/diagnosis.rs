@@ -1,6 +1,7 @@
 //! Why nothing is moving: what each part told, put into sentences with a way out (pure).
 
 mod arrivals;
+mod channel;
 mod finding;
 mod heartbeat;
 mod ledgers;
@@ -8,6 +9,7 @@ mod ledgers;
 use nsq_protocol::{ChannelStats, Pause};
 use uuid::Uuid;
 
+use self::channel::{told, waits};
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
 use crate::model::words::{many, of_number};
@@ -376,7 +378,8 @@ fn diagnose_nsqd(nsqd: &WatchedNsqd, queue: &WatchedQueue, found: &mut Vec<Findi
         return;
     };
     let name = format!("Channel {topic_name}/{channel_name} at {at}");
-    diagnose_channel(&name, channel, found);
+    let rate_out = heard.rates.of(topic_name, Some(channel_name)).rate_out;
+    channel::diagnose(&name, channel, rate_out, found);
     diagnose_foreign(&name, channel, found);
 }
 
@@ -396,60 +399,6 @@ fn diagnose_foreign(name: &str, channel: &ChannelStats, found: &mut Vec<Finding>
             ),
             way_out: "Give them a channel of their own. A processor of an older version looks like one of them: update it.",
         });
-    }
-}
-
-/// A number of nsqd's, which are never below 0.
-fn told(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-/// `1 message waits`.
-fn waits(messages: u64) -> String {
-    format!("{} {}", many(messages, "message"), of_number(messages, "waits", "wait"))
-}
-
-/// Adds what it finds at the channel called `name`.
-fn diagnose_channel(name: &str, channel: &ChannelStats, found: &mut Vec<Finding>) {
-    let mut find = |code, severity, text: String, way_out| {
-        found.push(Finding { code, severity, text, way_out });
-    };
-    let waiting = told(channel.depth.saturating_add(channel.deferred_count));
-    if channel.paused {
-        find(
-            "channel-paused",
-            Severity::Error,
-            format!("{name} is paused; {}.", waits(waiting)),
-            "Unpause it on the page's queue view.",
-        );
-    }
-    let rdy: i64 = channel.clients.iter().map(|client| client.ready_count).sum();
-    if channel.client_count == 0 && waiting > 0 {
-        let text = format!("{name} has no consumer, and {}.", waits(waiting));
-        find("no-consumer", Severity::Error, text, "Start `playcounts process`.");
-    } else if channel.client_count > 0 && rdy == 0 && waiting > 0 {
-        let text = format!(
-            "{name}: {}, but its consumers ask for none (RDY 0): they are in backoff.",
-            waits(waiting)
-        );
-        find(
-            "backoff",
-            Severity::Error,
-            text,
-            "The processor's log says which messages it could not handle, and why.",
-        );
-    } else if channel.depth > 0 && rdy > 0 && channel.in_flight_count >= rdy {
-        let text = format!(
-            "{name}: {}. Its consumers already hold {}, as many as they ask for.",
-            waits(told(channel.depth)),
-            channel.in_flight_count
-        );
-        find(
-            "behind",
-            Severity::Warning,
-            text,
-            "The processors work at their limit. Use more --num-threads, or a larger --max-in-flight.",
-        );
     }
 }
 

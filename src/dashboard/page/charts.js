@@ -35,6 +35,15 @@ const TIMES = [
   ...[1, 2, 3, 5, 7, 14, 30, 60, 90, 180, 365, 730, 1825].map((n) => n * DAY),
 ];
 
+// A colour of style.css as the canvas takes it: what it is in the theme on show.
+const colour = (name) => {
+  const probe = document.body.appendChild(element("span"));
+  probe.style.color = `var(${name})`;
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+};
+
 export class Chart {
   // `lines`: label, format and, for all but the first, dash. `ticks` formats the numbers at the side. `bars`: each value
   // is that of the time from its row to the next, not of a moment. `whole`: no half of it exists.
@@ -54,15 +63,13 @@ export class Chart {
     figure.append(this.legend);
     this.build();
     // The canvas has no CSS: it is drawn again in the other colours.
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.build());
+    document.addEventListener("theme", () => this.build());
     new ResizeObserver(() => this.resize()).observe(this.box);
   }
 
   build() {
     this.plot?.destroy();
     const { uPlot } = window;
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(name).trim();
     const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const label = (at, step) => (this.utc && step >= 86_400 ? dayUtc(at * 1000) : tick(at * 1000, step));
     this.plot = new uPlot({

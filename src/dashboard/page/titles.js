@@ -17,6 +17,43 @@ export const addressOf = ({ video_id: id, url }) => {
   }
 };
 
+// Names that a query has for a video's id.
+const ID_NAMES = ["v", "video", "video_id", "id"];
+
+const decoded = (text) => {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+};
+
+// What stands for `{id}` where `text` is an address that the template makes; "" where it is none.
+const byTemplate = (text) => {
+  const [head, ...rest] = template.split("{id}");
+  if (rest.length === 0 || !text.startsWith(head)) return "";
+  const tail = rest[0].replace(/#.*$/, "");
+  const found = text.slice(head.length);
+  // A query or a place within the page may follow.
+  const end = tail ? found.indexOf(tail) : found.search(/[&?#]/);
+  return decoded(end < 0 ? (tail ? "" : found) : found.slice(0, end));
+};
+
+// The id in a video's address that was pasted: by the template, else by what is usual, `v=` in the query or the last part
+// of the path. What is no address stays what it is.
+export const sought = (text) => {
+  if (!/^https?:\/\/\S+$/i.test(text)) return text;
+  const known = byTemplate(text);
+  if (known) return known;
+  try {
+    const { pathname, searchParams } = new URL(text);
+    const named = ID_NAMES.map((name) => searchParams.get(name)).find(Boolean);
+    return named ?? (decoded(pathname.split("/").filter(Boolean).at(-1) ?? "") || text);
+  } catch {
+    return text;
+  }
+};
+
 // A link inside the page with room for an id below it.
 export const newName = (options = {}) => {
   const link = Object.assign(element("a", "id"), options);

@@ -3,7 +3,7 @@
 import { Changed } from "./changed.js";
 import { byId, count, element, many, moment, setAttribute, setText, share } from "./format.js";
 import { fetchJson } from "./net.js";
-import { newName, showName } from "./titles.js";
+import { newName, showName, sought } from "./titles.js";
 
 const CELLS = ["video_id", "plays", "share", "last_played_at", "updated_at"];
 const TEXT = { plays: count, last_played_at: moment, updated_at: moment };
@@ -19,6 +19,8 @@ const REFRESH_MS = 900;
 // How long the typing must rest before it is searched for, and the scrolling before the bar is put right.
 const TYPING_MS = 200;
 const REST_MS = 150;
+// The longest text that is searched for, in letters.
+const SEARCH_MAX = 300;
 
 export class Videos {
   constructor(state) {
@@ -39,7 +41,7 @@ export class Videos {
     }
     byId("search").addEventListener("input", (event) => {
       clearTimeout(this.typing);
-      this.typing = setTimeout(() => state.set({ search: event.target.value.trim() }, true), TYPING_MS);
+      this.typing = setTimeout(() => this.find(event.target.value.trim()), TYPING_MS);
     });
     byId("search").addEventListener("keydown", (event) => {
       if (event.key === "ArrowDown") this.box.focus();
@@ -66,6 +68,24 @@ export class Videos {
     const first = column === "video_id" ? column : `-${column}`;
     const { sort } = this.state.values;
     this.state.set({ sort: sort === first ? (first.startsWith("-") ? column : `-${column}`) : first });
+  }
+
+  // Finds what was typed, or the video whose address was pasted. A video may have an address for its id: that is tried first.
+  async find(typed) {
+    const box = byId("search");
+    const id = sought(typed);
+    const isId = id === typed || (await this.isKnown(typed));
+    // Typed on meanwhile: that is looked for next.
+    if (box.value.trim() !== typed) return;
+    if (!isId) box.value = id;
+    this.state.set({ search: (isId ? typed : id).slice(0, SEARCH_MAX) }, true);
+  }
+
+  // Whether there is something to be found for `search`.
+  async isKnown(search) {
+    if (search.length > SEARCH_MAX) return false;
+    const query = new URLSearchParams({ search, limit: 1 });
+    return fetchJson(`api/counts?${query}`).then(({ matching }) => matching > 0, () => false);
   }
 
   show(values, before) {

@@ -54,8 +54,13 @@ fn each_cause_is_found() {
         &["backoff"],
     );
     check(
+        |topic| (topic.channels[0].depth, topic.channels[0].in_flight_count) = (101, 10),
+        &["behind", "depth-alert"],
+    );
+    // Five messages are no backlog.
+    check(
         |topic| (topic.channels[0].depth, topic.channels[0].in_flight_count) = (5, 10),
-        &["behind"],
+        &["well"],
     );
     let watch = watch(&["a:1"], &[]);
     let codes = |processors: &[Heartbeat], store| {
@@ -226,9 +231,10 @@ fn what_a_processor_says_of_its_connections_is_told() {
 #[test]
 fn each_finding_is_described_with_its_cure() {
     const PAGE: &str = include_str!("../../../../docs/operations.md");
-    const MADE: [&str; 6] = [
+    const MADE: [&str; 7] = [
         include_str!("../diagnosis.rs"),
         include_str!("arrivals.rs"),
+        include_str!("channel.rs"),
         include_str!("ledgers.rs"),
         include_str!("../rivals.rs"),
         include_str!("../../live/rivals.rs"),
