@@ -63,8 +63,8 @@ impl<T> OwnedThread<T> {
         handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Lets go of a thread that hangs in a system call which nothing can end: it ends when that call does. The one
-    /// way around joining, for name resolution only.
+    /// Lets go of a thread that hangs where nothing can end it: it ends when that does. The one way around joining, for
+    /// what is not ours: the system's resolver, and a user's handler.
     pub(crate) fn leave_behind(mut self) {
         self.handle = None;
     }

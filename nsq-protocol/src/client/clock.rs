@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// As good as for ever, for a limit that is past the end of the clock: `Duration::MAX` is a way to say "no limit".
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+use crate::io::config::FOREVER;
 
 /// That long from now.
 pub(crate) fn deadline_in(limit: Duration) -> Instant {

@@ -147,6 +147,8 @@ impl<'a> Bodies<'a> {
 pub struct BodiesBuf {
     count: u32,
     wire: Vec<u8>,
+    /// Where [`BodiesBuf::push_with`] has a body written; kept for the next one.
+    body: Vec<u8>,
 }
 
 impl BodiesBuf {
@@ -156,23 +158,30 @@ impl BodiesBuf {
     }
 
     /// Appends a copy of `body`. An empty body is left out: nsqd refuses it, and with it the whole MPUB.
+    ///
+    /// # Panics
+    /// With a body of 4 GiB or more, whose size has no room on the wire.
     pub fn push(&mut self, body: &[u8]) {
-        self.push_with(|out| out.extend_from_slice(body));
-    }
-
-    /// Appends what `write` appends to the buffer that it is given. Nothing appended is no body.
-    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.wire.len();
-        self.wire.extend_from_slice(&[0; 4]);
-        write(&mut self.wire);
-        let size = self.wire.len().saturating_sub(start + 4);
-        if size == 0 {
-            self.wire.truncate(start);
+        if body.is_empty() {
             return;
         }
-        let size = u32::try_from(size).expect("a body in memory, far below 4 GiB");
-        self.wire[start..start + 4].copy_from_slice(&size.to_be_bytes());
+        let size = u32::try_from(body.len()).expect("a body below 4 GiB");
+        self.wire.extend_from_slice(&size.to_be_bytes());
+        self.wire.extend_from_slice(body);
         self.count += 1;
+    }
+
+    /// Appends what `write` leaves in the buffer that it is given, which is empty at first. Nothing is no body.
+    ///
+    /// # Panics
+    /// As [`BodiesBuf::push`].
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        // Not behind the other bodies, which are none of its business.
+        let mut body = std::mem::take(&mut self.body);
+        body.clear();
+        write(&mut body);
+        self.push(&body);
+        self.body = body;
     }
 
     /// The bodies, to put into a [`crate::Command::Mpub`].
@@ -199,5 +208,29 @@ impl BodiesBuf {
     pub fn clear(&mut self) {
         self.count = 0;
         self.wire.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_writes_a_body_cannot_reach_the_others() {
+        let mut bodies = BodiesBuf::new();
+        bodies.push(b"one");
+        let writers: [fn(&mut Vec<u8>); 6] = [
+            |out| out.clear(),
+            |out| out.truncate(1),
+            |out| *out = Vec::new(),
+            |out| *out = b"two".to_vec(),
+            |out| drop(out.drain(..)),
+            |out| out.splice(..0, *b"three").for_each(drop),
+        ];
+        writers.into_iter().for_each(|write| bodies.push_with(write));
+        assert_eq!(bodies.len(), 3);
+        let wire = bodies.as_bodies();
+        assert_eq!(wire.iter().collect::<Vec<_>>(), [&b"one"[..], b"two", b"three"]);
+        assert_eq!(wire.wire(), b"\0\0\0\x03one\0\0\0\x03two\0\0\0\x05three");
     }
 }

@@ -124,7 +124,10 @@ impl Command<'_> {
     }
 }
 
-/// A delay as DPUB and REQ have it: whole milliseconds, rounded down.
+/// More is past nsqd's clock, which would turn it into none: its nanoseconds since 1970 are an `int64`.
+const MAX_DELAY_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+
+/// A delay as DPUB and REQ have it: whole milliseconds, rounded down; 100 years at most.
 pub(crate) fn delay_ms(delay: Duration) -> u64 {
-    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).min(MAX_DELAY_MS)
 }

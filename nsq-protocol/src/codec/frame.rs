@@ -152,6 +152,10 @@ impl FrameDecoder {
     }
 
     /// Says that `count` bytes were written to the front of [`FrameDecoder::space`].
+    ///
+    /// # Panics
+    /// Where the space has fewer: what is read then would be bytes that never came.
+    #[track_caller]
     pub fn advance(&mut self, count: usize) {
         self.buffer.advance(count);
     }

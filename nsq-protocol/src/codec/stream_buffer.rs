@@ -45,9 +45,12 @@ impl StreamBuffer {
         &mut self.buf[self.end..]
     }
 
-    /// Says that `count` bytes were written to the front of the space.
+    /// Says that `count` bytes were written to the front of the space; panics where it has fewer.
+    #[track_caller]
     pub(crate) fn advance(&mut self, count: usize) {
-        self.end = (self.end + count).min(self.buf.len());
+        let space = self.buf.len() - self.end;
+        assert!(count <= space, "advanced by {count} bytes in a space of {space}");
+        self.end += count;
     }
 
     /// Adds `bytes` as a socket would, a read at a time; `wanted` tells from what is pending how much each needs.

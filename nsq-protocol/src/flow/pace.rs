@@ -18,6 +18,9 @@
 //! that for "not ready" if it has gathered anything, and writes it at once. If the next read is behind, it was a
 //! hiccup, or the way is long: the RDY from before comes back, and the next such flush takes longer to come.
 //! Otherwise RDY is what the messages of that read need.
+//!
+//! Messages that are still in flight after 1 ms are not answered at once. Where it is known how many workers there are
+//! ([`Pace::expect_workers`]), RDY rises to their number then, so that none is idle while a message waits.
 
 use std::time::{Duration, Instant};
 
@@ -121,15 +124,22 @@ impl Streak {
     }
 }
 
+/// RDY messages in flight for so long: they are not answered at once, and there may be workers for more.
+const BUSY_AFTER: Duration = Duration::from_millis(1);
+
 /// The window of one connection.
 #[derive(Debug)]
 pub(crate) struct Pace {
     max: u64,
+    /// Messages that can be worked on at one time, where that is known; no less is wanted for long.
+    workers: u64,
     want: u64,
     /// What nsqd was told last: no more than is wanted.
     rdy: u64,
     /// Since when nsqd has had room; `None` while it has none.
     room_since: Option<Instant>,
+    /// Since when it has had none.
+    full_since: Option<Instant>,
     streak: Streak,
     last_idle: Option<Instant>,
     /// What was wanted before a flush, until the next read.
@@ -143,15 +153,24 @@ impl Pace {
     pub(crate) fn new(max: u64, now: Instant) -> Self {
         Self {
             max,
+            workers: 0,
             want: 1,
             rdy: 0,
             room_since: None,
+            full_since: None,
             streak: Streak::new(Kind::Between, now),
             last_idle: None,
             flushed: None,
             flush_after: FLUSH_AFTER,
             ways: Ways::new(now),
         }
+    }
+
+    /// So many messages can be worked on at one time: as many are wanted at once, and later whenever those in flight
+    /// take their time.
+    pub(crate) fn expect_workers(&mut self, workers: u64) {
+        self.workers = workers.min(self.max);
+        self.want = self.want.max(self.workers);
     }
 
     /// How many messages the connection should have in flight: 1 or more.
@@ -163,16 +182,24 @@ impl Pace {
     pub(crate) fn told(&mut self, rdy: u64, in_flight: u64, now: Instant) {
         self.rdy = rdy;
         if in_flight >= rdy {
-            self.room_since = None;
+            self.is_full(now);
         } else if self.room_since.is_none() {
-            self.room_since = Some(now);
+            self.has_room(now);
         }
+    }
+
+    fn is_full(&mut self, now: Instant) {
+        (self.room_since, self.full_since) = (None, Some(now));
+    }
+
+    fn has_room(&mut self, now: Instant) {
+        (self.room_since, self.full_since) = (Some(now), None);
     }
 
     /// Messages were answered, and fewer than RDY are in flight.
     pub(crate) fn room(&mut self, now: Instant) {
         if self.rdy > 0 && self.room_since.is_none() {
-            self.room_since = Some(now);
+            self.has_room(now);
         }
     }
 
@@ -182,7 +209,10 @@ impl Pace {
         let waited =
             self.room_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let was_queued = self.ways.exceeds(read.published_ns, waited + SLACK, now);
-        self.room_since = (read.in_flight + read.messages < self.rdy).then_some(now);
+        match read.in_flight + read.messages < self.rdy {
+            true => self.has_room(now),
+            false => self.is_full(now),
+        }
         if self.last_idle.is_some_and(|idle| now.saturating_duration_since(idle) < SAME_WRITE) {
             self.streak.messages += read.messages;
             return false;
@@ -261,22 +291,34 @@ impl Pace {
     }
 
     /// More messages of the same read came.
-    pub(crate) fn more(&mut self, in_flight: u64, messages: u64) {
+    pub(crate) fn more(&mut self, in_flight: u64, messages: u64, now: Instant) {
         self.streak.messages += messages;
         if in_flight + messages >= self.rdy {
-            self.room_since = None;
+            self.is_full(now);
         }
     }
 
     /// When [`Pace::tick`] has something to do, if nothing comes until then.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         // Told less than is wanted, the connection waits for room elsewhere: there is nothing to flush for.
-        let since = self.room_since.filter(|_| self.want > 1 && self.rdy > 1)?;
-        Some(since + self.flush_after)
+        let room = self.room_since.filter(|_| self.want > 1 && self.rdy > 1);
+        room.map(|since| since + self.flush_after).or_else(|| self.next_rise())
+    }
+
+    /// When messages in flight have taken so long that as many are wanted as there are workers.
+    fn next_rise(&self) -> Option<Instant> {
+        let is_told = self.rdy > 0 && self.rdy >= self.want;
+        let full = self.full_since.filter(|_| is_told && self.want < self.workers)?;
+        Some(full + BUSY_AFTER)
     }
 
     /// Time has passed. True if something else is wanted now.
     pub(crate) fn tick(&mut self, in_flight: u64, now: Instant) -> bool {
+        if self.next_rise().is_some_and(|due| due <= now) {
+            self.want = self.workers;
+            self.streak = Streak::new(Kind::Between, now);
+            return true;
+        }
         let least = in_flight + 1;
         if self.next_tick().is_none_or(|due| now < due) || self.want <= least {
             return false;

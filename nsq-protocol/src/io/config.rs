@@ -11,6 +11,15 @@ use crate::codec::message::MESSAGE_HEAD_LEN;
 use crate::error::Error;
 use crate::io::tls_config::TlsConfig;
 
+/// As good as for ever: `Duration::MAX` is a way to say "no limit", and is past the end of any clock.
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The longest that Linux takes for TCP's idle time, about 9 hours.
+const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
+
+/// Likewise for unacknowledged bytes, about 24 days.
+const MAX_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// nsqd's `--max-heartbeat-interval` unless configured: it refuses a longer interval.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(60);
 
@@ -60,7 +69,7 @@ pub struct ConnectionConfig {
     /// The longest silence of nsqd before a connection is given up; more than `heartbeat_interval`. `None` (default):
     /// twice that.
     pub read_timeout: Option<Duration>,
-    /// Idle time before TCP's own probes; over 0 (default 30 s).
+    /// Idle time before TCP's own probes; over 0 (default 30 s), and no more than the system takes (Linux: 32,767 s).
     pub tcp_keepalive: Duration,
     /// How long bytes may stay unacknowledged before the system gives the connection up; over 0
     /// (default 30 s, Linux only).
@@ -143,6 +152,23 @@ impl ConnectionConfig {
     /// The limit on a frame's size field.
     pub(crate) fn max_frame(&self) -> usize {
         (self.max_msg_size + MESSAGE_HEAD_LEN + 4).max(MIN_FRAME)
+    }
+
+    /// The same with limits that every clock and system takes, where one is longer.
+    pub(crate) fn capped(mut self) -> Self {
+        for limit in [
+            &mut self.connect_timeout,
+            &mut self.handshake_timeout,
+            &mut self.write_timeout,
+            &mut self.reconnect_min,
+            &mut self.reconnect_max,
+        ] {
+            *limit = FOREVER.min(*limit);
+        }
+        self.read_timeout = self.read_timeout.map(|limit| FOREVER.min(limit));
+        self.tcp_keepalive = MAX_KEEPALIVE.min(self.tcp_keepalive);
+        self.tcp_user_timeout = MAX_USER_TIMEOUT.min(self.tcp_user_timeout);
+        self
     }
 
     /// Longest silence of the peer before the connection is given up.

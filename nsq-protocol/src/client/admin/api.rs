@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::client::admin::stats::{NodeInfo, NodeStats};
 use crate::codec::names::{ChannelName, TopicName};
+use crate::io::config::FOREVER;
 use crate::io::http_agent::http_agent;
 use crate::io::http_tls::tls_fault;
 use crate::io::tls_config::TlsConfig;
@@ -189,7 +190,7 @@ impl Admin {
             false => format!("http://{address}"),
         };
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(timeout))
+            .timeout_global(Some(FOREVER.min(timeout)))
             .http_status_as_error(false)
             // nsqd is inside; a proxy of the environment is for what is outside.
             .proxy(None)

@@ -2,15 +2,14 @@
 //! waits for the network.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::consumer::delivery::{Delivery, Entry, Source};
+use crate::client::consumer::delivery::Delivery;
 use crate::client::consumer::origin::{Origin, Stamp};
 use crate::client::consumer::session::Answer;
+use crate::client::consumer::source::{Entry, Source};
 use crate::codec::message::{MessageId, MessageRef};
-use crate::flow::policy::{GiveUp, GiveUpHandler};
 
 /// Messages that one read of one connection brought, to be answered together or one by one.
 ///
@@ -172,24 +171,14 @@ impl Batch {
         self.origin.session.taken(self.entries.len() as u64);
     }
 
-    /// Lets `handler` decide on the messages that were delivered more often than `max_attempts`, and finishes
-    /// them without one. How many there were; the batch holds the others.
-    pub(crate) fn give_up(&mut self, max_attempts: u16, handler: Option<&GiveUpHandler>) -> u64 {
+    /// Takes out the messages that were delivered more often than `max_attempts`; the batch holds the others.
+    pub(crate) fn take_over_limit(&mut self, max_attempts: u16) -> Vec<Delivery> {
         let over = self.take_out(|entry| entry.attempts > max_attempts);
-        for entry in &over {
-            let message = entry.message(&self.bodies);
-            let decide = || handler.map_or(GiveUp::Finish, |handler| handler.call(message));
-            let answer = match catch_unwind(AssertUnwindSafe(decide)) {
-                Ok(GiveUp::Finish) => Answer::Finish,
-                Ok(GiveUp::Requeue(delay)) => Answer::given_back(delay),
-                Err(_) => {
-                    log::error!("the give-up handler panicked over message {}", entry.id);
-                    Answer::failed(self.origin.panic_requeue_delay)
-                }
-            };
-            self.origin.answer(self.stamp, std::iter::once(entry.id), answer);
+        if over.is_empty() {
+            return Vec::new();
         }
-        over.len() as u64
+        let over = Source::new(over, self.bodies.clone(), self.origin.clone(), self.stamp);
+        Delivery::rest_of(&over)
     }
 
     /// Gives back, for `delay`, the messages that came without all of their body; the batch holds the others.
@@ -228,17 +217,16 @@ impl Batch {
 
     /// The messages one by one, to be answered each on its own. Those that the iterator still holds when it is
     /// dropped are given back.
-    pub fn into_deliveries(mut self) -> impl ExactSizeIterator<Item = Delivery> {
-        let entries = std::mem::take(&mut self.entries);
-        let source = Arc::new(Source {
-            bodies: std::mem::take(&mut self.bodies),
-            origin: self.origin.clone(),
-            stamp: self.stamp,
-        });
+    pub fn into_deliveries(self) -> impl ExactSizeIterator<Item = Delivery> {
         // Built at once, so that what is not iterated is requeued by its own drop.
-        let deliveries: Vec<_> =
-            entries.into_iter().map(|entry| Delivery::new(entry, source.clone())).collect();
-        deliveries.into_iter()
+        Delivery::rest_of(&self.take_apart()).into_iter()
+    }
+
+    /// Its messages, to be handed out one by one.
+    pub(super) fn take_apart(mut self) -> Arc<Source> {
+        let (entries, bodies) =
+            (std::mem::take(&mut self.entries), std::mem::take(&mut self.bodies));
+        Source::new(entries, bodies, self.origin.clone(), self.stamp)
     }
 }
 

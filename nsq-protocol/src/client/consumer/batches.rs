@@ -84,8 +84,9 @@ impl Batches {
             let mut batch = self.shared.queue.recv(deadline)?;
             batch.taken();
             if config.max_attempts > 0 {
-                let given_up = batch.give_up(config.max_attempts, config.give_up.as_ref());
-                self.shared.gave_up.fetch_add(given_up, Ordering::Relaxed);
+                let over = batch.take_over_limit(config.max_attempts);
+                self.shared.gave_up.fetch_add(over.len() as u64, Ordering::Relaxed);
+                over.into_iter().for_each(|delivery| delivery.give_up(config.give_up.as_ref()));
             }
             if let Oversized::Requeue(delay) = config.oversized {
                 batch.requeue_oversized(delay);

@@ -8,7 +8,7 @@ use crate::codec::message::MessageRef;
 use crate::codec::names::{ChannelName, TopicName};
 use crate::error::Error;
 use crate::flow::policy::{GiveUp, GiveUpHandler, Oversized, RdyMode};
-use crate::io::config::{ConnectionConfig, refuse, whole_ms};
+use crate::io::config::{ConnectionConfig, FOREVER, refuse, whole_ms};
 
 /// The largest `max_in_flight`: what a process can be asked to hold, far over any useful window.
 const MAX_IN_FLIGHT: u32 = 1_000_000;
@@ -143,6 +143,22 @@ impl ConsumerConfig {
         handler: impl Fn(MessageRef<'_>) -> GiveUp + Send + Sync + 'static,
     ) -> Self {
         self.give_up = Some(GiveUpHandler::new(handler));
+        self
+    }
+
+    /// The same with limits that every clock takes, where one is longer.
+    pub(crate) fn capped(mut self) -> Self {
+        for limit in [
+            &mut self.low_rdy_timeout,
+            &mut self.low_rdy_idle_timeout,
+            &mut self.backoff_min,
+            &mut self.backoff_max,
+            &mut self.stop_timeout,
+            &mut self.panic_requeue_delay,
+        ] {
+            *limit = FOREVER.min(*limit);
+        }
+        (self.lookup, self.connection) = (self.lookup.capped(), self.connection.capped());
         self
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct FlowControl {
     /// Messages handed over and not answered, of all links, and the most that there were.
     in_flight: AtomicU64,
     peak_in_flight: AtomicU64,
+    /// Messages that can be worked on at one time: the threads of [`crate::Consumer::run`].
+    workers: AtomicU64,
     stopping: AtomicBool,
     /// Answers must look whether somebody waits for them: a link below its share, or a stop.
     attention: AtomicBool,
@@ -65,6 +67,7 @@ impl FlowControl {
             probing: AtomicBool::new(false),
             in_flight: AtomicU64::new(0),
             peak_in_flight: AtomicU64::new(0),
+            workers: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             attention: AtomicBool::new(false),
             progress: Mutex::new(()),
@@ -89,6 +92,18 @@ impl FlowControl {
 
     pub(crate) fn backoff_stats(&self) -> BackoffStats {
         self.budget.lock().stats(Instant::now())
+    }
+
+    /// From now on so many messages can be worked on at one time.
+    pub(crate) fn expect_workers(&self, workers: u64) {
+        self.workers.store(workers, Ordering::SeqCst);
+        self.links.live().for_each(|session| session.expect_workers(workers));
+        self.rebalance();
+    }
+
+    /// Messages that can be worked on at one time.
+    pub(crate) fn workers(&self) -> u64 {
+        self.workers.load(Ordering::SeqCst)
     }
 
     /// Whether `count` messages come so long after RDY 0 that others were given their room: they must go back.

@@ -12,6 +12,7 @@ use crate::client::consumer::config::ConsumerConfig;
 use crate::client::consumer::discovery::Discovery;
 use crate::client::consumer::reader::run_link;
 use crate::client::consumer::shared::Shared;
+use crate::client::consumer::source::UnansweredMessage;
 use crate::client::consumer::stats::{ConsumerStats, DiscoveryStats};
 use crate::error::Error;
 use crate::thread::{Crew, Never, StopSource, stop_pair};
@@ -19,6 +20,10 @@ use crate::thread::{Crew, Never, StopSource, stop_pair};
 /// How long nsqd may take to read the last answers and close its side, once all is answered. An nsqd that works does so
 /// in milliseconds; one that does not must not delay the stop.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long nsqd may take to agree to a stop of workers of our own, however short its timeout is: what comes before it
+/// agrees is given back, and would wait for its msg-timeout otherwise.
+const AGREE: Duration = Duration::from_millis(500);
 
 /// How long a message may come behind CLOSE_WAIT: nsqd answers CLS on one goroutine while another may be about to
 /// write one more message. Not answered, that message would be stuck for its msg-timeout.
@@ -47,6 +52,8 @@ pub struct Consumer {
     discovery_stats: Option<Arc<Mutex<DiscoveryStats>>>,
     state: Mutex<RunState>,
     stopped: Condvar,
+    /// What the stop of workers of our own gave back that their handlers held.
+    unanswered: Mutex<Vec<UnansweredMessage>>,
 }
 
 enum RunState {
@@ -104,7 +111,8 @@ impl Threads {
     }
 }
 
-/// How many messages were held when the consumer had to stop: nsqd delivers them again after their msg-timeout.
+/// How many messages were held when the consumer had to stop: nsqd delivers them again after their msg-timeout, or at
+/// once those that a [`crate::RunningConsumer`] gives back.
 ///
 /// # Example
 /// ```
@@ -135,7 +143,7 @@ impl Consumer {
     /// Source: <https://nsq.io/clients/tcp_protocol_spec.html>
     pub fn start(config: ConsumerConfig) -> Result<Self, Error> {
         config.check()?;
-        let shared = Arc::new(Shared::new(config));
+        let shared = Arc::new(Shared::new(config.capped()));
         let (config, slots) = (&shared.config, shared.flow.links.slots());
         if (config.max_in_flight as usize) < slots.len() {
             let (messages, nsqds) = (config.max_in_flight, slots.len());
@@ -151,7 +159,8 @@ impl Consumer {
             let discovery_stats =
                 threads.discovery.as_ref().map(|discovery| discovery.stats.clone());
             let state = Mutex::new(RunState::Running(Box::new(threads)));
-            return Ok(Self { shared, discovery_stats, state, stopped: Condvar::new() });
+            let (stopped, unanswered) = Default::default();
+            return Ok(Self { shared, discovery_stats, state, stopped, unanswered });
         }
         drop(threads);
         let telling = outcomes.into_iter().filter_map(Result::err).max_by_key(Error::weight);
@@ -180,6 +189,9 @@ impl Consumer {
     /// Tells every nsqd to send no more (CLS), lets the workers take what is queued and answer what they hold
     /// until `timeout` has passed, gives back what nobody took, sees to it that nsqd has read all answers, closes
     /// the connections and joins their threads.
+    ///
+    /// Where the workers are those of [`Consumer::run`], no handler is called any more, and what handlers still hold
+    /// when `timeout` has passed is given back; see [`crate::RunningConsumer::shutdown_within`].
     pub fn stop_within(&self, timeout: Duration) -> Unanswered {
         let threads = {
             let mut state = self.state.lock();
@@ -207,13 +219,27 @@ impl Consumer {
         let Threads { stop, mut discovery, links, flow, ended } = threads;
         let (shared, control) = (&self.shared, &self.shared.flow);
         let deadline = deadline_in(timeout);
+        // 0. Workers of our own begin nothing any more.
+        let untaken = shared.has_workers().then(|| {
+            shared.queue.close();
+            shared.open.stop()
+        });
         // 1. No new connection; CLS on those that are.
         drop(stop);
         discovery.iter_mut().for_each(Discovery::interrupt);
         control.links.stop_connecting();
         control.begin_stop();
+        // Behind CLS, or nsqd would send them here again.
+        let agreed = match untaken {
+            Some(untaken) => {
+                drop(untaken);
+                shared.requeue_queued();
+                deadline.max(Instant::now() + AGREE)
+            }
+            None => deadline,
+        };
         // 2. nsqd agrees, so that nothing more comes, but for one message that was on its way.
-        control.wait_until(deadline, || control.links.live().all(|session| session.is_drained()));
+        control.wait_until(agreed, || control.links.live().all(|session| session.is_drained()));
         let _ = ended.recv_deadline(deadline.min(Instant::now() + LATE_MESSAGE));
         // 3. The workers take what is queued, answer what they hold, and learn that it was all.
         shared.queue.close();
@@ -222,7 +248,9 @@ impl Consumer {
         }
         control.wait_until(deadline, || control.links.held() == 0);
         shared.requeue_queued();
-        let unanswered = Unanswered(control.links.held());
+        let given_back = shared.open.give_back_taken();
+        let unanswered = Unanswered(control.links.held() + given_back.len() as u64);
+        *self.unanswered.lock() = given_back;
         // 4. nsqd reads the last answers and closes.
         control.links.live().for_each(|session| session.connection().outbox.finish());
         let linger = deadline.min(Instant::now()) + LINGER;
@@ -232,6 +260,11 @@ impl Consumer {
         discovery.into_iter().for_each(Discovery::join);
         flow.stop();
         unanswered
+    }
+
+    /// What the stop gave back that handlers of [`Consumer::run`] held; once.
+    pub(super) fn take_unanswered(&self) -> Vec<UnansweredMessage> {
+        std::mem::take(&mut self.unanswered.lock())
     }
 
     /// What each connection did so far.

@@ -22,14 +22,16 @@
 //! | `origin` | what an answer changes: session, link, flow | workers |
 //! | `queue`, `batches` | where workers wait for messages | workers |
 //! | `batch`, `delivery` | messages in their hands, and the answers | workers |
+//! | `source` | a batch that is handed out message by message | workers |
+//! | `open` | the batches that workers of our own share | `nsq-work-N` |
 //! | `running` | workers of our own | `nsq-work-N` |
 //! | `discovery`, `directory` | nsqds that nsqlookupds name; whom to connect to (pure) | `nsq-dial` |
 //! | `shared` | what all of them hold | |
 //! | `counts`, `stats` | what is counted, and what is told of it | any |
 //!
 //! Each file imports from those below it only:
-//! `lifecycle, running -> discovery -> reader, batches, stats -> shared -> batch -> delivery -> origin -> flow_control
-//! -> link_table -> link -> session -> pacing`.
+//! `lifecycle, running -> discovery -> reader, batches, stats -> shared -> batch -> open -> delivery -> source -> origin ->
+//! flow_control -> link_table -> link -> session -> pacing`.
 
 pub(crate) mod batch;
 pub(crate) mod batches;
@@ -42,6 +44,7 @@ mod flow_control;
 pub(crate) mod lifecycle;
 mod link;
 pub(crate) mod link_table;
+mod open;
 mod origin;
 mod pacing;
 mod queue;
@@ -49,5 +52,6 @@ mod reader;
 pub(crate) mod running;
 mod session;
 mod shared;
+pub(crate) mod source;
 pub(crate) mod stats;
 mod waker;

@@ -29,17 +29,17 @@ pub(crate) struct Stamp {
 }
 
 impl Origin {
-    /// FIN or REQ for each of `ids`, which came with that stamp.
+    /// FIN or REQ for each of `ids`, which came with that stamp; false when the connection is gone.
     pub(crate) fn answer(
         &self,
         stamp: Stamp,
         ids: impl ExactSizeIterator<Item = MessageId> + Clone,
         answer: Answer,
-    ) {
+    ) -> bool {
         let count = ids.len() as u64;
         self.flow.leaving(count);
         let answered = Answered { batch: stamp.batch, count, ids: ids.clone(), answer };
-        self.session.answer(answered, |out| {
+        let is_sent = self.session.answer(answered, |out| {
             ids.for_each(|id| match answer {
                 Answer::Finish => Command::Fin(id).encode(out),
                 Answer::Requeue { delay_ms, .. } => Command::Req(id, delay_ms).encode(out),
@@ -49,6 +49,7 @@ impl Origin {
         // consistent, as is the flag that is looked at next: either we see the flag, or its setter sees our count.
         self.link.release(count);
         self.flow.answered(stamp.epoch, answer);
+        is_sent
     }
 
     /// What becomes of a message that is dropped unanswered: only one whose handler panics has failed.

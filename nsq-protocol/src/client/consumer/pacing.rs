@@ -33,6 +33,11 @@ impl Pacing {
         }
     }
 
+    /// So many messages can be worked on at one time.
+    pub(crate) fn expect_workers(&self, workers: u64) {
+        self.pace.lock().expect_workers(workers);
+    }
+
     /// How many messages the connection should have in flight.
     pub(crate) fn want(&self) -> u64 {
         self.pace.lock().want()
@@ -47,7 +52,7 @@ impl Pacing {
     /// More messages of the same read came, where `before` were in flight.
     pub(crate) fn more(&self, before: u64, messages: u64, rdy: impl Fn() -> u64) {
         self.came(before + messages, rdy, |pace| {
-            pace.more(before, messages);
+            pace.more(before, messages, Instant::now());
             false
         });
     }

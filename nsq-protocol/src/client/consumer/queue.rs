@@ -4,6 +4,7 @@
 //! connection, and closes the connection of a peer that sends more.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -23,6 +24,15 @@ pub(crate) struct Queue<T> {
 struct QueueState<T> {
     items: VecDeque<T>,
     closed: bool,
+}
+
+/// What a receiver got.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received<T, O> {
+    /// An item of the queue.
+    Item(T),
+    /// What was found beside it.
+    Other(O),
 }
 
 /// Why nothing was received.
@@ -59,10 +69,33 @@ impl<T> Queue<T> {
 
     /// Waits for an item, until `deadline` if there is one.
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<T, Nothing> {
+        match self.next(deadline, || None::<Infallible>)? {
+            Received::Item(item) => Ok(item),
+            Received::Other(never) => match never {},
+        }
+    }
+
+    /// Waits for what `other` finds, which comes first, or for an item. `other` is asked again after each
+    /// [`Queue::wake`].
+    pub(crate) fn recv_or<O>(
+        &self,
+        other: impl Fn() -> Option<O>,
+    ) -> Result<Received<T, O>, Nothing> {
+        self.next(None, other)
+    }
+
+    fn next<O>(
+        &self,
+        deadline: Option<Instant>,
+        other: impl Fn() -> Option<O>,
+    ) -> Result<Received<T, O>, Nothing> {
         let mut state = self.state.lock();
         loop {
+            if let Some(found) = other() {
+                return Ok(Received::Other(found));
+            }
             if let Some(item) = state.items.pop_front() {
-                return Ok(item);
+                return Ok(Received::Item(item));
             }
             if state.closed {
                 return Err(Nothing::Ended);
@@ -80,6 +113,13 @@ impl<T> Queue<T> {
                 return Err(Nothing::Late);
             }
         }
+    }
+
+    /// Has one of those who wait look again.
+    pub(crate) fn wake(&self) {
+        // Under the lock: who looked before waits by now.
+        drop(self.state.lock());
+        self.ready.notify_one();
     }
 
     /// No more items; what is in it can still be received.
@@ -135,6 +175,25 @@ mod tests {
         assert_eq!(queue.push(2), Err(2));
         assert_eq!(queue.recv(None), Ok(1));
         assert_eq!(queue.recv(None), Err(Nothing::Ended));
+    }
+
+    #[test]
+    fn what_is_found_beside_a_queue_comes_first_and_wakes_who_waits() {
+        let queue = Queue::new();
+        queue.push(1).unwrap();
+        let other = Mutex::new(Some("found"));
+        let found = || other.lock().take();
+        assert_eq!(queue.recv_or(found), Ok(Received::Other("found")));
+        assert_eq!(queue.recv_or(found), Ok(Received::Item(1)));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| queue.recv_or(found));
+            while !queue.is_starving() {
+                std::thread::yield_now();
+            }
+            *other.lock() = Some("later");
+            queue.wake();
+            assert_eq!(waiting.join().unwrap(), Ok(Received::Other("later")));
+        });
     }
 
     #[test]

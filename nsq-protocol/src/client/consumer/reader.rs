@@ -24,6 +24,7 @@ use crate::flow::pace::Pace;
 use crate::flow::policy::RdyMode;
 use crate::flow::retry::{Backoff, GOOD_CONNECTION};
 use crate::flow::touch::Touches;
+use crate::io::config::FOREVER;
 use crate::io::connection::{FrameSink, Running};
 use crate::io::handshake::{Fresh, Subscribed};
 use crate::thread::StopToken;
@@ -119,7 +120,7 @@ fn serve(
     let (config, flow) = (&shared.config, &shared.flow);
     let response = subscribed.response();
     let max_rdy = response.max_rdy_count.unsigned_abs();
-    let ms = |ms: i64| Duration::from_millis(ms.max(1).unsigned_abs());
+    let ms = |ms: i64| Duration::from_millis(ms.max(1).unsigned_abs()).min(FOREVER);
     let touches = config
         .auto_touch
         .then(|| Touches::new(ms(response.msg_timeout), ms(response.max_msg_timeout)));
@@ -141,6 +142,8 @@ fn serve(
     if !link.go_live(&session) {
         return Error::Stopped;
     }
+    // Once it is live: either we see the number here, or whoever sets it sees the session.
+    session.expect_workers(flow.workers());
     on_live();
     flow.rebalance();
     let origin = Arc::new(Origin {
@@ -195,7 +198,7 @@ impl<'a> MessageSink<'a> {
         let stamp = Stamp { batch: self.batches, epoch: flow.epoch() };
         self.batches += 1;
         session.keep_touched(stamp.batch, self.batch.ids());
-        // A closed queue gives the batch back, and its drop gives the messages back.
+        // A closed queue returns the batch, and its drop gives the messages back.
         let _ = shared.queue.push(self.batch.take(origin.clone(), stamp));
         if replan {
             flow.rebalance();

@@ -3,16 +3,30 @@
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use crate::client::consumer::batch::Batch;
-use crate::client::consumer::batches::Batches;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
 use crate::client::consumer::delivery::Delivery;
 use crate::client::consumer::lifecycle::Consumer;
+use crate::client::consumer::queue::{Nothing, Received};
+use crate::client::consumer::shared::Shared;
+use crate::client::consumer::source::{Source, UnansweredMessage};
 use crate::client::consumer::stats::ConsumerStats;
 use crate::error::Error;
-use crate::thread::Crew;
+use crate::flow::policy::Oversized;
+use crate::thread::{Never, OwnedThread};
 
-/// A consumer with its workers, from [`Consumer::run`]. Dropped, it stops at once and joins the workers.
+/// How long workers that have nothing to do may take to end once all is over.
+const END: Duration = Duration::from_millis(50);
+
+/// How long a drop waits for handlers.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A consumer with its workers, from [`Consumer::run`].
+///
+/// Dropped, it stops as [`RunningConsumer::shutdown_within`] a second.
 ///
 /// # Example
 /// ```no_run
@@ -25,13 +39,49 @@ use crate::thread::Crew;
 /// ```
 #[derive(Debug)]
 pub struct RunningConsumer {
-    // Dropped in this order: a consumer that stops gives its workers their end.
     consumer: Consumer,
-    workers: Crew<()>,
+    /// None once they have ended.
+    workers: Vec<Worker>,
+}
+
+/// How a [`RunningConsumer`] ended.
+///
+/// # Example
+/// ```no_run
+/// # fn end(running: nsq_protocol::RunningConsumer) {
+/// let shutdown = running.shutdown_within(std::time::Duration::from_secs(5));
+/// for message in &shutdown.unanswered {
+///     eprintln!("message {} of {} was not done in time", message.id, message.nsqd);
+/// }
+/// for thread in &shutdown.busy_threads {
+///     eprintln!("{thread} is still in its handler");
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// What each connection did, to its end.
+    pub stats: ConsumerStats,
+    /// What handlers had taken and not answered when the time was over; it was given back where its connection stood.
+    pub unanswered: Vec<UnansweredMessage>,
+    /// Threads that were still in their handler, and are left to end with it.
+    pub busy_threads: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    name: String,
+    thread: OwnedThread<()>,
+    /// Disconnected when the thread is about to end.
+    ended: Receiver<Never>,
 }
 
 impl Consumer {
     /// Calls `handler` with each delivery on `threads` threads of its own, named `nsq-work-N`.
+    ///
+    /// Whichever thread is free takes the next message, and nsqd is asked for as many messages as there are threads,
+    /// within [`crate::ConsumerConfig::max_in_flight`].
     ///
     /// What the handler neither finishes nor requeues is given back; so is the message of a handler that
     /// panics, after [`crate::ConsumerConfig::panic_requeue_delay`], and the thread goes on.
@@ -44,18 +94,17 @@ impl Consumer {
         handler: impl Fn(Delivery) + Send + Sync + 'static,
     ) -> Result<RunningConsumer, Error> {
         let handler = Arc::new(handler);
-        let workers = Crew::new({
-            let shared = self.shared.clone();
-            move || shared.queue.close()
-        });
         // Complete before the first thread starts: where one is refused, its drop ends the consumer and the others.
-        let mut running = RunningConsumer { consumer: self, workers };
+        let mut running = RunningConsumer { consumer: self, workers: Vec::new() };
         for number in 0..threads.get() {
             let name = format!("nsq-work-{}", number % 100_000);
-            let (batches, handler) = (running.consumer.batches(), handler.clone());
-            let worker = move || work(batches, &*handler);
-            running.workers.spawn(&name, worker).map_err(Error::thread(&name))?;
+            let (shared, handler) = (running.consumer.shared.clone(), handler.clone());
+            let (alive, ended) = bounded::<Never>(0);
+            let worker = move || work(&shared, &*handler, alive);
+            let thread = OwnedThread::spawn(&name, worker).map_err(Error::thread(&name))?;
+            running.workers.push(Worker { name, thread, ended });
         }
+        running.consumer.shared.flow.expect_workers(threads.get() as u64);
         Ok(running)
     }
 }
@@ -66,22 +115,94 @@ impl RunningConsumer {
         &self.consumer
     }
 
-    /// Stops in order, as [`Consumer::stop`], and joins the workers: a handler that never returns keeps it
-    /// waiting for ever.
+    /// As [`RunningConsumer::shutdown_within`], with [`crate::ConsumerConfig::stop_timeout`].
     pub fn shutdown(self) -> ConsumerStats {
-        let Self { consumer, workers } = self;
-        consumer.stop();
-        workers.join();
-        consumer.stats()
+        let timeout = self.consumer.shared.config.stop_timeout;
+        self.shutdown_within(timeout).stats
+    }
+
+    /// Stops in order, in `timeout` and about a second at most, whatever the handlers do.
+    ///
+    /// From now on no handler is called: what none has taken is given back. Handlers that are running may answer until
+    /// `timeout` has passed; then what they hold is given back, too, and told in [`Shutdown::unanswered`]. Threads are
+    /// joined, but for those that are still in their handler ([`Shutdown::busy_threads`]).
+    pub fn shutdown_within(mut self, timeout: Duration) -> Shutdown {
+        let busy_threads = self.end(timeout);
+        let unanswered = self.consumer.take_unanswered();
+        Shutdown { stats: self.consumer.stats(), unanswered, busy_threads }
+    }
+
+    /// Stops, and says which threads are left.
+    fn end(&mut self, timeout: Duration) -> Vec<String> {
+        self.consumer.stop_within(timeout);
+        let deadline = Instant::now() + END;
+        let mut busy = Vec::new();
+        for Worker { name, thread, ended } in self.workers.drain(..) {
+            match ended.recv_deadline(deadline) {
+                Ok(never) => match never {},
+                Err(RecvTimeoutError::Disconnected) => thread.join(),
+                Err(RecvTimeoutError::Timeout) => {
+                    log::warn!("{name} is left behind: its handler does not return");
+                    thread.leave_behind();
+                    busy.push(name);
+                }
+            }
+        }
+        busy
     }
 }
 
-fn work(batches: Batches, handler: &impl Fn(Delivery)) {
-    for delivery in batches.flat_map(Batch::into_deliveries) {
-        let id = delivery.id();
-        // A panic ends what the handler did with this delivery only; what else it shares is its own care.
-        if catch_unwind(AssertUnwindSafe(|| handler(delivery))).is_err() {
-            log::error!("the handler panicked over message {id}; it is given back");
+impl Drop for RunningConsumer {
+    fn drop(&mut self) {
+        self.end(DROP_TIMEOUT);
+    }
+}
+
+/// The body of a worker: until the consumer stops.
+fn work(shared: &Shared, handler: &impl Fn(Delivery), _alive: Sender<Never>) {
+    shared.queue.add_receiver();
+    while let Some(source) = next_source(shared) {
+        while let Some(delivery) = Delivery::next_of(&source) {
+            handle(shared, delivery, handler);
         }
+    }
+    shared.queue.remove_receiver();
+}
+
+/// The oldest batch with a message that nobody has taken; `None` once the consumer stops.
+fn next_source(shared: &Shared) -> Option<Arc<Source>> {
+    loop {
+        let source = match shared.queue.recv_or(|| shared.open.oldest()) {
+            Ok(Received::Other(source)) => source,
+            Ok(Received::Item(mut batch)) => {
+                batch.taken();
+                if let Oversized::Requeue(delay) = shared.config.oversized {
+                    batch.requeue_oversized(delay);
+                }
+                let source = batch.take_apart();
+                shared.open.begin(&source);
+                source
+            }
+            Err(Nothing::Ended | Nothing::Late) => return None,
+        };
+        // One is for this thread; each that is woken for the others wakes the next.
+        if source.left() > 1 && shared.queue.is_starving() {
+            shared.queue.wake();
+        }
+        if source.left() > 0 {
+            return Some(source);
+        }
+    }
+}
+
+fn handle(shared: &Shared, delivery: Delivery, handler: &impl Fn(Delivery)) {
+    let (id, config) = (delivery.id(), &shared.config);
+    if config.max_attempts > 0 && delivery.attempts() > config.max_attempts {
+        shared.gave_up.fetch_add(1, Ordering::Relaxed);
+        return delivery.give_up(config.give_up.as_ref());
+    }
+    // A panic ends what the handler did with this delivery only; what else it shares is its own care.
+    if catch_unwind(AssertUnwindSafe(|| handler(delivery))).is_err() {
+        log::error!("the handler panicked over message {id}; it is given back");
     }
 }

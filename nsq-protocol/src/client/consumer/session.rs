@@ -172,6 +172,13 @@ impl Session {
         self.in_flight.load(Ordering::SeqCst)
     }
 
+    /// So many messages can be worked on at one time.
+    pub(crate) fn expect_workers(&self, workers: u64) {
+        if let Some(pacing) = &self.pacing {
+            pacing.expect_workers(workers);
+        }
+    }
+
     /// How many messages the connection should have in flight.
     pub(crate) fn want(&self) -> u64 {
         self.pacing.as_ref().map_or(u64::MAX, Pacing::want)
@@ -222,19 +229,20 @@ impl Session {
         self.queued.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// Answers messages with what `encode` appends.
+    /// Answers messages with what `encode` appends; false when the connection is gone.
     pub(crate) fn answer(
         &self,
         answered: Answered<impl Iterator<Item = MessageId>>,
         encode: impl FnOnce(&mut Vec<u8>),
-    ) {
+    ) -> bool {
         let Answered { batch, count, ids, answer } = answered;
         if let Some(touches) = &self.touches {
             touches.lock().remove(batch, ids);
         }
         // Before the answer goes out, or the message that it makes room for could be counted first.
         let in_flight = self.in_flight.fetch_sub(count, Ordering::SeqCst) - count;
-        let counter = match (self.connection.outbox.append(encode), answer) {
+        let is_sent = self.connection.outbox.append(encode);
+        let counter = match (is_sent, answer) {
             (false, _) => &self.counts.lost_answers,
             (true, Answer::Finish) => &self.counts.finished,
             (true, Answer::Requeue { .. }) => &self.counts.requeued,
@@ -243,6 +251,7 @@ impl Session {
         if let Some(pacing) = &self.pacing {
             pacing.answered(in_flight, self.rdy());
         }
+        is_sent
     }
 
     /// Gives `count` messages back that were never handed over.

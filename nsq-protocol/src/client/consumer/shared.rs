@@ -9,6 +9,7 @@ use crate::client::consumer::config::ConsumerConfig;
 use crate::client::consumer::flow_control::FlowControl;
 use crate::client::consumer::link::Link;
 use crate::client::consumer::link_table::LinkTable;
+use crate::client::consumer::open::OpenBatches;
 use crate::client::consumer::queue::Queue;
 use crate::flow::backoff::FailureBackoff;
 use crate::flow::budget::Budget;
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) flow: Arc<FlowControl>,
     /// From the reader threads to the workers.
     pub(crate) queue: Queue<Batch>,
+    /// What the workers of [`crate::Consumer::run`] have begun.
+    pub(crate) open: OpenBatches,
     /// Messages given up.
     pub(crate) gave_up: AtomicU64,
 }
@@ -38,7 +41,18 @@ impl Shared {
         let budget =
             Budget::new(planner, FailureBackoff::new(config.backoff_min, config.backoff_max));
         let flow = FlowControl::new(LinkTable::new(links), config.max_in_flight, budget);
-        Self { flow: Arc::new(flow), queue: Queue::new(), gave_up: AtomicU64::new(0), config }
+        Self {
+            flow: Arc::new(flow),
+            queue: Queue::new(),
+            open: OpenBatches::default(),
+            gave_up: AtomicU64::new(0),
+            config,
+        }
+    }
+
+    /// Whether the workers are our own: [`crate::Consumer::run`].
+    pub(crate) fn has_workers(&self) -> bool {
+        self.flow.workers() > 0
     }
 
     /// Gives back, at once, what nobody received.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::io::config::refuse;
+use crate::io::config::{FOREVER, refuse};
 use crate::io::tls_config::TlsConfig;
 
 /// How nsqds are found through nsqlookupd.
@@ -97,6 +97,13 @@ impl LookupConfig {
             }
         }
         Ok(())
+    }
+
+    /// The same with limits that every clock takes, where one is longer.
+    pub(crate) fn capped(mut self) -> Self {
+        self.connect_timeout = FOREVER.min(self.connect_timeout);
+        self.request_timeout = FOREVER.min(self.request_timeout);
+        self
     }
 
     /// The wait before the next round; `random` is any number, evenly spread.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::client::lookup::config::{LookupConfig, base_url};
 use crate::error::Error;
+use crate::io::config::FOREVER;
 use crate::io::http_agent::http_agent;
 use crate::io::http_tls::tls_fault;
 
@@ -14,8 +15,8 @@ const MAX_ANSWER: u64 = 16 << 20;
 /// The HTTP client that the configuration asks for.
 pub(super) fn agent(settings: &LookupConfig, user_agent: &str) -> ureq::Agent {
     let config = ureq::Agent::config_builder()
-        .timeout_global(Some(settings.request_timeout))
-        .timeout_connect(Some(settings.connect_timeout))
+        .timeout_global(Some(FOREVER.min(settings.request_timeout)))
+        .timeout_connect(Some(FOREVER.min(settings.connect_timeout)))
         .http_status_as_error(false)
         // nsqlookupd is inside; a proxy of the environment is for what is outside.
         .proxy(None)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::io::config::{ConnectionConfig, refuse};
+use crate::io::config::{ConnectionConfig, FOREVER, refuse};
 
 /// Where a [`crate::Producer`] publishes, and how much it sends ahead of the answers.
 ///
@@ -67,6 +67,14 @@ impl ProducerConfig {
     /// Adds an nsqd's TCP address, `host:port`.
     pub fn nsqd(mut self, address: impl Into<String>) -> Self {
         self.nsqd_addresses.push(address.into());
+        self
+    }
+
+    /// The same with limits that every clock takes, where one is longer.
+    pub(crate) fn capped(mut self) -> Self {
+        self.publish_timeout = FOREVER.min(self.publish_timeout);
+        self.response_timeout = FOREVER.min(self.response_timeout);
+        self.connection = self.connection.capped();
         self
     }
 

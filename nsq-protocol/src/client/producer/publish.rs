@@ -54,7 +54,7 @@ impl Producer {
     /// for [`crate::Consumer::start`].
     pub fn connect(config: ProducerConfig) -> Result<Self, Error> {
         config.check()?;
-        let producer = Self { dispatcher: Arc::new(Dispatcher::new(config)) };
+        let producer = Self { dispatcher: Arc::new(Dispatcher::new(config.capped())) };
         producer.dispatcher.connect()?;
         Ok(producer)
     }

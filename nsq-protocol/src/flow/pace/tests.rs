@@ -275,3 +275,50 @@ proptest! {
         prop_assert_eq!(model.queue.len() + model.buffer.len() + model.held.len(), 0);
     }
 }
+
+#[test]
+fn messages_that_take_long_have_as_many_asked_for_as_there_are_workers() {
+    let ms = Duration::from_millis;
+    let start = Instant::now();
+    let one = |in_flight| Arrival {
+        in_flight,
+        messages: 1,
+        published_ns: None,
+        queued: 0,
+        starving: true,
+    };
+    let mut pace = Pace::new(2500, start);
+    pace.expect_workers(4);
+    assert_eq!(pace.want(), 4);
+    pace.told(4, 0, start);
+    // Nothing comes: one at a time comes at once.
+    assert!(pace.tick(0, start + ms(2)));
+    assert_eq!(pace.want(), 1);
+    pace.told(1, 0, start + ms(2));
+    assert_eq!(pace.next_tick(), None);
+    // One comes and is answered at once: nothing more is asked for.
+    pace.read(one(0), start + ms(10));
+    assert_eq!(pace.next_tick(), Some(start + ms(11)));
+    pace.room(start + ms(10));
+    assert_eq!((pace.next_tick(), pace.want()), (None, 1));
+    // One comes and is not.
+    pace.read(one(0), start + ms(20));
+    assert!(!pace.tick(1, start + ms(20)));
+    assert!(pace.tick(1, start + ms(21)));
+    assert_eq!(pace.want(), 4);
+    // Told less, for want of room elsewhere, it waits for that.
+    pace.told(1, 1, start + ms(21));
+    assert_eq!(pace.next_tick(), None);
+    pace.told(4, 1, start + ms(21));
+    // No other comes: the next one is not to wait for company.
+    assert!(pace.tick(1, start + ms(23)));
+    assert_eq!(pace.want(), 2);
+    pace.told(2, 1, start + ms(23));
+    pace.read(one(1), start + ms(30));
+    assert!(pace.tick(2, start + ms(31)));
+    assert_eq!(pace.want(), 4);
+    // As many as the connection takes, at most.
+    let mut pace = Pace::new(3, start);
+    pace.expect_workers(16);
+    assert_eq!(pace.want(), 3);
+}

@@ -1,19 +1,26 @@
 //! Measures the consumer against a real nsqd: latency at fixed rates, throughput, CPU for each message; each with
-//! the adaptive RDY beside a fixed one of 2500, in turns.
+//! the adaptive RDY beside a fixed one of 2500, in turns. And beside go-nsq, where `GO_NSQ` names the program of
+//! `benches/peers/go-nsq/client`: slow handlers, an empty handler, many threads that publish.
 //!
-//! `NSQD=/path/to/nsqd cargo run --release -p nsq-protocol --example measure [latency|throughput]`
+//! `NSQD=/path/to/nsqd cargo run --release -p nsq-protocol --example measure WHAT`, where WHAT is `latency`,
+//! `throughput`, `handlers`, `drain` or `publish`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a measurement: it prints, and fails loudly"
 )]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+mod beside;
+mod handlers;
+mod nsqd;
+mod publish;
+
 use std::time::{Duration, Instant};
 
 use nsq_protocol::thread::{OwnedThread, stop_pair};
 use nsq_protocol::{BodiesBuf, Consumer, ConsumerConfig, Producer, ProducerConfig, RdyMode};
+
+use crate::nsqd::{Nsqd, cpu};
 
 /// Messages of one throughput run, and their size.
 const MESSAGES: usize = 1_000_000;
@@ -29,56 +36,6 @@ const MODES: [(&str, RdyMode, u32); 3] = [
     ("adaptive", RdyMode::Adaptive, 2500),
     ("fixed 1", RdyMode::Fixed, 1),
 ];
-
-struct Nsqd {
-    child: Child,
-    addr: String,
-    data: std::path::PathBuf,
-    /// Drains its log.
-    log: Option<OwnedThread<()>>,
-}
-
-impl Nsqd {
-    fn start() -> Self {
-        let program = std::env::var("NSQD").unwrap_or_else(|_| "nsqd".into());
-        let data = std::env::temp_dir().join(format!("measure-{}", std::process::id()));
-        std::fs::create_dir_all(&data).unwrap();
-        let mut child = Command::new(program)
-            .args(["--tcp-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"])
-            .args(["--mem-queue-size", "3000000", "--data-path"])
-            .arg(&data)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let line = log.find(|line| line.contains("TCP: listening on ")).unwrap();
-        let addr = line.split("listening on ").nth(1).unwrap().to_owned();
-        let log = OwnedThread::spawn("log", move || log.for_each(drop)).unwrap();
-        Self { child, addr, data, log: Some(log) }
-    }
-
-    /// User and system time so far.
-    fn cpu(&self) -> f64 {
-        cpu(&self.child.id().to_string())
-    }
-}
-
-impl Drop for Nsqd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        drop(self.log.take());
-        let _ = std::fs::remove_dir_all(&self.data);
-    }
-}
-
-/// User and system time of a process in seconds.
-fn cpu(pid: &str) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    // Fields 14 and 15 of the line, in ticks of 10 ms.
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
-}
 
 fn config(nsqd: &Nsqd, topic: &str, channel: &str, rdy: RdyMode) -> ConsumerConfig {
     let mut config = ConsumerConfig::new(topic.parse().unwrap(), channel.parse().unwrap());
@@ -208,10 +165,12 @@ fn print_throughput(nsqd: &Nsqd) {
 fn main() {
     let what = std::env::args().nth(1).unwrap_or_default();
     let nsqd = Nsqd::start();
-    if what != "throughput" {
-        print_latency(&nsqd, &[100, 1000, 10_000]);
-    }
-    if what != "latency" {
-        print_throughput(&nsqd);
+    match &*what {
+        "latency" => print_latency(&nsqd, &[100, 1000, 10_000]),
+        "throughput" => print_throughput(&nsqd),
+        "handlers" => handlers::print_slow(&nsqd),
+        "drain" => handlers::print_drain(&nsqd),
+        "publish" => publish::print(&nsqd),
+        _ => println!("usage: measure latency | throughput | handlers | drain | publish"),
     }
 }
