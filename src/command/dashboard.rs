@@ -50,6 +50,9 @@ pub(super) struct DashboardArgs {
     /// mark the queue's depth, in the page, the diagnosis and the metrics, while more messages wait [default: never]
     #[argh(option)]
     depth_alert: Option<Count>,
+    /// raise an alarm when nothing was counted for so long, even if nothing waits [default: never; while messages wait, 1 min]
+    #[argh(option)]
+    idle_alert: Option<HumanDuration>,
     /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
     #[argh(option)]
     allowed_host: Vec<String>,
@@ -98,6 +101,7 @@ impl DashboardArgs {
             }),
             allowed_hosts: self.allowed_host,
             video_url: self.video_url.map(|url| url.0),
+            idle_alert: self.idle_alert.map(|time| time.0),
         })
     }
 }

@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use super::alarms::Alarms;
 use super::answer::CallError;
 use super::assets::File;
 use super::guard::Guard;
@@ -26,6 +27,9 @@ pub(super) struct App {
     pub(super) live: Mutex<Live>,
     pub(super) tops: Tops,
     pub(super) watch: Arc<Watch>,
+    pub(super) alarms: Alarms,
+    /// Whether it belongs to a simulation, whose processor may start when its queue is filled.
+    pub(super) is_simulation: bool,
     /// Downloads in progress.
     pub(super) downloads: Arc<AtomicUsize>,
     pub(super) guard: Guard,
@@ -54,20 +58,34 @@ pub(super) struct AppParts {
     pub(super) video_url: Option<String>,
     pub(super) document: File,
     pub(super) watched: Option<WatchedQueue>,
+    pub(super) alarms: Alarms,
+    pub(super) is_simulation: bool,
     /// Takes a token when counts have changed; holds one.
     pub(super) changed: Sender<()>,
 }
 
 impl App {
     pub(super) fn new(parts: AppParts) -> Self {
-        let AppParts { store, events, guard, configuration, video_url, document, watched, changed } =
-            parts;
+        let AppParts {
+            store,
+            events,
+            guard,
+            configuration,
+            video_url,
+            document,
+            watched,
+            alarms,
+            is_simulation,
+            changed,
+        } = parts;
         Self {
             store: Arc::new(store),
             events,
             live: Mutex::default(),
             tops: Tops::default(),
             watch: Arc::new(Watch::new(watched)),
+            alarms,
+            is_simulation,
             downloads: Arc::default(),
             guard,
             configuration,

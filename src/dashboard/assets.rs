@@ -98,11 +98,14 @@ macro_rules! style {
     };
 }
 
-const ASSETS: [Asset; 22] = [
+const ASSETS: [Asset; 25] = [
     asset!("/", "index.html", "text/html; charset=utf-8"),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
+    asset!("/favicon-alarm.svg", "favicon-alarm.svg", "image/svg+xml"),
     style!("style.css"),
+    style!("alarm.css"),
     style!("queue.css"),
+    script!("alarm.js"),
     script!("app.js"),
     script!("changed.js"),
     script!("charts.js"),

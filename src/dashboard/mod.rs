@@ -3,15 +3,18 @@
 //!
 //! `router` has the table of calls, `calls` what each answers, `app` what they share, `guard` who may call, `query` and
 //! `body` how a request is read, `openapi` the document of all this, `assets` the page. `store` holds the counts and their
-//! history, `live` what processors report and the charts' points, `nsqds` what the nsqds tell. Threads: the HTTP server's
+//! history, `live` what processors report and the charts' points, `nsqds` what the nsqds tell, `alarms` what of it is wrong.
+//! Threads: the HTTP server's
 //! (`dash-…`), `dash-store` which commits updates, `dash-checkpoint` which writes the tables, `dash-events` which feeds the
 //! pages, `dash-queue-N` which ask the nsqds, and `dash-sampler`.
 
+mod alarms;
 mod answer;
 mod app;
 mod assets;
 mod body;
 mod calls;
+mod findings;
 mod guard;
 mod live;
 mod metrics;
@@ -29,7 +32,7 @@ mod tops;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nsq_protocol::thread::{Crew, stop_pair};
@@ -40,6 +43,7 @@ use crate::model::counts::Totals;
 use crate::model::video_id::VideoId;
 use crate::runtime::links::LinkSource;
 use crate::storage::data_dir::{DASHBOARD, DataDir, Lock};
+use alarms::Alarms;
 use app::{App, AppParts};
 use store::Store;
 
@@ -77,6 +81,8 @@ pub struct DashboardConfig {
     pub allowed_hosts: Vec<String>,
     /// Where videos are, `http` or `https`, with `{id}` in place of the percent-encoded id; the page links there.
     pub video_url: Option<String>,
+    /// After so long without a counted play there is an alarm, even if nothing waits; `None`: only while messages wait.
+    pub idle_alert: Option<Duration>,
 }
 
 /// A running dashboard; dropping it stops it.
@@ -107,6 +113,7 @@ impl Dashboard {
             watched,
             allowed_hosts,
             video_url,
+            idle_alert,
         } = config;
         let bound = check_exposure(&http_address, write_token.as_deref())?;
         let directory = DataDir::open(&data_dir)?;
@@ -122,8 +129,18 @@ impl Dashboard {
         let guard = guard::Guard { token: write_token, names: OwnNames::new(bound, allowed_hosts) };
         let document = openapi::document(router::ROUTES).to_string().into_bytes();
         let document = assets::File::new(operation::JSON, document);
-        let parts =
-            AppParts { store, events, guard, configuration, video_url, document, watched, changed };
+        let parts = AppParts {
+            store,
+            events,
+            guard,
+            configuration,
+            video_url,
+            document,
+            watched,
+            alarms: Alarms::new(directory.path(), idle_alert),
+            is_simulation: clean,
+            changed,
+        };
         let app = Arc::new(App::new(parts));
         let mut server = ServerConfig::new(http_address, "dash");
         server.workers = WORKERS;

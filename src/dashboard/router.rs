@@ -105,6 +105,7 @@ pub(super) static ROUTES: &[Route] = &[
     write("POST", "/api/queue/peek", queue::peek, &queue::PEEK),
     get("/api/processors", processors::list, &processors::LIST),
     get("/api/diagnosis", health::diagnosis, &health::DIAGNOSIS),
+    get("/api/alarms", health::alarms, &health::ALARMS),
     get("/api/audit", actions::list, &actions::LIST),
     get("/api/openapi.json", document::get, &document::GET),
     STREAM,

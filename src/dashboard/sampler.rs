@@ -8,6 +8,7 @@ use nsq_protocol::thread::StopToken;
 
 use super::app::App;
 use super::calls::stats;
+use super::findings;
 use super::store::MinutePoint;
 use crate::runtime::clock::unix_ms;
 use crate::runtime::watchdog::Work;
@@ -28,6 +29,7 @@ pub(super) fn run(app: &App, changed: &Receiver<()>, stop: &StopToken) {
         let begun = work.begin();
         if now >= next_point {
             add_point(app);
+            look_for_alarms(app);
             // A write that took long shifts the points; it does not make them come in a rush.
             next_point = (next_point + SAMPLE_EVERY).max(Instant::now());
         }
@@ -55,6 +57,20 @@ fn add_point(app: &App) {
     let plays = app.store.told();
     let ended = app.live.lock().sample(unix_ms(), Instant::now(), plays);
     keep_minute(app, ended);
+}
+
+/// Looks what is wrong now, and tells what has begun and ended.
+fn look_for_alarms(app: &App) {
+    let now = Instant::now();
+    let waiting = app.watch.depth().and_then(|depth| depth.queue);
+    app.alarms.remember(app.live.lock().consumptions(), waiting, now);
+    let changes = app.alarms.observe(&findings::all(app), now, unix_ms());
+    for alarm in &changes.begun {
+        log::warn!("alarm {}: {} {}", alarm.name, alarm.text, alarm.way_out);
+    }
+    for alarm in &changes.ended {
+        log::info!("alarm {} is over", alarm.name);
+    }
 }
 
 /// Keeps a minute of the charts. One that cannot be kept is missing from them; health tells why.

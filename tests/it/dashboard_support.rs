@@ -36,6 +36,7 @@ pub(crate) fn config(data: &TempDir) -> DashboardConfig {
         watched: None,
         allowed_hosts: Vec::new(),
         video_url: None,
+        idle_alert: None,
     }
 }
 

@@ -291,6 +291,7 @@ fn dashboard_of(data: &TempDir, http_address: &str) -> Dashboard {
         watched: None,
         allowed_hosts: Vec::new(),
         video_url: None,
+        idle_alert: None,
     })
     .unwrap()
 }

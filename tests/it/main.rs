@@ -5,6 +5,7 @@
     reason = "a test may wait for a process, and its threads end with it"
 )]
 
+mod alarms;
 mod any_site;
 mod attacks;
 mod bench;
@@ -48,6 +49,7 @@ mod owners;
 mod packaging;
 mod page;
 mod page_accessibility;
+mod page_alarm;
 mod page_queue;
 mod page_support;
 mod page_theme;

@@ -35,6 +35,20 @@ test("an answer is its JSON; a refusal is an error with the dashboard's words", 
   }
 });
 
+test("a dashboard that is away is told in plain words, with a time", async (t) => {
+  const { fetch } = globalThis;
+  t.after(() => (globalThis.fetch = fetch));
+  globalThis.fetch = async () => { throw new TypeError("Failed to fetch"); };
+  const read = await fetchJson("api/x").catch(({ message }) => message);
+  assert.match(read, /^The dashboard cannot be reached since \d\d:\d\d:\d\d\. The page tries again by itself\.$/);
+  const write = await fetchJson("api/x", { method: "POST" }).catch(({ message }) => message);
+  assert.match(write, /^The dashboard did not answer, so it is not known whether this was done\./);
+  const left = new AbortController();
+  left.abort(new Error("left"));
+  globalThis.fetch = async (path, { signal }) => signal.throwIfAborted();
+  await assert.rejects(fetchJson("api/x", { signal: left.signal }), /^Error: left$/);
+});
+
 test("a path is below the page's own, wherever a proxy has put it", async (t) => {
   const calls = dashboard(t);
   for (const path of ["api/x?from=/a", "/api/x?from=/a"]) {

@@ -4,9 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 process.env.TZ = "Asia/Kolkata";
+const { label, unhidden } = await import("../../src/dashboard/page/alarm.js");
 const { alone, withHoles } = await import("../../src/dashboard/page/charts.js");
 const { bounds, heardText, toAddress, toLocal, unbroken } = await import("../../src/dashboard/page/overview.js");
-const { ago, label, nameOf, quantiles, span, transport } = await import("../../src/dashboard/page/queue.js");
+const { ago, nameOf, quantiles, span, transport } = await import("../../src/dashboard/page/queue.js");
 const { dense, lasts, sumOf } = await import("../../src/dashboard/page/video.js");
 
 const table = (name, compute, cases) => test(name, () => {
@@ -25,6 +26,13 @@ table("heardText", heardText, [
 table("label", label, [
   [["well", "info"], "Well:"], [["idle", "info"], "Note:"], [["behind", "warning"], "Look:"], [["store", "error"], "Stopped:"],
   [["run-finished", "info"], ""], [["run-not-verified", "error"], ""],
+]);
+
+const [paused, again, silent] = [["a", 1], ["a", 2], ["b", 1]].map(([name, since]) => ({ name, since }));
+table("unhidden", unhidden, [
+  [[[], { a: 1 }], []], [[[paused, silent], {}], [paused, silent]], [[[paused, silent], { a: 1 }], [silent]],
+  // One that ended and began again is news.
+  [[[again], { a: 1 }], [again]],
 ]);
 
 table("withHoles", withHoles, [

@@ -189,6 +189,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("write-token", Text).hidden(Secrecy::Secret),
             row("write-token-file", File),
             row("depth-alert", Whole(MAX_WHOLE)).unset("never"),
+            row("idle-alert", Duration).unset("never; while messages wait, 1 min"),
             row("allowed-host", Text),
             row("video-url", Like(&["https://example.org/watch/{id}"])),
             row("keep-by-minute", Duration).value("2d"),

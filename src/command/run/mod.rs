@@ -137,6 +137,7 @@ fn start_dashboard(config: &RunConfig, broker: &RunBroker) -> Result<Dashboard> 
         }),
         allowed_hosts: config.allowed_hosts.clone(),
         video_url: config.video_url.clone(),
+        idle_alert: None,
     })
 }
 

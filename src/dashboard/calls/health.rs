@@ -1,16 +1,19 @@
-//! `/healthz` and `/api/diagnosis`: whether all is well, and if not, why.
+//! `/healthz`, `/api/diagnosis` and `/api/alarms`: whether all is well, and if not, why.
 
 use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::dashboard::alarms::Alarm;
 use crate::dashboard::answer::{CallError, CallResult, Status, json};
 use crate::dashboard::app::App;
-use crate::dashboard::live::RunOutcome;
-use crate::dashboard::nsqds::{CountedTold, Finding, Heartbeat, Severity, ledger_faults};
+use crate::dashboard::findings;
+use crate::dashboard::nsqds::Finding;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::Call;
+use crate::model::unix_time::UnixMs;
+use crate::runtime::clock::unix_ms;
 
 pub(in super::super) const HEALTH: Operation = Operation {
     id: "getHealth",
@@ -26,6 +29,15 @@ pub(in super::super) const DIAGNOSIS: Operation = Operation {
     summary: "Why nothing is moving",
     success: "the worst first",
     media: &[(JSON, of::<Diagnosis>)],
+    ..PLAIN
+};
+
+pub(in super::super) const ALARMS: Operation = Operation {
+    id: "getAlarms",
+    summary: "What has been wrong for some seconds, each with its name and since when",
+    description: "The findings of the diagnosis that have lasted. Events have them as `stats.alarms`.",
+    success: "the worst first; none where all is well",
+    media: &[(JSON, of::<CurrentAlarms>)],
     ..PLAIN
 };
 
@@ -46,6 +58,18 @@ pub(in super::super) struct Health {
     /// on, and of every other dashboard.
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<String>,
+    /// The names of the alarms that hold: something is wrong that keeps no count from being right. `/api/alarms` has more of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alarms: Vec<&'static str>,
+}
+
+/// What is wrong.
+#[derive(Serialize, JsonSchema)]
+pub(in super::super) struct CurrentAlarms {
+    /// Now.
+    time: UnixMs,
+    /// The worst first, at most 8; `/api/diagnosis` has all findings.
+    alarms: Vec<Alarm>,
 }
 
 /// Why nothing is moving.
@@ -61,7 +85,7 @@ pub(in super::super) fn health(app: &App, _call: Call<'_>) -> CallResult {
         let reason = format!("a processor has stopped counting: {reason}");
         return Err(CallError::unavailable(reason));
     }
-    let fault = rivals(app).into_iter().next().or_else(|| ledger_fault(app));
+    let fault = findings::rivals(app).into_iter().next().or_else(|| findings::ledger_fault(app));
     if let Some(Finding { text, way_out, .. }) = fault {
         // A text that ends with a reason has no full stop.
         let stop = if text.ends_with('.') { "" } else { "." };
@@ -76,7 +100,8 @@ pub(in super::super) fn health(app: &App, _call: Call<'_>) -> CallResult {
     }
     let waiting = app.live.lock().waiting(Instant::now());
     let run = run.map(|run| run.text());
-    json(&Health { status: "ok", cut: cut(app), waiting, run })
+    let alarms = app.alarms.current().iter().map(|alarm| alarm.name).collect();
+    json(&Health { status: "ok", cut: cut(app), waiting, run, alarms })
 }
 
 /// What starts have cut off, of all parts that are known, one behind the other.
@@ -92,35 +117,10 @@ fn cut(app: &App) -> Option<String> {
     (!all.is_empty()).then(|| all.join("; "))
 }
 
-/// Processors that must not run at one time: what they count is wrong until somebody stops one.
-fn rivals(app: &App) -> Vec<Finding> {
-    let now = Instant::now();
-    let live = app.live.lock();
-    let of_nsqds = app.watch.two_ledgers(|one, other| live.share_ledger(one, other));
-    let two_ledgers = of_nsqds.or_else(|| live.two_ledgers(now));
-    two_ledgers.into_iter().chain(live.clones(now)).collect()
-}
-
-/// What keeps a shared ledger's counts from being right, or from going on.
-fn ledger_fault(app: &App) -> Option<Finding> {
-    let (live, now) = (app.live.lock(), Instant::now());
-    ledger_faults(&live.heartbeats(now), &live.dead(now)).into_iter().next()
-}
-
 pub(in super::super) fn diagnosis(app: &App, _call: Call<'_>) -> CallResult {
-    let heartbeats: Vec<Heartbeat> = app.live.lock().heartbeats(Instant::now());
-    let counted = {
-        let (live, now) = (app.live.lock(), Instant::now());
-        let refused = app.store.refused();
-        let (foreign, crowded) = (live.foreign(now), live.crowded());
-        let run = live.run().map(RunOutcome::finding);
-        CountedTold { foreign, crowded, refused, dead: live.dead(now), run }
-    };
-    let health = app.store.health();
-    let reason = health.as_ref().err().map(|reason| &**reason);
-    let mut findings = rivals(app);
-    let others = app.watch.diagnose(&heartbeats, &counted, reason);
-    let is_bad = !findings.is_empty();
-    findings.extend(others.into_iter().filter(|other| !is_bad || other.severity < Severity::Info));
-    json(&Diagnosis { findings })
+    json(&Diagnosis { findings: findings::all(app) })
+}
+
+pub(in super::super) fn alarms(app: &App, _call: Call<'_>) -> CallResult {
+    json(&CurrentAlarms { time: unix_ms(), alarms: app.alarms.current() })
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::dashboard::alarms::Alarm;
 use crate::dashboard::answer::{self, CallResult, Status, uncached};
 use crate::dashboard::app::App;
 use crate::dashboard::live::LiveStats;
@@ -59,6 +60,8 @@ pub(in super::super) struct Stats {
     total_plays: u64,
     #[serde(flatten)]
     live: LiveStats,
+    /// What is wrong, the worst first, as `/api/alarms` has it.
+    alarms: Vec<Alarm>,
     /// How the run was configured: names and values.
     #[serde(skip_serializing_if = "Option::is_none")]
     configuration: Option<Value>,
@@ -73,6 +76,7 @@ fn present(app: &App) -> Stats {
         total_videos: totals.videos,
         total_plays: totals.plays,
         live: app.live.lock().stats(Instant::now()),
+        alarms: app.alarms.current(),
         configuration: None,
     }
 }

@@ -5,6 +5,7 @@ mod channel;
 mod finding;
 mod heartbeat;
 mod ledgers;
+mod silence;
 
 use nsq_protocol::{ChannelStats, Pause};
 use uuid::Uuid;
@@ -14,16 +15,20 @@ use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue}
 use super::watch::Watch;
 use crate::model::words::{many, of_number};
 use crate::nsqd::consumers::ChannelConsumers;
-use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays, ProcessorEnding};
+use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays};
 pub(crate) use finding::{Finding, Severity};
 pub(crate) use heartbeat::Heartbeat;
+use heartbeat::SILENT_MS;
 pub(crate) use ledgers::{LapsedProcessor, ledger_faults};
 
 /// The finding that nothing moves because there is nothing to count.
 const IDLE: &str = "idle";
 
-/// A processor that has not been heard for so long does not count.
-const SILENT_MS: u64 = 10_000;
+/// The finding that nothing has been counted for long.
+pub(crate) const NOTHING_COUNTED: &str = "nothing-counted";
+
+/// What is to be so before a simulation has filled its queue.
+const TO_COME: [&str; 5] = [IDLE, NOTHING_COUNTED, "no-topic", "no-channel", "no-consumer"];
 
 /// What the parts told that is wrong with what was counted, although plays move.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +43,10 @@ pub(crate) struct CountedTold {
     pub(crate) dead: Vec<LapsedProcessor>,
     /// How the simulation has ended that the dashboard belongs to, if it has: then nobody is missed, and nothing need move.
     pub(crate) run: Option<Finding>,
+    /// Whether the simulation fills its queue yet, and no processor is to be missed.
+    pub(crate) fills: bool,
+    /// What only the past tells.
+    pub(crate) past: Vec<Finding>,
 }
 
 impl Watch {
@@ -60,7 +69,8 @@ impl Watch {
         diagnose_processors(processors, &mut found);
         match &counted.run {
             Some(run) => found.push(run.clone()),
-            None => diagnose_silence(processors, &mut found),
+            None if counted.fills => found.push(silence::fills()),
+            None => silence::diagnose(processors, &counted.dead, &mut found),
         }
         diagnose_counted(counted, &mut found);
         found.extend(ledger_faults(processors, &counted.dead));
@@ -68,8 +78,12 @@ impl Watch {
         if let Some(queue) = &self.queue {
             diagnose_queue(&self.state.lock(), queue, processors, &mut found);
         }
+        found.extend(counted.past.iter().cloned());
         if counted.run.is_some() {
-            found.retain(|finding| finding.code != IDLE);
+            found.retain(|finding| ![IDLE, NOTHING_COUNTED].contains(&finding.code));
+        }
+        if counted.fills {
+            found.retain(|finding| !TO_COME.contains(&finding.code));
         }
         found.sort_by_key(|finding| finding.severity);
         if found.is_empty() {
@@ -167,51 +181,6 @@ fn diagnose_processors(processors: &[Heartbeat], found: &mut Vec<Finding>) {
             arrivals::diagnose(&processor.id, told, found);
         }
     }
-}
-
-/// Adds that no processor is heard, and how the last ones have ended.
-fn diagnose_silence(processors: &[Heartbeat], found: &mut Vec<Finding>) {
-    if processors.is_empty() {
-        found.push(Finding {
-            code: "no-processor",
-            severity: Severity::Error,
-            text: "No processor has reported since this dashboard started.".to_owned(),
-            way_out: "Start `playcounts process` with this dashboard as its --dashboard-url.",
-        });
-        return;
-    }
-    // One that has said goodbye is not missed.
-    let (ended, others): (Vec<_>, Vec<_>) =
-        processors.iter().partition(|known| known.ended.is_some());
-    match others.iter().map(|known| known.silent_ms).min() {
-        Some(..=SILENT_MS) => {}
-        Some(quietest) => found.push(Finding {
-            code: "processor-silent",
-            severity: Severity::Error,
-            text: format!("No processor has reported for {} s.", quietest / 1000),
-            way_out: "Check that it runs and reaches this dashboard. If it does not, its log says why.",
-        }),
-        None => ended.into_iter().for_each(|known| diagnose_ended(known, found)),
-    }
-}
-
-/// Says that a processor has ended in order, where none goes on.
-fn diagnose_ended(known: &Heartbeat, found: &mut Vec<Finding>) {
-    let (id, Some((how, at))) = (&known.id, known.ended) else { return };
-    found.push(match how {
-        ProcessorEnding::Finished => Finding {
-            code: "processor-finished",
-            severity: Severity::Info,
-            text: format!("Processor {id} finished at {at}: it has counted its --num-messages."),
-            way_out: "",
-        },
-        ProcessorEnding::Stopped => Finding {
-            code: "processor-stopped",
-            severity: Severity::Warning,
-            text: format!("Processor {id} was stopped in order at {at}, and none counts now."),
-            way_out: "Start it again to go on; until then messages wait in nsqd, and nothing is lost.",
-        },
-    });
 }
 
 /// Adds what is wrong with what was counted.

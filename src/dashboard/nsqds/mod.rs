@@ -19,7 +19,7 @@ mod tests;
 
 pub(super) use actions::{ActionError, ActionRequest};
 pub(super) use diagnosis::{
-    CountedTold, Finding, Heartbeat, LapsedProcessor, Severity, ledger_faults,
+    CountedTold, Finding, Heartbeat, LapsedProcessor, NOTHING_COUNTED, Severity, ledger_faults,
 };
 pub(super) use peek::PeekRequest;
 pub(super) use rivals::{TWO_LEDGERS, TWO_LEDGERS_WAY_OUT};

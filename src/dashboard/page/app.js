@@ -1,5 +1,6 @@
 // Puts the parts together: the address says which view is shown, the stream brings what changes.
 
+import { Alarms } from "./alarm.js";
 import { Counter } from "./counter.js";
 import { age, byId, setAttribute, setText, time } from "./format.js";
 import { Keys } from "./keys.js";
@@ -48,7 +49,7 @@ const show = (values, before) => {
   }
   setAttribute(document.body, "data-view", values.view);
   const title = TITLES[values.view];
-  document.title = title ? `${title} – playcounts` : "playcounts";
+  alarms.setTitle(title ? `${title} – playcounts` : "playcounts");
   if (turned) {
     scrollTo(0, 0);
     // A screen reader hears where it has come to.
@@ -66,13 +67,16 @@ const showBadge = (name, heardAt, old) => {
   if (badge.dataset.state !== name) badge.dataset.state = name;
   setText(byId("live-text"), name === "stale" ? `stale since ${time(heardAt)}` : name);
   setText(byId("live-age"), heardAt > 0 && old >= AGED_MS ? age(old) : "");
+  if (name === "stale") alarms.quiet(old);
   if (heardAt > 0) setAttribute(badge, "title", `The newest numbers came at ${time(heardAt)}`);
 };
 
 const state = new State(show);
+const alarms = new Alarms(state);
 const views = { overview: new Overview(state), videos: new Videos(state), video: new Video(state), counter: new Counter(state), queue, help: nothing };
 
 const onStats = ({ stats, point }) => {
+  alarms.show(stats.alarms);
   Object.values(views).forEach((view) => view.stats(stats, point));
 };
 

@@ -1,14 +1,38 @@
 // The dashboard as the page sees it: JSON by call, and one stream of events.
 
+import { time } from "./format.js";
+
 // An event comes every second; after this long without one the numbers are called stale.
 const STALE_MS = 4000;
 // How long a refused stream rests. EventSource itself tries again only after a cut, not after an answer like 503.
 const AGAIN_MS = 3000;
 
+// When the dashboard was last heard, in ms; before the first time, since when it was not.
+let heardAt = 0;
+
+// That it cannot be reached now. A browser says no more than "Failed to fetch".
+export const unreachable = () => {
+  heardAt ||= Date.now();
+  return `The dashboard cannot be reached since ${time(heardAt)}. The page tries again by itself.`;
+};
+
+const reach = async (path, options) => {
+  try {
+    const response = await fetch(path, options);
+    heardAt = Date.now();
+    return response;
+  } catch (error) {
+    if (options?.signal?.aborted) throw error;
+    // Nothing that changes something is sent twice by itself.
+    const write = "The dashboard did not answer, so it is not known whether this was done. Look before you try again.";
+    throw new Error(options?.method ? write : unreachable(), { cause: error });
+  }
+};
+
 // The answer of a call to `api/…`; an Error with the dashboard's own words and `status` where it refuses. The path is taken
 // from where the page lies: a proxy may have put it under any path.
 export const fetchJson = async (path, options) => {
-  const response = await fetch(path.replace(/^\//, ""), options);
+  const response = await reach(path.replace(/^\//, ""), options);
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
   throw Object.assign(new Error(answer.error ?? `the dashboard answered ${response.status}`), { status: response.status });
@@ -86,10 +110,12 @@ export class Stream {
     this.tried = performance.now();
     this.source = new EventSource("events");
     this.source.addEventListener("stats", (event) => {
+      const isBack = this.state === "stale";
       this.heard = performance.now();
-      this.heardAt = Date.now();
+      this.heardAt = heardAt = Date.now();
       this.onStats(JSON.parse(event.data));
       this.onBadge(this.state, this.heardAt, 0);
+      if (isBack) this.onShown();
     });
   }
 

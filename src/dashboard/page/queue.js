@@ -1,6 +1,7 @@
 // Queue and health: what holds plays up, the nsqds with their channels and consumers, the processors' sums, and the few
 // things that may be done to the queue. Text goes in as text, never as markup.
 
+import { label } from "./alarm.js";
 import { bytes, count, duration, element, rate, setAttribute, setText } from "./format.js";
 import { ledgerName, ledgerRows } from "./ledgers.js";
 
@@ -15,11 +16,6 @@ const ACTIONS = [
   ["empty", "Empty: throw its messages away"],
   ["delete", "Delete it with its messages"],
 ];
-// What stands before a finding. How a run has ended is told by its own first words.
-export const label = (code, severity) => {
-  if (code.startsWith("run-")) return "";
-  return { error: "Stopped:", warning: "Look:" }[severity] ?? (code === "well" ? "Well:" : "Note:");
-};
 const TOMBSTONE = ["tombstone", "Tombstone: nsqlookupd hides this nsqd for a while from those who ask for the topic"];
 const CREATE = ["create", "Create a topic, or a channel of a topic"];
 
@@ -428,11 +424,6 @@ class PeekDialog {
 }
 
 export const mount = (root, { fetchJson, writeToken }) => {
-  const sheet = element("link");
-  sheet.rel = "stylesheet";
-  sheet.href = "queue.css";
-  document.head.append(sheet);
-
   const card = (title, ...parts) => {
     const box = element("section", "card");
     box.append(element("h3", "", title), ...parts);

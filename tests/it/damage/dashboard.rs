@@ -30,6 +30,7 @@ fn start(directory: &Path) -> Result<Dashboard, String> {
         watched: None,
         allowed_hosts: Vec::new(),
         video_url: None,
+        idle_alert: None,
     };
     Dashboard::start(config).map_err(|error| format!("{error:#}"))
 }

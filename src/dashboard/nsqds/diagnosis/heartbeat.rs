@@ -3,6 +3,9 @@
 use crate::model::unix_time::UnixMs;
 use crate::wire::{ArrivalFigures, ConsumerFigures, LedgerStatus, ProcessorEnding};
 
+/// A processor that has not been heard for so long does not count.
+pub(super) const SILENT_MS: u64 = 10_000;
+
 /// A processor, as the diagnosis sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat {

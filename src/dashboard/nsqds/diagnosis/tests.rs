@@ -7,7 +7,7 @@ use nsq_protocol::TopicStats;
 use super::super::tests::{stats, watch};
 use super::*;
 use crate::model::unix_time::UnixMs;
-use crate::wire::LookupdFigures;
+use crate::wire::{LedgerProcessorState, LookupdFigures, ProcessorEnding};
 
 fn processor() -> Heartbeat {
     let id = "p".to_owned();
@@ -110,6 +110,59 @@ fn who_has_said_goodbye_is_not_missed() {
         assert_eq!(found(&[finished()], Some(run.clone())), [("run", severity)]);
         assert_eq!(found(std::slice::from_ref(&killed), Some(run)), [("run", severity)]);
     }
+}
+
+#[test]
+fn one_of_several_is_missed_after_a_while_and_not_for_ever() {
+    let watch = watch(&["a:1"], &[]);
+    watch.hear("a:1", stats(|_| {}));
+    let id = Uuid::from_u128(7);
+    let found = |silent_ms, dead: &[LapsedProcessor]| {
+        let quiet = Heartbeat { id: id.to_string(), silent_ms, ..processor() };
+        let told = CountedTold { dead: dead.to_vec(), ..CountedTold::default() };
+        let found = watch.diagnose(&[processor(), quiet], &told, None);
+        found.into_iter().map(|finding| (finding.code, finding.severity)).collect::<Vec<_>>()
+    };
+    let missed = [("processor-silent", Severity::Warning)];
+    assert_eq!(found(29_999, &[]), [("well", Severity::Info)]);
+    assert_eq!(found(30_000, &[]), missed);
+    assert_eq!(found(86_399_999, &[]), missed);
+    assert_eq!(found(86_400_000, &[]), [("well", Severity::Info)]);
+    // Whoever shares a ledger is told of by that.
+    let dead = LapsedProcessor {
+        id,
+        ledger: "l".to_owned(),
+        dead_ms: 30_000,
+        state: LedgerProcessorState::Published,
+        published_by: Some(Uuid::from_u128(8)),
+        plays: 1,
+    };
+    assert_eq!(found(30_000, &[dead]), [("processor-taken-over", Severity::Info)]);
+}
+
+#[test]
+fn a_simulation_that_fills_its_queue_first_misses_nobody() {
+    let watch = watch(&["a:1"], &[]);
+    let waiting = |topic: &mut TopicStats| {
+        (topic.channels[0].depth, topic.channels[0].client_count) = (50, 0);
+        topic.channels[0].clients.clear();
+    };
+    watch.hear("a:1", stats(waiting));
+    let past = Finding {
+        code: NOTHING_COUNTED,
+        severity: Severity::Error,
+        text: "Nothing has been counted.".to_owned(),
+        way_out: "",
+    };
+    let codes = |fills, run: Option<Finding>| {
+        let told = CountedTold { fills, run, past: vec![past.clone()], ..CountedTold::default() };
+        let found = watch.diagnose(&[], &told, None);
+        found.into_iter().map(|finding| finding.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(true, None), ["run-fills"]);
+    assert_eq!(codes(false, None), ["no-processor", "no-consumer", NOTHING_COUNTED]);
+    let run = Finding { code: "run", severity: Severity::Info, ..past.clone() };
+    assert_eq!(codes(false, Some(run)), ["no-consumer", "run"]);
 }
 
 #[test]
@@ -231,14 +284,17 @@ fn what_a_processor_says_of_its_connections_is_told() {
 #[test]
 fn each_finding_is_described_with_its_cure() {
     const PAGE: &str = include_str!("../../../../docs/operations.md");
-    const MADE: [&str; 7] = [
+    const MADE: [&str; 10] = [
         include_str!("../diagnosis.rs"),
         include_str!("arrivals.rs"),
         include_str!("channel.rs"),
         include_str!("ledgers.rs"),
+        include_str!("silence.rs"),
         include_str!("../rivals.rs"),
         include_str!("../../live/rivals.rs"),
         include_str!("../../live/run_outcome.rs"),
+        include_str!("../../alarms/mod.rs"),
+        include_str!("../../alarms/progress.rs"),
     ];
     let code = |text: &str| {
         let word = text.trim_start().strip_prefix('"')?.split('"').next()?;
@@ -250,6 +306,8 @@ fn each_finding_is_described_with_its_cure() {
         "code: ",
         "find(",
         "PROCESSOR_DEAD: &str = ",
+        "PROCESSOR_SILENT: &str = ",
+        "NOTHING_COUNTED: &str = ",
         "TWO_LEDGERS: &str = ",
         "IDLE: &str = ",
         "=> (",
@@ -288,6 +346,8 @@ fn a_severity_is_a_word() {
 #[test]
 fn what_was_counted_wrongly_is_told() {
     let told = CountedTold {
+        fills: false,
+        past: Vec::new(),
         foreign: vec![(uuid::Uuid::from_u128(5), 3)],
         crowded: vec![(
             uuid::Uuid::from_u128(6),

@@ -1,0 +1,142 @@
+// What is wrong, on every view: a banner, a mark at "Queue", the tab's title and its icon. A tab in the background, which has no
+// stream, asks for the alarms alone.
+
+import { byId, dateTime, element, many, setAttribute, setText, time } from "./format.js";
+import { fetchJson, unreachable } from "./net.js";
+
+// How often a tab in the background asks. A browser may let it wait for a minute.
+const POLL_MS = 15_000;
+// The dashboard may be started again for so long before its absence is an alarm.
+const LOST_MS = 10_000;
+// The most that the banner lists; a link leads to the others.
+const LISTED_MAX = 2;
+// Which alarms the reader has hidden, by name, with the `since` of each; for all tabs of this browser.
+const HIDDEN = "alarms-hidden";
+
+// What stands before a finding or an alarm. How a run has ended is told by its own first words.
+export const label = (code, severity) => {
+  if (code.startsWith("run-")) return "";
+  return { error: "Stopped:", warning: "Look:" }[severity] ?? (code === "well" ? "Well:" : "Note:");
+};
+
+// The alarms that the reader has not hidden. One that ended and began again has another `since`.
+export const unhidden = (alarms, hidden) => alarms.filter(({ name, since }) => hidden[name] !== since);
+
+// A time of today, or with its date.
+const sinceText = (ms) => `since ${new Date(ms).toDateString() === new Date().toDateString() ? time(ms) : dateTime(ms)}`;
+
+const readHidden = () => {
+  try {
+    return JSON.parse(localStorage.getItem(HIDDEN)) ?? {};
+  } catch {
+    return {};
+  }
+};
+
+export class Alarms {
+  constructor(state) {
+    Object.assign(this, { state, told: [], lostSince: 0, base: "playcounts", said: "" });
+    addEventListener("storage", ({ key }) => key === HIDDEN && this.draw());
+    // Nobody sees it before it is looked at; then the stream tells.
+    setInterval(() => document.hidden && this.ask(), POLL_MS);
+  }
+
+  // The title of the view on show, without what is wrong.
+  setTitle(base) {
+    this.base = base;
+    this.draw();
+  }
+
+  // What the dashboard tells.
+  show(alarms) {
+    this.told = alarms;
+    this.lostSince = 0;
+    this.draw();
+  }
+
+  // Nothing was heard for so many ms.
+  quiet(ms) {
+    if (ms < LOST_MS || this.lostSince) return;
+    this.lostSince = Date.now() - ms;
+    this.draw();
+  }
+
+  async ask() {
+    try {
+      this.show((await fetchJson("api/alarms")).alarms);
+    } catch {
+      this.quiet(LOST_MS);
+    }
+  }
+
+  hide({ name, since }) {
+    const there = Object.fromEntries(this.told.map((alarm) => [alarm.name, alarm.since]));
+    // What is over need not be remembered.
+    const kept = Object.entries({ ...readHidden(), [name]: since }).filter(([known, at]) => there[known] === at);
+    localStorage.setItem(HIDDEN, JSON.stringify(Object.fromEntries(kept)));
+    this.draw();
+    byId("main").focus();
+  }
+
+  draw() {
+    const lost = { name: "unreachable", severity: "error", text: unreachable(), way_out: "", since: this.lostSince };
+    const shown = [...(this.lostSince ? [lost] : []), ...unhidden(this.told, readHidden())];
+    const title = `${shown.length > 0 ? "⚠ " : ""}${this.base}`;
+    if (document.title !== title) document.title = title;
+    setAttribute(byId("icon"), "href", shown.length > 0 ? "favicon-alarm.svg" : "favicon.svg");
+    const number = this.told.length;
+    byId("queue-mark").hidden = number === 0;
+    setText(byId("queue-mark-count"), String(number));
+    setText(byId("queue-mark-more"), number === 1 ? " problem" : " problems");
+    this.list(shown);
+    this.say(shown);
+  }
+
+  list(shown) {
+    const list = byId("alarm-list");
+    byId("alarms").hidden = shown.length === 0;
+    const listed = shown.slice(0, LISTED_MAX);
+    while (list.children.length > listed.length) list.lastElementChild.remove();
+    listed.forEach((alarm, index) => showAlarm(list.children[index] ?? list.appendChild(this.newItem()), alarm));
+    byId("alarm-more").hidden = shown.length <= LISTED_MAX;
+    setText(byId("alarm-link"), `and ${many(shown.length - LISTED_MAX, "problem")} more`);
+    setAttribute(byId("alarm-link"), "href", this.state.link({ view: "queue", video: "" }));
+  }
+
+  newItem() {
+    const item = element("li");
+    const text = element("p");
+    text.append(element("strong"), " ", element("span"), " ", element("span", "way-out"), " ", element("span", "alarm-since"));
+    const button = element("button", "", "Hide");
+    button.type = "button";
+    button.addEventListener("click", () => this.hide(item.alarm));
+    item.append(text, button);
+    return item;
+  }
+
+  // Heard once when it begins, and not again while its numbers change.
+  say(shown) {
+    const names = shown.map(({ name, since }) => `${name} ${since}`).join();
+    if (names === this.said) return;
+    const known = this.said.split(",");
+    const news = shown.filter(({ name, since }) => !known.includes(`${name} ${since}`));
+    this.said = names;
+    const texts = news.map(({ name, severity, text }) => `${label(name, severity)} ${text}`);
+    if (shown.length === 0 || texts.length > 0) setText(byId("alarm-said"), texts.join(" ") || "No problem any more.");
+  }
+}
+
+const showAlarm = (item, alarm) => {
+  const { name, severity, text, way_out: wayOut, since } = alarm;
+  const [words, button] = item.children;
+  item.alarm = alarm;
+  setAttribute(item, "data-alarm", name);
+  setAttribute(item, "data-severity", severity);
+  setText(words.children[0], label(name, severity));
+  setText(words.children[1], text);
+  setText(words.children[2], wayOut);
+  // The text of one that cannot be reached says it.
+  setText(words.children[3], name === "unreachable" ? "" : sinceText(since));
+  button.hidden = name === "unreachable";
+  setAttribute(button, "aria-label", `Hide: ${text}`);
+};

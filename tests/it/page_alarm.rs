@@ -1,0 +1,164 @@
+//! What is wrong, as the page says it on every view, in the tab's title and icon, and in the background; in a real Chromium.
+
+use headless_chrome::Tab;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::dashboard_support::{Running, consumption, start, video};
+use crate::page_accessibility::{axe, show_as, violations_in};
+use crate::page_support::{click, launch, open, read, text, wait_for};
+use crate::streams::ChildDashboard;
+use crate::support::wait_until;
+
+/// The icon that the tab shows.
+const ICON: &str = "document.querySelector('link[rel=icon]').getAttribute('href')";
+
+/// Whether the banner is seen, and what it lists.
+const BANNER: &str = "[...document.querySelectorAll('#alarms:not([hidden]) li')].map((one) => one.dataset.alarm).join(' ')";
+
+/// The mark at "Queue", as a screen reader reads it.
+const MARK: &str = "document.querySelector('#queue-mark:not([hidden])')?.textContent ?? ''";
+
+/// A processor that reports once.
+fn report(running: &Running) {
+    let report = json!({"processor": Uuid::from_u128(1), "consumption": consumption(None)});
+    running.post("/api/consumption", &report, 200);
+}
+
+/// That nothing is told as wrong.
+#[track_caller]
+fn wait_for_peace(tab: &Tab) {
+    wait_for(tab, BANNER, "");
+    wait_for(tab, "document.title", "playcounts");
+    wait_for(tab, ICON, "favicon.svg");
+    wait_for(tab, MARK, "");
+}
+
+/// Looks at the banner in each view, and that it is accessible, light and dark, wide and on a phone.
+fn check_views(tab: &Tab) {
+    let axe = axe();
+    for (view, title) in [
+        ("videos", "⚠ Videos – playcounts"),
+        ("counter", "⚠ Counter – playcounts"),
+        ("queue", "⚠ Queue and health – playcounts"),
+        ("help", "⚠ Help – playcounts"),
+        ("overview", "⚠ playcounts"),
+    ] {
+        click(tab, &format!("nav a[data-view={view}]"));
+        wait_for(tab, "document.title", title);
+        let seen = "document.querySelector('#alarms li').checkVisibility() && \
+            document.querySelector('#alarms').getBoundingClientRect().bottom <= document.querySelector('main').getBoundingClientRect().top";
+        wait_for(tab, seen, true);
+    }
+    for (dark, width) in [(false, 1280), (true, 1280), (false, 390)] {
+        show_as(tab, dark, width, 900);
+        if let Some(axe) = &axe {
+            assert_eq!(violations_in(tab, axe), Vec::<String>::new(), "dark: {dark}, {width} px");
+        }
+    }
+}
+
+#[test]
+fn a_problem_is_told_on_every_view_until_it_is_over_or_hidden() {
+    let Some(browser) = launch() else { return };
+    let running = start();
+    running.tell(1, &[(video(1), 5)]);
+    let (tab, complaints) = open(&browser, &running.dashboard.url());
+    wait_for(&tab, &text("#live-text"), "live");
+    // The counts came from a processor that has reported nothing else, and is silent now.
+    wait_for(&tab, BANNER, "processor-silent");
+    wait_for(&tab, "document.title", "⚠ playcounts");
+    wait_for(&tab, ICON, "favicon-alarm.svg");
+    wait_for(&tab, MARK, "1 problem");
+    let words = read(&tab, &text("#alarms li p"));
+    let words = words.as_str().unwrap();
+    assert!(words.starts_with("Stopped: No processor has reported for "), "{words}");
+    assert!(words.contains("Check that it runs and reaches this dashboard."), "{words}");
+    let said = read(&tab, &text("#alarm-said"));
+    assert!(said.as_str().unwrap().starts_with("Stopped: No processor has reported"), "{said}");
+    check_views(&tab);
+    // The queue's view has the same words.
+    click(&tab, "nav a[data-view=queue]");
+    let finding = text(".findings li");
+    wait_for(
+        &tab,
+        &format!("{finding}.startsWith('Stopped: No processor has reported for ')"),
+        true,
+    );
+    click(&tab, "nav a[data-view=overview]");
+
+    report(&running);
+    wait_for_peace(&tab);
+    wait_for(&tab, &text("#alarm-said"), "No problem any more.");
+
+    // Silent again: hidden, it is so in another tab, too; the mark stays.
+    wait_for(&tab, BANNER, "processor-silent");
+    let (other, _) = open(&browser, &running.dashboard.url());
+    wait_for(&other, BANNER, "processor-silent");
+    click(&other, "#alarms li button");
+    for one in [&other, &tab] {
+        one.bring_to_front().unwrap();
+        wait_for(one, BANNER, "");
+        wait_for(one, "document.title", "playcounts");
+        wait_for(one, ICON, "favicon.svg");
+        wait_for(one, MARK, "1 problem");
+    }
+    // What ends and begins again is news.
+    report(&running);
+    wait_for(&tab, MARK, "");
+    wait_for(&tab, BANNER, "processor-silent");
+    let is_left = |text: &String| text.contains("EventSource");
+    assert!(complaints.texts.lock().iter().all(is_left), "{:?}", complaints.texts.lock());
+}
+
+#[test]
+fn a_tab_in_the_background_tells_of_a_problem() {
+    let Some(browser) = launch() else { return };
+    let running = start();
+    report(&running);
+    let (tab, _complaints) = open(&browser, &running.dashboard.url());
+    wait_for(&tab, &text("#live-text"), "live");
+    browser.new_tab().unwrap().bring_to_front().unwrap();
+    wait_for(&tab, "document.visibilityState", "hidden");
+    assert_eq!(read(&tab, "document.title"), json!("playcounts"));
+    let alarms = || running.get("/api/alarms").json()["alarms"].as_array().unwrap().len();
+    wait_until("the processor is silent", || alarms() == 1);
+    wait_for(&tab, "document.title", "⚠ playcounts");
+    assert_eq!(read(&tab, "document.visibilityState"), json!("hidden"));
+    assert_eq!(read(&tab, ICON), json!("favicon-alarm.svg"));
+}
+
+#[test]
+fn a_dashboard_that_is_away_is_told_in_plain_words_on_every_view() {
+    let Some(browser) = launch() else { return };
+    let data = tempfile::tempdir().unwrap();
+    let dashboard = ChildDashboard::start(data.path(), "");
+    let address = dashboard.address;
+    let (tab, _complaints) = open(&browser, &format!("http://{address}"));
+    wait_for(&tab, &text("#live-text"), "live");
+    drop(dashboard);
+    // The queue's view, opened now for the first time, looks as it should.
+    click(&tab, "nav a[data-view=queue]");
+    let trouble = text("#queue .error");
+    let words = "/^The dashboard cannot be reached since \\d\\d:\\d\\d:\\d\\d\\. The page tries again by itself\\.$/";
+    wait_for(&tab, &format!("{words}.test({trouble})"), true);
+    assert_eq!(
+        read(&tab, "getComputedStyle(document.querySelector('#queue')).display"),
+        json!("grid")
+    );
+    let rules = "[...document.styleSheets].find((sheet) => sheet.href.endsWith('/queue.css')).cssRules.length > 10";
+    assert_eq!(read(&tab, rules), json!(true));
+    for view in ["overview", "videos", "counter", "help"] {
+        click(&tab, &format!("nav a[data-view={view}]"));
+        wait_for(&tab, "document.querySelector('#alarm-list li')?.dataset.alarm", "unreachable");
+        let told = text("#alarm-list li");
+        assert_eq!(read(&tab, &format!("{told}.includes('cannot be reached since')")), json!(true));
+    }
+    wait_for(&tab, ICON, "favicon-alarm.svg");
+    assert_eq!(read(&tab, "document.body.textContent.includes('Failed to fetch')"), json!(false));
+    click(&tab, "nav a[data-view=queue]");
+
+    let _again = ChildDashboard::start_at(data.path(), "", &address.to_string());
+    wait_for(&tab, "document.querySelector('#alarm-list li[data-alarm=unreachable]')", Value::Null);
+    wait_for(&tab, "document.querySelector('#queue .error').hidden", true);
+}
