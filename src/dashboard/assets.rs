@@ -98,7 +98,7 @@ macro_rules! style {
     };
 }
 
-const ASSETS: [Asset; 25] = [
+const ASSETS: [Asset; 29] = [
     asset!("/", "index.html", "text/html; charset=utf-8"),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
     asset!("/favicon-alarm.svg", "favicon-alarm.svg", "image/svg+xml"),
@@ -114,13 +114,17 @@ const ASSETS: [Asset; 25] = [
     script!("keys.js"),
     script!("ledgers.js"),
     script!("net.js"),
+    script!("notify.js"),
     script!("overview.js"),
+    script!("place.js"),
     script!("queue.js"),
+    script!("share.js"),
     script!("state.js"),
     script!("theme.js"),
     script!("titles.js"),
     script!("video.js"),
     script!("videos.js"),
+    script!("worker.js"),
     script!("uplot/uPlot.iife.min.js"),
     style!("uplot/uPlot.min.css"),
     asset!("/uplot/LICENSE", "uplot/LICENSE", "text/plain; charset=utf-8"),

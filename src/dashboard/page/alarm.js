@@ -3,9 +3,12 @@
 
 import { byId, dateTime, element, many, setAttribute, setText, time } from "./format.js";
 import { fetchJson, unreachable } from "./net.js";
+import { NAME } from "./share.js";
 
 // How often a tab in the background asks. A browser may let it wait for a minute.
 const POLL_MS = 15_000;
+// How often a page that listens tells those in the background, if nothing changes.
+const SHARED_MS = 5000;
 // The dashboard may be started again for so long before its absence is an alarm.
 const LOST_MS = 10_000;
 // The most that the banner lists; a link leads to the others.
@@ -22,6 +25,8 @@ export const label = (code, severity) => {
 // The alarms that the reader has not hidden. One that ended and began again has another `since`.
 export const unhidden = (alarms, hidden) => alarms.filter(({ name, since }) => hidden[name] !== since);
 
+const isSame = (some, others) => some.length === others.length && some.every(({ name, since }, at) => name === others[at].name && since === others[at].since);
+
 // A time of today, or with its date.
 const sinceText = (ms) => `since ${new Date(ms).toDateString() === new Date().toDateString() ? time(ms) : dateTime(ms)}`;
 
@@ -34,11 +39,27 @@ const readHidden = () => {
 };
 
 export class Alarms {
-  constructor(state) {
-    Object.assign(this, { state, told: [], lostSince: 0, base: "playcounts", said: "" });
+  constructor(state, notifier) {
+    Object.assign(this, { state, notifier, told: [], lostSince: 0, base: "playcounts", said: "", toldAt: -Infinity });
     addEventListener("storage", ({ key }) => key === HIDDEN && this.draw());
     // Nobody sees it before it is looked at; then the stream tells.
     setInterval(() => document.hidden && this.ask(), POLL_MS);
+    const listen = () => this.listen();
+    addEventListener("pagehide", () => {
+      this.channel.close();
+      this.channel = null;
+    });
+    addEventListener("pageshow", ({ persisted }) => persisted && listen());
+    listen();
+  }
+
+  // What one page hears, the others hear: of many in the background one asks.
+  listen() {
+    this.channel = new BroadcastChannel(`${NAME} alarms`);
+    this.channel.onmessage = ({ data }) => {
+      this.toldAt = performance.now();
+      if (document.hidden) this.take(data);
+    };
   }
 
   // The title of the view on show, without what is wrong.
@@ -49,9 +70,21 @@ export class Alarms {
 
   // What the dashboard tells.
   show(alarms) {
+    const now = performance.now();
+    // Others need not hear each event.
+    if (now - this.toldAt > SHARED_MS || !isSame(alarms, this.told)) {
+      this.toldAt = now;
+      this.channel?.postMessage(alarms);
+    }
+    this.take(alarms);
+  }
+
+  // Told by this page, or by another one.
+  take(alarms) {
     this.told = alarms;
     this.lostSince = 0;
     this.draw();
+    this.notifier.tell(alarms);
   }
 
   // Nothing was heard for so many ms.
@@ -62,6 +95,8 @@ export class Alarms {
   }
 
   async ask() {
+    // Another page has told lately; a second for the call itself.
+    if (performance.now() - this.toldAt < POLL_MS - 1000) return;
     try {
       this.show((await fetchJson("api/alarms")).alarms);
     } catch {

@@ -5,7 +5,10 @@ import { Counter } from "./counter.js";
 import { age, byId, setAttribute, setText, time } from "./format.js";
 import { Keys } from "./keys.js";
 import { fetchJson, Stream } from "./net.js";
+import { Notifier } from "./notify.js";
 import { Overview, showConfiguration } from "./overview.js";
+import { Place } from "./place.js";
+import { shared } from "./share.js";
 import { State } from "./state.js";
 import { setTemplate } from "./titles.js";
 import { Video } from "./video.js";
@@ -72,7 +75,7 @@ const showBadge = (name, heardAt, old) => {
 };
 
 const state = new State(show);
-const alarms = new Alarms(state);
+const alarms = new Alarms(state, new Notifier());
 const views = { overview: new Overview(state), videos: new Videos(state), video: new Video(state), counter: new Counter(state), queue, help: nothing };
 
 const onStats = ({ stats, point }) => {
@@ -93,7 +96,8 @@ const start = async () => {
   await settings();
   show(state.values, state.values);
   new Keys(state);
-  new Stream({ onStats, onBadge: showBadge, onShown: () => views[state.values.view].refresh() });
+  new Place(views.videos);
+  new Stream({ connect: shared, onStats, onBadge: showBadge, onShown: () => views[state.values.view].refresh() });
   queue.module.then((module) => {
     document.querySelector("nav a[data-view=queue]").hidden = !module;
     if (!module && state.values.view === "queue") state.set({ view: "overview" }, true);

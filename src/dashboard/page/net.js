@@ -4,7 +4,7 @@ import { time } from "./format.js";
 
 // An event comes every second; after this long without one the numbers are called stale.
 const STALE_MS = 4000;
-// How long a refused stream rests. EventSource itself tries again only after a cut, not after an answer like 503.
+// How long a refused stream rests. A browser itself tries again only after a cut, not after an answer like 503.
 const AGAIN_MS = 3000;
 
 // When the dashboard was last heard, in ms; before the first time, since when it was not.
@@ -82,13 +82,39 @@ export class Followed {
   }
 }
 
-// One EventSource, closed while nobody looks at the tab and opened again when somebody does.
+// One EventSource, for this page or for several. `onEvent` gets the text of each event.
+export class Events {
+  constructor(onEvent) {
+    Object.assign(this, { onEvent, source: null, tried: 0 });
+  }
+
+  open() {
+    this.close();
+    this.tried = performance.now();
+    this.source = new EventSource("events");
+    this.source.addEventListener("stats", ({ data }) => this.onEvent(data));
+  }
+
+  close() {
+    this.source?.close();
+    this.source = null;
+  }
+
+  // Once a second: after a refusal it is opened again.
+  check() {
+    const refused = this.source?.readyState === EventSource.CLOSED;
+    if (refused && performance.now() - this.tried > AGAIN_MS) this.open();
+  }
+}
+
+// What the page hears, through what `connect` makes: closed while nobody looks at the tab, and opened again when somebody does.
 export class Stream {
-  constructor({ onStats, onShown, onBadge }) {
-    Object.assign(this, { onStats, onBadge, heard: 0, heardAt: 0, opened: 0, tried: 0, source: null });
+  constructor({ connect, onStats, onShown, onBadge }) {
+    Object.assign(this, { onStats, onShown, onBadge, heard: 0, heardAt: 0, opened: 0, isOpen: false });
+    this.events = connect((text) => this.hear(text));
     const follow = () => {
       if (document.hidden) return this.close();
-      if (this.source) return;
+      if (this.isOpen) return;
       this.open();
       if (this.heard > 0) onShown();
     };
@@ -101,33 +127,29 @@ export class Stream {
   }
 
   open() {
+    this.isOpen = true;
     this.opened = performance.now();
-    this.connect();
-  }
-
-  connect() {
-    this.close();
-    this.tried = performance.now();
-    this.source = new EventSource("events");
-    this.source.addEventListener("stats", (event) => {
-      const isBack = this.state === "stale";
-      this.heard = performance.now();
-      this.heardAt = heardAt = Date.now();
-      this.onStats(JSON.parse(event.data));
-      this.onBadge(this.state, this.heardAt, 0);
-      if (isBack) this.onShown();
-    });
+    this.events.open();
   }
 
   close() {
-    this.source?.close();
-    this.source = null;
+    this.isOpen = false;
+    this.events.close();
+  }
+
+  hear(text) {
+    const isBack = this.state === "stale";
+    this.heard = performance.now();
+    this.heardAt = heardAt = Date.now();
+    this.onStats(JSON.parse(text));
+    this.onBadge(this.state, this.heardAt, 0);
+    if (isBack) this.onShown();
   }
 
   check() {
-    const refused = this.source?.readyState === EventSource.CLOSED;
-    if (refused && performance.now() - this.tried > AGAIN_MS) this.connect();
-    if (!document.hidden) this.onBadge(this.state, this.heardAt, performance.now() - this.heard);
+    if (!this.isOpen) return;
+    this.events.check();
+    this.onBadge(this.state, this.heardAt, performance.now() - this.heard);
   }
 
   get state() {

@@ -117,6 +117,11 @@ export class Videos {
     this.pump();
   }
 
+  // Goes there as soon as it is known how many there are.
+  goTo(top) {
+    this.wish = top;
+  }
+
   hide() {
     this.shown = false;
   }
@@ -379,6 +384,10 @@ export class Videos {
     if (matching !== this.matching) {
       this.matching = matching;
       this.layOut();
+    }
+    if (first && this.wish) {
+      this.place(this.wish);
+      this.wish = 0;
     }
     if (this.sought) this.seek(number, counts);
     this.draw();
