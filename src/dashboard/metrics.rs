@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::live::Live;
 use super::store::CatalogSums;
 use crate::model::counts::Totals;
+use crate::model::time_buckets::middle_us;
 use crate::wire::{
     ArrivalFigures, CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, LedgerKind,
     LedgerProcessorState, LedgerStatus,
@@ -48,6 +49,9 @@ pub(super) struct DashboardCounters {
 }
 
 /// Of a processor: name, kind, help, value.
+/// Bounds of the histogram besides those that every processor tells: a backlog of minutes is told from one of hours.
+const MORE_BOUNDS_MS: [u64; 6] = [30_000, 120_000, 300_000, 1_800_000, 3_600_000, 36_000_000];
+
 type PerProcessor = (&'static str, &'static str, &'static str, fn(&Consumption) -> Option<f64>);
 
 const PER_PROCESSOR: [PerProcessor; 8] = [
@@ -240,16 +244,34 @@ impl MetricsText {
     /// Of one processor: the buckets of its histogram in seconds.
     fn histogram(&mut self, name: &str, id: impl Display, told: &ConsumptionHistogram) {
         let name = sample(name, "histogram");
-        let ConsumptionHistogram { buckets, count, sum_ms } = told;
-        for (bound, value) in CONSUMPTION_BOUNDS_MS.iter().zip(buckets) {
+        let ConsumptionHistogram { count, sum_ms, .. } = told;
+        for (bound, value) in up_to_bounds(told) {
             // Both formats take 1 for 1.0, but OpenMetrics wants bounds to be written in one way.
-            let le = format!("{:?}", *bound as f64 / 1e3);
+            let le = format!("{:?}", bound as f64 / 1e3);
             self.line(format_args!("{name}_bucket{{processor=\"{id}\",le=\"{le}\"}} {value}"));
         }
         self.line(format_args!("{name}_bucket{{processor=\"{id}\",le=\"+Inf\"}} {count}"));
         self.line(format_args!("{name}_sum{{processor=\"{id}\"}} {}", sum_ms / 1e3));
         self.line(format_args!("{name}_count{{processor=\"{id}\"}} {count}"));
     }
+}
+
+/// How many times are up to each bound in ms, ascending. Between those that every processor tells, more from narrow buckets.
+fn up_to_bounds(told: &ConsumptionHistogram) -> Vec<(u64, u64)> {
+    let rough = CONSUMPTION_BOUNDS_MS.into_iter().zip(told.buckets);
+    let narrow = MORE_BOUNDS_MS.into_iter().filter(|_| !told.fine.is_empty()).map(|bound| {
+        let below = told.fine.iter().filter(|(bucket, _)| middle_us(*bucket) <= bound as f64 * 1e3);
+        (bound, below.map(|(_, times)| times).sum())
+    });
+    let mut bounds: Vec<_> = rough.chain(narrow).collect();
+    bounds.sort_unstable();
+    // What a stranger tells in both ways need not agree.
+    let mut most = 0;
+    for (_, value) in &mut bounds {
+        most = most.max(*value);
+        *value = most;
+    }
+    bounds
 }
 
 /// The whole text.
@@ -309,8 +331,8 @@ pub(super) fn render(
     }
     let name = "processor_consumption_seconds";
     text.family(name, "histogram", "From enqueued to counted.");
-    for (id, told) in live.consumptions() {
-        told.histogram.iter().for_each(|histogram| text.histogram(name, id, histogram));
+    for (id, times) in live.times() {
+        text.histogram(name, id, times);
     }
     text.arrivals(live);
     text.ledgers(live, now);
@@ -326,6 +348,7 @@ mod tests {
 
     use super::*;
     use crate::dashboard::nsqds::{Alert, Depth};
+    use crate::model::time_buckets::bucket_of;
     use crate::model::unix_time::UnixMs;
     use crate::nsqd::depth::QueueDepth;
 
@@ -365,6 +388,7 @@ mod tests {
             buckets: std::array::from_fn(|n| n as u64),
             count: 20,
             sum_ms: 1500.0,
+            fine: vec![(bucket_of(1_000), 14), (bucket_of(100_000_000), 6)],
         };
         let mut arrivals = ArrivalFigures::default();
         arrivals.ignored.producer.count = 3;
@@ -409,6 +433,8 @@ mod tests {
                 format!("playcounts_processor_counted_total{id}}} 12\n"),
                 format!("playcounts_processor_consumption_seconds_bucket{id},le=\"0.001\"}} 0\n"),
                 format!("playcounts_processor_consumption_seconds_bucket{id},le=\"1.0\"}} 9\n"),
+                format!("playcounts_processor_consumption_seconds_bucket{id},le=\"30.0\"}} 14\n"),
+                format!("playcounts_processor_consumption_seconds_bucket{id},le=\"120.0\"}} 20\n"),
                 format!("playcounts_processor_consumption_seconds_bucket{id},le=\"+Inf\"}} 20\n"),
                 format!("playcounts_processor_consumption_seconds_sum{id}}} 1.5\n"),
                 format!("playcounts_processor_ended{id}}} 1\n"),

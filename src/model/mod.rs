@@ -10,6 +10,7 @@ pub mod plain_text;
 pub mod play;
 pub mod publish_rules;
 pub mod seq_set;
+pub mod time_buckets;
 pub mod time_window;
 pub mod title;
 pub mod unix_time;

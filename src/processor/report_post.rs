@@ -13,13 +13,32 @@ const PATH: &str = "/api/consumption";
 /// A minute.
 const WITHOUT: u32 = 60;
 
+/// Takes something out of a report; whether it was there.
+type TakeOut = fn(&mut ConsumptionReport) -> bool;
+
+/// What older dashboards do not know, the newest first, and what is missing from them without it.
+const NEWER: [(&str, TakeOut); 3] = [
+    ("its percentiles of consumption times are rough", |report| {
+        let histogram = report.consumption.histogram.as_deref_mut();
+        histogram.is_some_and(|told| !std::mem::take(&mut told.fine).is_empty())
+    }),
+    ("it does not show that this processor ended in order", |report| {
+        report.ending.take().is_some()
+    }),
+    ("it does not show who shares the ledger", |report| {
+        report.consumption.ledger_status.take().is_some()
+    }),
+];
+
 /// Sends reports to one dashboard.
 #[derive(Debug, Default)]
 pub(super) struct ReportPost {
-    /// So many of the next reports tell nothing of a shared ledger.
+    /// So many of the next reports go without what was refused.
     without: u32,
-    /// That was said.
-    has_warned: bool,
+    /// And that is so many of [`NEWER`].
+    refused: usize,
+    /// So many were told to be missing.
+    warned: usize,
 }
 
 impl ReportPost {
@@ -32,31 +51,35 @@ impl ReportPost {
         dashboard: &DashboardClient,
         mut report: ConsumptionReport,
     ) -> Result<Option<Uuid>> {
-        if self.without > 0 {
-            self.without -= 1;
-            report.consumption.ledger_status = None;
+        if self.without == 0 {
+            self.refused = 0;
         }
-        let posted = dashboard.post(PATH, &report);
-        let is_unread = |error: &anyhow::Error| {
-            error.downcast_ref::<RefusedCall>().is_some_and(RefusedCall::is_unread)
-        };
-        let has_newer = report.consumption.ledger_status.is_some() || report.ending.is_some();
-        if posted.as_ref().is_err_and(is_unread) && has_newer {
-            report.ending = None;
-            if report.consumption.ledger_status.is_none() {
-                return dashboard.post(PATH, &report);
+        self.without = self.without.saturating_sub(1);
+        for (_, take_out) in &NEWER[..self.refused] {
+            take_out(&mut report);
+        }
+        loop {
+            let posted = dashboard.post(PATH, &report);
+            let is_unread = |error: &anyhow::Error| {
+                error.downcast_ref::<RefusedCall>().is_some_and(RefusedCall::is_unread)
+            };
+            if !posted.as_ref().is_err_and(is_unread) {
+                return posted;
             }
-            if !std::mem::replace(&mut self.has_warned, true) {
+            let mut left = (self.refused..).zip(&NEWER[self.refused..]);
+            let Some((found, (missing, _))) = left.find(|(_, (_, take_out))| take_out(&mut report))
+            else {
+                return posted;
+            };
+            (self.refused, self.without) = (found + 1, WITHOUT);
+            if self.warned <= found {
+                self.warned = found + 1;
                 log::warn!(
-                    "the dashboard at {} is of an older version: it does not show who shares the ledger",
+                    "the dashboard at {} is of an older version: {missing}",
                     dashboard.url()
                 );
             }
-            self.without = WITHOUT;
-            report.consumption.ledger_status = None;
-            return dashboard.post(PATH, &report);
         }
-        posted
     }
 }
 
@@ -68,10 +91,14 @@ mod tests {
     use nsq_protocol::thread::OwnedThread;
 
     use super::*;
-    use crate::wire::{Consumption, LedgerKind, LedgerStatus, Written};
+    use crate::wire::{Consumption, ConsumptionHistogram, LedgerKind, LedgerStatus, Written};
 
-    /// Answers so many reports as a dashboard does that does not know the field; which of them had it.
-    fn older_dashboard(listener: TcpListener, reports: usize) -> Vec<bool> {
+    /// Answers so many reports as a dashboard does that does not know some fields; which of them each report had.
+    fn older_dashboard(
+        listener: TcpListener,
+        reports: usize,
+        unknown: &'static [&'static str],
+    ) -> Vec<Vec<&'static str>> {
         let answer = |stream: std::net::TcpStream| {
             let mut stream = BufReader::new(stream);
             let (mut length, mut line) = (0, String::new());
@@ -84,9 +111,11 @@ mod tests {
             }
             let mut body = vec![0; length];
             stream.read_exact(&mut body).unwrap();
-            let has_it = String::from_utf8(body).unwrap().contains("ledger_status");
+            let body = String::from_utf8(body).unwrap();
+            let had = |field: &&&str| body.contains(&format!("\"{field}\":"));
+            let had: Vec<_> = FIELDS.iter().filter(had).copied().collect();
             let written = Written { accepted: 1, dashboard: Uuid::from_u128(5) };
-            let (status, body) = match has_it {
+            let (status, body) = match had.iter().any(|field| unknown.contains(field)) {
                 true => ("400 Bad Request", "{\"error\":\"unknown field\"}".to_owned()),
                 false => ("200 OK", serde_json::to_string(&written).unwrap()),
             };
@@ -96,31 +125,59 @@ mod tests {
                 "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
             )
             .unwrap();
-            has_it
+            had
         };
         (0..reports).map(|_| answer(listener.accept().unwrap().0)).collect()
     }
 
-    #[test]
-    fn an_older_dashboard_gets_reports_without_what_it_refuses() {
+    const FIELDS: [&str; 2] = ["fine", "ledger_status"];
+
+    fn report() -> ConsumptionReport {
+        let status = LedgerStatus { kind: LedgerKind::Postgres, ..LedgerStatus::default() };
+        let histogram = ConsumptionHistogram {
+            fine: vec![(5, 1)],
+            count: 1,
+            ..ConsumptionHistogram::default()
+        };
+        let consumption = Consumption {
+            ledger_status: Some(Box::new(status)),
+            histogram: Some(Box::new(histogram)),
+            ..Consumption::default()
+        };
+        let processor = Uuid::from_u128(1);
+        ConsumptionReport { processor, instance: None, consumption, ending: None }
+    }
+
+    /// Posts until what was refused is tried again; what each report had that the dashboard got.
+    fn posted(unknown: &'static [&'static str]) -> Vec<Vec<&'static str>> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        // The first one twice, those that go without, and twice again.
-        let reports = 2 + WITHOUT as usize + 2;
+        // The first one is told once more for each that is refused, and so is the one behind those that go without.
+        let reports = 2 * (1 + unknown.len()) + WITHOUT as usize;
         let server =
-            OwnedThread::spawn("older", move || older_dashboard(listener, reports)).unwrap();
+            OwnedThread::spawn("older", move || older_dashboard(listener, reports, unknown))
+                .unwrap();
         let dashboard = DashboardClient::new(&url, None);
         let mut post = ReportPost::default();
         for _ in 0..WITHOUT + 2 {
-            let status = LedgerStatus { kind: LedgerKind::Postgres, ..LedgerStatus::default() };
-            let consumption =
-                Consumption { ledger_status: Some(Box::new(status)), ..Consumption::default() };
-            let processor = Uuid::from_u128(1);
-            let report = ConsumptionReport { processor, instance: None, consumption, ending: None };
-            assert_eq!(post.post(&dashboard, report).unwrap(), Some(Uuid::from_u128(5)));
+            assert_eq!(post.post(&dashboard, report()).unwrap(), Some(Uuid::from_u128(5)));
         }
-        let had_it = server.join();
-        let told: Vec<_> = (0..reports).filter(|index| had_it[*index]).collect();
-        assert_eq!(told, [0, reports - 2]);
+        server.join()
+    }
+
+    #[test]
+    fn an_older_dashboard_gets_reports_without_what_it_refuses() {
+        // One of 0.1.0 knows of shared ledgers.
+        let mut had = posted(&["fine"]);
+        let again = had.split_off(2 + WITHOUT as usize);
+        assert_eq!(had[0], FIELDS);
+        assert!(had[1..].iter().all(|fields| fields == &["ledger_status"]));
+        assert_eq!(again, [FIELDS.to_vec(), vec!["ledger_status"]]);
+
+        let mut had = posted(&FIELDS);
+        let again = had.split_off(3 + WITHOUT as usize);
+        assert_eq!(had[..2], [FIELDS.to_vec(), vec!["ledger_status"]]);
+        assert!(had[2..].iter().all(Vec::is_empty));
+        assert_eq!(again, [FIELDS.to_vec(), vec!["ledger_status"], vec![]]);
     }
 }

@@ -12,14 +12,12 @@ use super::notes::{BodyNotes, Notes};
 use crate::ledger::{Committed, Counters, CrowdedProducer, LedgerSize};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::play::Rejection;
+use crate::model::time_buckets::{LONGEST_US, TimeCounts, bucket_of};
 use crate::runtime::links::{Links, PartLink};
 use crate::wire::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, CrowdedPlays,
     LedgerFigures, MessageWindowFigures,
 };
-
-/// The longest consumption time told apart, in µs: a day. Longer ones count as that.
-const MAX_TIME_US: u64 = 24 * 3600 * 1_000_000;
 
 /// Significant digits of the consumption times: 0.1 %.
 const DIGITS: u8 = 3;
@@ -117,7 +115,7 @@ impl Stats {
         dashboards: usize,
         links: Arc<Links>,
     ) -> Self {
-        let times = Histogram::new_with_bounds(1, MAX_TIME_US, DIGITS)
+        let times = Histogram::new_with_bounds(1, LONGEST_US, DIGITS)
             .expect("a range from 1 and three digits");
         let inner = Inner {
             counters: Counters::default(),
@@ -316,10 +314,16 @@ impl Inner {
 
 fn consumption_histogram(times: &Histogram<u64>) -> ConsumptionHistogram {
     let count = times.len();
+    let mut fine = TimeCounts::default();
+    // Each of its buckets lies in one of these.
+    for step in times.iter_recorded() {
+        fine.add(bucket_of(step.value_iterated_to()), step.count_at_value());
+    }
     ConsumptionHistogram {
         buckets: CONSUMPTION_BOUNDS_MS.map(|bound| times.count_between(0, bound * 1000).min(count)),
         count,
         sum_ms: times.mean() / 1000.0 * count as f64,
+        fine: fine.filled().collect(),
     }
 }
 

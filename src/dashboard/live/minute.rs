@@ -1,8 +1,8 @@
 //! The minute of the charts that is gathered (pure).
 
 use super::points::Point;
-use super::times::Times;
 use crate::dashboard::store::MinutePoint;
+use crate::model::time_buckets::TimeCounts;
 
 /// The minute that is gathered.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Minute {
     rates: f64,
     realtimes: (f64, u32),
     average_ms: Option<f64>,
-    times: Times,
+    times: TimeCounts,
     deepest: Option<u64>,
 }
 
@@ -26,14 +26,14 @@ impl Minute {
     }
 
     /// Adds a second of it.
-    pub(super) fn add(&mut self, point: &Point, times: &Times) {
+    pub(super) fn add(&mut self, point: &Point, times: &TimeCounts) {
         self.points += 1;
         self.rates += point.messages_per_second;
         if let Some(realtime) = point.realtime_ms {
             self.realtimes = (self.realtimes.0 + realtime, self.realtimes.1 + 1);
         }
         self.average_ms = point.average_ms;
-        self.times.add(times);
+        self.times.merge(times);
         self.deepest = self.deepest.max(point.queue_depth);
     }
 
@@ -48,8 +48,8 @@ impl Minute {
             messages_per_second: self.rates.min(f64::MAX) / f64::from(self.points.max(1)),
             realtime_ms: (count > 0).then(|| sum / f64::from(count)),
             average_ms: self.average_ms,
-            p50_ms: self.times.percentile(0.5),
-            p99_ms: self.times.percentile(0.99),
+            p50_ms: self.times.percentile_ms(0.5),
+            p99_ms: self.times.percentile_ms(0.99),
             queue_depth: self.deepest.map(signed),
         }
     }

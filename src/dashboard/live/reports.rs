@@ -10,13 +10,14 @@ use super::minute::Minute;
 use super::points::{LiveSeries, Measure, NewestPoints, Point};
 use super::run_outcome::RunOutcome;
 use super::starts::{ALIVE, Starts};
-use super::times::Times;
+use super::times;
 use crate::dashboard::nsqds::Depth;
 use crate::dashboard::store::MinutePoint;
+use crate::model::time_buckets::TimeCounts;
 use crate::model::unix_time::UnixMs;
 use crate::wire::{
-    ArrivalFigures, CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, LedgerStatus, OutboxFigures,
-    PROGRAM_MAX, ProcessorEnding,
+    ArrivalFigures, CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, ConsumptionHistogram,
+    LedgerStatus, OutboxFigures, PROGRAM_MAX, ProcessorEnding,
 };
 
 /// The most processors shown; a new one takes the place of the one silent for longest.
@@ -44,8 +45,10 @@ pub(super) struct KnownProcessor {
     pub(super) arrivals: Option<Box<ArrivalFigures>>,
     /// The same; of a shared ledger only.
     pub(super) ledger: Option<Box<LedgerStatus>>,
-    /// What its histogram held at the point before.
-    times: Times,
+    /// The newest histogram of its consumption times. What is fine in it is taken out of `consumption`, so that no event carries it.
+    pub(super) times: ConsumptionHistogram,
+    /// The one that the newest point has seen.
+    seen: ConsumptionHistogram,
     /// Of the newest consumption; messages with counts alone say nothing of the rate.
     reported: Instant,
     /// Of the newest message of any kind.
@@ -118,7 +121,8 @@ impl Live {
             consumer: None,
             arrivals: None,
             ledger: None,
-            times: Times::default(),
+            times: ConsumptionHistogram::default(),
+            seen: ConsumptionHistogram::default(),
             reported: now,
             heard: now,
             starts: Starts::default(),
@@ -141,6 +145,10 @@ impl Live {
             known.arrivals.iter_mut().for_each(|arrivals| arrivals.cut());
             known.ledger = consumption.ledger_status.take().filter(|status| status.is_shared());
             known.ledger.iter_mut().for_each(|status| status.cut());
+            if let Some(told) = consumption.histogram.as_deref_mut() {
+                let fine = std::mem::take(&mut told.fine);
+                known.times = ConsumptionHistogram { fine, ..told.clone() };
+            }
             known.consumption = Some(consumption);
             known.reported = now;
         }
@@ -224,20 +232,18 @@ impl Live {
         now: Instant,
         plays: u64,
     ) -> Option<MinutePoint> {
-        let mut times = Times::default();
+        let mut times = TimeCounts::default();
         for known in self.processors.values_mut() {
-            let told = known.consumption.as_ref().and_then(|told| told.histogram.as_deref());
-            let Some(histogram) = told else { continue };
-            times.add_growth(histogram, &known.times);
-            known.times = Times { buckets: histogram.buckets, count: histogram.count };
+            times::add_growth(&mut times, &known.times, &known.seen);
+            known.seen.clone_from(&known.times);
         }
         let point = Point {
             time,
             messages_per_second: self.messages_per_second(now),
             realtime_ms: self.realtime_ms(now),
             average_ms: self.average_ms(),
-            p50_ms: times.percentile(0.5),
-            p99_ms: times.percentile(0.99),
+            p50_ms: times.percentile_ms(0.5),
+            p99_ms: times.percentile_ms(0.99),
             queue_depth: self.queue.queue.map(|queue| queue.depth),
         };
         let number = time.0.div_euclid(60_000);
@@ -297,6 +303,23 @@ impl Live {
         mean(told.filter_map(|told| Some((told.since_start?.mean, told.counted.max(1) as f64))))
     }
 
+    /// The 99th percentile since the processors' starts, in ms: of all times together, or, where a processor of an older
+    /// version tells them too roughly, that of the processor where it is the highest.
+    pub(super) fn p99_ms(&self) -> Option<f64> {
+        let told = || {
+            let all = self.processors.values();
+            all.filter_map(|known| Some((known.consumption.as_ref()?.since_start?, &known.times)))
+        };
+        if told().any(|(_, times)| times.fine.is_empty()) {
+            return told().map(|(since_start, _)| since_start.p99).reduce(f64::max);
+        }
+        let mut all = TimeCounts::default();
+        told()
+            .flat_map(|(_, times)| &times.fine)
+            .for_each(|(bucket, count)| all.add(*bucket, *count));
+        all.percentile_ms(0.99)
+    }
+
     /// The newest point.
     pub(in super::super) fn last_point(&self) -> Option<&Point> {
         self.points.last()
@@ -315,6 +338,14 @@ impl Live {
     /// What each processor said last, for the metrics.
     pub(in super::super) fn consumptions(&self) -> impl Iterator<Item = (&Uuid, &Consumption)> {
         self.processors.iter().filter_map(|(id, known)| Some((id, known.consumption.as_ref()?)))
+    }
+
+    /// The consumption times of each processor that tells any, for the metrics.
+    pub(in super::super) fn times(&self) -> impl Iterator<Item = (&Uuid, &ConsumptionHistogram)> {
+        let tells =
+            |known: &KnownProcessor| known.consumption.as_ref()?.histogram.as_ref().map(drop);
+        let all = self.processors.iter();
+        all.filter_map(move |(id, known)| tells(known).map(|()| (id, &known.times)))
     }
 
     /// Whether each processor has said that it ends in order, for the metrics.

@@ -8,9 +8,10 @@ use uuid::Uuid;
 use super::points::{Measure, POINTS};
 use super::reports::{FRESH, Live, PROCESSORS, REASON_MAX};
 use crate::dashboard::nsqds::Depth;
+use crate::model::time_buckets::{bucket_of, middle_us};
 use crate::model::unix_time::UnixMs;
 use crate::nsqd::depth::QueueDepth;
-use crate::wire::{CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes};
+use crate::wire::{Consumption, ConsumptionHistogram, ConsumptionTimes};
 
 fn told(per_second: f64, realtime_ms: f64, counted: u64, mean: f64) -> Option<Consumption> {
     Some(Consumption {
@@ -84,32 +85,39 @@ fn percentiles_are_those_of_the_second_and_of_the_minute() {
     let mut live = Live::default();
     let start = Instant::now();
     let tell = |live: &mut Live, fast: u64, slow: u64| {
-        let mut buckets = [fast + slow; CONSUMPTION_BOUNDS_MS.len()];
-        // Up to 5 ms the fast ones alone; up to 20 ms all.
-        buckets[..4].fill(fast);
-        buckets[..2].fill(0);
-        let histogram = ConsumptionHistogram { buckets, count: fast + slow, sum_ms: 0.0 };
-        let told = Consumption { histogram: Some(Box::new(histogram)), ..Consumption::default() };
+        // The fast ones took 4 ms, the slow ones 139 s.
+        let fine = [(bucket_of(4_000), fast), (bucket_of(139_000_000), slow)];
+        let fine = fine.into_iter().filter(|(_, times)| *times > 0).collect();
+        let histogram =
+            ConsumptionHistogram { fine, count: fast + slow, ..ConsumptionHistogram::default() };
+        let since_start = Some(ConsumptionTimes { p99: 1.0, ..ConsumptionTimes::default() });
+        let histogram = Some(Box::new(histogram));
+        let told = Consumption { since_start, histogram, ..Consumption::default() };
         live.report(Uuid::from_u128(1), None, Some(told), start);
     };
     tell(&mut live, 100, 0);
     assert_eq!(live.sample(UnixMs(0), start, 10), None);
-    let round = |ms: Option<f64>| ms.map(|ms| (ms * 1000.0).round() / 1000.0);
-    let point = |live: &Live| {
-        live.last_point().map(|point| (round(point.p50_ms), round(point.p99_ms))).unwrap()
-    };
-    assert_eq!(point(&live), (Some(3.5), Some(4.97)));
+    let point = |live: &Live| live.last_point().map(|point| (point.p50_ms, point.p99_ms)).unwrap();
+    let middle = |us| Some(middle_us(bucket_of(us)) / 1000.0);
+    let (fast, slow) = (middle(4_000), middle(139_000_000));
+    assert!((slow.unwrap() - 139_000.0).abs() < 139_000.0 * 0.02);
+    assert_eq!(point(&live), (fast, fast));
     tell(&mut live, 100, 100);
     live.sample(UnixMs(1_000), start, 20);
-    assert_eq!(point(&live), (Some(15.0), Some(19.9)));
+    assert_eq!(point(&live), (slow, slow));
+    assert_eq!(live.p99_ms(), slow);
     live.sample(UnixMs(2_000), start, 25);
     assert_eq!(point(&live), (None, None));
     // It started again.
     tell(&mut live, 4, 0);
     live.sample(UnixMs(3_000), start, 30);
-    assert_eq!(point(&live).0, Some(3.5));
+    assert_eq!(point(&live).0, fast);
     let minute = live.sample(UnixMs(60_000), start, 110).unwrap();
-    assert_eq!((minute.minute, minute.plays, round(minute.p50_ms)), (0, 100, Some(4.942)));
+    assert_eq!((minute.minute, minute.plays), (0, 100));
+    assert_eq!((minute.p50_ms, minute.p99_ms), (fast, slow));
+    // One of an older version beside it: what that one says is exact.
+    live.report(Uuid::from_u128(2), None, told(1.0, 1.0, 1, 1.0), start);
+    assert_eq!(live.p99_ms(), Some(1.0));
     assert_eq!(live.last_minute(115).unwrap().plays, 5);
     assert_eq!(live.last_minute(115), None);
 }

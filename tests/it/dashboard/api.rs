@@ -244,6 +244,34 @@ fn prometheus_accepts_metrics_and_alerts() {
     told["histogram"]["buckets"][3] = json!(1);
     let report = json!({ "processor": video(1), "consumption": told });
     assert!(running.post("/api/consumption", &report, 400).error().contains("buckets grow"));
+    // The narrow buckets, which go on in the metrics and in no event.
+    told["histogram"] = json!({ "buckets": vec![0; 15], "count": 3, "sum_ms": 1.0 });
+    for (fine, status) in [
+        (json!([[900, 1], [1032, 2]]), 200),
+        (json!([]), 200),
+        (json!([[900, 1], [1032, 1]]), 400),
+        (json!([[900, 1], [900, 2]]), 400),
+        (json!([[900, 1], [901, 2], [902, 0]]), 400),
+        (json!([[900, 1], [1033, 2]]), 400),
+        (json!([[900, 1], [901, u64::MAX]]), 400),
+        (json!([[-1, 3]]), 400),
+    ] {
+        told["histogram"]["fine"] = fine.clone();
+        let report = json!({ "processor": video(2), "consumption": told });
+        let answer = running.post("/api/consumption", &report, status);
+        assert!(
+            status == 200
+                || fine[0][0] == -1
+                || answer.error().contains("fine buckets are numbers below 1033"),
+            "{fine}"
+        );
+    }
+    let stats = running.get("/api/stats").json();
+    let shown = stats["processors"].as_array().unwrap();
+    assert!(
+        shown.iter().all(|known| known["consumption"]["histogram"].get("fine").is_none()),
+        "{stats}"
+    );
     running.dashboard.totals();
     let metrics = String::from_utf8(running.get("/metrics").body).unwrap();
     let open = running.ask("GET", "/metrics", "Accept: application/openmetrics-text\r\n", b"");
