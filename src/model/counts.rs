@@ -123,6 +123,11 @@ impl ShardedCounts {
         Self { shards, hasher: RandomState::default(), realtime_below, cursors }
     }
 
+    /// The count from which on a video is published by interval only.
+    pub fn realtime_below(&self) -> u64 {
+        self.realtime_below
+    }
+
     /// How many dashboards it is for.
     pub fn dashboards(&self) -> usize {
         self.cursors.len()

@@ -33,6 +33,11 @@ impl PublishRules {
         counts.take_due(self.dashboard, MAX_COUNTS)
     }
 
+    /// How long an interval is.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// When the interval ends: the latest time to ask for a batch again.
     pub fn interval_ends(&self) -> Instant {
         self.interval_ends

@@ -31,15 +31,19 @@ pub(crate) fn many_are(number: u64, noun: &str) -> String {
     format!("{} {}", many(number, noun), of_number(number, "is", "are"))
 }
 
-/// A time of so many ms in the unit that fits it: `8.3 s`, `59 min`, `47 h`, `3 d`.
+/// A time of so many ms, as people say it: `8.3 s`, `31 min 38 s`, `3 d 4 h`. `duration` in the page's `format.js` has the same.
 pub(crate) fn lasting(ms: u64) -> String {
-    const MINUTE: u64 = 60_000;
-    const HOUR: u64 = 60 * MINUTE;
-    match ms {
-        ..MINUTE => format!("{:.1} s", ms as f64 / 1e3),
-        MINUTE..HOUR => format!("{} min", ms / MINUTE),
-        HOUR.. if ms < 48 * HOUR => format!("{} h", ms / HOUR),
-        _ => format!("{} d", grouped(ms / (24 * HOUR))),
+    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
+    let (seconds, tenths) = (ms / 1000, ms / 100 % 10);
+    if seconds < 10 && tenths > 0 {
+        return format!("{seconds}.{tenths} s");
+    }
+    let at = UNITS.iter().position(|(_, size)| seconds >= *size).unwrap_or(UNITS.len() - 1);
+    let (unit, size) = UNITS[at];
+    let text = format!("{} {unit}", grouped(seconds / size));
+    match UNITS.get(at + 1).map(|(unit, part)| (unit, seconds % size / part)) {
+        Some((unit, rest @ 1..)) => format!("{text} {rest} {unit}"),
+        _ => text,
     }
 }
 
@@ -64,10 +68,16 @@ mod tests {
     #[test]
     fn a_time_has_the_unit_that_fits_it() {
         for (ms, text) in [
+            (0, "0 s"),
+            (99, "0 s"),
             (8_300, "8.3 s"),
-            (125_000, "2 min"),
+            (9_000, "9 s"),
+            (59_999, "59 s"),
+            (60_000, "1 min"),
+            (1_898_000, "31 min 38 s"),
             (3_612_000, "1 h"),
-            (172_799_999, "47 h"),
+            (3_672_000, "1 h 1 min"),
+            (172_799_999, "1 d 23 h"),
             (172_800_000, "2 d"),
             (1_000 * 86_400_000, "1,000 d"),
         ] {

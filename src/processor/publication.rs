@@ -11,9 +11,9 @@ use super::claim::Claims;
 use super::titles::PlayTitles;
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::publish_rules::PublishRules;
-use crate::model::video::VideoCount;
+use crate::model::video::{MAX_PLAYS, VideoCount};
 use crate::wire::client::{DashboardClient, RefusedCall};
-use crate::wire::{CountsUpdate, LedgerMark};
+use crate::wire::{CountsUpdate, LedgerMark, PublicationFigures};
 
 /// The pause behind the first failure; it doubles with each, up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
@@ -177,6 +177,18 @@ impl Publication {
     /// When the interval ends.
     pub(super) fn interval_ends(&self) -> Instant {
         self.rules.interval_ends()
+    }
+
+    /// What is published, and when, for a report.
+    pub(super) fn figures(&self, now: Instant) -> PublicationFigures {
+        let ms =
+            |time: Duration| u64::try_from(time.as_millis()).unwrap_or(MAX_PLAYS).min(MAX_PLAYS);
+        PublicationFigures {
+            holds: self.claims.counts.totals().plays,
+            from_plays: self.claims.counts.realtime_below().min(MAX_PLAYS),
+            every_ms: ms(self.rules.interval()),
+            next_ms: ms(self.rules.interval_ends().saturating_duration_since(now)),
+        }
     }
 
     /// Videos whose newest count the dashboard does not have.

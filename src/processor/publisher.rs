@@ -475,6 +475,7 @@ impl Publisher {
         let (dashboard, before) = (self.config.dashboard, self.reported_count);
         let mut consumption = stats.report(dashboard, before, seconds, told.size, window);
         consumption.consumer = consumer.figures().map(Box::new);
+        consumption.publication = Some(self.config.own.figures(Instant::now()));
         let is_shared = told.status.is_shared();
         consumption.ledger_status = is_shared.then(|| Box::new(told.status.clone()));
         self.reported_at = Instant::now();

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use uuid::Uuid;
 
-use crate::wire::ConsumptionReport;
 use crate::wire::client::{DashboardClient, RefusedCall};
+use crate::wire::{Consumption, ConsumptionReport};
 
 /// Where reports go.
 const PATH: &str = "/api/consumption";
@@ -18,9 +18,11 @@ type TakeOut = fn(&mut ConsumptionReport) -> bool;
 
 /// What older dashboards do not know, the newest first, and what is missing from them without it.
 const NEWER: [(&str, TakeOut); 3] = [
-    ("its percentiles of consumption times are rough", |report| {
-        let histogram = report.consumption.histogram.as_deref_mut();
-        histogram.is_some_and(|told| !std::mem::take(&mut told.fine).is_empty())
+    ("its percentiles are rough, and its total moves with publications only", |report| {
+        let Consumption { histogram, publication, .. } = &mut report.consumption;
+        let told = histogram.as_deref_mut();
+        let has_fine = told.is_some_and(|told| !std::mem::take(&mut told.fine).is_empty());
+        publication.take().is_some() | has_fine
     }),
     ("it does not show that this processor ended in order", |report| {
         report.ending.take().is_some()
@@ -91,7 +93,7 @@ mod tests {
     use nsq_protocol::thread::OwnedThread;
 
     use super::*;
-    use crate::wire::{Consumption, ConsumptionHistogram, LedgerKind, LedgerStatus, Written};
+    use crate::wire::{ConsumptionHistogram, LedgerKind, LedgerStatus, Written};
 
     /// Answers so many reports as a dashboard does that does not know some fields; which of them each report had.
     fn older_dashboard(

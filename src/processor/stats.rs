@@ -297,6 +297,7 @@ impl Stats {
             ledger: ledger_size.map(|_| ledger),
             ledger_status: None,
             consumer: None,
+            publication: None,
             arrivals: Some(Box::new(arrivals)),
         }
     }

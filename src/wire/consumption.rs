@@ -100,6 +100,9 @@ pub struct Consumption {
     /// Its connections to the queue, while it has not stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<Box<ConsumerFigures>>,
+    /// What it publishes to the dashboard that gets this, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publication: Option<PublicationFigures>,
     /// What was odd about the plays and messages that came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrivals: Option<Box<ArrivalFigures>>,
@@ -138,6 +141,24 @@ pub struct ConsumptionHistogram {
     /// more. Empty from a processor of version 0.1.0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fine: Vec<(u16, u64)>,
+}
+
+/// What a processor publishes to one dashboard, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublicationFigures {
+    /// Plays that its ledger holds, of all its starts: published or not.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub holds: u64,
+    /// From so many plays on a video is published once in an interval, with fewer as it changes; 0 and 1: always by interval.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub from_plays: u64,
+    /// The interval, in ms.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub every_ms: u64,
+    /// How long until the interval ends, in ms.
+    #[schemars(range(max = MAX_PLAYS))]
+    pub next_ms: u64,
 }
 
 /// How a processor's ledger fares.
@@ -209,6 +230,10 @@ impl Consumption {
         let counters = [*received, *counted, *duplicates, *rejected, *recovered, *conflicting];
         check_numbers(counters, "messages are")?;
         self.ledger.as_ref().map_or(Ok(()), LedgerFigures::check)?;
+        if let Some(PublicationFigures { holds, from_plays, every_ms, next_ms }) = self.publication
+        {
+            check_numbers([holds, from_plays, every_ms, next_ms], "of a publication is")?;
+        }
         self.ledger_status.as_deref().map_or(Ok(()), LedgerStatus::check)?;
         self.consumer.as_deref().map_or(Ok(()), ConsumerFigures::check)?;
         self.arrivals.as_deref().map_or(Ok(()), ArrivalFigures::check)?;

@@ -26,7 +26,7 @@ pub use connections::{
 };
 pub use consumption::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionReport, ConsumptionTimes,
-    CrowdedPlays, LedgerFigures, PROGRAM_MAX, ProcessorEnding,
+    CrowdedPlays, LedgerFigures, PROGRAM_MAX, ProcessorEnding, PublicationFigures,
 };
 pub use counts::CountsUpdate;
 pub use ledger::{LedgerClaim, LedgerMark};

@@ -53,6 +53,7 @@ mod page_alarm;
 mod page_queue;
 mod page_support;
 mod page_theme;
+mod page_times;
 mod page_titles;
 mod page_views;
 mod pipeline;

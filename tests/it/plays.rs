@@ -290,3 +290,42 @@ fn a_delivery_again_that_may_have_been_forgotten_is_told() {
         get(&format!("{}/api/stats", site.url))["total_plays"] == messages + 1
     });
 }
+
+/// Between two publications the number of plays moves with the reports, and stays with the publication. Percentiles over all
+/// processors are those that the processor tells, to 2 %.
+#[test]
+fn plays_are_shown_before_they_are_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::ours(dir.path());
+    let site =
+        Site::start(dir.path(), &broker, &["--update-interval", "1h", "--realtime-below", "10"]);
+    (0..25).for_each(|_| site.play(1, ""));
+    site.play(2, "");
+    let mut stats = Value::Null;
+    wait_until("all 26 are shown", || {
+        stats = get(&format!("{}/api/stats", site.url));
+        assert!(stats["counted_plays"].as_u64() <= Some(26), "{stats}");
+        stats["counted_plays"] == 26
+    });
+    let published = stats["total_plays"].as_u64().unwrap();
+    assert!((1..=25).contains(&published), "{stats}");
+    let publication = &stats["publication"];
+    assert_eq!(
+        (&publication["from_plays"], &publication["every_ms"]),
+        (&10.into(), &3_600_000.into())
+    );
+    assert!((3_000_000..=3_600_000).contains(&publication["next_ms"].as_u64().unwrap()), "{stats}");
+    site.processor(26);
+    let stats = get(&format!("{}/api/stats", site.url));
+    let told = stats["processors"][0]["consumption"]["since_start"]["p99"].as_f64().unwrap();
+    let shown = stats["consumption"]["p99_ms"].as_f64().unwrap();
+    assert!((shown - told).abs() <= told * 0.02, "{shown} for {told}");
+    // Its stop publishes all.
+    let mut site = site;
+    let process = site.process.take().unwrap();
+    process.signal(Signal::TERM);
+    process.wait();
+    let stats = get(&format!("{}/api/stats", site.url));
+    assert_eq!((&stats["total_plays"], &stats["counted_plays"]), (&26.into(), &26.into()));
+    assert_eq!(stats["publication"], Value::Null);
+}

@@ -46,7 +46,7 @@ table("share", format.share, [
 
 table("change", format.change, [
   [[1, undefined], "–"], [[undefined, 1], "–"], [["2", 1], "–"], [[1, null], "–"],
-  [[0, 0], "0 %"], [[1, 0], "new"], [[5, 5], "0.0 %"], [[0, 5], "−100 %"],
+  [[0, 0], "0 %"], [[1, 0], "new"], [[5, 5], "0 %"], [[99_999, 100_000], "0 %"], [[100_001, 100_000], "0 %"], [[9990, 10_000], "−0.1 %"], [[0, 5], "−100 %"],
   [[105, 100], "+5.0 %"], [[95, 100], "−5.0 %"], [[120, 100], "+20 %"], [[50, 100], "−50 %"],
   [[1099, 100], "+999 %"], [[1100, 100], "×11"], [[1e9, 1], "×1B"],
 ]);
@@ -59,12 +59,14 @@ table("against", format.against, [
 
 table("duration", format.duration, [
   ...MISSING, [0, "0 ms"], [0.0005, "0.5 µs"], [0.9, "900 µs"], [1, "1 ms"], [1.2345, "1.23 ms"], [999, "999 ms"], [1000, "1 s"],
-  [1500, "1.5 s"], [119_000, "119 s"], [120_000, "2 min"], [3_600_000, "60 min"], [86_400_000_000, "1,440,000 min"],
-  [-0.5, "-500 µs"], [-1500, "-1.5 s"], [-120_000, "-2 min"],
+  [1500, "1.5 s"], [59_949, "59.9 s"], [59_999, "1 min"], [60_000, "1 min"], [119_999, "1 min 59 s"], [400_000, "6 min 40 s"],
+  [1_898_000, "31 min 38 s"], [3_600_000, "1 h"], [3_660_000, "1 h 1 min"], [4320 * 60_000, "3 d"], [90_000_000, "1 d 1 h"], [86_400_000_000, "1,000 d"],
+  [-0.5, "-500 µs"], [-1500, "-1.5 s"], [-150_000, "-2 min 30 s"],
 ]);
 
 table("age", format.age, [
-  [0, "0 s"], [999, "0 s"], [1000, "1 s"], [119_999, "119 s"], [120_000, "2 min"], [179_999, "2 min"], [3_600_000, "60 min"],
+  [0, "0 s"], [999, "0 s"], [1000, "1 s"], [119_999, "119 s"], [120_000, "2 min"], [179_999, "2 min"], [3_600_000, "60 min"], [7_200_000, "2 h"],
+  [172_799_999, "47 h"], [172_800_000, "2 d"],
   // A clock that was put back.
   [-1, "0 s"], [-120_000, "0 s"],
 ]);
@@ -94,23 +96,25 @@ const at = (time, run) => {
 test("a moment is a time today and a date on other days", () => at("2026-03-10T12:00:00Z", () => {
   const cases = [
     ["2026-03-10T00:00:00Z", "00:00:00"], ["2026-03-10T23:59:59Z", "23:59:59"],
-    ["2026-03-09T23:59:59Z", "9 Mar 2026"], ["2026-03-11T00:00:00Z", "11 Mar 2026"], ["1970-01-01T00:00:00Z", "1 Jan 1970"],
+    ["2026-03-09T23:59:59Z", "2026-03-09"], ["2026-03-11T00:00:00Z", "2026-03-11"], ["1970-01-01T00:00:00Z", "1970-01-01"],
   ];
   for (const [time, shown] of cases) assert.equal(format.moment(Date.parse(time)), shown, time);
   for (const missing of [undefined, null, "2026-03-10"]) assert.equal(format.moment(missing), "–");
 }));
 
-test("a date has its year in other years only", () => at("2026-03-10T12:00:00Z", () => {
-  const cases = [
-    ["2026-01-01T00:00:00Z", "1 Jan, 00:00"], ["2025-12-31T23:59:00Z", "31 Dec 2025, 23:59"], ["2027-01-01T00:00:00Z", "1 Jan 2027, 00:00"],
-  ];
-  for (const [time, shown] of cases) assert.equal(format.dateTime(Date.parse(time)), shown, time);
-}));
+test("a date is ISO's, with its time to the minute or to the second", () => {
+  const cases = [["2026-01-01T00:00:00Z", "2026-01-01 00:00:00"], ["2025-12-31T23:59:07Z", "2025-12-31 23:59:07"]];
+  for (const [time, shown] of cases) {
+    assert.equal(format.stamp(Date.parse(time)), shown);
+    assert.equal(format.dateTime(Date.parse(time)), shown.slice(0, 16));
+  }
+});
 
 test("the label of a tick tells what changes from one to the next", () => at("2026-03-10T12:00:00Z", () => {
   const cases = [
     ["2026-03-10T10:20:30Z", 1, "10:20:30"], ["2026-03-10T10:20:30Z", 59, "10:20:30"], ["2026-03-10T10:20:00Z", 60, "10:20"],
-    ["2026-03-10T00:00:00Z", 60, "10 Mar"], ["2026-03-10T00:00:00Z", 59, "00:00:00"], ["2026-03-10T10:00:00Z", 86_400, "10 Mar"],
+    ["2026-03-10T00:00:00Z", 60, "2026-03-10"], ["2026-03-10T00:00:00Z", 59, "00:00:00"], ["2026-03-10T10:00:00Z", 86_400, "2026-03-10"],
+    ["2026-03-01T00:00:00Z", 30 * 86_400, "2026-03"], ["2026-01-01T00:00:00Z", 180 * 86_400, "2026-01"], ["2026-01-01T00:00:00Z", 365 * 86_400, "2026"],
   ];
   for (const [time, step, shown] of cases) assert.equal(format.tick(Date.parse(time), step), shown, `${time}, ${step} s`);
 }));
@@ -121,16 +125,17 @@ test("a day is that of UTC, wherever the reader is", () => {
     const ms = Date.parse("2026-03-10T23:30:00Z");
     console.log(dayUtc(ms), time(ms));`;
   const run = (zone) => node(code, { TZ: zone });
-  assert.equal(run("Pacific/Kiritimati"), "10 Mar 13:30:00");
-  assert.equal(run("America/Los_Angeles"), "10 Mar 16:30:00");
+  assert.equal(run("Pacific/Kiritimati"), "2026-03-10 13:30:00");
+  assert.equal(run("America/Los_Angeles"), "2026-03-10 16:30:00");
 });
 
-test("numbers look the same in every language", () => {
+test("numbers and dates look the same in every language", () => {
   const code = `
-    import { bytes, count, duration, rate, short } from "./src/dashboard/page/format.js";
-    console.log(count(1234567), rate(1.5), short(1234), duration(1500), bytes(1536), (1.5).toLocaleString());`;
-  assert.equal(node(code, { LC_ALL: "de_DE.UTF-8" }), "1,234,567 1.5 1.23K 1.5 s 1.54 kB 1,5");
-  assert.equal(node(code, { LC_ALL: "en_US.UTF-8" }), "1,234,567 1.5 1.23K 1.5 s 1.54 kB 1.5");
+    import { bytes, count, duration, rate, short, stamp } from "./src/dashboard/page/format.js";
+    console.log(count(1234567), rate(1.5), short(1234), duration(1500), bytes(1536), stamp(0), (1.5).toLocaleString());`;
+  const same = "1,234,567 1.5 1.23K 1.5 s 1.54 kB 1970-01-01 00:00:00";
+  assert.equal(node(code, { LC_ALL: "de_DE.UTF-8" }), `${same} 1,5`);
+  assert.equal(node(code, { LC_ALL: "en_US.UTF-8" }), `${same} 1.5`);
 });
 
 // What a program prints in an environment of its own.

@@ -12,7 +12,7 @@ const table = (name, show, cases) => test(name, () => {
 const files = { kind: "files", name: "", shared_by: 1, state: null };
 const db = { kind: "postgres", name: "db:5432/plays", shared_by: 3, state: "alive", lease_ms_left: 12_000, away: null, behind: null };
 
-table("lease", ledgers.lease, [[12_000, "12 s left"], [0, "ran out 0 ms ago"], [-90_000, "ran out 90 s ago"], [null, "–"], [undefined, "–"]]);
+table("lease", ledgers.lease, [[12_000, "12 s left"], [0, "ran out 0 ms ago"], [-90_000, "ran out 1 min 30 s ago"], [null, "–"], [undefined, "–"]]);
 
 table("ledgerText", ledgers.ledgerText, [
   [null, "–"], [undefined, "–"], [files, "its own files"], [db, "PostgreSQL db:5432/plays, shared by 3 processors"],

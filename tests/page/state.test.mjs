@@ -8,7 +8,7 @@ import { address, parse, State } from "../../src/dashboard/page/state.js";
 const VIDEO = "0189f7ea-ae2c-7bcd-8a45-0123456789ab";
 const DEFAULTS = {
   view: "overview", range: "30m", from: "", to: "", top: "10", sort: "-plays", search: "", video: "",
-  minutes: "1", hours: "7", days: "30",
+  minutes: "1", hours: "7", days: "30", percentiles: "",
 };
 
 // Each query with what it says that is not the default.
@@ -25,6 +25,7 @@ const QUERIES = [
   [`?view=video&video=${"%C3%A9".repeat(64)}`, { view: "video", video: "é".repeat(64) }], [`?view=video&video=${"%C3%A9".repeat(65)}`, { view: "videos" }],
   ["?view=video&video=a%0Ab", { view: "videos" }], ["?view=video&video=a%C2%85", { view: "videos" }],
   ["?view=counter", { view: "counter" }], [`?view=counter&video=${VIDEO}`, { view: "counter", video: VIDEO }],
+  ["?percentiles=1", { percentiles: "1" }], ["?percentiles=yes", {}],
   ["?top=25", { top: "25" }], ["?top=025", {}], ["?top=25.0", {}], ["?top=1e2", {}], ["?top=-10", {}], ["?top=%D9%A2%D9%A5", {}],
   ["?minutes=48&hours=90&days=all", { minutes: "48", hours: "90", days: "all" }], ["?minutes=0&hours=8&days=31", {}],
   ["?sort=plays", { sort: "plays" }], ["?sort=-updated_at", { sort: "-updated_at" }], ["?sort=--plays", {}],
@@ -64,6 +65,7 @@ test("an address has what is not the default, and what its view knows", () => {
     [{ view: "counter", minutes: "6", hours: "30", days: "all" }, "./?view=counter"],
     [{ view: "video", video: VIDEO, minutes: "6", days: "all" }, `./?view=video&video=${VIDEO}&minutes=6&days=all`],
     // A range and a search stay while another view is looked at.
+    [{ percentiles: "1" }, "./?percentiles=1"], [{ view: "videos", percentiles: "1" }, "./?view=videos"],
     [{ view: "queue", range: "7d", search: "0" }, "./?view=queue&range=7d&search=0"],
   ];
   for (const [values, expected] of cases) assert.equal(address({ ...DEFAULTS, ...values }), expected);

@@ -46,8 +46,8 @@ test("what is changed of a video is told with its reason", () => {
   const video = { visibility: "shown", reason: null, at: null, correction: null, counted: 1234 };
   const told = (more) => changes({ ...video, ...more });
   assert.deepEqual(told({}), []);
-  assert.deepEqual(told({ visibility: "hidden", reason: "rights", at }), ["Hidden since 2 Jan 2020: rights. Its plays stay in the totals."]);
-  assert.deepEqual(told({ visibility: "deleted", at }), ["Deleted since 2 Jan 2020. Its plays are in no total."]);
-  assert.deepEqual(told({ correction: { plays: -500, reason: "bots", at } }), ["Corrected by −500 plays since 2 Jan 2020: bots. Counted: 1,234."]);
+  assert.deepEqual(told({ visibility: "hidden", reason: "rights", at }), ["Hidden since 2020-01-02: rights. Its plays stay in the totals."]);
+  assert.deepEqual(told({ visibility: "deleted", at }), ["Deleted since 2020-01-02. Its plays are in no total."]);
+  assert.deepEqual(told({ correction: { plays: -500, reason: "bots", at } }), ["Corrected by −500 plays since 2020-01-02: bots. Counted: 1,234."]);
   assert.equal(told({ visibility: "hidden", at, correction: { plays: 1, reason: "x", at } }).length, 2);
 });

@@ -16,7 +16,7 @@ const table = (name, compute, cases) => test(name, () => {
 
 table("heardText", heardText, [
   [[{ heard_ms_ago: 900 }], "reporting"],
-  [[{ heard_ms_ago: 61_000, ended: null, ledger: null }], "silent for 61 s"],
+  [[{ heard_ms_ago: 61_000, ended: null, ledger: null }], "silent for 1 min 1 s"],
   [[{ heard_ms_ago: 900, ledger: { state: "dead" } }], "dead"],
   // Who has said goodbye is neither silent nor dead.
   [[{ heard_ms_ago: 61_000, ended: { how: "finished", at: 0 }, ledger: { state: "dead" } }], "finished at 05:30:00"],

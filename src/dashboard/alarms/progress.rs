@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::dashboard::nsqds::{Finding, NOTHING_COUNTED, Severity};
-use crate::model::words::{grouped, many};
+use crate::model::words::{lasting, many};
 use crate::nsqd::depth::QueueDepth;
 use crate::wire::Consumption;
 
@@ -134,12 +134,9 @@ impl Told {
     }
 }
 
-/// A time in whole seconds or minutes.
+/// A time as people say it, from whole seconds on.
 fn told_time(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ ..120 => format!("{seconds} s"),
-        seconds => format!("{} min", grouped(seconds / 60)),
-    }
+    lasting(time.as_secs().saturating_mul(1000))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::dashboard::operation::{JSON, Operation, PLAIN, of, text};
 use crate::dashboard::query::Call;
 use crate::http::Response;
 use crate::model::unix_time::UnixMs;
+use crate::model::video::MAX_PLAYS;
 use crate::runtime::clock::unix_ms;
 
 pub(in super::super) const ALL: Operation = Operation {
@@ -56,8 +57,10 @@ pub(in super::super) struct Stats {
     dashboard: Uuid,
     /// Videos with a count.
     total_videos: u64,
-    /// The sum of their plays.
+    /// The sum of their plays: what is published.
     total_plays: u64,
+    /// `total_plays`, and the plays that processors have counted since: what their ledgers hold and is not published yet.
+    counted_plays: u64,
     #[serde(flatten)]
     live: LiveStats,
     /// What is wrong, the worst first, as `/api/alarms` has it.
@@ -68,13 +71,16 @@ pub(in super::super) struct Stats {
 }
 
 fn present(app: &App) -> Stats {
-    let totals = app.store.totals();
+    let holdings = app.live.lock().holdings();
+    let (totals, unpublished) = app.store.totals_and_unpublished(&holdings);
     Stats {
         time: unix_ms(),
         revision: app.store.revision(),
         dashboard: app.store.id(),
         total_videos: totals.videos,
         total_plays: totals.plays,
+        // What strangers say to hold has no other limit.
+        counted_plays: totals.plays.saturating_add(unpublished).min(MAX_PLAYS),
         live: app.live.lock().stats(Instant::now()),
         alarms: app.alarms.current(),
         configuration: None,

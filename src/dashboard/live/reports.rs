@@ -45,7 +45,8 @@ pub(super) struct KnownProcessor {
     pub(super) arrivals: Option<Box<ArrivalFigures>>,
     /// The same; of a shared ledger only.
     pub(super) ledger: Option<Box<LedgerStatus>>,
-    /// The newest histogram of its consumption times. What is fine in it is taken out of `consumption`, so that no event carries it.
+    /// The newest histogram of its consumption times. `consumption` has it without what is fine in it, so that no event
+    /// carries that.
     pub(super) times: ConsumptionHistogram,
     /// The one that the newest point has seen.
     seen: ConsumptionHistogram,
@@ -237,13 +238,20 @@ impl Live {
             times::add_growth(&mut times, &known.times, &known.seen);
             known.seen.clone_from(&known.times);
         }
+        let realtime_ms = self.realtime_ms(now);
+        let (p50_ms, p99_ms) = match self.points.last() {
+            // Reports and points are both a second apart, so that a point may find no new report: then the one before holds,
+            // as it does for the mean.
+            Some(last) if times.total() == 0 && realtime_ms.is_some() => (last.p50_ms, last.p99_ms),
+            _ => (times.percentile_ms(0.5), times.percentile_ms(0.99)),
+        };
         let point = Point {
             time,
             messages_per_second: self.messages_per_second(now),
-            realtime_ms: self.realtime_ms(now),
+            realtime_ms,
             average_ms: self.average_ms(),
-            p50_ms: times.percentile_ms(0.5),
-            p99_ms: times.percentile_ms(0.99),
+            p50_ms,
+            p99_ms,
             queue_depth: self.queue.queue.map(|queue| queue.depth),
         };
         let number = time.0.div_euclid(60_000);

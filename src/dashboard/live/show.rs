@@ -27,6 +27,8 @@ pub(in super::super) struct LiveStats {
     messages_per_second: f64,
     /// Consumption times over all processors.
     consumption: PresentTimes,
+    /// When videos of many plays are published; null while no processor tells.
+    publication: Option<NextPublication>,
     /// Where the messages are; null while nobody knows.
     queue: Option<QueueDepth>,
     /// Why some of it is missing.
@@ -39,6 +41,19 @@ pub(in super::super) struct LiveStats {
     processors: Vec<ProcessorStats>,
     /// How the simulation has ended that this dashboard belongs to; null while it goes on, and of every other dashboard.
     run: Option<RunOutcome>,
+}
+
+/// When the processors that report publish videos of many plays. Those of fewer are published as they change.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+pub(in super::super) struct NextPublication {
+    /// From so many plays on; 0 or 1: every video. Of several processors the least.
+    from_plays: u64,
+    /// The shortest interval of any processor, in ms.
+    every_ms: u64,
+    /// The longest, in ms.
+    every_ms_most: u64,
+    /// How long until the first of them publishes, in ms.
+    next_ms: u64,
 }
 
 /// Consumption times over all processors, in ms; null while there are none.
@@ -161,6 +176,7 @@ impl Live {
                 p99_ms: self.p99_ms(),
                 max_ms: times().map(|times| times.max).reduce(f64::max),
             },
+            publication: self.publication(now),
             queue: self.queue.queue,
             queue_error: self.queue.error.clone(),
             queue_paused: self.queue.paused.clone(),
@@ -168,6 +184,35 @@ impl Live {
             processors: self.processors.iter().map(processor).collect(),
             run: self.run.clone(),
         }
+    }
+
+    /// When the processors that report publish videos of many plays.
+    fn publication(&self, now: Instant) -> Option<NextPublication> {
+        let alive =
+            self.processors.values().filter(|known| known.reports(now) && known.ended.is_none());
+        let each = alive.filter_map(|known| {
+            let told = known.consumption.as_ref()?.publication?;
+            let since = u64::try_from(known.reported_ago(now).as_millis()).unwrap_or(u64::MAX);
+            Some(NextPublication {
+                from_plays: told.from_plays,
+                every_ms: told.every_ms,
+                every_ms_most: told.every_ms,
+                next_ms: told.next_ms.saturating_sub(since),
+            })
+        });
+        each.reduce(|one, other| NextPublication {
+            from_plays: one.from_plays.min(other.from_plays),
+            every_ms: one.every_ms.min(other.every_ms),
+            every_ms_most: one.every_ms_most.max(other.every_ms_most),
+            next_ms: one.next_ms.min(other.next_ms),
+        })
+    }
+
+    /// What each processor has said that its ledger holds; 0 of one that has not.
+    pub(in super::super) fn holdings(&self) -> Vec<(Uuid, u64)> {
+        let holds = |known: &KnownProcessor| Some(known.consumption.as_ref()?.publication?.holds);
+        let all = self.processors.iter();
+        all.map(|(id, known)| (*id, holds(known).unwrap_or_default())).collect()
     }
 
     /// Each processor: when it was heard, what it counted, and whether what it received adds up.

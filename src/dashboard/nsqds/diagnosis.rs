@@ -13,7 +13,7 @@ use uuid::Uuid;
 use self::channel::{told, waits};
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
-use crate::model::words::{many, of_number};
+use crate::model::words::{lasting, many, of_number};
 use crate::nsqd::consumers::ChannelConsumers;
 use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays};
 pub(crate) use finding::{Finding, Severity};
@@ -233,8 +233,8 @@ fn diagnose_consumer(id: &str, consumer: &ConsumerFigures, found: &mut Vec<Findi
     if let Some(ms) = consumer.backoff_ms {
         let level = consumer.backoff_level;
         let text = format!(
-            "Processor {id} takes no messages for {:.1} s (backoff), because {level} in a row failed.",
-            ms as f64 / 1000.0
+            "Processor {id} takes no messages for {} (backoff), because {level} in a row failed.",
+            lasting(ms)
         );
         find(
             "processor-backoff",

@@ -1,6 +1,6 @@
 // A chart with a legend, drawn by uPlot. What its numbers are and where they come from is not known here.
 
-import { dateTime, dayUtc, element, setAttribute, setText, tick, time } from "./format.js";
+import { dateTime, dayUtc, duration, element, setAttribute, setText, tick, time } from "./format.js";
 
 const DAY_MS = 86_400_000;
 
@@ -26,6 +26,37 @@ export const alone = (values) => values.flatMap((value, row) => (value != null &
 // Between ticks of what is counted in whole numbers; up to 5 * 10^15, beyond which no number here goes.
 const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
+// Ticks of durations, in ms, on a logarithmic scale: round ones of the unit that they are told in. Those that stay where
+// there is little room come with `true`.
+const SHORT = Array.from({ length: 7 }, (_, power) => [1, 2, 5].map((digit) => [digit * 10 ** (power - 3), digit === 1])).flat();
+const LONG = [
+  [10, true], [30], [60, true], [120], [300], [600, true], [1800], [3600, true], [3 * 3600], [6 * 3600], [12 * 3600],
+  [86_400, true], [2 * 86_400], [7 * 86_400, true], [30 * 86_400, true],
+].map(([seconds, stays = false]) => [seconds * 1000, stays]);
+const DURATIONS = [...SHORT, ...LONG];
+// What is less is drawn as that: a logarithm has no 0.
+const LEAST_MS = DURATIONS[0][0];
+// Pixels between two ticks.
+const TICK_SPACE = 20;
+
+// The ends of a logarithmic scale for durations from `low` to `high` ms: the ticks around them.
+export const durationRange = (low, high) => {
+  if (low == null || high == null) return [1, 10];
+  const before = DURATIONS.findLastIndex(([ms]) => ms <= low);
+  const behind = DURATIONS.findIndex(([ms]) => ms >= high);
+  const first = Math.max(0, before);
+  const last = behind < 0 ? DURATIONS.length - 1 : behind;
+  return first < last ? [DURATIONS[first][0], DURATIONS[last][0]] : [DURATIONS[Math.max(0, first - 1)][0], DURATIONS[Math.min(DURATIONS.length - 1, last + 1)][0]];
+};
+
+// The ticks from `low` to `high`, at most so many.
+export const durationTicks = (low, high, most) => {
+  const inside = DURATIONS.filter(([ms]) => ms >= low && ms <= high);
+  const kept = inside.length <= most ? inside : inside.filter(([, stays]) => stays);
+  const step = Math.ceil(kept.length / Math.max(1, most));
+  return kept.filter((_, index) => index % step === 0).map(([ms]) => ms);
+};
+
 // Seconds between ticks of time. None is below one: labels tell whole seconds, and would say the same twice.
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
@@ -44,11 +75,19 @@ const colour = (name) => {
   return color;
 };
 
+// uPlot would label powers of ten only.
+const logarithmicAxis = {
+  splits: (plot, _, low, high) => durationTicks(low, high, Math.floor(plot.bbox.height / devicePixelRatio / TICK_SPACE)),
+  filter: (_, splits) => splits,
+};
+
 export class Chart {
-  // `lines`: label, format and, for all but the first, dash. `ticks` formats the numbers at the side. `bars`: each value
-  // is that of the time from its row to the next, not of a moment. `whole`: no half of it exists.
-  constructor(figure, { title, lines, ticks, bars = false, whole = bars, utc = false }) {
-    Object.assign(this, { title, lines, ticks, bars, whole, utc, columns: [[], ...lines.map(() => [])], span: null });
+  // `lines`: label, format, for all but the first dash, and whether it is `hidden` at first. `ticks` formats the numbers at
+  // the side. `bars`: each value is that of the time from its row to the next, not of a moment. `whole`: no half of it
+  // exists. `durations`: its numbers are durations in ms, on a logarithmic scale.
+  constructor(figure, { title, lines, ticks = duration, bars = false, whole = bars, utc = false, durations = false }) {
+    Object.assign(this, { title, lines, ticks, bars, whole, utc, durations, columns: [[], ...lines.map(() => [])], span: null });
+    this.hidden = lines.map(({ hidden = false }) => hidden);
     this.box = figure.querySelector(".chart");
     this.box.setAttribute("role", "img");
     this.legend = element("ul", "legend");
@@ -71,7 +110,7 @@ export class Chart {
     this.plot?.destroy();
     const { uPlot } = window;
     const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
-    const label = (at, step) => (this.utc && step >= 86_400 ? dayUtc(at * 1000) : tick(at * 1000, step));
+    const label = (at, step) => tick(at * 1000, step, this.utc);
     this.plot = new uPlot({
       width: Math.max(this.box.clientWidth, 100),
       height: Math.max(this.box.clientHeight, 100),
@@ -80,25 +119,42 @@ export class Chart {
         const stroke = colour(`--series-${index}`);
         if (this.bars) return { stroke, fill: stroke, width: 0, points: { show: false }, paths: uPlot.paths.bars({ align: 1, size: [0.8, 60] }) };
         return {
-          stroke, width: 2, dash, spanGaps: false,
+          show: !this.hidden[index], stroke, width: 2, dash, spanGaps: false,
           points: { show: false, size: 5, width: 0, fill: stroke, filter: (_, row) => alone(this.columns[row]) },
           fill: index === 0 && this.lines.length === 1 ? colour("--accent-soft") : undefined,
         };
       })],
       axes: [
-        { ...axis, incrs: TIMES, space: 76, size: 28, values: (_, splits, __, ___, step) => splits.map((at) => label(at, step)) },
-        { ...axis, ...(this.whole && { incrs: WHOLE }), size: 62, space: 40, values: (_, splits) => splits.map(this.ticks) },
+        { ...axis, incrs: TIMES, space: 84, size: 28, values: (_, splits, __, ___, step) => splits.map((at) => label(at, step)) },
+        { ...axis, ...(this.whole && { incrs: WHOLE }), ...(this.durations && logarithmicAxis), size: 62, space: 40, values: (_, splits) => splits.map(this.ticks) },
       ],
       scales: {
         x: { time: true, range: (_, low, high) => this.span ?? [low, high] },
         // A flat line at 0 is drawn on the ground, not in the middle of nothing.
-        y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 0) > 0 ? high * 1.1 : 1] },
+        y: this.durations ? { distr: 3, range: (_, low, high) => durationRange(low, high) } : { range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 0) > 0 ? high * 1.1 : 1] },
       },
+      // Half of a date fits beside the last tick.
+      padding: [null, 36, null, null],
       cursor: { drag: { x: false, y: false }, points: { show: !this.bars, size: 6 }, y: false },
       legend: { show: false },
       hooks: { setCursor: [() => this.showLegend()] },
-    }, this.columns, this.box);
+    }, this.drawn(), this.box);
     this.showLegend();
+  }
+
+  drawn() {
+    if (!this.durations) return this.columns;
+    const [times, ...lines] = this.columns;
+    return [times, ...lines.map((values) => values.map((ms) => (ms == null ? ms : Math.max(ms, LEAST_MS))))];
+  }
+
+  // Shows or hides a line, and what the legend says of it.
+  showLine(index, shown) {
+    if (this.hidden[index] === !shown) return;
+    this.hidden[index] = !shown;
+    this.plot.setSeries(index + 1, { show: shown });
+    this.showLegend();
+    this.describe();
   }
 
   resize() {
@@ -110,7 +166,7 @@ export class Chart {
   set(columns, { span = null, step = 0 } = {}) {
     this.columns = withHoles(columns, step);
     this.span = span;
-    this.plot.setData(this.columns);
+    this.plot.setData(this.drawn());
     this.showLegend();
     this.describe();
   }
@@ -125,6 +181,7 @@ export class Chart {
     const when = rows > 0 ? times[row] * 1000 : null;
     setText(this.when, when === null ? "no points yet" : at == null ? `newest, ${this.moment(when)}` : this.moment(when));
     this.values.forEach((item, index) => {
+      item.hidden = this.hidden[index];
       const value = this.columns[index + 1][row];
       setText(item.lastChild, value == null ? "–" : this.lines[index].format(value));
     });
@@ -139,7 +196,8 @@ export class Chart {
 
   // The chart in words, for those who do not see it.
   describe() {
-    const told = this.lines.map(({ label, format }, index) => {
+    const told = this.lines.flatMap(({ label, format }, index) => {
+      if (this.hidden[index]) return [];
       const known = this.columns[index + 1].filter((value) => value != null);
       if (known.length === 0) return `${label}: nothing`;
       const [low, high] = known.reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [Infinity, -Infinity]);

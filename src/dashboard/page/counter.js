@@ -45,7 +45,7 @@ export class Counter {
     if (this.answer) {
       this.showVideo();
     } else if (!this.video) {
-      this.showFigures(count(stats.total_plays), [[rate(stats.messages_per_second), "plays a second"], [count(stats.total_videos), "videos"]]);
+      this.showFigures(count(stats.counted_plays), [[rate(stats.messages_per_second), "plays a second"], [count(stats.total_videos), "videos"]]);
     }
   }
 

@@ -3,11 +3,14 @@
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
-const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const minute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
-const date = new Intl.DateTimeFormat("en-GB", { year: "numeric", month: "short", day: "numeric" });
-const shortDate = new Intl.DateTimeFormat("en-GB", { month: "short", day: "numeric" });
-const dateUtc = new Intl.DateTimeFormat("en-GB", { month: "short", day: "numeric", timeZone: "UTC" });
+// Dates are ISO's, 2026-03-10, as in exports and in what the server says: 3/10 is read as March here and as October there.
+// Sweden writes them so.
+const iso = (parts) => new Intl.DateTimeFormat("sv-SE", parts);
+const DATE = { year: "numeric", month: "2-digit", day: "2-digit" };
+const clock = iso({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const minute = iso({ hour: "2-digit", minute: "2-digit" });
+const date = iso(DATE);
+const dateUtc = iso({ ...DATE, timeZone: "UTC" });
 
 export const NONE = "–";
 
@@ -37,6 +40,8 @@ export const change = (now, before) => {
   const part = now / before - 1;
   if (part >= 10) return `×${short(now / before)}`;
   const text = Math.abs(part * 100).toFixed(Math.abs(part) < 0.1 ? 1 : 0);
+  // Too little to be told has no sign.
+  if (Number(text) === 0) return "0 %";
   return `${part > 0 ? "+" : part < 0 ? "−" : ""}${text} %`;
 };
 
@@ -46,6 +51,17 @@ export const against = (now, before, period) => {
   return before === 0 ? `, none in ${period}` : `, ${change(now, before)} against ${period}`;
 };
 
+const UNITS = [["d", 86_400_000], ["h", 3_600_000], ["min", 60_000], ["s", 1000]];
+
+// A minute and more: the two largest units, as people say it. `model/words.rs` has the same for what the server says.
+const lasting = (ms) => {
+  const seconds = Math.floor(ms / 1000) * 1000;
+  const at = UNITS.findIndex(([, size]) => seconds >= size);
+  const [[large, size], [small, part]] = UNITS.slice(at, at + 2);
+  const rest = Math.floor((seconds % size) / part);
+  return `${whole.format(Math.floor(seconds / size))} ${large}${rest > 0 ? ` ${rest} ${small}` : ""}`;
+};
+
 // A duration in ms, in the unit that suits it.
 export const duration = (ms) => {
   if (typeof ms !== "number") return NONE;
@@ -53,12 +69,16 @@ export const duration = (ms) => {
   const size = Math.abs(ms);
   if (size < 1) return `${fine.format(ms * 1000)} µs`;
   if (size < 1000) return `${fine.format(ms)} ms`;
-  if (size < 120_000) return `${fine.format(ms / 1000)} s`;
-  return `${fine.format(ms / 60_000)} min`;
+  // What would be rounded to 60 s is a minute.
+  if (size < 59_950) return `${fine.format(ms / 1000)} s`;
+  return `${ms < 0 ? "-" : ""}${lasting(Math.max(size, 60_000))}`;
 };
 
-// How long something has been so, in whole seconds, and from 2 minutes on in minutes.
-export const age = (ms) => (ms < 120_000 ? `${Math.max(0, Math.floor(ms / 1000))} s` : `${Math.floor(ms / 60_000)} min`);
+// How long something has been so, roughly: in the largest unit, of which there are 2 at least.
+export const age = (ms) => {
+  const [unit, size] = UNITS.find(([, size]) => ms >= 2 * size) ?? UNITS.at(-1);
+  return `${whole.format(Math.max(0, Math.floor(ms / size)))} ${unit}`;
+};
 
 export const bytes = (value) => {
   if (typeof value !== "number") return NONE;
@@ -75,16 +95,20 @@ export const moment = (ms) => {
   return at.toDateString() === new Date().toDateString() ? clock.format(at) : date.format(at);
 };
 
-export const dateTime = (ms) => {
-  const thisYear = new Date(ms).getFullYear() === new Date().getFullYear();
-  return `${(thisYear ? shortDate : date).format(ms)}, ${minute.format(ms)}`;
-};
+export const dateTime = (ms) => `${date.format(ms)} ${minute.format(ms)}`;
+// To the second: for lists of what happened.
+export const stamp = (ms) => `${date.format(ms)} ${clock.format(ms)}`;
 export const dayUtc = (ms) => dateUtc.format(ms);
 
-// The label of a tick at `ms` where ticks are `step` seconds apart.
-export const tick = (ms, step) => {
+const DAY = 86_400;
+
+// The label of a tick at `ms` where ticks are `step` seconds apart: what changes from one to the next.
+export const tick = (ms, step, utc = false) => {
   const at = new Date(ms);
-  if (step >= 86_400 || (step >= 60 && at.getHours() === 0 && at.getMinutes() === 0)) return shortDate.format(at);
+  // Years and months are not all as long.
+  const parts = step >= 360 * DAY ? 4 : step >= 28 * DAY ? 7 : 10;
+  if (step >= DAY) return (utc ? dateUtc : date).format(at).slice(0, parts);
+  if (step >= 60 && at.getHours() === 0 && at.getMinutes() === 0) return date.format(at);
   return step >= 60 ? minute.format(at) : clock.format(at);
 };
 
@@ -95,6 +119,11 @@ export const setText = (node, text) => {
   if (node.textContent === text) return false;
   node.textContent = text;
   return true;
+};
+
+// A number on a tile, as large as it fits.
+export const setFigure = (node, text) => {
+  if (setText(node, text)) node.style.setProperty("--chars", Math.max(text.length, 6));
 };
 
 export const setAttribute = (node, name, value) => {

@@ -1,7 +1,7 @@
 // The overview: totals, charts over the chosen range and the videos most played in it.
 
 import { Chart } from "./charts.js";
-import { against, age, byId, change, count, duration, element, many, rate, setAttribute, setText, share, short, svg, time } from "./format.js";
+import { against, age, byId, change, count, duration, element, many, rate, setAttribute, setFigure, setText, share, short, svg, time } from "./format.js";
 import { ledgerLine, ledgerText, ledgerTrouble } from "./ledgers.js";
 import { fetchJson } from "./net.js";
 import { newName, showName } from "./titles.js";
@@ -23,7 +23,7 @@ const NAMES = ["messages_per_second", "realtime_ms", "average_ms", "p50_ms", "p9
 const BEFORE = { "30m": "the 30 minutes before", today: "as long a time before", "7d": "the 7 days before", "30d": "the 30 days before", custom: "as long a time before" };
 
 // A number and its unit stay on one line.
-export const unbroken = (text) => text.replace(" ", "\u00a0");
+export const unbroken = (text) => text.replaceAll(" ", "\u00a0");
 
 const FIGURES = [
   ["Received", (told) => count(told.received)],
@@ -58,10 +58,10 @@ export class Overview {
     this.asked = 0;
     this.rangeLoaded = 0;
     this.topLoaded = 0;
-    const times = [["real time"], ["average"], ["p50", [8, 4]], ["p99", [2, 3]]].map(([label, dash]) => ({ label, dash, format: duration }));
+    const times = [["real time"], ["average"], ["p50", [8, 4], true], ["p99", [2, 3], true]].map(([label, dash, hidden]) => ({ label, dash, hidden, format: duration }));
     this.charts = [
       new Chart(byId("figure-rate"), { title: "Plays per second", ticks: short, lines: [{ label: "plays/s", format: rate }] }),
-      new Chart(byId("figure-time"), { title: "Consumption time, from enqueued to counted", ticks: duration, lines: times }),
+      new Chart(byId("figure-time"), { title: "Consumption time, from enqueued to counted", lines: times, durations: true }),
       new Chart(byId("figure-depth"), { title: "Queue depth, in messages", ticks: short, lines: [{ label: "messages waiting", format: count }], whole: true }),
     ];
     this.buttons = [...document.querySelectorAll("#range button[data-range]")];
@@ -70,6 +70,7 @@ export class Overview {
       event.preventDefault();
       this.chooseCustom();
     });
+    byId("percentiles").addEventListener("click", () => state.set({ percentiles: state.values.percentiles ? "" : "1" }, true));
     byId("top-limit").addEventListener("change", (event) => state.set({ top: event.target.value }));
   }
 
@@ -107,6 +108,8 @@ export class Overview {
       byId("custom-from").value = toLocal(Date.parse(values.from));
       byId("custom-to").value = toLocal(Date.parse(values.to));
     }
+    setAttribute(byId("percentiles"), "aria-pressed", values.percentiles === "1");
+    [2, 3].forEach((line) => this.charts[1].showLine(line, values.percentiles === "1"));
     byId("top-limit").value = values.top;
     if (changed) this.loadRange();
     if (changed || values.top !== before.top) this.loadTop();
@@ -246,17 +249,15 @@ export class Overview {
   }
 
   showStats(stats) {
-    setText(byId("total-plays"), count(stats.total_plays));
-    // From 100 plays on a video is published by interval only, so the processors may be ahead.
-    const counted = stats.processors.reduce((sum, { consumption }) => sum + (consumption?.counted ?? 0), 0);
-    setText(byId("total-more"), counted > stats.total_plays ? `published, of ${count(counted)} counted` : "published");
-    setText(byId("total-videos"), count(stats.total_videos));
-    setText(byId("rate"), rate(stats.messages_per_second));
+    setFigure(byId("total-plays"), count(stats.counted_plays));
+    setText(byId("total-more"), publishedText(stats));
+    setFigure(byId("total-videos"), count(stats.total_videos));
+    setFigure(byId("rate"), rate(stats.messages_per_second));
     const times = stats.consumption;
-    setText(byId("consumption"), duration(times.average_ms));
-    setText(byId("consumption-more"), typeof times.p99_ms === "number" ? `mean; p99 ${duration(times.p99_ms)}` : "mean since start");
+    setFigure(byId("consumption"), duration(times.realtime_ms));
+    setText(byId("consumption-more"), timesText(times));
     const queue = stats.queue;
-    setText(byId("depth"), count(queue?.depth));
+    setFigure(byId("depth"), count(queue?.depth));
     const { above, on } = stats.depth_alert ?? {};
     const marks = [on && `⚠ more than ${count(above)}`, stats.queue_paused?.length > 0 && "paused"];
     const depth = stats.queue_error ?? (queue ? `${count(queue.in_flight)} in flight, ${count(queue.deferred)} deferred` : "not known");
@@ -266,6 +267,26 @@ export class Overview {
     showRun(stats.run);
   }
 }
+
+// In whole seconds: it is told again every second.
+const nextText = (ms) => (ms > 0 ? `next in ${unbroken(duration(Math.ceil(ms / 1000) * 1000))}` : "next now");
+
+// What stands below the counted plays: how many of them are published, and when the others follow.
+export const publishedText = ({ counted_plays: counted, total_plays: published, processors, publication }) => {
+  const known = counted > published ? `${unbroken(`${count(published)} published`)}` : "all published";
+  if (!publication) return `${known}; no processor ${processors.length > 0 ? "reports now" : "has reported"}`;
+  const { from_plays: from, every_ms: least, every_ms_most: most, next_ms: next } = publication;
+  const which = from > 1 ? `videos over ${many(from, "play")}` : "videos";
+  const every = least < most ? `${duration(least)} to ${duration(most)}` : duration(least);
+  return `${known}; ${which} update every ${unbroken(every)}, ${nextText(next)}`;
+};
+
+// What stands below the consumption time of now.
+export const timesText = ({ realtime_ms: now, average_ms: average, p99_ms: p99 }) => [
+  typeof now === "number" ? "now" : "nothing counted now",
+  typeof average === "number" && `average ${unbroken(duration(average))}`,
+  typeof p99 === "number" && `p99 ${unbroken(duration(p99))}`,
+].filter(Boolean).join("; ");
 
 // How the simulation has ended that the page belongs to, and its report, which stays.
 const showRun = (run) => {

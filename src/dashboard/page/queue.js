@@ -2,7 +2,7 @@
 // things that may be done to the queue. Text goes in as text, never as markup.
 
 import { label } from "./alarm.js";
-import { bytes, count, duration, element, rate, setAttribute, setText } from "./format.js";
+import { bytes, count, duration, element, rate, setAttribute, setText, stamp, time } from "./format.js";
 import { ledgerName, ledgerRows } from "./ledgers.js";
 
 // How often the dashboard is asked. It asks the nsqds every second, but nobody reads so many numbers so fast.
@@ -408,7 +408,7 @@ class PeekDialog {
     setText(this.said, `${number} in ${duration(waited)}.`);
     this.messages.show(messages.map(({ id, published_at: at, attempts, body, bytes: size }) => ({
       key: id,
-      cells: [new Date(at).toLocaleTimeString(), count(attempts), id, count(size), body],
+      cells: [time(at), count(attempts), id, count(size), body],
     })));
   }
 
@@ -555,7 +555,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
       })));
       audit.show(touched.audit.map(({ at, peer, action, target, outcome }) => ({
         key: `${at} ${peer} ${action} ${outcome}`,
-        cells: [new Date(at).toLocaleString(), peer, action, target, outcome],
+        cells: [stamp(at), peer, action, target, outcome],
       })));
     } catch (error) {
       setText(trouble, error.message);

@@ -11,6 +11,7 @@ const NAMES = {
   range: ["30m", oneOf("30m", "today", "7d", "30d", "custom")],
   from: ["", isTime],
   to: ["", isTime],
+  percentiles: ["", oneOf("1")],
   top: ["10", oneOf("10", "25", "50", "100")],
   sort: ["-plays", (text) => /^-?(plays|video_id|last_played_at|updated_at)$/.test(text)],
   search: ["", (text) => text.length <= 300],
@@ -21,7 +22,7 @@ const NAMES = {
 };
 
 // Where those are looked at that not every view knows.
-const ONLY = { video: ["video", "counter"], minutes: ["video"], hours: ["video"], days: ["video"] };
+const ONLY = { video: ["video", "counter"], percentiles: ["overview"], minutes: ["video"], hours: ["video"], days: ["video"] };
 
 export const parse = (query) => {
   const given = new URLSearchParams(query);

@@ -2,7 +2,7 @@
 
 import { changes, fetchChanged } from "./changed.js";
 import { Chart } from "./charts.js";
-import { against, byId, count, element, many, moment, setAttribute, setText, share, short, time } from "./format.js";
+import { against, byId, count, element, many, moment, setAttribute, setFigure, setText, share, short, time } from "./format.js";
 import { fetchJson, Followed } from "./net.js";
 import { addressOf } from "./titles.js";
 
@@ -98,7 +98,7 @@ export class Video {
     this.showName({ video_id: video });
     this.showChanges([]);
     // Another video's numbers must not stand under this one's name.
-    for (const id of ["video-plays", "video-rank", "video-last"]) setText(byId(id), "–");
+    for (const id of ["video-plays", "video-rank", "video-last"]) setFigure(byId(id), "–");
     setText(byId("video-share"), "");
     setText(byId("video-rank-more"), "by plays");
     for (const name of Object.keys(SPANS)) {
@@ -193,13 +193,13 @@ export class Video {
   }
 
   showTotals({ plays, rank, last_played_at: last }) {
-    setText(byId("video-plays"), count(plays));
+    setFigure(byId("video-plays"), count(plays));
     const all = this.totals?.total_plays;
     setText(byId("video-share"), all > 0 ? `${share(plays / all)} of all plays` : "in all");
-    setText(byId("video-rank"), count(rank));
+    setFigure(byId("video-rank"), count(rank));
     const videos = this.totals?.total_videos;
     setText(byId("video-rank-more"), videos ? `of ${many(videos, "video")}, by plays` : "by plays");
-    setText(byId("video-last"), moment(last));
+    setFigure(byId("video-last"), moment(last));
     const day = typeof last === "number" && new Date(last).toDateString() !== new Date().toDateString();
     setText(byId("video-last-more"), day ? `${time(last)}, in your time zone` : "in your time zone");
   }

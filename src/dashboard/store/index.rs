@@ -7,6 +7,7 @@ mod lists;
 mod shown;
 
 use foldhash::{HashMap, HashMapExt, HashSet};
+use uuid::Uuid;
 
 use super::catalog::Catalog;
 use super::list::VideoRow;
@@ -57,6 +58,9 @@ pub(super) struct Index {
     counted: u64,
     // Plays that processors have told, and those of imports that it was loaded with: what rates are made of.
     told: u64,
+    // The sum of each processor's counts, by its number, and the numbers by what the counts are kept under.
+    sums: HashMap<u32, u64>,
+    numbers: HashMap<Uuid, u32>,
     // Numbers of imports that were taken back: a video that nobody else has told of is as if it had never been.
     taken_back: HashSet<u32>,
     /// What is kept of videos besides their counts.
@@ -97,6 +101,8 @@ impl Index {
             row.updated_at = row.updated_at.max(updated_at);
             row.last_played_at = row.last_played_at.max(last_played_at);
             index.counted = index.counted.saturating_add(told.plays.unsigned_abs());
+            let sum = index.sums.entry(told.processor).or_default();
+            *sum = sum.saturating_add(told.plays.unsigned_abs());
         }
         index
     }
@@ -226,6 +232,8 @@ impl Index {
         self.videos.insert(id, row);
         self.show(id, before, &row);
         self.counted = self.counted.saturating_add(delta.unsigned_abs());
+        let sum = self.sums.entry(processor).or_default();
+        *sum = sum.saturating_add(delta.unsigned_abs());
         Some(delta)
     }
 
@@ -252,8 +260,17 @@ impl Index {
 
     /// The sum of a processor's counts.
     pub(super) fn plays_of(&self, processor: u32) -> u64 {
-        let plays = self.counts_of(processor).map(|(_, plays)| plays.unsigned_abs());
-        plays.fold(0, u64::saturating_add)
+        self.sums.get(&processor).copied().unwrap_or_default()
+    }
+
+    /// The sum of the counts that are kept under `key`.
+    pub(super) fn plays_under(&self, key: &Uuid) -> u64 {
+        self.numbers.get(key).map_or(0, |number| self.plays_of(*number))
+    }
+
+    /// Notes which numbers stand for what counts are kept under.
+    pub(super) fn number_processors(&mut self, numbers: impl IntoIterator<Item = (Uuid, u32)>) {
+        self.numbers.extend(numbers);
     }
 
     /// Imports of those numbers are taken back, and their counts are forgotten next.
@@ -295,6 +312,8 @@ impl Index {
         self.videos.insert(*id, row);
         self.show(*id, before, &row);
         self.counted = self.counted.saturating_sub(plays.unsigned_abs());
+        let sum = self.sums.entry(processor).or_default();
+        *sum = sum.saturating_sub(plays.unsigned_abs());
     }
 
     /// How many videos each of some processors has told of, and the sum of their counts; in the order of `processors`.

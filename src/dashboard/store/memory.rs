@@ -38,6 +38,11 @@ impl ProcessorNumbers {
         loaded
     }
 
+    /// Each, with what it stands for.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Uuid, u32)> {
+        self.numbers.iter().map(|(key, number)| (*key, *number))
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.numbers.len()
@@ -148,6 +153,7 @@ pub(super) fn apply_counts(
     at: UnixMs,
 ) -> bool {
     let number = processors.of(processor, pending);
+    index.number_processors([(processor, number)]);
     let mut has_changed = false;
     for count in counts {
         if let Some(delta) = index.apply(number, count, at) {

@@ -54,6 +54,7 @@ pub(super) fn load(connection: &Connection) -> Result<(Memory, CountSums)> {
         return Err(error).context("the counts cannot be read");
     }
     *index.catalog_mut() = catalog_tables::load(connection, &mut sums)?;
+    index.number_processors(processors.all());
     index.catalog_mut().number_imports(|key| processors.get(key));
     confirmed::check_rows(connection)?;
     let ledgers = ledgers::load(connection)?;

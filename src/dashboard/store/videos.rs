@@ -9,6 +9,7 @@ use super::list::ShownVideo;
 use super::titles::TitleRow;
 use super::top::Top;
 use super::{Period, Scale, Store};
+use crate::model::counts::Totals;
 use crate::model::video_id::VideoId;
 use crate::wire::{ChangedVideo, ImportRow, Visibility};
 
@@ -66,6 +67,22 @@ impl Store {
     /// How much is in the catalog.
     pub(in crate::dashboard) fn catalog_sums(&self) -> CatalogSums {
         self.state.index.read().catalog().sums()
+    }
+
+    /// The sums over all videos but those that are deleted, and how many plays the ledgers of processors hold beyond what is
+    /// published of them. `holdings`: what each ledger is said to hold; where less than is known, that.
+    pub(in crate::dashboard) fn totals_and_unpublished(
+        &self,
+        holdings: &[(Uuid, u64)],
+    ) -> (Totals, u64) {
+        // Both of one moment: a publication moves plays from one to the other.
+        let index = self.state.index.read();
+        let ledgers = self.state.ledgers.read();
+        let unpublished = holdings.iter().map(|(processor, holds)| {
+            let key = ledgers.key(*processor);
+            ledgers.held(&key).max(*holds).saturating_sub(index.plays_under(&key))
+        });
+        (index.totals(), unpublished.fold(0, u64::saturating_add))
     }
 
     /// Plays that processors have told: only its growth means anything.

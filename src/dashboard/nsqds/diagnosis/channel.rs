@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn it_is_told_how_soon_they_are_gone() {
         for (depth, rate_out, want) in [
-            (300_000, 2_000.0, "2,000 leave a second: those that wait take 2 min."),
+            (300_000, 2_000.0, "2,000 leave a second: those that wait take 2 min 30 s."),
             (101, 0.0, "None left in the last second."),
         ] {
             assert_eq!(leaving(depth, rate_out), want);

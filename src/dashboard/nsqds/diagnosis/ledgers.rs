@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::finding::{Finding, Severity};
 use super::heartbeat::Heartbeat;
+use crate::model::words::lasting;
 use crate::wire::{LedgerProcessorState, LedgerStatus};
 
 /// A commit that takes longer is slow: 10,000 messages take 20 ms where the database is near and four processors share it.
@@ -64,9 +65,9 @@ pub(crate) fn ledger_faults(processors: &[Heartbeat], dead: &[LapsedProcessor]) 
                 code: PROCESSOR_DEAD,
                 severity: Severity::Error,
                 text: format!(
-                    "Processor {id} of the ledger {ledger} has been dead for {} s, and nobody publishes what it counted: some \
+                    "Processor {id} of the ledger {ledger} has been dead for {}, and nobody publishes what it counted: some \
                      of its {plays} plays are missing here.",
-                    dead_ms / 1000
+                    lasting(*dead_ms)
                 ),
                 way_out: "Start it again, or another processor with the same --ledger, which takes over. If some run, their logs say why they do not.",
             });
@@ -96,13 +97,13 @@ pub(super) fn diagnose_more(
     }
     for dead in dead {
         let LapsedProcessor { id, ledger, dead_ms, .. } = dead;
-        let seconds = dead_ms / 1000;
+        let lasts = lasting(*dead_ms);
         let (code, severity, text, way_out) = match (dead.state, dead.published_by) {
             (LedgerProcessorState::Published, Some(by)) => (
                 "processor-taken-over",
                 Severity::Info,
                 format!(
-                    "Processor {id} of the ledger {ledger} has been dead for {seconds} s. Processor {by} publishes what it counted."
+                    "Processor {id} of the ledger {ledger} has been dead for {lasts}. Processor {by} publishes what it counted."
                 ),
                 "Nothing is lost. If it will not come back, do nothing: the next new processor takes its place.",
             ),
@@ -110,7 +111,7 @@ pub(super) fn diagnose_more(
                 PROCESSOR_DEAD,
                 Severity::Warning,
                 format!(
-                    "Processor {id} of the ledger {ledger} has been dead for {seconds} s, and nobody publishes yet what it counted."
+                    "Processor {id} of the ledger {ledger} has been dead for {lasts}, and nobody publishes yet what it counted."
                 ),
                 "Another processor of the ledger takes over within a minute. If none runs, start one.",
             ),
@@ -141,8 +142,8 @@ fn databases_away(processors: &[Heartbeat]) -> Vec<Finding> {
             code: "ledger-away",
             severity: Severity::Error,
             text: format!(
-                "Processor {id}{others} could not use the ledger {name} for {} s: {reason}",
-                ms / 1000
+                "Processor {id}{others} could not use the ledger {name} for {}: {reason}",
+                lasting(ms)
             ),
             way_out: AWAY_WAY_OUT,
         })
@@ -239,7 +240,7 @@ mod tests {
         let id = "00000000-0000-0000-0000-000000000007";
         let by = "00000000-0000-0000-0000-000000000009";
         let text = format!(
-            "Processor {id} of the ledger db:5432/plays has been dead for 70 s. Processor {by} publishes what it counted."
+            "Processor {id} of the ledger db:5432/plays has been dead for 1 min 10 s. Processor {by} publishes what it counted."
         );
         check(
             &[],
@@ -251,7 +252,7 @@ mod tests {
         );
         check(&[], &[dead(Dead, 5_000, None)], &[(PROCESSOR_DEAD, Severity::Warning, &text)]);
         let text = format!(
-            "Processor {id} of the ledger db:5432/plays has been dead for 60 s, and nobody publishes what it counted: some of its 40 plays are missing here."
+            "Processor {id} of the ledger db:5432/plays has been dead for 1 min, and nobody publishes what it counted: some of its 40 plays are missing here."
         );
         check(&[], &[dead(Dead, 60_000, None)], &[(PROCESSOR_DEAD, Severity::Error, &text)]);
         check(&[], &[dead(Done, 600_000, None)], &[]);

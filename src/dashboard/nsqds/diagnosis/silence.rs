@@ -3,6 +3,7 @@
 use super::finding::{Finding, Severity};
 use super::heartbeat::{Heartbeat, SILENT_MS};
 use super::ledgers::LapsedProcessor;
+use crate::model::words::lasting;
 use crate::wire::ProcessorEnding;
 
 /// Where others count on, one that is silent for so long is missed; until then it may just be started again.
@@ -51,7 +52,7 @@ pub(super) fn diagnose(
         Some(quietest) => found.push(Finding {
             code: PROCESSOR_SILENT,
             severity: Severity::Error,
-            text: format!("No processor has reported for {} s.", quietest / 1000),
+            text: format!("No processor has reported for {}.", lasting(quietest)),
             way_out: "Check that it runs and reaches this dashboard. If it does not, its log says why.",
         }),
         None => ended.into_iter().for_each(|known| diagnose_ended(known, found)),
@@ -64,9 +65,9 @@ fn missing(known: &Heartbeat) -> Finding {
         code: PROCESSOR_SILENT,
         severity: Severity::Warning,
         text: format!(
-            "Processor {} has not reported for {} s; others count on.",
+            "Processor {} has not reported for {}; others count on.",
             known.id,
-            known.silent_ms / 1000
+            lasting(known.silent_ms)
         ),
         way_out: "Start it again with its --data-dir: what it has counted and not yet published is there.",
     }

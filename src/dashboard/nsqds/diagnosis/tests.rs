@@ -271,10 +271,7 @@ fn what_a_processor_says_of_its_connections_is_told() {
     };
     let want = [("processor-backoff", Severity::Error), ("processor-lookupd", Severity::Warning)];
     let text = check(backoff, 0, &want);
-    assert_eq!(
-        text,
-        "Processor p takes no messages for 3.0 s (backoff), because 2 in a row failed."
-    );
+    assert_eq!(text, "Processor p takes no messages for 3 s (backoff), because 2 in a row failed.");
     let waiting = Some("refused".to_owned());
     let waits = ConsumerFigures { waiting, ..ConsumerFigures::default() };
     let text = check(waits, 0, &[("processor-waits", Severity::Error)]);
