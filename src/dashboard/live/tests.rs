@@ -112,7 +112,8 @@ fn percentiles_are_those_of_the_second_and_of_the_minute() {
     tell(&mut live, 4, 0);
     live.sample(UnixMs(3_000), start, 30);
     assert_eq!(point(&live).0, fast);
-    let mean = Consumption { realtime_ms: Some(1.0), ..Consumption::default() };
+    let since_start = Some(ConsumptionTimes { p99: 1.0, ..ConsumptionTimes::default() });
+    let mean = Consumption { realtime_ms: Some(1.0), since_start, ..Consumption::default() };
     live.report(Uuid::from_u128(1), None, Some(mean), start);
     live.sample(UnixMs(4_000), start, 30);
     assert_eq!(point(&live), (fast, fast), "no new times: those before hold, like the mean");
