@@ -16,6 +16,8 @@ mod body;
 mod calls;
 mod findings;
 mod guard;
+mod gzip;
+mod kept;
 mod live;
 mod metrics;
 mod nsqds;
@@ -27,7 +29,6 @@ mod reset;
 mod router;
 mod sampler;
 mod store;
-mod tops;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -142,6 +143,7 @@ impl Dashboard {
             changed,
         };
         let app = Arc::new(App::new(parts));
+        sampler::remember(&app);
         let mut server = ServerConfig::new(http_address, "dash");
         server.workers = WORKERS;
         server.max_body = BODY_MAX;

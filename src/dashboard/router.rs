@@ -6,9 +6,10 @@ use super::answer::{CallError, CallResult};
 use super::app::App;
 use super::assets;
 use super::calls::{
-    actions, confirmed, consumption, counts, document, export, health, imports, ledgers,
+    actions, confirmed, consumption, counts, document, export, health, imports, ledgers, plays,
     processors, queue, series, settings, stats, top, videos,
 };
+use super::gzip;
 use super::operation::Operation;
 use super::query::Call;
 use crate::http::{Download, EventStream, Handler, Request, Response};
@@ -76,6 +77,7 @@ pub(super) static ROUTES: &[Route] = &[
     write("POST", "/api/counts", counts::update, &counts::UPDATE),
     write("DELETE", "/api/counts", counts::clear, &counts::CLEAR),
     get("/api/counts/{video_id}/series", series::of_video, &series::OF_VIDEO),
+    get("/api/counts/{video_id}/plays", plays::of_video, &plays::OF_VIDEO),
     get("/api/counts/{video_id}", counts::video, &counts::VIDEO),
     write("POST", "/api/videos", videos::set_many, &videos::SET_MANY),
     download("/api/videos.csv", export::titles_csv, &export::TITLES_CSV),
@@ -93,6 +95,7 @@ pub(super) static ROUTES: &[Route] = &[
     write("POST", "/api/consumption", consumption::report, &consumption::REPORT),
     get("/api/stats", stats::all, &stats::ALL),
     get("/api/series", series::charts, &series::CHARTS),
+    get("/api/plays", plays::of_all, &plays::OF_ALL),
     get("/api/top", top::top, &top::TOP),
     download("/api/export/counts.csv", export::counts_csv, &export::COUNTS_CSV),
     download("/api/export/counts.json", export::counts_json, &export::COUNTS_JSON),
@@ -152,7 +155,7 @@ fn answer(app: &App, request: &Request) -> CallResult {
     let path_value = percent_decode_str(path_value).decode_utf8_lossy();
     let call = Call { request, path_value: &path_value };
     match route.handling {
-        Handling::Read(handler) => handler(app, call),
+        Handling::Read(handler) => Ok(gzip::smaller(request, handler(app, call)?)),
         Handling::Write(handler) => {
             app.check_write(request, route.path)?;
             handler(app, call)

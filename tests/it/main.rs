@@ -51,6 +51,7 @@ mod page;
 mod page_accessibility;
 mod page_alarm;
 mod page_queue;
+mod page_ranges;
 mod page_support;
 mod page_theme;
 mod page_times;

@@ -123,6 +123,10 @@ impl Complaints {
                 Event::RuntimeExceptionThrown(thrown) => {
                     format!("{:?}", thrown.params.exception_details)
                 }
+                // What the page itself has ended is no failure.
+                Event::NetworkLoadingFailed(failed) if failed.params.canceled == Some(true) => {
+                    return;
+                }
                 Event::NetworkLoadingFailed(failed) => format!("{:?}", failed.params),
                 Event::RuntimeConsoleAPICalled(call) => format!("{:?}", call.params),
                 Event::NetworkResponseReceived(response) => {

@@ -8,7 +8,7 @@ import { address, parse, State } from "../../src/dashboard/page/state.js";
 const VIDEO = "0189f7ea-ae2c-7bcd-8a45-0123456789ab";
 const DEFAULTS = {
   view: "overview", range: "30m", from: "", to: "", top: "10", sort: "-plays", search: "", video: "",
-  minutes: "1", hours: "7", days: "30", percentiles: "",
+  minutes: "1", hours: "7", days: "30", zone: "", percentiles: "",
 };
 
 // Each query with what it says that is not the default.
@@ -33,6 +33,7 @@ const QUERIES = [
   ["?search=0189", { search: "0189" }], ["?search=%3Cb%3E", { search: "<b>" }], ["?search=a+b", { search: "a b" }],
   [`?search=${"a".repeat(300)}`, { search: "a".repeat(300) }], [`?search=${"a".repeat(301)}`, {}],
   ["?search=%E0%A4%A", { search: "\ufffd%A" }],
+  ["?zone=Asia/Kolkata", { zone: "Asia/Kolkata" }], ["?zone=UTC&range=today", { zone: "UTC", range: "today" }], ["?zone=Mars/Phobos", {}],
   ["?range=7d", { range: "7d" }], ["?range=8d", {}], ["?range=custom", {}],
   ["?range=custom&from=2026-01-01T00:00Z&to=2026-01-02T00:00Z", { range: "custom", from: "2026-01-01T00:00Z", to: "2026-01-02T00:00Z" }],
   ["?range=custom&from=2026-01-02T00:00Z&to=2026-01-01T00:00Z", { from: "2026-01-02T00:00Z", to: "2026-01-01T00:00Z" }],

@@ -11,6 +11,7 @@ pub(super) mod health;
 pub(super) mod imports;
 pub(super) mod ledgers;
 pub(super) mod period;
+pub(super) mod plays;
 pub(super) mod processors;
 pub(super) mod queue;
 pub(super) mod series;

@@ -33,7 +33,8 @@ pub(super) fn find(app: &App, call: Call<'_>, limit: &NumberParam) -> Result<Arc
     let limit = limit.read_u32(call)?;
     let (from, to) = period::read(call, unix_ms(), LENGTH_MS)?;
     let scale = app.store.scale_for(from, to, BUCKETS_MAX);
-    app.tops.get(&app.store, (scale, Period::of(scale, from, to), limit as usize))
+    let key = (scale, Period::of(scale, from, to), limit as usize);
+    app.tops.get(key, |(scale, period, limit)| app.store.top(*scale, *period, *limit))
 }
 
 pub(in super::super) fn top(app: &App, call: Call<'_>) -> CallResult {

@@ -11,8 +11,9 @@ mod starts;
 #[cfg(test)]
 mod tests;
 mod times;
+mod undrawn;
 
-pub(super) use points::{LiveSeries, Measure};
+pub(super) use points::{LiveSeries, Measure, POINTS_MS};
 pub(super) use reports::Live;
 pub use run_outcome::{RunFigure, RunOutcome};
 pub(super) use shared_ledgers::SharedLedgerShown;

@@ -1,6 +1,7 @@
 // Puts the parts together: the address says which view is shown, the stream brings what changes.
 
 import { Alarms } from "./alarm.js";
+import { hear } from "./clock.js";
 import { Counter } from "./counter.js";
 import { age, byId, setAttribute, setText, time } from "./format.js";
 import { Keys } from "./keys.js";
@@ -13,6 +14,8 @@ import { State } from "./state.js";
 import { setTemplate } from "./titles.js";
 import { Video } from "./video.js";
 import { Videos } from "./videos.js";
+import { ZoneChoice } from "./zonechoice.js";
+import { useZone } from "./zones.js";
 
 const TITLES = { overview: "", videos: "Videos", video: "Video", counter: "Counter", queue: "Queue and health", help: "Help" };
 const nothing = { show() {}, hide() {}, refresh() {}, stats() {} };
@@ -36,6 +39,8 @@ const writeToken = {
 };
 
 const show = (values, before) => {
+  useZone(values.zone);
+  zones.show();
   const turned = values.view !== before.view;
   for (const [name, view] of Object.entries(views)) {
     if (name !== values.view && !byId(`view-${name}`).hidden) {
@@ -76,9 +81,12 @@ const showBadge = (name, heardAt, old) => {
 
 const state = new State(show);
 const alarms = new Alarms(state, new Notifier());
+const zones = new ZoneChoice(state);
+useZone(state.values.zone);
 const views = { overview: new Overview(state), videos: new Videos(state), video: new Video(state), counter: new Counter(state), queue, help: nothing };
 
 const onStats = ({ stats, point }) => {
+  hear(stats.time);
   alarms.show(stats.alarms);
   Object.values(views).forEach((view) => view.stats(stats, point));
 };

@@ -2,6 +2,7 @@
 // things that may be done to the queue. Text goes in as text, never as markup.
 
 import { label } from "./alarm.js";
+import { now } from "./clock.js";
 import { bytes, count, duration, element, rate, setAttribute, setText, stamp, time } from "./format.js";
 import { ledgerName, ledgerRows } from "./ledgers.js";
 
@@ -206,7 +207,7 @@ class Nsqd {
     setAttribute(this.create, "aria-label", `Create a topic or channel at ${nsqd.address}`);
     setText(this.title, `nsqd ${nsqd.address}${nsqd.version ? `, version ${nsqd.version}` : ""}`);
     this.error.hidden = !nsqd.error;
-    const heard = nsqd.heard_at ? `; the numbers are ${duration(Math.max(0, Date.now() - nsqd.heard_at))} old` : "";
+    const heard = nsqd.heard_at ? `; the numbers are ${duration(Math.max(0, now() - nsqd.heard_at))} old` : "";
     setText(this.error, nsqd.error ? `It does not answer: ${nsqd.error}${heard}` : "");
     const rows = [];
     const consumers = [];
@@ -235,7 +236,7 @@ class Nsqd {
             cells: [
               `${client.hostname || client.client_id} ${client.remote_address}`, nameOf(whole), client.user_agent, count(client.ready_count),
               count(client.in_flight_count), count(client.finish_count), count(client.requeue_count),
-              span(Date.now() / 1000 - client.connect_ts), transport(client),
+              span(now() / 1000 - client.connect_ts), transport(client),
               client.state === 4 ? "closing" : client.ready_count === 0 ? "asks for nothing" : "ready",
             ],
           });
@@ -496,7 +497,7 @@ export const mount = (root, { fetchJson, writeToken }) => {
       key: one.address,
       cells: [
         one.address, one.answering ? "answers" : one.error ? `does not answer: ${one.error}` : "not asked yet", count(one.nsqds),
-        one.heard_at === null ? "never" : ago(Math.max(0, Date.now() - one.heard_at - LOOKUPD_MS)),
+        one.heard_at === null ? "never" : ago(Math.max(0, now() - one.heard_at - LOOKUPD_MS)),
       ],
     })));
     leftOut.hidden = queue.left_out === 0;

@@ -1,5 +1,7 @@
 // What the reader looks at, kept in the address: a view can be shared, and the back button works.
 
+import { isZone } from "./zones.js";
+
 const oneOf = (...known) => (text) => known.includes(text);
 // As the dashboard has it: text of 1 to 128 bytes without control characters.
 const isVideo = (text) => text.length <= 128 && new TextEncoder().encode(text).length <= 128 && !/\p{Cc}/u.test(text);
@@ -11,6 +13,7 @@ const NAMES = {
   range: ["30m", oneOf("30m", "today", "7d", "30d", "custom")],
   from: ["", isTime],
   to: ["", isTime],
+  zone: ["", isZone],
   percentiles: ["", oneOf("1")],
   top: ["10", oneOf("10", "25", "50", "100")],
   sort: ["-plays", (text) => /^-?(plays|video_id|last_played_at|updated_at)$/.test(text)],

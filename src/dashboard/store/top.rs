@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::history::series;
 use super::pending::Minutes;
-use super::period::{Keep, Period, Scale};
+use super::period::{Period, Scale};
 use super::row::check_row;
 use crate::model::unix_time::UnixMs;
 use crate::model::video_id::VideoId;
@@ -30,7 +30,7 @@ pub(crate) struct TopVideo {
     pub(crate) plays: i64,
     /// Of all plays in the period, 0 to 1.
     pub(crate) share: f64,
-    /// Its plays in the period before; `None`: not all of that is kept.
+    /// Its plays in the period before; `None`: not all of that is known.
     pub(crate) before: Option<i64>,
     /// The plays of 24 equal parts of the period.
     pub(crate) spark: Vec<i64>,
@@ -47,9 +47,11 @@ pub(crate) struct Top {
     pub(crate) scale: Scale,
     /// When it was found.
     pub(crate) as_of: UnixMs,
+    /// Since when all plays are known: they were recorded, and are still kept in buckets of that length.
+    pub(crate) known_from: UnixMs,
     /// All plays in the period.
     pub(crate) total: i64,
-    /// All plays in the period before; `None`: not all of that is kept.
+    /// All plays in the period before; `None`: not all of that is known.
     pub(crate) total_before: Option<i64>,
     /// Videos that were played in the period; those that are deleted are in no figure.
     pub(crate) videos: usize,
@@ -66,8 +68,8 @@ pub(super) struct TopQuery<'a> {
     pub(super) period: Period,
     /// The most videos.
     pub(super) limit: usize,
-    /// What the tables still have.
-    pub(super) keep: Keep,
+    /// Since when all plays by `scale` are known.
+    pub(super) known_from: UnixMs,
     /// The present.
     pub(super) now: UnixMs,
     /// Videos that are not in lists.
@@ -90,8 +92,8 @@ pub(super) fn top(
     pending: &[(VideoId, i64, i64)],
     query: TopQuery<'_>,
 ) -> Result<Top> {
-    let TopQuery { scale, period, limit, keep, now, unshown } = query;
-    let knows_before = scale.oldest(keep, now).is_none_or(|oldest| period.before().first >= oldest);
+    let TopQuery { scale, period, limit, known_from, now, unshown } = query;
+    let knows_before = scale.start(period.before().first) >= known_from;
     let mut sums = sums(connection, pending, scale, period)?;
     sums.retain(|id, _| unshown.get(id) != Some(&Visibility::Deleted));
     let total: i64 = sums.values().map(|sums| sums.plays).sum();
@@ -119,6 +121,7 @@ pub(super) fn top(
         to: scale.start(period.last.saturating_add(1)),
         scale,
         as_of: now,
+        known_from,
         total,
         total_before: knows_before.then_some(total_before),
         videos,

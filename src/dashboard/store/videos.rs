@@ -107,7 +107,7 @@ impl Store {
     }
 
     /// The videos that are in no list.
-    fn unshown(&self) -> HashMap<VideoId, Visibility> {
+    pub(super) fn unshown(&self) -> HashMap<VideoId, Visibility> {
         let index = self.state.index.read();
         let all = index.catalog().all_changes();
         all.map(|(id, changes)| (*id, changes.visibility()))
