@@ -17,17 +17,18 @@ use super::kept::KeptSums;
 use super::live::Live;
 use super::nsqds::{Watch, WatchedQueue};
 use super::refused_writes::RefusedWrites;
-use super::store::{Period, PlaysBetween, Scale, Store, Top};
+use super::store::{Period, PlaysBetween, Scale, Store, Top, TopOrder};
 use crate::http::{EventStream, Request};
 use crate::model::unix_time::UnixMs;
+use crate::runtime::clock::unix_ms;
 
 /// Everything that requests share.
 pub(super) struct App {
     pub(super) store: Arc<Store>,
     pub(super) events: EventStream,
     pub(super) live: Mutex<Live>,
-    /// The newest lists of the most played videos, by scale, period and number of rows.
-    pub(super) tops: KeptSums<(Scale, Period, usize), Top>,
+    /// The newest lists of the most played videos, by scale, period, order and number of rows.
+    pub(super) tops: KeptSums<(Scale, Period, TopOrder, usize), Top>,
     /// The newest sums of plays, by the moments between which they are.
     pub(super) plays: KeptSums<Vec<UnixMs>, PlaysBetween>,
     pub(super) watch: Arc<Watch>,
@@ -41,6 +42,8 @@ pub(super) struct App {
     pub(super) configuration: Value,
     /// Where videos are, with `{id}` in place of the id.
     pub(super) video_url: Option<String>,
+    /// When the dashboard was started.
+    pub(super) started_at: UnixMs,
     /// The OpenAPI document.
     pub(super) document: File,
     /// Messages with counts accepted since the start.
@@ -95,6 +98,7 @@ impl App {
             guard,
             configuration,
             video_url,
+            started_at: unix_ms(),
             document,
             updates: AtomicU64::new(0),
             refused: AtomicU64::new(0),

@@ -6,8 +6,8 @@ use super::answer::{CallError, CallResult};
 use super::app::App;
 use super::assets;
 use super::calls::{
-    actions, confirmed, consumption, counts, document, export, health, imports, ledgers, plays,
-    processors, queue, series, settings, stats, top, videos,
+    actions, confirmed, consumption, counts, document, export, health, imports, ledgers, letters,
+    plays, processors, queue, series, settings, stats, top, videos,
 };
 use super::gzip;
 use super::operation::Operation;
@@ -93,6 +93,8 @@ pub(super) static ROUTES: &[Route] = &[
     write("POST", "/api/confirmed", confirmed::update, &confirmed::UPDATE),
     write("POST", "/api/ledgers", ledgers::claim, &ledgers::CLAIM),
     write("POST", "/api/consumption", consumption::report, &consumption::REPORT),
+    get("/api/dead-letters", letters::list, &letters::LIST),
+    write("POST", "/api/dead-letters", letters::tell, &letters::TELL),
     get("/api/stats", stats::all, &stats::ALL),
     get("/api/series", series::charts, &series::CHARTS),
     get("/api/plays", plays::of_all, &plays::OF_ALL),

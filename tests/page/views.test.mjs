@@ -7,7 +7,7 @@ process.env.TZ = "Asia/Kolkata";
 const { label, unhidden } = await import("../../src/dashboard/page/alarm.js");
 const { alone, withHoles } = await import("../../src/dashboard/page/charts.js");
 const { heardText, toAddress, toLocal, unbroken } = await import("../../src/dashboard/page/overview.js");
-const { ago, nameOf, quantiles, span, transport } = await import("../../src/dashboard/page/queue.js");
+const { ago, nameOf, quantiles, span, transport } = await import("../../src/dashboard/page/queue_words.js");
 const { dense, lasts, sumOf, weekMeans } = await import("../../src/dashboard/page/video.js");
 
 const { useZone } = await import("../../src/dashboard/page/zones.js");

@@ -10,6 +10,7 @@ pub(super) mod export;
 pub(super) mod health;
 pub(super) mod imports;
 pub(super) mod ledgers;
+pub(super) mod letters;
 pub(super) mod period;
 pub(super) mod plays;
 pub(super) mod processors;

@@ -7,6 +7,7 @@ use crate::dashboard::answer::{CallResult, json};
 use crate::dashboard::app::App;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::Call;
+use crate::model::unix_time::UnixMs;
 
 pub(in super::super) const GET: Operation = Operation {
     id: "getSettings",
@@ -22,8 +23,10 @@ pub(in super::super) const GET: Operation = Operation {
 pub(in super::super) struct PageSettings<'a> {
     /// Where videos are, with `{id}` in place of the percent-encoded id; null: nowhere but where `url` of a video says.
     video_url: Option<&'a str>,
+    /// When the dashboard was started.
+    started_at: UnixMs,
 }
 
 pub(in super::super) fn get(app: &App, _call: Call<'_>) -> CallResult {
-    json(&PageSettings { video_url: app.video_url.as_deref() })
+    json(&PageSettings { video_url: app.video_url.as_deref(), started_at: app.started_at })
 }

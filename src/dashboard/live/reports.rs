@@ -18,7 +18,7 @@ use crate::model::time_buckets::TimeCounts;
 use crate::model::unix_time::UnixMs;
 use crate::wire::{
     ArrivalFigures, CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, ConsumptionHistogram,
-    LedgerStatus, OutboxFigures, PROGRAM_MAX, ProcessorEnding,
+    LedgerStatus, OutboxFigures, PROGRAM_MAX, ProcessorEnding, ToldLetter,
 };
 
 /// The most processors shown; a new one takes the place of the one silent for longest.
@@ -49,6 +49,8 @@ pub(super) struct KnownProcessor {
     pub(super) arrivals: Option<Box<ArrivalFigures>>,
     /// The same; of a shared ledger only.
     pub(super) ledger: Option<Box<LedgerStatus>>,
+    /// Its newest dead letters, oldest first.
+    pub(super) letters: Vec<ToldLetter>,
     /// The newest histogram of its consumption times. `consumption` has it without what is fine in it, so that no event
     /// carries that.
     pub(super) times: ConsumptionHistogram,
@@ -130,6 +132,7 @@ impl Live {
             consumer: None,
             arrivals: None,
             ledger: None,
+            letters: Vec::new(),
             times: ConsumptionHistogram::default(),
             seen: ConsumptionHistogram::default(),
             undrawn: Undrawn::default(),
@@ -162,6 +165,13 @@ impl Live {
             }
             known.consumption = Some(consumption);
             known.reported = now;
+        }
+    }
+
+    /// Takes the newest dead letters of a processor that has reported.
+    pub(in super::super) fn letters(&mut self, id: Uuid, letters: Vec<ToldLetter>) {
+        if let Some(known) = self.processors.get_mut(&id) {
+            known.letters = letters.into_iter().map(ToldLetter::cut).collect();
         }
     }
 

@@ -85,6 +85,14 @@ const logarithmicAxis = {
   filter: (_, splits) => splits,
 };
 
+// Moments that every chart marks on its time axis: { at in ms, text }.
+let marks = [];
+
+export const setMarks = (list) => {
+  marks = list;
+  document.dispatchEvent(new Event("marks"));
+};
+
 export class Chart {
   // `lines`: label, format, for all but the first dash, and whether it is `hidden` at first. `ticks` formats the numbers at
   // the side. `bars`, of all or of a line: each value is that of the time from its row to the next, not of a moment; `steps`:
@@ -108,6 +116,7 @@ export class Chart {
     this.build();
     // The canvas has no CSS: it is drawn again in the other colours.
     document.addEventListener("theme", () => this.build());
+    document.addEventListener("marks", () => this.plot.redraw());
     new ResizeObserver(() => this.resize()).observe(this.box);
   }
 
@@ -143,7 +152,7 @@ export class Chart {
       padding: [null, 36, null, null],
       cursor: { drag: { x: false, y: false }, points: { show: !this.bars, size: 6 }, y: false },
       legend: { show: false },
-      hooks: { setCursor: [() => this.showLegend()] },
+      hooks: { setCursor: [() => this.showLegend()], draw: [(plot) => this.drawMarks(plot)] },
     }, this.drawn(), this.box);
     this.showLegend();
   }
@@ -163,6 +172,19 @@ export class Chart {
     this.describe();
   }
 
+  // A line from top to bottom at each moment in sight.
+  drawMarks(plot) {
+    const { ctx, bbox: { left, top, width, height } } = plot;
+    ctx.save();
+    ctx.fillStyle = colour("--warn");
+    for (const { at } of marks) {
+      const x = Math.round(plot.valToPos(at / 1000, "x", true));
+      if (x < left || x > left + width) continue;
+      for (let y = top; y < top + height; y += 8) ctx.fillRect(x, y, 2, Math.min(4, top + height - y));
+    }
+    ctx.restore();
+  }
+
   resize() {
     // Hidden: there is no size to take; it comes with the box.
     if (this.box.clientWidth > 0) this.plot.setSize({ width: this.box.clientWidth, height: Math.max(this.box.clientHeight, 100) });
@@ -176,6 +198,15 @@ export class Chart {
     this.plot.setData(this.drawn());
     this.showLegend();
     this.describe();
+  }
+
+  // Names the lines, and hides those without a name.
+  name(labels) {
+    this.lines.forEach((line, index) => {
+      line.label = labels[index] ?? "";
+      setText(this.values[index].children[1], line.label);
+      this.showLine(index, line.label !== "");
+    });
   }
 
   showLegend() {
@@ -216,6 +247,6 @@ export class Chart {
       const [low, high] = known.reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [Infinity, -Infinity]);
       return `${label}: from ${format(low)} to ${format(high)}`;
     });
-    setAttribute(this.box, "aria-label", `${this.title}. ${told.join("; ")}`);
+    setAttribute(this.box, "aria-label", `${this.title}. ${told.filter(Boolean).join("; ")}`);
   }
 }

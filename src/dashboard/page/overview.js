@@ -388,7 +388,10 @@ const newProcessor = (id) => {
   const ledger = element("p", "note ledger-line");
   const rejection = element("p", "rejection");
   rejection.hidden = true;
-  box.append(title, pairs, ledger, rejection);
+  const letters = element("p", "note letters-link");
+  letters.append(Object.assign(element("a", "", "Look at the rejected messages"), { href: "./?view=letters" }));
+  letters.firstElementChild.dataset.inside = "";
+  box.append(title, pairs, ledger, rejection, letters);
   return box;
 };
 
@@ -413,6 +416,7 @@ const showProcessors = (processors) => {
       : ledgerTrouble(ledger) || consumption?.last_rejection && `Last rejected: ${consumption.last_rejection}`;
     rejection.hidden = !trouble;
     setText(rejection, trouble || "");
+    box.querySelector(".letters-link").hidden = !(consumption?.rejected > 0);
   }
   known.forEach((box) => box.remove());
 };

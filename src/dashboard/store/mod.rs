@@ -96,7 +96,7 @@ pub(super) use plays::PlaysBetween;
 pub(super) use points::{MinutePoint, Points};
 pub(super) use row::DamagedTable;
 pub(super) use search::Search;
-pub(super) use top::{Top, TopVideo};
+pub(super) use top::{Top, TopOrder, TopVideo};
 
 /// Updates that wait for the writer. Each HTTP worker waits with one, so this is never full.
 const JOBS: usize = 256;
@@ -333,11 +333,11 @@ impl Store {
         &self,
         scale: Scale,
         period: Period,
-        limit: usize,
+        (order, limit): (TopOrder, usize),
         unshown: &HashMap<VideoId, Visibility>,
     ) -> Result<Top> {
         let known_from = self.known_from(scale)?;
-        let query = TopQuery { scale, period, limit, known_from, now: unix_ms(), unshown };
+        let query = TopQuery { scale, period, order, limit, known_from, now: unix_ms(), unshown };
         self.read_history(
             || self.pending_of_all(),
             |snapshot, pending| top::top(snapshot, &pending, query),

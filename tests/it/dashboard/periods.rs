@@ -7,9 +7,10 @@ use crate::dashboard_support::{start, update, video};
 use playcounts::model::video_id::VideoId;
 
 /// What is asked for wrongly, and how the answer begins.
-const WRONG: [(&str, &str); 6] = [
+const WRONG: [(&str, &str); 7] = [
     ("/api/top?from=5&to=5", "from must be before to: 5 is not before 5"),
     ("/api/top?limit=101", "limit must be a number from 1 to 100"),
+    ("/api/top?order=up", "order must be plays or change, not \"up\""),
     ("/api/top?from=x", "from must be ms since the Unix epoch, not \"x\""),
     ("/api/series?from=7&to=3", "from must be before to"),
     ("/api/export/series.csv", "\"\" is not a video id: a video id has at least one character"),
