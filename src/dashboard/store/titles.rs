@@ -35,15 +35,6 @@ pub(in crate::dashboard) struct TitleRow {
     pub(super) origin: TitleOrigin,
 }
 
-/// A video with a title or an address.
-#[derive(Debug)]
-struct TitleEntry {
-    id: VideoId,
-    row: TitleRow,
-    // As the lists show them, beside the id: a search puts thousands in their order. 0 of one that is in none.
-    plays: i64,
-}
-
 /// Which titles have a word.
 #[derive(Debug)]
 enum WordUses {
@@ -68,8 +59,12 @@ pub(super) struct TitleIndex {
     numbers: HashTable<u32>,
     /// Seeded at random, because video ids come from strangers.
     hasher: RandomState,
-    // By number; `None`: the number is free.
-    videos: Vec<Option<TitleEntry>>,
+    // Three columns by number, since a search puts thousands of ids in the order of their plays, and looks at no more.
+    ids: Vec<VideoId>,
+    // As the lists show them; 0 of a video that is in none.
+    plays: Vec<i64>,
+    // `None`: the number is free.
+    rows: Vec<Option<TitleRow>>,
     free: Vec<u32>,
     words: BTreeMap<Box<str>, WordUses>,
     // Those whose videos are in lists.
@@ -87,27 +82,23 @@ impl TitleIndex {
 
     /// What a video is known by.
     pub(super) fn get(&self, id: &VideoId) -> Option<&TitleRow> {
-        self.titled(self.number(id)?).map(|video| &video.row)
-    }
-
-    fn titled(&self, number: u32) -> Option<&TitleEntry> {
-        self.videos.get(number as usize)?.as_ref()
+        self.rows[self.number(id)? as usize].as_ref()
     }
 
     /// The number of a video that has any.
     pub(super) fn number(&self, id: &VideoId) -> Option<u32> {
-        let is_it = |number: &u32| self.titled(*number).is_some_and(|video| video.id == *id);
+        let is_it = |number: &u32| self.ids[*number as usize] == *id;
         self.numbers.find(self.hasher.hash_one(id), is_it).copied()
     }
 
-    /// The video of a number.
-    pub(super) fn video(&self, number: u32) -> Option<&VideoId> {
-        self.titled(number).map(|video| &video.id)
+    /// The video of a number that [`TitleIndex::number`] or [`TitleIndex::find`] has given since the last change.
+    pub(super) fn video(&self, number: u32) -> &VideoId {
+        &self.ids[number as usize]
     }
 
     /// Some of those that are in lists, with their plays there: places by plays, in no order.
     pub(super) fn places<'a>(&'a self, some: &'a TitleNumbers) -> impl Iterator<Item = Place> + 'a {
-        some.iter().filter_map(|number| self.titled(number)).map(|video| (video.plays, video.id))
+        some.iter().map(|number| (self.plays[number as usize], self.ids[number as usize]))
     }
 
     /// Whether a video is among some of them.
@@ -120,13 +111,13 @@ impl TitleIndex {
     pub(super) fn set(&mut self, id: VideoId, row: Option<TitleRow>) -> bool {
         let row = row.filter(|row| row.title.is_some() || row.url.is_some());
         let number = self.number(&id);
-        let known = number.and_then(|number| self.titled(number)).map(|video| &video.row);
+        let known = number.and_then(|number| self.rows[number as usize].as_ref());
         if known == row.as_ref() {
             return false;
         }
-        let number = number.unwrap_or_else(|| self.new_number());
-        let before = self.videos[number as usize].take();
-        let old = before.as_ref().and_then(|video| video.row.title.as_deref());
+        let number = number.unwrap_or_else(|| self.new_number(id));
+        let before = self.rows[number as usize].take();
+        let old = before.as_ref().and_then(|row| row.title.as_deref());
         let new = row.as_ref().and_then(|row| row.title.as_deref());
         if old != new {
             for word in words(old.unwrap_or_default()) {
@@ -136,33 +127,28 @@ impl TitleIndex {
                 self.add_word(word, number);
             }
         }
-        let Some(row) = row else {
+        if row.is_none() {
             self.leave(&id, number);
-            return true;
-        };
-        let plays = before.as_ref().map_or(0, |video| video.plays);
-        self.videos[number as usize] = Some(TitleEntry { id, row, plays });
-        if before.is_none() {
-            self.enter(id, number);
         }
+        self.rows[number as usize] = row;
         true
     }
 
-    fn new_number(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.videos.push(None);
+    /// A number for a video that has none.
+    fn new_number(&mut self, id: VideoId) -> u32 {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.ids.push(id);
+            self.plays.push(0);
+            self.rows.push(None);
             // More than 2^32 titles fit into no memory.
-            (self.videos.len() - 1) as u32
-        })
-    }
-
-    fn enter(&mut self, id: VideoId, number: u32) {
-        let Self { numbers, hasher, videos, .. } = self;
-        let hash_of = |number: &u32| {
-            // Each that is entered has a video.
-            videos[*number as usize].as_ref().map_or(0, |video| hasher.hash_one(video.id))
-        };
+            (self.ids.len() - 1) as u32
+        });
+        self.ids[number as usize] = id;
+        self.plays[number as usize] = 0;
+        let Self { numbers, hasher, ids, .. } = self;
+        let hash_of = |number: &u32| hasher.hash_one(ids[*number as usize]);
         numbers.insert_unique(hasher.hash_one(id), number, hash_of);
+        number
     }
 
     fn leave(&mut self, id: &VideoId, number: u32) {
@@ -209,9 +195,7 @@ impl TitleIndex {
         } else {
             self.listed.remove(number);
         }
-        if let Some(video) = &mut self.videos[number as usize] {
-            video.plays = plays.unwrap_or_default();
-        }
+        self.plays[number as usize] = plays.unwrap_or_default();
     }
 
     /// No video is in lists from now on.
@@ -226,30 +210,32 @@ impl TitleIndex {
         let Some(start) = all.pop() else { return RoaringBitmap::new() };
         all.sort_unstable();
         all.dedup();
-        let mut found: Option<RoaringBitmap> = None;
+        let mut found: Option<Cow<'_, RoaringBitmap>> = None;
         for word in all {
             let Some(uses) = self.words.get(word.as_str()) else { return RoaringBitmap::new() };
-            found = Some(match found {
-                None => uses.numbers().into_owned(),
-                Some(found) => found & uses.numbers().as_ref(),
-            });
+            found = Some(both(found, uses.numbers()));
         }
         // Many words may have the start: they are gathered only where the whole ones leave any.
-        let found = match found {
-            Some(found) if found.is_empty() => return found,
-            Some(found) => found & self.with_start(&start),
-            None => self.with_start(&start),
-        };
-        found & &self.listed
+        if found.as_ref().is_some_and(|found| found.is_empty()) {
+            return RoaringBitmap::new();
+        }
+        let found = both(found, self.with_start(&start));
+        if self.listed.len() as usize == self.len() {
+            return found.into_owned();
+        }
+        found.as_ref() & &self.listed
     }
 
     /// Those that have a word with that start.
-    fn with_start(&self, start: &str) -> RoaringBitmap {
-        let (mut found, mut single) = (RoaringBitmap::new(), Vec::new());
+    fn with_start(&self, start: &str) -> Cow<'_, RoaringBitmap> {
         let behind = self
             .words
             .range::<str, _>((std::ops::Bound::Included(start), std::ops::Bound::Unbounded));
-        for (_, uses) in behind.take_while(|(word, _)| word.starts_with(start)) {
+        let mut all = behind.take_while(|(word, _)| word.starts_with(start)).map(|(_, uses)| uses);
+        let Some(first) = all.next() else { return Cow::Owned(RoaringBitmap::new()) };
+        let Some(second) = all.next() else { return first.numbers() };
+        let (mut found, mut single) = (RoaringBitmap::new(), Vec::new());
+        for uses in [first, second].into_iter().chain(all) {
             match uses {
                 WordUses::One(number) => single.push(*number),
                 WordUses::Many(numbers) => found |= numbers,
@@ -258,19 +244,28 @@ impl TitleIndex {
         // In their order they go in at once.
         single.sort_unstable();
         found.extend(single);
-        found
+        Cow::Owned(found)
     }
 
     /// At most `most` of them from that number on, in no order that means anything, and the number of the next; `None`: there
     /// are no more.
     pub(super) fn page(&self, from: u32, most: usize) -> (Vec<(VideoId, TitleRow)>, Option<u32>) {
-        let videos = self.videos.iter().enumerate().skip(from as usize);
-        let page: Vec<_> = videos
-            .filter_map(|(number, video)| Some((number, video.as_ref()?)))
-            .take(most)
-            .collect();
+        let rows = self.rows.iter().enumerate().skip(from as usize);
+        let page: Vec<_> =
+            rows.filter_map(|(number, row)| Some((number, row.as_ref()?))).take(most).collect();
         let next = page.last().filter(|_| page.len() == most).map(|(number, _)| *number as u32 + 1);
-        (page.into_iter().map(|(_, video)| (video.id, video.row.clone())).collect(), next)
+        (page.into_iter().map(|(number, row)| (self.ids[number], row.clone())).collect(), next)
+    }
+}
+
+/// The numbers of `more` that are in `some`, too; `None`: in whatever.
+fn both<'a>(
+    some: Option<Cow<'_, RoaringBitmap>>,
+    more: Cow<'a, RoaringBitmap>,
+) -> Cow<'a, RoaringBitmap> {
+    match some {
+        None => more,
+        Some(some) => Cow::Owned(some.as_ref() & more.as_ref()),
     }
 }
 

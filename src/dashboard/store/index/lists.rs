@@ -75,8 +75,7 @@ impl Index {
         let titles = self.catalog().titles();
         // Those that are found in both ways: the fewer are looked at.
         if found.len() as usize <= len(&ranks) {
-            let is_of_id =
-                |number: &u32| titles.video(*number).is_some_and(|id| wanted.ids().wants(id));
+            let is_of_id = |number: &u32| wanted.ids().wants(titles.video(*number));
             let both: Vec<u32> = found.iter().filter(is_of_id).collect();
             found -= TitleNumbers::from_iter(both);
         } else {
