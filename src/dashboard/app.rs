@@ -18,7 +18,7 @@ use super::nsqds::{Watch, WatchedQueue};
 use super::refused_writes::RefusedWrites;
 use super::store::Store;
 use super::tops::Tops;
-use crate::http::{EventStream, Request};
+use crate::http::{EventStream, Request, ServerTls};
 
 /// Everything that requests share.
 pub(super) struct App {
@@ -39,6 +39,8 @@ pub(super) struct App {
     pub(super) video_url: Option<String>,
     /// The OpenAPI document.
     pub(super) document: File,
+    /// What it serves HTTPS with; absent: it serves plain HTTP.
+    pub(super) tls: Option<Arc<ServerTls>>,
     /// Messages with counts accepted since the start.
     pub(super) updates: AtomicU64,
     /// Writes refused since the start.
@@ -60,6 +62,7 @@ pub(super) struct AppParts {
     pub(super) watched: Option<WatchedQueue>,
     pub(super) alarms: Alarms,
     pub(super) is_simulation: bool,
+    pub(super) tls: Option<Arc<ServerTls>>,
     /// Takes a token when counts have changed; holds one.
     pub(super) changed: Sender<()>,
 }
@@ -76,6 +79,7 @@ impl App {
             watched,
             alarms,
             is_simulation,
+            tls,
             changed,
         } = parts;
         Self {
@@ -91,6 +95,7 @@ impl App {
             configuration,
             video_url,
             document,
+            tls,
             updates: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             refused_writes: Mutex::default(),

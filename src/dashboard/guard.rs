@@ -10,6 +10,8 @@ pub(super) struct Guard {
     pub(super) token: Option<String>,
     /// What it answers to.
     pub(super) names: OwnNames,
+    /// How the addresses of its own pages begin: `http://` or `https://`.
+    pub(super) scheme: &'static str,
 }
 
 impl Guard {
@@ -45,7 +47,7 @@ impl Guard {
             }
             return Err(CallError::no_token());
         }
-        let Some(origin) = foreign_origin(request) else { return Ok(()) };
+        let Some(origin) = foreign_origin(request, self.scheme) else { return Ok(()) };
         Err(CallError::new(
             Status::Forbidden,
             format!("pages of {} may not write here", quote(origin)),
@@ -79,6 +81,7 @@ mod tests {
                 vec!["192.0.2.7".parse().unwrap()],
                 vec!["counts.example".to_owned()],
             ),
+            scheme: "http://",
         };
         for host in [
             "localhost",
@@ -109,6 +112,7 @@ mod tests {
         let open = Guard {
             token: Some("t".to_owned()),
             names: OwnNames::new(vec![IpAddr::from([0, 0, 0, 0])], vec![]),
+            scheme: "http://",
         };
         assert!(open.check(&request(&[("host", "192.0.2.9")])).is_ok());
         assert!(open.check(&request(&[("host", "counts.example")])).is_err());
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn foreign_pages_may_not_write() {
-        let guard = Guard { token: None, names: OwnNames::default() };
+        let guard = Guard { token: None, names: OwnNames::default(), scheme: "http://" };
         let check =
             |origin| guard.check_write(&request(&[("host", "localhost:8000"), ("origin", origin)]));
         assert!(check("http://localhost:8000").is_ok());
@@ -130,7 +134,11 @@ mod tests {
 
     #[test]
     fn writes_need_the_token_whole() {
-        let guard = Guard { token: Some("secret".to_owned()), names: OwnNames::default() };
+        let guard = Guard {
+            token: Some("secret".to_owned()),
+            names: OwnNames::default(),
+            scheme: "http://",
+        };
         for given in ["Bearer secret", "bearer secret", "BEARER  secret"] {
             assert!(guard.check_write(&request(&[("authorization", given)])).is_ok(), "{given}");
         }

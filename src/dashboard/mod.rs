@@ -37,10 +37,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nsq_protocol::thread::{Crew, stop_pair};
 
-use crate::http::{EventStream, Handler, OwnNames, Server, ServerConfig};
+use crate::http::{EventStream, Handler, OwnNames, Server, ServerConfig, ServerTls, TlsFiles};
 use crate::journal::JournalOwner;
 use crate::model::counts::Totals;
 use crate::model::video_id::VideoId;
+use crate::runtime::clock::unix_ms;
 use crate::runtime::links::LinkSource;
 use crate::storage::data_dir::{DASHBOARD, DataDir, Lock};
 use alarms::Alarms;
@@ -83,6 +84,8 @@ pub struct DashboardConfig {
     pub video_url: Option<String>,
     /// After so long without a counted play there is an alarm, even if nothing waits; `None`: only while messages wait.
     pub idle_alert: Option<Duration>,
+    /// Serve HTTPS with that certificate, and no plain HTTP.
+    pub tls: Option<TlsFiles>,
 }
 
 /// A running dashboard; dropping it stops it.
@@ -114,7 +117,9 @@ impl Dashboard {
             allowed_hosts,
             video_url,
             idle_alert,
+            tls,
         } = config;
+        let tls = tls.map(load_certificate).transpose()?;
         let bound = check_exposure(&http_address, write_token.as_deref())?;
         let directory = DataDir::open(&data_dir)?;
         let lock = directory.lock(DASHBOARD)?;
@@ -126,7 +131,9 @@ impl Dashboard {
         let store = Store::open(directory.path(), owner, WORKERS, keep)?;
         let events = EventStream::start("dash-events", streams_max())?;
         let (changed, woken) = crossbeam_channel::bounded(1);
-        let guard = guard::Guard { token: write_token, names: OwnNames::new(bound, allowed_hosts) };
+        let scheme = scheme(tls.is_some());
+        let guard =
+            guard::Guard { token: write_token, names: OwnNames::new(bound, allowed_hosts), scheme };
         let document = openapi::document(router::ROUTES).to_string().into_bytes();
         let document = assets::File::new(operation::JSON, document);
         let parts = AppParts {
@@ -139,6 +146,7 @@ impl Dashboard {
             watched,
             alarms: Alarms::new(directory.path(), idle_alert),
             is_simulation: clean,
+            tls: tls.clone(),
             changed,
         };
         let app = Arc::new(App::new(parts));
@@ -146,6 +154,7 @@ impl Dashboard {
         server.workers = WORKERS;
         server.max_body = BODY_MAX;
         server.data_dir = Some(data_dir.clone());
+        server.tls = tls;
         let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
         let local_addr = server.local_addr();
         let watch = app.watch.start()?;
@@ -168,7 +177,7 @@ impl Dashboard {
         self.local_addr
     }
 
-    /// Where a browser on this machine finds the page: `http://127.0.0.1:8000`.
+    /// Where a browser on this machine finds the page: `http://127.0.0.1:8000`, or the same at `https://`.
     pub fn url(&self) -> String {
         let mut address = self.local_addr;
         if address.ip().is_unspecified() {
@@ -179,7 +188,12 @@ impl Dashboard {
             };
             address.set_ip(loopback);
         }
-        format!("http://{address}")
+        format!("{}{address}", scheme(self.app.tls.is_some()))
+    }
+
+    /// The certificate that it serves HTTPS with; `None`: it serves plain HTTP.
+    pub fn certificate(&self) -> Option<&Arc<ServerTls>> {
+        self.app.tls.as_ref()
     }
 
     /// Which nsqds and nsqlookupds that it asks, and which processors that report to it, are there, and whether it refuses
@@ -302,6 +316,19 @@ pub fn clear(data_dir: &Path) -> Result<()> {
     let directory = DataDir::open(data_dir)?;
     let _lock = directory.lock(DASHBOARD)?;
     reset::reset(directory.path())
+}
+
+fn scheme(is_encrypted: bool) -> &'static str {
+    if is_encrypted { "https://" } else { "http://" }
+}
+
+/// Reads a certificate, and says what is not right about it.
+fn load_certificate(files: TlsFiles) -> Result<Arc<ServerTls>> {
+    let tls = ServerTls::load(files).map_err(anyhow::Error::msg)?;
+    for trouble in tls.troubles(unix_ms()) {
+        log::warn!("{trouble}");
+    }
+    Ok(Arc::new(tls))
 }
 
 /// Resolves the address; refuses to let a network write without a token.

@@ -5,8 +5,8 @@
 //! Runs on one thread, named by the owner; connections arrive from their own threads.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use nsq_protocol::thread::{Crew, StopToken, stop_pair};
 use parking_lot::Mutex;
 
 use super::response::Response;
+use super::socket::Socket;
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock;
 
@@ -134,7 +135,7 @@ impl EventStream {
     }
 
     /// Hands a connection over; false if there are too many already.
-    pub(super) fn join(&self, socket: Arc<TcpStream>, last_id: Option<&str>) -> bool {
+    pub(super) fn join(&self, socket: Arc<Socket>, last_id: Option<&str>) -> bool {
         let shared = &self.shared;
         let room = |open| (open < shared.max_clients).then_some(open + 1);
         if shared.clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
@@ -183,7 +184,7 @@ fn head() -> Vec<u8> {
 /// One subscriber; dropping it closes the connection and gives its place back.
 struct Subscriber {
     shared: Arc<Subscribers>,
-    socket: Arc<TcpStream>,
+    socket: Arc<Socket>,
     // What is being written, and how far it got: an event that was begun must be finished.
     current: Arc<[u8]>,
     written: usize,
@@ -195,11 +196,7 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    fn new(
-        shared: Arc<Subscribers>,
-        socket: Arc<TcpStream>,
-        last_id: Option<&str>,
-    ) -> Option<Self> {
+    fn new(shared: Arc<Subscribers>, socket: Arc<Socket>, last_id: Option<&str>) -> Option<Self> {
         let (greeting, latest) = shared.greeting(last_id);
         let client = Self {
             shared,
@@ -211,12 +208,12 @@ impl Subscriber {
             stalled_since: None,
         };
         // Best effort: without it the stream works and costs more memory.
-        let _ = socket2::SockRef::from(&*client.socket).set_send_buffer_size(SEND_BUFFER);
-        client.socket.set_nonblocking(true).is_ok().then_some(client)
+        let _ = socket2::SockRef::from(&*client.socket.tcp).set_send_buffer_size(SEND_BUFFER);
+        client.socket.tcp.set_nonblocking(true).is_ok().then_some(client)
     }
 
     fn is_behind(&self) -> bool {
-        self.written < self.current.len()
+        self.written < self.current.len() || self.socket.has_unsent()
     }
 
     fn offer(&mut self, event: &Arc<[u8]>) {
@@ -230,8 +227,20 @@ impl Subscriber {
 
     /// Writes what the socket takes; false if the client is gone or has stalled for too long.
     fn flush(&mut self, now: Instant) -> bool {
-        while self.is_behind() {
-            match (&*self.socket).write(&self.current[self.written..]) {
+        loop {
+            let rest = &self.current[self.written..];
+            // Behind the last byte what TLS has not sent yet.
+            let sent = if rest.is_empty() {
+                self.socket.flush().map(|()| 0)
+            } else {
+                self.socket.write(rest)
+            };
+            match sent {
+                Ok(0) if rest.is_empty() => {
+                    self.stalled_since = None;
+                    let Some(next) = self.next.take() else { return true };
+                    (self.current, self.written) = (next, 0);
+                }
                 Ok(0) => return false,
                 Ok(count) => {
                     self.written += count;
@@ -244,18 +253,11 @@ impl Subscriber {
                 }
                 Err(_) => return false,
             }
-            if !self.is_behind()
-                && let Some(next) = self.next.take()
-            {
-                self.current = next;
-                self.written = 0;
-            }
         }
-        true
     }
 
     fn has_left(&self) -> bool {
-        match (&*self.socket).read(&mut [0; CHATTER_MAX]) {
+        match self.socket.read(&mut [0; CHATTER_MAX]) {
             Ok(count) => count == 0,
             Err(error) => {
                 !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
@@ -267,7 +269,7 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         // The connection's thread may still hold the socket for a moment: close it for both.
-        let _ = self.socket.shutdown(Shutdown::Both);
+        let _ = self.socket.tcp.shutdown(Shutdown::Both);
         self.shared.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -53,9 +53,12 @@ const NO_TOKEN: &str =
 const WRONG_TOKEN: &str = "the write token is not the one that it was started with: compare both --write-token-file \
                            (or --write-token, PLAYCOUNTS_WRITE_TOKEN)";
 
-/// What nginx, and what servers in Go, answer to plain HTTP on an HTTPS port; with [`BAD_REQUEST`].
-const PLAIN_ON_HTTPS: [&str; 2] =
-    ["plain HTTP request was sent to HTTPS port", "HTTP request to an HTTPS server"];
+/// What nginx, servers in Go, and a dashboard answer to plain HTTP on an HTTPS port; with [`BAD_REQUEST`].
+const PLAIN_ON_HTTPS: [&str; 3] = [
+    "plain HTTP request was sent to HTTPS port",
+    "HTTP request to an HTTPS server",
+    "this port speaks HTTPS",
+];
 
 /// What to do about it.
 const WANTS_TLS: &str = ": it wants TLS there; give --dashboard-url as https://";

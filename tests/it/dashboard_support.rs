@@ -37,6 +37,7 @@ pub(crate) fn config(data: &TempDir) -> DashboardConfig {
         allowed_hosts: Vec::new(),
         video_url: None,
         idle_alert: None,
+        tls: None,
     }
 }
 

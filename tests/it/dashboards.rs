@@ -292,6 +292,7 @@ fn dashboard_of(data: &TempDir, http_address: &str) -> Dashboard {
         allowed_hosts: Vec::new(),
         video_url: None,
         idle_alert: None,
+        tls: None,
     })
     .unwrap()
 }

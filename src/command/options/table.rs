@@ -188,6 +188,8 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("dashboard-ca", File).unset("SSL_CERT_FILE, else those that browsers trust"),
             row("write-token", Text).hidden(Secrecy::Secret),
             row("write-token-file", File),
+            row("tls-cert", File).unset("none, plain HTTP"),
+            row("tls-key", File),
             row("depth-alert", Whole(MAX_WHOLE)).unset("never"),
             row("idle-alert", Duration).unset("never; while messages wait, 1 min"),
             row("allowed-host", Text),

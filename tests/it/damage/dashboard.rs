@@ -31,6 +31,7 @@ fn start(directory: &Path) -> Result<Dashboard, String> {
         allowed_hosts: Vec::new(),
         video_url: None,
         idle_alert: None,
+        tls: None,
     };
     Dashboard::start(config).map_err(|error| format!("{error:#}"))
 }
