@@ -11,7 +11,7 @@ use crate::command::shared::nsq;
 use crate::command::shared::output::{configuration, listed, status};
 use crate::command::shared::status::StatusWatch;
 use crate::command::shared::tls;
-use crate::command::shared::token::write_token;
+use crate::command::shared::token::{read_token, write_token};
 use crate::command::shared::values::{self, Count, HumanDuration, VideoUrl};
 use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
 use crate::runtime::links::Links;
@@ -31,6 +31,13 @@ pub(super) struct DashboardArgs {
     /// file that holds that token, for its owner alone (chmod 600) [default: none]
     #[argh(option)]
     write_token_file: Option<String>,
+    /// token that reads need, or that opens the page's form to sign in; others see it in ps, but not --read-token-file
+    /// or PLAYCOUNTS_READ_TOKEN [default: none, all may read]
+    #[argh(option)]
+    read_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
+    #[argh(option)]
+    read_token_file: Option<String>,
     /// PEM file of the certificate to serve HTTPS with, and of those between it and its authority; read again on SIGHUP
     /// [default: none, plain HTTP]
     #[argh(option)]
@@ -96,6 +103,7 @@ impl DashboardArgs {
             http_address: self.http_address,
             data_dir: self.data_dir.into(),
             write_token: write_token(self.write_token, self.write_token_file)?,
+            read_token: read_token(self.read_token, self.read_token_file)?,
             configuration: configuration(&shown),
             clean: false,
             keep: Keep { minutes: self.keep_by_minute.0, hours: self.keep_by_hour.0 },
@@ -142,6 +150,9 @@ fn serves(config: &DashboardConfig) -> String {
         if !asked.is_empty() {
             said += &format!("; asks {} for {topic}/{channel}", asked.join(" and "));
         }
+    }
+    if config.read_token.is_some() {
+        said += "; who reads needs a token";
     }
     said + match config.write_token {
         Some(_) => "; who writes needs the token",

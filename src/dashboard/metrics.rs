@@ -175,6 +175,20 @@ impl MetricsText {
         }
     }
 
+    /// Which processors have ended in order.
+    fn endings(&mut self, live: &Live) {
+        let name = "processor_ended";
+        self.family(
+            name,
+            "gauge",
+            "1 after it has said that it ends in order: finished or stopped.",
+        );
+        for (id, has_ended) in live.endings() {
+            let (name, ended) = (sample(name, "gauge"), u8::from(has_ended));
+            self.line(format_args!("{name}{{processor=\"{id}\"}} {ended}"));
+        }
+    }
+
     /// What is odd about the plays and messages that come to processors.
     fn arrivals(&mut self, live: &Live) {
         for (name, kind, help, value) in PER_ARRIVALS {
@@ -332,12 +346,7 @@ pub(super) fn render(
             }
         }
     }
-    let name = "processor_ended";
-    text.family(name, "gauge", "1 after it has said that it ends in order: finished or stopped.");
-    for (id, has_ended) in live.endings() {
-        let (name, ended) = (sample(name, "gauge"), u8::from(has_ended));
-        text.line(format_args!("{name}{{processor=\"{id}\"}} {ended}"));
-    }
+    text.endings(live);
     let name = "processor_consumption_seconds";
     text.family(name, "histogram", "From enqueued to counted.");
     for (id, times) in live.times() {

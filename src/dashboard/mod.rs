@@ -16,6 +16,7 @@ mod body;
 mod calls;
 mod findings;
 mod guard;
+mod guesses;
 mod live;
 mod metrics;
 mod nsqds;
@@ -26,7 +27,9 @@ mod refused_writes;
 mod reset;
 mod router;
 mod sampler;
+mod sign_in;
 mod store;
+mod tokens;
 mod tops;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -46,6 +49,7 @@ use crate::runtime::links::LinkSource;
 use crate::storage::data_dir::{DASHBOARD, DataDir, Lock};
 use alarms::Alarms;
 use app::{App, AppParts};
+use guard::Guard;
 use store::Store;
 
 pub use live::{RunFigure, RunOutcome};
@@ -70,6 +74,9 @@ pub struct DashboardConfig {
     pub data_dir: PathBuf,
     /// What writes must carry as `Authorization: Bearer`; `None`: anyone on this machine may write.
     pub write_token: Option<String>,
+    /// What reads must carry as `Authorization: Bearer`, unless they carry the write token, or somebody has signed in with one of
+    /// them; `None`: all may read.
+    pub read_token: Option<String>,
     /// Shown on the page as the run's configuration: an array of `{"name":…,"value":…}`.
     pub configuration: serde_json::Value,
     /// Of a simulation: start from an empty database, and throw away what an earlier one has left, but nothing else.
@@ -110,6 +117,7 @@ impl Dashboard {
             http_address,
             data_dir,
             write_token,
+            read_token,
             configuration,
             clean,
             keep,
@@ -120,7 +128,9 @@ impl Dashboard {
             tls,
         } = config;
         let tls = tls.map(load_certificate).transpose()?;
-        let bound = check_exposure(&http_address, write_token.as_deref())?;
+        let (write, read) = (write_token.as_deref(), read_token.as_deref());
+        let bound = check_exposure(&http_address, write)?;
+        check_read_token(read, write)?;
         let directory = DataDir::open(&data_dir)?;
         let lock = directory.lock(DASHBOARD)?;
         let owner = if clean { JournalOwner::Simulation } else { JournalOwner::Part };
@@ -132,17 +142,14 @@ impl Dashboard {
         let events = EventStream::start("dash-events", streams_max())?;
         let (changed, woken) = crossbeam_channel::bounded(1);
         let scheme = scheme(tls.is_some());
-        let guard =
-            guard::Guard { token: write_token, names: OwnNames::new(bound, allowed_hosts), scheme };
-        let document = openapi::document(router::ROUTES).to_string().into_bytes();
-        let document = assets::File::new(operation::JSON, document);
+        let guard = Guard::new(write, read, OwnNames::new(bound, allowed_hosts), scheme);
         let parts = AppParts {
             store,
             events,
             guard,
             configuration,
             video_url,
-            document,
+            document: document(),
             watched,
             alarms: Alarms::new(directory.path(), idle_alert),
             is_simulation: clean,
@@ -150,11 +157,7 @@ impl Dashboard {
             changed,
         };
         let app = Arc::new(App::new(parts));
-        let mut server = ServerConfig::new(http_address, "dash");
-        server.workers = WORKERS;
-        server.max_body = BODY_MAX;
-        server.data_dir = Some(data_dir.clone());
-        server.tls = tls;
+        let server = server_config(http_address, data_dir, tls);
         let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
         let local_addr = server.local_addr();
         let watch = app.watch.start()?;
@@ -318,6 +321,21 @@ pub fn clear(data_dir: &Path) -> Result<()> {
     reset::reset(directory.path())
 }
 
+/// The OpenAPI document, ready to be sent.
+fn document() -> assets::File {
+    let document = openapi::document(router::ROUTES).to_string().into_bytes();
+    assets::File::new(operation::JSON, document)
+}
+
+fn server_config(address: String, data_dir: PathBuf, tls: Option<Arc<ServerTls>>) -> ServerConfig {
+    let mut server = ServerConfig::new(address, "dash");
+    server.workers = WORKERS;
+    server.max_body = BODY_MAX;
+    server.data_dir = Some(data_dir);
+    server.tls = tls;
+    server
+}
+
 fn scheme(is_encrypted: bool) -> &'static str {
     if is_encrypted { "https://" } else { "http://" }
 }
@@ -325,7 +343,7 @@ fn scheme(is_encrypted: bool) -> &'static str {
 /// Reads a certificate, and says what is not right about it.
 fn load_certificate(files: TlsFiles) -> Result<Arc<ServerTls>> {
     let tls = ServerTls::load(files).map_err(anyhow::Error::msg)?;
-    for trouble in tls.troubles(unix_ms()) {
+    for trouble in tls.troubles(unix_ms()).into_iter().chain(tls.warnings()) {
         log::warn!("{trouble}");
     }
     Ok(Arc::new(tls))
@@ -346,11 +364,27 @@ fn check_exposure(address: &str, token: Option<&str>) -> Result<Vec<std::net::Ip
         None if !resolved.iter().all(std::net::IpAddr::is_loopback) => bail!(
             "anyone who reaches {address} could change the counts; give --write-token, or a loopback --http-address"
         ),
-        Some(token) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+        Some(token) if !is_token(token) => {
             bail!("the write token must be printable ASCII without spaces, and not empty")
         }
         _ => Ok(resolved),
     }
+}
+
+fn check_read_token(read: Option<&str>, write: Option<&str>) -> Result<()> {
+    match read {
+        Some(token) if !is_token(token) => {
+            bail!("the read token must be printable ASCII without spaces, and not empty")
+        }
+        Some(_) if read == write => bail!(
+            "the read token is the write token: whoever may look could change the counts; give another --read-token"
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn is_token(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// [`STREAMS_MAX`], or half of the descriptors this process may have: streams keep theirs for hours, and must

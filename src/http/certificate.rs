@@ -13,7 +13,7 @@ use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore, ServerCon
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-use super::pem::{self, Section};
+use super::pem::{self, PemSection};
 use crate::model::unix_time::UnixMs;
 
 /// The largest file, in bytes: a chain of certificates has a few thousand.
@@ -126,7 +126,7 @@ fn key(provider: &CryptoProvider, files: &TlsFiles) -> Result<Arc<dyn SigningKey
     let at = |line: usize, why: &str| format!("--tls-key {path}:{line}: {why}");
     let text = read("--tls-key", &files.key)?;
     let sections = pem::sections(&text).map_err(|fault| at(fault.line, &fault.why))?;
-    let is_key = |section: &&Section<'_>| section.label.ends_with("PRIVATE KEY");
+    let is_key = |section: &&PemSection<'_>| section.label.ends_with("PRIVATE KEY");
     let Some(section) = sections.iter().find(is_key) else {
         let has_certificate = sections.iter().any(|section| section.label == "CERTIFICATE");
         let hint =

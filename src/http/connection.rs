@@ -114,7 +114,8 @@ impl Service {
         };
         let is_get = head.request.method == "GET";
         if is_get && let Some(events) = self.handler.stream(&head.request) {
-            if events.join(Arc::clone(socket), head.request.header("last-event-id")) {
+            let owner = self.handler.stream_owner(&head.request);
+            if events.join(Arc::clone(socket), head.request.header("last-event-id"), owner) {
                 return Ok(false);
             }
             let full = self.handler.refuse(503, "too many event streams; try again");

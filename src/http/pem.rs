@@ -2,7 +2,7 @@
 
 /// What stands between `-----BEGIN label-----` and its end.
 #[derive(Debug, PartialEq)]
-pub(super) struct Section<'a> {
+pub(super) struct PemSection<'a> {
     /// The line that it begins in, from 1.
     pub(super) line: usize,
     pub(super) label: &'a str,
@@ -18,7 +18,7 @@ pub(super) struct Fault {
     pub(super) why: String,
 }
 
-impl Section<'_> {
+impl PemSection<'_> {
     /// Whether it opens by a passphrase only.
     pub(super) fn is_encrypted(&self) -> bool {
         self.label.starts_with("ENCRYPTED") || self.text.contains("Proc-Type: 4,ENCRYPTED")
@@ -29,7 +29,7 @@ impl Section<'_> {
 ///
 /// # Errors
 /// One has no end, ends as another, or holds a line that is no base64.
-pub(super) fn sections(text: &str) -> Result<Vec<Section<'_>>, Fault> {
+pub(super) fn sections(text: &str) -> Result<Vec<PemSection<'_>>, Fault> {
     let mut sections = Vec::new();
     let mut open: Option<(usize, &str, usize)> = None;
     let mut start = 0;
@@ -43,7 +43,7 @@ pub(super) fn sections(text: &str) -> Result<Vec<Section<'_>>, Fault> {
                 return fault(format!("a section begins before that of line {begun} has ended"));
             }
             (Some((begun, label, from)), _, Some(ended)) if label == ended => {
-                sections.push(Section { line: begun, label, text: &text[from..start] });
+                sections.push(PemSection { line: begun, label, text: &text[from..start] });
                 open = None;
             }
             (Some((begun, label, _)), _, Some(ended)) => {

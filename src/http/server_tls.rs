@@ -56,10 +56,15 @@ impl ServerTls {
         self.current.read().certificate.until
     }
 
-    /// What is not right at `now`, though connections are taken: lines for an operator, the worst first.
+    /// What is not right about the files themselves, though they can be used: lines for the log.
+    pub fn warnings(&self) -> Vec<String> {
+        self.current.read().certificate.warnings.clone()
+    }
+
+    /// What is wrong at `now`, though connections are taken: lines for an operator, the worst first.
     pub fn troubles(&self, now: UnixMs) -> Vec<String> {
         let current = self.current.read();
-        let Certificate { from, until, warnings, .. } = &current.certificate;
+        let Certificate { from, until, .. } = &current.certificate;
         let cert = self.files.cert.display();
         let renew = "renew it, then send this process a SIGHUP";
         let dates = if now > *until {
@@ -78,7 +83,7 @@ impl ServerTls {
         let fault = current.fault.as_ref().map(|fault| {
             format!("the files were read again and could not be used, so the certificate of before is shown on: {fault}")
         });
-        dates.into_iter().chain(fault).chain(warnings.iter().cloned()).collect()
+        dates.into_iter().chain(fault).collect()
     }
 
     /// A session for a new connection.

@@ -120,7 +120,7 @@ fn sighup_takes_a_new_certificate_and_no_connection_is_lost() {
     // The stream of before goes on.
     assert!(events.any(|line| line.starts_with("event: stats")));
 
-    authority.issue("localhost", |_| {});
+    authority.issue("localhost", |params| params.not_after = date_time_ymd(2100, 1, 1));
     dashboard.signal(Signal::HUP);
     wait_until("it is well again", || get(at, &authority, "/healthz").get("certificate").is_none());
     assert_ne!(tls_client::shown(at, "localhost", &ca).unwrap(), second);
@@ -173,6 +173,16 @@ fn what_is_doubtful_is_warned_of_and_served() {
     assert!(mode(0o644) && !mode(0o640) && !mode(0o600));
 }
 
+/// A start with those options fails, and says so in one line.
+#[track_caller]
+fn refused(dir: &Path, args: &[&str], want: &str) {
+    let refused = output(dir, &[&["dashboard", "--http-address=127.0.0.1:0"], args].concat());
+    assert_exit(&refused, 1);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains(want), "{said}\ndoes not say {want:?}");
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+}
+
 #[test]
 fn what_cannot_be_used_is_told_by_file_and_line() {
     let (dir, authority) = (temp(), Authority::new());
@@ -184,13 +194,7 @@ fn what_cannot_be_used_is_told_by_file_and_line() {
     let check = |cert: &str, key: &str, want: &str| {
         std::fs::write(dir.path().join("c.pem"), cert).unwrap();
         std::fs::write(dir.path().join("k.pem"), key).unwrap();
-        let args =
-            ["dashboard", "--http-address=127.0.0.1:0", "--tls-cert=c.pem", "--tls-key=k.pem"];
-        let refused = output(dir.path(), &args);
-        assert_exit(&refused, 1);
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(said.contains(want), "{said}\ndoes not say {want:?}");
-        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+        refused(dir.path(), &["--tls-cert=c.pem", "--tls-key=k.pem"], want);
     };
     check("", &key, "--tls-cert c.pem holds no certificate");
     check(
@@ -236,10 +240,6 @@ fn what_cannot_be_used_is_told_by_file_and_line() {
         (&["--tls-key=k.pem"], "--tls-key needs --tls-cert"),
         (&["--tls-cert=no.pem", "--tls-key=k.pem"], "cannot read --tls-cert no.pem: No such file"),
     ] {
-        let refused =
-            output(dir.path(), &[&["dashboard", "--http-address=127.0.0.1:0"], args].concat());
-        assert_exit(&refused, 1);
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(said.contains(want), "{said}");
+        refused(dir.path(), args, want);
     }
 }

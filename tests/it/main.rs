@@ -78,6 +78,7 @@ mod proxy;
 mod queue;
 mod raw_text;
 mod read_only;
+mod read_token;
 mod readme;
 mod refused_threads;
 mod release;

@@ -12,7 +12,7 @@ use crate::command::shared::https;
 use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::command::shared::output::OutputFormat;
 use crate::command::shared::tls;
-use crate::command::shared::token::write_token;
+use crate::command::shared::token::{read_token, write_token};
 use crate::command::shared::values::{
     self, Count, HumanDuration, MAX_IN_FLIGHT, MAX_THREADS, MAX_VIDEOS, Ratio, VideoUrl,
 };
@@ -131,6 +131,13 @@ pub(in crate::command) struct RunArgs {
     /// file that holds that token, for its owner alone (chmod 600) [default: none]
     #[argh(option)]
     write_token_file: Option<String>,
+    /// token that reads need, or that opens the page's form to sign in; others see it in ps, but not --read-token-file
+    /// or PLAYCOUNTS_READ_TOKEN [default: none, all may read]
+    #[argh(option)]
+    read_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
+    #[argh(option)]
+    read_token_file: Option<String>,
     /// PEM file of the certificate to serve HTTPS with, and of those between it and its authority; read again on SIGHUP
     /// [default: none, plain HTTP]
     #[argh(option)]
@@ -229,7 +236,9 @@ pub(in super::super) struct RunConfig {
     pub(super) http_address: String,
     /// The dashboard's token for writes.
     pub(super) write_token: Option<String>,
-    /// What the dashboard serves HTTPS with.
+    /// Its token for reads.
+    pub(super) read_token: Option<String>,
+    /// What it serves HTTPS with.
     pub(super) served: Option<TlsFiles>,
     /// nsqlookupds that the dashboard shows, with the nsqds that they know.
     pub(super) lookupds: Vec<String>,
@@ -287,6 +296,7 @@ impl RunArgs {
             durability: self.durability,
             http_address: self.http_address,
             write_token: write_token(self.write_token, self.write_token_file)?,
+            read_token: read_token(self.read_token, self.read_token_file)?,
             served: tls::files(self.tls_cert, self.tls_key)?,
             lookupds: self.lookupd_http_address,
             tls: nsqd_tls,

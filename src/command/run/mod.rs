@@ -128,6 +128,7 @@ fn start_dashboard(config: &RunConfig, broker: &RunBroker) -> Result<Dashboard> 
         http_address: config.http_address.clone(),
         data_dir: config.data_dir.clone(),
         write_token: config.write_token.clone(),
+        read_token: config.read_token.clone(),
         configuration: configuration(&config.shown()),
         clean: true,
         keep: config.keep,

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use super::output::status;
 use crate::dashboard::Dashboard;
 use crate::http::TlsFiles;
+use crate::runtime::clock::unix_ms;
 use crate::runtime::signals::ReloadWatch;
 
 /// The files of `--tls-cert` and `--tls-key`; `None`: neither is given.
@@ -43,9 +44,8 @@ pub(crate) fn reload_on_hangup(part: &'static str, dashboard: &Dashboard) -> Res
                     part,
                     format_args!("the certificate was read again; it is valid until {until}"),
                 );
-                tls.troubles(crate::runtime::clock::unix_ms())
-                    .iter()
-                    .for_each(|trouble| log::warn!("{trouble}"));
+                let troubles = tls.troubles(unix_ms()).into_iter().chain(tls.warnings());
+                troubles.for_each(|trouble| log::warn!("{trouble}"));
             }
             Err(why) => log::error!(
                 "the certificate was read again and is not taken, the one of before is shown on: {why}"

@@ -22,8 +22,11 @@ pub(in super::super) const GET: Operation = Operation {
 pub(in super::super) struct PageSettings<'a> {
     /// Where videos are, with `{id}` in place of the percent-encoded id; null: nowhere but where `url` of a video says.
     video_url: Option<&'a str>,
+    /// Whether the page was opened by signing in, and can be left by signing out.
+    signed_in: bool,
 }
 
-pub(in super::super) fn get(app: &App, _call: Call<'_>) -> CallResult {
-    json(&PageSettings { video_url: app.video_url.as_deref() })
+pub(in super::super) fn get(app: &App, call: Call<'_>) -> CallResult {
+    let signed_in = app.guard.session(call.request).is_some();
+    json(&PageSettings { video_url: app.video_url.as_deref(), signed_in })
 }

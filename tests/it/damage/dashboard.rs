@@ -24,6 +24,7 @@ fn start(directory: &Path) -> Result<Dashboard, String> {
         http_address: "127.0.0.1:0".to_owned(),
         data_dir: directory.to_owned(),
         write_token: None,
+        read_token: None,
         configuration: json!([]),
         clean: false,
         keep: Keep::default(),
