@@ -13,9 +13,14 @@ use super::alarms::Alarms;
 use super::answer::CallError;
 use super::assets::File;
 use super::guard::Guard;
+use super::kept::KeptSums;
 use super::live::Live;
 use super::nsqds::{Watch, WatchedQueue};
 use super::refused_writes::RefusedWrites;
+use super::store::{Period, PlaysBetween, Scale, Store, Top, TopOrder};
+use crate::http::{EventStream, Request};
+use crate::model::unix_time::UnixMs;
+use crate::runtime::clock::unix_ms;
 use super::store::Store;
 use super::tops::Tops;
 use crate::http::{EventStream, Request, ServerTls};
@@ -25,7 +30,10 @@ pub(super) struct App {
     pub(super) store: Arc<Store>,
     pub(super) events: EventStream,
     pub(super) live: Mutex<Live>,
-    pub(super) tops: Tops,
+    /// The newest lists of the most played videos, by scale, period, order and number of rows.
+    pub(super) tops: KeptSums<(Scale, Period, TopOrder, usize), Top>,
+    /// The newest sums of plays, by the moments between which they are.
+    pub(super) plays: KeptSums<Vec<UnixMs>, PlaysBetween>,
     pub(super) watch: Arc<Watch>,
     pub(super) alarms: Alarms,
     /// Whether it belongs to a simulation, whose processor may start when its queue is filled.
@@ -37,6 +45,8 @@ pub(super) struct App {
     pub(super) configuration: Value,
     /// Where videos are, with `{id}` in place of the id.
     pub(super) video_url: Option<String>,
+    /// When the dashboard was started.
+    pub(super) started_at: UnixMs,
     /// The OpenAPI document.
     pub(super) document: File,
     /// What it serves HTTPS with; absent: it serves plain HTTP.
@@ -86,7 +96,8 @@ impl App {
             store: Arc::new(store),
             events,
             live: Mutex::default(),
-            tops: Tops::default(),
+            tops: KeptSums::default(),
+            plays: KeptSums::default(),
             watch: Arc::new(Watch::new(watched)),
             alarms,
             is_simulation,
@@ -94,6 +105,7 @@ impl App {
             guard,
             configuration,
             video_url,
+            started_at: unix_ms(),
             document,
             tls,
             updates: AtomicU64::new(0),
@@ -116,6 +128,12 @@ impl App {
             let from = request.peer.map(|peer| peer.ip());
             self.refused_writes.lock().add(&call, from, error.reason(), Instant::now());
         })
+    }
+
+    /// Forgets the sums that are kept: which videos are shown has changed, or how they are called.
+    pub(super) fn forget_sums(&self) {
+        self.tops.forget();
+        self.plays.forget();
     }
 
     /// Counts one more refused write.

@@ -1,11 +1,11 @@
 //! The page's files, compiled in and gzipped once: no path from the network ever names a file (pure).
 
 use std::borrow::Cow;
-use std::io::Write;
 use std::sync::LazyLock;
 
-use flate2::{Compression, write::GzEncoder};
+use flate2::Compression;
 
+use super::gzip::{gzip, takes_gzip};
 use crate::http::{Request, Response};
 use crate::model::hash::fnv1a;
 
@@ -35,16 +35,15 @@ pub(super) struct File {
 impl File {
     pub(super) fn new(content_type: &'static str, bytes: impl Into<Cow<'static, [u8]>>) -> Self {
         let bytes = bytes.into();
-        let gzipped = gzip(&bytes).unwrap_or_default();
+        // If that failed, the file would go out as it is.
+        let gzipped = gzip(&bytes, Compression::best()).unwrap_or_default();
         let tag = fnv1a(&bytes);
         Self { content_type, bytes, gzipped, tag }
     }
 
     /// The file in the form that the request takes; 304 if the browser has it.
     pub(super) fn answer(&self, request: &Request) -> Response {
-        let gzipped = Some(&self.gzipped).filter(|bytes| {
-            !bytes.is_empty() && takes_gzip(request.header("accept-encoding").unwrap_or_default())
-        });
+        let gzipped = Some(&self.gzipped).filter(|bytes| !bytes.is_empty() && takes_gzip(request));
         // All that an ETag is for is to tell two builds' files apart, and the two forms of one.
         let form = if gzipped.is_some() { "-gzip" } else { "" };
         let etag = format!("\"{:016x}{form}\"", self.tag);
@@ -63,13 +62,6 @@ impl File {
             None => answer,
         }
     }
-}
-
-fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    // Writing to memory does not fail; if it did, the file would go out as it is.
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(bytes)?;
-    encoder.finish()
 }
 
 macro_rules! asset {
@@ -101,7 +93,7 @@ macro_rules! style {
     };
 }
 
-const ASSETS: [Asset; 30] = [
+const ASSETS: &[Asset] = &[
     asset!("/", "index.html", HTML),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
     asset!("/favicon-alarm.svg", "favicon-alarm.svg", "image/svg+xml"),
@@ -111,24 +103,41 @@ const ASSETS: [Asset; 30] = [
     style!("sign-in.css"),
     script!("alarm.js"),
     script!("app.js"),
+    script!("asked.js"),
+    script!("bars.js"),
     script!("changed.js"),
     script!("charts.js"),
+    script!("chosen.js"),
+    script!("clock.js"),
+    script!("compare.js"),
     script!("counter.js"),
+    script!("favourites.js"),
     script!("format.js"),
     script!("keys.js"),
     script!("ledgers.js"),
+    script!("letters.js"),
+    script!("marks.js"),
+    script!("movers.js"),
     script!("net.js"),
     script!("notify.js"),
     script!("overview.js"),
     script!("place.js"),
     script!("queue.js"),
+    script!("queue_dialogs.js"),
+    script!("queue_drill.js"),
+    script!("queue_grid.js"),
+    script!("queue_nsqd.js"),
+    script!("queue_words.js"),
     script!("share.js"),
+    script!("ranges.js"),
     script!("state.js"),
     script!("theme.js"),
     script!("titles.js"),
     script!("video.js"),
     script!("videos.js"),
     script!("worker.js"),
+    script!("zonechoice.js"),
+    script!("zones.js"),
     script!("uplot/uPlot.iife.min.js"),
     style!("uplot/uPlot.min.css"),
     asset!("/uplot/LICENSE", "uplot/LICENSE", "text/plain; charset=utf-8"),
@@ -138,16 +147,6 @@ const ASSETS: [Asset; 30] = [
 static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
     ASSETS.iter().map(|asset| File::new(asset.content_type, asset.bytes)).collect()
 });
-
-/// Whether an Accept-Encoding takes gzip.
-fn takes_gzip(accepts: &str) -> bool {
-    accepts.split(',').any(|part| {
-        let (name, quality) = part.split_once(';').unwrap_or((part, ""));
-        let refused =
-            quality.trim().strip_prefix("q=").and_then(|q| q.parse().ok()) == Some(0.0f32);
-        name.trim().eq_ignore_ascii_case("gzip") && !refused
-    })
-}
 
 /// The file at the request's path; 304 if the browser has it.
 pub(super) fn answer(request: &Request) -> Option<Response> {

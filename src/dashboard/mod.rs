@@ -16,6 +16,8 @@ mod body;
 mod calls;
 mod findings;
 mod guard;
+mod gzip;
+mod kept;
 mod guesses;
 mod live;
 mod metrics;
@@ -30,7 +32,6 @@ mod sampler;
 mod sign_in;
 mod store;
 mod tokens;
-mod tops;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -157,6 +158,7 @@ impl Dashboard {
             changed,
         };
         let app = Arc::new(App::new(parts));
+        sampler::remember(&app);
         let server = server_config(http_address, data_dir, tls);
         let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
         let local_addr = server.local_addr();

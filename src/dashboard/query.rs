@@ -212,6 +212,46 @@ impl Parameter for MomentParam {
     }
 }
 
+/// Rising moments, as ms since the Unix epoch with a comma between two; they must be there, and are taken as whole minutes.
+pub(super) struct MomentsParam {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    /// How many there are at least and at most.
+    pub(super) count: (usize, usize),
+}
+
+impl MomentsParam {
+    pub(super) fn read(&self, call: Call<'_>) -> Result<Vec<UnixMs>, CallError> {
+        let (name, (least, most)) = (self.name, self.count);
+        let text = call.request.get(name).unwrap_or_default();
+        let minute = |part: &str| Some(UnixMs(integer(part, MOMENTS)? / 60_000 * 60_000));
+        let moments: Option<Vec<UnixMs>> = text.split(',').take(most + 1).map(minute).collect();
+        let moments = moments.filter(|moments| (least..=most).contains(&moments.len()));
+        moments.filter(|moments| moments.is_sorted_by(|one, next| one < next)).ok_or_else(|| {
+            CallError::bad_request(format!(
+                "{name} must be {least} to {most} moments in ms since the Unix epoch, each a minute or more behind the one before, with a comma \
+                 between two, not {}",
+                quote(text)
+            ))
+        })
+    }
+}
+
+impl Parameter for MomentsParam {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn about(&self) -> &'static str {
+        self.about
+    }
+    fn schema(&self) -> Value {
+        json!({ "type": "string", "pattern": "^[0-9]{1,16}(,[0-9]{1,16})+$", "maxLength": self.count.1 * 17 })
+    }
+    fn is_required(&self) -> bool {
+        true
+    }
+}
+
 /// One of a few words.
 pub(super) struct ChoiceParam<T: 'static> {
     pub(super) name: &'static str,

@@ -7,9 +7,10 @@ use super::answer::{CallError, CallResult, Status};
 use super::app::App;
 use super::assets;
 use super::calls::{
-    actions, confirmed, consumption, counts, document, export, health, imports, ledgers,
-    processors, queue, series, settings, stats, top, videos,
+    actions, confirmed, consumption, counts, document, export, health, imports, ledgers, letters,
+    plays, processors, queue, series, settings, stats, top, videos,
 };
+use super::gzip;
 use super::guard::WhoReads;
 use super::operation::Operation;
 use super::query::Call;
@@ -82,6 +83,7 @@ pub(super) static ROUTES: &[Route] = &[
     write("POST", "/api/counts", counts::update, &counts::UPDATE),
     write("DELETE", "/api/counts", counts::clear, &counts::CLEAR),
     get("/api/counts/{video_id}/series", series::of_video, &series::OF_VIDEO),
+    get("/api/counts/{video_id}/plays", plays::of_video, &plays::OF_VIDEO),
     get("/api/counts/{video_id}", counts::video, &counts::VIDEO),
     write("POST", "/api/videos", videos::set_many, &videos::SET_MANY),
     download("/api/videos.csv", export::titles_csv, &export::TITLES_CSV),
@@ -97,8 +99,11 @@ pub(super) static ROUTES: &[Route] = &[
     write("POST", "/api/confirmed", confirmed::update, &confirmed::UPDATE),
     write("POST", "/api/ledgers", ledgers::claim, &ledgers::CLAIM),
     write("POST", "/api/consumption", consumption::report, &consumption::REPORT),
+    get("/api/dead-letters", letters::list, &letters::LIST),
+    write("POST", "/api/dead-letters", letters::tell, &letters::TELL),
     get("/api/stats", stats::all, &stats::ALL),
     get("/api/series", series::charts, &series::CHARTS),
+    get("/api/plays", plays::of_all, &plays::OF_ALL),
     get("/api/top", top::top, &top::TOP),
     download("/api/export/counts.csv", export::counts_csv, &export::COUNTS_CSV),
     download("/api/export/counts.json", export::counts_json, &export::COUNTS_JSON),
@@ -166,7 +171,8 @@ fn answer(app: &App, request: &Request) -> CallResult {
         }
         Handling::Read(handler) => {
             let reader = app.guard.reader(request)?;
-            handler(app, call).map(|answer| stay_signed_in(app, reader, answer))
+            let answer = gzip::smaller(request, handler(app, call)?);
+            Ok(stay_signed_in(app, reader, answer))
         }
         Handling::Write(handler) => {
             app.check_write(request, route.path)?;

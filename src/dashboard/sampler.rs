@@ -9,7 +9,9 @@ use nsq_protocol::thread::StopToken;
 use super::app::App;
 use super::calls::stats;
 use super::findings;
+use super::live::POINTS_MS;
 use super::store::MinutePoint;
+use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
 use crate::runtime::watchdog::Work;
 
@@ -18,6 +20,15 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// The least time between two events: four a second look live, more would only cost.
 const EVENT_EVERY: Duration = Duration::from_millis(250);
+
+/// Takes up the charts where the last start has left them. Without them the page shows less, and counts all the same.
+pub(super) fn remember(app: &App) {
+    let now = unix_ms();
+    match app.store.minutes(UnixMs(now.0.saturating_sub(POINTS_MS))) {
+        Ok(minutes) => app.live.lock().remember(&minutes, now),
+        Err(reason) => log::warn!("the charts begin anew: {reason:#}"),
+    }
+}
 
 /// Runs until stopped; then the minute that is not over is kept.
 pub(super) fn run(app: &App, changed: &Receiver<()>, stop: &StopToken) {

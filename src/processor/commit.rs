@@ -315,11 +315,10 @@ impl Committer {
     ) {
         let plays = arrivals.iter().flat_map(|arrivals| &arrivals.plays);
         let waited_from_ns = plays.filter_map(|arrived| arrived.waited_from_ns);
-        let rejection = arrivals.iter().rev().find_map(|arrivals| arrivals.rejected.last());
-        let rejection = rejection.map(|letter| &letter.reason);
+        let rejected = arrivals.iter().flat_map(|arrivals| &arrivals.rejected);
         // Ours may have been set back.
         let times_ns = waited_from_ns.map(|from| counted_at_ns.saturating_sub(from));
-        self.stats.committed(took, committed, times_ns, rejection, received_at);
+        self.stats.committed(took, committed, times_ns, rejected, received_at);
     }
 }
 

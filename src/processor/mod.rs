@@ -11,6 +11,7 @@ mod commit;
 mod connect;
 mod dead;
 mod decode;
+mod letters;
 mod notes;
 mod publication;
 mod publisher;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::claim::{LedgerRefusal, OlderLedger};
 use super::commit::SharedLedger;
 use super::dead::DeadPublications;
+use super::letters::LettersPost;
 use super::publication::{Backoff, Publication};
 use super::report::{self, ReportedConsumer};
 use super::report_post::ReportPost;
@@ -145,6 +146,7 @@ pub(super) struct Publisher {
     reported_at: Instant,
     reported_count: u64,
     report_post: ReportPost,
+    letters_post: LettersPost,
     /// As of the newest report that found nobody at it.
     reported_ledger: Option<ReportedLedger>,
     confirmed_at: Instant,
@@ -169,6 +171,7 @@ impl Publisher {
             reported_at: now,
             reported_count: 0,
             report_post: ReportPost::default(),
+            letters_post: LettersPost::default(),
             reported_ledger: None,
             confirmed_at: now,
             // What was counted before this start, and perhaps not told.
@@ -463,6 +466,13 @@ impl Publisher {
         self.check_database(database);
     }
 
+    /// Tells of dead letters, where it has not, to a dashboard that takes reports.
+    fn tell_letters(&mut self) {
+        if let Some(newest) = self.config.parts.stats.letters_since(self.letters_post.known()) {
+            self.letters_post.post(&self.config.client, self.config.own.processor(), newest);
+        }
+    }
+
     /// Posts a report; the dashboard's database, where it says which. One that fails is not repeated: the next is newer.
     fn post_report(&mut self, ending: Option<ProcessorEnding>) -> Option<Uuid> {
         let seconds = self.reported_at.elapsed().as_secs_f64();
@@ -488,6 +498,7 @@ impl Publisher {
                 if !self.backoff.is_failing() {
                     self.config.parts.links.there(self.link());
                 }
+                self.tell_letters();
                 database
             }
             Err(error) => {

@@ -8,15 +8,17 @@ use crossbeam_channel::Sender;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use super::letters::NewestLetters;
 use super::notes::{BodyNotes, Notes};
-use crate::ledger::{Committed, Counters, CrowdedProducer, LedgerSize};
+use crate::ledger::{Committed, Counters, CrowdedProducer, DeadLetter, LedgerSize};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::play::Rejection;
 use crate::model::time_buckets::{LONGEST_US, TimeCounts, bucket_of};
+use crate::runtime::clock::unix_ms;
 use crate::runtime::links::{Links, PartLink};
 use crate::wire::{
     CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, ConsumptionTimes, CrowdedPlays,
-    LedgerFigures, MessageWindowFigures,
+    LedgerFigures, MessageWindowFigures, ToldLetter,
 };
 
 /// Significant digits of the consumption times: 0.1 %.
@@ -81,6 +83,7 @@ pub(super) struct Stats {
 struct Inner {
     counters: Counters,
     last_rejection: Option<Rejection>,
+    letters: NewestLetters,
     failure: Option<String>,
     /// Why the ledger is away, as commits and as the upkeep have found it last.
     away: [Option<String>; 2],
@@ -120,6 +123,7 @@ impl Stats {
         let inner = Inner {
             counters: Counters::default(),
             last_rejection: None,
+            letters: NewestLetters::default(),
             failure: None,
             away: [None, None],
             notes: Notes::default(),
@@ -147,14 +151,14 @@ impl Stats {
         self.inner.lock().notes.add_bodies(notes);
     }
 
-    /// Notes a commit: how long it took, what it counted, how long each play took from enqueued to counted, why a body was
-    /// rejected, if one was.
-    pub(super) fn committed(
+    /// Notes a commit: how long it took, what it counted, how long each play took from enqueued to counted, and the bodies
+    /// that were rejected, oldest first.
+    pub(super) fn committed<'a>(
         &self,
         took: Duration,
         committed: &Committed,
         times_ns: impl Iterator<Item = u64>,
-        rejection: Option<&Rejection>,
+        rejected: impl DoubleEndedIterator<Item = &'a DeadLetter> + Clone,
         received_at: Instant,
     ) {
         let mut inner = self.inner.lock();
@@ -162,8 +166,9 @@ impl Stats {
         inner.counters.add(&committed.counters);
         inner.notes.add_commit(&committed.noticed);
         inner.commits += 1;
-        if rejection.is_some() {
-            inner.last_rejection = rejection.cloned();
+        if let Some(last) = rejected.clone().next_back() {
+            inner.last_rejection = Some(last.reason.clone());
+            inner.letters.add(rejected, unix_ms());
         }
         inner.first.get_or_insert(received_at);
         inner.last = Some(Instant::now());
@@ -251,6 +256,11 @@ impl Stats {
     pub(super) fn consumption_times(&self) -> Option<ConsumptionTimes> {
         let all = self.inner.lock().times.clone();
         consumption_times(&all)
+    }
+
+    /// The newest dead letters, where there are others than at `number`; and the number now.
+    pub(super) fn letters_since(&self, number: u64) -> Option<(u64, Vec<ToldLetter>)> {
+        self.inner.lock().letters.since(number)
     }
 
     /// How it fares, for a dashboard; starts its next report. `seconds` since the one before, in which

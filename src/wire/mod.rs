@@ -9,6 +9,7 @@ mod consumption;
 mod counts;
 mod ledger;
 mod ledger_status;
+mod letters;
 mod limits;
 mod videos;
 mod written;
@@ -34,6 +35,7 @@ pub use ledger_status::{
     LEDGER_PROCESSORS_MAX, LEDGER_TEXT_MAX, LedgerKind, LedgerProcessor, LedgerProcessorState,
     LedgerStatus,
 };
+pub use letters::{LETTER_TEXT_MAX, LETTERS_MAX, LettersUpdate, ToldLetter};
 pub use limits::Invalid;
 pub use videos::{
     BATCH_MAX, ChangedVideo, ChangedVideoList, Correction, CorrectionChange, ImportRow,

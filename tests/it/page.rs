@@ -30,7 +30,7 @@ fn page_is_whole_and_moves_without_a_reload() {
     wait_for(&tab, &text("#total-videos"), "15");
     wait_for(&tab, &text("#live-text"), "live");
     wait_for(&tab, &text("#depth"), "1,234");
-    wait_for(&tab, "document.querySelectorAll('#view-overview .chart canvas').length", 3);
+    wait_for(&tab, "document.querySelectorAll('#view-overview .chart canvas').length", 4);
     wait_for(&tab, &text("#configuration dd"), "100,000");
     wait_for(&tab, "document.querySelectorAll('#top-rows tr').length", 10);
     wait_for(&tab, &text("#top-rows .plays"), "15,000");

@@ -38,7 +38,7 @@ pub(crate) fn axe() -> Option<String> {
 }
 
 /// Each view, where it is, and what is true once it is whole.
-fn views() -> [(&'static str, String, &'static str); 6] {
+fn views() -> [(&'static str, String, &'static str); 10] {
     [
         ("overview", "/".to_owned(), "document.querySelectorAll('#top-rows tr').length === 10"),
         (
@@ -52,6 +52,11 @@ fn views() -> [(&'static str, String, &'static str); 6] {
             "document.querySelector('#heat-text').textContent.startsWith('Most plays: ')",
         ),
         (
+            "compare",
+            format!("/?view=compare&videos={},{}", video(20), video(19)),
+            "document.querySelectorAll('#compare-rows .note').length === 2",
+        ),
+        (
             "counter",
             format!("/?view=counter&video={}", video(20)),
             "document.querySelector('#counter-figure').textContent === '136,000'",
@@ -60,6 +65,21 @@ fn views() -> [(&'static str, String, &'static str); 6] {
             "queue",
             "/?view=queue".to_owned(),
             "document.querySelectorAll('#queue tbody tr').length >= 8",
+        ),
+        (
+            "topic",
+            "/?view=queue&topic=plays".to_owned(),
+            "document.querySelectorAll('#queue-drill tbody tr').length >= 2",
+        ),
+        (
+            "channel",
+            "/?view=queue&topic=plays&channel=processor".to_owned(),
+            "document.querySelectorAll('#queue-drill tbody tr').length >= 2",
+        ),
+        (
+            "letters",
+            "/?view=letters".to_owned(),
+            "document.querySelectorAll('#letters > li').length === 2",
         ),
         ("help", "/?view=help".to_owned(), "!document.querySelector('#view-help').hidden"),
     ]
@@ -129,6 +149,13 @@ fn page_is_accessible_in_every_view() {
         let report = json!({"processor": Uuid::from_u128(id), "consumption": told});
         running.post("/api/consumption", &report, 200);
     }
+    let letter = |body: &str| {
+        json!({"at": 1_790_000_000_000_i64, "nsqd": "10.0.0.1:4150", "message_id": "0a1b2c3d4e5f6071",
+        "reason": "video_id is missing", "size": body.len(), "body": body})
+    };
+    let letters = [letter(&"{\"id\":\"what is no play\"} ".repeat(40)), letter("")];
+    let letters = json!({"processor": Uuid::from_u128(1), "letters": letters});
+    running.post("/api/dead-letters", &letters, 200);
     let pictures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
     std::fs::create_dir_all(&pictures).unwrap();
     let (tab, _complaints) = open(&browser, &running.dashboard.url());

@@ -225,7 +225,7 @@ fn page_sums_over_the_nsqds_of_an_nsqlookupd() {
     wait_for(&tab, &head("p50"), "false,true");
     wait_for(&tab, &head("p99"), "false,true");
     let measured = "[...document.querySelectorAll('.nsqds tbody tr')].some((row) => \
-        row.dataset.key === 'plays/other' && /[0-9] (µs|ms|s)/.test(row.cells[11].textContent))";
+        row.dataset.key === 'plays/other' && /[0-9] (µs|ms|s)/.test(row.cells[12].textContent))";
     wait_for(&tab, measured, true);
     // At a glance, in words and not by colour alone.
     click(&tab, "nav a[data-view=overview]");

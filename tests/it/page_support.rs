@@ -123,6 +123,10 @@ impl Complaints {
                 Event::RuntimeExceptionThrown(thrown) => {
                     format!("{:?}", thrown.params.exception_details)
                 }
+                // What the page itself has ended is no failure.
+                Event::NetworkLoadingFailed(failed) if failed.params.canceled == Some(true) => {
+                    return;
+                }
                 Event::NetworkLoadingFailed(failed) => format!("{:?}", failed.params),
                 Event::RuntimeConsoleAPICalled(call) => format!("{:?}", call.params),
                 Event::NetworkResponseReceived(response) => {
@@ -175,7 +179,7 @@ pub(crate) fn text(selector: &str) -> String {
 pub(crate) const PLAYS: &str = "[...document.querySelectorAll('#videos-rows .row:not([hidden])')]\
     .sort((a, b) => a.ariaRowIndex - b.ariaRowIndex).map((row) => row.querySelector('.plays').textContent).join(' ')";
 
-/// Whether a canvas has a pixel of just that colour: an array of red, green and blue, as the page computes it. It looks at a
+/// Whether a canvas has a pixel of that colour, or nearly: an array of red, green and blue, as the page computes it. It looks at a
 /// copy: Chromium complains about what is read again and again.
 pub(crate) fn has_pixel(canvas: &str, colour: &str) -> String {
     format!(
@@ -185,7 +189,7 @@ pub(crate) fn has_pixel(canvas: &str, colour: &str) -> String {
             context.drawImage(canvas, 0, 0); \
             const wanted = {colour}; \
             const {{ data }} = context.getImageData(0, 0, copy.width, copy.height); \
-            for (let at = 0; at < data.length; at += 4) if (wanted.every((part, index) => data[at + index] === part)) return true; \
+            for (let at = 0; at < data.length; at += 4) if (wanted.every((part, index) => Math.abs(data[at + index] - part) < 8)) return true; \
             return false; }})()"
     )
 }

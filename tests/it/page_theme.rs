@@ -40,9 +40,9 @@ fn contrasts(pairs: &[(&str, &str)]) -> String {
     )
 }
 
-/// Whether the chart of plays by day has a pixel of just that colour.
+/// Whether the chart of plays by minute has a pixel of just that colour.
 fn draws(colour: [u8; 3]) -> String {
-    has_pixel("#figure-days canvas", &json!(colour).to_string())
+    has_pixel("#figure-minutes canvas", &json!(colour).to_string())
 }
 
 #[test]

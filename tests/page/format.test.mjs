@@ -85,6 +85,10 @@ const at = (time, run) => {
     constructor(...args) {
       super(...(args.length === 0 ? [time] : args));
     }
+
+    static now() {
+      return Real.parse(time);
+    }
   };
   try {
     run();
@@ -119,14 +123,16 @@ test("the label of a tick tells what changes from one to the next", () => at("20
   for (const [time, step, shown] of cases) assert.equal(format.tick(Date.parse(time), step), shown, `${time}, ${step} s`);
 }));
 
-test("a day is that of UTC, wherever the reader is", () => {
+test("times are those of the reader's zone, or of the one that is chosen", () => {
   const code = `
-    import { dayUtc, time } from "./src/dashboard/page/format.js";
-    const ms = Date.parse("2026-03-10T23:30:00Z");
-    console.log(dayUtc(ms), time(ms));`;
-  const run = (zone) => node(code, { TZ: zone });
-  assert.equal(run("Pacific/Kiritimati"), "2026-03-10 13:30:00");
-  assert.equal(run("America/Los_Angeles"), "2026-03-10 16:30:00");
+    import { moment, tick, time } from "./src/dashboard/page/format.js";
+    import { useZone } from "./src/dashboard/page/zones.js";
+    const ms = Date.parse("2026-03-10T18:30:00Z");
+    const told = ["", "Asia/Kolkata", "UTC"].map((zone) => { useZone(zone); return [time(ms), moment(ms), tick(ms, 3600)].join(", "); });
+    console.log(told.join("; "));`;
+  const chosen = "00:00:00, 2026-03-11, 2026-03-11; 18:30:00, 2026-03-10, 18:30";
+  assert.equal(node(code, { TZ: "Pacific/Kiritimati" }), `08:30:00, 2026-03-11, 08:30; ${chosen}`);
+  assert.equal(node(code, { TZ: "America/Los_Angeles" }), `11:30:00, 2026-03-10, 11:30; ${chosen}`);
 });
 
 test("numbers and dates look the same in every language", () => {

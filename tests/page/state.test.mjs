@@ -8,7 +8,8 @@ import { address, parse, State } from "../../src/dashboard/page/state.js";
 const VIDEO = "0189f7ea-ae2c-7bcd-8a45-0123456789ab";
 const DEFAULTS = {
   view: "overview", range: "30m", from: "", to: "", top: "10", sort: "-plays", search: "", video: "",
-  minutes: "1", hours: "7", days: "30", percentiles: "",
+  minutes: "1", hours: "7", days: "30", topic: "", channel: "", nsqd: "", page: "1", videos: "", span: "48h",
+  zone: "", percentiles: "",
 };
 
 // Each query with what it says that is not the default.
@@ -24,6 +25,13 @@ const QUERIES = [
   [`?view=video&video=${"a".repeat(128)}`, { view: "video", video: "a".repeat(128) }], [`?view=video&video=${"a".repeat(129)}`, { view: "videos" }],
   [`?view=video&video=${"%C3%A9".repeat(64)}`, { view: "video", video: "é".repeat(64) }], [`?view=video&video=${"%C3%A9".repeat(65)}`, { view: "videos" }],
   ["?view=video&video=a%0Ab", { view: "videos" }], ["?view=video&video=a%C2%85", { view: "videos" }],
+  // A topic, a channel of a topic, an nsqd; names as nsqd takes them.
+  ["?view=queue&topic=plays&channel=c%23ephemeral", { view: "queue", topic: "plays", channel: "c#ephemeral" }],
+  ["?view=queue&channel=c", { view: "queue" }], ["?view=queue&topic=a%2Fb", { view: "queue" }], [`?topic=${"a".repeat(65)}`, {}],
+  ["?view=queue&nsqd=127.0.0.1:4151", { view: "queue", nsqd: "127.0.0.1:4151" }], ["?nsqd=a%20b", {}],
+  ["?view=compare&videos=a%2Cb%252Cc&span=1y", { view: "compare", videos: "a,b%2Cc", span: "1y" }],
+  ["?videos=a,a", {}], ["?videos=a,b,c,d,e,f", {}], ["?videos=%25E0%25A4%25A", {}], ["?span=2h", {}],
+  ["?view=letters&page=3", { view: "letters", page: "3" }], ["?page=0", {}], ["?page=-1", {}], ["?page=12345", {}],
   ["?view=counter", { view: "counter" }], [`?view=counter&video=${VIDEO}`, { view: "counter", video: VIDEO }],
   ["?percentiles=1", { percentiles: "1" }], ["?percentiles=yes", {}],
   ["?top=25", { top: "25" }], ["?top=025", {}], ["?top=25.0", {}], ["?top=1e2", {}], ["?top=-10", {}], ["?top=%D9%A2%D9%A5", {}],
@@ -33,6 +41,7 @@ const QUERIES = [
   ["?search=0189", { search: "0189" }], ["?search=%3Cb%3E", { search: "<b>" }], ["?search=a+b", { search: "a b" }],
   [`?search=${"a".repeat(300)}`, { search: "a".repeat(300) }], [`?search=${"a".repeat(301)}`, {}],
   ["?search=%E0%A4%A", { search: "\ufffd%A" }],
+  ["?zone=Asia/Kolkata", { zone: "Asia/Kolkata" }], ["?zone=UTC&range=today", { zone: "UTC", range: "today" }], ["?zone=Mars/Phobos", {}],
   ["?range=7d", { range: "7d" }], ["?range=8d", {}], ["?range=custom", {}],
   ["?range=custom&from=2026-01-01T00:00Z&to=2026-01-02T00:00Z", { range: "custom", from: "2026-01-01T00:00Z", to: "2026-01-02T00:00Z" }],
   ["?range=custom&from=2026-01-02T00:00Z&to=2026-01-01T00:00Z", { from: "2026-01-02T00:00Z", to: "2026-01-01T00:00Z" }],
@@ -64,6 +73,9 @@ test("an address has what is not the default, and what its view knows", () => {
     [{ view: "counter", video: VIDEO }, `./?view=counter&video=${VIDEO}`],
     [{ view: "counter", minutes: "6", hours: "30", days: "all" }, "./?view=counter"],
     [{ view: "video", video: VIDEO, minutes: "6", days: "all" }, `./?view=video&video=${VIDEO}&minutes=6&days=all`],
+    [{ view: "queue", topic: "plays", nsqd: "a:1", page: "2" }, "./?view=queue&topic=plays&nsqd=a%3A1"],
+    [{ view: "compare", videos: "a,b%2Cc" }, "./?view=compare&videos=a%2Cb%252Cc"], [{ view: "queue", videos: "a", span: "1y" }, "./?view=queue"],
+    [{ view: "letters", topic: "plays", page: "2" }, "./?view=letters&page=2"], [{ view: "overview", topic: "plays" }, "./"],
     // A range and a search stay while another view is looked at.
     [{ percentiles: "1" }, "./?percentiles=1"], [{ view: "videos", percentiles: "1" }, "./?view=videos"],
     [{ view: "queue", range: "7d", search: "0" }, "./?view=queue&range=7d&search=0"],

@@ -6,9 +6,11 @@ import { test } from "node:test";
 process.env.TZ = "Asia/Kolkata";
 const { label, unhidden } = await import("../../src/dashboard/page/alarm.js");
 const { alone, withHoles } = await import("../../src/dashboard/page/charts.js");
-const { bounds, heardText, toAddress, toLocal, unbroken } = await import("../../src/dashboard/page/overview.js");
-const { ago, nameOf, quantiles, span, transport } = await import("../../src/dashboard/page/queue.js");
-const { dense, lasts, sumOf } = await import("../../src/dashboard/page/video.js");
+const { heardText, toAddress, toLocal, unbroken } = await import("../../src/dashboard/page/overview.js");
+const { ago, nameOf, quantiles, span, transport } = await import("../../src/dashboard/page/queue_words.js");
+const { dense, lasts, sumOf, weekMeans } = await import("../../src/dashboard/page/video.js");
+
+const { useZone } = await import("../../src/dashboard/page/zones.js");
 
 const table = (name, compute, cases) => test(name, () => {
   for (const [args, expected] of cases) assert.deepEqual(compute(...args), expected, `${name}(${JSON.stringify(args)})`);
@@ -43,6 +45,8 @@ table("withHoles", withHoles, [
   [[[[1, 2.5], [5, 6]], 1], [[1, 2.5], [5, 6]]],
   [[[[1, 2.6], [5, 6]], 1], [[1, 2, 2.6], [5, null, 6]]],
   [[[[0, 60, 600], [1, 2, 3], [4, null, 6]], 60], [[0, 60, 120, 600], [1, 2, null, 3], [4, null, null, 6]]],
+  // A point a minute at first, then one a second.
+  [[[[0, 60, 61, 62, 65], [1, 2, 3, 4, 5]], (at) => (at < 61 ? 60 : 1)], [[0, 60, 61, 62, 63, 65], [1, 2, 3, 4, null, 5]]],
 ]);
 
 table("alone", alone, [
@@ -68,23 +72,20 @@ table("sumOf", sumOf, [
 
 table("lasts", lasts, [[[1, "day"], "day"], [[2, "day"], "2 days"], [[0, "day"], "0 days"], [[1000, "hour"], "1,000 hours"]]);
 
-test("a range ends at the next full minute", (t) => {
-  const now = Date.parse("2026-03-10T10:20:30Z");
-  t.mock.method(Date, "now", () => now);
-  const end = "2026-03-10T10:21:00.000Z";
-  const cases = [
-    [{ range: "30m" }, "2026-03-10T09:51:00.000Z", end], [{ range: "today" }, "2026-03-10T00:00:00.000Z", end],
-    [{ range: "7d" }, "2026-03-03T10:21:00.000Z", end], [{ range: "30d" }, "2026-02-08T10:21:00.000Z", end],
-    [{ range: "custom", from: "2026-01-01T00:00Z", to: "2026-01-02T00:00Z" }, "2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z"],
-  ];
-  for (const [values, ...expected] of cases) {
-    assert.deepEqual(bounds(values).map((ms) => new Date(ms).toISOString()), expected, values.range);
-  }
-});
-
-test("today is the day that has begun, in its last minute, too", (t) => {
-  t.mock.method(Date, "now", () => Date.parse("2026-03-10T23:59:59.999Z"));
-  assert.deepEqual(bounds({ range: "today" }), [Date.parse("2026-03-10T00:00Z"), Date.parse("2026-03-11T00:00Z")]);
+test("the hours of the week are means of those that are over", () => {
+  useZone("UTC");
+  const hour = 3600;
+  const monday = Date.parse("2026-03-02T10:00Z") / 1000;
+  const [week, day] = [168 * hour, 24 * hour];
+  const times = [monday - week, monday, monday + hour, monday + day, monday + week, monday + week + hour];
+  // The first was not recorded; the last two are of an hour that is over, and of one that goes on.
+  const means = weekMeans(times, [999, 10, 7, 5, 20, 1], (monday - hour) * 1000, (monday + week + 1.5 * hour) * 1000);
+  assert.deepEqual([means[0][10], means[0][11], means[1][10], means[2][10]], [15, 7, 5, null]);
+  // One that goes on is told where there is no other.
+  assert.equal(weekMeans([monday], [3], 0, monday * 1000 + 1)[0][10], 3);
+  useZone("Asia/Kolkata");
+  assert.equal(weekMeans([monday], [3], 0, monday * 1000 + 1)[0][15], 3);
+  useZone("");
 });
 
 test("times are typed where the reader is, and kept in the address as of UTC", () => {

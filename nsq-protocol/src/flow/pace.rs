@@ -233,7 +233,8 @@ impl Pace {
         streak.messages += read.messages;
         streak.began_with.get_or_insert(read.in_flight);
         streak.in_flight = streak.in_flight.max(read.in_flight);
-        streak.starving |= read.starving;
+        // With enough in flight for all of them, workers that wait are about to take it.
+        streak.starving |= read.starving && (self.workers == 0 || read.in_flight < self.workers);
         match kind {
             _ if self.flushed.is_some() => self.resume(was_queued, now),
             Kind::Behind => self.grow(read, now),

@@ -34,5 +34,6 @@ mod stop;
 mod threads;
 mod timing;
 mod tls_proxy;
+mod together;
 mod upgrade;
 mod workers;

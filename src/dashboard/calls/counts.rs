@@ -246,7 +246,7 @@ pub(in super::super) fn update(app: &App, call: Call<'_>) -> CallResult {
 
 pub(in super::super) fn clear(app: &App, call: Call<'_>) -> CallResult {
     app.store.clear().map_err(CallError::not_stored)?;
-    app.tops.forget();
+    app.forget_sums();
     app.live.lock().clear();
     app.notify_changed();
     actions::log(app, actions::line(call.request, "reset", "counts", "done"))?;

@@ -13,7 +13,7 @@ use crate::dashboard::answer::{CallError, uncached};
 use crate::dashboard::app::App;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, USUAL_OR_UNKNOWN, of, text};
 use crate::dashboard::query::{Call, Location, NumberParam, VideoIdParam};
-use crate::dashboard::store::{Column, Cursor, LIST_MAX, ListQuery, TopVideo, VideoRow};
+use crate::dashboard::store::{Column, Cursor, LIST_MAX, ListQuery, TopOrder, TopVideo, VideoRow};
 use crate::http::{Download, Response};
 use crate::model::unix_time::UnixMs;
 use crate::model::video_id::VideoId;
@@ -111,7 +111,7 @@ pub(in super::super) fn series_json(app: &App, call: Call<'_>) -> Result<Downloa
 }
 
 fn top_rows(app: &App, call: Call<'_>, format: ExportFormat) -> Result<Download, CallError> {
-    let top = top::find(app, call, &LIMIT)?;
+    let top = top::find(app, call, TopOrder::Plays, &LIMIT)?;
     let whole = piece(format, &top.top, true, true);
     Ok(download(call, format, Box::new(std::iter::once(whole))))
 }

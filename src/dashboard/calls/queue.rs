@@ -67,7 +67,7 @@ fn queue_schema(_: &mut SchemaGenerator) -> Schema {
             "channel": { "type": ["string", "null"], "description": "the processor's channel" },
             "nsqds": {
                 "type": "array",
-                "description": "each with its address, the error of its last answer, who names it (found_by), and its topics",
+                "description": "each with its HTTP address, once it told them its tcp_port, hostname and broadcast_address, the error of its last answer, who names it (found_by), and its topics",
                 "items": { "type": "object" }
             },
             "left_out": { "type": "integer", "description": "nsqds that are named and not watched: there are too many" },

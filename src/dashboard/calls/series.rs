@@ -61,7 +61,7 @@ pub(in super::super) struct VideoSeries {
     scale: Scale,
     /// How long a point is.
     step_ms: i64,
-    /// Since when plays of this scale are kept; 0: all are.
+    /// Since when all plays are known by this scale: they were recorded, of whichever video, and are still kept.
     kept_from: UnixMs,
     /// When each point begins.
     time: Vec<UnixMs>,
@@ -97,7 +97,7 @@ pub(in super::super) fn of_video(app: &App, call: Call<'_>) -> CallResult {
     let id = VIDEO_ID.read(call)?;
     let (scale, series) = buckets(app, call, id)?;
     let (time, plays) = series.into_iter().unzip();
-    let kept_from = app.store.kept_from(scale);
+    let kept_from = app.store.known_from(scale).map_err(|error| CallError::unreadable(&error))?;
     json(&VideoSeries { scale, step_ms: scale.step_ms(), kept_from, time, plays })
 }
 

@@ -7,6 +7,7 @@ use crate::dashboard::answer::{CallResult, json};
 use crate::dashboard::app::App;
 use crate::dashboard::operation::{JSON, Operation, PLAIN, of};
 use crate::dashboard::query::Call;
+use crate::model::unix_time::UnixMs;
 
 pub(in super::super) const GET: Operation = Operation {
     id: "getSettings",
@@ -24,9 +25,12 @@ pub(in super::super) struct PageSettings<'a> {
     video_url: Option<&'a str>,
     /// Whether the page was opened by signing in, and can be left by signing out.
     signed_in: bool,
+    /// When the dashboard was started.
+    started_at: UnixMs,
 }
 
 pub(in super::super) fn get(app: &App, call: Call<'_>) -> CallResult {
     let signed_in = app.guard.session(call.request).is_some();
-    json(&PageSettings { video_url: app.video_url.as_deref(), signed_in })
+    let (video_url, started_at) = (app.video_url.as_deref(), app.started_at);
+    json(&PageSettings { video_url, signed_in, started_at })
 }

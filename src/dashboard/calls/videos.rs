@@ -92,7 +92,7 @@ pub(super) fn commit(app: &App, write: CatalogWrite, accepted: usize) -> CallRes
     let stored = app.store.change(write).map_err(CallError::not_stored)?;
     // They are of history, which neither corrections nor imports change.
     if is_in_tops {
-        app.tops.forget();
+        app.forget_sums();
     }
     app.notify_changed();
     written::answer(&Written { accepted, dashboard: stored })

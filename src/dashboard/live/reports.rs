@@ -11,13 +11,14 @@ use super::points::{LiveSeries, Measure, NewestPoints, Point};
 use super::run_outcome::RunOutcome;
 use super::starts::{ALIVE, Starts};
 use super::times;
+use super::undrawn::Undrawn;
 use crate::dashboard::nsqds::Depth;
 use crate::dashboard::store::MinutePoint;
 use crate::model::time_buckets::TimeCounts;
 use crate::model::unix_time::UnixMs;
 use crate::wire::{
     ArrivalFigures, CONNECTION_TEXT_MAX, ConsumerFigures, Consumption, ConsumptionHistogram,
-    LedgerStatus, OutboxFigures, PROGRAM_MAX, ProcessorEnding,
+    LedgerStatus, OutboxFigures, PROGRAM_MAX, ProcessorEnding, ToldLetter,
 };
 
 /// The most processors shown; a new one takes the place of the one silent for longest.
@@ -32,6 +33,9 @@ pub(super) const FRESH: Duration = Duration::from_secs(3);
 /// How long the failure of a processor that is gone keeps the dashboard's health red.
 const FAILURE_SHOWN: Duration = Duration::from_secs(3600);
 
+/// The least time between two points that is believed.
+const SECONDS_MIN: Duration = Duration::from_millis(1);
+
 /// The longest `last_rejection` and `failure` kept, in characters, as `wire` promises.
 pub(super) const REASON_MAX: usize = 200;
 
@@ -45,11 +49,15 @@ pub(super) struct KnownProcessor {
     pub(super) arrivals: Option<Box<ArrivalFigures>>,
     /// The same; of a shared ledger only.
     pub(super) ledger: Option<Box<LedgerStatus>>,
+    /// Its newest dead letters, oldest first.
+    pub(super) letters: Vec<ToldLetter>,
     /// The newest histogram of its consumption times. `consumption` has it without what is fine in it, so that no event
     /// carries that.
     pub(super) times: ConsumptionHistogram,
     /// The one that the newest point has seen.
     seen: ConsumptionHistogram,
+    /// Plays that it has counted and no point shows.
+    undrawn: Undrawn,
     /// Of the newest consumption; messages with counts alone say nothing of the rate.
     reported: Instant,
     /// Of the newest message of any kind.
@@ -97,6 +105,8 @@ pub(in super::super) struct Live {
     pub(super) producers: BTreeMap<Uuid, (OutboxFigures, Instant)>,
     pub(super) points: NewestPoints,
     minute: Option<Minute>,
+    /// When the newest point was taken.
+    sampled: Option<Instant>,
     pub(super) queue: Depth,
     /// How the simulation has ended that the dashboard belongs to.
     pub(super) run: Option<RunOutcome>,
@@ -122,8 +132,10 @@ impl Live {
             consumer: None,
             arrivals: None,
             ledger: None,
+            letters: Vec::new(),
             times: ConsumptionHistogram::default(),
             seen: ConsumptionHistogram::default(),
+            undrawn: Undrawn::default(),
             reported: now,
             heard: now,
             starts: Starts::default(),
@@ -146,12 +158,20 @@ impl Live {
             known.arrivals.iter_mut().for_each(|arrivals| arrivals.cut());
             known.ledger = consumption.ledger_status.take().filter(|status| status.is_shared());
             known.ledger.iter_mut().for_each(|status| status.cut());
+            known.undrawn.add(&consumption, now);
             if let Some(told) = consumption.histogram.as_deref_mut() {
                 let fine = std::mem::take(&mut told.fine);
                 known.times = ConsumptionHistogram { fine, ..told.clone() };
             }
             known.consumption = Some(consumption);
             known.reported = now;
+        }
+    }
+
+    /// Takes the newest dead letters of a processor that has reported.
+    pub(in super::super) fn letters(&mut self, id: Uuid, letters: Vec<ToldLetter>) {
+        if let Some(known) = self.processors.get_mut(&id) {
+            known.letters = letters.into_iter().map(ToldLetter::cut).collect();
         }
     }
 
@@ -233,8 +253,12 @@ impl Live {
         now: Instant,
         plays: u64,
     ) -> Option<MinutePoint> {
-        let mut times = TimeCounts::default();
+        let seconds = self.sampled.replace(now).map_or(Duration::from_secs(1), |before| {
+            now.saturating_duration_since(before).max(SECONDS_MIN)
+        });
+        let (mut times, mut counted) = (TimeCounts::default(), 0.0_f64);
         for known in self.processors.values_mut() {
+            counted += known.undrawn.take(seconds.as_secs_f64());
             times::add_growth(&mut times, &known.times, &known.seen);
             known.seen.clone_from(&known.times);
         }
@@ -247,7 +271,8 @@ impl Live {
         };
         let point = Point {
             time,
-            messages_per_second: self.messages_per_second(now),
+            // What a stranger may tell is no number of JSON without a limit.
+            messages_per_second: (counted / seconds.as_secs_f64()).min(f64::MAX),
             realtime_ms,
             average_ms: self.average_ms(),
             p50_ms,
@@ -265,6 +290,11 @@ impl Live {
     /// The minute that is not over yet, for the end.
     pub(in super::super) fn last_minute(&mut self, plays: u64) -> Option<MinutePoint> {
         self.minute.take().map(|minute| minute.finish(plays))
+    }
+
+    /// Takes the minutes before a restart, the oldest first; before the first [`Live::sample`].
+    pub(in super::super) fn remember(&mut self, minutes: &[MinutePoint], now: UnixMs) {
+        self.points.remember(minutes, now);
     }
 
     /// Takes how the simulation has ended.

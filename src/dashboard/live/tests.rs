@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::points::{Measure, POINTS};
+use super::points::{Measure, POINTS, POINTS_MS};
 use super::reports::{FRESH, Live, PROCESSORS, REASON_MAX};
 use crate::dashboard::nsqds::Depth;
+use crate::dashboard::store::MinutePoint;
 use crate::model::time_buckets::{bucket_of, middle_us};
 use crate::model::unix_time::UnixMs;
 use crate::nsqd::depth::QueueDepth;
@@ -39,6 +40,7 @@ fn a_point_weighs_the_fresh_reports_and_leaves_out_the_stale() {
     assert_eq!(
         json!(live.series(&Measure::ALL.map(|(_, measure)| measure), UnixMs(0))),
         json!({
+            "seconds_from": 1_000,
             "time": [1_000, 2_000],
             "messages_per_second": [40.0, 0.0],
             "realtime_ms": [20.0, null],
@@ -50,9 +52,39 @@ fn a_point_weighs_the_fresh_reports_and_leaves_out_the_stale() {
     );
     assert_eq!(
         json!(live.series(&[Measure::QueueDepth], UnixMs(1_000))),
-        json!({"time": [2_000], "queue_depth": [null]})
+        json!({"seconds_from": 1_000, "time": [2_000], "queue_depth": [null]})
     );
     assert_eq!(json!(live.stats(start + FRESH))["queue_error"], "nsqd is gone");
+}
+
+#[test]
+fn minutes_of_before_a_restart_come_first_and_go_after_half_an_hour() {
+    let minute = |minute| MinutePoint {
+        minute,
+        messages_per_second: 7.5,
+        queue_depth: Some(3),
+        ..MinutePoint::default()
+    };
+    let mut live = Live::default();
+    let now = UnixMs(60_000 * 100 + 5_000);
+    // The one that goes on is told as of now, and one of the future is not believed.
+    live.remember(&[minute(80), minute(99), minute(100), minute(101)], now);
+    let times = |live: &Live| json!(live.series(&[Measure::QueueDepth], UnixMs(0)));
+    assert_eq!(
+        times(&live),
+        json!({"seconds_from": null, "time": [4_830_000, 5_970_000, 6_005_000], "queue_depth": [3, 3, 3]})
+    );
+    let start = Instant::now();
+    live.sample(UnixMs(now.0 + 1_000), start, 0);
+    assert_eq!(
+        times(&live),
+        json!({
+            "seconds_from": 6_006_000, "time": [4_830_000, 5_970_000, 6_005_000, 6_006_000],
+            "queue_depth": [3, 3, 3, null],
+        })
+    );
+    live.sample(UnixMs(4_830_000 + POINTS_MS), start, 0);
+    assert_eq!(times(&live)["time"], json!([5_970_000, 6_005_000, 6_006_000, 6_630_000]));
 }
 
 #[test]
@@ -112,7 +144,8 @@ fn percentiles_are_those_of_the_second_and_of_the_minute() {
     tell(&mut live, 4, 0);
     live.sample(UnixMs(3_000), start, 30);
     assert_eq!(point(&live).0, fast);
-    let mean = Consumption { realtime_ms: Some(1.0), ..Consumption::default() };
+    let since_start = Some(ConsumptionTimes { p99: 1.0, ..ConsumptionTimes::default() });
+    let mean = Consumption { realtime_ms: Some(1.0), since_start, ..Consumption::default() };
     live.report(Uuid::from_u128(1), None, Some(mean), start);
     live.sample(UnixMs(4_000), start, 30);
     assert_eq!(point(&live), (fast, fast), "no new times: those before hold, like the mean");

@@ -8,6 +8,9 @@ use super::figures;
 use super::state::{WatchedLookupd, WatchedNsqd};
 use super::watch::Watch;
 
+/// The longest name of a host that is shown, in characters.
+const NAME_MAX: usize = 255;
+
 impl Watch {
     /// The answer of `GET /api/queue`: nsqd's own fields, with rates, and the sums over all nsqds.
     pub(crate) fn show(&self) -> Value {
@@ -38,9 +41,19 @@ impl Watch {
     }
 }
 
+/// A name that an nsqd tells of itself, without what nobody would read.
+fn cut(name: &str) -> Value {
+    name.chars().take(NAME_MAX).collect::<String>().into()
+}
+
 impl WatchedNsqd {
     fn show(&self) -> Value {
         let mut shown = json!({ "address": self.peer.address, "error": self.peer.error });
+        if let Some((info, _)) = &self.info {
+            shown["tcp_port"] = info.tcp_port.into();
+            shown["broadcast_address"] = cut(&info.broadcast_address);
+            shown["hostname"] = cut(&info.hostname);
+        }
         let Some(heard) = &self.heard else { return shown };
         let topics: Vec<_> = heard
             .stats

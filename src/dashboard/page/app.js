@@ -1,9 +1,15 @@
 // Puts the parts together: the address says which view is shown, the stream brings what changes.
 
 import { Alarms } from "./alarm.js";
+import { hear } from "./clock.js";
+import { Compare } from "./compare.js";
 import { Counter } from "./counter.js";
+import { Favourites } from "./favourites.js";
 import { age, byId, setAttribute, setText, time } from "./format.js";
 import { Keys } from "./keys.js";
+import { Letters } from "./letters.js";
+import { Marks } from "./marks.js";
+import { Movers } from "./movers.js";
 import { fetchJson, Stream } from "./net.js";
 import { Notifier } from "./notify.js";
 import { Overview, showConfiguration } from "./overview.js";
@@ -13,8 +19,12 @@ import { State } from "./state.js";
 import { setTemplate } from "./titles.js";
 import { Video } from "./video.js";
 import { Videos } from "./videos.js";
+import { ZoneChoice } from "./zonechoice.js";
+import { useZone } from "./zones.js";
 
-const TITLES = { overview: "", videos: "Videos", video: "Video", counter: "Counter", queue: "Queue and health", help: "Help" };
+const TITLES = { overview: "", videos: "Videos", video: "Video", compare: "Compare videos", counter: "Counter", queue: "Queue and health", letters: "Dead letters", help: "Help" };
+// Views that are reached from another one's.
+const PARTS = { video: "videos", compare: "videos", letters: "queue" };
 const nothing = { show() {}, hide() {}, refresh() {}, stats() {} };
 
 // The queue's view is a module of its own; without it the rest of the page is whole.
@@ -23,9 +33,10 @@ const queue = {
   module: import("./queue.js").catch(() => null),
   async show() {
     const module = await this.module;
-    if (!module || this.mounted) return;
-    this.mounted = true;
-    module.mount(byId("queue"), { fetchJson, writeToken });
+    if (!module) return;
+    this.go ??= module.mount(byId("queue"), { fetchJson, writeToken, state });
+    // The reader may have gone on meanwhile.
+    if (state.values.view === "queue") this.go(state.values);
   },
 };
 
@@ -36,6 +47,8 @@ const writeToken = {
 };
 
 const show = (values, before) => {
+  useZone(values.zone);
+  zones.show();
   const turned = values.view !== before.view;
   for (const [name, view] of Object.entries(views)) {
     if (name !== values.view && !byId(`view-${name}`).hidden) {
@@ -45,10 +58,10 @@ const show = (values, before) => {
   }
   byId(`view-${values.view}`).hidden = false;
   for (const link of document.querySelectorAll("nav a[data-view]")) {
-    const here = link.dataset.view === values.view || (link.dataset.view === "videos" && values.view === "video");
+    const here = link.dataset.view === (PARTS[values.view] ?? values.view);
     if (here) setAttribute(link, "aria-current", "page");
     else link.removeAttribute("aria-current");
-    setAttribute(link, "href", state.link({ view: link.dataset.view, video: "" }));
+    setAttribute(link, "href", state.link({ view: link.dataset.view, video: "", topic: "", channel: "", nsqd: "", page: "1" }));
   }
   setAttribute(document.body, "data-view", values.view);
   const title = TITLES[values.view];
@@ -59,6 +72,9 @@ const show = (values, before) => {
     byId(`view-${values.view}`).querySelector("h2").focus({ preventScroll: true });
   }
   views[values.view].show(values, before);
+  favourites.show(values);
+  movers.show(values);
+  marks.show();
 };
 
 // Numbers are told to be old before they are called stale.
@@ -75,10 +91,16 @@ const showBadge = (name, heardAt, old) => {
 };
 
 const state = new State(show);
+const favourites = new Favourites(state);
+const movers = new Movers(state);
+const marks = new Marks(state);
 const alarms = new Alarms(state, new Notifier());
-const views = { overview: new Overview(state), videos: new Videos(state), video: new Video(state), counter: new Counter(state), queue, help: nothing };
+const zones = new ZoneChoice(state);
+useZone(state.values.zone);
+const views = { overview: new Overview(state), videos: new Videos(state, favourites), video: new Video(state), counter: new Counter(state), queue, letters: new Letters(state), compare: new Compare(state), help: nothing };
 
 const onStats = ({ stats, point }) => {
+  hear(stats.time);
   alarms.show(stats.alarms);
   Object.values(views).forEach((view) => view.stats(stats, point));
 };

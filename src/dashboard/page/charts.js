@@ -1,17 +1,21 @@
 // A chart with a legend, drawn by uPlot. What its numbers are and where they come from is not known here.
 
-import { dateTime, dayUtc, duration, element, setAttribute, setText, tick, time } from "./format.js";
+import { dateTime, duration, element, setAttribute, setText, tick, time } from "./format.js";
+import { browserZone, zone } from "./zones.js";
 
 const DAY_MS = 86_400_000;
 
-// Columns with a hole where two points are further apart than their step: no line is drawn over what is not known.
+// Columns with a hole where two points are further apart than their step: no line is drawn over what is not known. `step` is
+// a number, or tells that of the time that a point is at.
 export const withHoles = (columns, step) => {
   if (!step) return columns;
+  const stepAt = typeof step === "function" ? step : () => step;
   const [times, ...rest] = columns;
   const made = columns.map(() => []);
   times.forEach((at, row) => {
-    if (row > 0 && at - times[row - 1] > step * 1.5) {
-      made[0].push(times[row - 1] + step);
+    const before = times[row - 1];
+    if (row > 0 && at - before > stepAt(before) * 1.5) {
+      made[0].push(before + stepAt(before));
       rest.forEach((_, index) => made[index + 1].push(null));
     }
     made[0].push(at);
@@ -81,12 +85,21 @@ const logarithmicAxis = {
   filter: (_, splits) => splits,
 };
 
+// Moments that every chart marks on its time axis: { at in ms, text }.
+let marks = [];
+
+export const setMarks = (list) => {
+  marks = list;
+  document.dispatchEvent(new Event("marks"));
+};
+
 export class Chart {
   // `lines`: label, format, for all but the first dash, and whether it is `hidden` at first. `ticks` formats the numbers at
-  // the side. `bars`: each value is that of the time from its row to the next, not of a moment. `whole`: no half of it
-  // exists. `durations`: its numbers are durations in ms, on a logarithmic scale.
-  constructor(figure, { title, lines, ticks = duration, bars = false, whole = bars, utc = false, durations = false }) {
-    Object.assign(this, { title, lines, ticks, bars, whole, utc, durations, columns: [[], ...lines.map(() => [])], span: null });
+  // the side. `bars`, of all or of a line: each value is that of the time from its row to the next, not of a moment; `steps`:
+  // the same as a line. `soft`: an outlined bar, of what is not over. `whole`: no half of it exists. `durations`: its numbers
+  // are durations in ms, on a logarithmic scale.
+  constructor(figure, { title, lines, ticks = duration, bars = lines.some((line) => line.bars), whole = bars, durations = false }) {
+    Object.assign(this, { title, lines, ticks, bars, whole, durations, columns: [[], ...lines.map(() => [])], span: null, closed: false });
     this.hidden = lines.map(({ hidden = false }) => hidden);
     this.box = figure.querySelector(".chart");
     this.box.setAttribute("role", "img");
@@ -94,7 +107,7 @@ export class Chart {
     this.when = element("li", "when");
     this.values = lines.map(({ label }, index) => {
       const item = element("li", "key");
-      item.append(element("span", `swatch swatch-${index}`), element("span", "", label), element("output"));
+      item.append(element("span", `swatch swatch-${lines[index].soft ? "soft" : index}`), element("span", "", label), element("output"));
       return item;
     });
     this.legend.append(this.when, ...this.values);
@@ -103,6 +116,7 @@ export class Chart {
     this.build();
     // The canvas has no CSS: it is drawn again in the other colours.
     document.addEventListener("theme", () => this.build());
+    document.addEventListener("marks", () => this.plot.redraw());
     new ResizeObserver(() => this.resize()).observe(this.box);
   }
 
@@ -110,16 +124,17 @@ export class Chart {
     this.plot?.destroy();
     const { uPlot } = window;
     const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
-    const label = (at, step) => tick(at * 1000, step, this.utc);
+    const label = (at, step) => tick(at * 1000, step);
     this.plot = new uPlot({
       width: Math.max(this.box.clientWidth, 100),
       height: Math.max(this.box.clientHeight, 100),
-      tzDate: (at) => (this.utc ? uPlot.tzDate(new Date(at * 1000), "Etc/UTC") : new Date(at * 1000)),
-      series: [{}, ...this.lines.map(({ dash }, index) => {
-        const stroke = colour(`--series-${index}`);
-        if (this.bars) return { stroke, fill: stroke, width: 0, points: { show: false }, paths: uPlot.paths.bars({ align: 1, size: [0.8, 60] }) };
+      tzDate: (at) => (zone() === browserZone() ? new Date(at * 1000) : uPlot.tzDate(new Date(at * 1000), zone())),
+      series: [{}, ...this.lines.map(({ dash, soft, steps, bars = this.bars && !steps }, index) => {
+        const stroke = colour(`--series-${soft ? 0 : index}`);
+        const fill = soft ? colour("--accent-soft") : stroke;
+        if (bars) return { stroke, fill, width: soft ? 1.5 : 0, points: { show: false }, paths: uPlot.paths.bars({ align: 1, size: [0.8, 160] }) };
         return {
-          show: !this.hidden[index], stroke, width: 2, dash, spanGaps: false,
+          show: !this.hidden[index], stroke, width: 2, dash, spanGaps: false, paths: steps ? uPlot.paths.stepped({ align: 1 }) : undefined,
           points: { show: false, size: 5, width: 0, fill: stroke, filter: (_, row) => alone(this.columns[row]) },
           fill: index === 0 && this.lines.length === 1 ? colour("--accent-soft") : undefined,
         };
@@ -137,7 +152,7 @@ export class Chart {
       padding: [null, 36, null, null],
       cursor: { drag: { x: false, y: false }, points: { show: !this.bars, size: 6 }, y: false },
       legend: { show: false },
-      hooks: { setCursor: [() => this.showLegend()] },
+      hooks: { setCursor: [() => this.showLegend()], draw: [(plot) => this.drawMarks(plot)] },
     }, this.drawn(), this.box);
     this.showLegend();
   }
@@ -157,27 +172,51 @@ export class Chart {
     this.describe();
   }
 
+  // A line from top to bottom at each moment in sight.
+  drawMarks(plot) {
+    const { ctx, bbox: { left, top, width, height } } = plot;
+    ctx.save();
+    ctx.fillStyle = colour("--warn");
+    for (const { at } of marks) {
+      const x = Math.round(plot.valToPos(at / 1000, "x", true));
+      if (x < left || x > left + width) continue;
+      for (let y = top; y < top + height; y += 8) ctx.fillRect(x, y, 2, Math.min(4, top + height - y));
+    }
+    ctx.restore();
+  }
+
   resize() {
     // Hidden: there is no size to take; it comes with the box.
     if (this.box.clientWidth > 0) this.plot.setSize({ width: this.box.clientWidth, height: Math.max(this.box.clientHeight, 100) });
   }
 
-  // Shows columns: times in seconds, then one for each line. `span`: [from, to] in seconds, or what the points cover.
-  set(columns, { span = null, step = 0 } = {}) {
+  // Shows columns: times in seconds, then one for each line. `span`: [from, to] in seconds, or what the points cover. `closed`:
+  // the last row is only the end of the one before.
+  set(columns, { span = null, step = 0, closed = false } = {}) {
     this.columns = withHoles(columns, step);
-    this.span = span;
+    Object.assign(this, { span, closed });
     this.plot.setData(this.drawn());
     this.showLegend();
     this.describe();
   }
 
+  // Names the lines, and hides those without a name.
+  name(labels) {
+    this.lines.forEach((line, index) => {
+      line.label = labels[index] ?? "";
+      setText(this.values[index].children[1], line.label);
+      this.showLine(index, line.label !== "");
+    });
+  }
+
   showLegend() {
     const [times] = this.columns;
-    const rows = times.length;
+    const rows = Math.max(0, times.length - (this.closed ? 1 : 0));
     let at = this.plot?.cursor.idx;
     // The nearest row may be that of the bar to the right.
     if (this.bars && at > 0 && this.plot.posToVal(this.plot.cursor.left, "x") < times[at]) at -= 1;
-    const row = at ?? rows - 1;
+    if (at >= rows) at = rows - 1;
+    const row = at ?? this.newest(rows);
     const when = rows > 0 ? times[row] * 1000 : null;
     setText(this.when, when === null ? "no points yet" : at == null ? `newest, ${this.moment(when)}` : this.moment(when));
     this.values.forEach((item, index) => {
@@ -187,10 +226,15 @@ export class Chart {
     });
   }
 
+  // The last row that has a value of a bar: those behind it are to come.
+  newest(rows) {
+    const has = (_, row) => row < rows && this.columns.some((column, index) => index > 0 && !this.lines[index - 1].steps && column[row] != null);
+    return this.closed ? Math.max(0, this.columns[0].findLastIndex(has)) : rows - 1;
+  }
+
   moment(ms) {
     const times = this.columns[0];
     const covers = (this.span ? this.span[1] - this.span[0] : times.at(-1) - times[0]) * 1000;
-    if (this.utc) return `${dayUtc(ms)} (UTC)`;
     return covers < DAY_MS * 0.9 ? time(ms) : dateTime(ms);
   }
 
@@ -203,6 +247,6 @@ export class Chart {
       const [low, high] = known.reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [Infinity, -Infinity]);
       return `${label}: from ${format(low)} to ${format(high)}`;
     });
-    setAttribute(this.box, "aria-label", `${this.title}. ${told.join("; ")}`);
+    setAttribute(this.box, "aria-label", `${this.title}. ${told.filter(Boolean).join("; ")}`);
   }
 }

@@ -1,16 +1,26 @@
 // Numbers and times as people read them, and the few ways in which they are put on the page.
 
+import { now } from "./clock.js";
+import { wall, zone } from "./zones.js";
+
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 // Dates are ISO's, 2026-03-10, as in exports and in what the server says: 3/10 is read as March here and as October there.
-// Sweden writes them so.
-const iso = (parts) => new Intl.DateTimeFormat("sv-SE", parts);
-const DATE = { year: "numeric", month: "2-digit", day: "2-digit" };
+// Sweden writes them so. In the zone that times are shown in: a formatter is made once for each, which costs more than what it does.
+const iso = (parts) => {
+  const made = new Map();
+  return {
+    format: (ms) => {
+      const timeZone = zone();
+      if (!made.has(timeZone)) made.set(timeZone, new Intl.DateTimeFormat("sv-SE", { ...parts, timeZone }));
+      return made.get(timeZone).format(ms);
+    },
+  };
+};
 const clock = iso({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const minute = iso({ hour: "2-digit", minute: "2-digit" });
-const date = iso(DATE);
-const dateUtc = iso({ ...DATE, timeZone: "UTC" });
+const date = iso({ year: "numeric", month: "2-digit", day: "2-digit" });
 
 export const NONE = "–";
 
@@ -45,9 +55,9 @@ export const change = (now, before) => {
   return `${part > 0 ? "+" : part < 0 ? "−" : ""}${text} %`;
 };
 
-// The same as the end of a sentence; nothing where `before` is not known.
-export const against = (now, before, period) => {
-  if (typeof before !== "number") return "";
+// The same as the end of a sentence; where `before` is not known, since when plays are.
+export const against = (now, before, period, knownFrom) => {
+  if (typeof before !== "number") return typeof knownFrom === "number" ? `; plays are known only since ${dateTime(knownFrom)}` : "";
   return before === 0 ? `, none in ${period}` : `, ${change(now, before)} against ${period}`;
 };
 
@@ -88,28 +98,27 @@ export const bytes = (value) => {
 
 export const time = (ms) => clock.format(ms);
 
+export const isToday = (ms) => date.format(ms) === date.format(now());
+
 // The time of today, the date of other days.
 export const moment = (ms) => {
   if (typeof ms !== "number") return NONE;
-  const at = new Date(ms);
-  return at.toDateString() === new Date().toDateString() ? clock.format(at) : date.format(at);
+  return isToday(ms) ? clock.format(ms) : date.format(ms);
 };
 
 export const dateTime = (ms) => `${date.format(ms)} ${minute.format(ms)}`;
 // To the second: for lists of what happened.
 export const stamp = (ms) => `${date.format(ms)} ${clock.format(ms)}`;
-export const dayUtc = (ms) => dateUtc.format(ms);
 
 const DAY = 86_400;
 
 // The label of a tick at `ms` where ticks are `step` seconds apart: what changes from one to the next.
-export const tick = (ms, step, utc = false) => {
-  const at = new Date(ms);
+export const tick = (ms, step) => {
   // Years and months are not all as long.
   const parts = step >= 360 * DAY ? 4 : step >= 28 * DAY ? 7 : 10;
-  if (step >= DAY) return (utc ? dateUtc : date).format(at).slice(0, parts);
-  if (step >= 60 && at.getHours() === 0 && at.getMinutes() === 0) return date.format(at);
-  return step >= 60 ? minute.format(at) : clock.format(at);
+  if (step >= DAY) return date.format(ms).slice(0, parts);
+  if (step >= 60 && wall(ms) % (DAY * 1000) < 60_000) return date.format(ms);
+  return step >= 60 ? minute.format(ms) : clock.format(ms);
 };
 
 export const byId = (id) => document.getElementById(id);

@@ -1,5 +1,6 @@
 // The dashboard as the page sees it: JSON by call, and one stream of events.
 
+import { hearDate } from "./clock.js";
 import { time } from "./format.js";
 
 // An event comes every second; after this long without one the numbers are called stale.
@@ -35,7 +36,11 @@ const reach = async (path, options) => {
 // from where the page lies: a proxy may have put it under any path.
 export const fetchJson = async (path, options) => {
   const response = await reach(path.replace(/^\//, ""), options);
-  const answer = await response.json().catch(() => ({}));
+  hearDate(response.headers?.get("date"));
+  const answer = await response.json().catch((error) => {
+    if (options?.signal?.aborted) throw error;
+    return {};
+  });
   if (response.ok) return answer;
   // Nobody is signed in any more: the form leads back here. Calls that change something have a token of their own.
   if (response.status === 401 && !options?.method) location.assign(`sign-in?to=${encodeURIComponent(location.search.slice(1))}`);

@@ -1,26 +1,39 @@
 // The overview: totals, charts over the chosen range and the videos most played in it.
 
+import { Asked } from "./asked.js";
+import { Bars } from "./bars.js";
 import { Chart } from "./charts.js";
-import { against, age, byId, change, count, duration, element, many, rate, setAttribute, setFigure, setText, share, short, svg, time } from "./format.js";
+import { now } from "./clock.js";
+import { age, byId, change, count, duration, element, many, rate, setAttribute, setFigure, setText, share, short, svg, time } from "./format.js";
 import { ledgerLine, ledgerText, ledgerTrouble } from "./ledgers.js";
-import { fetchJson } from "./net.js";
+import { bounds } from "./ranges.js";
 import { newName, showName } from "./titles.js";
+import { dayStart, fromWall, wall } from "./zones.js";
 
 const MINUTE_MS = 60_000;
-const DAY_MS = 86_400_000;
-// 30 minutes of one point a second, as the server keeps them.
-const POINTS_MAX = 1800;
+// How far back the live points go.
+const LIVE_MS = 30 * MINUTE_MS;
+// The most live points that wait for an answer: of 10 minutes, longer than any answer is waited for.
+const WAITING_MAX = 600;
 // A hole in the points of more than one and a half seconds is filled from /api/series.
 const HOLE_MS = 1500;
 // How often a stored range and the top list are asked for again; the server itself keeps an answer some seconds.
 const RANGE_REFRESH_MS = 30_000;
 const TOP_REFRESH_MS = 10_000;
+const BARS_REFRESH_MS = 10_000;
 // A processor reports once a second.
 const SILENT_MS = 4000;
 
 const SPARK = { width: 96, height: 22 };
 const NAMES = ["messages_per_second", "realtime_ms", "average_ms", "p50_ms", "p99_ms", "queue_depth"];
-const BEFORE = { "30m": "the 30 minutes before", today: "as long a time before", "7d": "the 7 days before", "30d": "the 30 days before", custom: "as long a time before" };
+// What stands behind a range's total, what the time before is called, and the range itself.
+const WORDS = {
+  "30m": ["plays in the last 30 minutes", "the 30 minutes before", "the last 30 minutes"],
+  today: ["plays today", "yesterday up to this time", "today and yesterday"],
+  "7d": ["plays in 7 days with today", "the 7 days before up to this time", "7 days"],
+  "30d": ["plays in 30 days with today", "the 30 days before up to this time", "30 days"],
+  custom: ["plays in this range", "as long a time before", "the range"],
+};
 
 // A number and its unit stay on one line.
 export const unbroken = (text) => text.replaceAll(" ", "\u00a0");
@@ -34,28 +47,22 @@ const FIGURES = [
   ["Consumption p50 / p99 / max", (told) => [told.since_start?.p50, told.since_start?.p99, told.since_start?.max].map(duration).map(unbroken).join(" / ")],
 ];
 
-// A time as the inputs of the browser take it: local, to the minute.
-export const toLocal = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * MINUTE_MS).toISOString().slice(0, 16);
-export const toAddress = (text) => `${new Date(text).toISOString().slice(0, 16)}Z`;
-
-// From and to in ms. They end at a full minute, so that many readers ask for the same and share one answer.
-export const bounds = ({ range, from, to }) => {
-  const end = (Math.floor(Date.now() / MINUTE_MS) + 1) * MINUTE_MS;
-  switch (range) {
-    case "custom": return [Date.parse(from), Date.parse(to)];
-    case "today": return [Math.floor((end - 1) / DAY_MS) * DAY_MS, end];
-    case "7d": return [end - 7 * DAY_MS, end];
-    case "30d": return [end - 30 * DAY_MS, end];
-    default: return [end - 30 * MINUTE_MS, end];
-  }
-};
+// A time as the inputs of the browser take it: what clocks in the zone show, to the minute.
+export const toLocal = (ms) => new Date(wall(ms)).toISOString().slice(0, 16);
+export const toAddress = (text) => `${new Date(fromWall(Date.parse(`${text}Z`))).toISOString().slice(0, 16)}Z`;
 
 export class Overview {
   constructor(state) {
     this.state = state;
     this.live = [[], ...NAMES.map(() => [])];
+    // Points that came while older ones were asked for.
+    this.waiting = [];
+    this.secondsFrom = Infinity;
     this.shown = false;
-    this.asked = 0;
+    this.series = new Asked();
+    this.top = new Asked();
+    this.bars = new Bars(byId("figure-plays"));
+    this.barsLoaded = 0;
     this.rangeLoaded = 0;
     this.topLoaded = 0;
     const times = [["real time"], ["average"], ["p50", [8, 4], true], ["p99", [2, 3], true]].map(([label, dash, hidden]) => ({ label, dash, hidden, format: duration }));
@@ -82,7 +89,7 @@ export class Overview {
     // The inputs start from what is on show.
     const [from, to] = bounds(this.state.values);
     byId("custom-from").value = toLocal(from);
-    byId("custom-to").value = toLocal(Math.min(to, Date.now()));
+    byId("custom-to").value = toLocal(Math.min(to, now()));
     byId("custom-from").focus();
   }
 
@@ -93,14 +100,14 @@ export class Overview {
 
   chooseCustom() {
     const [from, to] = ["custom-from", "custom-to"].map((id) => byId(id).value);
-    const good = from && to && Date.parse(from) < Date.parse(to);
+    const good = from && to && from < to;
     byId("custom-error").hidden = Boolean(good);
     setText(byId("custom-error"), good ? "" : "The start must be before the end.");
     if (good) this.state.set({ range: "custom", from: toAddress(from), to: toAddress(to) });
   }
 
   show(values, before) {
-    const changed = !this.shown || ["range", "from", "to"].some((name) => values[name] !== before[name]);
+    const changed = !this.shown || ["range", "from", "to", "zone"].some((name) => values[name] !== before[name]);
     this.shown = true;
     this.buttons.forEach((button) => setAttribute(button, "aria-pressed", button.dataset.range === values.range));
     this.openCustom(values.range === "custom");
@@ -112,6 +119,7 @@ export class Overview {
     [2, 3].forEach((line) => this.charts[1].showLine(line, values.percentiles === "1"));
     byId("top-limit").value = values.top;
     if (changed) this.loadRange();
+    if (changed) this.loadBars();
     if (changed || values.top !== before.top) this.loadTop();
   }
 
@@ -123,6 +131,7 @@ export class Overview {
   refresh() {
     if (!this.shown) return;
     this.loadRange();
+    this.loadBars();
     this.loadTop();
   }
 
@@ -137,19 +146,20 @@ export class Overview {
     } else if (now - this.rangeLoaded > RANGE_REFRESH_MS) {
       this.loadRange();
     }
+    if (now - this.barsLoaded > BARS_REFRESH_MS) this.loadBars();
     if (now - this.topLoaded > TOP_REFRESH_MS) this.loadTop();
   }
 
-  // Only the newest question is answered on the page.
   async loadRange() {
-    const mine = ++this.asked;
     const { values } = this.state;
     const stored = values.range !== "30m";
     const [from, to] = bounds(values);
     this.rangeLoaded = performance.now();
     try {
-      const series = await fetchJson(stored ? `api/series?from=${from}&to=${to}` : `api/series?since=${this.last}`);
-      if (mine !== this.asked) return;
+      const path = stored ? `api/series?from=${from}&to=${to}` : `api/series?since=${this.last}`;
+      const series = await this.series.get([values.range, values.from, values.to].join(), path);
+      if (!series) return;
+      this.rangeLoaded = performance.now();
       byId("range-error").hidden = true;
       if (stored) {
         this.showStored(series, [from / 1000, to / 1000]);
@@ -157,19 +167,34 @@ export class Overview {
         this.append(series);
       }
     } catch (error) {
-      if (mine !== this.asked) return;
       setText(byId("range-error"), `The charts are not up to date: ${error.message}`);
       byId("range-error").hidden = false;
     }
+  }
+
+  async loadBars() {
+    const { values } = this.state;
+    const [from, to] = bounds(values);
+    this.barsLoaded = performance.now();
+    try {
+      // Of today all hours are there, those to come without a bar.
+      const shown = values.range === "today" ? dayStart(from, 1) : to;
+      await this.bars.load({ path: "api/plays", from, to, shown, words: WORDS[values.range] });
+      byId("bars-error").hidden = true;
+    } catch (error) {
+      setText(byId("bars-error"), `The plays of the range are not up to date: ${error.message}`);
+      byId("bars-error").hidden = false;
+    }
+    this.barsLoaded = performance.now();
   }
 
   showStored(series, span) {
     const times = series.time.map((at) => at / 1000);
     const seconds = series.step_ms / 1000;
     const [perSecond, ...rest] = NAMES.map((name) => series[name] ?? times.map(() => null));
-    // The newest step is not over: it holds the minutes that are.
-    const known = Math.floor(Date.now() / MINUTE_MS) * MINUTE_MS;
-    const covers = (at) => Math.min(series.step_ms, Math.max(MINUTE_MS, known - at)) / 1000;
+    // The newest step is not over: it holds the minutes that are. The oldest of all holds those since the first.
+    const known = Math.floor(now() / MINUTE_MS) * MINUTE_MS;
+    const covers = (at) => Math.max(MINUTE_MS, Math.min(at + series.step_ms, known) - Math.max(at, series.recorded_from ?? at)) / 1000;
     // Counted plays are exact where the rate is a mean of reports.
     const plays = series.plays?.map((value, row) => (value == null ? perSecond[row] : value / covers(series.time[row]))) ?? perSecond;
     this.draw([times, plays, ...rest], { span, step: seconds });
@@ -187,50 +212,51 @@ export class Overview {
   }
 
   showPoint(point) {
-    if (!point) return;
-    if (point.time - this.last > HOLE_MS) {
-      // While the hole is being filled every event brings another point beyond it.
-      if (performance.now() - this.rangeLoaded > HOLE_MS) this.loadRange();
-    } else if (point.time > this.last) {
-      this.append(Object.fromEntries(Object.entries(point).map(([name, value]) => [name, [value]])));
-    }
+    if (!point || point.time <= this.last) return;
+    if (point.time - this.last <= HOLE_MS) return this.append({ time: [] }, [point]);
+    // While the hole is being filled every event brings another point beyond it.
+    if (point.time !== this.waiting.at(-1)?.time) this.waiting.push(point);
+    if (this.waiting.length > WAITING_MAX) this.waiting.shift();
+    this.loadRange();
   }
 
-  // Appends columns as /api/series gives them; points already there are left out.
-  append(series) {
-    const known = this.last;
-    series.time.forEach((at, row) => {
-      if (at <= known) return;
-      this.live[0].push(at / 1000);
-      NAMES.forEach((name, index) => this.live[index + 1].push(series[name]?.[row] ?? null));
-    });
-    this.live.forEach((column) => column.splice(0, column.length - POINTS_MAX));
-    this.draw(this.live, { step: 2 });
+  // Appends columns as /api/series gives them, then points that follow without a hole; those already there are left out.
+  append(series, points = this.waiting.splice(0)) {
+    const push = (at, values) => [at / 1000, ...values].forEach((value, index) => this.live[index].push(value ?? null));
+    const { last } = this;
+    series.time.forEach((at, row) => at > last && push(at, NAMES.map((name) => series[name]?.[row])));
+    this.secondsFrom = series.seconds_from ?? this.secondsFrom;
+    for (const point of points) {
+      if (point.time > this.last && point.time - this.last <= HOLE_MS) push(point.time, NAMES.map((name) => point[name]));
+    }
+    const old = this.live[0].findIndex((at) => at * 1000 > this.last - LIVE_MS);
+    this.live.forEach((column) => column.splice(0, Math.max(0, old)));
+    // Before the dashboard's start there is a point a minute.
+    this.draw(this.live, { step: (at) => (at * 1000 < this.secondsFrom ? 60 : 2) });
   }
 
   async loadTop() {
     const { values } = this.state;
     const [from, to] = bounds(values);
-    const mine = (this.topAsked = (this.topAsked ?? 0) + 1);
     this.topLoaded = performance.now();
     const query = `from=${from}&to=${to}`;
     setAttribute(byId("top-csv"), "href", `api/export/top.csv?${query}`);
     setAttribute(byId("top-json"), "href", `api/export/top.json?${query}`);
     try {
-      const answer = await fetchJson(`api/top?${query}&limit=${values.top}`);
-      if (mine !== this.topAsked) return;
+      const question = [values.range, values.from, values.to, values.top].join();
+      const answer = await this.top.get(question, `api/top?${query}&limit=${values.top}`);
+      if (!answer) return;
+      this.topLoaded = performance.now();
       byId("top-error").hidden = true;
-      this.showTop(answer, values);
+      this.showTop(answer);
     } catch (error) {
-      if (mine !== this.topAsked) return;
       setText(byId("top-error"), `The list is not up to date: ${error.message}`);
       byId("top-error").hidden = false;
     }
   }
 
-  showTop(answer, values) {
-    const { total, total_before: before } = answer;
-    setText(byId("top-summary"), `${many(total, "play")} of ${many(answer.videos, "video")}${against(total, before, BEFORE[values.range])}`);
+  showTop(answer) {
+    setText(byId("top-summary"), `${many(answer.total, "play")} of ${many(answer.videos, "video")}`);
     this.topAsOf = answer.as_of;
     this.showTopAge();
     const body = byId("top-rows");
@@ -362,7 +388,10 @@ const newProcessor = (id) => {
   const ledger = element("p", "note ledger-line");
   const rejection = element("p", "rejection");
   rejection.hidden = true;
-  box.append(title, pairs, ledger, rejection);
+  const letters = element("p", "note letters-link");
+  letters.append(Object.assign(element("a", "", "Look at the rejected messages"), { href: "./?view=letters" }));
+  letters.firstElementChild.dataset.inside = "";
+  box.append(title, pairs, ledger, rejection, letters);
   return box;
 };
 
@@ -387,6 +416,7 @@ const showProcessors = (processors) => {
       : ledgerTrouble(ledger) || consumption?.last_rejection && `Last rejected: ${consumption.last_rejection}`;
     rejection.hidden = !trouble;
     setText(rejection, trouble || "");
+    box.querySelector(".letters-link").hidden = !(consumption?.rejected > 0);
   }
   known.forEach((box) => box.remove());
 };

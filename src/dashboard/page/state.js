@@ -1,16 +1,21 @@
 // What the reader looks at, kept in the address: a view can be shared, and the back button works.
 
+import { chosenIn, chosenText } from "./chosen.js";
+import { isZone } from "./zones.js";
+
 const oneOf = (...known) => (text) => known.includes(text);
 // As the dashboard has it: text of 1 to 128 bytes without control characters.
 const isVideo = (text) => text.length <= 128 && new TextEncoder().encode(text).length <= 128 && !/\p{Cc}/u.test(text);
+const isName = (text) => /^[.a-zA-Z0-9_-]{1,64}(#ephemeral)?$/.test(text);
 const isTime = (text) => !Number.isNaN(Date.parse(text));
 
 // Each name with its default and what it may be; anything else in an address is the default.
 const NAMES = {
-  view: ["overview", oneOf("overview", "videos", "video", "counter", "queue", "help")],
+  view: ["overview", oneOf("overview", "videos", "video", "compare", "counter", "queue", "letters", "help")],
   range: ["30m", oneOf("30m", "today", "7d", "30d", "custom")],
   from: ["", isTime],
   to: ["", isTime],
+  zone: ["", isZone],
   percentiles: ["", oneOf("1")],
   top: ["10", oneOf("10", "25", "50", "100")],
   sort: ["-plays", (text) => /^-?(plays|video_id|last_played_at|updated_at)$/.test(text)],
@@ -19,10 +24,17 @@ const NAMES = {
   minutes: ["1", oneOf("1", "6", "48")],
   hours: ["7", oneOf("7", "30", "90")],
   days: ["30", oneOf("30", "90", "365", "all")],
+  topic: ["", isName],
+  channel: ["", isName],
+  nsqd: ["", (text) => /^\S{1,300}$/.test(text)],
+  // Chosen videos, as chosen.js has them.
+  videos: ["", (text) => text.length <= 2000 && chosenText(chosenIn(text)) === text],
+  span: ["48h", oneOf("6h", "48h", "30d", "1y")],
+  page: ["1", (text) => /^[1-9][0-9]{0,3}$/.test(text)],
 };
 
 // Where those are looked at that not every view knows.
-const ONLY = { video: ["video", "counter"], percentiles: ["overview"], minutes: ["video"], hours: ["video"], days: ["video"] };
+const ONLY = { video: ["video", "counter"], percentiles: ["overview"], minutes: ["video"], hours: ["video"], days: ["video"], topic: ["queue"], channel: ["queue"], nsqd: ["queue"], page: ["letters"], videos: ["videos", "compare"], span: ["compare"] };
 
 export const parse = (query) => {
   const given = new URLSearchParams(query);
@@ -31,6 +43,7 @@ export const parse = (query) => {
     return [name, isGood(text) ? text : fallback];
   }));
   if (values.view === "video" && !values.video) values.view = "videos";
+  if (!values.topic) values.channel = "";
   if (values.range === "custom" && !(Date.parse(values.from) < Date.parse(values.to))) values.range = "30m";
   return values;
 };

@@ -1,10 +1,13 @@
 // The page of one video: its total and place, its plays by minute, hour and day, and its week.
 
 import { changes, fetchChanged } from "./changed.js";
+import { Bars } from "./bars.js";
 import { Chart } from "./charts.js";
-import { against, byId, count, element, many, moment, setAttribute, setFigure, setText, share, short, time } from "./format.js";
+import { now } from "./clock.js";
+import { against, byId, count, element, isToday, many, moment, rate, setAttribute, setFigure, setText, share, short, time } from "./format.js";
 import { fetchJson, Followed } from "./net.js";
 import { addressOf } from "./titles.js";
+import { dayStart, wall, zone } from "./zones.js";
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
@@ -19,8 +22,9 @@ const SAID_MS = 4000;
 const SPANS = {
   minutes: { scale: "minute", step: MINUTE_MS, unit: HOUR_MS, name: "hour" },
   hours: { scale: "hour", step: HOUR_MS, unit: DAY_MS, name: "day" },
-  days: { scale: "day", step: DAY_MS, unit: DAY_MS, name: "day", utc: true },
 };
+// Days are those of the zone, and the bars' own.
+const CHOICES = [...Object.keys(SPANS), "days"];
 
 const DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
@@ -57,9 +61,10 @@ export class Video {
     Object.assign(this, { state, shown: false, video: "", seriesLoaded: 0, answer: null, whole: false, totals: null });
     this.followed = new Followed({ onVideo: (video) => this.take(video), onError: (error) => this.showError(error) });
     const lines = [{ label: "plays", format: count }];
-    this.charts = Object.fromEntries(Object.entries(SPANS).map(([name, { scale, utc }]) => (
-      [name, new Chart(byId(`figure-${name}`), { title: `Plays by ${scale}`, ticks: short, lines, bars: true, utc })]
+    this.charts = Object.fromEntries(Object.entries(SPANS).map(([name, { scale }]) => (
+      [name, new Chart(byId(`figure-${name}`), { title: `Plays by ${scale}`, ticks: short, lines, bars: true })]
     )));
+    this.days = new Bars(byId("figure-days"));
     this.buttons = [...document.querySelectorAll("[data-span] button")];
     for (const button of this.buttons) {
       button.addEventListener("click", () => state.set({ [button.parentElement.dataset.span]: button.dataset.value }, true));
@@ -76,7 +81,7 @@ export class Video {
     setAttribute(byId("video-back"), "href", this.state.link({ view: "videos", video: "" }));
     setAttribute(byId("video-counter"), "href", this.state.link({ view: "counter" }));
     if (fresh) this.begin(values.video);
-    if (fresh || entered || Object.keys(SPANS).some((name) => values[name] !== before[name])) this.refresh();
+    if (fresh || entered || [...CHOICES, "zone"].some((name) => values[name] !== before[name])) this.refresh();
   }
 
   hide() {
@@ -105,8 +110,9 @@ export class Video {
       this.charts[name].set([[], []]);
       this.tell(name, "");
     }
+    this.days.clear();
     this.say("Copy id", "");
-    this.showHeat([[], []], "these days");
+    this.showHeat([[], []], "these days", 0);
     for (const link of document.querySelectorAll("#video-exports a")) {
       link.href = `api/export/series.${link.dataset.kind}?video=${encodeURIComponent(video)}&scale=${link.dataset.scale}`;
     }
@@ -200,64 +206,88 @@ export class Video {
     const videos = this.totals?.total_videos;
     setText(byId("video-rank-more"), videos ? `of ${many(videos, "video")}, by plays` : "by plays");
     setFigure(byId("video-last"), moment(last));
-    const day = typeof last === "number" && new Date(last).toDateString() !== new Date().toDateString();
-    setText(byId("video-last-more"), day ? `${time(last)}, in your time zone` : "in your time zone");
+    const day = typeof last === "number" && !isToday(last);
+    setText(byId("video-last-more"), day ? `${time(last)}, ${zone()}` : zone());
   }
 
   async loadSeries(video) {
     this.seriesLoaded = performance.now();
-    await Promise.all(Object.keys(SPANS).map((name) => this.loadSpan(name, video)));
+    await Promise.all([...Object.keys(SPANS).map((name) => this.loadSpan(name, video)), this.loadDays(video)]);
+  }
+
+  async loadDays(video) {
+    const value = this.state.values.days;
+    const path = `api/counts/${encodeURIComponent(video)}`;
+    const to = (Math.floor(now() / MINUTE_MS) + 1) * MINUTE_MS;
+    let from = dayStart(to - 1, value === "all" ? -29 : 1 - Number(value));
+    // Of all days a month at least, so that one day is no wall.
+    if (value === "all") from = Math.min(from, (await fetchJson(`${path}/series?scale=day&from=0`)).time[0] ?? from);
+    if (video !== this.video || value !== this.state.values.days) return;
+    const span = value === "all" ? "all of them" : `the last ${value} days`;
+    const unit = value === "all" ? undefined : "day";
+    await this.days.load({ path: `${path}/plays`, from, to, unit, words: [`in ${span}`, value === "all" ? "" : `the ${value} days before up to this time`, span] });
   }
 
   async loadSpan(name, video) {
     const { scale, step, unit, name: word } = SPANS[name];
     const value = this.state.values[name];
-    const number = value === "all" ? Infinity : Number(value);
+    const number = Number(value);
     // The end of a whole bucket: the one that is being filled is shown too.
-    const end = Math.ceil(Date.now() / step) * step;
+    const end = Math.ceil(now() / step) * step;
     const length = number * unit;
     // As much again, to compare with, and one bucket more since the one being filled is not compared.
     const first = Math.max(0, end - 2 * length - step);
     const series = await fetchJson(`api/counts/${encodeURIComponent(video)}/series?scale=${scale}&from=${first}&to=${end}`);
     if (video !== this.video || value !== this.state.values[name]) return;
-    // Of all days a month at least, so that one day is no wall.
-    const from = number === Infinity ? Math.min(series.time[0] ?? Infinity, end - 30 * unit) : end - length;
+    const from = end - length;
     const columns = dense(series, from, end);
     const chart = this.charts[name];
-    const span = number === Infinity ? "all of them" : `the last ${lasts(number, word)}`;
+    const span = `the last ${lasts(number, word)}`;
     chart.title = `Plays by ${scale}, ${span}`;
     chart.set(columns, { span: [columns[0][0], end / 1000] });
-    if (name === "hours") this.showHeat(columns, span);
+    if (name === "hours") this.showHeat(columns, span, series.kept_from);
     const sum = count(sumOf(series, from, end));
-    const [now, middle, old] = [end - step, end - step - length, end - step - 2 * length];
+    const [over, middle, old] = [end - step, end - step - length, end - step - 2 * length];
     const before = old >= series.kept_from ? sumOf(series, old, middle) : undefined;
-    this.tell(name, `${sum} in ${span}${against(sumOf(series, middle, now), before, `the ${lasts(number, word)} before`)}`);
+    this.tell(name, `${sum} in ${span}${against(sumOf(series, middle, over), before, `the ${lasts(number, word)} before`, series.kept_from)}`);
   }
 
-  showHeat([times, plays], span) {
-    const sums = DAYS.map(() => new Array(24).fill(0));
-    times.forEach((at, row) => {
-      const date = new Date(at * 1000);
-      sums[(date.getDay() + 6) % 7][date.getHours()] += plays[row];
-    });
-    let most = { plays: 0 };
-    sums.forEach((hours, day) => hours.forEach((sum, hour) => {
-      if (sum > most.plays) most = { plays: sum, day, hour };
+  // The mean of each hour of the week, of those that are over and were recorded.
+  showHeat([times, plays], span, knownFrom) {
+    const means = weekMeans(times, plays, knownFrom, now());
+    let most = { mean: 0 };
+    means.forEach((hours, day) => hours.forEach((mean, hour) => {
+      if (mean > most.mean) most = { mean, day, hour };
     }));
-    sums.forEach((hours, day) => hours.forEach((sum, hour) => {
+    means.forEach((hours, day) => hours.forEach((mean, hour) => {
       const cell = this.heat[day][hour];
-      const level = sum === 0 ? 0 : Math.max(1, Math.ceil((sum / most.plays) * LEVELS));
+      const level = mean > 0 ? Math.max(1, Math.ceil((mean / most.mean) * LEVELS)) : 0;
+      const told = mean === null ? "not recorded" : `${rate(mean)} ${mean === 1 ? "play" : "plays"} on average`;
       setAttribute(cell, "data-level", level);
-      setText(cell.firstChild, count(sum));
-      setAttribute(cell, "title", `${DAYS[day]} ${hour}:00 to ${hour + 1}:00: ${many(sum, "play")}`);
+      setText(cell.firstChild, mean === null ? "–" : rate(mean));
+      setAttribute(cell, "title", `${DAYS[day]} ${hour}:00 to ${hour + 1}:00: ${told}`);
     }));
-    const total = plays.reduce((sum, value) => sum + value, 0);
-    setText(byId("heat-text"), total === 0
+    setText(byId("heat-text"), most.mean === 0
       ? `No plays in ${span}.`
-      : `Most plays: ${DAYS[most.day]}s from ${most.hour}:00 to ${most.hour + 1}:00, ${count(most.plays)} of ${count(total)} in ${span}.`);
-    setText(byId("heat-zone"), Intl.DateTimeFormat().resolvedOptions().timeZone ?? "your time zone");
+      : `Most plays: ${DAYS[most.day]}s from ${most.hour}:00 to ${most.hour + 1}:00, ${rate(most.mean)} on average in ${span}.`);
   }
 }
+
+// Plays of each hour of the week, Monday first, as the mean of those of `times` (in s) that are over at `at` and end behind
+// `knownFrom`; of the one that is not over, if it is the first of its kind; null: there is none.
+export const weekMeans = (times, plays, knownFrom, at) => {
+  const sums = DAYS.map(() => Array.from({ length: 24 }, () => [0, 0]));
+  times.forEach((time, row) => {
+    const ms = time * 1000;
+    if (ms + HOUR_MS <= knownFrom) return;
+    const clock = new Date(wall(ms));
+    const sum = sums[(clock.getUTCDay() + 6) % 7][clock.getUTCHours()];
+    if (ms + HOUR_MS > at && sum[1] > 0) return;
+    sum[0] += plays[row];
+    sum[1] += 1;
+  });
+  return sums.map((hours) => hours.map(([sum, number]) => (number > 0 ? sum / number : null)));
+};
 
 const newHeatMap = () => {
   const head = byId("heat-head");

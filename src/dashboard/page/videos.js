@@ -1,11 +1,12 @@
 // The list of all videos. A million rows are a few dozen elements: those in sight, filled from windows of the list.
 
 import { Changed } from "./changed.js";
+import { CHOSEN_MAX, chosenIn, toggled } from "./chosen.js";
 import { byId, count, element, many, moment, setAttribute, setText, share } from "./format.js";
 import { fetchJson } from "./net.js";
 import { newName, showName, sought } from "./titles.js";
 
-const CELLS = ["video_id", "plays", "share", "last_played_at", "updated_at"];
+const CELLS = ["pick", "video_id", "plays", "share", "last_played_at", "updated_at"];
 const TEXT = { plays: count, last_played_at: moment, updated_at: moment };
 // Rows asked for at once, and rows drawn beyond either end of what is in sight.
 const WINDOW = 100;
@@ -23,9 +24,9 @@ const REST_MS = 150;
 const SEARCH_MAX = 300;
 
 export class Videos {
-  constructor(state) {
+  constructor(state, favourites) {
     Object.assign(this, {
-      state, shown: false, matching: 0, known: false, windows: new Map(), question: 0, refused: -1, latest: -1,
+      state, favourites, shown: false, matching: 0, known: false, windows: new Map(), question: 0, refused: -1, latest: -1,
       // `top`: px of the whole list above the sight. `origin`: where row 0 is on the ground; it may lie far above it.
       top: 0, origin: 0, scrolled: 0, ratio: 1, active: -1, pool: [], busy: false,
       // The video whose page was shown: the list may have moved meanwhile.
@@ -39,6 +40,8 @@ export class Videos {
     for (const header of this.headers) {
       header.querySelector("button").addEventListener("click", () => this.sortBy(header.dataset.sort));
     }
+    favourites.onChange(() => this.draw());
+    byId("chosen-clear").addEventListener("click", () => state.set({ videos: "" }, true));
     byId("search").addEventListener("input", (event) => {
       clearTimeout(this.typing);
       this.typing = setTimeout(() => this.find(event.target.value.trim()), TYPING_MS);
@@ -56,7 +59,7 @@ export class Videos {
     this.ground.addEventListener("click", (event) => {
       const row = event.target.closest("[role=row]");
       const link = row?.querySelector("a");
-      if (!link || event.target.closest("a")) return;
+      if (!link || event.target.closest("a, input, button")) return;
       // Text that is being selected is not a click.
       if (getSelection().isCollapsed) link.click();
     });
@@ -89,6 +92,7 @@ export class Videos {
   }
 
   show(values, before) {
+    this.showChosen(values);
     const asked = `${values.sort} ${values.search}`;
     const returned = !this.shown;
     this.shown = true;
@@ -109,6 +113,7 @@ export class Videos {
       this.measure();
       this.place(top);
     }
+    if (values.videos !== before.videos) this.draw();
     if (returned) this.changed.load();
     if (returned && before.view === "video") {
       this.sought = before.video;
@@ -220,8 +225,13 @@ export class Videos {
     const rows = Math.max(1, Math.floor(this.sight / this.row) - 1);
     const from = this.active < 0 ? Math.ceil(this.top / this.row) : this.active;
     const to = { ArrowDown: from + 1, ArrowUp: from - 1, PageDown: from + rows, PageUp: from - rows, Home: 0, End: this.matching - 1 }[event.key];
-    if (event.key === "Enter") {
-      const video = this.video(this.active);
+    const video = this.video(this.active);
+    if (event.key === " " && video) {
+      event.preventDefault();
+      this.choose(video.video_id);
+    } else if (event.key === "f" && video) {
+      this.favourites.toggle(video.video_id);
+    } else if (event.key === "Enter") {
       if (video) this.state.set({ view: "video", video: video.video_id });
     } else if (to !== undefined) {
       event.preventDefault();
@@ -257,6 +267,7 @@ export class Videos {
     CELLS.forEach((name) => {
       const cell = element("div", `cell ${name}`);
       cell.setAttribute("role", "gridcell");
+      if (name === "pick") cell.append(...this.newPick());
       if (name === "video_id") {
         // The grid is one stop of the tab key; Enter opens the row.
         cell.append(...newName({ tabIndex: -1 }));
@@ -265,6 +276,47 @@ export class Videos {
     });
     this.ground.append(row);
     return row;
+  }
+
+  // Chooses a video to be compared, and makes it a favourite. The grid is one stop of the tab key; Space and f do the same.
+  newPick() {
+    const box = element("input");
+    box.type = "checkbox";
+    box.addEventListener("change", () => this.choose(box.value));
+    const star = element("button", "star");
+    star.type = "button";
+    star.addEventListener("click", () => this.favourites.toggle(box.value));
+    [box.tabIndex, star.tabIndex] = [-1, -1];
+    return [box, star];
+  }
+
+  choose(id) {
+    this.state.set({ videos: toggled(this.state.values.videos, id) }, true);
+  }
+
+  showPick(cell, video) {
+    const [box, star] = cell.children;
+    box.hidden = !video;
+    star.hidden = !video;
+    if (!video) return;
+    const { video_id: id, title } = video;
+    const chosen = chosenIn(this.state.values.videos);
+    box.value = id;
+    box.checked = chosen.includes(id);
+    box.disabled = !box.checked && chosen.length >= CHOSEN_MAX;
+    setAttribute(box, "aria-label", `Compare ${title || id}`);
+    const on = this.favourites.has(id);
+    setText(star, on ? "★" : "☆");
+    setAttribute(star, "aria-pressed", on);
+    setAttribute(star, "aria-label", `Favourite: ${title || id}`);
+  }
+
+  // What is chosen, and the way to compare it.
+  showChosen({ videos }) {
+    const { length } = chosenIn(videos);
+    byId("chosen").hidden = length === 0;
+    setText(byId("chosen-said"), `${many(length, "video")} of at most ${CHOSEN_MAX} chosen`);
+    setAttribute(byId("chosen-compare"), "href", this.state.link({ view: "compare" }));
   }
 
   video(index) {
@@ -297,10 +349,11 @@ export class Videos {
     row.classList.toggle("pending", !video);
     const same = video !== undefined && row.dataset.video === video.video_id;
     row.dataset.video = video?.video_id ?? "";
-    const [id, ...numbers] = row.children;
+    const [pick, id, ...numbers] = row.children;
+    this.showPick(pick, video);
     showName(id.childNodes, video, video && this.state.link({ view: "video", video: video.video_id }));
     numbers.forEach((cell, at) => {
-      const name = CELLS[at + 1];
+      const name = CELLS[at + 2];
       const text = !video ? "" : name === "share" ? share(this.total > 0 ? video.plays / this.total : undefined) : TEXT[name](video[name]);
       const changed = setText(cell, text);
       if (changed && same && name === "plays") flash(cell);

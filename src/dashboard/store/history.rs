@@ -65,6 +65,30 @@ pub(super) fn prune(transaction: &Transaction<'_>, keep: Keep, now: UnixMs) -> R
     Ok(removed as i64 == PRUNE_MAX)
 }
 
+/// When the oldest minute, hour or day begins that has plays, by the finest scale that has it; `pending` is the first minute that
+/// the tables may not have. `None`: there are no plays.
+pub(super) fn recorded_from(
+    connection: &Connection,
+    pending: Option<i64>,
+) -> Result<Option<UnixMs>> {
+    let mut oldest: Option<(Scale, i64)> = None;
+    for (_, scale) in Scale::ALL.iter().rev() {
+        let sql = format!("SELECT min(bucket) FROM {}", scale.table());
+        let first: Option<i64> =
+            connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?;
+        // Hours begin later than days where they were kept for a shorter time; then the day is what is known.
+        let is_of =
+            |(coarse, bucket): (Scale, i64), first| coarse.bucket(scale.start(first)) == bucket;
+        if let Some(first) = first.filter(|first| oldest.is_none_or(|coarse| is_of(coarse, *first)))
+        {
+            oldest = Some((*scale, first));
+        }
+    }
+    let oldest = oldest.map(|(scale, bucket)| scale.start(bucket));
+    let pending = pending.map(|minute| Scale::Minute.start(minute));
+    Ok([oldest, pending].into_iter().flatten().min())
+}
+
 /// The buckets from the oldest that is kept to the present one.
 pub(super) fn kept(connection: &Connection, scale: Scale, now: UnixMs) -> Result<Period> {
     // Asked for in one SELECT, they would cost a scan of the table; each of its own is a seek.

@@ -27,10 +27,12 @@ mod ledgers;
 mod list;
 mod memory;
 mod migrate;
+mod over_time;
 mod owner;
 mod payload;
 mod pending;
 mod period;
+mod plays;
 mod points;
 mod rank;
 mod readers;
@@ -90,10 +92,11 @@ pub(super) use list::{Column, Cursor, LIST_MAX, ListQuery, Page, ShownVideo, Vid
 pub(super) use owner::{check_disposable, owner};
 pub use period::Keep;
 pub(super) use period::{Period, Scale};
+pub(super) use plays::PlaysBetween;
 pub(super) use points::{MinutePoint, Points};
 pub(super) use row::DamagedTable;
 pub(super) use search::Search;
-pub(super) use top::{Top, TopVideo};
+pub(super) use top::{Top, TopOrder, TopVideo};
 
 /// Updates that wait for the writer. Each HTTP worker waits with one, so this is never full.
 const JOBS: usize = 256;
@@ -320,11 +323,6 @@ impl Store {
         self.read_history(nothing, |snapshot, ()| history::kept(snapshot, scale, unix_ms()))
     }
 
-    /// Since when plays by `scale` are all kept; 0: for ever.
-    pub(super) fn kept_from(&self, scale: Scale) -> UnixMs {
-        scale.oldest(self.keep, unix_ms()).map_or(UnixMs(0), |oldest| scale.start(oldest))
-    }
-
     /// The finest scale that is kept for all of `from` to `to` and has at most `buckets_max` buckets.
     pub(super) fn scale_for(&self, from: UnixMs, to: UnixMs, buckets_max: i64) -> Scale {
         period::scale_for(self.keep, unix_ms(), from, to, buckets_max)
@@ -335,10 +333,11 @@ impl Store {
         &self,
         scale: Scale,
         period: Period,
-        limit: usize,
+        (order, limit): (TopOrder, usize),
         unshown: &HashMap<VideoId, Visibility>,
     ) -> Result<Top> {
-        let query = TopQuery { scale, period, limit, keep: self.keep, now: unix_ms(), unshown };
+        let known_from = self.known_from(scale)?;
+        let query = TopQuery { scale, period, order, limit, known_from, now: unix_ms(), unshown };
         self.read_history(
             || self.pending_of_all(),
             |snapshot, pending| top::top(snapshot, &pending, query),

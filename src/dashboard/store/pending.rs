@@ -41,6 +41,8 @@ pub(super) struct PendingHistory {
     writing: Vec<Arc<PendingSlice>>,
     cleared: Option<ClearedTables>,
     resets: u64,
+    // The oldest that had plays since the start, or the newest reset.
+    first_minute: Option<i64>,
 }
 
 impl PendingHistory {
@@ -58,7 +60,16 @@ impl PendingHistory {
     /// Adds plays of a video at that time; of a count that is new and 0, none.
     pub(super) fn add(&mut self, id: VideoId, plays: i64, at: UnixMs) {
         let minutes = self.videos.entry(id).or_default();
-        add_minute(minutes, at.0.div_euclid(MINUTE_MS), plays);
+        let minute = at.0.div_euclid(MINUTE_MS);
+        add_minute(minutes, minute, plays);
+        if plays > 0 {
+            self.first_minute = Some(self.first_minute.map_or(minute, |first| first.min(minute)));
+        }
+    }
+
+    /// The first minute with plays since the start, or since a reset; the tables may have it, too.
+    pub(super) fn first_minute(&self) -> Option<i64> {
+        self.first_minute
     }
 
     /// One video's plays.

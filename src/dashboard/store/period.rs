@@ -70,6 +70,11 @@ impl Scale {
         minute.div_euclid(self.minutes())
     }
 
+    /// The minutes of a bucket: the first, and the one behind the last.
+    pub(super) fn minutes_of(self, bucket: i64) -> (i64, i64) {
+        (bucket * self.minutes(), (bucket + 1) * self.minutes())
+    }
+
     /// The table that has it.
     pub(super) fn table(self) -> &'static str {
         match self {

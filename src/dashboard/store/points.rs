@@ -65,11 +65,41 @@ pub(super) fn prune(transaction: &Transaction<'_>, keep: Keep, now: UnixMs) -> R
     Ok(())
 }
 
+/// The minutes from `from` on, the oldest first.
+pub(super) fn minutes(connection: &Connection, from: UnixMs) -> Result<Vec<MinutePoint>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT minute, plays, messages_per_second, realtime_ms, average_ms, p50_ms, p99_ms, queue_depth,
+                row_check = row_check(minute, plays, messages_per_second, realtime_ms, average_ms, p50_ms, p99_ms, queue_depth)
+         FROM points WHERE minute >= ?1 ORDER BY minute",
+    )?;
+    let mut rows = statement.query([Scale::Minute.bucket(from)])?;
+    let mut minutes = Vec::new();
+    while let Some(row) = rows.next()? {
+        check_row(connection, "points", row.get(8)?)?;
+        minutes.push(MinutePoint {
+            minute: row.get(0)?,
+            plays: row.get(1)?,
+            messages_per_second: row.get(2)?,
+            realtime_ms: row.get(3)?,
+            average_ms: row.get(4)?,
+            p50_ms: row.get(5)?,
+            p99_ms: row.get(6)?,
+            queue_depth: row.get(7)?,
+        });
+    }
+    Ok(minutes)
+}
+
 /// The charts over a period, as columns; the longer, the more minutes a point stands for.
 #[derive(Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Points {
+    /// How long a point is: whole minutes. The first and the last are whole ones, too, and may reach over the period.
     step_ms: i64,
+    /// When the first minute of all begins that is kept: what a step has before it is not known. Null: there is none.
+    recorded_from: Option<UnixMs>,
+    /// When each point begins.
     time: Vec<UnixMs>,
+    /// Published in it.
     plays: Vec<i64>,
     messages_per_second: Vec<f64>,
     realtime_ms: Vec<Option<f64>>,
@@ -85,14 +115,21 @@ pub(crate) struct Points {
 pub(super) fn points(connection: &Connection, from: UnixMs, to: UnixMs) -> Result<Points> {
     let period = Period::of(Scale::Minute, from, to);
     let minutes = (period.buckets() + POINTS_MAX - 1) / POINTS_MAX;
-    let mut points = Points { step_ms: minutes * MINUTE_MS, ..Points::default() };
+    // A step of which only a part is asked for would look like a time of fewer plays.
+    let first = period.first.div_euclid(minutes).saturating_mul(minutes);
+    let last = period.last.div_euclid(minutes).saturating_add(1).saturating_mul(minutes) - 1;
+    let recorded_from = connection
+        .prepare_cached("SELECT min(minute) FROM points")?
+        .query_row([], |row| row.get::<_, Option<i64>>(0))?
+        .map(|minute| Scale::Minute.start(minute));
+    let mut points = Points { step_ms: minutes * MINUTE_MS, recorded_from, ..Points::default() };
     let mut statement = connection.prepare_cached(
-        "SELECT minute / ?3, sum(plays), avg(messages_per_second), avg(realtime_ms), avg(average_ms), avg(p50_ms),
-                max(p99_ms), max(queue_depth),
+        "SELECT minute / ?3, sum(plays), round(avg(messages_per_second), 3), round(avg(realtime_ms), 3),
+                round(avg(average_ms), 3), round(avg(p50_ms), 3), round(max(p99_ms), 3), max(queue_depth),
                 min(row_check = row_check(minute, plays, messages_per_second, realtime_ms, average_ms, p50_ms, p99_ms, queue_depth))
          FROM points WHERE minute BETWEEN ?1 AND ?2 GROUP BY minute / ?3 ORDER BY 1",
     )?;
-    let mut rows = statement.query([period.first, period.last, minutes])?;
+    let mut rows = statement.query([first, last, minutes])?;
     while let Some(row) = rows.next()? {
         check_row(connection, "points", row.get(8)?)?;
         points.time.push(UnixMs(row.get::<_, i64>(0)? * points.step_ms));

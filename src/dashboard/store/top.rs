@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::history::series;
 use super::pending::Minutes;
-use super::period::{Keep, Period, Scale};
+use super::period::{Period, Scale};
 use super::row::check_row;
 use crate::model::unix_time::UnixMs;
 use crate::model::video_id::VideoId;
@@ -30,7 +30,7 @@ pub(crate) struct TopVideo {
     pub(crate) plays: i64,
     /// Of all plays in the period, 0 to 1.
     pub(crate) share: f64,
-    /// Its plays in the period before; `None`: not all of that is kept.
+    /// Its plays in the period before; `None`: not all of that is known.
     pub(crate) before: Option<i64>,
     /// The plays of 24 equal parts of the period.
     pub(crate) spark: Vec<i64>,
@@ -47,14 +47,25 @@ pub(crate) struct Top {
     pub(crate) scale: Scale,
     /// When it was found.
     pub(crate) as_of: UnixMs,
+    /// Since when all plays are known: they were recorded, and are still kept in buckets of that length.
+    pub(crate) known_from: UnixMs,
     /// All plays in the period.
     pub(crate) total: i64,
-    /// All plays in the period before; `None`: not all of that is kept.
+    /// All plays in the period before; `None`: not all of that is known.
     pub(crate) total_before: Option<i64>,
     /// Videos that were played in the period; those that are deleted are in no figure.
     pub(crate) videos: usize,
     /// The most played first, of those that are shown.
     pub(crate) top: Vec<TopVideo>,
+}
+
+/// Which videos come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TopOrder {
+    /// Those with the most plays in the period.
+    Plays,
+    /// Those whose plays have changed most against the period before, up or down; none where that is not known.
+    Change,
 }
 
 /// Which list is wanted.
@@ -64,10 +75,12 @@ pub(super) struct TopQuery<'a> {
     pub(super) scale: Scale,
     /// In buckets of `scale`.
     pub(super) period: Period,
+    /// Which come first.
+    pub(super) order: TopOrder,
     /// The most videos.
     pub(super) limit: usize,
-    /// What the tables still have.
-    pub(super) keep: Keep,
+    /// Since when all plays by `scale` are known.
+    pub(super) known_from: UnixMs,
     /// The present.
     pub(super) now: UnixMs,
     /// Videos that are not in lists.
@@ -90,13 +103,14 @@ pub(super) fn top(
     pending: &[(VideoId, i64, i64)],
     query: TopQuery<'_>,
 ) -> Result<Top> {
-    let TopQuery { scale, period, limit, keep, now, unshown } = query;
-    let knows_before = scale.oldest(keep, now).is_none_or(|oldest| period.before().first >= oldest);
+    let TopQuery { scale, period, order, limit, known_from, now, unshown } = query;
+    let knows_before = scale.start(period.before().first) >= known_from;
     let mut sums = sums(connection, pending, scale, period)?;
     sums.retain(|id, _| unshown.get(id) != Some(&Visibility::Deleted));
     let total: i64 = sums.values().map(|sums| sums.plays).sum();
     let total_before: i64 = sums.values().map(|sums| sums.before).sum();
-    let (videos, ranked) = most_played(sums, limit, unshown);
+    let limit = if order == TopOrder::Change && !knows_before { 0 } else { limit };
+    let (videos, ranked) = first_of(sums, order, limit, unshown);
     let mut own: HashMap<VideoId, Minutes> =
         ranked.iter().map(|(id, _)| (*id, Vec::new())).collect();
     for (id, minute, plays) in pending {
@@ -119,6 +133,7 @@ pub(super) fn top(
         to: scale.start(period.last.saturating_add(1)),
         scale,
         as_of: now,
+        known_from,
         total,
         total_before: knows_before.then_some(total_before),
         videos,
@@ -158,24 +173,30 @@ fn sums(
     Ok(sums)
 }
 
-/// How many videos were played in the period, and the first `limit` of those that are shown: the most played, among equals
-/// by id.
-fn most_played(
-    sums: HashMap<VideoId, Sums>,
+/// How many videos were played in the period, and the first `limit` of those that are shown; among equals by plays, then by
+/// id.
+fn first_of(
+    mut sums: HashMap<VideoId, Sums>,
+    order: TopOrder,
     limit: usize,
     unshown: &HashMap<VideoId, Visibility>,
 ) -> (usize, Vec<(VideoId, Sums)>) {
-    let mut ranked: Vec<_> = sums.into_iter().filter(|(_, sums)| sums.plays > 0).collect();
-    let videos = ranked.len();
-    ranked.retain(|(id, _)| !unshown.contains_key(id));
-    let most_first = |one: &(VideoId, Sums), other: &(VideoId, Sums)| {
-        other.1.plays.cmp(&one.1.plays).then(other.0.cmp(&one.0))
+    let videos = sums.values().filter(|sums| sums.plays > 0).count();
+    let rank = |sums: &Sums| match order {
+        TopOrder::Plays => sums.plays,
+        TopOrder::Change => (sums.plays - sums.before).abs(),
+    };
+    sums.retain(|id, sums| rank(sums) > 0 && !unshown.contains_key(id));
+    let mut ranked: Vec<_> = sums.into_iter().collect();
+    let highest_first = |(one, of_one): &(VideoId, Sums), (other, of_other): &(VideoId, Sums)| {
+        let ranks = (rank(of_other), of_other.plays).cmp(&(rank(of_one), of_one.plays));
+        ranks.then(other.cmp(one))
     };
     if ranked.len() > limit {
-        ranked.select_nth_unstable_by(limit, most_first);
+        ranked.select_nth_unstable_by(limit, highest_first);
         ranked.truncate(limit);
     }
-    ranked.sort_unstable_by(most_first);
+    ranked.sort_unstable_by(highest_first);
     (videos, ranked)
 }
 
@@ -187,4 +208,39 @@ fn spark(series: &[(UnixMs, i64)], scale: Scale, period: Period) -> Vec<i64> {
         spark[part as usize] += plays;
     }
     spark
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_order_has_its_own_first() {
+        let id = |text: &str| VideoId::parse(text).unwrap();
+        let sums = || -> HashMap<VideoId, Sums> {
+            let all = [
+                ("a", 50, 50),
+                ("b", 40, 10),
+                ("c", 0, 45),
+                ("d", 9, 0),
+                ("e", 0, 0),
+                ("f", 1, 100),
+            ];
+            all.map(|(name, plays, before)| (id(name), Sums { plays, before }))
+                .into_iter()
+                .collect()
+        };
+        let unshown = [(id("f"), Visibility::Hidden)].into_iter().collect();
+        for (order, limit, want) in [
+            (TopOrder::Plays, 9, "a b d"),
+            (TopOrder::Plays, 2, "a b"),
+            (TopOrder::Change, 9, "c b d"),
+            (TopOrder::Change, 1, "c"),
+            (TopOrder::Change, 0, ""),
+        ] {
+            let (videos, ranked) = first_of(sums(), order, limit, &unshown);
+            let names: Vec<_> = ranked.iter().map(|(id, _)| id.to_string()).collect();
+            assert_eq!((videos, names.join(" ").as_str()), (4, want), "{order:?} {limit}");
+        }
+    }
 }

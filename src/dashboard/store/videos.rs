@@ -7,7 +7,7 @@ use super::catalog::CatalogSums;
 use super::job::{CatalogWrite, Job, Stored};
 use super::list::ShownVideo;
 use super::titles::TitleRow;
-use super::top::Top;
+use super::top::{Top, TopOrder};
 use super::{Period, Scale, Store};
 use crate::model::counts::Totals;
 use crate::model::video_id::VideoId;
@@ -91,14 +91,26 @@ impl Store {
     }
 
     /// The most played videos of a period, with their titles.
+    #[cfg(test)]
     pub(in crate::dashboard) fn top(
         &self,
         scale: Scale,
         period: Period,
         limit: usize,
     ) -> anyhow::Result<Top> {
+        self.top_in(scale, period, TopOrder::Plays, limit)
+    }
+
+    /// The first videos of a period in that order, with their titles.
+    pub(in crate::dashboard) fn top_in(
+        &self,
+        scale: Scale,
+        period: Period,
+        order: TopOrder,
+        limit: usize,
+    ) -> anyhow::Result<Top> {
         let unshown = self.unshown();
-        let mut top = self.top_of_history(scale, period, limit, &unshown)?;
+        let mut top = self.top_of_history(scale, period, (order, limit), &unshown)?;
         let index = self.state.index.read();
         for video in &mut top.top {
             (video.title, video.url) = index.texts(&video.video_id);
@@ -107,7 +119,7 @@ impl Store {
     }
 
     /// The videos that are in no list.
-    fn unshown(&self) -> HashMap<VideoId, Visibility> {
+    pub(super) fn unshown(&self) -> HashMap<VideoId, Visibility> {
         let index = self.state.index.read();
         let all = index.catalog().all_changes();
         all.map(|(id, changes)| (*id, changes.visibility()))

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::clock::{deadline_in, random};
 use crate::client::producer::command::Publish;
 use crate::client::producer::config::ProducerConfig;
 use crate::client::producer::endpoint::{Endpoint, Found};
-use crate::client::producer::pipeline::{Outcome, Pipeline, Rejected};
+use crate::client::producer::group::{Awaited, Outcome};
+use crate::client::producer::pipeline::{Pipeline, Rejected};
 use crate::codec::error_code::ErrorCode;
 use crate::error::{Error, PublishError};
 use crate::flow::retry::Backoff;
@@ -40,7 +40,7 @@ pub(super) struct Dispatcher {
 /// A publish on its way.
 pub(super) struct Attempt {
     pub(super) pipeline: Arc<Pipeline>,
-    pub(super) answer: Receiver<Outcome>,
+    pub(super) answer: Awaited,
     sent: Instant,
 }
 
@@ -94,7 +94,8 @@ impl Dispatcher {
     ) -> Result<(), PublishError> {
         publish.check(&self.config)?;
         let (begun, deadline) = (Instant::now(), self.publish_deadline());
-        let attempt = self.attempt(publish, only, deadline);
+        // What is for one nsqd alone is one command of its own, too.
+        let attempt = self.attempt_as(publish, only.is_none(), only, deadline);
         self.see_through(publish, only, attempt.map_err(|error| not_sent(begun, error))?, deadline)
     }
 
@@ -106,67 +107,72 @@ impl Dispatcher {
         mut attempt: Attempt,
         deadline: Instant,
     ) -> Result<(), PublishError> {
-        let mut attempts = 1;
-        let mut unknown = false;
+        let mut history = PublishHistory::new();
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         loop {
-            let (failure, retryable) = match self.outcome(&attempt, deadline) {
-                Outcome::Accepted => return Ok(()),
-                Outcome::Refused(error) => {
-                    let retryable = is_retryable(&error);
-                    (error, retryable)
-                }
-                Outcome::Lost(error) => {
-                    unknown = true;
-                    (error, true)
-                }
+            let is_shared = attempt.answer.is_shared();
+            let outcome = self.outcome(&attempt, deadline);
+            let Some((failure, retry)) = history.learn(outcome, is_shared) else { return Ok(()) };
+            let delay = match retry {
+                PublishRetry::Never => return Err(history.over(failure)),
+                PublishRetry::Soon => Duration::ZERO,
+                PublishRetry::Later => backoff.next_delay(random()),
             };
-            let over = |source: Error| match unknown {
-                true => PublishError::Unknown { attempts, source },
-                false => PublishError::Refused { source },
-            };
-            let delay = backoff.next_delay(random());
-            if !retryable || Instant::now() + delay >= deadline {
-                return Err(over(failure));
+            if Instant::now() + delay >= deadline {
+                return Err(history.over(failure));
             }
             log::debug!("publishing again in {delay:?}: {}", failure.to_line());
             self.move_on_from(&attempt.pipeline);
             if self.stopped.wait(delay) {
-                return Err(over(failure));
+                return Err(history.over(failure));
             }
             // No connection takes it any more: the error is that of the last attempt.
-            attempt = self.attempt(publish, only, deadline).map_err(|_| over(failure))?;
-            attempts += 1;
+            attempt = match self.attempt(publish, only, deadline) {
+                Ok(attempt) => attempt,
+                Err(_) => return Err(history.over(failure)),
+            };
+            history.attempts += 1;
         }
     }
 
     fn outcome(&self, attempt: &Attempt, deadline: Instant) -> Outcome {
         let limit = self.config.response_timeout;
-        let late = deadline.min(attempt.sent + limit);
-        match attempt.answer.recv_deadline(late) {
-            Ok(answer) => answer,
-            Err(RecvTimeoutError::Disconnected) => Outcome::Lost(Error::Stopped),
-            Err(RecvTimeoutError::Timeout) => {
-                let error = attempt.pipeline.late(limit);
-                // Answers come in order: none behind this one can come either. Another try needs a new connection.
-                if attempt.sent.elapsed() >= limit {
-                    attempt.pipeline.end(error.clone());
-                }
-                Outcome::Lost(error)
+        attempt.answer.wait(attempt.sent, limit, deadline).unwrap_or_else(|| {
+            let error = attempt.pipeline.late(limit);
+            // Answers come in order: none behind this one can come either. Another try needs a new connection.
+            let is_overdue = match attempt.answer.is_shared() {
+                // Sent later than it was joined, by as much as this takes longer.
+                true => Instant::now() < deadline,
+                false => attempt.sent.elapsed() >= limit,
+            };
+            if is_overdue {
+                attempt.pipeline.end(error.clone());
             }
-        }
+            Outcome::Lost(error)
+        })
     }
 
-    /// Hands the publish to a connection.
+    /// Hands the publish to a connection, as a command of its own.
     pub(super) fn attempt(
         &self,
         publish: Publish<'_>,
         only: Option<usize>,
         deadline: Instant,
     ) -> Result<Attempt, Error> {
+        self.attempt_as(publish, false, only, deadline)
+    }
+
+    /// The same, where one that `groups` may go together with others.
+    fn attempt_as(
+        &self,
+        publish: Publish<'_>,
+        groups: bool,
+        only: Option<usize>,
+        deadline: Instant,
+    ) -> Result<Attempt, Error> {
         loop {
             let pipeline = self.any_pipeline(only, deadline)?;
-            match pipeline.submit(publish, &self.config, deadline) {
+            match pipeline.submit(publish, groups, &self.config, deadline) {
                 Ok(answer) => return Ok(Attempt { pipeline, answer, sent: Instant::now() }),
                 Err(Rejected::Full) => {
                     let addr = pipeline.connection.addr.to_string();
@@ -259,6 +265,62 @@ impl Dispatcher {
         drop(self.stop.lock().take());
         let deadline = Instant::now() + linger;
         self.endpoints.iter().for_each(|endpoint| endpoint.close(deadline));
+    }
+}
+
+/// What is known of a publish after its attempts so far.
+struct PublishHistory {
+    begun: Instant,
+    attempts: u32,
+    /// Some attempt may have stored it.
+    unknown: bool,
+    /// Some attempt was answered.
+    refused: bool,
+}
+
+/// When a publish is tried again.
+enum PublishRetry {
+    Never,
+    Soon,
+    Later,
+}
+
+impl PublishHistory {
+    /// Of the first attempt.
+    fn new() -> Self {
+        Self { begun: Instant::now(), attempts: 1, unknown: false, refused: false }
+    }
+
+    /// How the last attempt failed, and whether there is to be another; nothing if it did not.
+    fn learn(&mut self, outcome: Outcome, is_shared: bool) -> Option<(Error, PublishRetry)> {
+        match outcome {
+            Outcome::Accepted => None,
+            Outcome::Refused(error) => {
+                self.refused = true;
+                if is_retryable(&error) {
+                    // nsqd stores an MPUB's bodies one by one: ours may be among those before the failure.
+                    let mpub = matches!(&error, Error::Refused { code: ErrorCode::MpubFailed, .. });
+                    self.unknown |= is_shared && mpub;
+                    return Some((error, PublishRetry::Later));
+                }
+                // Another's body may be the reason. Alone, it is told of its own.
+                Some((error, if is_shared { PublishRetry::Soon } else { PublishRetry::Never }))
+            }
+            Outcome::Lost(error) => {
+                self.unknown = true;
+                Some((error, PublishRetry::Later))
+            }
+            Outcome::NotSent(error) => Some((error, PublishRetry::Later)),
+        }
+    }
+
+    /// There is no further attempt.
+    fn over(&self, source: Error) -> PublishError {
+        match (self.unknown, self.refused) {
+            (true, _) => PublishError::Unknown { attempts: self.attempts, source },
+            (false, true) => PublishError::Refused { source },
+            (false, false) => not_sent(self.begun, source),
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `dispatcher` | which nsqd takes a publish, and the next attempt | the caller's |
 //! | `endpoint` | one nsqd: connects, and connects again | the caller's |
 //! | `pipeline` | one connection: the window of commands that wait for answers | the caller's, and `nsq-read-N` |
+//! | `group` | publishes of several threads that go as one MPUB | the caller's, and `nsq-read-N` |
 //! | `command` | what is published, and what nsqd would refuse of it | |
 //! | `stats` | what is told of it | |
 
@@ -19,6 +20,7 @@ mod command;
 pub(crate) mod config;
 mod dispatcher;
 mod endpoint;
+mod group;
 mod pipeline;
 pub(crate) mod publish;
 pub(crate) mod receipt;

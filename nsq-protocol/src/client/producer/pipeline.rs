@@ -3,18 +3,19 @@
 //! Callers put publishes in, the reader thread gives the answers out. Which connection is used, and what is tried
 //! again, is [`crate::client::producer::dispatcher`]'s.
 //!
-//! Lock order: the window, then the outbox.
+//! Lock order: the window, then a group or the outbox.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Condvar, Mutex};
+use crossbeam_channel::{Sender, bounded};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::client::producer::command::Publish;
 use crate::client::producer::config::ProducerConfig;
+use crate::client::producer::group::{Awaited, Gathering, Group, Outcome, UNGROUPED};
 use crate::codec::error_code::ErrorCode;
 use crate::codec::frame::OK;
 use crate::codec::message::MessageRef;
@@ -45,8 +46,45 @@ pub(crate) struct Pipeline {
 #[derive(Default)]
 struct Window {
     pending: VecDeque<Pending>,
+    /// Those of them that make others gather: at most [`UNGROUPED`].
+    grouping: usize,
+    /// Publishes that are not sent yet; none without a pending command that makes them gather.
+    gathering: VecDeque<Gathering>,
+    /// Of all of these.
     bytes: usize,
     ended: Option<Error>,
+}
+
+impl Window {
+    /// Whether publishes that may go together gather instead of going at once.
+    fn gathers(&self, config: &ProducerConfig) -> bool {
+        self.grouping >= UNGROUPED.min(config.max_pending_commands)
+    }
+
+    /// Adds the publish to those that gather, if it is to.
+    fn gather(
+        &mut self,
+        publish: Publish<'_>,
+        bytes: usize,
+        groups: bool,
+        config: &ProducerConfig,
+    ) -> Option<Arc<Group>> {
+        let Publish::One(topic, body) = publish else { return None };
+        if !groups || !self.gathers(config) {
+            return None;
+        }
+        let index = match self.gathering.iter().rposition(|of| of.takes(topic, body, config)) {
+            Some(index) => index,
+            None => {
+                self.gathering.push_back(Gathering::new(topic));
+                self.gathering.len() - 1
+            }
+        };
+        let gathering = &mut self.gathering[index];
+        gathering.add(body, bytes);
+        self.bytes += bytes;
+        Some(gathering.group.clone())
+    }
 }
 
 /// A command that waits for its answer.
@@ -54,15 +92,25 @@ struct Pending {
     command: &'static str,
     bytes: usize,
     sent: Instant,
-    answer: Sender<Outcome>,
+    answer: AnswerTo,
+    /// It makes others gather.
+    groups: bool,
 }
 
-/// How a command ended.
-pub(crate) enum Outcome {
-    Accepted,
-    Refused(Error),
-    /// The connection ended first.
-    Lost(Error),
+/// Whom the answer is told.
+enum AnswerTo {
+    One(Sender<Outcome>),
+    Group(Arc<Group>),
+}
+
+impl AnswerTo {
+    fn tell(&self, outcome: Outcome) {
+        match self {
+            // Gone: its receipt was dropped.
+            Self::One(answer) => drop(answer.try_send(outcome)),
+            Self::Group(group) => group.end(outcome),
+        }
+    }
 }
 
 /// Why a connection does not take a publish.
@@ -89,27 +137,55 @@ impl Pipeline {
         (window.pending.len(), window.bytes)
     }
 
-    /// Puts the publish into the window, when it has room.
-    pub(crate) fn submit(
+    /// Puts the publish into the window, when it has room. One that `groups` may go together with others.
+    pub(super) fn submit(
         &self,
         publish: Publish<'_>,
+        groups: bool,
         config: &ProducerConfig,
         deadline: Instant,
-    ) -> Result<Receiver<Outcome>, Rejected> {
+    ) -> Result<Awaited, Rejected> {
         let bytes = publish.bytes();
+        let mut window = self.window_with_room(bytes, groups, config, deadline)?;
+        if let Some(group) = window.gather(publish, bytes, groups, config) {
+            return Ok(Awaited::Together(group));
+        }
         let command = publish.command();
         // One slot for the one answer, so that the reader never waits for its receiver.
         let (answer, answers) = bounded(1);
+        // Under the window's lock, so that answers are awaited in the order in which commands are written.
+        if !self.connection.outbox.put(|out| command.encode(out)) {
+            let addr = self.connection.addr.to_string();
+            return Err(Rejected::Ended(Error::Closed { addr }));
+        }
+        let (command, sent) = (command.name(), Instant::now());
+        window.grouping += usize::from(groups);
+        let answer = AnswerTo::One(answer);
+        window.pending.push_back(Pending { command, bytes, sent, answer, groups });
+        window.bytes += bytes;
+        drop(window);
+        self.connection.outbox.push();
+        Ok(Awaited::Alone(answers))
+    }
+
+    /// The window, once `bytes` more have room.
+    fn window_with_room(
+        &self,
+        bytes: usize,
+        groups: bool,
+        config: &ProducerConfig,
+        deadline: Instant,
+    ) -> Result<MutexGuard<'_, Window>, Rejected> {
         let mut window = self.window.lock();
         loop {
             if let Some(error) = &window.ended {
                 return Err(Rejected::Ended(error.clone()));
             }
             let fits = window.bytes + bytes <= config.max_pending_bytes;
-            if window.pending.is_empty()
-                || (fits && window.pending.len() < config.max_pending_commands)
-            {
-                break;
+            let has_place = window.pending.len() < config.max_pending_commands
+                || groups && window.gathers(config);
+            if window.pending.is_empty() || fits && has_place {
+                return Ok(window);
             }
             // The oldest answer may be overdue with nobody but us waiting.
             let limit = config.response_timeout;
@@ -125,17 +201,21 @@ impl Pipeline {
                 return Err(Rejected::Full);
             }
         }
-        // Under the window's lock, so that answers are awaited in the order in which commands are written.
-        if !self.connection.outbox.put(|out| command.encode(out)) {
-            let addr = self.connection.addr.to_string();
-            return Err(Rejected::Ended(Error::Closed { addr }));
+    }
+
+    /// Puts what has gathered the longest into the outbox; the read that brought the answer sends it.
+    fn send_gathered(&self, window: &mut Window) {
+        let Some(next) = window.gathering.pop_front() else { return };
+        if !self.connection.outbox.put(|out| next.command().encode(out)) {
+            // The connection is about to end, which tells those who wait.
+            window.gathering.push_front(next);
+            return;
         }
-        let sent = Instant::now();
-        window.pending.push_back(Pending { command: command.name(), bytes, sent, answer });
-        window.bytes += bytes;
-        drop(window);
-        self.connection.outbox.push();
-        Ok(answers)
+        let (command, sent) = (next.command().name(), Instant::now());
+        next.group.sent(sent);
+        window.grouping += 1;
+        let (bytes, answer) = (next.bytes, AnswerTo::Group(next.group));
+        window.pending.push_back(Pending { command, bytes, sent, answer, groups: true });
     }
 
     /// Answers the oldest command; the error is for a peer that answers what nobody asked.
@@ -145,20 +225,24 @@ impl Pipeline {
             return Err("an answer to no command".to_owned());
         };
         window.bytes -= pending.bytes;
+        window.grouping -= usize::from(pending.groups);
+        let answer = answer(pending.command);
+        // Behind an error, nsqd closes the connection.
+        if pending.groups && matches!(answer, Outcome::Accepted) {
+            self.send_gathered(&mut window);
+        }
         drop(window);
         self.room.notify_all();
-        let answer = answer(pending.command);
         let counter = match &answer {
             Outcome::Accepted => {
                 self.accepted.store(true, Ordering::Relaxed);
                 &self.counts.accepted
             }
             Outcome::Refused(_) => &self.counts.refused,
-            Outcome::Lost(_) => &self.counts.unknown,
+            Outcome::Lost(_) | Outcome::NotSent(_) => &self.counts.unknown,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        // Gone: its receipt was dropped.
-        let _ = pending.answer.try_send(answer);
+        pending.answer.tell(answer);
         Ok(())
     }
 
@@ -169,12 +253,16 @@ impl Pipeline {
             window.ended = Some(error.clone());
         }
         let pending = std::mem::take(&mut window.pending);
-        window.bytes = 0;
+        let gathering = std::mem::take(&mut window.gathering);
+        (window.bytes, window.grouping) = (0, 0);
         drop(window);
         self.room.notify_all();
         self.counts.unknown.fetch_add(pending.len() as u64, Ordering::Relaxed);
         for pending in pending {
-            let _ = pending.answer.try_send(Outcome::Lost(error.clone()));
+            pending.answer.tell(Outcome::Lost(error.clone()));
+        }
+        for Gathering { group, .. } in gathering {
+            group.end(Outcome::NotSent(error.clone()));
         }
         self.connection.close();
     }
@@ -249,6 +337,8 @@ impl FrameSink for AnswerSink<'_> {
     fn heartbeat(&mut self) {}
 
     fn read_done(&mut self) -> Result<(), Error> {
+        // What the answers of this read have made room for, in one write.
+        self.pipeline.connection.outbox.push();
         Ok(())
     }
 }

@@ -61,6 +61,9 @@ impl Producer {
 
     /// PUB: publishes `body` and waits until an nsqd has taken it.
     ///
+    /// Of many threads that do so at one time, those that come while four others wait for their answers go together, as
+    /// one MPUB of their topic, with the next answer.
+    ///
     /// # Errors
     /// [`PublishError`], at the latest after [`ProducerConfig::publish_timeout`]. Whether the message may be
     /// stored nevertheless, [`PublishError::is_unknown`] says.

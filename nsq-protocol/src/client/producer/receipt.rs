@@ -54,7 +54,7 @@ impl<B: std::fmt::Debug> Receipt<B> {
 
     /// Whether [`Receipt::wait`] has something to do at once: the answer is there, or the connection is lost.
     pub fn is_ready(&self) -> bool {
-        !self.attempt.answer.is_empty()
+        self.attempt.answer.is_ready()
     }
 }
 

@@ -16,7 +16,8 @@ pub struct ProducerStats {
     pub connections: Vec<ProducerConnectionStats>,
 }
 
-/// What a producer did so far with one nsqd, over all its connections. Counts are commands, an MPUB being one.
+/// What a producer did so far with one nsqd, over all its connections. Counts are commands, an MPUB being one, also one of
+/// several threads' publishes.
 ///
 /// # Example
 /// ```
@@ -38,7 +39,7 @@ pub struct ProducerConnectionStats {
     pub current: bool,
     /// Commands sent and not yet answered.
     pub pending_commands: usize,
-    /// Their bytes, about.
+    /// Their bytes, about, and those of publishes that gather for the next MPUB.
     pub pending_bytes: usize,
     /// Answered with OK.
     pub accepted: u64,

@@ -322,3 +322,24 @@ fn messages_that_take_long_have_as_many_asked_for_as_there_are_workers() {
     pace.expect_workers(16);
     assert_eq!(pace.want(), 3);
 }
+
+#[test]
+fn slow_workers_hoard_no_more_than_as_many_again() {
+    let start = Instant::now();
+    let mut pace = Pace::new(2500, start);
+    pace.expect_workers(4);
+    pace.told(4, 0, start);
+    // A backlog, and workers that are slow to wake: whatever came before, some of them still wait.
+    let mut in_flight = 0;
+    for step in 1..100 {
+        let now = start + Duration::from_millis(step);
+        if in_flight < pace.want() {
+            let (published_ns, queued) = (Some(0), in_flight);
+            let read = Arrival { in_flight, messages: 1, published_ns, queued, starving: true };
+            pace.read(read, now);
+            in_flight += 1;
+            pace.told(pace.want(), in_flight, now);
+        }
+    }
+    assert_eq!(pace.want(), 8);
+}
