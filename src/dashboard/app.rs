@@ -18,12 +18,9 @@ use super::live::Live;
 use super::nsqds::{Watch, WatchedQueue};
 use super::refused_writes::RefusedWrites;
 use super::store::{Period, PlaysBetween, Scale, Store, Top, TopOrder};
-use crate::http::{EventStream, Request};
+use crate::http::{EventStream, Request, ServerTls};
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
-use super::store::Store;
-use super::tops::Tops;
-use crate::http::{EventStream, Request, ServerTls};
 
 /// Everything that requests share.
 pub(super) struct App {

@@ -10,8 +10,8 @@ use super::calls::{
     actions, confirmed, consumption, counts, document, export, health, imports, ledgers, letters,
     plays, processors, queue, series, settings, stats, top, videos,
 };
-use super::gzip;
 use super::guard::WhoReads;
+use super::gzip;
 use super::operation::Operation;
 use super::query::Call;
 use super::sign_in;
