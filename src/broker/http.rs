@@ -64,7 +64,7 @@ impl Api {
         if let Some(host) = names.foreign_host(request) {
             return Err(ApiError::ForeignHost(host.to_owned()));
         }
-        match foreign_origin(request) {
+        match foreign_origin(request, "http://") {
             Some(origin) if request.method != "GET" => {
                 Err(ApiError::ForeignOrigin(origin.to_owned()))
             }

@@ -10,7 +10,8 @@ use crate::command::shared::https;
 use crate::command::shared::nsq;
 use crate::command::shared::output::{configuration, listed, status};
 use crate::command::shared::status::StatusWatch;
-use crate::command::shared::token::write_token;
+use crate::command::shared::tls;
+use crate::command::shared::token::{read_token, write_token};
 use crate::command::shared::values::{self, Count, HumanDuration, VideoUrl};
 use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
 use crate::runtime::links::Links;
@@ -30,6 +31,20 @@ pub(super) struct DashboardArgs {
     /// file that holds that token, for its owner alone (chmod 600) [default: none]
     #[argh(option)]
     write_token_file: Option<String>,
+    /// token that reads need, or that opens the page's form to sign in; others see it in ps, but not --read-token-file
+    /// or PLAYCOUNTS_READ_TOKEN [default: none, all may read]
+    #[argh(option)]
+    read_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
+    #[argh(option)]
+    read_token_file: Option<String>,
+    /// PEM file of the certificate to serve HTTPS with, and of those between it and its authority; read again on SIGHUP
+    /// [default: none, plain HTTP]
+    #[argh(option)]
+    tls_cert: Option<String>,
+    /// PEM file of that certificate's private key, not encrypted [default: none]
+    #[argh(option)]
+    tls_key: Option<String>,
     /// HTTP host:port of an nsqd whose queue to show, or https://host:port; repeatable [default: none]
     #[argh(option)]
     nsqd_http_address: Vec<String>,
@@ -78,8 +93,8 @@ impl DashboardArgs {
     fn config(self) -> Result<DashboardConfig> {
         let (topic, channel) = (nsq::topic(&self.topic)?, nsq::channel(&self.channel)?);
         let (nsqds, lookupds) = (self.nsqd_http_address, self.lookupd_http_address);
-        let tls = https::nsq_tls(self.nsqd_http_ca, None, &nsqds, &lookupds)?;
-        nsq::check_lookupds(&lookupds, &tls.lookupd)?;
+        let nsqd_tls = https::nsq_tls(self.nsqd_http_ca, None, &nsqds, &lookupds)?;
+        nsq::check_lookupds(&lookupds, &nsqd_tls.lookupd)?;
         let shown = [
             ("topic, channel", format!("{topic}, {channel}")),
             ("data directory", self.data_dir.clone()),
@@ -88,13 +103,14 @@ impl DashboardArgs {
             http_address: self.http_address,
             data_dir: self.data_dir.into(),
             write_token: write_token(self.write_token, self.write_token_file)?,
+            read_token: read_token(self.read_token, self.read_token_file)?,
             configuration: configuration(&shown),
             clean: false,
             keep: Keep { minutes: self.keep_by_minute.0, hours: self.keep_by_hour.0 },
             watched: Some(WatchedQueue {
                 nsqds,
                 lookupds,
-                tls,
+                tls: nsqd_tls,
                 topic,
                 channel,
                 depth_alert: self.depth_alert.map(|count| count.0),
@@ -102,6 +118,7 @@ impl DashboardArgs {
             allowed_hosts: self.allowed_host,
             video_url: self.video_url.map(|url| url.0),
             idle_alert: self.idle_alert.map(|time| time.0),
+            tls: tls::files(self.tls_cert, self.tls_key)?,
         })
     }
 }
@@ -112,6 +129,7 @@ pub(super) fn run(args: DashboardArgs, stop: &StopToken) -> Result<()> {
     let serves = serves(&config);
     let dashboard = Dashboard::start(config)?;
     status(PART, format_args!("the page is live at {}; {serves}; Ctrl-C ends it", dashboard.url()));
+    let _reload = tls::reload_on_hangup(PART, &dashboard)?;
     notify::ready();
     let links = Arc::new(Links::default());
     links.ask(dashboard.links());
@@ -132,6 +150,9 @@ fn serves(config: &DashboardConfig) -> String {
         if !asked.is_empty() {
             said += &format!("; asks {} for {topic}/{channel}", asked.join(" and "));
         }
+    }
+    if config.read_token.is_some() {
+        said += "; who reads needs a token";
     }
     said + match config.write_token {
         Some(_) => "; who writes needs the token",

@@ -11,6 +11,7 @@ use crate::command::shared::https;
 use crate::command::shared::output::print;
 use crate::command::shared::values;
 use crate::storage::data_dir::{self, DASHBOARD, PROCESSOR, PRODUCER};
+use crate::wire::client::DashboardClient;
 
 /// The longest that an answer may take: whoever needs longer is not well. Below the 10 s that many a health check has.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -27,6 +28,13 @@ pub(super) struct HealthArgs {
     /// those that browsers trust]
     #[argh(option)]
     dashboard_ca: Option<String>,
+    /// the dashboard's token for reads, where it is private; others see it in ps, but not --read-token-file
+    /// or PLAYCOUNTS_READ_TOKEN [default: none]
+    #[argh(option)]
+    read_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
+    #[argh(option)]
+    read_token_file: Option<String>,
     /// the broker, or nsqd, to ask, by its HTTP host:port [default: none]
     #[argh(option)]
     broker_http_address: Option<String>,
@@ -44,7 +52,9 @@ pub(super) fn run(args: HealthArgs) -> Result<()> {
         (None, Some(address), None) if args.dashboard_ca.is_none() => broker(&address)?,
         (None, None, Some(directory)) if args.dashboard_ca.is_none() => owner(&directory)?,
         (url, None, None) => {
-            dashboard(url.unwrap_or_else(|| values::DASHBOARD_URL.to_owned()), args.dashboard_ca)?
+            let url = url.unwrap_or_else(|| values::DASHBOARD_URL.to_owned());
+            let (token, file) = (args.read_token, args.read_token_file);
+            dashboard(https::readable_dashboard(url, args.dashboard_ca, token, file)?)?
         }
         _ => bail!(
             "one thing is asked at a time: give --dashboard-url, --broker-http-address or --data-dir"
@@ -53,8 +63,7 @@ pub(super) fn run(args: HealthArgs) -> Result<()> {
     print(format_args!("{well}"))
 }
 
-fn dashboard(url: String, ca: Option<String>) -> Result<String> {
-    let client = https::dashboard(url, None, ca)?;
+fn dashboard(client: DashboardClient) -> Result<String> {
     client.health(ANSWER_WAIT).context("not well")?;
     Ok(format!("the dashboard at {} is well", client.url()))
 }

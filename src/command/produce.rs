@@ -85,6 +85,13 @@ pub(super) struct ProduceArgs {
     /// those that browsers trust]
     #[argh(option)]
     dashboard_ca: Option<String>,
+    /// the dashboard's token for reads, where it is private; others see it in ps, but not --read-token-file
+    /// or PLAYCOUNTS_READ_TOKEN [default: none]
+    #[argh(option)]
+    read_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
+    #[argh(option)]
+    read_token_file: Option<String>,
     /// publish a play again when no processor has counted it for that long [default: 30s]
     #[argh(option, default = "HumanDuration::from_secs(30)")]
     republish_after: HumanDuration,
@@ -154,7 +161,12 @@ impl ProduceArgs {
         let outbox = match self.data_dir {
             Some(data_dir) => Some(DiskOutboxConfig {
                 data_dir,
-                dashboard: https::dashboard(self.dashboard_url, None, self.dashboard_ca)?,
+                dashboard: https::readable_dashboard(
+                    self.dashboard_url,
+                    self.dashboard_ca,
+                    self.read_token,
+                    self.read_token_file,
+                )?,
                 republish_after: self.republish_after.0,
                 max: self.max_outbox.0,
                 durability: self.durability,

@@ -410,6 +410,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--num-messages", 3),
         ("--num-threads", 2),
         ("--rate", 2),
+        ("--read-token", 2),
         ("--reason", 2),
         ("--topic", 4),
         ("--write-token", 4),

@@ -71,6 +71,13 @@ struct TitlesExportArgs {
     /// those that browsers trust]
     #[argh(option)]
     dashboard_ca: Option<String>,
+    /// the dashboard's token for reads, where it is private; others see it in ps, but not --read-token-file
+    /// or PLAYCOUNTS_READ_TOKEN [default: none]
+    #[argh(option)]
+    read_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
+    #[argh(option)]
+    read_token_file: Option<String>,
 }
 
 /// The columns of the file.
@@ -199,8 +206,9 @@ fn knows_titles(error: anyhow::Error) -> anyhow::Error {
 const PIECE: usize = 64 * 1024;
 
 fn export(args: TitlesExportArgs) -> Result<()> {
-    let TitlesExportArgs { dashboard_url, dashboard_ca } = args;
-    let dashboard = https::dashboard(dashboard_url, None, dashboard_ca)?;
+    let TitlesExportArgs { dashboard_url, dashboard_ca, read_token, read_token_file } = args;
+    let dashboard =
+        https::readable_dashboard(dashboard_url, dashboard_ca, read_token, read_token_file)?;
     let titles = dashboard.download("/api/videos.csv").map_err(knows_titles)?;
     let mut titles = BufReader::with_capacity(PIECE, titles);
     let broken = || format!("{} broke off its answer; what is written is not all", dashboard.url());

@@ -154,6 +154,13 @@ struct ListArgs {
     /// those that browsers trust]
     #[argh(option)]
     dashboard_ca: Option<String>,
+    /// the dashboard's token for reads, where it is private; others see it in ps, but not --read-token-file
+    /// or PLAYCOUNTS_READ_TOKEN [default: none]
+    #[argh(option)]
+    read_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
+    #[argh(option)]
+    read_token_file: Option<String>,
     /// print all of it as one JSON object
     #[argh(switch)]
     json: bool,
@@ -203,10 +210,12 @@ pub(super) fn run(args: VideoArgs) -> Result<()> {
             set_visibility(&at(url, dashboard_ca, write_token, write_token_file)?, &id, &change)
         }
         VideoCommand::Correct(args) => correct(args),
-        VideoCommand::List(ListArgs { dashboard_url, dashboard_ca, json }) => list(
-            &https::dashboard(dashboard_url, None, dashboard_ca)?,
-            OutputFormat::from_switch(json),
-        ),
+        VideoCommand::List(args) => {
+            let (url, ca, format) =
+                (args.dashboard_url, args.dashboard_ca, OutputFormat::from_switch(args.json));
+            let (token, file) = (args.read_token, args.read_token_file);
+            list(&https::readable_dashboard(url, ca, token, file)?, format)
+        }
     }
 }
 

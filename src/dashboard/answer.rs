@@ -1,5 +1,7 @@
 //! How a call is answered: with what it asked for, or with a status and the reason (pure).
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -26,6 +28,7 @@ pub(super) enum Status {
     MethodNotAllowed = 405,
     Conflict = 409,
     TooLarge = 413,
+    TooManyRequests = 429,
     Misdirected = 421,
     Damaged = 500,
     BadGateway = 502,
@@ -99,12 +102,25 @@ impl CallError {
         Self { header, ..Self::new(Status::Unauthorized, reason) }
     }
 
+    /// A read of a private dashboard, by whom it does not know.
+    pub(super) fn private() -> Self {
+        let reason = "this dashboard is private: sign in on its page, or send `Authorization: Bearer` with the read token";
+        let header = Some(("WWW-Authenticate", "Bearer".to_owned()));
+        Self { header, ..Self::new(Status::Unauthorized, reason) }
+    }
+
+    /// Another try of a token, by whom too many were wrong.
+    pub(super) fn too_many_guesses(wait: Duration) -> Self {
+        let header = Some(("Retry-After", (wait.as_secs() + 1).to_string()));
+        let reason = "too many wrong tokens came from your address; try again in a while";
+        Self { header, ..Self::new(Status::TooManyRequests, reason) }
+    }
+
     /// Why.
     pub(super) fn reason(&self) -> &str {
         &self.reason
     }
 
-    #[cfg(test)]
     pub(super) fn status(&self) -> Status {
         self.status
     }

@@ -18,7 +18,7 @@ use super::live::Live;
 use super::nsqds::{Watch, WatchedQueue};
 use super::refused_writes::RefusedWrites;
 use super::store::{Period, PlaysBetween, Scale, Store, Top, TopOrder};
-use crate::http::{EventStream, Request};
+use crate::http::{EventStream, Request, ServerTls};
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
 
@@ -46,6 +46,8 @@ pub(super) struct App {
     pub(super) started_at: UnixMs,
     /// The OpenAPI document.
     pub(super) document: File,
+    /// What it serves HTTPS with; absent: it serves plain HTTP.
+    pub(super) tls: Option<Arc<ServerTls>>,
     /// Messages with counts accepted since the start.
     pub(super) updates: AtomicU64,
     /// Writes refused since the start.
@@ -67,6 +69,7 @@ pub(super) struct AppParts {
     pub(super) watched: Option<WatchedQueue>,
     pub(super) alarms: Alarms,
     pub(super) is_simulation: bool,
+    pub(super) tls: Option<Arc<ServerTls>>,
     /// Takes a token when counts have changed; holds one.
     pub(super) changed: Sender<()>,
 }
@@ -83,6 +86,7 @@ impl App {
             watched,
             alarms,
             is_simulation,
+            tls,
             changed,
         } = parts;
         Self {
@@ -100,6 +104,7 @@ impl App {
             video_url,
             started_at: unix_ms(),
             document,
+            tls,
             updates: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             refused_writes: Mutex::default(),

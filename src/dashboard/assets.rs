@@ -9,9 +9,12 @@ use super::gzip::{gzip, takes_gzip};
 use crate::http::{Request, Response};
 use crate::model::hash::fnv1a;
 
-/// Scripts, styles and data from here alone, nothing inline, in nobody's frame.
+/// Scripts, styles, data and forms from here alone, nothing inline, in nobody's frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// The type of a page.
+pub(super) const HTML: &str = "text/html; charset=utf-8";
 
 struct Asset {
     path: &'static str,
@@ -62,7 +65,7 @@ impl File {
 }
 
 macro_rules! asset {
-    ($path:literal, $file:literal, $type:literal) => {
+    ($path:literal, $file:literal, $type:expr) => {
         Asset { path: $path, content_type: $type, bytes: include_bytes!(concat!("page/", $file)) }
     };
 }
@@ -91,12 +94,13 @@ macro_rules! style {
 }
 
 const ASSETS: &[Asset] = &[
-    asset!("/", "index.html", "text/html; charset=utf-8"),
+    asset!("/", "index.html", HTML),
     asset!("/favicon.svg", "favicon.svg", "image/svg+xml"),
     asset!("/favicon-alarm.svg", "favicon-alarm.svg", "image/svg+xml"),
     style!("style.css"),
     style!("alarm.css"),
     style!("queue.css"),
+    style!("sign-in.css"),
     script!("alarm.js"),
     script!("app.js"),
     script!("asked.js"),
@@ -216,7 +220,8 @@ mod tests {
         for value in attributes.filter_map(|rest| rest.split('"').next()) {
             // The page itself, what it may show, and places within it.
             let is_page = value.starts_with("./") || value.starts_with('#');
-            let is_call = ["api/", "metrics", "healthz"].iter().any(|call| value.starts_with(call));
+            let is_call =
+                ["api/", "metrics", "healthz", "sign-"].iter().any(|call| value.starts_with(call));
             let path = format!("/{value}");
             let is_file = ASSETS.iter().any(|asset| asset.path == path);
             assert!(is_page || is_call || is_file, "{value} is not served");

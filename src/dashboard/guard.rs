@@ -1,18 +1,63 @@
-//! Who may ask and who may write: the write token, and whether a foreign web page asks (pure).
+//! Who may ask, read and write: the tokens, who has signed in, and whether a foreign web page asks.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::answer::{CallError, Status, quote};
+use super::guesses::Guesses;
+use super::tokens::{SignInSession, Token, tried};
 use crate::http::{OwnNames, Request, foreign_origin};
+use crate::runtime::clock::unix_ms;
+
+/// Sessions that were signed out, and are remembered: a browser forgets them, too.
+const SIGNED_OUT: usize = 10_000;
 
 /// The rules of one dashboard.
-#[derive(Clone, Debug)]
 pub(super) struct Guard {
     /// What `Authorization: Bearer` must carry on a write.
-    pub(super) token: Option<String>,
+    write: Option<Token>,
+    /// What it must carry on a read, unless somebody has signed in; absent: all may read.
+    read: Option<Token>,
     /// What it answers to.
-    pub(super) names: OwnNames,
+    names: OwnNames,
+    /// How the addresses of its own pages begin: `http://` or `https://`.
+    scheme: &'static str,
+    guesses: Mutex<Guesses>,
+    signed_out: Mutex<VecDeque<Uuid>>,
+}
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum WhoReads {
+    /// Whoever it is: all may.
+    Anyone,
+    /// A program with a token.
+    Program,
+    /// Somebody who has signed in.
+    Person(SignInSession),
 }
 
 impl Guard {
+    /// With a token for writes, and one for reads, of a dashboard whose addresses begin so.
+    pub(super) fn new(
+        write: Option<&str>,
+        read: Option<&str>,
+        names: OwnNames,
+        scheme: &'static str,
+    ) -> Self {
+        Self {
+            write: write.map(Token::new),
+            read: read.map(Token::new),
+            names,
+            scheme,
+            guesses: Mutex::default(),
+            signed_out: Mutex::default(),
+        }
+    }
+
     /// Refuses what must not be answered at all.
     pub(super) fn check(&self, request: &Request) -> Result<(), CallError> {
         let Some(host) = self.names.foreign_host(request) else { return Ok(()) };
@@ -25,7 +70,7 @@ impl Guard {
 
     /// Refuses everybody while there is no write token.
     pub(super) fn check_token_is_set(&self) -> Result<(), CallError> {
-        if self.token.is_some() {
+        if self.write.is_some() {
             return Ok(());
         }
         let reason =
@@ -35,28 +80,131 @@ impl Guard {
 
     /// Refuses a write without the token or, where there is none, from a foreign page.
     pub(super) fn check_write(&self, request: &Request) -> Result<(), CallError> {
-        if let Some(token) = &self.token {
-            let given = request.header("authorization").and_then(|value| {
-                let (scheme, given) = value.split_once(' ')?;
-                scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
-            });
-            if given.is_some_and(|given| equal(given.as_bytes(), token.as_bytes())) {
-                return Ok(());
-            }
-            return Err(CallError::no_token());
+        if self.write.is_some() {
+            let now = Instant::now();
+            return match self.carries(request, &[&self.write], now)? {
+                true => Ok(()),
+                false => Err(CallError::no_token()),
+            };
         }
-        let Some(origin) = foreign_origin(request) else { return Ok(()) };
+        let Some(origin) = foreign_origin(request, self.scheme) else { return Ok(()) };
         Err(CallError::new(
             Status::Forbidden,
             format!("pages of {} may not write here", quote(origin)),
         ))
     }
+
+    /// Who asks for something, which only who may read is told. Who may write may read.
+    pub(super) fn reader(&self, request: &Request) -> Result<WhoReads, CallError> {
+        if self.read.is_none() {
+            return Ok(WhoReads::Anyone);
+        }
+        if let Some(session) = self.session(request) {
+            return Ok(WhoReads::Person(session));
+        }
+        match self.carries(request, &[&self.read, &self.write], Instant::now())? {
+            true => Ok(WhoReads::Program),
+            false => Err(CallError::private()),
+        }
+    }
+
+    /// The session that a request's cookie holds, unless it was signed out.
+    pub(super) fn session(&self, request: &Request) -> Option<SignInSession> {
+        let session = self.read.as_ref()?.session(request.header("cookie")?, seconds())?;
+        (!self.signed_out.lock().contains(&session.id)).then_some(session)
+    }
+
+    /// A cookie for a session that goes on, where it is time for another.
+    pub(super) fn renewed(&self, session: SignInSession) -> Option<String> {
+        Some(self.read.as_ref()?.cookie(session.renewed(seconds())?))
+    }
+
+    /// The token that seals sessions, where what was typed opens the page; `None`: all may read.
+    pub(super) fn opens(
+        &self,
+        typed: &str,
+        request: &Request,
+        now: Instant,
+    ) -> Result<Option<&Token>, CallError> {
+        let Some(read) = &self.read else { return Ok(None) };
+        match self.is_token(typed, request, &[&self.read, &self.write], now)? {
+            true => Ok(Some(read)),
+            false => Err(CallError::private()),
+        }
+    }
+
+    /// From now on that session opens nothing.
+    pub(super) fn sign_out(&self, id: Uuid) {
+        let mut signed_out = self.signed_out.lock();
+        if signed_out.len() == SIGNED_OUT {
+            signed_out.pop_front();
+        }
+        signed_out.push_back(id);
+    }
+
+    /// What takes the cookie from a browser; `None`: there are none.
+    pub(super) fn no_cookie(&self) -> Option<String> {
+        self.read.as_ref().map(Token::no_cookie)
+    }
+
+    /// Refuses what a form of another site has sent. A proxy that ends TLS makes `https://` of the page's address.
+    pub(super) fn check_own_page(&self, request: &Request) -> Result<(), CallError> {
+        match foreign_origin(request, "http://").and(foreign_origin(request, "https://")) {
+            None => Ok(()),
+            Some(origin) => {
+                let reason = format!("pages of {} may not sign anybody in or out", quote(origin));
+                Err(CallError::new(Status::Forbidden, reason))
+            }
+        }
+    }
+
+    /// Whether the browser is here over HTTPS, by ourselves or by a proxy.
+    pub(super) fn is_secure(&self, request: &Request) -> bool {
+        let of_proxy = request.header("origin").is_some_and(|from| from.starts_with("https://"));
+        self.scheme == "https://" || of_proxy
+    }
+
+    /// Whether `Authorization: Bearer` carries one of those tokens.
+    fn carries(
+        &self,
+        request: &Request,
+        tokens: &[&Option<Token>],
+        now: Instant,
+    ) -> Result<bool, CallError> {
+        let given = request.header("authorization").and_then(|value| {
+            let (scheme, given) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
+        });
+        given.map_or(Ok(false), |given| self.is_token(given, request, tokens, now))
+    }
+
+    /// Whether that is one of those tokens.
+    fn is_token(
+        &self,
+        given: &str,
+        request: &Request,
+        tokens: &[&Option<Token>],
+        now: Instant,
+    ) -> Result<bool, CallError> {
+        let tried = tried(given);
+        let from = request.peer.map(|peer| peer.ip());
+        if let Some(from) = from {
+            let guesses = self.guesses.lock();
+            guesses.check(from, &tried, now).map_err(CallError::too_many_guesses)?;
+        }
+        // All are compared, whichever it is.
+        let known = tokens.iter().filter_map(|token| token.as_ref());
+        let is_one = known.fold(false, |is_one, token| is_one | token.is(&tried));
+        if let Some(from) = from.filter(|_| !is_one) {
+            self.guesses.lock().was_wrong(from, tried, now);
+        }
+        Ok(is_one)
+    }
 }
 
-/// Compares without telling by its time how much was right.
-fn equal(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len()
-        && std::hint::black_box(left.iter().zip(right).fold(0, |sum, (a, b)| sum | (a ^ b))) == 0
+/// The time of day, in seconds since 1970.
+pub(super) fn seconds() -> u64 {
+    u64::try_from(unix_ms().0 / 1000).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -73,13 +221,9 @@ mod tests {
 
     #[test]
     fn only_its_own_names_are_answered() {
-        let guard = Guard {
-            token: None,
-            names: OwnNames::new(
-                vec!["192.0.2.7".parse().unwrap()],
-                vec!["counts.example".to_owned()],
-            ),
-        };
+        let names =
+            OwnNames::new(vec!["192.0.2.7".parse().unwrap()], vec!["counts.example".to_owned()]);
+        let guard = Guard::new(None, None, names, "http://");
         for host in [
             "localhost",
             "LocalHost:8000",
@@ -106,17 +250,15 @@ mod tests {
         }
         assert!(guard.check(&request(&[])).is_ok());
         // A token changes nothing: reads need none.
-        let open = Guard {
-            token: Some("t".to_owned()),
-            names: OwnNames::new(vec![IpAddr::from([0, 0, 0, 0])], vec![]),
-        };
+        let names = OwnNames::new(vec![IpAddr::from([0, 0, 0, 0])], vec![]);
+        let open = Guard::new(Some("t"), None, names, "http://");
         assert!(open.check(&request(&[("host", "192.0.2.9")])).is_ok());
         assert!(open.check(&request(&[("host", "counts.example")])).is_err());
     }
 
     #[test]
     fn foreign_pages_may_not_write() {
-        let guard = Guard { token: None, names: OwnNames::default() };
+        let guard = Guard::new(None, None, OwnNames::default(), "http://");
         let check =
             |origin| guard.check_write(&request(&[("host", "localhost:8000"), ("origin", origin)]));
         assert!(check("http://localhost:8000").is_ok());
@@ -130,7 +272,7 @@ mod tests {
 
     #[test]
     fn writes_need_the_token_whole() {
-        let guard = Guard { token: Some("secret".to_owned()), names: OwnNames::default() };
+        let guard = Guard::new(Some("secret"), None, OwnNames::default(), "http://");
         for given in ["Bearer secret", "bearer secret", "BEARER  secret"] {
             assert!(guard.check_write(&request(&[("authorization", given)])).is_ok(), "{given}");
         }
@@ -147,5 +289,30 @@ mod tests {
             assert_eq!(refused.status(), Status::Unauthorized, "{given}");
         }
         assert_eq!(guard.check_write(&request(&[])).unwrap_err().status(), Status::Unauthorized);
+    }
+
+    #[test]
+    fn who_reads_a_private_dashboard_has_a_token_or_has_signed_in() {
+        let guard = Guard::new(Some("write"), Some("read"), OwnNames::default(), "http://");
+        let bearer =
+            |token: &str| guard.reader(&request(&[("authorization", &format!("Bearer {token}"))]));
+        assert_eq!(bearer("read").unwrap(), WhoReads::Program);
+        assert_eq!(bearer("write").unwrap(), WhoReads::Program);
+        assert_eq!(bearer("other").unwrap_err().status(), Status::Unauthorized);
+        assert_eq!(guard.reader(&request(&[])).unwrap_err().status(), Status::Unauthorized);
+        // It opens no writes.
+        let write = guard.check_write(&request(&[("authorization", "Bearer read")]));
+        assert_eq!(write.unwrap_err().status(), Status::Unauthorized);
+        let sign_in = guard.opens("read", &request(&[]), Instant::now()).unwrap().unwrap();
+        let session = SignInSession::begin(seconds(), false);
+        let cookie = sign_in.cookie(session);
+        let cookie = cookie.split(';').next().unwrap();
+        let come = || guard.reader(&request(&[("cookie", cookie)]));
+        assert_eq!(come().unwrap(), WhoReads::Person(session));
+        assert!(guard.check_write(&request(&[("cookie", cookie)])).is_err());
+        guard.sign_out(session.id);
+        assert!(come().is_err());
+        let open = Guard::new(Some("write"), None, OwnNames::default(), "http://");
+        assert_eq!(open.reader(&request(&[])).unwrap(), WhoReads::Anyone);
     }
 }

@@ -7,6 +7,7 @@ use super::live::Live;
 use super::store::CatalogSums;
 use crate::model::counts::Totals;
 use crate::model::time_buckets::middle_us;
+use crate::model::unix_time::UnixMs;
 use crate::wire::{
     ArrivalFigures, CONSUMPTION_BOUNDS_MS, Consumption, ConsumptionHistogram, LedgerKind,
     LedgerProcessorState, LedgerStatus,
@@ -45,6 +46,8 @@ pub(super) struct DashboardCounters {
     pub(super) streams: usize,
     /// Bytes that the start has cut off the journal.
     pub(super) cut_bytes: u64,
+    /// Until when the certificate of HTTPS is valid.
+    pub(super) certificate: Option<UnixMs>,
     pub(super) catalog: CatalogSums,
 }
 
@@ -169,6 +172,20 @@ impl MetricsText {
             ("imports", "Imports that count.", sums.imports),
         ] {
             self.single(&format!("dashboard_{name}"), "gauge", help, Some(value as f64));
+        }
+    }
+
+    /// Which processors have ended in order.
+    fn endings(&mut self, live: &Live) {
+        let name = "processor_ended";
+        self.family(
+            name,
+            "gauge",
+            "1 after it has said that it ends in order: finished or stopped.",
+        );
+        for (id, has_ended) in live.endings() {
+            let (name, ended) = (sample(name, "gauge"), u8::from(has_ended));
+            self.line(format_args!("{name}{{processor=\"{id}\"}} {ended}"));
         }
     }
 
@@ -302,6 +319,12 @@ pub(super) fn render(
             "Bytes of the journal that the start has cut off: what a crash had left unfinished.",
             Some(counters.cut_bytes as f64),
         ),
+        (
+            "dashboard_certificate_expires_seconds",
+            "gauge",
+            "When the certificate of HTTPS expires, in seconds since 1970; absent without --tls-cert.",
+            counters.certificate.map(|until| (until.0 / 1000) as f64),
+        ),
         ("queue_depth", "gauge", "Messages in the queue.", depth.map(|depth| depth as f64)),
         (
             "queue_depth_alert",
@@ -323,12 +346,7 @@ pub(super) fn render(
             }
         }
     }
-    let name = "processor_ended";
-    text.family(name, "gauge", "1 after it has said that it ends in order: finished or stopped.");
-    for (id, has_ended) in live.endings() {
-        let (name, ended) = (sample(name, "gauge"), u8::from(has_ended));
-        text.line(format_args!("{name}{{processor=\"{id}\"}} {ended}"));
-    }
+    text.endings(live);
     let name = "processor_consumption_seconds";
     text.family(name, "histogram", "From enqueued to counted.");
     for (id, times) in live.times() {
@@ -349,7 +367,6 @@ mod tests {
     use super::*;
     use crate::dashboard::nsqds::{Alert, Depth};
     use crate::model::time_buckets::bucket_of;
-    use crate::model::unix_time::UnixMs;
     use crate::nsqd::depth::QueueDepth;
 
     /// What is said of each metric.
@@ -414,8 +431,14 @@ mod tests {
         });
         live.sample(UnixMs(0), now, 10);
         let catalog = CatalogSums { titles: 5, hidden: 1, deleted: 2, corrected: 3, imports: 4 };
-        let counters =
-            DashboardCounters { updates: 3, refused: 1, streams: 2, cut_bytes: 7, catalog };
+        let counters = DashboardCounters {
+            updates: 3,
+            refused: 1,
+            streams: 2,
+            cut_bytes: 7,
+            certificate: None,
+            catalog,
+        };
         let render =
             |format| render(format, Totals { videos: 2, plays: 10 }, &live, &counters, now);
         let text = render(TextFormat::of("text/html"));

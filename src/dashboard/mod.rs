@@ -16,6 +16,7 @@ mod body;
 mod calls;
 mod findings;
 mod guard;
+mod guesses;
 mod gzip;
 mod kept;
 mod live;
@@ -28,7 +29,9 @@ mod refused_writes;
 mod reset;
 mod router;
 mod sampler;
+mod sign_in;
 mod store;
+mod tokens;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -38,14 +41,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nsq_protocol::thread::{Crew, stop_pair};
 
-use crate::http::{EventStream, Handler, OwnNames, Server, ServerConfig};
+use crate::http::{EventStream, Handler, OwnNames, Server, ServerConfig, ServerTls, TlsFiles};
 use crate::journal::JournalOwner;
 use crate::model::counts::Totals;
 use crate::model::video_id::VideoId;
+use crate::runtime::clock::unix_ms;
 use crate::runtime::links::LinkSource;
 use crate::storage::data_dir::{DASHBOARD, DataDir, Lock};
 use alarms::Alarms;
 use app::{App, AppParts};
+use guard::Guard;
 use store::Store;
 
 pub use live::{RunFigure, RunOutcome};
@@ -70,6 +75,9 @@ pub struct DashboardConfig {
     pub data_dir: PathBuf,
     /// What writes must carry as `Authorization: Bearer`; `None`: anyone on this machine may write.
     pub write_token: Option<String>,
+    /// What reads must carry as `Authorization: Bearer`, unless they carry the write token, or somebody has signed in with one of
+    /// them; `None`: all may read.
+    pub read_token: Option<String>,
     /// Shown on the page as the run's configuration: an array of `{"name":…,"value":…}`.
     pub configuration: serde_json::Value,
     /// Of a simulation: start from an empty database, and throw away what an earlier one has left, but nothing else.
@@ -84,6 +92,8 @@ pub struct DashboardConfig {
     pub video_url: Option<String>,
     /// After so long without a counted play there is an alarm, even if nothing waits; `None`: only while messages wait.
     pub idle_alert: Option<Duration>,
+    /// Serve HTTPS with that certificate, and no plain HTTP.
+    pub tls: Option<TlsFiles>,
 }
 
 /// A running dashboard; dropping it stops it.
@@ -108,6 +118,7 @@ impl Dashboard {
             http_address,
             data_dir,
             write_token,
+            read_token,
             configuration,
             clean,
             keep,
@@ -115,8 +126,12 @@ impl Dashboard {
             allowed_hosts,
             video_url,
             idle_alert,
+            tls,
         } = config;
-        let bound = check_exposure(&http_address, write_token.as_deref())?;
+        let tls = tls.map(load_certificate).transpose()?;
+        let (write, read) = (write_token.as_deref(), read_token.as_deref());
+        let bound = check_exposure(&http_address, write)?;
+        check_read_token(read, write)?;
         let directory = DataDir::open(&data_dir)?;
         let lock = directory.lock(DASHBOARD)?;
         let owner = if clean { JournalOwner::Simulation } else { JournalOwner::Part };
@@ -127,27 +142,24 @@ impl Dashboard {
         let store = Store::open(directory.path(), owner, WORKERS, keep)?;
         let events = EventStream::start("dash-events", streams_max())?;
         let (changed, woken) = crossbeam_channel::bounded(1);
-        let guard = guard::Guard { token: write_token, names: OwnNames::new(bound, allowed_hosts) };
-        let document = openapi::document(router::ROUTES).to_string().into_bytes();
-        let document = assets::File::new(operation::JSON, document);
+        let scheme = scheme(tls.is_some());
+        let guard = Guard::new(write, read, OwnNames::new(bound, allowed_hosts), scheme);
         let parts = AppParts {
             store,
             events,
             guard,
             configuration,
             video_url,
-            document,
+            document: document(),
             watched,
             alarms: Alarms::new(directory.path(), idle_alert),
             is_simulation: clean,
+            tls: tls.clone(),
             changed,
         };
         let app = Arc::new(App::new(parts));
         sampler::remember(&app);
-        let mut server = ServerConfig::new(http_address, "dash");
-        server.workers = WORKERS;
-        server.max_body = BODY_MAX;
-        server.data_dir = Some(data_dir.clone());
+        let server = server_config(http_address, data_dir, tls);
         let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
         let local_addr = server.local_addr();
         let watch = app.watch.start()?;
@@ -170,7 +182,7 @@ impl Dashboard {
         self.local_addr
     }
 
-    /// Where a browser on this machine finds the page: `http://127.0.0.1:8000`.
+    /// Where a browser on this machine finds the page: `http://127.0.0.1:8000`, or the same at `https://`.
     pub fn url(&self) -> String {
         let mut address = self.local_addr;
         if address.ip().is_unspecified() {
@@ -181,7 +193,12 @@ impl Dashboard {
             };
             address.set_ip(loopback);
         }
-        format!("http://{address}")
+        format!("{}{address}", scheme(self.app.tls.is_some()))
+    }
+
+    /// The certificate that it serves HTTPS with; `None`: it serves plain HTTP.
+    pub fn certificate(&self) -> Option<&Arc<ServerTls>> {
+        self.app.tls.as_ref()
     }
 
     /// Which nsqds and nsqlookupds that it asks, and which processors that report to it, are there, and whether it refuses
@@ -306,6 +323,34 @@ pub fn clear(data_dir: &Path) -> Result<()> {
     reset::reset(directory.path())
 }
 
+/// The OpenAPI document, ready to be sent.
+fn document() -> assets::File {
+    let document = openapi::document(router::ROUTES).to_string().into_bytes();
+    assets::File::new(operation::JSON, document)
+}
+
+fn server_config(address: String, data_dir: PathBuf, tls: Option<Arc<ServerTls>>) -> ServerConfig {
+    let mut server = ServerConfig::new(address, "dash");
+    server.workers = WORKERS;
+    server.max_body = BODY_MAX;
+    server.data_dir = Some(data_dir);
+    server.tls = tls;
+    server
+}
+
+fn scheme(is_encrypted: bool) -> &'static str {
+    if is_encrypted { "https://" } else { "http://" }
+}
+
+/// Reads a certificate, and says what is not right about it.
+fn load_certificate(files: TlsFiles) -> Result<Arc<ServerTls>> {
+    let tls = ServerTls::load(files).map_err(anyhow::Error::msg)?;
+    for trouble in tls.troubles(unix_ms()).into_iter().chain(tls.warnings()) {
+        log::warn!("{trouble}");
+    }
+    Ok(Arc::new(tls))
+}
+
 /// Resolves the address; refuses to let a network write without a token.
 fn check_exposure(address: &str, token: Option<&str>) -> Result<Vec<std::net::IpAddr>> {
     let full =
@@ -321,11 +366,27 @@ fn check_exposure(address: &str, token: Option<&str>) -> Result<Vec<std::net::Ip
         None if !resolved.iter().all(std::net::IpAddr::is_loopback) => bail!(
             "anyone who reaches {address} could change the counts; give --write-token, or a loopback --http-address"
         ),
-        Some(token) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+        Some(token) if !is_token(token) => {
             bail!("the write token must be printable ASCII without spaces, and not empty")
         }
         _ => Ok(resolved),
     }
+}
+
+fn check_read_token(read: Option<&str>, write: Option<&str>) -> Result<()> {
+    match read {
+        Some(token) if !is_token(token) => {
+            bail!("the read token must be printable ASCII without spaces, and not empty")
+        }
+        Some(_) if read == write => bail!(
+            "the read token is the write token: whoever may look could change the counts; give another --read-token"
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn is_token(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// [`STREAMS_MAX`], or half of the descriptors this process may have: streams keep theirs for hours, and must

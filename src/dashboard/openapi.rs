@@ -11,9 +11,13 @@ use super::query::{Location, Parameter};
 use super::router::{Handling, Route};
 
 /// What the refusals are called in the document, and what they mean.
-const REFUSALS: [(Status, &str, &str); 9] = [
+const REFUSALS: [(Status, &str, &str); 10] = [
     (Status::BadRequest, "BadRequest", "what was sent does not fit, and why"),
-    (Status::Unauthorized, "Unauthorized", "a write without the token"),
+    (
+        Status::Unauthorized,
+        "Unauthorized",
+        "a write without the write token, or a read without the read token where the dashboard is private",
+    ),
     (
         Status::Forbidden,
         "Forbidden",
@@ -26,13 +30,22 @@ const REFUSALS: [(Status, &str, &str); 9] = [
         "the topic has no channel: the first one gets the messages that wait",
     ),
     (Status::TooLarge, "TooLarge", "a body over 1 MiB"),
+    (
+        Status::TooManyRequests,
+        "TooManyRequests",
+        "too many wrong tokens came from the address; `Retry-After` says when to try again",
+    ),
     (Status::Damaged, "Damaged", "the dashboard's files were changed behind its back, and where"),
     (Status::BadGateway, "BadGateway", "nsqd or an nsqlookupd refused, or is away"),
     (Status::Unavailable, "Unavailable", "the counts cannot be read or stored, and why"),
 ];
 
 /// How a write may be refused besides.
-const OF_WRITES: [Status; 3] = [Status::Unauthorized, Status::Forbidden, Status::TooLarge];
+const OF_WRITES: [Status; 4] =
+    [Status::Unauthorized, Status::Forbidden, Status::TooLarge, Status::TooManyRequests];
+
+/// How a read of a private dashboard may be refused besides.
+const OF_READS: [Status; 2] = [Status::Unauthorized, Status::TooManyRequests];
 
 /// Where the document keeps the schemas that have names.
 const SCHEMAS: &str = "/components/schemas";
@@ -71,14 +84,15 @@ pub(super) fn document(routes: &[Route]) -> Value {
             "title": "playcounts dashboard",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE") },
-            "description": "Counts of video plays. Errors are {\"error\":\"…\"} with a proper status. Writes need `Authorization: Bearer …` once the dashboard has a write token. Times are ms since the Unix epoch. Every answer closes its connection.",
+            "description": "Counts of video plays. Errors are {\"error\":\"…\"} with a proper status. Writes need `Authorization: Bearer …` once the dashboard has a write token, and reads once it has a read token; who has signed in on the page needs none to read. Times are ms since the Unix epoch. Every answer closes its connection.",
         },
         // From where this document is read: a proxy may have put all of it under a path.
         "servers": [{ "url": ".." }],
         "paths": paths,
         "components": {
             "securitySchemes": {
-                "token": { "type": "http", "scheme": "bearer", "description": "the dashboard's --write-token" }
+                "token": { "type": "http", "scheme": "bearer", "description": "the dashboard's --write-token" },
+                "readToken": { "type": "http", "scheme": "bearer", "description": "the dashboard's --read-token" }
             },
             "responses": refusals,
             "schemas": named,
@@ -100,6 +114,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     let Operation { id, summary, description, parameters, body, success, media, refusals } =
         route.operation;
     let writes = matches!(route.handling, Handling::Write(_));
+    let is_open = route.path == super::router::HEALTH;
     let mut shown = json!({ "operationId": id, "summary": summary });
     if !description.is_empty() {
         shown["description"] = (*description).into();
@@ -109,6 +124,8 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     }
     if writes {
         shown["security"] = json!([{}, { "token": [] }]);
+    } else if !is_open {
+        shown["security"] = json!([{}, { "readToken": [] }, { "token": [] }]);
     }
     if let Some(body) = body {
         let content = content(&[(JSON, *body)], &mut schemas.bodies);
@@ -116,8 +133,12 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     }
     let content = content(media, &mut schemas.answers);
     shown["responses"] = json!({ "200": { "description": success, "content": content } });
-    let of_writes = OF_WRITES.iter().filter(|_| writes);
-    for status in refusals.iter().chain(of_writes) {
+    let besides: &[Status] = match (writes, is_open) {
+        (true, _) => &OF_WRITES,
+        (false, false) => &OF_READS,
+        (false, true) => &[],
+    };
+    for status in refusals.iter().chain(besides) {
         let (_, name, _) =
             REFUSALS.iter().find(|(known, ..)| known == status).unwrap_or(&REFUSALS[0]);
         let reference = format!("#/components/responses/{name}");

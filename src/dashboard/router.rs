@@ -1,21 +1,27 @@
 //! Which call is where: one table of path, method, whether it writes, and handler. Runs on the server's worker threads.
 
 use percent_encoding::percent_decode_str;
+use uuid::Uuid;
 
-use super::answer::{CallError, CallResult};
+use super::answer::{CallError, CallResult, Status};
 use super::app::App;
 use super::assets;
 use super::calls::{
     actions, confirmed, consumption, counts, document, export, health, imports, ledgers, letters,
     plays, processors, queue, series, settings, stats, top, videos,
 };
+use super::guard::WhoReads;
 use super::gzip;
 use super::operation::Operation;
 use super::query::Call;
+use super::sign_in;
 use crate::http::{Download, EventStream, Handler, Request, Response};
 
 /// A path's parameter, where it has one: a video's id or an import's. An id may hold what ends a part of a path elsewhere.
 pub(super) const PARAMETERS: [&str; 2] = ["{video_id}", "{import}"];
+
+/// Answers everybody, also where reading needs a token.
+pub(super) const HEALTH: &str = "/healthz";
 
 /// Behind these a path may hold any text, percent-encoded.
 const TEXT_PATHS: &[&str] = &["/api/counts/", "/api/videos/"];
@@ -115,7 +121,7 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/openapi.json", document::get, &document::GET),
     STREAM,
     get("/metrics", stats::metrics, &stats::METRICS),
-    get("/healthz", health::health, &health::HEALTH),
+    get(HEALTH, health::health, &health::HEALTH),
 ];
 
 impl Route {
@@ -148,32 +154,66 @@ fn allowed(routes: impl Iterator<Item = &'static Route>) -> String {
 
 fn answer(app: &App, request: &Request) -> CallResult {
     app.guard.check(request)?;
+    if let Some(answer) = sign_in::answer(app, request) {
+        return answer;
+    }
     let reads = matches!(request.method.as_str(), "GET" | "HEAD");
     let method = if reads { "GET" } else { request.method.as_str() };
     let Some((route, path_value)) = at(&request.path).find(|(route, _)| route.method == method)
     else {
-        return without_route(request, reads);
+        return without_route(app, request, reads);
     };
     let path_value = percent_decode_str(path_value).decode_utf8_lossy();
     let call = Call { request, path_value: &path_value };
     match route.handling {
-        Handling::Read(handler) => Ok(gzip::smaller(request, handler(app, call)?)),
+        Handling::Read(_) if route.path == HEALTH && app.guard.reader(request).is_err() => {
+            health::in_short(app, call)
+        }
+        Handling::Read(handler) => {
+            let reader = app.guard.reader(request)?;
+            let answer = gzip::smaller(request, handler(app, call)?);
+            Ok(stay_signed_in(app, reader, answer))
+        }
         Handling::Write(handler) => {
             app.check_write(request, route.path)?;
             handler(app, call)
         }
         // Reached by HEAD, and by what is refused: the server asks for a download first.
-        Handling::Download(handler) => Ok(handler(app, call)?.head),
+        Handling::Download(handler) => {
+            app.guard.reader(request)?;
+            Ok(handler(app, call)?.head)
+        }
         // Reached by HEAD: the server asks for a stream first.
-        Handling::Stream => Err(CallError::not_allowed(&request.method, "GET".to_owned())),
+        Handling::Stream => {
+            app.guard.reader(request)?;
+            Err(CallError::not_allowed(&request.method, "GET".to_owned()))
+        }
+    }
+}
+
+/// Who comes again before a session ends is not asked to sign in again.
+fn stay_signed_in(app: &App, reader: WhoReads, answer: Response) -> Response {
+    let WhoReads::Person(session) = reader else { return answer };
+    match app.guard.renewed(session) {
+        Some(cookie) => answer.with_header("Set-Cookie", cookie),
+        None => answer,
     }
 }
 
 /// The answer to a request for which there is no route: a file of the page, or why not.
-fn without_route(request: &Request, reads: bool) -> CallResult {
+fn without_route(app: &App, request: &Request, reads: bool) -> CallResult {
     if at(&request.path).next().is_some() {
         let allow = allowed(at(&request.path).map(|(route, _)| route));
         return Err(CallError::not_allowed(&request.method, allow));
+    }
+    // The other files of the page are those of every dashboard.
+    if request.path == "/" && reads {
+        match app.guard.reader(request) {
+            Err(error) if error.status() == Status::Unauthorized => {
+                return Ok(sign_in::ask_to(request));
+            }
+            reader => drop(reader?),
+        }
     }
     match assets::answer(request) {
         Some(file) if reads => Ok(file),
@@ -187,6 +227,7 @@ fn vetted<'a>(app: &App, request: &'a Request) -> Option<(Handling, Call<'a>)> {
     // No download and no stream has a parameter that would have to be decoded.
     let (route, path_value) = at(&request.path).find(|(route, _)| route.method == "GET")?;
     app.guard.check(request).ok()?;
+    app.guard.reader(request).ok()?;
     Some((route.handling, Call { request, path_value }))
 }
 
@@ -209,6 +250,10 @@ impl Handler for App {
             (Handling::Download(handler), call) => handler(self, call).ok(),
             _ => None,
         }
+    }
+
+    fn stream_owner(&self, request: &Request) -> Option<Uuid> {
+        self.guard.session(request).map(|session| session.id)
     }
 
     fn stream(&self, request: &Request) -> Option<&EventStream> {

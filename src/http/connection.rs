@@ -2,7 +2,7 @@
 //! posts. Runs on the connection's own thread.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use super::handler::Handler;
 use super::head::{self, HEAD_MAX, Head};
 use super::pool::{Failure, Pool};
 use super::response::Download;
+use super::server_tls::ServerTls;
+use super::socket::{Beginning, Socket};
 use super::stream::{Reader, write_all};
 use super::target::{Refusal, bad};
 
@@ -28,10 +30,15 @@ const WRITE_TOTAL: Duration = Duration::from_secs(60);
 /// How long a client may take for a whole download: a million rows on a line of 1 Mbit/s.
 const DOWNLOAD_TOTAL: Duration = Duration::from_secs(600);
 
+/// What a client hears that speaks plain HTTP to a port of TLS; `wire/client.rs` knows these words.
+const PLAIN_ON_HTTPS: &str = "this port speaks HTTPS: give its address as https://";
+
 /// Deadlines for reading a request. The defaults suit every client known; tests shorten them.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// From accepted to the end of the head; 5 s.
+    /// From accepted to the end of a handshake of TLS; 10 s.
+    pub handshake_wait: Duration,
+    /// From there, or from accepted, to the end of the head; 5 s.
     pub head_wait: Duration,
     /// For the body, on top of its length at the slowest rate of 16 KiB/s; 5 s.
     pub body_grace: Duration,
@@ -47,6 +54,8 @@ pub(super) struct Service {
     /// The largest body, in bytes.
     pub(super) max_body: usize,
     pub(super) handler: Arc<dyn Handler>,
+    /// Absent: it speaks plain HTTP.
+    pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) pool: Pool,
     /// Bytes of [`BODIES_MAX`] that are in use.
     pub(super) body_bytes: AtomicUsize,
@@ -55,9 +64,11 @@ pub(super) struct Service {
 
 impl Service {
     /// Serves one connection, from its first byte to its close.
-    pub(super) fn serve(&self, socket: &Arc<TcpStream>, peer: SocketAddr) -> io::Result<()> {
+    pub(super) fn serve(&self, tcp: &Arc<TcpStream>, peer: SocketAddr) -> io::Result<()> {
         // Best effort: it only makes answers quicker.
-        let _ = socket.set_nodelay(true);
+        let _ = tcp.set_nodelay(true);
+        let Some(socket) = self.open(tcp)? else { return Ok(()) };
+        let socket = &Arc::new(socket);
         let mut reader = Reader { socket, bytes: Vec::new() };
         while self.serve_one(&mut reader, peer)? {
             let deadline = Instant::now() + self.limits.next_wait;
@@ -66,6 +77,25 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// The connection, ready for requests; `None` of one that is over: its client sent nothing, or speaks no TLS.
+    fn open(&self, tcp: &Arc<TcpStream>) -> io::Result<Option<Socket>> {
+        let Some(tls) = &self.tls else { return Ok(Some(Socket::plain(Arc::clone(tcp)))) };
+        let deadline = Instant::now() + self.limits.handshake_wait;
+        match Socket::beginning(tcp, deadline)? {
+            Beginning::Nothing => return Ok(None),
+            Beginning::Tls => {}
+            Beginning::Plain => {
+                let socket = Arc::new(Socket::plain(Arc::clone(tcp)));
+                close_behind(&socket, &self.handler.refuse(400, PLAIN_ON_HTTPS).to_wire())?;
+                Reader { socket: &socket, bytes: Vec::new() }.linger();
+                return Ok(None);
+            }
+        }
+        let socket = Socket::encrypted(Arc::clone(tcp), tls.session().map_err(io::Error::other)?);
+        socket.handshake(deadline)?;
+        Ok(Some(socket))
     }
 
     /// Reads a request and answers it; whether the connection stays open for the next.
@@ -84,7 +114,8 @@ impl Service {
         };
         let is_get = head.request.method == "GET";
         if is_get && let Some(events) = self.handler.stream(&head.request) {
-            if events.join(Arc::clone(socket), head.request.header("last-event-id")) {
+            let owner = self.handler.stream_owner(&head.request);
+            if events.join(Arc::clone(socket), head.request.header("last-event-id"), owner) {
                 return Ok(false);
             }
             let full = self.handler.refuse(503, "too many event streams; try again");
@@ -238,13 +269,13 @@ impl Drop for Share<'_> {
 }
 
 /// Sends the last answer of a connection.
-fn close_behind(socket: &TcpStream, answer: &[u8]) -> io::Result<()> {
+fn close_behind(socket: &Socket, answer: &[u8]) -> io::Result<()> {
     write_all(socket, answer, Instant::now() + WRITE_TOTAL)?;
-    socket.shutdown(Shutdown::Write)
+    socket.end()
 }
 
 /// Sends a download: in chunks, whose end tells that it is whole; to HTTP/1.0 up to the close.
-fn send_pieces(socket: &TcpStream, download: Download, chunked: bool) -> io::Result<()> {
+fn send_pieces(socket: &Socket, download: Download, chunked: bool) -> io::Result<()> {
     let deadline = Instant::now() + DOWNLOAD_TOTAL;
     let mut head = download.head.head_to_wire();
     if chunked {
@@ -263,5 +294,5 @@ fn send_pieces(socket: &TcpStream, download: Download, chunked: bool) -> io::Res
     if chunked {
         write_all(socket, b"0\r\n\r\n", deadline)?;
     }
-    socket.shutdown(Shutdown::Write)
+    socket.end()
 }

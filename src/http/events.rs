@@ -5,8 +5,8 @@
 //! Runs on one thread, named by the owner; connections arrive from their own threads.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, bounded, select};
 use nsq_protocol::thread::{Crew, StopToken, stop_pair};
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::response::Response;
+use super::socket::Socket;
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock;
 
@@ -30,6 +32,12 @@ const JOINING: usize = 64;
 
 /// How long a connection's thread waits for a place among [`JOINING`].
 const JOIN_WAIT: Duration = Duration::from_secs(1);
+
+/// For how long it is remembered whose streams end: longer than one that was let in before takes to be among them.
+const ENDED_FOR: Duration = Duration::from_secs(2 * JOIN_WAIT.as_secs());
+
+/// How many of them at a time.
+const ENDED_MAX: usize = 256;
 
 /// How often a comment goes to quiet streams: it finds dead peers and keeps proxies from closing them.
 const PING_EVERY: Duration = Duration::from_secs(15);
@@ -64,6 +72,8 @@ struct Subscribers {
     // The start: an id of an earlier run must not be taken for one of this run.
     epoch: UnixMs,
     ring: Mutex<Ring>,
+    /// Whose streams end, and since when.
+    ended: Mutex<VecDeque<(Uuid, Instant)>>,
 }
 
 #[derive(Default)]
@@ -84,6 +94,7 @@ impl EventStream {
             clients: AtomicUsize::new(0),
             epoch: clock::unix_ms(),
             ring: Mutex::default(),
+            ended: Mutex::default(),
         });
         let (joining, joined) = bounded(JOINING);
         let (wake, woken) = bounded(1);
@@ -121,6 +132,17 @@ impl EventStream {
         let _ = self.wake.try_send(());
     }
 
+    /// Closes the streams of that owner, and one that is just opening. Never waits.
+    pub fn end_of(&self, owner: Uuid) {
+        let mut ended = self.shared.ended.lock();
+        if ended.len() == ENDED_MAX {
+            ended.pop_front();
+        }
+        ended.push_back((owner, Instant::now()));
+        drop(ended);
+        let _ = self.wake.try_send(());
+    }
+
     /// How many streams are open.
     pub fn clients(&self) -> usize {
         self.shared.clients.load(Ordering::Relaxed)
@@ -134,13 +156,18 @@ impl EventStream {
     }
 
     /// Hands a connection over; false if there are too many already.
-    pub(super) fn join(&self, socket: Arc<TcpStream>, last_id: Option<&str>) -> bool {
+    pub(super) fn join(
+        &self,
+        socket: Arc<Socket>,
+        last_id: Option<&str>,
+        owner: Option<Uuid>,
+    ) -> bool {
         let shared = &self.shared;
         let room = |open| (open < shared.max_clients).then_some(open + 1);
         if shared.clients.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
             return false;
         }
-        let client = Subscriber::new(Arc::clone(shared), socket, last_id);
+        let client = Subscriber::new(Arc::clone(shared), socket, last_id, owner);
         client.is_some_and(|client| self.joining.send_timeout(client, JOIN_WAIT).is_ok())
     }
 }
@@ -183,7 +210,7 @@ fn head() -> Vec<u8> {
 /// One subscriber; dropping it closes the connection and gives its place back.
 struct Subscriber {
     shared: Arc<Subscribers>,
-    socket: Arc<TcpStream>,
+    socket: Arc<Socket>,
     // What is being written, and how far it got: an event that was begun must be finished.
     current: Arc<[u8]>,
     written: usize,
@@ -192,13 +219,15 @@ struct Subscriber {
     // The newest event it has or is about to get.
     latest: u64,
     stalled_since: Option<Instant>,
+    owner: Option<Uuid>,
 }
 
 impl Subscriber {
     fn new(
         shared: Arc<Subscribers>,
-        socket: Arc<TcpStream>,
+        socket: Arc<Socket>,
         last_id: Option<&str>,
+        owner: Option<Uuid>,
     ) -> Option<Self> {
         let (greeting, latest) = shared.greeting(last_id);
         let client = Self {
@@ -209,14 +238,15 @@ impl Subscriber {
             next: None,
             latest,
             stalled_since: None,
+            owner,
         };
         // Best effort: without it the stream works and costs more memory.
-        let _ = socket2::SockRef::from(&*client.socket).set_send_buffer_size(SEND_BUFFER);
-        client.socket.set_nonblocking(true).is_ok().then_some(client)
+        let _ = socket2::SockRef::from(&*client.socket.tcp).set_send_buffer_size(SEND_BUFFER);
+        client.socket.tcp.set_nonblocking(true).is_ok().then_some(client)
     }
 
     fn is_behind(&self) -> bool {
-        self.written < self.current.len()
+        self.written < self.current.len() || self.socket.has_unsent()
     }
 
     fn offer(&mut self, event: &Arc<[u8]>) {
@@ -230,8 +260,20 @@ impl Subscriber {
 
     /// Writes what the socket takes; false if the client is gone or has stalled for too long.
     fn flush(&mut self, now: Instant) -> bool {
-        while self.is_behind() {
-            match (&*self.socket).write(&self.current[self.written..]) {
+        loop {
+            let rest = &self.current[self.written..];
+            // Behind the last byte what TLS has not sent yet.
+            let sent = if rest.is_empty() {
+                self.socket.flush().map(|()| 0)
+            } else {
+                self.socket.write(rest)
+            };
+            match sent {
+                Ok(0) if rest.is_empty() => {
+                    self.stalled_since = None;
+                    let Some(next) = self.next.take() else { return true };
+                    (self.current, self.written) = (next, 0);
+                }
                 Ok(0) => return false,
                 Ok(count) => {
                     self.written += count;
@@ -244,18 +286,11 @@ impl Subscriber {
                 }
                 Err(_) => return false,
             }
-            if !self.is_behind()
-                && let Some(next) = self.next.take()
-            {
-                self.current = next;
-                self.written = 0;
-            }
         }
-        true
     }
 
     fn has_left(&self) -> bool {
-        match (&*self.socket).read(&mut [0; CHATTER_MAX]) {
+        match self.socket.read(&mut [0; CHATTER_MAX]) {
             Ok(count) => count == 0,
             Err(error) => {
                 !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
@@ -267,7 +302,7 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         // The connection's thread may still hold the socket for a moment: close it for both.
-        let _ = self.socket.shutdown(Shutdown::Both);
+        let _ = self.socket.tcp.shutdown(Shutdown::Both);
         self.shared.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -299,6 +334,7 @@ impl Broadcaster {
             self.clients.extend(joined.try_iter());
             self.offer_fresh();
             let now = Instant::now();
+            self.end_owned(now);
             if now >= next_ping {
                 next_ping = now + PING_EVERY;
                 self.clients.retain(|client| !client.has_left());
@@ -307,6 +343,15 @@ impl Broadcaster {
                 }
             }
             self.clients.retain_mut(|client| client.flush(now));
+        }
+    }
+
+    fn end_owned(&mut self, now: Instant) {
+        let mut ended = self.shared.ended.lock();
+        ended.retain(|(_, since)| now.duration_since(*since) < ENDED_FOR);
+        if !ended.is_empty() {
+            let has_ended = |owner: Uuid| ended.iter().any(|(ended, _)| *ended == owner);
+            self.clients.retain(|client| !client.owner.is_some_and(has_ended));
         }
     }
 

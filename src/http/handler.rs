@@ -1,5 +1,7 @@
 //! What a server asks of whoever answers its requests.
 
+use uuid::Uuid;
+
 use super::events::EventStream;
 use super::request::Request;
 use super::response::{Download, Response};
@@ -18,6 +20,11 @@ pub trait Handler: Send + Sync + 'static {
     /// The stream that this request subscribes to, if it does and may. `None`: it goes to `handle`, which
     /// says why not. Called on the connection's own thread, which has a small stack and no body.
     fn stream(&self, _request: &Request) -> Option<&EventStream> {
+        None
+    }
+
+    /// Whose stream that is, where [`EventStream::end_of`] shall end it; nobody's by default.
+    fn stream_owner(&self, _request: &Request) -> Option<Uuid> {
         None
     }
 

@@ -44,11 +44,11 @@ impl OwnNames {
     }
 }
 
-/// The site whose page sent a request, where it is not this server's: such a request may change nothing. Programs that
-/// are no browser name none.
-pub fn foreign_origin(request: &Request) -> Option<&str> {
+/// The site whose page sent a request, where it is not this server's, whose pages have that `scheme`: such a request may
+/// change nothing. Programs that are no browser name none.
+pub fn foreign_origin<'a>(request: &'a Request, scheme: &str) -> Option<&'a str> {
     let origin = request.header("origin")?;
     let host = request.header("host").unwrap_or_default();
-    let is_own = origin.strip_prefix("http://").is_some_and(|from| from.eq_ignore_ascii_case(host));
+    let is_own = origin.strip_prefix(scheme).is_some_and(|from| from.eq_ignore_ascii_case(host));
     (!is_own).then_some(origin)
 }

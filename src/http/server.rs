@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use super::connection::{Limits, Service};
 use super::handler::Handler;
 use super::pool::Pool;
+use super::server_tls::ServerTls;
 use super::stream::CHUNK;
 use crate::runtime::{accept, listen};
 
@@ -47,12 +48,15 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// A directory of its own, for a private socket where temporary files have no place; none.
     pub data_dir: Option<PathBuf>,
+    /// It speaks TLS, with that certificate, and no plain HTTP; none.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 impl ServerConfig {
     /// The defaults for `address`.
     pub fn new(address: impl Into<String>, name: &'static str) -> Self {
         let limits = Limits {
+            handshake_wait: Duration::from_secs(10),
             head_wait: Duration::from_secs(5),
             body_grace: Duration::from_secs(5),
             next_wait: Duration::from_secs(15),
@@ -65,6 +69,7 @@ impl ServerConfig {
             max_connections: 256,
             limits,
             data_dir: None,
+            tls: None,
         }
     }
 }
@@ -96,8 +101,16 @@ impl Server {
     /// # Errors
     /// One line that names the address and the way out, when it cannot be bound.
     pub fn start(config: ServerConfig, handler: Arc<dyn Handler>) -> Result<Self> {
-        let ServerConfig { address, name, workers, max_body, max_connections, limits, data_dir } =
-            config;
+        let ServerConfig {
+            address,
+            name,
+            workers,
+            max_body,
+            max_connections,
+            limits,
+            data_dir,
+            tls,
+        } = config;
         debug_assert!(name.len() <= NAME_MAX, "{name} is too long");
         let bound = listen::resolve(&address).and_then(|addresses| listen::bind(&addresses));
         let listener = Arc::new(bound.map_err(|error| way_out(&address, &error))?);
@@ -105,7 +118,7 @@ impl Server {
         let pool = Pool::start(name, workers.max(1), Arc::clone(&handler), data_dir)?;
         let (stop, stopped) = stop_pair();
         let body_bytes = AtomicUsize::new(0);
-        let service = Service { name, limits, max_body, handler, pool, body_bytes, stopped };
+        let service = Service { name, limits, max_body, handler, tls, pool, body_bytes, stopped };
         let shared = Arc::new(Connections { service, max_connections, open: Mutex::default() });
         let (busy, idle) = bounded(0);
         let mut accept = {
@@ -220,9 +233,10 @@ impl Connections {
         OwnedThread::spawn_with_stack(&format!("{}-conn", self.service.name), STACK, body)
     }
 
-    /// Answers 503 on the accept thread, which must not wait for anybody.
+    /// Answers 503 on the accept thread, which must not wait for anybody; over TLS it only closes.
     fn turn_away(&self, socket: &TcpStream) {
-        if socket.set_nonblocking(true).is_err() {
+        // Over TLS it would take a handshake to say why.
+        if self.service.tls.is_some() || socket.set_nonblocking(true).is_err() {
             return;
         }
         // What has arrived is taken, so that closing does not reset the answer away.

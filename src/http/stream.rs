@@ -1,9 +1,10 @@
-//! Reading and writing a socket by a deadline. Runs on the thread of the connection.
+//! Reading and writing a connection by a deadline. Runs on the thread of the connection.
 
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use super::socket::Socket;
 
 /// Bytes read at once.
 pub(super) const CHUNK: usize = 16 * 1024;
@@ -18,7 +19,7 @@ const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// A connection's reading side and what has been read ahead.
 pub(super) struct Reader<'a> {
-    pub(super) socket: &'a Arc<TcpStream>,
+    pub(super) socket: &'a Arc<Socket>,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -32,8 +33,8 @@ impl Reader<'_> {
             if left.is_zero() {
                 return Ok(None);
             }
-            self.socket.set_read_timeout(Some(left))?;
-            match (&**self.socket).read(&mut chunk[..most]) {
+            self.socket.tcp.set_read_timeout(Some(left))?;
+            match self.socket.read(&mut chunk[..most]) {
                 Ok(count) => {
                     self.bytes.extend_from_slice(&chunk[..count]);
                     return Ok(Some(count));
@@ -52,9 +53,9 @@ impl Reader<'_> {
     /// Whether the client sent more than its one request.
     pub(super) fn has_more(&self) -> bool {
         !self.bytes.is_empty()
-            || (self.socket.set_nonblocking(true).is_ok()
-                && matches!(self.socket.peek(&mut [0]), Ok(1))
-                && self.socket.set_nonblocking(false).is_ok())
+            || (self.socket.tcp.set_nonblocking(true).is_ok()
+                && matches!(self.socket.tcp.peek(&mut [0]), Ok(1))
+                && self.socket.tcp.set_nonblocking(false).is_ok())
     }
 
     /// Reads on and throws away until the client closes or a limit is reached.
@@ -72,19 +73,21 @@ impl Reader<'_> {
 }
 
 /// Writes all of `bytes` before `deadline`, and never stalled for [`WRITE_STALL`].
-pub(super) fn write_all(socket: &TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
+pub(super) fn write_all(socket: &Socket, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    loop {
         let left = deadline.saturating_duration_since(Instant::now()).min(WRITE_STALL);
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        socket.set_write_timeout(Some(left))?;
-        match (&*socket).write(bytes) {
+        socket.tcp.set_write_timeout(Some(left))?;
+        let written =
+            if bytes.is_empty() { socket.flush().map(|()| 0) } else { socket.write(bytes) };
+        match written {
+            Ok(0) if bytes.is_empty() => return Ok(()),
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => bytes = &bytes[count..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
 }

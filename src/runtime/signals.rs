@@ -1,8 +1,10 @@
-//! SIGINT and SIGTERM: the first asks for an orderly end, the second ends the process at once.
+//! SIGINT and SIGTERM: the first asks for an orderly end, the second ends the process at once. SIGHUP: files are read again.
+
+use std::io::IsTerminal;
 
 use anyhow::{Context, Result};
 use nsq_protocol::thread::{OwnedThread, StopToken, stop_pair};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::notify;
@@ -36,6 +38,45 @@ impl SignalWatch {
             }
         })?;
         Ok((Self { handle, _thread: thread }, token))
+    }
+}
+
+/// The thread that waits for SIGHUP; dropping it ends it.
+#[derive(Debug)]
+pub struct ReloadWatch {
+    handle: Handle,
+    // As in `SignalWatch`.
+    _thread: OwnedThread<()>,
+}
+
+impl ReloadWatch {
+    /// Starts to watch; each SIGHUP calls `again`, on the thread `reload`. One that came because the terminal is gone, to which
+    /// stderr goes, is passed on as a SIGTERM: nobody is left there to stop the process.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn start(again: impl Fn() + Send + 'static) -> Result<Self> {
+        let mut signals = Signals::new([SIGHUP]).context("cannot handle signals")?;
+        let handle = signals.handle();
+        let had_terminal = std::io::stderr().is_terminal();
+        let thread = OwnedThread::spawn("reload", move || {
+            for _ in &mut signals {
+                if had_terminal && !std::io::stderr().is_terminal() {
+                    log::info!("the terminal is gone: stopping");
+                    // Cannot fail: it is a signal that there is.
+                    let _ = signal_hook::low_level::raise(SIGTERM);
+                } else {
+                    again();
+                }
+            }
+        })?;
+        Ok(Self { handle, _thread: thread })
+    }
+}
+
+impl Drop for ReloadWatch {
+    fn drop(&mut self) {
+        self.handle.close();
     }
 }
 

@@ -53,9 +53,22 @@ const NO_TOKEN: &str =
 const WRONG_TOKEN: &str = "the write token is not the one that it was started with: compare both --write-token-file \
                            (or --write-token, PLAYCOUNTS_WRITE_TOKEN)";
 
-/// What nginx, and what servers in Go, answer to plain HTTP on an HTTPS port; with [`BAD_REQUEST`].
-const PLAIN_ON_HTTPS: [&str; 2] =
-    ["plain HTTP request was sent to HTTPS port", "HTTP request to an HTTPS server"];
+/// What a dashboard says that is private.
+const PRIVATE: &str = "this dashboard is private";
+
+/// What to do about it where no token was sent.
+const NO_READ_TOKEN: &str = "it is private, and no token is given: --read-token-file names the file that holds the one for reads";
+
+/// What to do about it where one was.
+const WRONG_READ_TOKEN: &str = "it is private, and the token is none of those that it was started with: compare both \
+                                --read-token-file (or --read-token, PLAYCOUNTS_READ_TOKEN)";
+
+/// What nginx, servers in Go, and a dashboard answer to plain HTTP on an HTTPS port; with [`BAD_REQUEST`].
+const PLAIN_ON_HTTPS: [&str; 3] = [
+    "plain HTTP request was sent to HTTPS port",
+    "HTTP request to an HTTPS server",
+    "this port speaks HTTPS",
+];
 
 /// What to do about it.
 const WANTS_TLS: &str = ": it wants TLS there; give --dashboard-url as https://";
@@ -123,7 +136,7 @@ pub struct DashboardClient {
 }
 
 impl DashboardClient {
-    /// The dashboard at `http://host:port`, and its token for writes. Nothing is asked of it yet.
+    /// The dashboard at `http://host:port`, and its token for writes, or for reads. Nothing is asked of it yet.
     pub fn new(url: &str, token: Option<String>) -> Self {
         Self::with_tls(url, token, TlsConfig::new())
     }
@@ -195,7 +208,7 @@ impl DashboardClient {
     /// # Errors
     /// As [`DashboardClient::post`]; and when the answer is not what was asked for.
     pub fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let request = self.agent.get(format!("{}{path}", self.url)).config();
+        let request = self.get_request(path).config();
         let request = request.timeout_global(self.within(TIMEOUT)).build();
         let answer = self.check(path, request.call())?;
         let url = &self.url;
@@ -208,7 +221,7 @@ impl DashboardClient {
     /// # Errors
     /// As [`DashboardClient::post`].
     pub fn download(&self, path: &str) -> Result<impl Read + use<>> {
-        let request = self.agent.get(format!("{}{path}", self.url)).config();
+        let request = self.get_request(path).config();
         let request = request.timeout_connect(Some(TIMEOUT)).timeout_recv_response(Some(TIMEOUT));
         match request.timeout_recv_body(Some(DOWNLOAD_MAX)).build().call() {
             Ok(response) if response.status().is_success() => {
@@ -223,6 +236,10 @@ impl DashboardClient {
 
     fn post_for_answer(&self, path: &str, body: &impl Serialize) -> Result<String> {
         self.check(path, self.post_request(path).send(serde_json::to_vec(body)?))
+    }
+
+    fn get_request(&self, path: &str) -> RequestBuilder<WithoutBody> {
+        self.with_token(self.agent.get(format!("{}{path}", self.url)))
     }
 
     /// A request to post JSON.
@@ -293,7 +310,7 @@ impl DashboardClient {
     /// As [`DashboardClient::post`]: it is not, and why.
     pub fn health(&self, timeout: Duration) -> Result<()> {
         let path = "/healthz";
-        let request = self.agent.get(format!("{}{path}", self.url)).config();
+        let request = self.get_request(path).config();
         self.check(path, request.timeout_global(self.within(timeout)).build().call()).map(drop)
     }
 
@@ -341,6 +358,12 @@ impl DashboardClient {
         let reason: String = reason.chars().take(MAX_QUOTE).collect();
         // Of every write the same is said where the token is not right.
         let (call, reason) = match (status, &self.token) {
+            (UNAUTHORIZED, None) if reason.contains(PRIVATE) => {
+                (url.clone(), NO_READ_TOKEN.to_owned())
+            }
+            (UNAUTHORIZED, Some(_)) if reason.contains(PRIVATE) => {
+                (url.clone(), WRONG_READ_TOKEN.to_owned())
+            }
             (UNAUTHORIZED, None) => (url.clone(), NO_TOKEN.to_owned()),
             (UNAUTHORIZED, Some(_)) => (url.clone(), WRONG_TOKEN.to_owned()),
             _ => (format!("{url}{path}"), reason),

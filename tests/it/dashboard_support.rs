@@ -30,6 +30,7 @@ pub(crate) fn config(data: &TempDir) -> DashboardConfig {
         http_address: "127.0.0.1:0".to_owned(),
         data_dir: data.path().to_owned(),
         write_token: None,
+        read_token: None,
         configuration: json!([{"name": "messages", "value": 100_000}, {"name": "threads", "value": 2}]),
         clean: false,
         keep: Keep::default(),
@@ -37,6 +38,7 @@ pub(crate) fn config(data: &TempDir) -> DashboardConfig {
         allowed_hosts: Vec::new(),
         video_url: None,
         idle_alert: None,
+        tls: None,
     }
 }
 

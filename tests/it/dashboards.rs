@@ -285,6 +285,7 @@ fn dashboard_of(data: &TempDir, http_address: &str) -> Dashboard {
         http_address: http_address.to_owned(),
         data_dir: data.path().to_owned(),
         write_token: None,
+        read_token: None,
         configuration: Value::Null,
         clean: false,
         keep: Keep::default(),
@@ -292,6 +293,7 @@ fn dashboard_of(data: &TempDir, http_address: &str) -> Dashboard {
         allowed_hosts: Vec::new(),
         video_url: None,
         idle_alert: None,
+        tls: None,
     })
     .unwrap()
 }

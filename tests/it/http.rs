@@ -1,8 +1,9 @@
-//! The HTTP server against raw sockets: framing, limits, deadlines, bursts, stopping. Event streams and connections that
-//! are kept are in the files beside.
+//! The HTTP server against raw sockets: framing, limits, deadlines, bursts, stopping. Event streams, connections that
+//! are kept, and TLS are in the files beside.
 
 mod events;
 mod keep_alive;
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -32,6 +32,7 @@ mod gone;
 mod health;
 mod http;
 mod https;
+mod https_served;
 mod ids;
 #[cfg(feature = "postgres")]
 mod ledger_command;
@@ -81,6 +82,7 @@ mod proxy;
 mod queue;
 mod raw_text;
 mod read_only;
+mod read_token;
 mod readme;
 mod refused_threads;
 mod release;
@@ -103,6 +105,7 @@ mod support;
 #[path = "../../nsq-protocol/tests/it/timing.rs"]
 mod timing;
 mod title_commands;
+mod tls_client;
 #[path = "../../nsq-protocol/tests/it/tls_proxy.rs"]
 mod tls_proxy;
 mod tokens;

@@ -5,14 +5,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use headless_chrome::Tab;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tempfile::TempDir;
 
 use crate::certs::Authority;
@@ -21,6 +16,7 @@ use crate::page_support::{click, launch, open, read, text, wait_for};
 use crate::ports::free_addrs;
 use crate::support::{Broker, Running, assert_exit, json, total, wait_until};
 use crate::timing::DEADLINE;
+use crate::tls_client;
 use crate::unpacked::{self, Program};
 
 const NGINX: Program =
@@ -217,20 +213,9 @@ fn the_pages_events_come_through_nginx_as_they_happen() {
     let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     let (_dashboard, url) = dashboard(dir.path());
     let Some(nginx) = start(NAME, &url, &authority) else { return };
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(authority.ca_file()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from(NAME).unwrap();
-    let session = ClientConnection::new(Arc::new(config), name).unwrap();
-    let socket = TcpStream::connect(nginx.at).unwrap();
+    let mut stream = tls_client::connect(nginx.at, NAME, &authority.ca_file());
     // Held back, an event would come with many others, much later.
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let mut stream = StreamOwned::new(session, socket);
+    stream.sock.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     write!(stream, "GET /events HTTP/1.1\r\nHost: {NAME}\r\n\r\n").unwrap();
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
     let status = lines.next().unwrap();

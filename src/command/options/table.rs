@@ -188,6 +188,11 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("dashboard-ca", File).unset("SSL_CERT_FILE, else those that browsers trust"),
             row("write-token", Text).hidden(Secrecy::Secret),
             row("write-token-file", File),
+            row("read-token", Text).hidden(Secrecy::Secret).unset("none, all may read").of(&["dashboard", "run"]),
+            row("read-token", Text).hidden(Secrecy::Secret),
+            row("read-token-file", File),
+            row("tls-cert", File).unset("none, plain HTTP"),
+            row("tls-key", File),
             row("depth-alert", Whole(MAX_WHOLE)).unset("never"),
             row("idle-alert", Duration).unset("never; while messages wait, 1 min"),
             row("allowed-host", Text),
@@ -238,8 +243,9 @@ pub(crate) const SECTIONS: &[Section] = &[
 
 /// Of two that say the same in two ways, the one that is given nearer to the command line holds: a flag sets aside what
 /// the environment or the file says of the other. Of one command, or of every one that has both.
-pub(crate) const EXCLUSIVE: [(Option<&str>, [&str; 2]); 5] = [
+pub(crate) const EXCLUSIVE: [(Option<&str>, [&str; 2]); 6] = [
     (None, ["write-token", "write-token-file"]),
+    (None, ["read-token", "read-token-file"]),
     (None, ["nsqd-tcp-address", "lookupd-http-address"]),
     (Some("health"), ["dashboard-url", "broker-http-address"]),
     (Some("health"), ["dashboard-url", "data-dir"]),

@@ -11,11 +11,13 @@ use nsq_protocol::{ChannelName, ConsumerConfig, TopicName};
 use crate::command::shared::https;
 use crate::command::shared::nsq::{self, ConsumerOption, ProducerOption};
 use crate::command::shared::output::OutputFormat;
-use crate::command::shared::token::write_token;
+use crate::command::shared::tls;
+use crate::command::shared::token::{read_token, write_token};
 use crate::command::shared::values::{
     self, Count, HumanDuration, MAX_IN_FLIGHT, MAX_THREADS, MAX_VIDEOS, Ratio, VideoUrl,
 };
 use crate::dashboard::Keep;
+use crate::http::TlsFiles;
 use crate::ledger::MessageBudget;
 use crate::model::config::{Durability, Popularity};
 use crate::model::time_window::TimeWindow;
@@ -129,6 +131,20 @@ pub(in crate::command) struct RunArgs {
     /// file that holds that token, for its owner alone (chmod 600) [default: none]
     #[argh(option)]
     write_token_file: Option<String>,
+    /// token that reads need, or that opens the page's form to sign in; others see it in ps, but not --read-token-file
+    /// or PLAYCOUNTS_READ_TOKEN [default: none, all may read]
+    #[argh(option)]
+    read_token: Option<String>,
+    /// file that holds that token, for its owner alone (chmod 600) [default: none]
+    #[argh(option)]
+    read_token_file: Option<String>,
+    /// PEM file of the certificate to serve HTTPS with, and of those between it and its authority; read again on SIGHUP
+    /// [default: none, plain HTTP]
+    #[argh(option)]
+    tls_cert: Option<String>,
+    /// PEM file of that certificate's private key, not encrypted [default: none]
+    #[argh(option)]
+    tls_key: Option<String>,
     /// mark the queue's depth, in the page, the diagnosis and the metrics, while more messages wait [default: never]
     #[argh(option)]
     depth_alert: Option<Count>,
@@ -220,6 +236,10 @@ pub(in super::super) struct RunConfig {
     pub(super) http_address: String,
     /// The dashboard's token for writes.
     pub(super) write_token: Option<String>,
+    /// Its token for reads.
+    pub(super) read_token: Option<String>,
+    /// What it serves HTTPS with.
+    pub(super) served: Option<TlsFiles>,
     /// nsqlookupds that the dashboard shows, with the nsqds that they know.
     pub(super) lookupds: Vec<String>,
     /// Whom HTTP APIs at `https://` must prove to be.
@@ -249,8 +269,8 @@ impl RunArgs {
     /// One line that says which options contradict each other, or which value is out of range.
     pub(in super::super) fn config(self) -> Result<RunConfig> {
         let (topic, channel) = (nsq::topic(&self.topic)?, nsq::channel(&self.channel)?);
-        let tls = self.http_tls(topic, channel)?;
-        let broker = self.broker(&tls)?;
+        let nsqd_tls = self.http_tls(topic, channel)?;
+        let broker = self.broker(&nsqd_tls)?;
         let threads = self.num_threads.threads();
         let production = ProductionConfig {
             topic,
@@ -276,8 +296,10 @@ impl RunArgs {
             durability: self.durability,
             http_address: self.http_address,
             write_token: write_token(self.write_token, self.write_token_file)?,
+            read_token: read_token(self.read_token, self.read_token_file)?,
+            served: tls::files(self.tls_cert, self.tls_key)?,
             lookupds: self.lookupd_http_address,
-            tls,
+            tls: nsqd_tls,
             depth_alert: self.depth_alert.map(|count| count.0),
             video_url: self.video_url.map(|url| url.0),
             keep: Keep { minutes: self.keep_by_minute.0, hours: self.keep_by_hour.0 },

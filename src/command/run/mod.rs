@@ -18,10 +18,12 @@ use crate::command::shared::output::{
 use crate::command::shared::report::RunReport;
 use crate::command::shared::run_files::{RunEnding, RunFiles};
 use crate::command::shared::status::StatusWatch;
+use crate::command::shared::tls;
 use crate::dashboard::{self, Dashboard, DashboardConfig, RunFigure, RunOutcome, WatchedQueue};
 use crate::ledger;
 use crate::model::words::{grouped, many};
 use crate::runtime::links::Links;
+use crate::runtime::signals::ReloadWatch;
 use crate::storage::data_dir::{DataDir, PROCESSOR};
 use broker::RunBroker;
 pub(super) use config::RunArgs;
@@ -67,6 +69,7 @@ struct FinishedRun {
     /// Whether it came to its end, and its counts can be compared.
     is_whole: bool,
     dashboard: Dashboard,
+    _reload: ReloadWatch,
     _broker: RunBroker,
 }
 
@@ -82,6 +85,7 @@ fn simulate(config: &RunConfig, stop: &StopToken) -> Result<FinishedRun> {
     let broker = RunBroker::start(config, &data_dir)?;
     let dashboard = start_dashboard(config, &broker)?;
     note(format_args!("{:<16} {}", "page", dashboard.url()));
+    let reload = tls::reload_on_hangup(PART, &dashboard)?;
     let start = Instant::now();
     let links = Arc::new(Links::default());
     let watch = StatusWatch::start(PART, &links)?;
@@ -109,7 +113,7 @@ fn simulate(config: &RunConfig, stop: &StopToken) -> Result<FinishedRun> {
     if is_whole {
         dashboard.run_ended(outcome(&report, wanted, shortfall.clone()));
     }
-    Ok(FinishedRun { report, shortfall, is_whole, dashboard, _broker: broker })
+    Ok(FinishedRun { report, shortfall, is_whole, dashboard, _reload: reload, _broker: broker })
 }
 
 /// How it has ended, for its page.
@@ -124,6 +128,7 @@ fn start_dashboard(config: &RunConfig, broker: &RunBroker) -> Result<Dashboard> 
         http_address: config.http_address.clone(),
         data_dir: config.data_dir.clone(),
         write_token: config.write_token.clone(),
+        read_token: config.read_token.clone(),
         configuration: configuration(&config.shown()),
         clean: true,
         keep: config.keep,
@@ -138,6 +143,7 @@ fn start_dashboard(config: &RunConfig, broker: &RunBroker) -> Result<Dashboard> 
         allowed_hosts: config.allowed_hosts.clone(),
         video_url: config.video_url.clone(),
         idle_alert: None,
+        tls: config.served.clone(),
     })
 }
 

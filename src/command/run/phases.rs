@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, never, select_biased};
 use nsq_protocol::thread::StopToken;
-use nsq_protocol::{ConsumerConfig, Producer, ProducerConfig};
+use nsq_protocol::{ConsumerConfig, Producer, ProducerConfig, TlsConfig};
 use uuid::Uuid;
 
 use super::bars::Bars;
@@ -201,7 +201,7 @@ impl<'a> Phases<'a> {
             shape: PlayShape::default(),
             update_interval: config.update_interval,
             realtime_below: config.realtime_below,
-            dashboards: vec![DashboardClient::new(&self.dashboard_url, config.write_token.clone())],
+            dashboards: vec![self.own_dashboard()],
             target: Some(config.production.messages),
             ledger: ledger::open(&ledger, config.durability)?,
             on_loss: OnLoss::Refuse,
@@ -212,6 +212,13 @@ impl<'a> Phases<'a> {
         let _ = self.ledger.set(Box::new(processor.confirmations()));
         self.processor = Some(processor);
         Ok(())
+    }
+
+    /// The dashboard of this process. Over TLS it may present whatever certificate it was given, for whatever name: the port
+    /// of its address is this process's own, and nobody else can answer there.
+    fn own_dashboard(&self) -> DashboardClient {
+        let tls = TlsConfig::new().dangerous_accept_any_certificate();
+        DashboardClient::with_tls(&self.dashboard_url, self.config.write_token.clone(), tls)
     }
 
     /// Whether the embedded broker, which has no disk, or the outbox cannot hold all plays at once: then they are

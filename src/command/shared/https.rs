@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use nsq_protocol::TlsConfig;
 use ureq::http::Uri;
 
-use crate::command::shared::token::write_token;
+use crate::command::shared::token::{read_token, write_token};
 use crate::model::dashboard_index::DashboardIndex;
 use crate::nsqd::http_tls::HttpTls;
 use crate::wire::client::{DashboardClient, RefusedCall};
@@ -78,6 +78,19 @@ pub(crate) fn writable_dashboard(
     token_file: Option<String>,
 ) -> Result<DashboardClient> {
     dashboard(url, write_token(token, token_file)?.as_deref(), ca)
+}
+
+/// The same with the token for reads.
+///
+/// # Errors
+/// As [`dashboards`] and [`read_token`].
+pub(crate) fn readable_dashboard(
+    url: String,
+    ca: Option<String>,
+    token: Option<String>,
+    token_file: Option<String>,
+) -> Result<DashboardClient> {
+    dashboard(url, read_token(token, token_file)?.as_deref(), ca)
 }
 
 /// For the HTTP APIs at those addresses: the authorities of `--nsqd-http-ca`, or what the options of a consumer or producer

@@ -1,4 +1,4 @@
-//! The dashboard's token for writes: from a file, from the environment, or as it was typed.
+//! The dashboard's tokens, for writes and for reads: from a file, from the environment, or as they were typed.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,8 +6,21 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, bail};
 
-/// The variable that holds the token where no option does.
-const VARIABLE: &str = "PLAYCOUNTS_WRITE_TOKEN";
+/// Which of the two.
+struct Kind {
+    /// Its option; the file's has `-file` behind it.
+    option: &'static str,
+    /// The variable that holds the token where no option does.
+    variable: &'static str,
+    /// What it is called.
+    name: &'static str,
+}
+
+const WRITE: Kind =
+    Kind { option: "--write-token", variable: "PLAYCOUNTS_WRITE_TOKEN", name: "write token" };
+
+const READ: Kind =
+    Kind { option: "--read-token", variable: "PLAYCOUNTS_READ_TOKEN", name: "read token" };
 
 /// The largest file that is read for one, in bytes: a token is a line.
 const FILE_MAX: u64 = 4096;
@@ -20,17 +33,28 @@ const FILE_MAX: u64 = 4096;
 /// # Errors
 /// Two options are given; the file cannot be read; what is given is empty, or not printable ASCII without spaces.
 pub(crate) fn write_token(typed: Option<String>, file: Option<String>) -> Result<Option<String>> {
+    token(&WRITE, typed, file)
+}
+
+/// The same of `--read-token`, `--read-token-file` and `PLAYCOUNTS_READ_TOKEN`.
+///
+/// # Errors
+/// As [`write_token`].
+pub(crate) fn read_token(typed: Option<String>, file: Option<String>) -> Result<Option<String>> {
+    token(&READ, typed, file)
+}
+
+fn token(kind: &Kind, typed: Option<String>, file: Option<String>) -> Result<Option<String>> {
+    let Kind { option, variable, .. } = kind;
     let (token, from) = match (typed, file) {
         (Some(_), Some(_)) => {
-            bail!(
-                "--write-token and --write-token-file cannot be used together: one token is enough"
-            )
+            bail!("{option} and {option}-file cannot be used together: one token is enough")
         }
-        (Some(token), None) => (token, "--write-token".to_owned()),
-        (None, Some(path)) => (read(&path)?, format!("--write-token-file {path}")),
-        (None, None) => match std::env::var_os(VARIABLE) {
+        (Some(token), None) => (token, (*option).to_owned()),
+        (None, Some(path)) => (read(kind, &path)?, format!("{option}-file {path}")),
+        (None, None) => match std::env::var_os(variable) {
             // What is no UTF-8 is no token, and is refused below.
-            Some(token) => (token.to_string_lossy().into_owned(), VARIABLE.to_owned()),
+            Some(token) => (token.to_string_lossy().into_owned(), (*variable).to_owned()),
             None => return Ok(None),
         },
     };
@@ -43,19 +67,20 @@ pub(crate) fn write_token(typed: Option<String>, file: Option<String>) -> Result
     Ok(Some(token))
 }
 
-fn read(path: &str) -> Result<String> {
-    let what = || format!("cannot read --write-token-file {path}");
+fn read(kind: &Kind, path: &str) -> Result<String> {
+    let Kind { option, name, .. } = kind;
+    let what = || format!("cannot read {option}-file {path}");
     let file = File::open(path).with_context(what)?;
     let mode = file.metadata().with_context(what)?.permissions().mode();
     if mode & 0o077 != 0 {
         log::warn!(
-            "others than its owner may use {path}, which holds the write token; chmod 600 {path} fixes that"
+            "others than its owner may use {path}, which holds the {name}; chmod 600 {path} fixes that"
         );
     }
     let mut bytes = Vec::new();
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).with_context(what)?;
     if bytes.len() as u64 > FILE_MAX {
-        bail!("--write-token-file {path} is over {FILE_MAX} bytes: it should hold the token alone");
+        bail!("{option}-file {path} is over {FILE_MAX} bytes: it should hold the token alone");
     }
     let text = String::from_utf8_lossy(&bytes);
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())

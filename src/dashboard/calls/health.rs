@@ -61,6 +61,10 @@ pub(in super::super) struct Health {
     /// The names of the alarms that hold: something is wrong that keeps no count from being right. `/api/alarms` has more of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     alarms: Vec<&'static str>,
+    /// What is wrong with the certificate of HTTPS, such as that it has expired, or that new files could not be used. Absent:
+    /// nothing, or plain HTTP is spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
 }
 
 /// What is wrong.
@@ -101,7 +105,29 @@ pub(in super::super) fn health(app: &App, _call: Call<'_>) -> CallResult {
     let waiting = app.live.lock().waiting(Instant::now());
     let run = run.map(|run| run.text());
     let alarms = app.alarms.current().iter().map(|alarm| alarm.name).collect();
-    json(&Health { status: "ok", cut: cut(app), waiting, run, alarms })
+    let certificate = certificate(app);
+    json(&Health { status: "ok", cut: cut(app), waiting, run, alarms, certificate })
+}
+
+/// The same to whom nothing is told but whether it is well.
+pub(in super::super) fn in_short(app: &App, call: Call<'_>) -> CallResult {
+    match health(app, call) {
+        Ok(_) => json(&Health {
+            status: "ok",
+            cut: None,
+            waiting: None,
+            run: None,
+            alarms: Vec::new(),
+            certificate: None,
+        }),
+        Err(_) => Err(CallError::unavailable("not well: who sends the read token is told why")),
+    }
+}
+
+/// What is wrong with the certificate: whoever asks got through to here all the same.
+fn certificate(app: &App) -> Option<String> {
+    let troubles = app.tls.as_ref()?.troubles(unix_ms());
+    (!troubles.is_empty()).then(|| troubles.join("; "))
 }
 
 /// What starts have cut off, of all parts that are known, one behind the other.

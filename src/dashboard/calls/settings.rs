@@ -23,10 +23,14 @@ pub(in super::super) const GET: Operation = Operation {
 pub(in super::super) struct PageSettings<'a> {
     /// Where videos are, with `{id}` in place of the percent-encoded id; null: nowhere but where `url` of a video says.
     video_url: Option<&'a str>,
+    /// Whether the page was opened by signing in, and can be left by signing out.
+    signed_in: bool,
     /// When the dashboard was started.
     started_at: UnixMs,
 }
 
-pub(in super::super) fn get(app: &App, _call: Call<'_>) -> CallResult {
-    json(&PageSettings { video_url: app.video_url.as_deref(), started_at: app.started_at })
+pub(in super::super) fn get(app: &App, call: Call<'_>) -> CallResult {
+    let signed_in = app.guard.session(call.request).is_some();
+    let (video_url, started_at) = (app.video_url.as_deref(), app.started_at);
+    json(&PageSettings { video_url, signed_in, started_at })
 }

@@ -104,6 +104,7 @@ pub(in super::super) fn metrics(app: &App, call: Call<'_>) -> CallResult {
         refused: app.refused.load(Ordering::Relaxed),
         streams: app.events.clients(),
         cut_bytes: app.store.cut().map_or(0, |cut| cut.bytes),
+        certificate: app.tls.as_ref().map(|tls| tls.valid_until()),
         catalog: app.store.catalog_sums(),
     };
     let format = TextFormat::of(call.request.header("accept").unwrap_or_default());

@@ -108,7 +108,9 @@ const onStats = ({ stats, point }) => {
 // Where videos are; without an answer there are no such links.
 const settings = async () => {
   try {
-    setTemplate((await fetchJson("api/settings")).video_url);
+    const { video_url: template, signed_in: signedIn } = await fetchJson("api/settings");
+    setTemplate(template);
+    byId("sign-out").hidden = !signedIn;
   } catch {
     // The views say what is wrong with the dashboard.
   }

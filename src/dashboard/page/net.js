@@ -7,6 +7,8 @@ import { time } from "./format.js";
 const STALE_MS = 4000;
 // How long a refused stream rests. A browser itself tries again only after a cut, not after an answer like 503.
 const AGAIN_MS = 3000;
+// How often a page without numbers asks why.
+const WHY_MS = 10_000;
 
 // When the dashboard was last heard, in ms; before the first time, since when it was not.
 let heardAt = 0;
@@ -40,6 +42,8 @@ export const fetchJson = async (path, options) => {
     return {};
   });
   if (response.ok) return answer;
+  // Nobody is signed in any more: the form leads back here. Calls that change something have a token of their own.
+  if (response.status === 401 && !options?.method) location.assign(`sign-in?to=${encodeURIComponent(location.search.slice(1))}`);
   throw Object.assign(new Error(answer.error ?? `the dashboard answered ${response.status}`), { status: response.status });
 };
 
@@ -115,7 +119,7 @@ export class Events {
 // What the page hears, through what `connect` makes: closed while nobody looks at the tab, and opened again when somebody does.
 export class Stream {
   constructor({ connect, onStats, onShown, onBadge }) {
-    Object.assign(this, { onStats, onShown, onBadge, heard: 0, heardAt: 0, opened: 0, isOpen: false });
+    Object.assign(this, { onStats, onShown, onBadge, heard: 0, heardAt: 0, opened: 0, whyAt: 0, isOpen: false });
     this.events = connect((text) => this.hear(text));
     const follow = () => {
       if (document.hidden) return this.close();
@@ -154,6 +158,11 @@ export class Stream {
   check() {
     if (!this.isOpen) return;
     this.events.check();
+    if (this.state === "stale" && performance.now() - this.whyAt > WHY_MS) {
+      // A stream does not tell why it is refused; a call finds out who has to sign in again.
+      this.whyAt = performance.now();
+      fetchJson("api/settings").catch(() => {});
+    }
     this.onBadge(this.state, this.heardAt, performance.now() - this.heard);
   }
 

@@ -24,6 +24,7 @@ fn start(directory: &Path) -> Result<Dashboard, String> {
         http_address: "127.0.0.1:0".to_owned(),
         data_dir: directory.to_owned(),
         write_token: None,
+        read_token: None,
         configuration: json!([]),
         clean: false,
         keep: Keep::default(),
@@ -31,6 +32,7 @@ fn start(directory: &Path) -> Result<Dashboard, String> {
         allowed_hosts: Vec::new(),
         video_url: None,
         idle_alert: None,
+        tls: None,
     };
     Dashboard::start(config).map_err(|error| format!("{error:#}"))
 }
