@@ -50,11 +50,13 @@ mod packaging;
 mod page;
 mod page_accessibility;
 mod page_alarm;
+mod page_place;
 mod page_queue;
 mod page_support;
 mod page_theme;
 mod page_titles;
 mod page_views;
+mod page_windows;
 mod pipeline;
 mod plays;
 #[path = "../chaos/ports.rs"]
