@@ -54,6 +54,7 @@ mod page_alarm;
 mod page_compare;
 mod page_drill;
 mod page_letters;
+mod page_place;
 mod page_queue;
 mod page_ranges;
 mod page_support;
@@ -61,6 +62,7 @@ mod page_theme;
 mod page_times;
 mod page_titles;
 mod page_views;
+mod page_windows;
 mod pipeline;
 mod plays;
 #[path = "../chaos/ports.rs"]

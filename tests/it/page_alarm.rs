@@ -1,6 +1,7 @@
 //! What is wrong, as the page says it on every view, in the tab's title and icon, and in the background; in a real Chromium.
 
 use headless_chrome::Tab;
+use headless_chrome::protocol::cdp::Browser::{GrantPermissions, PermissionType};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -126,6 +127,46 @@ fn a_tab_in_the_background_tells_of_a_problem() {
     wait_for(&tab, "document.title", "⚠ playcounts");
     assert_eq!(read(&tab, "document.visibilityState"), json!("hidden"));
     assert_eq!(read(&tab, ICON), json!("favicon-alarm.svg"));
+}
+
+/// Has a page write down which notifications it makes, and which of them the browser has shown.
+const WRITE_DOWN: &str = "window.made = []; window.seen = []; const Real = Notification; \
+    window.Notification = class extends Real { constructor(title, more) { super(title, more); made.push(`${title}: ${more.body}`); \
+    this.addEventListener('show', () => seen.push(title)); } }; 0";
+
+#[test]
+fn a_problem_is_notified_once_for_all_tabs() {
+    let Some(browser) = launch() else { return };
+    let running = start();
+    report(&running);
+    let url = format!("{}/?view=queue", running.dashboard.url());
+    let (tab, _) = open(&browser, &url);
+    let permissions = vec![PermissionType::Notifications];
+    tab.call_method(GrantPermissions { permissions, origin: None, browser_context_id: None })
+        .unwrap();
+    let (other, _) = open(&browser, &url);
+    for one in [&tab, &other] {
+        wait_for(one, &text("#notify-button"), "Notify me in this browser");
+        read(one, WRITE_DOWN);
+    }
+    click(&other, "#notify-button");
+    for one in [&tab, &other] {
+        wait_for(one, &text("#notify-button"), "Stop notifying me");
+    }
+    report(&running);
+    wait_for(&other, "localStorage.getItem('notify-told') !== null", true);
+    wait_for(&other, BANNER, "processor-silent");
+    wait_for(&tab, "document.title.startsWith('⚠')", true);
+    let all = |name: &str| {
+        let of = |one| read(one, name).as_array().cloned().unwrap_or_default();
+        [of(&tab), of(&other)].concat()
+    };
+    wait_until("it is shown", || all("window.seen").len() == 1);
+    let made = all("window.made");
+    assert_eq!(made.len(), 1, "{made:?}");
+    let text = made[0].as_str().unwrap();
+    assert!(text.starts_with("⚠ playcounts at 127.0.0.1:"), "{text}");
+    assert!(text.contains(": No processor has reported for "), "{text}");
 }
 
 #[test]
