@@ -161,7 +161,6 @@ impl Dashboard {
         sampler::remember(&app);
         let server = server_config(http_address, data_dir, tls);
         let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
-        let local_addr = server.local_addr();
         let watch = app.watch.start()?;
         let (stop, stopped) = stop_pair();
         let mut sampler = Crew::stopped_by(stop);
@@ -170,9 +169,9 @@ impl Dashboard {
         Ok(Self {
             watch: Some(watch),
             sampler: Some(sampler),
+            local_addr: server.local_addr(),
             server: Some(server),
             app,
-            local_addr,
             _lock: lock,
         })
     }

@@ -256,7 +256,7 @@ mod tests {
         for line in [
             "1: lease 8.3 s; 1 play, 1 commit, 0 not swept; epoch 1\n",
             "1: lease ran out 1 h ago; ",
-            "1: stopped in order 2 min ago; ",
+            "1: stopped in order 2 min 5 s ago; ",
             "\n1 processor more\n",
             "\n1 producer, 1 row of their plays; 1 video; 1 commit not swept; 1 dead letter\n",
         ] {
