@@ -310,9 +310,10 @@ fn check_choice(tab: &Tab, url: &str) {
         "parseInt(document.querySelector('#figure-plays .told').textContent.replaceAll(',', ''))";
     wait_for(tab, &format!("Math.abs({total} - {minutes}) <= 2"), true);
     tab.navigate_to(&format!("{url}/?view=video&video={}", video(1))).unwrap();
+    // 22:13:20 of UTC, which is the next day there.
     wait_for(
         tab,
-        "/^Asia.Kath?mandu$/.test(document.querySelector('#video-last-more').textContent)",
+        "/^03:58:20, Asia.Kath?mandu$/.test(document.querySelector('#video-last-more').textContent)",
         true,
     );
     wait_for(

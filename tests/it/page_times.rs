@@ -134,9 +134,9 @@ fn the_chart_of_consumption_times_is_read_from_microseconds_to_minutes() {
         "document.querySelector('#figure-time .chart').ariaLabel.includes('p99: from 2 min 20 s to')",
         true,
     );
-    // As wide as the one above it.
+    // As wide as all charts together.
     let width = |id: &str| format!("document.querySelector('{id}').getBoundingClientRect().width");
-    wait_for(&tab, &width("#figure-time"), read(&tab, &width("#figure-rate")));
+    wait_for(&tab, &width("#figure-time"), read(&tab, &width(".charts:has(> #figure-time)")));
     tab.navigate_to(&format!("{url}/?percentiles=1")).unwrap().wait_until_navigated().unwrap();
     wait_for(&tab, keys, "real time,average,p50,p99");
     click(&tab, "#percentiles");

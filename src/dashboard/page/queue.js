@@ -68,7 +68,7 @@ class SharedLedger {
 export const mount = (root, { fetchJson, writeToken, state }) => {
   const findings = element("ul", "findings");
   const trouble = newError();
-  const nsqds = element("div", "nsqds");
+  const nsqds = element("div", "cards nsqds");
   const none = element("p", "empty", "No nsqd is watched: start the dashboard with --nsqd-http-address or --lookupd-http-address.");
   none.hidden = true;
   const lookupds = new Grid("nsqlookupds", LOOKUPD_COLUMNS);
@@ -77,7 +77,7 @@ export const mount = (root, { fetchJson, writeToken, state }) => {
   const totals = new Grid("Over all nsqds", TOTAL_COLUMNS);
   const sums = card("Over all nsqds that answer", totals.box);
   const processors = new Grid("Processors", PROCESSOR_COLUMNS);
-  const ledgers = element("div", "nsqds");
+  const ledgers = element("div", "cards");
   const connections = new Grid("Processors' connections", CONNECTION_COLUMNS);
   const reached = card("What the processors are connected to", connections.box);
   const producers = new Grid("Producers", PRODUCER_COLUMNS);
@@ -87,7 +87,7 @@ export const mount = (root, { fetchJson, writeToken, state }) => {
   const link = (place) => state.link({ view: "queue", topic: "", channel: "", nsqd: "", ...place });
   const touched = { link, onTouch: (target) => dialog.open(target, lookupdsKnown), onPeek: (target) => peek.open(target) };
   const drill = new Drill(touched);
-  const front = element("div", "nsqds");
+  const front = element("div", "cards");
   const why = card("Why is nothing moving?", findings);
   why.firstElementChild.tabIndex = -1;
   front.append(why, discovery, sums, nsqds, none, card("Received = counted + duplicates + rejected + in flight", processors.box), ledgers, reached, outboxes, card("Who did what", audit.box));

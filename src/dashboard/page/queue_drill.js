@@ -79,7 +79,7 @@ export class Drill {
   // `link`: the address of a place; `onTouch`, `onPeek`: what is done to a topic or channel.
   constructor({ link, onTouch, onPeek }) {
     Object.assign(this, { link, onTouch, place: {} });
-    this.box = element("div", "nsqds");
+    this.box = element("div", "cards");
     this.box.id = "queue-drill";
     this.crumbs = element("nav", "crumbs");
     this.crumbs.setAttribute("aria-label", "Place in the queue");
