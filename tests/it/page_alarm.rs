@@ -158,13 +158,16 @@ fn a_problem_is_notified_once_for_all_tabs() {
     wait_for(&other, BANNER, "processor-silent");
     wait_for(&tab, "document.title.startsWith('⚠')", true);
     let all = |name: &str| {
-        let of = |one| read(one, name).as_array().cloned().unwrap_or_default();
+        let of = |one| {
+            let texts = read(one, &format!("JSON.stringify({name})"));
+            serde_json::from_str::<Vec<String>>(texts.as_str().unwrap()).unwrap()
+        };
         [of(&tab), of(&other)].concat()
     };
     wait_until("it is shown", || all("window.seen").len() == 1);
     let made = all("window.made");
     assert_eq!(made.len(), 1, "{made:?}");
-    let text = made[0].as_str().unwrap();
+    let text = &made[0];
     assert!(text.starts_with("⚠ playcounts at 127.0.0.1:"), "{text}");
     assert!(text.contains(": No processor has reported for "), "{text}");
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use headless_chrome::protocol::cdp::Emulation::SetFocusEmulationEnabled;
-use headless_chrome::protocol::cdp::Page::Crash;
 use headless_chrome::{Browser, Tab};
 use playcounts::dashboard::Dashboard;
 use serde_json::json;
@@ -126,9 +125,6 @@ fn a_window_that_goes_is_replaced() {
     // A page in the back-forward cache.
     check(&|tab| {
         tab.navigate_to("about:blank").unwrap().wait_until_navigated().unwrap();
-    });
-    check(&|tab| {
-        let _ = tab.call_method(Crash(None));
     });
     // One that does nothing for a while keeps its connection, and what it was for goes on.
     check(&|tab| {
