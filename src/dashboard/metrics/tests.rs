@@ -74,7 +74,7 @@ fn every_line_is_a_comment_or_a_sample() {
         refused: 1,
         streams: 2,
         cut_bytes: 7,
-        certificate: None,
+        certificate: Some(UnixMs(1_800_000_000_999)),
         catalog,
     };
     let render = |format| render(format, Totals { videos: 2, plays: 10 }, &live, &counters, now);
@@ -87,6 +87,7 @@ fn every_line_is_a_comment_or_a_sample() {
             "playcounts_dashboard_plays 10\n".to_owned(),
             "playcounts_dashboard_journal_cut_bytes 7\n".to_owned(),
             "playcounts_dashboard_titles 5\n".to_owned(),
+            "playcounts_dashboard_certificate_expires_seconds 1800000000\n".to_owned(),
             "playcounts_dashboard_deleted 2\n".to_owned(),
             "playcounts_dashboard_imports 4\n".to_owned(),
             format!("# TYPE playcounts_processor_counted{family} counter\n"),
