@@ -42,11 +42,12 @@ pub(super) fn smaller(request: &Request, answer: Response) -> Response {
         return answer;
     }
     let answer = answer.with_header("Vary", "Accept-Encoding");
+    if !takes_gzip(request) {
+        return answer;
+    }
     match gzip(&answer.body, Compression::fast()) {
-        Ok(body) if takes_gzip(request) => {
-            Response { body, ..answer }.with_header("Content-Encoding", "gzip")
-        }
-        _ => answer,
+        Ok(body) => Response { body, ..answer }.with_header("Content-Encoding", "gzip"),
+        Err(_) => answer,
     }
 }
 
