@@ -9,15 +9,16 @@ use super::nsqds::{CountedTold, Finding, Heartbeat, Severity, ledger_faults};
 /// Why nothing is moving, or may soon not; the worst first, one at least.
 pub(super) fn all(app: &App) -> Vec<Finding> {
     let now = Instant::now();
-    let heartbeats: Vec<Heartbeat> = app.live.lock().heartbeats(now);
-    let counted = {
+    let refused = app.store.refused();
+    let (heartbeats, counted) = {
         let live = app.live.lock();
-        let refused = app.store.refused();
+        let heartbeats: Vec<Heartbeat> = live.heartbeats(now);
         let (foreign, crowded) = (live.foreign(now), live.crowded());
         let run = live.run().map(RunOutcome::finding);
         let fills = app.is_simulation && heartbeats.is_empty();
         let past = app.alarms.past(now);
-        CountedTold { foreign, crowded, refused, dead: live.dead(now), run, fills, past }
+        let dead = live.dead(now);
+        (heartbeats, CountedTold { foreign, crowded, refused, dead, run, fills, past })
     };
     let health = app.store.health();
     let reason = health.as_ref().err().map(|reason| &**reason);

@@ -74,6 +74,7 @@ fn add_point(app: &App) {
 fn look_for_alarms(app: &App) {
     let now = Instant::now();
     let waiting = app.watch.depth().and_then(|depth| depth.queue);
+    app.alarms.look_at_disk();
     app.alarms.remember(app.live.lock().consumptions(), waiting, now);
     let changes = app.alarms.observe(&findings::all(app), now, unix_ms());
     for alarm in &changes.begun {

@@ -2,8 +2,9 @@
 //!
 //! The diagnosis says what is so at this moment; an alarm begins when a finding has lasted for some seconds, and ends when it has
 //! been gone for some. So there is one truth, and a moment's trouble wakes nobody. Once a second the thread `dash-sampler` has
-//! [`Alarms::remember`] note what is to be known of the past, and gives all findings to [`Alarms::observe`], which returns what has
-//! begun and ended since: whoever tells others of it is called there. What holds now is [`Alarms::current`].
+//! [`Alarms::look_at_disk`] and [`Alarms::remember`] note what is to be known of the past, and gives all findings to
+//! [`Alarms::observe`], which returns what has begun and ended since: whoever tells others of it is called there. What holds
+//! now is [`Alarms::current`].
 
 mod list;
 mod progress;
@@ -52,14 +53,19 @@ impl Alarms {
         self.list.lock().current()
     }
 
-    /// Notes what each known processor said last, where the messages are, and how much room the disk has.
+    /// Notes how much room the disk has. It may take long where the disk does: no lock is held that calls need.
+    pub(super) fn look_at_disk(&self) {
+        let room = free_bytes(&self.data_dir);
+        *self.room.lock() = room;
+    }
+
+    /// Notes what each known processor said last, and where the messages are.
     pub(super) fn remember<'a>(
         &self,
         processors: impl Iterator<Item = (&'a Uuid, &'a Consumption)>,
         queue: Option<QueueDepth>,
         now: Instant,
     ) {
-        *self.room.lock() = free_bytes(&self.data_dir);
         self.progress.lock().observe(processors, queue, now);
     }
 
