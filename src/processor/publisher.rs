@@ -1,5 +1,7 @@
 //! A publisher: the timer thread that tells one dashboard which counts changed, which plays of producers are counted, and how
-//! the processor fares. There is one for each dashboard, and none waits for another.
+//! the processor fares (`reports`). There is one for each dashboard, and none waits for another.
+
+mod reports;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -16,18 +18,15 @@ use super::commit::SharedLedger;
 use super::dead::DeadPublications;
 use super::letters::LettersPost;
 use super::publication::{Backoff, Publication};
-use super::report::{self, ReportedConsumer};
+use super::report::{ReportedConsumer, ReportedLedger};
 use super::report_post::ReportPost;
 use super::stats::Stats;
 use super::wake::Woken;
-use crate::ledger::{Ledger, LedgerSize, MessageWindowSize};
+use crate::ledger::Ledger;
 use crate::model::dashboard_index::DashboardIndex;
-use crate::runtime::clock::unix_ns;
 use crate::runtime::links::{Links, PartLink};
 use crate::wire::client::DashboardClient;
-use crate::wire::{
-    CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate, ConsumptionReport, LedgerStatus, ProcessorEnding,
-};
+use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate};
 
 /// How often a dashboard hears how the processor fares.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -42,10 +41,6 @@ const RETELL_MAX: Duration = Duration::from_secs(5);
 /// Messages about producers in one round: after a start, and for another dashboard, all of them are told again, and the
 /// counts must not wait for that. 16,000 producers a second.
 const CONFIRM_MESSAGES: usize = 16;
-
-/// How long a report waits for the ledger, which a commit may hold for as long as its database does not answer; then it tells
-/// of the ledger what the one before did.
-const REPORT_WAITS: Duration = Duration::from_millis(50);
 
 /// The least time between two rounds of telling of dead processors while there are counts of its own: 160 messages a second.
 const DEAD_EVERY: Duration = Duration::from_millis(100);
@@ -122,20 +117,6 @@ pub struct DashboardReport {
     pub unpublished_videos: usize,
     /// Why not: the last error.
     pub error: Option<String>,
-}
-
-/// What a report tells of the ledger.
-struct ReportedLedger {
-    size: Option<LedgerSize>,
-    window: MessageWindowSize,
-    status: LedgerStatus,
-}
-
-impl ReportedLedger {
-    fn of(ledger: &dyn Ledger) -> Self {
-        let (size, window, status) = (ledger.size(), ledger.message_window(), ledger.status());
-        Self { size, window, status }
-    }
 }
 
 pub(super) struct Publisher {
@@ -425,23 +406,6 @@ impl Publisher {
         self.config.parts.links.away(self.link(), &format!("{error:#}"));
     }
 
-    fn report_when_due(&mut self) {
-        if self.reported_at.elapsed() >= REPORT_EVERY {
-            self.report_consumption();
-        }
-    }
-
-    /// Why this is the end; `None` where it is not in order, or the dashboard lacks something.
-    fn ending(&self) -> Option<ProcessorEnding> {
-        let SharedParts { stats, refusal, .. } = &*self.config.parts;
-        let is_orderly = stats.failure().is_none() && !stats.is_fenced() && !refusal.is_said();
-        let has_told_all = self.error.is_none() && self.config.own.unpublished() == 0;
-        (is_orderly && has_told_all).then(|| match stats.has_reached_target() {
-            true => ProcessorEnding::Finished,
-            false => ProcessorEnding::Stopped,
-        })
-    }
-
     /// Does something with the ledger. A commit that waits for its database has it for that long: meanwhile the dashboard hears
     /// all the same how the processor fares.
     fn with_ledger<T>(&mut self, act: impl FnOnce(&mut dyn Ledger) -> T) -> T {
@@ -453,58 +417,6 @@ impl Publisher {
             }
             // Which database answers the next report tells again.
             self.post_report(None);
-        }
-    }
-
-    fn report_consumption(&mut self) {
-        self.report(None);
-    }
-
-    /// Tells how the processor fares.
-    fn report(&mut self, ending: Option<ProcessorEnding>) {
-        let database = self.post_report(ending);
-        self.check_database(database);
-    }
-
-    /// Tells of dead letters, where it has not, to a dashboard that takes reports.
-    fn tell_letters(&mut self) {
-        if let Some(newest) = self.config.parts.stats.letters_since(self.letters_post.known()) {
-            self.letters_post.post(&self.config.client, self.config.own.processor(), newest);
-        }
-    }
-
-    /// Posts a report; the dashboard's database, where it says which. One that fails is not repeated: the next is newer.
-    fn post_report(&mut self, ending: Option<ProcessorEnding>) -> Option<Uuid> {
-        let seconds = self.reported_at.elapsed().as_secs_f64();
-        let SharedParts { instance, ledger, stats, consumer, .. } = &*self.config.parts;
-        if let Some(ledger) = ledger.try_lock_for(REPORT_WAITS) {
-            self.reported_ledger = Some(ReportedLedger::of(&**ledger));
-        }
-        let told = self.reported_ledger.get_or_insert_with(|| ReportedLedger::of(&**ledger.lock()));
-        let window = report::window_figures(told.window, unix_ns());
-        let (dashboard, before) = (self.config.dashboard, self.reported_count);
-        let mut consumption = stats.report(dashboard, before, seconds, told.size, window);
-        consumption.consumer = consumer.figures().map(Box::new);
-        consumption.publication = Some(self.config.own.figures(Instant::now()));
-        let is_shared = told.status.is_shared();
-        consumption.ledger_status = is_shared.then(|| Box::new(told.status.clone()));
-        self.reported_at = Instant::now();
-        self.reported_count = consumption.counted;
-        let (processor, instance) = (self.config.own.processor(), Some(*instance));
-        let report = ConsumptionReport { processor, instance, consumption, ending };
-        match self.report_post.post(&self.config.client, report) {
-            Ok(database) => {
-                // One that takes reports and no counts is not well.
-                if !self.backoff.is_failing() {
-                    self.config.parts.links.there(self.link());
-                }
-                self.tell_letters();
-                database
-            }
-            Err(error) => {
-                self.is_away(&error);
-                None
-            }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What a report tells of the connections: those of the consumer, cut to what a report may hold, or what its start waits
-//! for; and of the window of messages.
+//! for; and of the ledger and its window of messages.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -9,11 +9,11 @@ use nsq_protocol::{
 };
 use parking_lot::Mutex;
 
-use crate::ledger::MessageWindowSize;
+use crate::ledger::{Ledger, LedgerSize, MessageWindowSize};
 use crate::runtime::links::{LinkSource, LinkState, PartLink};
 use crate::wire::{
-    CONNECTION_TEXT_MAX, CONNECTIONS_MAX, ConnectionFigures, ConsumerFigures, LookupdFigures,
-    MessageWindowFigures,
+    CONNECTION_TEXT_MAX, CONNECTIONS_MAX, ConnectionFigures, ConsumerFigures, LedgerStatus,
+    LookupdFigures, MessageWindowFigures,
 };
 
 /// The window of messages, as of `now_ns` since the Unix epoch.
@@ -23,6 +23,20 @@ pub(super) fn window_figures(size: MessageWindowSize, now_ns: u64) -> MessageWin
     let age_ms = |oldest_ns| now_ns.saturating_sub(oldest_ns) / 1_000_000;
     let oldest_ms = oldest_ns.and_then(|ns| u64::try_from(ns).ok()).map(age_ms);
     MessageWindowFigures { messages, bytes, oldest_ms, redelivered_unknown: 0 }
+}
+
+/// What a report tells of the ledger.
+pub(super) struct ReportedLedger {
+    pub(super) size: Option<LedgerSize>,
+    pub(super) window: MessageWindowSize,
+    pub(super) status: LedgerStatus,
+}
+
+impl ReportedLedger {
+    pub(super) fn of(ledger: &dyn Ledger) -> Self {
+        let (size, window, status) = (ledger.size(), ledger.message_window(), ledger.status());
+        Self { size, window, status }
+    }
 }
 
 /// The consumer, as reports see it: from its start on, its owner ends it, and with it what can be told.
