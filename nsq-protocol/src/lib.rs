@@ -17,7 +17,7 @@
 //! | to | begin with | then |
 //! |---|---|---|
 //! | publish | [`ProducerConfig`], [`Producer`] | [`Receipt`] for many at a time, [`PublishError`] for what each ending means |
-//! | consume with a function | [`ConsumerConfig`], [`Consumer::run`] | [`Delivery`], [`RunningConsumer`] |
+//! | consume with a function | [`ConsumerConfig`], [`Consumer::run`], [`Consumer::run_fallible`] | [`Delivery`], [`RunningConsumer`] |
 //! | consume on threads of your own | [`Consumer::batches`] | [`Batch`], which many messages share |
 //! | watch | [`Consumer::stats`], [`Producer::stats`] | [`Admin`] for nsqd's own figures |
 //! | speak the protocol, as a server or a test does | [`Command`], [`Frame`] | [`CommandDecoder`], [`FrameDecoder`] |
@@ -78,8 +78,8 @@
 //!
 //! # Threads
 //! Two for each connection, `nsq-read-N` and `nsq-write-N`; one for each consumer that keeps time, `nsq-flow`, and with
-//! nsqlookupds two more, `nsq-lookup` and `nsq-dial`; and those of [`Consumer::run`], `nsq-work-N`. Each is joined by
-//! the [`Consumer`] or [`Producer`] that it belongs to. A name that is no IP address is resolved on `nsq-resolve`,
+//! nsqlookupds two more, `nsq-lookup` and `nsq-dial`; those of [`Consumer::run`], `nsq-work-N`; and with
+//! [`ConsumerConfig::on_give_up`] one more, `nsq-give-up`. Each is joined by the [`Consumer`] or [`Producer`] that it belongs to. A name that is no IP address is resolved on `nsq-resolve`,
 //! which is left behind when the system's resolver hangs. A start whose threads the system refuses returns
 //! [`Error::Thread`], and those that run end first.
 
@@ -107,6 +107,7 @@ pub use client::consumer::batch::{Batch, Messages};
 pub use client::consumer::batches::{Batches, RecvTimeoutError};
 pub use client::consumer::config::ConsumerConfig;
 pub use client::consumer::delivery::Delivery;
+pub use client::consumer::give_up::{GiveUp, GiveUpCause, GivenUp};
 pub use client::consumer::lifecycle::{Consumer, Unanswered};
 pub use client::consumer::link_table::Departed;
 pub use client::consumer::running::{RunningConsumer, Shutdown};
@@ -136,7 +137,7 @@ pub use codec::identify::{IdentifyRequest, IdentifyResponse};
 pub use codec::message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
 pub use codec::names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use error::{Error, NotByAll, PublishError, Unpublished};
-pub use flow::policy::{BackoffStats, GiveUp, Oversized, Pause, RdyMode};
+pub use flow::policy::{BackoffStats, Oversized, Pause, RdyMode};
 pub use io::config::ConnectionConfig;
 #[doc(hidden)]
 pub use io::http_agent::http_agent;

@@ -144,7 +144,12 @@ const CONSUMER: &[Setting<ConsumerConfig>] = &[
         config.lookup.broadcast_map.insert(from.to_owned(), to.to_owned());
         Ok(())
     }),
-    ("default_requeue_delay", |config, text| duration_to(&mut config.panic_requeue_delay, text)),
+    ("default_requeue_delay", |config, text| {
+        config.default_requeue_delay = duration(text)?;
+        // go-nsq has one delay for a handler that failed, however it did.
+        config.panic_requeue_delay = config.default_requeue_delay;
+        Ok(())
+    }),
     ("lookupd_poll_interval", |config, text| duration_to(&mut config.lookup.poll_interval, text)),
     ("lookupd_poll_jitter", |config, text| {
         config.lookup.poll_jitter = text
@@ -166,9 +171,7 @@ const CONSUMER: &[Setting<ConsumerConfig>] = &[
         config.max_in_flight = number(text, 1, u32::MAX)?;
         Ok(())
     }),
-    ("max_requeue_delay", |_, _| {
-        Err("each requeue has the delay that it is given, so there is none to cut".to_owned())
-    }),
+    ("max_requeue_delay", |config, text| duration_to(&mut config.max_requeue_delay, text)),
     ("msg_timeout", |config, text| {
         config.msg_timeout = Some(duration(text)?).filter(|timeout| !timeout.is_zero());
         Ok(())

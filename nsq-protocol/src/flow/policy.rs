@@ -1,12 +1,9 @@
 //! What a user chooses about the flow of messages, and what a user is told of it (pure).
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::message::MessageRef;
 use crate::flow::rdy::Hold;
 
 /// How RDY, the number of messages that nsqd may send ahead, is chosen for each connection.
@@ -96,30 +93,6 @@ pub struct BackoffStats {
     pub probing: bool,
 }
 
-/// What becomes of a message that is given up.
-///
-/// # Example
-/// ```
-/// use std::time::Duration;
-/// use nsq_protocol::{ConsumerConfig, GiveUp};
-///
-/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?);
-/// config.max_attempts = 5;
-/// let config = config.on_give_up(|message| {
-///     eprintln!("{:?} failed {} times", message.id, message.attempts);
-///     GiveUp::Requeue(Duration::from_secs(3600))
-/// });
-/// # Ok::<(), nsq_protocol::NameError>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GiveUp {
-    /// FIN: it is gone from the channel.
-    Finish,
-    /// REQ: it comes again after the delay, and is given up again.
-    Requeue(Duration),
-}
-
 /// What becomes of a message that is larger than [`crate::ConnectionConfig::max_msg_size`]. The rest of its body is
 /// dropped as it comes, in any case, so that the connection and the messages behind it go on.
 ///
@@ -139,7 +112,7 @@ pub enum Oversized {
     /// takes it or it is given up. No handler takes a part of a body for the whole. The default, with 1 min.
     Requeue(Duration),
     /// It is handed over as any other, with the first `kept` bytes of its body, at most `max_msg_size`, and
-    /// [`MessageRef::skipped`] above 0.
+    /// [`crate::MessageRef::skipped`] above 0.
     HandOver {
         /// Bytes of its body that are kept.
         kept: usize,
@@ -160,25 +133,5 @@ impl Default for Oversized {
     fn default() -> Self {
         // Rarely enough that a body of some 100 MB is no load, and soon enough for one who raises the limit.
         Self::Requeue(Duration::from_secs(60))
-    }
-}
-
-/// Called with each message that is given up; see [`crate::ConsumerConfig::max_attempts`].
-#[derive(Clone)]
-pub(crate) struct GiveUpHandler(Arc<dyn Fn(MessageRef<'_>) -> GiveUp + Send + Sync>);
-
-impl GiveUpHandler {
-    pub(crate) fn new(handler: impl Fn(MessageRef<'_>) -> GiveUp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(handler))
-    }
-
-    pub(crate) fn call(&self, message: MessageRef<'_>) -> GiveUp {
-        (self.0)(message)
-    }
-}
-
-impl fmt::Debug for GiveUpHandler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GiveUpHandler")
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use nsq_protocol::thread::OwnedThread;
@@ -10,6 +9,7 @@ use nsq_protocol::{Compression, Consumer, Error, ErrorCode, Producer, PublishErr
 
 use crate::certs::Authority;
 use crate::features::{lines, nsqd, round_trip, topic};
+use crate::logged::Logged;
 use crate::nsqd::nsqd_or_skip;
 use crate::script::{config, producer_config};
 use crate::timing::DEADLINE;
@@ -76,7 +76,8 @@ const BAD_REGEX: &str = r#"{"ttl":3600,"identity":"me","identity_url":"","author
 
 #[test]
 fn auth_in_clear_and_inside_tls() {
-    watch_the_log();
+    // The second one so that the first does not pass for want of a log.
+    let (secret, ours) = (Logged::watch("sesame"), Logged::watch("knows us as"));
     let (authority, server) = (Authority::new(), AuthServer::start(EVERYTHING));
     let mut args = authority.issue_local().args().to_vec();
     args.push(server.arg());
@@ -92,43 +93,12 @@ fn auth_in_clear_and_inside_tls() {
     assert_eq!(seen, [(true, false, true); 2]);
     let asked = server.asked.lock().unwrap();
     assert!(!asked.is_empty() && asked.iter().all(|asked| asked.contains("tls=true")), "{asked:?}");
-    assert!(!LOGGED.load(Ordering::SeqCst) && LINES.load(Ordering::SeqCst) > 0);
-}
-
-/// Whether the secret was in a line of the log, of any crate.
-static LOGGED: AtomicBool = AtomicBool::new(false);
-/// Lines of ours about AUTH, so that the check does not pass for want of a log.
-static LINES: AtomicU32 = AtomicU32::new(0);
-
-struct Watch;
-
-impl log::Log for Watch {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let line = record.args().to_string();
-        LOGGED.fetch_or(line.contains("sesame"), Ordering::SeqCst);
-        if line.contains("knows us as") {
-            LINES.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-fn watch_the_log() {
-    // Another test of this process may have been first.
-    if log::set_logger(&Watch).is_ok() {
-        // Not `Trace`: formatting every read of ureq makes other tests of this process too slow.
-        log::set_max_level(log::LevelFilter::Debug);
-    }
+    assert_eq!((secret.lines().len(), ours.lines().is_empty()), (0, false));
 }
 
 #[test]
 fn auth_that_is_refused_says_so_and_keeps_the_secret() {
-    watch_the_log();
+    let logged = Logged::watch("sesame");
     /// Connects to an nsqd with that authentication server.
     fn connect(auth: &str, secret: Option<&str>) -> Option<Error> {
         let nsqd = nsqd(&[auth.to_owned()])?;
@@ -160,7 +130,7 @@ fn auth_that_is_refused_says_so_and_keeps_the_secret() {
     ] {
         check(&AuthServer::start(answer).arg(), "open sesame", want);
     }
-    assert!(!LOGGED.load(Ordering::SeqCst));
+    assert_eq!(logged.lines(), [""; 0]);
 }
 
 #[test]

@@ -248,7 +248,7 @@ fn a_message_delivered_too_often_is_given_up() {
     assert_eq!(consumer.stats().gave_up, 2);
     drop(consumer);
     // With one, it decides.
-    let limited = limited.on_give_up(|message| match message.body {
+    let limited = limited.on_give_up(|given_up| match given_up.message.body {
         b"again" => GiveUp::Requeue(Duration::from_millis(9)),
         body => {
             assert_ne!(body, b"poison", "on purpose");

@@ -41,6 +41,8 @@ const CONSUMER: &[Set<ConsumerConfig>] = &[
     ("msg_timeout", |c| c.msg_timeout = Some(Duration::MAX), "E_BAD_BODY"),
     ("stop_timeout", |c| c.stop_timeout = Duration::MAX, ""),
     ("panic_requeue_delay", |c| c.panic_requeue_delay = Duration::MAX, ""),
+    ("default_requeue_delay", |c| c.default_requeue_delay = Duration::MAX, ""),
+    ("max_requeue_delay", |c| c.max_requeue_delay = Duration::MAX, ""),
     ("oversized", |c| c.oversized = Oversized::Requeue(Duration::MAX), ""),
     (
         "lookup.poll_interval",

@@ -136,7 +136,8 @@ fn by_default_it_is_given_back_and_no_handler_sees_a_part() {
 #[test]
 fn an_oversized_message_can_be_given_up() {
     let script = Script::listen();
-    let mut config = config().on_give_up(|message| {
+    let mut config = config().on_give_up(|given_up| {
+        let message = given_up.message;
         assert_eq!((message.body, message.full_len()), (&b""[..], LARGE));
         GiveUp::Finish
     });

@@ -172,13 +172,12 @@ impl Batch {
     }
 
     /// Takes out the messages that were delivered more often than `max_attempts`; the batch holds the others.
-    pub(crate) fn take_over_limit(&mut self, max_attempts: u16) -> Vec<Delivery> {
+    pub(super) fn take_over_limit(&mut self, max_attempts: u16) -> Option<Arc<Source>> {
         let over = self.take_out(|entry| entry.attempts > max_attempts);
         if over.is_empty() {
-            return Vec::new();
+            return None;
         }
-        let over = Source::new(over, self.bodies.clone(), self.origin.clone(), self.stamp);
-        Delivery::rest_of(&over)
+        Some(Source::new(over, self.bodies.clone(), self.origin.clone(), self.stamp))
     }
 
     /// Gives back, for `delay`, the messages that came without all of their body; the batch holds the others.

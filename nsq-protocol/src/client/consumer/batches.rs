@@ -1,7 +1,6 @@
 //! Where a user receives batches. Runs on the user's threads, which it makes wait.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::client::consumer::batch::Batch;
@@ -85,8 +84,7 @@ impl Batches {
             batch.taken();
             if config.max_attempts > 0 {
                 let over = batch.take_over_limit(config.max_attempts);
-                self.shared.gave_up.fetch_add(over.len() as u64, Ordering::Relaxed);
-                over.into_iter().for_each(|delivery| delivery.give_up(config.give_up.as_ref()));
+                over.into_iter().for_each(|over| self.shared.give_up_all(&over));
             }
             if let Oversized::Requeue(delay) = config.oversized {
                 batch.requeue_oversized(delay);

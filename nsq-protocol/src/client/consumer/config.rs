@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crate::client::consumer::give_up::{GiveUp, GiveUpHandler, GivenUp};
 use crate::client::lookup::config::LookupConfig;
 use crate::codec::identify::IdentifyRequest;
-use crate::codec::message::MessageRef;
 use crate::codec::names::{ChannelName, TopicName};
 use crate::error::Error;
-use crate::flow::policy::{GiveUp, GiveUpHandler, Oversized, RdyMode};
+use crate::flow::policy::{Oversized, RdyMode};
 use crate::io::config::{ConnectionConfig, FOREVER, refuse, whole_ms};
 
 /// The largest `max_in_flight`: what a process can be asked to hold, far over any useful window.
@@ -63,8 +63,9 @@ pub struct ConsumerConfig {
     pub backoff_min: Duration,
     /// The longest such wait (default 2 min); zero: failures change nothing.
     pub backoff_max: Duration,
-    /// A message that was delivered more often is given up instead of handed over; 0: none is (default). With it,
-    /// [`ConsumerConfig::on_give_up`] says what becomes of such a message; without that, it is finished.
+    /// A message that was delivered more often is given up instead of handed over, as is one whose handler returned an
+    /// error at the last attempt ([`crate::Consumer::run_fallible`]); 0: none is (default). With it,
+    /// [`ConsumerConfig::on_give_up`] says what becomes of such a message; without that, it is finished, with a warning.
     pub max_attempts: u16,
     /// What becomes of a message that is larger than [`ConnectionConfig::max_msg_size`] (default: it is given back for
     /// a minute, see [`Oversized::Requeue`]).
@@ -84,6 +85,11 @@ pub struct ConsumerConfig {
     /// Delay of a message that is given back because its handler panicked (default 1 s), so that a message that
     /// always panics does not spin. One that is dropped unanswered otherwise is given back without delay.
     pub panic_requeue_delay: Duration,
+    /// Delay of a message whose handler returned an error ([`crate::Consumer::run_fallible`]), times its attempts (default
+    /// 90 s, as in go-nsq).
+    pub default_requeue_delay: Duration,
+    /// The longest that this makes (default 15 min, as in go-nsq). nsqd has a limit of its own, 1 h.
+    pub max_requeue_delay: Duration,
     /// How each connection is made and kept.
     pub connection: ConnectionConfig,
 }
@@ -111,6 +117,8 @@ impl ConsumerConfig {
             sample_rate: 0,
             stop_timeout: Duration::from_secs(30),
             panic_requeue_delay: Duration::from_secs(1),
+            default_requeue_delay: Duration::from_secs(90),
+            max_requeue_delay: Duration::from_secs(900),
             connection: ConnectionConfig::default(),
         }
     }
@@ -135,12 +143,12 @@ impl ConsumerConfig {
 
     /// Sets what becomes of messages that are given up; see [`ConsumerConfig::max_attempts`].
     ///
-    /// `handler` runs on the thread that receives, and may publish the message to another topic first, for example.
-    /// When it panics, the message is given back as from any handler. Of an oversized message it sees no more than
-    /// [`ConsumerConfig::oversized`] keeps.
+    /// `handler` is told the message and why, and may publish it to another topic first, for example. It runs on a thread
+    /// of its own, `nsq-give-up`, one message at a time: however long it takes, other messages go on. When it panics, the
+    /// message is given back as from any handler.
     pub fn on_give_up(
         mut self,
-        handler: impl Fn(MessageRef<'_>) -> GiveUp + Send + Sync + 'static,
+        handler: impl Fn(GivenUp<'_>) -> GiveUp + Send + Sync + 'static,
     ) -> Self {
         self.give_up = Some(GiveUpHandler::new(handler));
         self

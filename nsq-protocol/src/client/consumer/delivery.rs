@@ -6,14 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::client::consumer::give_up::{GiveUp, GiveUpCause, GiveUpHandler, GivenUp};
 use crate::client::consumer::session::Answer;
 use crate::client::consumer::source::{Entry, Source};
 use crate::codec::message::{MessageId, MessageRef};
-use crate::flow::policy::{GiveUp, GiveUpHandler};
 
 /// One message, consumed by its answer.
 ///
-/// Dropped unanswered it is given back, as a [`crate::Batch`] is. It keeps the bodies of its whole batch in memory.
+/// Dropped unanswered it is given back, as a [`crate::Batch`] is; in the handler of [`crate::Consumer::run_fallible`] the
+/// result answers it. It keeps the bodies of its whole batch in memory.
 /// A [`crate::RunningConsumer`] that must stop before it is answered gives it back; its answer then is thrown away and
 /// counted ([`crate::ConnectionStats::lost_answers`]).
 ///
@@ -31,17 +32,37 @@ pub struct Delivery {
     /// Of the source's messages.
     index: usize,
     source: Arc<Source>,
+    /// What its handler returns is its answer, unless it has one.
+    by_result: bool,
+}
+
+/// A message whose handler answers it by what it returns.
+pub(super) struct LeftToResult {
+    index: usize,
+    source: Arc<Source>,
+}
+
+impl LeftToResult {
+    /// The handler has returned: the message, unless it has its answer or somebody holds it.
+    pub(super) fn take_back(self) -> Option<Delivery> {
+        let Self { index, source } = self;
+        source.take_back(index).then(|| Delivery::of(source, index))
+    }
 }
 
 impl Delivery {
+    fn of(source: Arc<Source>, index: usize) -> Self {
+        Self { index, source, by_result: false }
+    }
+
     /// The next message of `source` that nobody has.
     pub(super) fn next_of(source: &Arc<Source>) -> Option<Self> {
-        source.take().map(|index| Self { index, source: source.clone() })
+        source.take().map(|index| Self::of(source.clone(), index))
     }
 
     /// All messages of `source` that nobody has.
     pub(super) fn rest_of(source: &Arc<Source>) -> Vec<Self> {
-        source.take_rest().map(|index| Self { index, source: source.clone() }).collect()
+        source.take_rest().map(|index| Self::of(source.clone(), index)).collect()
     }
 
     fn entry(&self) -> &Entry {
@@ -110,10 +131,16 @@ impl Delivery {
         self.source.origin.touch(std::iter::once(self.entry().id));
     }
 
-    /// Lets `handler` decide on it, as it was delivered too often; without one it is finished.
-    pub(super) fn give_up(self, handler: Option<&GiveUpHandler>) {
-        let decide = || handler.map_or(GiveUp::Finish, |handler| handler.call(self.message()));
-        match catch_unwind(AssertUnwindSafe(decide)) {
+    /// From now on, dropped unanswered, it waits for what its handler returns.
+    pub(super) fn answered_by_result(&mut self) -> LeftToResult {
+        self.by_result = true;
+        LeftToResult { index: self.index, source: self.source.clone() }
+    }
+
+    /// Lets `handler` decide on it.
+    pub(super) fn give_up(self, handler: &GiveUpHandler, cause: GiveUpCause<'_>) {
+        let given_up = GivenUp { message: self.message(), nsqd: self.nsqd(), cause };
+        match catch_unwind(AssertUnwindSafe(|| handler.call(given_up))) {
             Ok(GiveUp::Finish) => self.finish(),
             Ok(GiveUp::Requeue(delay)) => self.requeue_without_backoff(delay),
             Err(_) => {
@@ -131,6 +158,10 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
+        let waits = self.by_result && !std::thread::panicking();
+        if waits && self.source.leave_to_result(self.index) {
+            return;
+        }
         if !self.source.is_answered(self.index) {
             self.answer(self.source.origin.answer_to_dropped());
         }

@@ -14,6 +14,7 @@ use crate::client::consumer::reader::run_link;
 use crate::client::consumer::shared::Shared;
 use crate::client::consumer::source::UnansweredMessage;
 use crate::client::consumer::stats::{ConsumerStats, DiscoveryStats};
+use crate::client::consumer::worker::{END, Worker};
 use crate::error::Error;
 use crate::thread::{Crew, Never, StopSource, stop_pair};
 
@@ -52,8 +53,16 @@ pub struct Consumer {
     discovery_stats: Option<Arc<Mutex<DiscoveryStats>>>,
     state: Mutex<RunState>,
     stopped: Condvar,
-    /// What the stop of workers of our own gave back that their handlers held.
-    unanswered: Mutex<Vec<UnansweredMessage>>,
+    leftover: Mutex<Leftover>,
+}
+
+/// What a stop could not wait for.
+#[derive(Default)]
+pub(super) struct Leftover {
+    /// What it gave back that handlers held.
+    pub(super) unanswered: Vec<UnansweredMessage>,
+    /// The name of the thread that gives up, if it is in its handler still.
+    pub(super) give_up_thread: Option<String>,
 }
 
 enum RunState {
@@ -73,6 +82,32 @@ struct Threads {
     flow: Crew<()>,
     /// Disconnected once every link's thread has ended.
     ended: Receiver<Never>,
+    give_up: Option<GiveUpThread>,
+}
+
+/// `nsq-give-up`. It ends when nothing is given up any more, which its drop sees to.
+struct GiveUpThread {
+    shared: Arc<Shared>,
+    worker: Option<Worker>,
+}
+
+impl GiveUpThread {
+    fn start(shared: &Arc<Shared>) -> Result<Self, Error> {
+        let running = shared.clone();
+        let worker = Worker::spawn("nsq-give-up".to_owned(), move || running.giving_up.run())?;
+        Ok(Self { shared: shared.clone(), worker: Some(worker) })
+    }
+
+    /// Its name, where it is left behind.
+    fn end(mut self) -> Option<String> {
+        self.worker.take()?.end(Instant::now() + END)
+    }
+}
+
+impl Drop for GiveUpThread {
+    fn drop(&mut self) {
+        drop(self.shared.giving_up.stop());
+    }
 }
 
 impl Threads {
@@ -88,12 +123,15 @@ impl Threads {
             move || flow.links.close_all()
         });
         let flow = Crew::stopped_by(stop_flow);
-        let mut threads = Self { stop, discovery: None, links, flow, ended };
+        let mut threads = Self { stop, discovery: None, links, flow, ended, give_up: None };
         let keeping_time = {
             let flow = shared.flow.clone();
             move || flow.run(&flow_token)
         };
         threads.flow.spawn("nsq-flow", keeping_time).map_err(Error::thread("nsq-flow"))?;
+        if shared.giving_up.has_handler() {
+            threads.give_up = Some(GiveUpThread::start(shared)?);
+        }
         for link in shared.flow.links.iter() {
             let name = format!("nsq-read-{}", link.number % 100_000);
             let (shared, token) = (shared.clone(), token.clone());
@@ -159,8 +197,8 @@ impl Consumer {
             let discovery_stats =
                 threads.discovery.as_ref().map(|discovery| discovery.stats.clone());
             let state = Mutex::new(RunState::Running(Box::new(threads)));
-            let (stopped, unanswered) = Default::default();
-            return Ok(Self { shared, discovery_stats, state, stopped, unanswered });
+            let (stopped, leftover) = Default::default();
+            return Ok(Self { shared, discovery_stats, state, stopped, leftover });
         }
         drop(threads);
         let telling = outcomes.into_iter().filter_map(Result::err).max_by_key(Error::weight);
@@ -216,13 +254,13 @@ impl Consumer {
     }
 
     fn close(&self, threads: Threads, timeout: Duration) -> Unanswered {
-        let Threads { stop, mut discovery, links, flow, ended } = threads;
+        let Threads { stop, mut discovery, links, flow, ended, give_up } = threads;
         let (shared, control) = (&self.shared, &self.shared.flow);
         let deadline = deadline_in(timeout);
         // 0. Workers of our own begin nothing any more.
         let untaken = shared.has_workers().then(|| {
             shared.queue.close();
-            shared.open.stop()
+            (shared.open.stop(), shared.giving_up.stop())
         });
         // 1. No new connection; CLS on those that are.
         drop(stop);
@@ -248,9 +286,9 @@ impl Consumer {
         }
         control.wait_until(deadline, || control.links.held() == 0);
         shared.requeue_queued();
+        drop(shared.giving_up.stop());
         let given_back = shared.open.give_back_taken();
         let unanswered = Unanswered(control.links.held() + given_back.len() as u64);
-        *self.unanswered.lock() = given_back;
         // 4. nsqd reads the last answers and closes.
         control.links.live().for_each(|session| session.connection().outbox.finish());
         let linger = deadline.min(Instant::now()) + LINGER;
@@ -259,12 +297,14 @@ impl Consumer {
         links.stop();
         discovery.into_iter().for_each(Discovery::join);
         flow.stop();
+        let give_up_thread = give_up.and_then(GiveUpThread::end);
+        *self.leftover.lock() = Leftover { unanswered: given_back, give_up_thread };
         unanswered
     }
 
-    /// What the stop gave back that handlers of [`Consumer::run`] held; once.
-    pub(super) fn take_unanswered(&self) -> Vec<UnansweredMessage> {
-        std::mem::take(&mut self.unanswered.lock())
+    /// What the stop could not wait for; once.
+    pub(super) fn take_leftover(&self) -> Leftover {
+        std::mem::take(&mut self.leftover.lock())
     }
 
     /// What each connection did so far.

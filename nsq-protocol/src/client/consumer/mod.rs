@@ -24,14 +24,16 @@
 //! | `batch`, `delivery` | messages in their hands, and the answers | workers |
 //! | `source` | a batch that is handed out message by message | workers |
 //! | `open` | the batches that workers of our own share | `nsq-work-N` |
-//! | `running` | workers of our own | `nsq-work-N` |
+//! | `running`, `fallible` | workers of our own; handlers that return a result | `nsq-work-N` |
+//! | `give_up`, `giving_up` | what is decided about messages that are given up, and where | `nsq-give-up` |
+//! | `worker` | a thread that may hang in what a user wrote | |
 //! | `discovery`, `directory` | nsqds that nsqlookupds name; whom to connect to (pure) | `nsq-dial` |
 //! | `shared` | what all of them hold | |
 //! | `counts`, `stats` | what is counted, and what is told of it | any |
 //!
 //! Each file imports from those below it only:
-//! `lifecycle, running -> discovery -> reader, batches, stats -> shared -> batch -> open -> delivery -> source -> origin ->
-//! flow_control -> link_table -> link -> session -> pacing`.
+//! `fallible -> running -> lifecycle -> discovery -> reader, batches, stats -> shared -> batch -> open, giving_up -> delivery ->
+//! source -> origin -> flow_control -> link_table -> link -> session -> pacing`.
 
 pub(crate) mod batch;
 pub(crate) mod batches;
@@ -40,7 +42,10 @@ mod counts;
 pub(crate) mod delivery;
 mod directory;
 mod discovery;
+mod fallible;
 mod flow_control;
+pub(crate) mod give_up;
+mod giving_up;
 pub(crate) mod lifecycle;
 mod link;
 pub(crate) mod link_table;
@@ -55,3 +60,4 @@ mod shared;
 pub(crate) mod source;
 pub(crate) mod stats;
 mod waker;
+mod worker;

@@ -3,23 +3,17 @@
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-
 use crate::client::consumer::delivery::Delivery;
-use crate::client::consumer::lifecycle::Consumer;
+use crate::client::consumer::lifecycle::{Consumer, Leftover};
 use crate::client::consumer::queue::{Nothing, Received};
 use crate::client::consumer::shared::Shared;
 use crate::client::consumer::source::{Source, UnansweredMessage};
 use crate::client::consumer::stats::ConsumerStats;
+use crate::client::consumer::worker::{END, Worker};
 use crate::error::Error;
 use crate::flow::policy::Oversized;
-use crate::thread::{Never, OwnedThread};
-
-/// How long workers that have nothing to do may take to end once all is over.
-const END: Duration = Duration::from_millis(50);
 
 /// How long a drop waits for handlers.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -69,14 +63,6 @@ pub struct Shutdown {
     pub busy_threads: Vec<String>,
 }
 
-#[derive(Debug)]
-struct Worker {
-    name: String,
-    thread: OwnedThread<()>,
-    /// Disconnected when the thread is about to end.
-    ended: Receiver<Never>,
-}
-
 impl Consumer {
     /// Calls `handler` with each delivery on `threads` threads of its own, named `nsq-work-N`.
     ///
@@ -93,16 +79,22 @@ impl Consumer {
         threads: NonZeroUsize,
         handler: impl Fn(Delivery) + Send + Sync + 'static,
     ) -> Result<RunningConsumer, Error> {
-        let handler = Arc::new(handler);
+        self.run_workers(threads, move |_, delivery| handler(delivery))
+    }
+
+    /// Starts the threads, which call `handle` with each delivery that is not given up.
+    pub(super) fn run_workers(
+        self,
+        threads: NonZeroUsize,
+        handle: impl Fn(&Shared, Delivery) + Send + Sync + 'static,
+    ) -> Result<RunningConsumer, Error> {
+        let handle = Arc::new(handle);
         // Complete before the first thread starts: where one is refused, its drop ends the consumer and the others.
         let mut running = RunningConsumer { consumer: self, workers: Vec::new() };
         for number in 0..threads.get() {
+            let (shared, handle) = (running.consumer.shared.clone(), handle.clone());
             let name = format!("nsq-work-{}", number % 100_000);
-            let (shared, handler) = (running.consumer.shared.clone(), handler.clone());
-            let (alive, ended) = bounded::<Never>(0);
-            let worker = move || work(&shared, &*handler, alive);
-            let thread = OwnedThread::spawn(&name, worker).map_err(Error::thread(&name))?;
-            running.workers.push(Worker { name, thread, ended });
+            running.workers.push(Worker::spawn(name, move || work(&shared, &*handle))?);
         }
         running.consumer.shared.flow.expect_workers(threads.get() as u64);
         Ok(running)
@@ -127,28 +119,17 @@ impl RunningConsumer {
     /// `timeout` has passed; then what they hold is given back, too, and told in [`Shutdown::unanswered`]. Threads are
     /// joined, but for those that are still in their handler ([`Shutdown::busy_threads`]).
     pub fn shutdown_within(mut self, timeout: Duration) -> Shutdown {
-        let busy_threads = self.end(timeout);
-        let unanswered = self.consumer.take_unanswered();
+        let mut busy_threads = self.end(timeout);
+        let Leftover { unanswered, give_up_thread } = self.consumer.take_leftover();
+        busy_threads.extend(give_up_thread);
         Shutdown { stats: self.consumer.stats(), unanswered, busy_threads }
     }
 
-    /// Stops, and says which threads are left.
+    /// Stops, and says which of the workers are left.
     fn end(&mut self, timeout: Duration) -> Vec<String> {
         self.consumer.stop_within(timeout);
         let deadline = Instant::now() + END;
-        let mut busy = Vec::new();
-        for Worker { name, thread, ended } in self.workers.drain(..) {
-            match ended.recv_deadline(deadline) {
-                Ok(never) => match never {},
-                Err(RecvTimeoutError::Disconnected) => thread.join(),
-                Err(RecvTimeoutError::Timeout) => {
-                    log::warn!("{name} is left behind: its handler does not return");
-                    thread.leave_behind();
-                    busy.push(name);
-                }
-            }
-        }
-        busy
+        self.workers.drain(..).filter_map(|worker| worker.end(deadline)).collect()
     }
 }
 
@@ -159,11 +140,11 @@ impl Drop for RunningConsumer {
 }
 
 /// The body of a worker: until the consumer stops.
-fn work(shared: &Shared, handler: &impl Fn(Delivery), _alive: Sender<Never>) {
+fn work(shared: &Shared, handle: &impl Fn(&Shared, Delivery)) {
     shared.queue.add_receiver();
     while let Some(source) = next_source(shared) {
         while let Some(delivery) = Delivery::next_of(&source) {
-            handle(shared, delivery, handler);
+            call(shared, delivery, handle);
         }
     }
     shared.queue.remove_receiver();
@@ -195,14 +176,13 @@ fn next_source(shared: &Shared) -> Option<Arc<Source>> {
     }
 }
 
-fn handle(shared: &Shared, delivery: Delivery, handler: &impl Fn(Delivery)) {
+fn call(shared: &Shared, delivery: Delivery, handle: &impl Fn(&Shared, Delivery)) {
     let (id, config) = (delivery.id(), &shared.config);
     if config.max_attempts > 0 && delivery.attempts() > config.max_attempts {
-        shared.gave_up.fetch_add(1, Ordering::Relaxed);
-        return delivery.give_up(config.give_up.as_ref());
+        return shared.giving_up.add(delivery, None);
     }
     // A panic ends what the handler did with this delivery only; what else it shares is its own care.
-    if catch_unwind(AssertUnwindSafe(|| handler(delivery))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| handle(shared, delivery))).is_err() {
         log::error!("the handler panicked over message {id}; it is given back");
     }
 }

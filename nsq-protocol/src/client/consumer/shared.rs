@@ -1,16 +1,18 @@
 //! What the threads of one consumer share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crate::client::consumer::batch::Batch;
 use crate::client::consumer::config::ConsumerConfig;
+use crate::client::consumer::delivery::Delivery;
 use crate::client::consumer::flow_control::FlowControl;
+use crate::client::consumer::giving_up::GivingUp;
 use crate::client::consumer::link::Link;
 use crate::client::consumer::link_table::LinkTable;
 use crate::client::consumer::open::OpenBatches;
 use crate::client::consumer::queue::Queue;
+use crate::client::consumer::source::Source;
 use crate::flow::backoff::FailureBackoff;
 use crate::flow::budget::Budget;
 use crate::flow::rdy::Planner;
@@ -23,8 +25,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue<Batch>,
     /// What the workers of [`crate::Consumer::run`] have begun.
     pub(crate) open: OpenBatches,
-    /// Messages given up.
-    pub(crate) gave_up: AtomicU64,
+    /// Messages that are given up.
+    pub(crate) giving_up: GivingUp,
 }
 
 impl Shared {
@@ -45,7 +47,7 @@ impl Shared {
             flow: Arc::new(flow),
             queue: Queue::new(),
             open: OpenBatches::default(),
-            gave_up: AtomicU64::new(0),
+            giving_up: GivingUp::new(config.give_up.clone()),
             config,
         }
     }
@@ -53,6 +55,14 @@ impl Shared {
     /// Whether the workers are our own: [`crate::Consumer::run`].
     pub(crate) fn has_workers(&self) -> bool {
         self.flow.workers() > 0
+    }
+
+    /// Gives up all messages of `source`, without waiting.
+    pub(super) fn give_up_all(&self, source: &Arc<Source>) {
+        let over = Delivery::rest_of(source);
+        // Known to a stop, which may have to give back what is being decided.
+        self.open.begin(source);
+        over.into_iter().for_each(|delivery| self.giving_up.add(delivery, None));
     }
 
     /// Gives back, at once, what nobody received.

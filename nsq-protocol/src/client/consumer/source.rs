@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::client::consumer::counts::add;
@@ -40,6 +40,15 @@ impl Entry {
     }
 }
 
+/// How far a message's answer is. Somebody holds it, or nobody has taken it:
+const OPEN: u8 = 0;
+/// Its handler has dropped it, and will answer it by what it returns.
+const DROPPED: u8 = 1;
+/// Its handler has returned, and somebody else holds it.
+const LEFT: u8 = 2;
+/// It has its answer.
+const ANSWERED: u8 = 3;
+
 /// The messages of one batch.
 pub(super) struct Source {
     entries: Vec<Entry>,
@@ -48,8 +57,8 @@ pub(super) struct Source {
     stamp: Stamp,
     /// The first message that nobody has taken; the number of messages, or more, when all are.
     next: AtomicUsize,
-    /// Of each message, whether it is answered.
-    answered: Vec<AtomicBool>,
+    /// Of each message, how far its answer is.
+    answers: Vec<AtomicU8>,
 }
 
 /// A message that its handler had not answered when a [`crate::RunningConsumer`] had to stop.
@@ -82,9 +91,9 @@ impl Source {
         origin: Arc<Origin>,
         stamp: Stamp,
     ) -> Arc<Self> {
-        let answered = entries.iter().map(|_| AtomicBool::new(false)).collect();
+        let answers = entries.iter().map(|_| AtomicU8::new(OPEN)).collect();
         let next = AtomicUsize::new(0);
-        Arc::new(Self { entries, bodies, origin, stamp, next, answered })
+        Arc::new(Self { entries, bodies, origin, stamp, next, answers })
     }
 
     pub(super) fn entry(&self, index: usize) -> &Entry {
@@ -122,7 +131,7 @@ impl Source {
         if rest.is_empty() {
             return;
         }
-        self.answered[rest.clone()].iter().for_each(|of| of.store(true, Ordering::SeqCst));
+        self.answers[rest.clone()].iter().for_each(|of| of.store(ANSWERED, Ordering::SeqCst));
         let ids = self.entries[rest].iter().map(|entry| entry.id);
         self.origin.answer(self.stamp, ids, Answer::given_back(Duration::ZERO));
     }
@@ -130,8 +139,8 @@ impl Source {
     /// Gives back what was taken and is not answered: which messages that were.
     pub(super) fn give_back_taken(&self) -> Vec<UnansweredMessage> {
         let mut unanswered = Vec::new();
-        for (entry, answered) in self.entries.iter().zip(&self.answered) {
-            if answered.swap(true, Ordering::SeqCst) {
+        for (entry, answer) in self.entries.iter().zip(&self.answers) {
+            if answer.swap(ANSWERED, Ordering::SeqCst) == ANSWERED {
                 continue;
             }
             let requeue = Answer::given_back(Duration::ZERO);
@@ -147,7 +156,7 @@ impl Source {
 
     /// Answers a message, unless a stop has done so.
     pub(super) fn answer(&self, index: usize, answer: Answer) {
-        if self.answered[index].swap(true, Ordering::SeqCst) {
+        if self.answers[index].swap(ANSWERED, Ordering::SeqCst) == ANSWERED {
             add(&self.origin.link.counts.lost_answers, 1);
         } else {
             self.origin.answer(self.stamp, std::iter::once(self.entries[index].id), answer);
@@ -155,7 +164,22 @@ impl Source {
     }
 
     pub(super) fn is_answered(&self, index: usize) -> bool {
-        self.answered[index].load(Ordering::SeqCst)
+        self.answers[index].load(Ordering::SeqCst) == ANSWERED
+    }
+
+    /// Leaves a message that its handler drops to what that returns; false when it has returned, or a stop has answered.
+    pub(super) fn leave_to_result(&self, index: usize) -> bool {
+        self.change(index, OPEN, DROPPED)
+    }
+
+    /// The handler has returned: whether it dropped the message unanswered. If not, whoever holds it answers it.
+    pub(super) fn take_back(&self, index: usize) -> bool {
+        !self.change(index, OPEN, LEFT) && self.change(index, DROPPED, OPEN)
+    }
+
+    fn change(&self, index: usize, from: u8, to: u8) -> bool {
+        let order = Ordering::SeqCst;
+        self.answers[index].compare_exchange(from, to, order, order).is_ok()
     }
 }
 

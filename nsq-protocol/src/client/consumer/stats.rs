@@ -43,7 +43,7 @@ pub struct ConsumerStats {
     pub peak_in_flight: u64,
     /// Whether failed messages keep all connections from being asked for more.
     pub backoff: BackoffStats,
-    /// Messages delivered more often than [`crate::ConsumerConfig::max_attempts`].
+    /// Messages that were given up: see [`crate::ConsumerConfig::max_attempts`].
     pub gave_up: u64,
 }
 
@@ -111,7 +111,7 @@ impl ConsumerStats {
             in_flight: flow.in_flight(),
             peak_in_flight: flow.peak_in_flight(),
             backoff: flow.backoff_stats(),
-            gave_up: read(&shared.gave_up),
+            gave_up: shared.giving_up.count(),
         }
     }
 }

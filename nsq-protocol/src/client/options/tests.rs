@@ -38,7 +38,9 @@ fn every_option_sets_its_field() {
     check("max_backoff_duration,0", |c| c.backoff_max, Duration::ZERO);
     check("low_rdy_timeout,20s", |c| c.low_rdy_timeout, secs(20));
     check("low_rdy_idle_timeout,5s", |c| c.low_rdy_idle_timeout, secs(5));
-    check("default_requeue_delay,90s", |c| c.panic_requeue_delay, secs(90));
+    check("default_requeue_delay,80s", |c| c.panic_requeue_delay, secs(80));
+    check("default_requeue_delay,80s", |c| c.default_requeue_delay, secs(80));
+    check("max_requeue_delay,10m", |c| c.max_requeue_delay, secs(600));
     check("stop_timeout,2s", |c| c.stop_timeout, secs(2));
     check("lookupd_poll_interval,15s", |c| c.lookup.poll_interval, secs(15));
     check("lookupd_poll_jitter,0.5", |c| c.lookup.poll_jitter, 0.5);
