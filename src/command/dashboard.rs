@@ -12,7 +12,7 @@ use crate::command::shared::output::{configuration, listed, status};
 use crate::command::shared::status::StatusWatch;
 use crate::command::shared::tls;
 use crate::command::shared::token::{read_token, write_token};
-use crate::command::shared::values::{self, Count, HumanDuration, VideoUrl};
+use crate::command::shared::values::{self, Count, EmbedSites, HumanDuration, VideoUrl};
 use crate::dashboard::{Dashboard, DashboardConfig, Keep, WatchedQueue};
 use crate::runtime::links::Links;
 use crate::runtime::notify;
@@ -68,6 +68,24 @@ pub(super) struct DashboardArgs {
     /// raise an alarm when nothing was counted for so long, even if nothing waits [default: never; while messages wait, 1 min]
     #[argh(option)]
     idle_alert: Option<HumanDuration>,
+    /// url that is told which alarms begin and end, as JSON; others see it in ps, but not --alert-webhook-file
+    /// or PLAYCOUNTS_ALERT_WEBHOOK [default: none]
+    #[argh(option)]
+    alert_webhook: Option<String>,
+    /// file that holds that url, for its owner alone (chmod 600) [default: none]
+    #[argh(option)]
+    alert_webhook_file: Option<String>,
+    /// least time between two calls of that url; what changes meanwhile is told in one [default: 1m]
+    #[argh(option, default = "values::ALERT_PAUSE")]
+    alert_pause: HumanDuration,
+    /// PEM file of the certificate authorities of a webhook at https://, and no others [default: SSL_CERT_FILE, else those that
+    /// browsers trust]
+    #[argh(option)]
+    alert_webhook_ca: Option<String>,
+    /// sites that may show the counter and a video's chart in frames, at /embed, separated by commas:
+    /// https://blog.example.org [default: none]
+    #[argh(option)]
+    embed: Option<EmbedSites>,
     /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
     #[argh(option)]
     allowed_host: Vec<String>,
@@ -118,6 +136,13 @@ impl DashboardArgs {
             allowed_hosts: self.allowed_host,
             video_url: self.video_url.map(|url| url.0),
             idle_alert: self.idle_alert.map(|time| time.0),
+            webhook: https::webhook(
+                self.alert_webhook,
+                self.alert_webhook_file,
+                self.alert_pause.0,
+                self.alert_webhook_ca,
+            )?,
+            embed: self.embed.map_or_else(Vec::new, |sites| sites.0),
             tls: tls::files(self.tls_cert, self.tls_key)?,
         })
     }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::alarms::Alarms;
 use super::answer::CallError;
 use super::assets::File;
+use super::embed::Embed;
 use super::guard::Guard;
 use super::kept::KeptSums;
 use super::live::Live;
@@ -46,6 +47,8 @@ pub(super) struct App {
     pub(super) started_at: UnixMs,
     /// The OpenAPI document.
     pub(super) document: File,
+    /// What other sites may show in frames; absent: nothing.
+    pub(super) embed: Option<Embed>,
     /// What it serves HTTPS with; absent: it serves plain HTTP.
     pub(super) tls: Option<Arc<ServerTls>>,
     /// Messages with counts accepted since the start.
@@ -69,6 +72,7 @@ pub(super) struct AppParts {
     pub(super) watched: Option<WatchedQueue>,
     pub(super) alarms: Alarms,
     pub(super) is_simulation: bool,
+    pub(super) embed: Option<Embed>,
     pub(super) tls: Option<Arc<ServerTls>>,
     /// Takes a token when counts have changed; holds one.
     pub(super) changed: Sender<()>,
@@ -86,6 +90,7 @@ impl App {
             watched,
             alarms,
             is_simulation,
+            embed,
             tls,
             changed,
         } = parts;
@@ -104,6 +109,7 @@ impl App {
             video_url,
             started_at: unix_ms(),
             document,
+            embed,
             tls,
             updates: AtomicU64::new(0),
             refused: AtomicU64::new(0),

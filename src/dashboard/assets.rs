@@ -10,7 +10,7 @@ use crate::http::{Request, Response};
 use crate::model::hash::fnv1a;
 
 /// Scripts, styles, data and forms from here alone, nothing inline, in nobody's frame.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// The type of a page.
@@ -101,6 +101,8 @@ const ASSETS: &[Asset] = &[
     style!("alarm.css"),
     style!("queue.css"),
     style!("sign-in.css"),
+    style!("embed.css"),
+    script!("embed.js"),
     script!("alarm.js"),
     script!("app.js"),
     script!("asked.js"),

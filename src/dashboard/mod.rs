@@ -6,7 +6,7 @@
 //! history, `live` what processors report and the charts' points, `nsqds` what the nsqds tell, `alarms` what of it is wrong.
 //! Threads: the HTTP server's
 //! (`dash-…`), `dash-store` which commits updates, `dash-checkpoint` which writes the tables, `dash-events` which feeds the
-//! pages, `dash-queue-N` which ask the nsqds, and `dash-sampler`.
+//! pages, `dash-queue-N` which ask the nsqds, `dash-sampler`, and `dash-webhook` which tells of alarms.
 
 mod alarms;
 mod answer;
@@ -14,6 +14,7 @@ mod app;
 mod assets;
 mod body;
 mod calls;
+mod embed;
 mod findings;
 mod guard;
 mod guesses;
@@ -32,6 +33,7 @@ mod sampler;
 mod sign_in;
 mod store;
 mod tokens;
+mod webhook;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -50,12 +52,15 @@ use crate::runtime::links::LinkSource;
 use crate::storage::data_dir::{DASHBOARD, DataDir, Lock};
 use alarms::Alarms;
 use app::{App, AppParts};
+use embed::Embed;
 use guard::Guard;
 use store::Store;
+use webhook::Webhook;
 
 pub use live::{RunFigure, RunOutcome};
 pub use nsqds::WatchedQueue;
 pub use store::{ExaminedCounts, Keep};
+pub use webhook::WebhookConfig;
 
 /// Requests handled at one time, and connections to read the database with. Most wait for one commit that
 /// they share, so more of them than cores make larger groups.
@@ -92,6 +97,10 @@ pub struct DashboardConfig {
     pub video_url: Option<String>,
     /// After so long without a counted play there is an alarm, even if nothing waits; `None`: only while messages wait.
     pub idle_alert: Option<Duration>,
+    /// Whom to tell which alarms begin and end.
+    pub webhook: Option<WebhookConfig>,
+    /// Sites that may show figures in frames, such as `https://blog.example.org`; empty: none.
+    pub embed: Vec<String>,
     /// Serve HTTPS with that certificate, and no plain HTTP.
     pub tls: Option<TlsFiles>,
 }
@@ -101,6 +110,7 @@ pub struct Dashboard {
     // Stopped in this order: see `stop`.
     watch: Option<Crew<()>>,
     sampler: Option<Crew<()>>,
+    webhook: Option<Arc<Webhook>>,
     server: Option<Server>,
     app: Arc<App>,
     local_addr: SocketAddr,
@@ -126,6 +136,8 @@ impl Dashboard {
             allowed_hosts,
             video_url,
             idle_alert,
+            webhook,
+            embed,
             tls,
         } = config;
         let tls = tls.map(load_certificate).transpose()?;
@@ -155,21 +167,29 @@ impl Dashboard {
             alarms: Alarms::new(directory.path(), idle_alert),
             is_simulation: clean,
             tls: tls.clone(),
+            embed: Embed::new(&embed),
             changed,
         };
         let app = Arc::new(App::new(parts));
         sampler::remember(&app);
         let server = server_config(http_address, data_dir, tls);
         let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
+        let local_addr = server.local_addr();
+        let page = url(local_addr, app.tls.is_some());
+        let webhook = webhook.map(|config| Webhook::start(config, page)).transpose()?;
+        let webhook = webhook.map(Arc::new);
         let watch = app.watch.start()?;
         let (stop, stopped) = stop_pair();
         let mut sampler = Crew::stopped_by(stop);
-        let shared = Arc::clone(&app);
-        sampler.spawn("dash-sampler", move || sampler::run(&shared, &woken, &stopped))?;
+        let (shared, told) = (Arc::clone(&app), webhook.clone());
+        sampler.spawn("dash-sampler", move || {
+            sampler::run(&shared, told.as_deref(), &woken, &stopped);
+        })?;
         Ok(Self {
             watch: Some(watch),
             sampler: Some(sampler),
-            local_addr: server.local_addr(),
+            webhook,
+            local_addr,
             server: Some(server),
             app,
             _lock: lock,
@@ -183,16 +203,7 @@ impl Dashboard {
 
     /// Where a browser on this machine finds the page: `http://127.0.0.1:8000`, or the same at `https://`.
     pub fn url(&self) -> String {
-        let mut address = self.local_addr;
-        if address.ip().is_unspecified() {
-            let loopback = if address.is_ipv4() {
-                [127, 0, 0, 1].into()
-            } else {
-                std::net::Ipv6Addr::LOCALHOST.into()
-            };
-            address.set_ip(loopback);
-        }
-        format!("{}{address}", scheme(self.app.tls.is_some()))
+        url(self.local_addr, self.app.tls.is_some())
     }
 
     /// The certificate that it serves HTTPS with; `None`: it serves plain HTTP.
@@ -200,16 +211,17 @@ impl Dashboard {
         self.app.tls.as_ref()
     }
 
-    /// Which nsqds and nsqlookupds that it asks, and which processors that report to it, are there, and whether it refuses
-    /// writes; for as long as it runs.
+    /// Which nsqds and nsqlookupds that it asks, and which processors that report to it, are there, whether it refuses writes,
+    /// and whether its webhook takes alarms; for as long as it runs.
     pub fn links(&self) -> LinkSource {
-        let app = Arc::downgrade(&self.app);
+        let (app, webhook) = (Arc::downgrade(&self.app), self.webhook.clone());
         Box::new(move || {
             let app = app.upgrade()?;
             let mut links = app.watch.links();
             let now = Instant::now();
             links.extend(app.live.lock().links(now));
             links.extend(app.refused_writes.lock().link(now));
+            links.extend(webhook.as_ref().map(|webhook| webhook.link()));
             Some(links)
         })
     }
@@ -247,6 +259,9 @@ impl Dashboard {
         }
         if let Some(askers) = self.watch.take() {
             askers.stop();
+        }
+        if let Some(webhook) = self.webhook.take() {
+            webhook.shutdown();
         }
         self.app.events.shutdown();
         // 2. No more requests; those in progress still have the store.
@@ -335,6 +350,19 @@ fn server_config(address: String, data_dir: PathBuf, tls: Option<Arc<ServerTls>>
     server.data_dir = Some(data_dir);
     server.tls = tls;
     server
+}
+
+/// Where a browser on this machine finds what listens there.
+fn url(mut address: SocketAddr, is_encrypted: bool) -> String {
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        };
+        address.set_ip(loopback);
+    }
+    format!("{}{address}", scheme(is_encrypted))
 }
 
 fn scheme(is_encrypted: bool) -> &'static str {

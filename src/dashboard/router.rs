@@ -10,6 +10,7 @@ use super::calls::{
     actions, confirmed, consumption, counts, document, export, health, imports, ledgers, letters,
     plays, processors, queue, series, settings, stats, top, videos,
 };
+use super::embed;
 use super::guard::WhoReads;
 use super::gzip;
 use super::operation::Operation;
@@ -155,6 +156,9 @@ fn allowed(routes: impl Iterator<Item = &'static Route>) -> String {
 fn answer(app: &App, request: &Request) -> CallResult {
     app.guard.check(request)?;
     if let Some(answer) = sign_in::answer(app, request) {
+        return answer;
+    }
+    if let Some(answer) = embed::answer(app, request) {
         return answer;
     }
     let reads = matches!(request.method.as_str(), "GET" | "HEAD");

@@ -11,6 +11,7 @@ use super::calls::stats;
 use super::findings;
 use super::live::POINTS_MS;
 use super::store::MinutePoint;
+use super::webhook::Webhook;
 use crate::model::unix_time::UnixMs;
 use crate::runtime::clock::unix_ms;
 use crate::runtime::watchdog::Work;
@@ -31,7 +32,7 @@ pub(super) fn remember(app: &App) {
 }
 
 /// Runs until stopped; then the minute that is not over is kept.
-pub(super) fn run(app: &App, changed: &Receiver<()>, stop: &StopToken) {
+pub(super) fn run(app: &App, webhook: Option<&Webhook>, changed: &Receiver<()>, stop: &StopToken) {
     // It takes every lock that a call takes.
     let work = Work::new("a point of the dashboard's charts");
     let mut next_point = Instant::now();
@@ -40,7 +41,7 @@ pub(super) fn run(app: &App, changed: &Receiver<()>, stop: &StopToken) {
         let begun = work.begin();
         if now >= next_point {
             add_point(app);
-            look_for_alarms(app);
+            look_for_alarms(app, webhook);
             // A write that took long shifts the points; it does not make them come in a rush.
             next_point = (next_point + SAMPLE_EVERY).max(Instant::now());
         }
@@ -71,7 +72,7 @@ fn add_point(app: &App) {
 }
 
 /// Looks what is wrong now, and tells what has begun and ended.
-fn look_for_alarms(app: &App) {
+fn look_for_alarms(app: &App, webhook: Option<&Webhook>) {
     let now = Instant::now();
     let waiting = app.watch.depth().and_then(|depth| depth.queue);
     app.alarms.look_at_disk();
@@ -82,6 +83,9 @@ fn look_for_alarms(app: &App) {
     }
     for alarm in &changes.ended {
         log::info!("alarm {} is over", alarm.name);
+    }
+    if let Some(webhook) = webhook {
+        webhook.tell(changes);
     }
 }
 

@@ -25,7 +25,8 @@ pub struct Download {
 pub struct Response {
     /// 200, 404 …
     pub status: u16,
-    /// Sent as they are; a value with a control or non-ASCII character is dropped, name and all.
+    /// Sent as they are; a value with a control or non-ASCII character is dropped, name and all. One that is empty leaves out a
+    /// header that every answer has.
     pub headers: Vec<(&'static str, String)>,
     /// The body; not sent in answer to HEAD.
     pub body: Vec<u8>,
@@ -70,6 +71,7 @@ impl Response {
         let is_own = |name: &str| self.headers.iter().any(|(own, _)| *own == name);
         self.headers
             .iter()
+            .filter(|(_, value)| !value.is_empty())
             .filter(|(_, value)| value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')))
             .map(|(name, value)| (*name, value.as_str()))
             .chain(always.into_iter().filter(move |(name, _)| !is_own(name)))
@@ -112,9 +114,11 @@ mod tests {
     fn a_header_that_would_start_another_is_dropped() {
         let response = Response::text(200, "x")
             .with_header("X-Bad", "a\r\nSet-Cookie: b")
+            .with_header("X-Frame-Options", "")
             .with_header("X-Good", "a b");
         let names: Vec<_> = response.safe_headers().map(|(name, _)| name).collect();
         assert_eq!(names[..2], ["Content-Type", "X-Good"]);
+        assert!(!names.contains(&"X-Frame-Options"));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum PartLink {
     Outbox,
     /// Those who write to a dashboard: away while it refuses somebody.
     Writers,
+    /// Whom a dashboard tells of alarms, by scheme and host of its URL.
+    Webhook(String),
     /// A processor that reports to a dashboard.
     Processor(Uuid),
 }

@@ -38,6 +38,8 @@ pub(crate) fn config(data: &TempDir) -> DashboardConfig {
         allowed_hosts: Vec::new(),
         video_url: None,
         idle_alert: None,
+        webhook: None,
+        embed: Vec::new(),
         tls: None,
     }
 }

@@ -293,6 +293,8 @@ fn dashboard_of(data: &TempDir, http_address: &str) -> Dashboard {
         allowed_hosts: Vec::new(),
         video_url: None,
         idle_alert: None,
+        webhook: None,
+        embed: Vec::new(),
         tls: None,
     })
     .unwrap()

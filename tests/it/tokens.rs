@@ -97,7 +97,7 @@ fn what_is_no_token_is_refused() {
     check(&["--write-token-file", &missing], None, "cannot read --write-token-file");
     for empty in ["", "\n", "\r\n\n"] {
         let path = file(dir.path(), empty, 0o600);
-        check(&["--write-token-file", &path], None, "holds no token: it is empty");
+        check(&["--write-token-file", &path], None, "holds no write token: it is empty");
     }
     for bad in ["two words", "two\nlines", "caf\u{e9}", "\u{1b}[2J"] {
         let path = file(dir.path(), bad, 0o600);
@@ -106,8 +106,8 @@ fn what_is_no_token_is_refused() {
     let path = file(dir.path(), &"x".repeat(5000), 0o600);
     check(&["--write-token-file", &path], None, "over 4096 bytes");
     check(&["--write-token-file", &path, "--write-token", "x"], None, "cannot be used together");
-    check(&[], Some(""), "PLAYCOUNTS_WRITE_TOKEN holds no token");
-    check(&["--write-token", ""], None, "--write-token holds no token");
+    check(&[], Some(""), "PLAYCOUNTS_WRITE_TOKEN holds no write token");
+    check(&["--write-token", ""], None, "--write-token holds no write token");
     let plain = output(dir.path(), &["dashboard", "--http-address=0.0.0.0:0"]);
     assert_exit(&plain, 1);
 }

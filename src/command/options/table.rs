@@ -195,6 +195,11 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("tls-key", File),
             row("depth-alert", Whole(MAX_WHOLE)).unset("never"),
             row("idle-alert", Duration).unset("never; while messages wait, 1 min"),
+            row("alert-webhook", Url).hidden(Secrecy::Secret),
+            row("alert-webhook-file", File),
+            row("alert-pause", Duration).value("1m"),
+            row("alert-webhook-ca", File).unset("SSL_CERT_FILE, else those that browsers trust"),
+            row("embed", Like(&["https://blog.example.org"])),
             row("allowed-host", Text),
             row("video-url", Like(&["https://example.org/watch/{id}"])),
             row("keep-by-minute", Duration).value("2d"),
@@ -243,9 +248,10 @@ pub(crate) const SECTIONS: &[Section] = &[
 
 /// Of two that say the same in two ways, the one that is given nearer to the command line holds: a flag sets aside what
 /// the environment or the file says of the other. Of one command, or of every one that has both.
-pub(crate) const EXCLUSIVE: [(Option<&str>, [&str; 2]); 6] = [
+pub(crate) const EXCLUSIVE: [(Option<&str>, [&str; 2]); 7] = [
     (None, ["write-token", "write-token-file"]),
     (None, ["read-token", "read-token-file"]),
+    (None, ["alert-webhook", "alert-webhook-file"]),
     (None, ["nsqd-tcp-address", "lookupd-http-address"]),
     (Some("health"), ["dashboard-url", "broker-http-address"]),
     (Some("health"), ["dashboard-url", "data-dir"]),

@@ -143,6 +143,8 @@ fn start_dashboard(config: &RunConfig, broker: &RunBroker) -> Result<Dashboard> 
         allowed_hosts: config.allowed_hosts.clone(),
         video_url: config.video_url.clone(),
         idle_alert: None,
+        webhook: None,
+        embed: Vec::new(),
         tls: config.served.clone(),
     })
 }

@@ -1,10 +1,13 @@
 //! Whom dashboards, nsqds and nsqlookupds must prove to be over TLS: what options and `SSL_CERT_FILE` say.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use nsq_protocol::TlsConfig;
 use ureq::http::Uri;
 
-use crate::command::shared::token::{read_token, write_token};
+use crate::command::shared::token::{read_token, webhook_url, write_token};
+use crate::dashboard::WebhookConfig;
 use crate::model::dashboard_index::DashboardIndex;
 use crate::nsqd::http_tls::HttpTls;
 use crate::wire::client::{DashboardClient, RefusedCall};
@@ -93,6 +96,33 @@ pub(crate) fn readable_dashboard(
     dashboard(url, read_token(token, token_file)?.as_deref(), ca)
 }
 
+/// Whom to tell of alarms, as options, a file or the environment say: the URL, the least `pause` between two calls, and the
+/// authorities of `--alert-webhook-ca`, or of `SSL_CERT_FILE`, or those that browsers trust. `None`: nobody.
+///
+/// # Errors
+/// As [`write_token`]; or it is no URL, which is not quoted, as a secret may be in it; or as [`dashboards`].
+pub(crate) fn webhook(
+    typed: Option<String>,
+    file: Option<String>,
+    pause: Duration,
+    ca: Option<String>,
+) -> Result<Option<WebhookConfig>> {
+    let Some(url) = webhook_url(typed, file)? else {
+        if ca.is_some() {
+            bail!("--alert-webhook-ca is for --alert-webhook, and none is given");
+        }
+        return Ok(None);
+    };
+    if http_url(&url).is_none() {
+        bail!(
+            "--alert-webhook is no URL that begins with http:// or https://, such as https://chat.example.org/hooks/SECRET"
+        );
+    }
+    let tls =
+        trusted(TlsConfig::new(), ca, "--alert-webhook-ca", "--alert-webhook", is_https(&url))?;
+    Ok(Some(WebhookConfig { url, pause, tls }))
+}
+
 /// For the HTTP APIs at those addresses: the authorities of `--nsqd-http-ca`, or what the options of a consumer or producer
 /// say of TLS, or the authorities of `SSL_CERT_FILE`, or those that browsers trust.
 ///
@@ -156,14 +186,15 @@ fn is_https(address: &str) -> bool {
     address.get(..HTTPS.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(HTTPS))
 }
 
+/// The parts of a URL of `http` or `https` with a host.
+fn http_url(url: &str) -> Option<Uri> {
+    let uri = url.parse::<Uri>().ok()?;
+    let has_host = uri.host().is_some_and(|host| !host.is_empty());
+    (matches!(uri.scheme_str(), Some("http" | "https")) && has_host).then_some(uri)
+}
+
 fn check_url(url: &str) -> Result<()> {
-    let uri = url.parse::<Uri>().ok();
-    let is_good = uri.as_ref().is_some_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.host().is_some_and(|host| !host.is_empty())
-            && uri.query().is_none()
-    });
-    if !is_good {
+    if http_url(url).is_none_or(|uri| uri.query().is_some()) {
         bail!(
             "--dashboard-url {url:?} is not the URL of a dashboard, such as http://127.0.0.1:8000 or https://host/playcounts/"
         );

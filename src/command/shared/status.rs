@@ -196,6 +196,7 @@ fn name(link: &PartLink) -> String {
         PartLink::Publishing => "the nsqd that takes plays".to_owned(),
         PartLink::Outbox => "the outbox's room".to_owned(),
         PartLink::Writers => "somebody who may not write".to_owned(),
+        PartLink::Webhook(host) => format!("the webhook at {host}"),
         PartLink::Processor(id) => format!("processor {id}"),
     }
 }
@@ -226,6 +227,9 @@ fn away_line(link: &PartLink, reason: &str) -> String {
             format!("the outbox is {reason}; waiting for a processor to count some")
         }
         PartLink::Writers => format!("refuses writes: {reason}"),
+        PartLink::Webhook(_) => {
+            format!("{} was not told of alarms: {reason}; trying again", name(link))
+        }
         PartLink::Processor(_) => format!("{} {reason}", name(link)),
     }
 }
@@ -241,6 +245,7 @@ fn back_line(link: &PartLink) -> Option<String> {
         PartLink::Confirmations(url) => format!("{url} says again which plays are counted"),
         PartLink::Publishing => "publishes again".to_owned(),
         PartLink::Outbox => "the outbox has room again".to_owned(),
+        PartLink::Webhook(_) => format!("{} takes alarms again", name(link)),
         PartLink::Processor(_) => format!("{} reports again", name(link)),
     })
 }

@@ -1,4 +1,4 @@
-//! The dashboard's tokens, for writes and for reads: from a file, from the environment, or as they were typed.
+//! What of a dashboard is secret, its tokens for writes and for reads, and the URL of its webhook: from a file, from the environment, or as they were typed.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, bail};
 
-/// Which of the two.
+/// Which of them.
 struct Kind {
     /// Its option; the file's has `-file` behind it.
     option: &'static str,
@@ -22,7 +22,10 @@ const WRITE: Kind =
 const READ: Kind =
     Kind { option: "--read-token", variable: "PLAYCOUNTS_READ_TOKEN", name: "read token" };
 
-/// The largest file that is read for one, in bytes: a token is a line.
+const WEBHOOK: Kind =
+    Kind { option: "--alert-webhook", variable: "PLAYCOUNTS_ALERT_WEBHOOK", name: "webhook's URL" };
+
+/// The largest file that is read for one, in bytes: each is a line.
 const FILE_MAX: u64 = 4096;
 
 /// The token of `--write-token`, or of the file of `--write-token-file`, or of `PLAYCOUNTS_WRITE_TOKEN`. `None`: none of
@@ -44,11 +47,19 @@ pub(crate) fn read_token(typed: Option<String>, file: Option<String>) -> Result<
     token(&READ, typed, file)
 }
 
+/// The same of `--alert-webhook`, `--alert-webhook-file` and `PLAYCOUNTS_ALERT_WEBHOOK`.
+///
+/// # Errors
+/// As [`write_token`].
+pub(crate) fn webhook_url(typed: Option<String>, file: Option<String>) -> Result<Option<String>> {
+    token(&WEBHOOK, typed, file)
+}
+
 fn token(kind: &Kind, typed: Option<String>, file: Option<String>) -> Result<Option<String>> {
-    let Kind { option, variable, .. } = kind;
+    let Kind { option, variable, name } = kind;
     let (token, from) = match (typed, file) {
         (Some(_), Some(_)) => {
-            bail!("{option} and {option}-file cannot be used together: one token is enough")
+            bail!("{option} and {option}-file cannot be used together: one of them is enough")
         }
         (Some(token), None) => (token, (*option).to_owned()),
         (None, Some(path)) => (read(kind, &path)?, format!("{option}-file {path}")),
@@ -59,10 +70,10 @@ fn token(kind: &Kind, typed: Option<String>, file: Option<String>) -> Result<Opt
         },
     };
     if token.is_empty() {
-        bail!("{from} holds no token: it is empty");
+        bail!("{from} holds no {name}: it is empty");
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        bail!("the token of {from} must be printable ASCII without spaces");
+        bail!("the {name} of {from} must be printable ASCII without spaces");
     }
     Ok(Some(token))
 }
@@ -80,7 +91,7 @@ fn read(kind: &Kind, path: &str) -> Result<String> {
     let mut bytes = Vec::new();
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).with_context(what)?;
     if bytes.len() as u64 > FILE_MAX {
-        bail!("{option}-file {path} is over {FILE_MAX} bytes: it should hold the token alone");
+        bail!("{option}-file {path} is over {FILE_MAX} bytes: it should hold the {name} alone");
     }
     let text = String::from_utf8_lossy(&bytes);
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())

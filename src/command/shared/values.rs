@@ -29,6 +29,9 @@ pub(crate) const TOPIC: &str = "plays";
 /// The channel that the processor reads.
 pub(crate) const CHANNEL: &str = "processor";
 
+/// The least time between two calls of a webhook.
+pub(crate) const ALERT_PAUSE: HumanDuration = HumanDuration::from_secs(60);
+
 /// How long the dashboard keeps plays by minute.
 pub(crate) const KEEP_BY_MINUTE: HumanDuration = HumanDuration::from_secs(2 * 86_400);
 
@@ -111,6 +114,38 @@ impl FromStr for VideoUrl {
             Ok(()) => Ok(Self(text.to_owned())),
             Err(error) => Err(format!("is no such address: {error}")),
         }
+    }
+}
+
+/// Sites that may show figures in frames: `https://a.example,https://b.example:8443`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EmbedSites(pub(crate) Vec<String>);
+
+/// The most sites: they stand in a header of each frame.
+const SITES_MAX: usize = 32;
+
+/// The longest name of a host with its port, in bytes.
+const HOST_MAX: usize = 260;
+
+impl FromStr for EmbedSites {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        // It becomes a part of a policy in a header, in which a space or a semicolon would begin another rule.
+        let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+        let is_site = |site: &str| {
+            let host = site.strip_prefix("https://").or_else(|| site.strip_prefix("http://"));
+            host.is_some_and(|host| {
+                !host.is_empty() && host.len() <= HOST_MAX && host.bytes().all(is_of_host)
+            })
+        };
+        let sites = text.split(',').map(|site| site.trim().trim_end_matches('/').to_owned());
+        let sites: Vec<String> = sites.collect();
+        if sites.len() > SITES_MAX || !sites.iter().all(|site| is_site(site)) {
+            return Err(format!(
+                "must be up to {SITES_MAX} addresses of sites without a path, such as https://blog.example.org,https://www.example.org"
+            ));
+        }
+        Ok(Self(sites))
     }
 }
 

@@ -32,6 +32,8 @@ fn start(directory: &Path) -> Result<Dashboard, String> {
         allowed_hosts: Vec::new(),
         video_url: None,
         idle_alert: None,
+        webhook: None,
+        embed: Vec::new(),
         tls: None,
     };
     Dashboard::start(config).map_err(|error| format!("{error:#}"))
