@@ -2,7 +2,10 @@
 //!
 //! A title costs some 90 bytes besides its own and its address's: a number, which stands in place of the video in the sets
 //! of its words; its place by id, 5 to 11 bytes; and two bytes for each of its words. A word costs some 80 bytes once,
-//! however many titles have it, and two bytes to a bit for each of them.
+//! however many titles have it, and two bytes to a bit for each of them;
+//! one that every 32nd title has, a bit of each title besides.
+
+mod word_uses;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,6 +19,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::rank::Place;
 use crate::model::video_id::VideoId;
+use word_uses::WordUses;
 
 /// Who has said a title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,23 +37,6 @@ pub(in crate::dashboard) struct TitleRow {
     // In two boxes, since most videos have none: that takes 8 bytes, and would take 16 in one.
     pub(in crate::dashboard) url: Option<Box<Box<str>>>,
     pub(super) origin: TitleOrigin,
-}
-
-/// Which titles have a word.
-#[derive(Debug)]
-enum WordUses {
-    /// The most words by far are in one.
-    One(u32),
-    Many(RoaringBitmap),
-}
-
-impl WordUses {
-    fn numbers(&self) -> Cow<'_, RoaringBitmap> {
-        match self {
-            Self::One(number) => Cow::Owned(RoaringBitmap::from([*number])),
-            Self::Many(numbers) => Cow::Borrowed(numbers),
-        }
-    }
 }
 
 /// All titles.
@@ -162,26 +149,13 @@ impl TitleIndex {
     }
 
     fn add_word(&mut self, word: String, number: u32) {
-        let uses = self.words.entry(word.into()).or_insert(WordUses::One(number));
-        match uses {
-            WordUses::Many(numbers) => {
-                numbers.insert(number);
-            }
-            WordUses::One(other) if *other != number => {
-                *uses = WordUses::Many(RoaringBitmap::from([*other, number]));
-            }
-            WordUses::One(_) => {}
-        }
+        let titles = self.ids.len();
+        self.words.entry(word.into()).or_insert(WordUses::One(number)).add(number, titles);
     }
 
     fn remove_word(&mut self, word: &str, number: u32) {
-        let is_left = match self.words.get_mut(word) {
-            Some(WordUses::Many(numbers)) => {
-                numbers.remove(number);
-                !numbers.is_empty()
-            }
-            _ => false,
-        };
+        let titles = self.ids.len();
+        let is_left = self.words.get_mut(word).is_some_and(|uses| uses.remove(number, titles));
         if !is_left {
             self.words.remove(word);
         }
@@ -210,10 +184,10 @@ impl TitleIndex {
         let Some(start) = all.pop() else { return RoaringBitmap::new() };
         all.sort_unstable();
         all.dedup();
-        let mut found: Option<Cow<'_, RoaringBitmap>> = None;
+        let mut found: Option<Cow<'_, WordUses>> = None;
         for word in all {
             let Some(uses) = self.words.get(word.as_str()) else { return RoaringBitmap::new() };
-            found = Some(both(found, uses.numbers()));
+            found = Some(both(found, Cow::Borrowed(uses)));
         }
         // Many words may have the start: they are gathered only where the whole ones leave any.
         if found.as_ref().is_some_and(|found| found.is_empty()) {
@@ -221,30 +195,31 @@ impl TitleIndex {
         }
         let found = both(found, self.with_start(&start));
         if self.listed.len() as usize == self.len() {
-            return found.into_owned();
+            return found.numbers().into_owned();
         }
-        found.as_ref() & &self.listed
+        found.numbers().as_ref() & &self.listed
     }
 
     /// Those that have a word with that start.
-    fn with_start(&self, start: &str) -> Cow<'_, RoaringBitmap> {
+    fn with_start(&self, start: &str) -> Cow<'_, WordUses> {
         let behind = self
             .words
             .range::<str, _>((std::ops::Bound::Included(start), std::ops::Bound::Unbounded));
         let mut all = behind.take_while(|(word, _)| word.starts_with(start)).map(|(_, uses)| uses);
-        let Some(first) = all.next() else { return Cow::Owned(RoaringBitmap::new()) };
-        let Some(second) = all.next() else { return first.numbers() };
+        let none = WordUses::Many(RoaringBitmap::new());
+        let Some(first) = all.next() else { return Cow::Owned(none) };
+        let Some(second) = all.next() else { return Cow::Borrowed(first) };
         let (mut found, mut single) = (RoaringBitmap::new(), Vec::new());
         for uses in [first, second].into_iter().chain(all) {
             match uses {
                 WordUses::One(number) => single.push(*number),
-                WordUses::Many(numbers) => found |= numbers,
+                more => found |= more.numbers().as_ref(),
             }
         }
         // In their order they go in at once.
         single.sort_unstable();
         found.extend(single);
-        Cow::Owned(found)
+        Cow::Owned(WordUses::Many(found))
     }
 
     /// At most `most` of them from that number on, in no order that means anything, and the number of the next; `None`: there
@@ -258,14 +233,11 @@ impl TitleIndex {
     }
 }
 
-/// The numbers of `more` that are in `some`, too; `None`: in whatever.
-fn both<'a>(
-    some: Option<Cow<'_, RoaringBitmap>>,
-    more: Cow<'a, RoaringBitmap>,
-) -> Cow<'a, RoaringBitmap> {
+/// What of `more` is in `some`, too; `None`: in whatever.
+fn both<'a>(some: Option<Cow<'_, WordUses>>, more: Cow<'a, WordUses>) -> Cow<'a, WordUses> {
     match some {
         None => more,
-        Some(some) => Cow::Owned(some.as_ref() & more.as_ref()),
+        Some(some) => Cow::Owned(some.both(&more)),
     }
 }
 
