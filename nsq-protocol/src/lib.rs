@@ -19,6 +19,7 @@
 //! | publish | [`ProducerConfig`], [`Producer`] | [`Receipt`] for many at a time, [`PublishError`] for what each ending means |
 //! | consume with a function | [`ConsumerConfig`], [`Consumer::run`], [`Consumer::run_fallible`] | [`Delivery`], [`RunningConsumer`] |
 //! | consume on threads of your own | [`Consumer::batches`] | [`Batch`], which many messages share |
+//! | change what runs | [`Consumer::pause`], [`Consumer::set_max_in_flight`] | [`Consumer::connect_to_nsqd`] and its like |
 //! | watch | [`Consumer::stats`], [`Producer::stats`] | [`Admin`] for nsqd's own figures |
 //! | speak the protocol, as a server or a test does | [`Command`], [`Frame`] | [`CommandDecoder`], [`FrameDecoder`] |
 //!
@@ -77,7 +78,8 @@
 //! Async; a limit on attempts unless asked for ([`ConsumerConfig::max_attempts`]); exactly-once.
 //!
 //! # Threads
-//! Two for each connection, `nsq-read-N` and `nsq-write-N`; one for each consumer that keeps time, `nsq-flow`, and with
+//! Two for each connection, `nsq-read-N` and `nsq-write-N`; one for each producer with nsqlookupds,
+//! `nsq-lookup`; one for each consumer that keeps time, `nsq-flow`, and with
 //! nsqlookupds two more, `nsq-lookup` and `nsq-dial`; those of [`Consumer::run`], `nsq-work-N`; and with
 //! [`ConsumerConfig::on_give_up`] one more, `nsq-give-up`. Each is joined by the [`Consumer`] or [`Producer`] that it belongs to. A name that is no IP address is resolved on `nsq-resolve`,
 //! which is left behind when the system's resolver hangs. A start whose threads the system refuses returns
@@ -107,12 +109,13 @@ pub use client::consumer::batch::{Batch, Messages};
 pub use client::consumer::batches::{Batches, RecvTimeoutError};
 pub use client::consumer::config::ConsumerConfig;
 pub use client::consumer::delivery::Delivery;
+pub use client::consumer::discovery_stats::{LookupdStats, Unreachable};
 pub use client::consumer::give_up::{GiveUp, GiveUpCause, GivenUp};
 pub use client::consumer::lifecycle::{Consumer, Unanswered};
 pub use client::consumer::link_table::Departed;
 pub use client::consumer::running::{RunningConsumer, Shutdown};
 pub use client::consumer::source::UnansweredMessage;
-pub use client::consumer::stats::{ConnectionStats, ConsumerStats, LookupdStats, Unreachable};
+pub use client::consumer::stats::{ConnectionStats, ConsumerStats};
 pub use client::lookup::config::LookupConfig;
 pub use client::lookup::nodes::NsqdNode;
 #[doc(hidden)]

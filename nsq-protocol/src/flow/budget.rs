@@ -4,25 +4,34 @@ use std::time::Instant;
 
 use crate::flow::backoff::{FailureBackoff, Gate};
 use crate::flow::policy::BackoffStats;
-use crate::flow::rdy::{LinkLoad, Plan, Planner};
+use crate::flow::rdy::{Hold, LinkLoad, Plan, Planner};
 
 /// The planner of RDY and the backoff, which closes its gate.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    planner: Planner,
+    pub(crate) planner: Planner,
     pub(crate) backoff: FailureBackoff,
+    /// Nothing is asked for, whatever the gate of the backoff.
+    pub(crate) paused: bool,
     /// When the planner is to be asked again.
     next_plan: Option<Instant>,
 }
 
 impl Budget {
     pub(crate) fn new(planner: Planner, backoff: FailureBackoff) -> Self {
-        Self { planner, backoff, next_plan: None }
+        Self { planner, backoff, paused: false, next_plan: None }
     }
 
     /// What to tell each link, as [`Planner::plan`].
     pub(crate) fn plan(&mut self, loads: &[LinkLoad], now: Instant) -> Plan {
-        self.planner.plan(loads, self.backoff.gate(), now)
+        if !self.paused {
+            return self.planner.plan(loads, self.backoff.gate(), now);
+        }
+        let mut plan = self.planner.plan(loads, Gate::Shut, now);
+        for link in plan.links.iter_mut().filter(|link| link.hold == Some(Hold::Backoff)) {
+            link.hold = Some(Hold::Paused);
+        }
+        plan
     }
 
     /// Takes over when a plan is to be made again. True if that is another moment than before, so that whoever keeps

@@ -56,7 +56,9 @@ pub enum Pause {
     MaxInFlight,
     /// Messages timed out at nsqd while they were held here; half of those held must be answered first.
     TimedOut,
-    /// The consumer stops.
+    /// [`crate::Consumer::pause`] was called.
+    Paused,
+    /// The consumer stops, or leaves this nsqd.
     Stopping,
 }
 
@@ -67,6 +69,7 @@ impl From<Hold> for Pause {
             Hold::Turn => Self::OthersTurn,
             Hold::Room => Self::MaxInFlight,
             Hold::TimedOut => Self::TimedOut,
+            Hold::Paused => Self::Paused,
         }
     }
 }

@@ -39,6 +39,7 @@ pub(crate) enum Hold {
     Turn,
     Room,
     TimedOut,
+    Paused,
 }
 
 /// What one connection is told.
@@ -131,6 +132,11 @@ impl Planner {
     /// `idle_turn`.
     pub(crate) fn new(max_in_flight: u64, round: Duration, idle_turn: Duration) -> Self {
         Self { max_in_flight, round, idle_turn, links: Vec::new() }
+    }
+
+    /// From now on so many messages may be in flight; a plan must follow.
+    pub(crate) fn set_max_in_flight(&mut self, messages: u64) {
+        self.max_in_flight = messages;
     }
 
     /// What to tell each link. An index stands for the same connection as long as it is connected.

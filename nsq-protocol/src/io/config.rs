@@ -144,7 +144,7 @@ pub(crate) fn whole_ms(duration: Duration) -> i64 {
 }
 
 /// The error for a setting that is out of its range.
-pub(crate) fn refuse(what: String) -> Result<(), Error> {
+pub(crate) fn refuse<T>(what: String) -> Result<T, Error> {
     Err(Error::Config { what })
 }
 

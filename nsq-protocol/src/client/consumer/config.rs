@@ -196,10 +196,7 @@ impl ConsumerConfig {
             return refuse("no nsqd address and no nsqlookupd address is given".to_owned());
         }
         self.lookup.check()?;
-        if !(1..=MAX_IN_FLIGHT).contains(&self.max_in_flight) {
-            let given = self.max_in_flight;
-            return refuse(format!("max_in_flight is {given}: it must be 1 to {MAX_IN_FLIGHT}"));
-        }
+        check_max_in_flight(self.max_in_flight)?;
         if self.sample_rate > 99 {
             return refuse(format!("sample_rate is {}: it must be 0 to 99", self.sample_rate));
         }
@@ -213,6 +210,13 @@ impl ConsumerConfig {
             }
         }
         self.connection.check()
+    }
+}
+
+pub(super) fn check_max_in_flight(given: u32) -> Result<(), Error> {
+    match given {
+        1..=MAX_IN_FLIGHT => Ok(()),
+        _ => refuse(format!("max_in_flight is {given}: it must be 1 to {MAX_IN_FLIGHT}")),
     }
 }
 

@@ -63,7 +63,8 @@ pub(crate) enum Next {
 #[derive(Debug)]
 pub(crate) struct Directory {
     nodes: BTreeMap<Arc<str>, Node>,
-    lookupds: Vec<Lookupd>,
+    /// By their numbers.
+    lookupds: BTreeMap<usize, Lookupd>,
     /// Waiting nodes by due time: first those that are new or proven, then the others.
     queues: [BTreeSet<(Instant, Arc<str>)>; 2],
     dialing: usize,
@@ -77,7 +78,7 @@ impl Directory {
     pub(crate) fn new(lookupds: usize, fixed: &[String], backoff: Backoff) -> Self {
         Self {
             nodes: BTreeMap::new(),
-            lookupds: (0..lookupds).map(|_| Lookupd::default()).collect(),
+            lookupds: (0..lookupds).map(|number| (number, Lookupd::default())).collect(),
             queues: [BTreeSet::new(), BTreeSet::new()],
             dialing: 0,
             backoff,
@@ -112,20 +113,49 @@ impl Directory {
                 names.insert(nsqd);
             }
         }
-        self.lookupds[lookupd] = Lookupd { names, failures: 0, answered: true };
+        self.lookupds.insert(lookupd, Lookupd { names, failures: 0, answered: true });
         self.forget()
     }
 
     /// An nsqlookupd did not answer. Returns the nsqds that are forgotten.
     pub(crate) fn on_failure(&mut self, lookupd: usize) -> Vec<Arc<str>> {
-        let failures = &mut self.lookupds[lookupd].failures;
+        let failures = &mut self.lookupds.entry(lookupd).or_default().failures;
         *failures = failures.saturating_add(1);
         self.forget()
     }
 
+    /// An nsqlookupd is asked no more. Returns the nsqds that are forgotten.
+    pub(crate) fn remove_lookupd(&mut self, lookupd: usize) -> Vec<Arc<str>> {
+        self.lookupds.remove(&lookupd);
+        let gone = self.forget();
+        for (nsqd, node) in self.nodes.iter_mut().filter(|(_, node)| node.lookupd == lookupd) {
+            let names = |(_, other): &(&usize, &Lookupd)| other.names.contains(nsqd);
+            node.lookupd = self.lookupds.iter().find(names).map_or(lookupd, |(other, _)| *other);
+        }
+        gone
+    }
+
+    /// Whether a user gave this nsqd, so that it is not ours to connect to. True if it was to be connected to, and is
+    /// forgotten.
+    pub(crate) fn set_given(&mut self, nsqd: &str, given: bool) -> bool {
+        if !given {
+            self.fixed.remove(nsqd);
+            return false;
+        }
+        self.fixed.insert(nsqd.to_owned());
+        for lookupd in self.lookupds.values_mut() {
+            lookupd.names.remove(nsqd);
+        }
+        let waiting = |(_, node): &(&Arc<str>, &Node)| matches!(node.state, NodeState::Waiting(_));
+        let Some((name, _)) = self.nodes.get_key_value(nsqd).filter(waiting) else { return false };
+        let name = name.clone();
+        self.remove(&name);
+        true
+    }
+
     fn forget(&mut self) -> Vec<Arc<str>> {
-        if self.lookupds.iter().any(|lookupd| lookupd.answered && lookupd.failures == 0) {
-            for lookupd in &mut self.lookupds {
+        if self.lookupds.values().any(|lookupd| lookupd.answered && lookupd.failures == 0) {
+            for lookupd in self.lookupds.values_mut() {
                 if lookupd.failures >= STALE {
                     lookupd.names.clear();
                 }
@@ -144,7 +174,7 @@ impl Directory {
     }
 
     fn is_named(&self, nsqd: &str) -> bool {
-        self.lookupds.iter().any(|lookupd| lookupd.names.contains(nsqd))
+        self.lookupds.values().any(|lookupd| lookupd.names.contains(nsqd))
     }
 
     fn remove(&mut self, nsqd: &Arc<str>) {
@@ -219,7 +249,7 @@ impl Directory {
 
     /// How many nsqds that nsqlookupd named last.
     pub(crate) fn named_by(&self, lookupd: usize) -> usize {
-        self.lookupds[lookupd].names.len()
+        self.lookupds.get(&lookupd).map_or(0, |lookupd| lookupd.names.len())
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, at, bounded, never, select};
-use parking_lot::Mutex;
 
 use crate::client::clock::random;
 use crate::client::consumer::config::ConsumerConfig;
@@ -17,8 +16,7 @@ use crate::client::consumer::directory::{Directory, Next};
 use crate::client::consumer::link::Link;
 use crate::client::consumer::reader::{Ended, run_connection};
 use crate::client::consumer::shared::Shared;
-use crate::client::consumer::stats::DiscoveryStats;
-use crate::client::lookup::poll::{Lookup, Polled};
+use crate::client::lookup::poll::{Lookup, Lookupds, Polled, Wanted};
 use crate::client::lookup::response::LookupResponse;
 use crate::error::Error;
 use crate::flow::retry::Backoff;
@@ -31,6 +29,10 @@ const EVENTS: usize = 256;
 enum Event {
     Live(Arc<str>),
     Ended(Arc<str>, Ended),
+    /// Whether a user gave it, so that it is not ours to connect to.
+    Given(String, bool),
+    /// The nsqlookupd of that number is asked no more.
+    LookupdGone(usize),
 }
 
 /// Stops asking when dropped: gives the stop signal, and ends a request to an nsqlookupd under way so that its thread
@@ -55,7 +57,10 @@ pub(super) struct Discovery {
     asking: Option<Asking>,
     /// Ended by closing every connection of the consumer: `nsq-dial` joins the threads of those that it started.
     threads: Crew<()>,
-    pub(super) stats: Arc<Mutex<DiscoveryStats>>,
+    lookupds: Arc<Lookupds>,
+    shared: Arc<Shared>,
+    events: Sender<Event>,
+    hurry: Sender<()>,
 }
 
 impl Discovery {
@@ -66,28 +71,36 @@ impl Discovery {
     /// [`Error::Thread`] when the operating system refuses a thread.
     pub(super) fn start(
         shared: &Arc<Shared>,
-        first: Sender<Result<(), Error>>,
+        first: Option<Sender<Result<(), Error>>>,
         alive: Sender<Never>,
     ) -> Result<Self, Error> {
         let config = &shared.config;
-        let lookup =
-            Lookup::new(config.lookup.clone(), config.topic, &config.connection.user_agent);
+        let lookupds = Arc::new(Lookupds::new(&config.lookup.addresses));
+        let (settings, wanted) = (config.lookup.clone(), Wanted::Topic(config.topic));
+        let user_agent = &config.connection.user_agent;
+        let lookup = Lookup::new(settings, lookupds.clone(), wanted, user_agent);
         let (stop, token) = stop_pair();
         let asking = Asking { stop: Some(stop), end_request: Some(Box::new(lookup.interrupter())) };
         let threads = Crew::new({
             let flow = shared.flow.clone();
             move || flow.links.close_all()
         });
-        let stats = Arc::new(Mutex::new(DiscoveryStats::new(&config.lookup.addresses)));
-        let mut discovery = Self { asking: Some(asking), threads, stats: stats.clone() };
         let (polled_tx, polled) = bounded(EVENTS);
         let (events_tx, events) = bounded(EVENTS);
         // One slot: a second request to hurry adds nothing to the first.
         let (hurry_tx, hurry) = bounded(1);
-        let dialer = Dialer::new(shared, stats, events_tx, hurry_tx, first, alive);
+        let dialer = Dialer::new(shared, &lookupds, &events_tx, &hurry_tx, first, alive);
+        let mut discovery = Self {
+            asking: Some(asking),
+            threads,
+            lookupds,
+            shared: shared.clone(),
+            events: events_tx,
+            hurry: hurry_tx,
+        };
         let asking = {
             let token = token.clone();
-            move || lookup.run(&token, &hurry, &polled_tx)
+            move || lookup.run(&token, &hurry, |polled| polled_tx.send(polled).is_ok())
         };
         let threads = &mut discovery.threads;
         threads.spawn("nsq-lookup", asking).map_err(Error::thread("nsq-lookup"))?;
@@ -96,29 +109,51 @@ impl Discovery {
         Ok(discovery)
     }
 
+    /// Asks one more nsqlookupd, soon; false where it is asked already.
+    pub(super) fn add_lookupd(&self, address: &str) -> bool {
+        let Some(number) = self.lookupds.add(address) else { return false };
+        self.shared.discovery.lock().add(number, address);
+        let _ = self.hurry.try_send(());
+        true
+    }
+
+    /// Asks an nsqlookupd no more; false where it was not asked.
+    pub(super) fn remove_lookupd(&self, address: &str) -> bool {
+        let Some(number) = self.lookupds.remove(address) else { return false };
+        // Without a receiver, `nsq-dial` has ended.
+        let _ = self.events.send(Event::LookupdGone(number));
+        true
+    }
+
+    /// A user gave that nsqd, or took it back.
+    pub(super) fn nsqd_is_given(&self, address: &str, given: bool) {
+        let _ = self.events.send(Event::Given(address.to_owned(), given));
+    }
+
     /// No nsqlookupd is asked any more, and no connection made; a request under way ends.
     pub(super) fn interrupt(&mut self) {
         self.asking = None;
     }
 
     /// Ends every connection and joins the threads.
-    pub(super) fn join(mut self) {
-        self.interrupt();
-        self.threads.stop();
+    pub(super) fn join(self) {
+        let Self { asking, threads, .. } = self;
+        drop(asking);
+        threads.stop();
     }
 }
 
 /// What `nsq-dial` owns.
 struct Dialer {
     directory: Directory,
-    lookupds: Vec<Arc<str>>,
+    /// Those that are asked.
+    lookupds: Arc<Lookupds>,
+    /// Those that were heard of, by their numbers.
+    names: HashMap<usize, Arc<str>>,
     shared: Arc<Shared>,
-    stats: Arc<Mutex<DiscoveryStats>>,
     /// Of nsqds that are connected, being connected to, or were connected once and are named still.
     links: HashMap<Arc<str>, Arc<Link>>,
     threads: HashMap<Arc<str>, OwnedThread<()>>,
-    /// Of the next link.
-    next_number: usize,
     events: Sender<Event>,
     hurry: Sender<()>,
     first: Option<Sender<Result<(), Error>>>,
@@ -131,28 +166,27 @@ struct Dialer {
 impl Dialer {
     fn new(
         shared: &Arc<Shared>,
-        stats: Arc<Mutex<DiscoveryStats>>,
-        events: Sender<Event>,
-        hurry: Sender<()>,
-        first: Sender<Result<(), Error>>,
+        lookupds: &Arc<Lookupds>,
+        events: &Sender<Event>,
+        hurry: &Sender<()>,
+        first: Option<Sender<Result<(), Error>>>,
         alive: Sender<Never>,
     ) -> Self {
-        let ConsumerConfig { lookup, nsqd_addresses, connection, .. } = &shared.config;
-        let lookupds: Vec<Arc<str>> =
-            lookup.addresses.iter().map(|address| address.as_str().into()).collect();
+        let ConsumerConfig { lookup, connection, .. } = &shared.config;
+        let asked = lookup.addresses.len();
         let backoff = Backoff::new(connection.reconnect_min, connection.reconnect_max);
+        let given: Vec<_> = shared.flow.links.iter().map(|link| link.addr.to_string()).collect();
         Self {
-            directory: Directory::new(lookupds.len(), nsqd_addresses, backoff),
-            unheard: lookupds.len(),
-            lookupds,
+            directory: Directory::new(asked, &given, backoff),
+            unheard: asked,
+            lookupds: lookupds.clone(),
+            names: HashMap::new(),
             shared: shared.clone(),
-            stats,
             links: HashMap::new(),
             threads: HashMap::new(),
-            next_number: nsqd_addresses.len(),
-            events,
-            hurry,
-            first: Some(first),
+            events: events.clone(),
+            hurry: hurry.clone(),
+            first,
             telling: None,
             alive,
         }
@@ -187,10 +221,10 @@ impl Dialer {
         let now = Instant::now();
         while let Some((nsqd, lookupd)) = self.directory.next_dial(now) {
             let link = self.links.entry(nsqd.clone()).or_insert_with(|| {
-                let (lookupd, number) = (self.lookupds[lookupd].clone(), self.next_number);
-                self.next_number += 1;
-                let link = Arc::new(Link::new(&nsqd, Some(lookupd), number, now));
-                self.shared.flow.links.add(&link);
+                let links = &self.shared.flow.links;
+                let lookupd = self.names.get(&lookupd).cloned().unwrap_or_else(|| "".into());
+                let link = Arc::new(Link::new(&nsqd, Some(lookupd), links.next_number(), now));
+                links.add(&link);
                 link
             });
             let name = format!("nsq-read-{}", link.number % 100_000);
@@ -217,8 +251,12 @@ impl Dialer {
         }
     }
 
-    fn on_polled(&mut self, (lookupd, answer): Polled) {
+    fn on_polled(&mut self, Polled { lookupd, address, answer }: Polled) {
         self.shared.flow.links.clear_slots();
+        if !self.lookupds.has(lookupd) {
+            return;
+        }
+        self.names.insert(lookupd, address);
         match answer {
             Ok(answer) => self.on_answer(lookupd, answer),
             Err(error) => self.on_failure(lookupd, error),
@@ -231,13 +269,24 @@ impl Dialer {
         match event {
             Event::Live(nsqd) => {
                 self.directory.on_live(&nsqd);
-                self.stats.lock().unreachable.remove(&nsqd);
+                self.shared.discovery.lock().unreachable.remove(&nsqd);
                 log::debug!("nsqd {nsqd} is connected");
             }
             Event::Ended(nsqd, ended) => {
                 // The thread ends right behind this event, so that the join is short.
                 drop(self.threads.remove(&nsqd));
                 self.on_ended(nsqd, ended);
+            }
+            Event::Given(nsqd, given) => {
+                if self.directory.set_given(&nsqd, given) {
+                    self.forget(&[nsqd.into()]);
+                }
+            }
+            Event::LookupdGone(lookupd) => {
+                self.names.remove(&lookupd);
+                self.shared.discovery.lock().lookupds.remove(&lookupd);
+                let gone = self.directory.remove_lookupd(lookupd);
+                self.forget(&gone);
             }
         }
     }
@@ -249,9 +298,7 @@ impl Dialer {
             let _ = first.send(Ok(()));
         }
         let gone = self.directory.on_answer(lookupd, answer.nsqds, Instant::now());
-        {
-            let mut all = self.stats.lock();
-            let stats = &mut all.lookupds[lookupd];
+        if let Some(stats) = self.shared.discovery.lock().lookupds.get_mut(&lookupd) {
             stats.nsqds = self.directory.named_by(lookupd);
             stats.answering = true;
             stats.answers += 1;
@@ -262,9 +309,7 @@ impl Dialer {
     fn on_failure(&mut self, lookupd: usize, error: Error) {
         // The statistics keep it.
         log::debug!("{}", error.to_line());
-        {
-            let mut all = self.stats.lock();
-            let stats = &mut all.lookupds[lookupd];
+        if let Some(stats) = self.shared.discovery.lock().lookupds.get_mut(&lookupd) {
             stats.failures += 1;
             stats.answering = false;
             stats.last_error = Some(error.to_line());
@@ -292,7 +337,7 @@ impl Dialer {
                 log::debug!("nsqd {}; the next attempt is in {delay:?}", error.to_line());
                 if let Some(link) = self.links.get(&nsqd) {
                     let lookupd = link.lookupd.clone().unwrap_or_else(|| "".into());
-                    let mut stats = self.stats.lock();
+                    let mut stats = self.shared.discovery.lock();
                     stats.unreachable.insert(nsqd.clone(), (lookupd, error));
                 }
                 // A link that never had a connection takes no slot while it waits.
@@ -309,7 +354,7 @@ impl Dialer {
 
     fn forget(&mut self, gone: &[Arc<str>]) {
         for nsqd in gone {
-            self.stats.lock().unreachable.remove(nsqd);
+            self.shared.discovery.lock().unreachable.remove(nsqd);
             self.remove_link(nsqd);
         }
     }

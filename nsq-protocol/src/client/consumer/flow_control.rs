@@ -30,10 +30,15 @@ use crate::thread::StopToken;
 /// The longest sleep: a clock that jumps must not be waited for.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
+/// How long a message may come behind CLOSE_WAIT: nsqd answers CLS on one goroutine while another may be about to
+/// write one more message. Not answered, that message would be stuck for its msg-timeout.
+pub(crate) const LATE_MESSAGE: Duration = Duration::from_millis(10);
+
 /// The flow of messages over all connections of one consumer.
 pub(crate) struct FlowControl {
     pub(crate) links: LinkTable,
-    max_in_flight: u64,
+    /// Changed under the lock of the budget.
+    max_in_flight: AtomicU64,
     budget: Mutex<Budget>,
     /// Wakes the flow thread.
     pub(crate) waker: Waker,
@@ -47,6 +52,8 @@ pub(crate) struct FlowControl {
     /// Messages that can be worked on at one time: the threads of [`crate::Consumer::run`].
     workers: AtomicU64,
     stopping: AtomicBool,
+    /// Links that leave in order, and wait for their answers.
+    leaving_links: AtomicU64,
     /// Answers must look whether somebody waits for them: a link below its share, or a stop.
     attention: AtomicBool,
     /// Changes of what a stop waits for.
@@ -59,7 +66,7 @@ impl FlowControl {
         let (waker, woken) = waker();
         Self {
             links,
-            max_in_flight: u64::from(max_in_flight),
+            max_in_flight: AtomicU64::new(u64::from(max_in_flight)),
             budget: Mutex::new(budget),
             waker,
             woken,
@@ -69,6 +76,7 @@ impl FlowControl {
             peak_in_flight: AtomicU64::new(0),
             workers: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            leaving_links: AtomicU64::new(0),
             attention: AtomicBool::new(false),
             progress: Mutex::new(()),
             progressed: Condvar::new(),
@@ -94,6 +102,29 @@ impl FlowControl {
         self.budget.lock().stats(Instant::now())
     }
 
+    /// Messages that may be in flight over all links.
+    pub(crate) fn max_in_flight(&self) -> u64 {
+        self.max_in_flight.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_max_in_flight(&self, messages: u32) {
+        let mut budget = self.budget.lock();
+        self.max_in_flight.store(u64::from(messages), Ordering::SeqCst);
+        budget.planner.set_max_in_flight(u64::from(messages));
+        self.rebalance_with(&mut budget);
+    }
+
+    /// Whether messages are asked for, as far as the caller is concerned.
+    pub(crate) fn pause(&self, paused: bool) {
+        let mut budget = self.budget.lock();
+        budget.paused = paused;
+        self.rebalance_with(&mut budget);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.budget.lock().paused
+    }
+
     /// From now on so many messages can be worked on at one time.
     pub(crate) fn expect_workers(&self, workers: u64) {
         self.workers.store(workers, Ordering::SeqCst);
@@ -109,7 +140,7 @@ impl FlowControl {
     /// Whether `count` messages come so long after RDY 0 that others were given their room: they must go back.
     pub(crate) fn is_too_late(&self, session: &Session, count: u64) -> bool {
         let gave_way = matches!(session.pause(), Some(Pause::OthersTurn | Pause::MaxInFlight));
-        gave_way && self.in_flight() + count > self.max_in_flight
+        gave_way && self.in_flight() + count > self.max_in_flight()
     }
 
     /// Messages are about to be handed over.
@@ -126,9 +157,10 @@ impl FlowControl {
     /// Messages that came in `epoch` were answered, and their link knows.
     pub(crate) fn answered(&self, epoch: u64, answer: Answer) {
         if self.attention.load(Ordering::SeqCst) {
-            if self.stopping.load(Ordering::SeqCst) {
+            if self.is_waited_for() {
                 self.signal();
-            } else {
+            }
+            if !self.stopping.load(Ordering::SeqCst) {
                 self.rebalance();
             }
         }
@@ -159,6 +191,27 @@ impl FlowControl {
         self.rebalance();
     }
 
+    /// Whether a stop of all or of one link waits for answers.
+    fn is_waited_for(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst) || self.leaving_links.load(Ordering::SeqCst) > 0
+    }
+
+    /// Has the link's nsqd send no more, and waits until all that came from it is answered or `deadline` has passed.
+    /// It connects no more.
+    pub(crate) fn drain_link(&self, link: &Link, deadline: Instant) {
+        self.leaving_links.fetch_add(1, Ordering::SeqCst);
+        link.stop_connecting();
+        if let Some(session) = link.live() {
+            session.start_close();
+        }
+        self.rebalance();
+        self.wait_until(deadline, || link.live().is_none_or(|session| session.is_drained()));
+        let late = deadline.min(Instant::now() + LATE_MESSAGE);
+        self.wait_until(late, || link.live().is_none());
+        self.wait_until(deadline, || link.held() == 0 || link.live().is_none());
+        self.leaving_links.fetch_sub(1, Ordering::SeqCst);
+    }
+
     /// Waits until `done`, which is looked at after each change, or until `deadline`; true when done.
     pub(crate) fn wait_until(&self, deadline: Instant, done: impl Fn() -> bool) -> bool {
         let mut progress = self.progress.lock();
@@ -184,7 +237,7 @@ impl FlowControl {
     fn rebalance_with(&self, budget: &mut Budget) {
         let slots = self.links.slots();
         let sessions: Vec<_> =
-            slots.iter().map(|slot| slot.as_ref().and_then(|link| link.live())).collect();
+            slots.iter().map(|slot| slot.as_ref().and_then(|link| link.receiving())).collect();
         self.epoch.store(budget.backoff.epoch(), Ordering::SeqCst);
         self.probing.store(budget.backoff.gate() == Gate::Probe, Ordering::SeqCst);
         // Answers that the plan below does not count find the flag set, wait for the budget's lock, and plan again.
@@ -196,7 +249,7 @@ impl FlowControl {
         }
         let plan = budget.plan(&loads(&slots, &sessions), Instant::now());
         // A stop needs the flag: it waits for answers.
-        if !plan.constrained && !self.stopping.load(Ordering::SeqCst) {
+        if !plan.constrained && !self.is_waited_for() {
             self.attention.store(false, Ordering::SeqCst);
         }
         for (session, told) in sessions.iter().zip(plan.links) {

@@ -3,32 +3,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::clock::deadline_in;
 use crate::client::consumer::batches::Batches;
 use crate::client::consumer::config::ConsumerConfig;
 use crate::client::consumer::discovery::Discovery;
-use crate::client::consumer::reader::run_link;
+use crate::client::consumer::flow_control::LATE_MESSAGE;
 use crate::client::consumer::shared::Shared;
 use crate::client::consumer::source::UnansweredMessage;
-use crate::client::consumer::stats::{ConsumerStats, DiscoveryStats};
-use crate::client::consumer::worker::{END, Worker};
+use crate::client::consumer::stats::ConsumerStats;
+use crate::client::consumer::threads::{GiveUpThread, Threads};
 use crate::error::Error;
-use crate::thread::{Crew, Never, StopSource, stop_pair};
 
 /// How long nsqd may take to read the last answers and close its side, once all is answered. An nsqd that works does so
 /// in milliseconds; one that does not must not delay the stop.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How long nsqd may take to agree to a stop of workers of our own, however short its timeout is: what comes before it
 /// agrees is given back, and would wait for its msg-timeout otherwise.
 const AGREE: Duration = Duration::from_millis(500);
-
-/// How long a message may come behind CLOSE_WAIT: nsqd answers CLS on one goroutine while another may be about to
-/// write one more message. Not answered, that message would be stuck for its msg-timeout.
-const LATE_MESSAGE: Duration = Duration::from_millis(10);
 
 /// Receives a channel's messages from one or several nsqd.
 ///
@@ -49,9 +44,7 @@ const LATE_MESSAGE: Duration = Duration::from_millis(10);
 /// ```
 pub struct Consumer {
     pub(super) shared: Arc<Shared>,
-    /// How discovery goes, where there is any.
-    discovery_stats: Option<Arc<Mutex<DiscoveryStats>>>,
-    state: Mutex<RunState>,
+    pub(super) state: Mutex<RunState>,
     stopped: Condvar,
     leftover: Mutex<Leftover>,
 }
@@ -65,88 +58,10 @@ pub(super) struct Leftover {
     pub(super) give_up_thread: Option<String>,
 }
 
-enum RunState {
+pub(super) enum RunState {
     Running(Box<Threads>),
     Stopping,
     Stopped(Unanswered),
-}
-
-/// The threads of a consumer, but for those that a user runs.
-struct Threads {
-    // Dropped in this order: no link connects again, then each crew ends its threads and joins them.
-    stop: StopSource,
-    discovery: Option<Discovery>,
-    /// `nsq-read-N` of the links of the configuration; ended by closing every connection.
-    links: Crew<()>,
-    /// `nsq-flow`, which touches what is held until a stop has waited for it.
-    flow: Crew<()>,
-    /// Disconnected once every link's thread has ended.
-    ended: Receiver<Never>,
-    give_up: Option<GiveUpThread>,
-}
-
-/// `nsq-give-up`. It ends when nothing is given up any more, which its drop sees to.
-struct GiveUpThread {
-    shared: Arc<Shared>,
-    worker: Option<Worker>,
-}
-
-impl GiveUpThread {
-    fn start(shared: &Arc<Shared>) -> Result<Self, Error> {
-        let running = shared.clone();
-        let worker = Worker::spawn("nsq-give-up".to_owned(), move || running.giving_up.run())?;
-        Ok(Self { shared: shared.clone(), worker: Some(worker) })
-    }
-
-    /// Its name, where it is left behind.
-    fn end(mut self) -> Option<String> {
-        self.worker.take()?.end(Instant::now() + END)
-    }
-}
-
-impl Drop for GiveUpThread {
-    fn drop(&mut self) {
-        drop(self.shared.giving_up.stop());
-    }
-}
-
-impl Threads {
-    /// Starts them. `first` learns how the first connection of each link went, and the first answer of discovery.
-    ///
-    /// Where a thread is refused, those that are there end first.
-    fn start(shared: &Arc<Shared>, first: &Sender<Result<(), Error>>) -> Result<Self, Error> {
-        let (stop, token) = stop_pair();
-        let (stop_flow, flow_token) = stop_pair();
-        let (alive, ended) = bounded(0);
-        let links = Crew::new({
-            let flow = shared.flow.clone();
-            move || flow.links.close_all()
-        });
-        let flow = Crew::stopped_by(stop_flow);
-        let mut threads = Self { stop, discovery: None, links, flow, ended, give_up: None };
-        let keeping_time = {
-            let flow = shared.flow.clone();
-            move || flow.run(&flow_token)
-        };
-        threads.flow.spawn("nsq-flow", keeping_time).map_err(Error::thread("nsq-flow"))?;
-        if shared.giving_up.has_handler() {
-            threads.give_up = Some(GiveUpThread::start(shared)?);
-        }
-        for link in shared.flow.links.iter() {
-            let name = format!("nsq-read-{}", link.number % 100_000);
-            let (shared, token) = (shared.clone(), token.clone());
-            let (first, alive) = (first.clone(), alive.clone());
-            let reading = move || {
-                run_link(&shared, &link, &token, first);
-                drop(alive);
-            };
-            threads.links.spawn(&name, reading).map_err(Error::thread(&name))?;
-        }
-        if !shared.config.lookup.addresses.is_empty() {
-            threads.discovery = Some(Discovery::start(shared, first.clone(), alive)?);
-        }
-        Ok(threads)
-    }
 }
 
 /// How many messages were held when the consumer had to stop: nsqd delivers them again after their msg-timeout, or at
@@ -194,11 +109,9 @@ impl Consumer {
         drop(first);
         let outcomes: Vec<_> = outcomes.iter().take(expected).collect();
         if outcomes.iter().any(Result::is_ok) {
-            let discovery_stats =
-                threads.discovery.as_ref().map(|discovery| discovery.stats.clone());
             let state = Mutex::new(RunState::Running(Box::new(threads)));
             let (stopped, leftover) = Default::default();
-            return Ok(Self { shared, discovery_stats, state, stopped, leftover });
+            return Ok(Self { shared, state, stopped, leftover });
         }
         drop(threads);
         let telling = outcomes.into_iter().filter_map(Result::err).max_by_key(Error::weight);
@@ -254,7 +167,7 @@ impl Consumer {
     }
 
     fn close(&self, threads: Threads, timeout: Duration) -> Unanswered {
-        let Threads { stop, mut discovery, links, flow, ended, give_up } = threads;
+        let Threads { mut discovery, mut links, flow, alive, ended, give_up } = threads;
         let (shared, control) = (&self.shared, &self.shared.flow);
         let deadline = deadline_in(timeout);
         // 0. Workers of our own begin nothing any more.
@@ -263,7 +176,8 @@ impl Consumer {
             (shared.open.stop(), shared.giving_up.stop())
         });
         // 1. No new connection; CLS on those that are.
-        drop(stop);
+        drop(alive);
+        links.interrupt();
         discovery.iter_mut().for_each(Discovery::interrupt);
         control.links.stop_connecting();
         control.begin_stop();
@@ -294,7 +208,7 @@ impl Consumer {
         let linger = deadline.min(Instant::now()) + LINGER;
         let _ = ended.recv_deadline(linger);
         // 5. Connections that are left are closed.
-        links.stop();
+        drop(links);
         discovery.into_iter().for_each(Discovery::join);
         flow.stop();
         let give_up_thread = give_up.and_then(GiveUpThread::end);
@@ -309,9 +223,7 @@ impl Consumer {
 
     /// What each connection did so far.
     pub fn stats(&self) -> ConsumerStats {
-        let discovery_stats =
-            self.discovery_stats.as_ref().map(|discovery_stats| discovery_stats.lock());
-        ConsumerStats::of(&self.shared, discovery_stats.as_deref())
+        ConsumerStats::of(&self.shared)
     }
 }
 

@@ -57,6 +57,11 @@ impl Link {
         self.state.lock().live.clone()
     }
 
+    /// The connection that stands and is not being closed in order, if one is.
+    pub(crate) fn receiving(&self) -> Option<Arc<Session>> {
+        self.live().filter(|session| !session.is_closing())
+    }
+
     /// Messages handed over and not answered, of all its connections.
     pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::SeqCst)
@@ -82,9 +87,14 @@ impl Link {
         self.leaving.store(true, Ordering::SeqCst);
     }
 
+    /// Whether it is not wanted any more.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
     /// Whether it is not wanted any more and nothing of it is held.
     pub(crate) fn can_leave(&self) -> bool {
-        self.leaving.load(Ordering::SeqCst) && self.held() == 0
+        self.is_leaving() && self.held() == 0
     }
 
     /// Lets no further connection come up; one that is being made ends.

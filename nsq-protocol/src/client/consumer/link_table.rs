@@ -1,6 +1,7 @@
 //! The links of a consumer: those of its configuration, and those that come and go with discovery. Any thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -14,6 +15,8 @@ pub(crate) type Slots = Arc<[Option<Arc<Link>>]>;
 /// The links of one consumer.
 pub(crate) struct LinkTable {
     state: Mutex<TableState>,
+    /// Of the next link.
+    next_number: AtomicUsize,
 }
 
 struct TableState {
@@ -50,9 +53,14 @@ pub struct Departed {
 
 impl LinkTable {
     pub(crate) fn new(links: impl Iterator<Item = Link>) -> Self {
-        let slots = links.map(|link| Some(Arc::new(link))).collect();
-        let departed = Departed::default();
-        Self { state: Mutex::new(TableState { slots, closed: false, departed }) }
+        let slots: Slots = links.map(|link| Some(Arc::new(link))).collect();
+        let (departed, next_number) = (Departed::default(), AtomicUsize::new(slots.len()));
+        Self { state: Mutex::new(TableState { slots, closed: false, departed }), next_number }
+    }
+
+    /// The number of a link that is not one of the first.
+    pub(crate) fn next_number(&self) -> usize {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The slots as they are now.
@@ -81,13 +89,25 @@ impl LinkTable {
         self.state.lock().departed
     }
 
+    /// As [`LinkTable::add`], unless there is a link of that address already, which is not about to leave: false then.
+    pub(crate) fn add_new(&self, link: &Arc<Link>) -> bool {
+        let mut state = self.state.lock();
+        let is_same = |other: &&Arc<Link>| other.addr == link.addr && !other.is_leaving();
+        let is_new = !state.slots.iter().flatten().any(|other| is_same(&other));
+        if is_new {
+            Self::add_to(&mut state, link);
+        }
+        is_new
+    }
+
     /// Gives a link a slot. Once the table is closed, it gets none and cannot connect.
     pub(crate) fn add(&self, link: &Arc<Link>) {
-        let mut state = self.state.lock();
+        Self::add_to(&mut self.state.lock(), link);
+    }
+
+    fn add_to(state: &mut TableState, link: &Arc<Link>) {
         if state.closed {
-            drop(state);
-            link.stop_connecting();
-            return;
+            return link.stop_connecting();
         }
         let mut slots = state.slots.to_vec();
         match slots.iter_mut().find(|slot| slot.is_none()) {

@@ -13,7 +13,9 @@
 //!
 //! | file | what it does | its thread |
 //! |---|---|---|
-//! | `lifecycle` | `Consumer`: starts all threads, stops them in order | the caller's |
+//! | `lifecycle`, `threads` | `Consumer`: starts all threads, stops them in order | the caller's |
+//! | `control` | what a user changes while it runs | the caller's |
+//! | `fixed` | the links that a user gave, each with its thread | the caller's |
 //! | `config` | what a consumer can be told | |
 //! | `reader` | connects, again and again, and hands over what comes | `nsq-read-N` |
 //! | `session`, `pacing` | one subscribed connection: RDY, what is in flight, what is touched | any |
@@ -29,20 +31,23 @@
 //! | `worker` | a thread that may hang in what a user wrote | |
 //! | `discovery`, `directory` | nsqds that nsqlookupds name; whom to connect to (pure) | `nsq-dial` |
 //! | `shared` | what all of them hold | |
-//! | `counts`, `stats` | what is counted, and what is told of it | any |
+//! | `counts`, `stats`, `discovery_stats` | what is counted, and what is told of it | any |
 //!
 //! Each file imports from those below it only:
-//! `fallible -> running -> lifecycle -> discovery -> reader, batches, stats -> shared -> batch -> open, giving_up -> delivery ->
+//! `fallible -> running, control -> lifecycle -> threads -> discovery, fixed -> reader, batches, stats -> shared -> batch -> open, giving_up -> delivery ->
 //! source -> origin -> flow_control -> link_table -> link -> session -> pacing`.
 
 pub(crate) mod batch;
 pub(crate) mod batches;
 pub(crate) mod config;
+mod control;
 mod counts;
 pub(crate) mod delivery;
 mod directory;
 mod discovery;
+pub(crate) mod discovery_stats;
 mod fallible;
+mod fixed;
 mod flow_control;
 pub(crate) mod give_up;
 mod giving_up;
@@ -59,5 +64,6 @@ mod session;
 mod shared;
 pub(crate) mod source;
 pub(crate) mod stats;
+mod threads;
 mod waker;
 mod worker;

@@ -37,6 +37,9 @@ use crate::flow::rdy::Hold;
 use crate::flow::touch::Touches;
 use crate::io::connection::Connection;
 
+/// Part of RDY that is in flight when a connection counts as starved; as in go-nsq.
+const STARVED: f64 = 0.85;
+
 /// How a held message is answered.
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
@@ -170,6 +173,12 @@ impl Session {
     /// Messages handed over from this connection and not answered.
     pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Whether nsqd can send little or nothing more before something is answered.
+    pub(crate) fn is_starved(&self) -> bool {
+        let (in_flight, rdy) = (self.in_flight(), self.rdy());
+        in_flight > 0 && !self.is_closing() && in_flight as f64 >= STARVED * rdy as f64
     }
 
     /// So many messages can be worked on at one time.
@@ -322,7 +331,7 @@ impl Session {
     }
 }
 
-const HOLDS: [Hold; 4] = [Hold::Backoff, Hold::Turn, Hold::Room, Hold::TimedOut];
+const HOLDS: [Hold; 5] = [Hold::Backoff, Hold::Turn, Hold::Room, Hold::TimedOut, Hold::Paused];
 
 /// A hold as a number: 0 is none.
 fn hold_code(hold: Option<Hold>) -> u8 {

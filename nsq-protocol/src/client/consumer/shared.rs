@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use crate::client::consumer::batch::Batch;
 use crate::client::consumer::config::ConsumerConfig;
 use crate::client::consumer::delivery::Delivery;
+use crate::client::consumer::discovery_stats::DiscoveryStats;
 use crate::client::consumer::flow_control::FlowControl;
 use crate::client::consumer::giving_up::GivingUp;
 use crate::client::consumer::link::Link;
@@ -27,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) open: OpenBatches,
     /// Messages that are given up.
     pub(crate) giving_up: GivingUp,
+    /// How discovery goes.
+    pub(super) discovery: Mutex<DiscoveryStats>,
 }
 
 impl Shared {
@@ -48,6 +53,7 @@ impl Shared {
             queue: Queue::new(),
             open: OpenBatches::default(),
             giving_up: GivingUp::new(config.give_up.clone()),
+            discovery: Mutex::new(DiscoveryStats::new(&config.lookup.addresses)),
             config,
         }
     }

@@ -1,18 +1,13 @@
 //! What a consumer tells of itself. Made on the thread that asks.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::consumer::counts::read;
+use crate::client::consumer::discovery_stats::{LookupdStats, Unreachable};
 use crate::client::consumer::link::Link;
 use crate::client::consumer::link_table::Departed;
 use crate::client::consumer::shared::Shared;
-use crate::error::Error;
 use crate::flow::policy::{BackoffStats, Pause};
-
-/// nsqds without a connection that statistics name; of the others they tell the number.
-const MAX_SHOWN: usize = 100;
 
 /// What a consumer did so far.
 ///
@@ -27,11 +22,11 @@ const MAX_SHOWN: usize = 100;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConsumerStats {
-    /// One for each nsqd: those of the configuration, in its order, then those that were found.
+    /// One for each nsqd: those of the configuration, in its order, then those that were added or found.
     pub connections: Vec<ConnectionStats>,
     /// What was done with nsqds that are gone.
     pub departed: Departed,
-    /// One for each nsqlookupd of the configuration, in its order.
+    /// One for each nsqlookupd that is asked: those of the configuration, in its order, then those that were added.
     pub lookupds: Vec<LookupdStats>,
     /// nsqds that an nsqlookupd names and that could not be connected to when last tried; at most 100 are shown.
     pub unreachable: Vec<Unreachable>,
@@ -99,14 +94,14 @@ pub struct ConnectionStats {
 }
 
 impl ConsumerStats {
-    /// Of the consumer with that state, and with that of its discovery, if it has one.
-    pub(super) fn of(shared: &Shared, discovery: Option<&DiscoveryStats>) -> Self {
-        let flow = &shared.flow;
+    /// Of the consumer with that state.
+    pub(super) fn of(shared: &Shared) -> Self {
+        let (flow, discovery) = (&shared.flow, shared.discovery.lock());
         Self {
             connections: flow.links.iter().map(|link| ConnectionStats::of(&link)).collect(),
             departed: flow.links.departed(),
-            lookupds: discovery.map_or_else(Vec::new, |stats| stats.lookupds.clone()),
-            unreachable: discovery.map_or_else(Vec::new, DiscoveryStats::unreachable),
+            lookupds: discovery.lookupds.values().cloned().collect(),
+            unreachable: discovery.unreachable(),
             queued_batches: shared.queue.len(),
             in_flight: flow.in_flight(),
             peak_in_flight: flow.peak_in_flight(),
@@ -140,85 +135,5 @@ impl ConnectionStats {
             last_error: link.last_error().map(|error| error.to_line()),
             last_heartbeat_age: counts.heartbeat_age(Instant::now()),
         }
-    }
-}
-
-/// What one nsqlookupd told, as statistics show it.
-///
-/// # Example
-/// ```
-/// fn silent(stats: &nsq_protocol::ConsumerStats) {
-///     for lookupd in stats.lookupds.iter().filter(|of| !of.answering) {
-///         println!("{}: {}", lookupd.address, lookupd.last_error.as_deref().unwrap_or("not asked yet"));
-///     }
-/// }
-/// ```
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LookupdStats {
-    /// As configured.
-    pub address: String,
-    /// Whether it gave a proper answer when it was asked last.
-    pub answering: bool,
-    /// nsqds that it named last.
-    pub nsqds: usize,
-    /// Answers so far.
-    pub answers: u64,
-    /// Requests without a proper answer so far.
-    pub failures: u64,
-    /// Why the last such request failed; kept when a later one works.
-    pub last_error: Option<String>,
-}
-
-/// An nsqd that an nsqlookupd names and that could not be connected to.
-///
-/// # Example
-/// ```
-/// fn out_of_reach(stats: &nsq_protocol::ConsumerStats) {
-///     for nsqd in &stats.unreachable {
-///         println!("{} names {}: {}", nsqd.lookupd, nsqd.address, nsqd.last_error);
-///     }
-/// }
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Unreachable {
-    /// Where it was tried.
-    pub address: String,
-    /// The nsqlookupd that named it first.
-    pub lookupd: String,
-    /// Why it did not work.
-    pub last_error: String,
-}
-
-/// How discovery goes, kept by its threads for whoever asks.
-pub(super) struct DiscoveryStats {
-    pub(super) lookupds: Vec<LookupdStats>,
-    /// The nsqlookupd that named it first, and why it did not work.
-    pub(super) unreachable: HashMap<Arc<str>, (Arc<str>, Error)>,
-}
-
-impl DiscoveryStats {
-    /// Of nsqlookupds that were not asked yet.
-    pub(super) fn new(lookupds: &[String]) -> Self {
-        let asked =
-            |address: &String| LookupdStats { address: address.clone(), ..LookupdStats::default() };
-        Self { lookupds: lookupds.iter().map(asked).collect(), unreachable: HashMap::new() }
-    }
-
-    /// As statistics show it.
-    fn unreachable(&self) -> Vec<Unreachable> {
-        let mut shown: Vec<_> = self
-            .unreachable
-            .iter()
-            .take(MAX_SHOWN)
-            .map(|(address, (lookupd, error))| Unreachable {
-                address: address.to_string(),
-                lookupd: lookupd.to_string(),
-                last_error: error.to_line(),
-            })
-            .collect();
-        shown.sort_by(|one, other| one.address.cmp(&other.address));
-        shown
     }
 }

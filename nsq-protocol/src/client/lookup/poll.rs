@@ -1,10 +1,13 @@
-//! The thread `nsq-lookup`, which asks every nsqlookupd for a topic again and again.
+//! The thread `nsq-lookup`, which asks every nsqlookupd again and again: which nsqds have a topic, or which there are.
 //!
 //! Whom to connect to is decided, and connections are made, by whoever receives the answers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, after, select};
+use crossbeam_channel::{Receiver, after, select};
+use parking_lot::Mutex;
 
 use crate::client::clock::random;
 use crate::client::lookup::config::LookupConfig;
@@ -19,20 +22,82 @@ use crate::thread::StopToken;
 /// restarted nsqd registers within milliseconds, and may have another port.
 const HURRY: Duration = Duration::from_millis(250);
 
-/// What the asking thread tells: which nsqlookupd, and what came of it.
-pub(crate) type Polled = (usize, Result<LookupResponse, Error>);
+/// What the asking thread tells.
+pub(crate) struct Polled {
+    /// The number of the nsqlookupd.
+    pub(crate) lookupd: usize,
+    pub(crate) address: Arc<str>,
+    pub(crate) answer: Result<LookupResponse, Error>,
+}
+
+/// The nsqlookupds that are asked, each with a number of its own, which is never given again.
+pub(crate) struct Lookupds {
+    all: Mutex<Vec<(usize, Arc<str>)>>,
+    /// Of the next one.
+    next: AtomicUsize,
+}
+
+impl Lookupds {
+    /// Those of the configuration, from number 0 on.
+    pub(crate) fn new(addresses: &[String]) -> Self {
+        let all = addresses.iter().map(|address| address.as_str().into()).enumerate().collect();
+        Self { all: Mutex::new(all), next: AtomicUsize::new(addresses.len()) }
+    }
+
+    pub(crate) fn all(&self) -> Vec<(usize, Arc<str>)> {
+        self.all.lock().clone()
+    }
+
+    /// The new one's number; none where that address is asked already.
+    pub(crate) fn add(&self, address: &str) -> Option<usize> {
+        let mut all = self.all.lock();
+        if all.iter().any(|(_, other)| **other == *address) {
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        all.push((number, address.into()));
+        Some(number)
+    }
+
+    /// The number of the one that is asked no more.
+    pub(crate) fn remove(&self, address: &str) -> Option<usize> {
+        let mut all = self.all.lock();
+        let index = all.iter().position(|(_, other)| **other == *address)?;
+        Some(all.remove(index).0)
+    }
+
+    pub(crate) fn has(&self, number: usize) -> bool {
+        self.all.lock().iter().any(|(other, _)| *other == number)
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted {
+    /// The nsqds that have the topic.
+    Topic(TopicName),
+    /// All that there are.
+    Nodes,
+}
 
 /// Asks nsqlookupds.
 pub(crate) struct Lookup {
     config: LookupConfig,
-    topic: TopicName,
+    lookupds: Arc<Lookupds>,
+    wanted: Wanted,
     agent: ureq::Agent,
 }
 
 impl Lookup {
-    pub(crate) fn new(config: LookupConfig, topic: TopicName, user_agent: &str) -> Self {
+    /// Of `lookupds`, in the way of `config`.
+    pub(crate) fn new(
+        config: LookupConfig,
+        lookupds: Arc<Lookupds>,
+        wanted: Wanted,
+        user_agent: &str,
+    ) -> Self {
         let agent = agent(&config, user_agent);
-        Self { config, topic, agent }
+        Self { config, lookupds, wanted, agent }
     }
 
     /// Ends a request under way, but for a connection that is being made: that has its own limit.
@@ -42,13 +107,20 @@ impl Lookup {
     }
 
     /// The body of the thread: asks all of them, at once and then in intervals, until stopped. `hurry` is told when
-    /// a connection was lost.
-    pub(crate) fn run(self, stop: &StopToken, hurry: &Receiver<()>, polled: &Sender<Polled>) {
+    /// a connection was lost, or another nsqlookupd is to be asked.
+    /// `tell` is told each answer, and says whether to go on.
+    pub(crate) fn run(
+        self,
+        stop: &StopToken,
+        hurry: &Receiver<()>,
+        mut tell: impl FnMut(Polled) -> bool,
+    ) {
         let mut soon: Option<Backoff> = None;
         loop {
-            for index in 0..self.config.addresses.len() {
-                let answer = self.ask(&self.config.addresses[index]);
-                if stop.is_stopped() || polled.send((index, answer)).is_err() {
+            for (lookupd, address) in self.lookupds.all() {
+                let answer = self.ask(&address);
+                let told = Polled { lookupd, address, answer };
+                if stop.is_stopped() || !tell(told) {
                     return;
                 }
             }
@@ -78,9 +150,14 @@ impl Lookup {
         }
     }
 
-    fn ask(&self, address: &str) -> Result<LookupResponse, Error> {
-        let query = [("topic", self.topic.as_str())];
-        let (status, body) = get(&self.agent, address, "/lookup", &query)?;
+    /// Asks one of them, on this thread.
+    pub(crate) fn ask(&self, address: &str) -> Result<LookupResponse, Error> {
+        let (status, body) = match &self.wanted {
+            Wanted::Topic(topic) => {
+                get(&self.agent, address, "/lookup", &[("topic", topic.as_str())])?
+            }
+            Wanted::Nodes => get(&self.agent, address, "/nodes", &[])?,
+        };
         let answer = read_response(status, &body, &self.config.broadcast_map)
             .map_err(|reason| no_answer(address, &reason))?;
         if answer.left_out > 0 {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::client::lookup::config::LookupConfig;
 use crate::error::Error;
 use crate::io::config::{ConnectionConfig, FOREVER, refuse};
 
@@ -20,9 +21,12 @@ use crate::io::config::{ConnectionConfig, FOREVER, refuse};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProducerConfig {
-    /// The nsqd to publish to, as `host:port` of the TCP port; at least one. The first that works is used; the
-    /// others are for when it fails.
+    /// The nsqd to publish to, as `host:port` of the TCP port; at least one, unless there is an nsqlookupd. The first that
+    /// works is used; the others are for when it fails.
     pub nsqd_addresses: Vec<String>,
+    /// The nsqlookupds that tell which nsqds there are, whatever their topics, and how they are asked. Those that they name
+    /// come behind those of `nsqd_addresses`, in an order of each producer's own, so that many producers share them.
+    pub lookup: LookupConfig,
     /// Commands sent and not yet answered, 1 or more (default 1024). A further one waits.
     pub max_pending_commands: usize,
     /// Their bytes (default 16 MiB). A further one waits, unless none is pending.
@@ -46,6 +50,7 @@ impl Default for ProducerConfig {
     fn default() -> Self {
         Self {
             nsqd_addresses: Vec::new(),
+            lookup: LookupConfig::default(),
             max_pending_commands: 1024,
             max_pending_bytes: 16 << 20,
             publish_timeout: Duration::from_secs(30),
@@ -59,7 +64,7 @@ impl Default for ProducerConfig {
 }
 
 impl ProducerConfig {
-    /// The defaults; [`ProducerConfig::nsqd`] must follow at least once.
+    /// The defaults; [`ProducerConfig::nsqd`] or [`ProducerConfig::lookupd`] must follow at least once.
     pub fn new() -> Self {
         Self::default()
     }
@@ -70,18 +75,25 @@ impl ProducerConfig {
         self
     }
 
+    /// Adds an nsqlookupd's HTTP address, `host:port`, `http://host:port` or `https://host:port`.
+    pub fn lookupd(mut self, address: impl Into<String>) -> Self {
+        self.lookup.addresses.push(address.into());
+        self
+    }
+
     /// The same with limits that every clock takes, where one is longer.
     pub(crate) fn capped(mut self) -> Self {
         self.publish_timeout = FOREVER.min(self.publish_timeout);
         self.response_timeout = FOREVER.min(self.response_timeout);
-        self.connection = self.connection.capped();
+        (self.lookup, self.connection) = (self.lookup.capped(), self.connection.capped());
         self
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.nsqd_addresses.is_empty() {
-            return refuse("no nsqd address is given".to_owned());
+        if self.nsqd_addresses.is_empty() && self.lookup.addresses.is_empty() {
+            return refuse("no nsqd address and no nsqlookupd address is given".to_owned());
         }
+        self.lookup.check()?;
         if self.max_mpub_messages == 0 {
             return refuse("max_mpub_messages is 0: it must be at least 1".to_owned());
         }

@@ -1,18 +1,21 @@
 //! Which nsqd takes a publish, and what is done when it fails: another attempt, on the next one. Runs on the threads of
 //! the callers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::clock::{deadline_in, random};
+use crate::client::lookup::poll::Polled;
 use crate::client::producer::command::Publish;
 use crate::client::producer::config::ProducerConfig;
 use crate::client::producer::endpoint::{Endpoint, Found};
 use crate::client::producer::group::{Awaited, Outcome};
 use crate::client::producer::pipeline::{Pipeline, Rejected};
+use crate::client::producer::roster::{Endpoints, Roster};
 use crate::codec::error_code::ErrorCode;
 use crate::error::{Error, PublishError};
 use crate::flow::retry::Backoff;
@@ -27,9 +30,13 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Chooses the nsqd for each publish, and tries again.
 pub(super) struct Dispatcher {
     pub(super) config: ProducerConfig,
-    pub(super) endpoints: Vec<Endpoint>,
-    /// The endpoint in use.
+    roster: Roster,
+    /// The index of the endpoint in use.
     pub(super) current: AtomicUsize,
+    /// Numbers the connections, for their threads' names.
+    numbers: Arc<AtomicUsize>,
+    /// Has the nsqlookupds asked soon, where there are any.
+    hurry: OnceLock<Sender<()>>,
     stop: Mutex<Option<StopSource>>,
     stopped: StopToken,
     /// Whether a close is under way; its end is signalled.
@@ -49,12 +56,15 @@ impl Dispatcher {
         let (stop, stopped) = stop_pair();
         let numbers = Arc::default();
         let endpoint = |(index, addr): (usize, &String)| {
-            Endpoint::new(index, addr, &config.connection, Arc::clone(&numbers))
+            Arc::new(Endpoint::new(index, addr, &config, Arc::clone(&numbers)))
         };
+        let given = config.nsqd_addresses.iter().enumerate().map(endpoint).collect();
         Self {
-            endpoints: config.nsqd_addresses.iter().enumerate().map(endpoint).collect(),
+            roster: Roster::new(given),
             config,
             current: AtomicUsize::new(0),
+            numbers,
+            hurry: OnceLock::new(),
             stop: Mutex::new(Some(stop)),
             stopped,
             closing: Mutex::new(false),
@@ -62,14 +72,45 @@ impl Dispatcher {
         }
     }
 
-    /// Connects to the first nsqd that works.
-    pub(super) fn connect(&self) -> Result<(), Error> {
+    /// The nsqds that there are now.
+    pub(super) fn endpoints(&self) -> Endpoints {
+        self.roster.endpoints()
+    }
+
+    /// Takes over what an nsqlookupd told; the last answer of one that fails holds on.
+    pub(super) fn on_polled(&self, Polled { lookupd, answer, .. }: Polled) {
+        match answer {
+            Ok(answer) => self.roster.on_answer(lookupd, answer.nsqds, |index, addr| {
+                Endpoint::new(index, addr, &self.config, self.numbers.clone())
+            }),
+            Err(error) => log::debug!("{}", error.to_line()),
+        }
+    }
+
+    /// From now on, `hurry` is told when no nsqd can be reached.
+    pub(super) fn hurries(&self, hurry: Sender<()>) {
+        let _ = self.hurry.set(hurry);
+    }
+
+    fn hurry(&self) {
+        if let Some(hurry) = self.hurry.get() {
+            let _ = hurry.try_send(());
+        }
+    }
+
+    /// The connection in use, or the first that can be had; each nsqd is tried once, until `deadline` if there is one.
+    pub(super) fn reach(&self, deadline: Option<Instant>) -> Result<Arc<Pipeline>, Error> {
         let mut telling: Option<Error> = None;
-        for (index, endpoint) in self.endpoints.iter().enumerate() {
-            match endpoint.pipeline(None) {
-                Found::Pipeline(_) => {
-                    self.current.store(index, Ordering::Relaxed);
-                    return Ok(());
+        for endpoint in from(&self.endpoints(), self.current.load(Ordering::Relaxed)) {
+            let mut found = endpoint.pipeline(deadline);
+            if let (Found::Busy, Some(deadline)) = (&found, deadline) {
+                endpoint.wait_dialed(deadline);
+                found = endpoint.pipeline(Some(deadline));
+            }
+            match found {
+                Found::Pipeline(pipeline) => {
+                    self.current.store(endpoint.index, Ordering::Relaxed);
+                    return Ok(pipeline);
                 }
                 Found::Failed(error) | Found::Later(_, Some(error)) => {
                     if telling.as_ref().is_none_or(|other| other.weight() < error.weight()) {
@@ -79,7 +120,19 @@ impl Dispatcher {
                 Found::Later(_, None) | Found::Busy => {}
             }
         }
-        Err(telling.unwrap_or(Error::Stopped))
+        self.hurry();
+        Err(telling.unwrap_or_else(|| self.no_nsqd()))
+    }
+
+    /// The error where no nsqd is known.
+    fn no_nsqd(&self) -> Error {
+        let lookupd = self.config.lookup.addresses.join(", ");
+        if lookupd.is_empty() || self.stopped.is_stopped() {
+            return Error::Stopped;
+        }
+        let what = "it names no nsqd: does one run with --lookupd-tcp-address?";
+        let source = Arc::new(std::io::Error::new(std::io::ErrorKind::NotFound, what));
+        Error::Lookup { lookupd, source }
     }
 
     pub(super) fn publish_deadline(&self) -> Instant {
@@ -90,7 +143,7 @@ impl Dispatcher {
     pub(super) fn publish(
         &self,
         publish: Publish<'_>,
-        only: Option<usize>,
+        only: Option<&Arc<Endpoint>>,
     ) -> Result<(), PublishError> {
         publish.check(&self.config)?;
         let (begun, deadline) = (Instant::now(), self.publish_deadline());
@@ -103,7 +156,7 @@ impl Dispatcher {
     pub(super) fn see_through(
         &self,
         publish: Publish<'_>,
-        only: Option<usize>,
+        only: Option<&Arc<Endpoint>>,
         mut attempt: Attempt,
         deadline: Instant,
     ) -> Result<(), PublishError> {
@@ -156,7 +209,7 @@ impl Dispatcher {
     pub(super) fn attempt(
         &self,
         publish: Publish<'_>,
-        only: Option<usize>,
+        only: Option<&Arc<Endpoint>>,
         deadline: Instant,
     ) -> Result<Attempt, Error> {
         self.attempt_as(publish, false, only, deadline)
@@ -167,7 +220,7 @@ impl Dispatcher {
         &self,
         publish: Publish<'_>,
         groups: bool,
-        only: Option<usize>,
+        only: Option<&Arc<Endpoint>>,
         deadline: Instant,
     ) -> Result<Attempt, Error> {
         loop {
@@ -194,18 +247,26 @@ impl Dispatcher {
     }
 
     /// The connection in use, or the next one that can be had before `deadline`; of that endpoint `only`, if given.
-    fn any_pipeline(&self, only: Option<usize>, deadline: Instant) -> Result<Arc<Pipeline>, Error> {
+    fn any_pipeline(
+        &self,
+        only: Option<&Arc<Endpoint>>,
+        deadline: Instant,
+    ) -> Result<Arc<Pipeline>, Error> {
         loop {
-            let current = only.unwrap_or_else(|| self.current.load(Ordering::Relaxed));
-            let endpoints = if only.is_some() { 1 } else { self.endpoints.len() };
+            let endpoints = only.map_or_else(|| self.endpoints(), |only| [only.clone()].into());
+            let current = self.current.load(Ordering::Relaxed);
             let (mut due, mut busy, mut last) = (deadline, None, None);
-            for step in 0..endpoints {
-                let index = (current + step) % self.endpoints.len();
-                match self.endpoints[index].pipeline(Some(deadline)) {
+            for endpoint in from(&endpoints, current) {
+                match endpoint.pipeline(Some(deadline)) {
                     Found::Pipeline(pipeline) => {
-                        if step > 0 {
+                        if only.is_none() && endpoint.index != current {
                             let order = Ordering::Relaxed;
-                            let _ = self.current.compare_exchange(current, index, order, order);
+                            let _ = self.current.compare_exchange(
+                                current,
+                                endpoint.index,
+                                order,
+                                order,
+                            );
                         }
                         return Ok(pipeline);
                     }
@@ -218,24 +279,29 @@ impl Dispatcher {
                         due = due.min(at);
                         last = last.or(error);
                     }
-                    Found::Busy => busy = busy.or(Some(index)),
+                    Found::Busy => busy = busy.or(Some(endpoint)),
                 }
             }
             if self.stopped.is_stopped() {
                 return Err(Error::Stopped);
             }
+            if only.is_none() {
+                self.hurry();
+            }
             match busy {
                 // Another endpoint may be due before that dial ends.
-                Some(index) => self.endpoints[index].wait_dialed(due),
-                None => {
-                    let _ = self.stopped.wait_until(due);
-                }
+                Some(endpoint) => endpoint.wait_dialed(due),
+                None if only.is_some() => drop(self.stopped.wait_until(due)),
+                None => self.roster.wait_changed(&endpoints, due),
             }
             if Instant::now() >= deadline {
-                return Err(last.unwrap_or_else(|| Error::Timeout {
-                    addr: self.endpoints[current].addr.to_string(),
-                    doing: "waiting for a connection to",
-                    limit: self.config.publish_timeout,
+                return Err(last.unwrap_or_else(|| match from(&endpoints, current).next() {
+                    Some(endpoint) => Error::Timeout {
+                        addr: endpoint.addr.to_string(),
+                        doing: "waiting for a connection to",
+                        limit: self.config.publish_timeout,
+                    },
+                    None => self.no_nsqd(),
                 }));
             }
         }
@@ -244,8 +310,10 @@ impl Dispatcher {
     /// The next publish goes to the next endpoint, unless somebody moved on already.
     fn move_on_from(&self, pipeline: &Pipeline) {
         let (index, order) = (pipeline.index, Ordering::Relaxed);
-        let next = (index + 1) % self.endpoints.len();
-        let _ = self.current.compare_exchange(index, next, order, order);
+        if let Some(next) = from(&self.endpoints(), index).nth(1) {
+            let _ = self.current.compare_exchange(index, next.index, order, order);
+        }
+        self.hurry();
     }
 
     /// Ends every connection; one that is told in order may take `linger`.
@@ -264,8 +332,14 @@ impl Dispatcher {
     fn close_all(&self, linger: Duration) {
         drop(self.stop.lock().take());
         let deadline = Instant::now() + linger;
-        self.endpoints.iter().for_each(|endpoint| endpoint.close(deadline));
+        self.roster.close().iter().for_each(|endpoint| endpoint.close(deadline));
     }
+}
+
+/// All of them, from the one of that index on; from the first where it is gone.
+fn from(endpoints: &Endpoints, index: usize) -> impl Iterator<Item = &Arc<Endpoint>> {
+    let at = endpoints.iter().position(|endpoint| endpoint.index == index).unwrap_or(0);
+    endpoints[at..].iter().chain(&endpoints[..at])
 }
 
 /// What is known of a publish after its attempts so far.

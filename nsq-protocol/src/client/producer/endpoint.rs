@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::client::clock::random;
+use crate::client::producer::config::ProducerConfig;
 use crate::client::producer::pipeline::{AnswerSink, Counts, Pipeline};
 use crate::client::producer::stats::ProducerConnectionStats;
 use crate::error::Error;
@@ -26,7 +27,7 @@ const MIN_WAIT: Duration = Duration::from_millis(1);
 /// One nsqd of a producer.
 pub(super) struct Endpoint {
     /// Of the producer's endpoints.
-    index: usize,
+    pub(super) index: usize,
     pub(super) addr: Arc<str>,
     config: ConnectionConfig,
     /// Numbers the connections of the producer, for their threads' names.
@@ -87,9 +88,10 @@ impl Endpoint {
     pub(super) fn new(
         index: usize,
         addr: &str,
-        config: &ConnectionConfig,
+        config: &ProducerConfig,
         numbers: Arc<AtomicUsize>,
     ) -> Self {
+        let config = &config.connection;
         let (min, max) = (config.reconnect_min, config.reconnect_max);
         Self {
             index,

@@ -9,6 +9,7 @@
 //! | `publish` | `Producer`: what a user calls | the caller's |
 //! | `config` | what a producer can be told | |
 //! | `receipt` | a publish that is waited for later | the caller's |
+//! | `roster`, `finder` | which nsqds there are; asks nsqlookupds for them | any; `nsq-lookup` |
 //! | `dispatcher` | which nsqd takes a publish, and the next attempt | the caller's |
 //! | `endpoint` | one nsqd: connects, and connects again | the caller's |
 //! | `pipeline` | one connection: the window of commands that wait for answers | the caller's, and `nsq-read-N` |
@@ -20,8 +21,10 @@ mod command;
 pub(crate) mod config;
 mod dispatcher;
 mod endpoint;
+mod finder;
 mod group;
 mod pipeline;
 pub(crate) mod publish;
 pub(crate) mod receipt;
+mod roster;
 pub(crate) mod stats;

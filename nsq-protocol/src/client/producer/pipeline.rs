@@ -277,6 +277,12 @@ impl Pipeline {
         self.window.lock().ended.clone()
     }
 
+    /// Why it takes nothing any more.
+    pub(crate) fn closed(&self) -> Error {
+        let closed = || Error::Closed { addr: self.connection.addr.to_string() };
+        self.ended().unwrap_or_else(closed)
+    }
+
     pub(crate) fn wait_answered(&self, deadline: Instant) -> bool {
         let mut window = self.window.lock();
         while !window.pending.is_empty() {

@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use crate::client::clock::deadline_in;
 use crate::client::producer::command::Publish;
 use crate::client::producer::config::ProducerConfig;
 use crate::client::producer::dispatcher::{Dispatcher, not_sent};
 use crate::client::producer::endpoint::Endpoint;
+use crate::client::producer::finder::Finder;
 use crate::client::producer::receipt::{Receipt, View};
 use crate::client::producer::stats::ProducerStats;
 use crate::codec::bodies::BodiesBuf;
-use crate::codec::command::delay_ms;
+use crate::codec::command::{Command, delay_ms};
 use crate::codec::names::TopicName;
 use crate::error::{Error, NotByAll, PublishError, Unpublished};
 
@@ -44,19 +47,59 @@ const LINGER: Duration = Duration::from_secs(1);
 /// ```
 pub struct Producer {
     dispatcher: Arc<Dispatcher>,
+    /// Where nsqlookupds are asked; none once it is closed.
+    finder: Mutex<Option<Finder>>,
 }
 
 impl Producer {
-    /// Connects to the first nsqd of `config` that works; the others are tried when it fails.
+    /// Connects to the first nsqd of `config` that works; the others are tried when it fails. Its nsqlookupds are asked
+    /// first, and from then on every [`crate::LookupConfig::poll_interval`], and sooner when an nsqd fails: new nsqds are
+    /// used, and those that are gone and that none names any more are forgotten.
     ///
     /// # Errors
     /// [`Error::Config`] for a setting out of range; when no nsqd works, the most telling of their errors, as
-    /// for [`crate::Consumer::start`].
+    /// for [`crate::Consumer::start`]; [`Error::Lookup`] when none is known.
     pub fn connect(config: ProducerConfig) -> Result<Self, Error> {
         config.check()?;
-        let producer = Self { dispatcher: Arc::new(Dispatcher::new(config.capped())) };
-        producer.dispatcher.connect()?;
+        let dispatcher = Arc::new(Dispatcher::new(config.capped()));
+        let producer = Self { dispatcher: dispatcher.clone(), finder: Mutex::new(None) };
+        if dispatcher.config.lookup.addresses.is_empty() {
+            dispatcher.reach(None)?;
+            return Ok(producer);
+        }
+        let (lookup, lookupds) = Finder::lookup(&dispatcher.config);
+        let asked = Finder::ask_once(&dispatcher, &lookup, &lookupds);
+        match (dispatcher.reach(None), asked) {
+            (Ok(_), _) => {}
+            // No nsqd is known because no nsqlookupd can be asked.
+            (Err(Error::Lookup { .. }), Err(error)) | (Err(error), _) => return Err(error),
+        }
+        let (finder, hurry) = Finder::start(&dispatcher, lookup)?;
+        dispatcher.hurries(hurry);
+        *producer.finder.lock() = Some(finder);
         Ok(producer)
+    }
+
+    /// Whether an nsqd can be published to now: where no connection stands one is made, which nsqd answers, and where one
+    /// stands, a NOP goes out on it, which nsqd does not answer. A peer that is gone without a word is found by its
+    /// missing heartbeats, after two of [`crate::ConnectionConfig::heartbeat_interval`].
+    ///
+    /// # Example
+    /// ```
+    /// /// For a health check.
+    /// fn is_healthy(producer: &nsq_protocol::Producer) -> bool {
+    ///     producer.ping().is_ok()
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// When no nsqd works, the most telling of their errors. One that failed a moment ago is not tried before it is due.
+    pub fn ping(&self) -> Result<(), Error> {
+        let pipeline = self.dispatcher.reach(Some(self.dispatcher.publish_deadline()))?;
+        match pipeline.connection.outbox.append(|out| Command::Nop.encode(out)) {
+            true => Ok(()),
+            false => Err(pipeline.closed()),
+        }
     }
 
     /// PUB: publishes `body` and waits until an nsqd has taken it.
@@ -104,7 +147,7 @@ impl Producer {
         Ok(())
     }
 
-    /// PUB to every nsqd of the configuration, at the same time, instead of to the first that works: for a message
+    /// PUB to every nsqd of the configuration and of nsqlookupds, at the same time, instead of to the first that works: for a message
     /// that is not to be lost with one of them. Each consumer of several of them gets it as often.
     ///
     /// # Errors
@@ -112,40 +155,39 @@ impl Producer {
     pub fn publish_to_all(&self, topic: &TopicName, body: &[u8]) -> Result<(), NotByAll> {
         let (dispatcher, publish) = (&self.dispatcher, Publish::One(*topic, body));
         let deadline = dispatcher.publish_deadline();
-        let nsqds = dispatcher.endpoints.len();
+        let endpoints = dispatcher.endpoints();
         // One that is away is waited for last: that must not keep it from those that are there.
-        let mut order: Vec<usize> = (0..nsqds).collect();
-        for index in &order {
-            let _ = dispatcher.endpoints[*index].pipeline(Some(deadline));
+        let mut order: Vec<_> = endpoints.iter().enumerate().collect();
+        for (_, endpoint) in &order {
+            let _ = endpoint.pipeline(Some(deadline));
         }
-        order.sort_by_key(|index| dispatcher.endpoints[*index].live().is_none());
+        order.sort_by_key(|(_, endpoint)| endpoint.live().is_none());
         let attempts: Vec<_> = order
             .into_iter()
-            .map(|index| {
+            .map(|(place, endpoint)| {
                 let attempt = publish.check(&dispatcher.config).and_then(|()| {
                     let begun = Instant::now();
-                    let attempt = dispatcher.attempt(publish, Some(index), deadline);
+                    let attempt = dispatcher.attempt(publish, Some(endpoint), deadline);
                     attempt.map_err(|error| not_sent(begun, error))
                 });
-                (index, attempt)
+                (place, endpoint, attempt)
             })
             .collect();
         let mut failures: Vec<_> = attempts
             .into_iter()
-            .filter_map(|(index, attempt)| {
+            .filter_map(|(place, endpoint, attempt)| {
                 let outcome = attempt.and_then(|attempt| {
-                    dispatcher.see_through(publish, Some(index), attempt, deadline)
+                    dispatcher.see_through(publish, Some(endpoint), attempt, deadline)
                 });
-                Some((index, outcome.err()?))
+                Some((place, endpoint.addr.to_string(), outcome.err()?))
             })
             .collect();
         if failures.is_empty() {
             return Ok(());
         }
-        failures.sort_by_key(|(index, _)| *index);
-        let named =
-            |(index, error): (usize, _)| (dispatcher.endpoints[index].addr.to_string(), error);
-        Err(NotByAll { nsqds, failures: failures.into_iter().map(named).collect() })
+        failures.sort_by_key(|(place, ..)| *place);
+        let failures = failures.into_iter().map(|(_, addr, error)| (addr, error)).collect();
+        Err(NotByAll { nsqds: endpoints.len(), failures })
     }
 
     /// DPUB: publishes `body`, to be delivered after `delay`, in whole ms, rounded down; at most
@@ -240,7 +282,7 @@ impl Producer {
     /// [`Error::Timeout`] when some were pending still.
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
         let deadline = deadline_in(timeout);
-        for endpoint in &self.dispatcher.endpoints {
+        for endpoint in &*self.dispatcher.endpoints() {
             let Some(pipeline) = endpoint.live() else { continue };
             if !pipeline.wait_answered(deadline) {
                 let addr = endpoint.addr.to_string();
@@ -263,6 +305,7 @@ impl Producer {
     /// As [`Producer::flush`]; the producer is closed nevertheless.
     pub fn close(&self, timeout: Duration) -> Result<(), Error> {
         let flushed = self.flush(timeout);
+        drop(self.finder.lock().take());
         self.dispatcher.close(if flushed.is_ok() { LINGER } else { Duration::ZERO });
         flushed
     }
@@ -270,21 +313,21 @@ impl Producer {
     /// What each connection did so far.
     pub fn stats(&self) -> ProducerStats {
         let current = self.dispatcher.current.load(Ordering::Relaxed);
-        let connection = |(index, endpoint): (usize, &Endpoint)| endpoint.stats(index == current);
-        ProducerStats {
-            connections: self.dispatcher.endpoints.iter().enumerate().map(connection).collect(),
-        }
+        let connection = |endpoint: &Arc<Endpoint>| endpoint.stats(endpoint.index == current);
+        ProducerStats { connections: self.dispatcher.endpoints().iter().map(connection).collect() }
     }
 }
 
 impl Drop for Producer {
     fn drop(&mut self) {
+        drop(self.finder.lock().take());
         self.dispatcher.close(Duration::ZERO);
     }
 }
 
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Producer(to {:?})", self.dispatcher.config.nsqd_addresses)
+        let ProducerConfig { nsqd_addresses, lookup, .. } = &self.dispatcher.config;
+        write!(f, "Producer(to {nsqd_addresses:?} and those of {:?})", lookup.addresses)
     }
 }

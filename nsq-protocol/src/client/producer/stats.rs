@@ -12,7 +12,7 @@
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProducerStats {
-    /// One for each nsqd of the configuration, in its order.
+    /// One for each nsqd: those of the configuration, in its order, then those that nsqlookupds name.
     pub connections: Vec<ProducerConnectionStats>,
 }
 
