@@ -1,5 +1,6 @@
 //! Runs a shell command for each message, several at a time: the body is its standard input, exit code 0 is
-//! success. A failure is tried again later, after the last attempt the message goes to a dead-letter topic.
+//! success. A failure is tried again later, later each time; after the last attempt the message goes to a dead-letter
+//! topic.
 //!
 //! `cargo run --example workers -- TOPIC CHANNEL COMMAND [THREADS [NSQD...]]`: 4 threads and 127.0.0.1:4150 by
 //! default. Failures end in `TOPIC.dead`. Ctrl-C or SIGTERM stops in order: each worker ends its message first.
@@ -11,13 +12,13 @@ use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nsq_protocol::{Consumer, ConsumerConfig, Delivery, Producer, ProducerConfig, TopicName};
+use nsq_protocol::{Consumer, ConsumerConfig, GiveUp, Producer, ProducerConfig, TopicName};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Deliveries of one message before it is given up.
 const MAX_ATTEMPTS: u16 = 3;
 
-/// The wait before the second attempt; it doubles for each one behind that.
+/// The wait before the second attempt; before the third it is twice as long.
 const RETRY: Duration = Duration::from_millis(200);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -37,27 +38,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     // What a worker cannot start yet is better off at another consumer: two messages for each thread.
     let config = ConsumerConfig::new(topic.parse()?, channel.parse()?);
     let config = config.max_in_flight(2 * u32::try_from(threads.get())?);
-    let consumer = Consumer::start(nsqds.into_iter().fold(config, ConsumerConfig::nsqd))?;
-    let running = consumer.run(threads, move |message: Delivery| {
-        let attempt = message.attempts();
-        match run(&command, message.body()) {
-            Ok(()) => message.finish(),
-            Err(error) if attempt < MAX_ATTEMPTS => {
-                eprintln!("{}, attempt {attempt}: {error}", message.id());
-                message.requeue(RETRY * (1 << (attempt.max(1) - 1)));
-            }
+    let mut config = nsqds.into_iter().fold(config, ConsumerConfig::nsqd).on_give_up(move |of| {
+        let message = of.message;
+        eprintln!("{}, given up after {} attempts: {}", message.id, message.attempts, of.cause);
+        // Done here only once it is safe there; a crash in between leaves two copies rather than none.
+        match producer.publish(&dead, message.body) {
+            Ok(()) => GiveUp::Finish,
             Err(error) => {
-                eprintln!("{}, given up after {attempt} attempts: {error}", message.id());
-                // Done here only once it is safe there; a crash in between leaves two copies rather than none.
-                match producer.publish(&dead, message.body()) {
-                    Ok(()) => message.finish(),
-                    Err(error) => {
-                        eprintln!("{}: {error}", message.id());
-                        message.requeue(RETRY);
-                    }
-                }
+                eprintln!("{}: {error}", message.id);
+                GiveUp::Requeue(RETRY)
             }
         }
+    });
+    (config.max_attempts, config.default_requeue_delay) = (MAX_ATTEMPTS, RETRY);
+    let running = Consumer::start(config)?.run_fallible(threads, move |message| {
+        let outcome = run(&command, message.body());
+        if let Err(error) = &outcome {
+            eprintln!("{}, attempt {}: {error}", message.id(), message.attempts());
+        }
+        outcome
     })?;
     signals.forever().next();
     let stats = running.shutdown();

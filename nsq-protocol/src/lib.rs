@@ -20,7 +20,8 @@
 //! | consume with a function | [`ConsumerConfig`], [`Consumer::run`], [`Consumer::run_fallible`] | [`Delivery`], [`RunningConsumer`] |
 //! | consume on threads of your own | [`Consumer::batches`] | [`Batch`], which many messages share |
 //! | change what runs | [`Consumer::pause`], [`Consumer::set_max_in_flight`] | [`Consumer::connect_to_nsqd`] and its like |
-//! | watch | [`Consumer::stats`], [`Producer::stats`] | [`Admin`] for nsqd's own figures |
+//! | gather | [`Batches::recv_many`], [`Select`] | [`Gathered`] |
+//! | watch | [`Consumer::stats`], [`Producer::stats`], [`ConsumerConfig::on_event`] | [`Admin`] for nsqd's own figures |
 //! | speak the protocol, as a server or a test does | [`Command`], [`Frame`] | [`CommandDecoder`], [`FrameDecoder`] |
 //!
 //! # Publish
@@ -87,17 +88,20 @@
 
 // Imports go one way, between the folders and between their files:
 //
-//     client -> io, flow -> codec        error -> codec        thread imports nothing
+//     testing -> client -> io, flow -> codec        error -> codec        thread imports nothing
 //
 // codec   bytes to values and back (pure)
 // flow    how many messages may flow, and when they stop (pure)
 // io      one connection: socket, TLS, handshake, outbox, reader and writer
 // client  consumer, producer, nsqlookupd, nsqd's HTTP API; each folder's mod.rs says what its files do
+// testing helpers for the tests of users
 mod client;
 mod codec;
 mod error;
 mod flow;
 mod io;
+#[cfg(feature = "test-util")]
+pub mod testing;
 #[doc(hidden)]
 pub mod thread;
 
@@ -110,12 +114,15 @@ pub use client::consumer::batches::{Batches, RecvTimeoutError};
 pub use client::consumer::config::ConsumerConfig;
 pub use client::consumer::delivery::Delivery;
 pub use client::consumer::discovery_stats::{LookupdStats, Unreachable};
+pub use client::consumer::gathered::Gathered;
 pub use client::consumer::give_up::{GiveUp, GiveUpCause, GivenUp};
 pub use client::consumer::lifecycle::{Consumer, Unanswered};
 pub use client::consumer::link_table::Departed;
 pub use client::consumer::running::{RunningConsumer, Shutdown};
+pub use client::consumer::select::Select;
 pub use client::consumer::source::UnansweredMessage;
 pub use client::consumer::stats::{ConnectionStats, ConsumerStats};
+pub use client::event::Event;
 pub use client::lookup::config::LookupConfig;
 pub use client::lookup::nodes::NsqdNode;
 #[doc(hidden)]

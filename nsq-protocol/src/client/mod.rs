@@ -5,6 +5,7 @@
 pub(crate) mod admin;
 pub(crate) mod clock;
 pub(crate) mod consumer;
+pub(crate) mod event;
 pub(crate) mod lookup;
 pub(crate) mod options;
 pub(crate) mod producer;

@@ -58,6 +58,12 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// One that leads nowhere: what would be sent stays in its outbox.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn detached(addr: &str) -> Self {
+        Self { addr: addr.into(), outbox: Outbox::new(None), closer: Closer::of_nothing() }
+    }
+
     /// Ends both threads now; what is not yet written is lost.
     pub(crate) fn close(&self) {
         self.outbox.close(None);

@@ -111,6 +111,12 @@ impl Outbox {
         !full && self.append(encode)
     }
 
+    /// What waits to be written.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn unwritten(&self) -> Vec<u8> {
+        self.state.lock().bytes.clone()
+    }
+
     /// Answers a heartbeat.
     pub(super) fn nop(&self) {
         self.state.lock().nop = true;

@@ -34,6 +34,13 @@ const PIECE: usize = PACK_MAX;
 pub(crate) struct Closer(Arc<Socket>);
 
 impl Closer {
+    /// Of a socket that was never connected.
+    #[cfg(feature = "test-util")]
+    pub(super) fn of_nothing() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP));
+        Self(Arc::new(socket.expect("a file descriptor")))
+    }
+
     pub(crate) fn shutdown(&self) {
         // An error means that there is nothing left to shut down.
         let _ = self.0.shutdown(Shutdown::Both);

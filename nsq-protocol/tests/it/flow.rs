@@ -11,7 +11,9 @@ use nsq_protocol::{
 };
 
 use crate::nsqd::{Nsqd, nsqd_or_skip};
-use crate::script::{IDENTIFIED, Peer, Script, beside, config, id, recv, seen_by_reader, start};
+use crate::script::{
+    IDENTIFIED, Peer, Script, beside, config, expect_fin, id, recv, seen_by_reader, start,
+};
 use crate::timing::DEADLINE;
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -326,7 +328,7 @@ fn an_adaptive_rdy_starts_at_one_and_grows_with_a_backlog() {
     while rdy < 64 {
         number += 1;
         peer.message(number, 1, b"x");
-        rdy = peer.expect_fin(&format!("FIN {}\n", id(number)), rdy);
+        rdy = expect_fin(&mut peer, &format!("FIN {}\n", id(number)), rdy);
         assert!(rdy <= 64);
     }
     // Then nothing comes any more: what nsqd may have gathered is fetched.

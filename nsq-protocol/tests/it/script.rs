@@ -1,72 +1,41 @@
-//! A fake nsqd that a test drives step by step: expect these bytes, then send that frame.
-//!
-//! No delays: every wait ends with the bytes it is for, or fails at the shared deadline.
+//! A scripted nsqd with this crate's clients: the public helper, and what the tests here start against it.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::ops::Deref;
 use std::time::Duration;
 
+use nsq_protocol::testing::ScriptedNsqd;
 use nsq_protocol::thread::OwnedThread;
 use nsq_protocol::{
-    Batch, ConnectionConfig, Consumer, ConsumerConfig, Error, Frame, HEARTBEAT, IdentifyRequest,
-    MessageId, MessageRef, Producer, ProducerConfig, RdyMode,
+    Batch, ConnectionConfig, Consumer, ConsumerConfig, Error, Frame, HEARTBEAT, MessageId,
+    Producer, ProducerConfig, RdyMode,
 };
 
 use crate::timing::{DEADLINE, MINUTE};
 
-/// What the fake says to IDENTIFY.
-pub(crate) const IDENTIFIED: &[u8] = br#"{"max_rdy_count":2500,"version":"1.3.0"}"#;
+pub(crate) use nsq_protocol::testing::ScriptedConnection as Peer;
 
-/// The fake's listening socket.
-pub(crate) struct Script {
-    listener: TcpListener,
+/// What the fake says to IDENTIFY.
+pub(crate) const IDENTIFIED: &[u8] = ScriptedNsqd::IDENTIFIED;
+
+/// One for topic `t` and channel `c`.
+pub(crate) struct Script(ScriptedNsqd);
+
+impl Deref for Script {
+    type Target = ScriptedNsqd;
+
+    fn deref(&self) -> &ScriptedNsqd {
+        &self.0
+    }
 }
 
 impl Script {
     pub(crate) fn listen() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        socket2::SockRef::from(&listener).set_read_timeout(Some(DEADLINE)).unwrap();
-        Self { listener }
-    }
-
-    pub(crate) fn addr(&self) -> String {
-        self.listener.local_addr().unwrap().to_string()
-    }
-
-    /// The next connection, its magic not read yet.
-    pub(crate) fn accept(&self) -> Peer {
-        let (stream, _) = self.listener.accept().expect("a connection before the deadline");
-        Peer::new(stream)
-    }
-
-    /// As [`Script::accept_identified`], or nothing when no connection comes in time.
-    pub(crate) fn try_accept_identified(&self, timeout: Duration) -> Option<Peer> {
-        let listener = socket2::SockRef::from(&self.listener);
-        listener.set_read_timeout(Some(timeout)).unwrap();
-        let (stream, _) = self.listener.accept().ok()?;
-        listener.set_read_timeout(Some(DEADLINE)).unwrap();
-        Some(Self::identified(stream))
-    }
-
-    fn identified(stream: TcpStream) -> Peer {
-        let mut peer = Peer::new(stream);
-        peer.identify();
-        peer.respond(IDENTIFIED);
-        peer
-    }
-
-    /// The next connection, after IDENTIFY.
-    pub(crate) fn accept_identified(&self) -> Peer {
-        let (stream, _) = self.listener.accept().expect("a connection before the deadline");
-        Self::identified(stream)
+        Self(ScriptedNsqd::listen())
     }
 
     /// The next connection, after SUB for `t` and `c`.
     pub(crate) fn accept_subscribed(&self) -> Peer {
-        let mut peer = self.accept_identified();
-        peer.expect(b"SUB t c\n");
-        peer.respond(b"OK");
-        peer
+        self.0.accept_subscribed("t", "c")
     }
 
     /// A consumer of this fake alone, RDY as given, and its connection.
@@ -82,6 +51,19 @@ impl Script {
         let producer = connect(config.nsqd(self.addr()));
         let peer = self.accept_identified();
         (producer.join().unwrap(), peer)
+    }
+}
+
+/// Reads lines up to `want`; the last RDY before it, or else `rdy`.
+#[track_caller]
+pub(crate) fn expect_fin(peer: &mut Peer, want: &str, mut rdy: u64) -> u64 {
+    loop {
+        let line = peer.line();
+        if line == want {
+            return rdy;
+        }
+        let told = line.strip_prefix("RDY ").and_then(|rdy| rdy.trim_end().parse().ok());
+        rdy = told.unwrap_or_else(|| panic!("{line:?} instead of {want:?}"));
     }
 }
 
@@ -151,134 +133,4 @@ pub(crate) fn frame(frame: Frame<'_>) -> Vec<u8> {
 /// The ID that ends in `number`.
 pub(crate) fn id(number: u64) -> MessageId {
     MessageId::from_u64(number)
-}
-
-/// One connection, seen from nsqd.
-pub(crate) struct Peer {
-    stream: TcpStream,
-}
-
-impl Peer {
-    fn new(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream }
-    }
-
-    /// Reads magic and IDENTIFY.
-    pub(crate) fn identify(&mut self) -> IdentifyRequest {
-        self.expect(b"  V2IDENTIFY\n");
-        let mut size = [0; 4];
-        self.stream.read_exact(&mut size).unwrap();
-        let mut json = vec![0; u32::from_be_bytes(size) as usize];
-        self.stream.read_exact(&mut json).unwrap();
-        serde_json::from_slice(&json).unwrap()
-    }
-
-    /// Reads exactly `want`.
-    #[track_caller]
-    pub(crate) fn expect(&mut self, want: &[u8]) {
-        let mut got = vec![0; want.len()];
-        let mut len = 0;
-        while len < want.len() && want.starts_with(&got[..len]) {
-            match self.stream.read(&mut got[len..]) {
-                Ok(0) => break,
-                Ok(count) => len += count,
-                Err(error) => panic!("{error} after {:?}", got[..len].escape_ascii().to_string()),
-            }
-        }
-        let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
-        assert_eq!(text(&got[..len]), text(want));
-    }
-
-    /// Reads one line, its end included.
-    fn line(&mut self) -> Vec<u8> {
-        let mut line = Vec::new();
-        while line.last() != Some(&b'\n') {
-            let mut byte = [0];
-            self.stream.read_exact(&mut byte).expect("a line before the deadline");
-            line.push(byte[0]);
-        }
-        line
-    }
-
-    /// Reads lines up to `want`, which lets any number of RDYs pass.
-    #[track_caller]
-    pub(crate) fn expect_last(&mut self, want: &[u8]) {
-        loop {
-            let line = self.line();
-            if line == want {
-                return;
-            }
-            let other = line.escape_ascii();
-            assert!(line.starts_with(b"RDY ") || line.starts_with(b"FIN "), "{other}");
-        }
-    }
-
-    /// Reads lines up to `want`; the last RDY before it, or else `rdy`.
-    #[track_caller]
-    pub(crate) fn expect_fin(&mut self, want: &str, mut rdy: u64) -> u64 {
-        loop {
-            let line = String::from_utf8(self.line()).unwrap();
-            if line == want {
-                return rdy;
-            }
-            let told = line.strip_prefix("RDY ").and_then(|rdy| rdy.trim_end().parse().ok());
-            rdy = told.unwrap_or_else(|| panic!("{line:?} instead of {want:?}"));
-        }
-    }
-
-    /// Reads to the end of the stream and says what came; a reset is an end, too.
-    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        match self.stream.read_to_end(&mut rest) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
-            Err(error) => panic!("no end of the stream: {error}"),
-        }
-        rest
-    }
-
-    #[track_caller]
-    pub(crate) fn expect_end(&mut self) {
-        assert_eq!(self.read_to_end().escape_ascii().to_string(), "");
-    }
-
-    /// The bare connection, for a test that wraps it into TLS.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
-    }
-
-    /// Writes bytes as they are; the client may be gone.
-    pub(crate) fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
-    }
-
-    pub(crate) fn frame(&mut self, frame: Frame<'_>) {
-        let mut wire = Vec::new();
-        frame.encode(&mut wire);
-        self.send(&wire);
-    }
-
-    pub(crate) fn respond(&mut self, data: &[u8]) {
-        self.frame(Frame::Response(data));
-    }
-
-    pub(crate) fn error(&mut self, data: &[u8]) {
-        self.frame(Frame::Error(data));
-    }
-
-    /// Delivers a message.
-    pub(crate) fn message(&mut self, number: u64, attempts: u16, body: &[u8]) {
-        let message = MessageRef { timestamp_ns: 7, attempts, id: id(number), body, skipped: 0 };
-        self.frame(Frame::Message(message));
-    }
-
-    /// Agrees to CLS and closes once the client has, as nsqd does.
-    #[track_caller]
-    pub(crate) fn close_in_order(mut self) {
-        self.expect(b"CLS\n");
-        self.respond(b"CLOSE_WAIT");
-        self.expect_end();
-    }
 }

@@ -196,6 +196,23 @@ impl Batch {
         }
     }
 
+    /// Leaves the first `count` messages, and returns the others, if there are any.
+    pub(super) fn split_off(&mut self, count: usize) -> Option<Self> {
+        if count >= self.entries.len() {
+            return None;
+        }
+        let mut entries = self.entries.split_off(count);
+        let start = entries.first().map_or(0, |entry| entry.start);
+        let bodies = self.bodies.split_off(start as usize);
+        for entry in &mut entries {
+            (entry.start, entry.end) = (entry.start - start, entry.end - start);
+        }
+        let (origin, stamp) = (self.origin.clone(), self.stamp);
+        // No worker has them any more.
+        origin.session.put_back(entries.len() as u64);
+        Some(Self { entries, bodies, has_oversized: self.has_oversized, origin, stamp })
+    }
+
     /// Takes out the messages for which `is_meant` holds.
     fn take_out(&mut self, is_meant: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         if !self.entries.iter().any(&is_meant) {

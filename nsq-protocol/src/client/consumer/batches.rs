@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::consumer::batch::Batch;
-use crate::client::consumer::queue::Nothing;
+use crate::client::consumer::gathered::Gathered;
+use crate::client::consumer::queue::{Bell, Nothing};
 use crate::client::consumer::shared::Shared;
 use crate::flow::policy::Oversized;
 
@@ -54,6 +55,15 @@ pub enum RecvTimeoutError {
     Stopped,
 }
 
+impl From<Nothing> for RecvTimeoutError {
+    fn from(nothing: Nothing) -> Self {
+        match nothing {
+            Nothing::Ended => RecvTimeoutError::Stopped,
+            Nothing::Late => RecvTimeoutError::Timeout,
+        }
+    }
+}
+
 impl Batches {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         shared.queue.add_receiver();
@@ -71,13 +81,67 @@ impl Batches {
     /// [`RecvTimeoutError`] says which of the two it was.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Batch, RecvTimeoutError> {
         // A deadline past the end of time is none.
-        self.next_batch(Instant::now().checked_add(timeout)).map_err(|nothing| match nothing {
-            Nothing::Ended => RecvTimeoutError::Stopped,
-            Nothing::Late => RecvTimeoutError::Timeout,
-        })
+        Ok(self.next_batch(Instant::now().checked_add(timeout))?)
     }
 
-    fn next_batch(&self, deadline: Option<Instant>) -> Result<Batch, Nothing> {
+    /// Waits for the next messages, as [`Batches::recv`], and then gathers more, until `max` are together or `wait` has
+    /// passed since the first of them: for a transaction of many, for example. `None` once the consumer is stopped and
+    /// drained.
+    ///
+    /// What is beyond `max` stays for the next call, of whichever handle. With fewer than `max` in
+    /// [`crate::ConsumerConfig::max_in_flight`] it returns as soon as nothing more can come. `max` of 0 is 1.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use nsq_protocol::{Batches, MessageRef};
+    ///
+    /// fn store(batches: &Batches, insert: impl Fn(&mut dyn Iterator<Item = MessageRef<'_>>) -> bool) {
+    ///     while let Some(messages) = batches.recv_many(500, Duration::from_millis(200)) {
+    ///         let is_stored = insert(&mut messages.iter());
+    ///         match is_stored {
+    ///             true => messages.finish(),
+    ///             false => messages.requeue(Duration::from_secs(10)),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn recv_many(&self, max: usize, wait: Duration) -> Option<Gathered> {
+        let (max, flow) = (max.max(1), &self.shared.flow);
+        flow.expect_gathered((max as u64).min(flow.max_in_flight()));
+        let mut gathered = Gathered::default();
+        let mut next = self.next_batch(None).ok();
+        // A deadline past the end of time is none.
+        let deadline = Instant::now().checked_add(wait);
+        while let Some(mut batch) = next {
+            if let Some(rest) = batch.split_off(max - gathered.len()) {
+                self.shared.queue.put_back(rest);
+            }
+            gathered.push(batch);
+            if gathered.len() >= max {
+                break;
+            }
+            // What is queued already is taken in any case.
+            let until = if flow.is_full() { Some(Instant::now()) } else { deadline };
+            next = self.next_batch(until).ok();
+        }
+        (!gathered.is_empty()).then_some(gathered)
+    }
+
+    /// Has `bell` rung for each batch, or no more.
+    pub(super) fn set_bell(&self, bell: &Arc<Bell>, is_set: bool) {
+        match is_set {
+            true => self.shared.queue.add_bell(bell),
+            false => self.shared.queue.remove_bell(bell),
+        }
+    }
+
+    /// Somebody begins or ends to wait for a batch beside those of others.
+    pub(super) fn waits_elsewhere(&self, begins: bool) {
+        self.shared.queue.waits_elsewhere(begins);
+    }
+
+    pub(super) fn next_batch(&self, deadline: Option<Instant>) -> Result<Batch, Nothing> {
         let config = &self.shared.config;
         loop {
             let mut batch = self.shared.queue.recv(deadline)?;

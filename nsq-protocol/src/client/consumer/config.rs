@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::client::consumer::give_up::{GiveUp, GiveUpHandler, GivenUp};
+use crate::client::event::{Event, Events};
 use crate::client::lookup::config::LookupConfig;
 use crate::codec::identify::IdentifyRequest;
 use crate::codec::names::{ChannelName, TopicName};
@@ -72,6 +73,8 @@ pub struct ConsumerConfig {
     pub oversized: Oversized,
     /// Set by [`ConsumerConfig::on_give_up`].
     pub(crate) give_up: Option<GiveUpHandler>,
+    /// Set by [`ConsumerConfig::on_event`].
+    pub(crate) events: Events,
     /// Whether messages that wait here, or in a handler, are touched at half of their msg-timeout, so that nsqd does
     /// not deliver them again; up to nsqd's `--max-msg-timeout`, 15 min (default no). A handler that hangs keeps
     /// its message for as long.
@@ -112,6 +115,7 @@ impl ConsumerConfig {
             max_attempts: 0,
             oversized: Oversized::default(),
             give_up: None,
+            events: Events::default(),
             auto_touch: false,
             msg_timeout: None,
             sample_rate: 0,
@@ -151,6 +155,15 @@ impl ConsumerConfig {
         handler: impl Fn(GivenUp<'_>) -> GiveUp + Send + Sync + 'static,
     ) -> Self {
         self.give_up = Some(GiveUpHandler::new(handler));
+        self
+    }
+
+    /// Has `handler` told what happens to the connections, beside the log.
+    ///
+    /// It runs on the thread that it happens on: that connection waits for it, so that it should not take long. It may ask
+    /// for statistics, but must not stop what it is told of. When it panics, that is logged.
+    pub fn on_event(mut self, handler: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.events = Events::to(handler);
         self
     }
 

@@ -16,6 +16,7 @@ use crate::client::consumer::directory::{Directory, Next};
 use crate::client::consumer::link::Link;
 use crate::client::consumer::reader::{Ended, run_connection};
 use crate::client::consumer::shared::Shared;
+use crate::client::event::Event;
 use crate::client::lookup::poll::{Lookup, Lookupds, Polled, Wanted};
 use crate::client::lookup::response::LookupResponse;
 use crate::error::Error;
@@ -26,7 +27,7 @@ use crate::thread::{Crew, Never, OwnedThread, StopSource, StopToken, stop_pair};
 const EVENTS: usize = 256;
 
 /// What `nsq-dial` hears of connections.
-enum Event {
+enum Heard {
     Live(Arc<str>),
     Ended(Arc<str>, Ended),
     /// Whether a user gave it, so that it is not ours to connect to.
@@ -59,7 +60,7 @@ pub(super) struct Discovery {
     threads: Crew<()>,
     lookupds: Arc<Lookupds>,
     shared: Arc<Shared>,
-    events: Sender<Event>,
+    events: Sender<Heard>,
     hurry: Sender<()>,
 }
 
@@ -121,13 +122,13 @@ impl Discovery {
     pub(super) fn remove_lookupd(&self, address: &str) -> bool {
         let Some(number) = self.lookupds.remove(address) else { return false };
         // Without a receiver, `nsq-dial` has ended.
-        let _ = self.events.send(Event::LookupdGone(number));
+        let _ = self.events.send(Heard::LookupdGone(number));
         true
     }
 
     /// A user gave that nsqd, or took it back.
     pub(super) fn nsqd_is_given(&self, address: &str, given: bool) {
-        let _ = self.events.send(Event::Given(address.to_owned(), given));
+        let _ = self.events.send(Heard::Given(address.to_owned(), given));
     }
 
     /// No nsqlookupd is asked any more, and no connection made; a request under way ends.
@@ -154,7 +155,7 @@ struct Dialer {
     /// Of nsqds that are connected, being connected to, or were connected once and are named still.
     links: HashMap<Arc<str>, Arc<Link>>,
     threads: HashMap<Arc<str>, OwnedThread<()>>,
-    events: Sender<Event>,
+    events: Sender<Heard>,
     hurry: Sender<()>,
     first: Option<Sender<Result<(), Error>>>,
     /// nsqlookupds that were not yet asked.
@@ -167,7 +168,7 @@ impl Dialer {
     fn new(
         shared: &Arc<Shared>,
         lookupds: &Arc<Lookupds>,
-        events: &Sender<Event>,
+        events: &Sender<Heard>,
         hurry: &Sender<()>,
         first: Option<Sender<Result<(), Error>>>,
         alive: Sender<Never>,
@@ -193,7 +194,7 @@ impl Dialer {
     }
 
     /// The body of the thread. Joins the threads of the connections that are left, which end when those are closed.
-    fn run(mut self, polled: &Receiver<Polled>, events: Receiver<Event>, stop: &StopToken) {
+    fn run(mut self, polled: &Receiver<Polled>, events: Receiver<Heard>, stop: &StopToken) {
         while !stop.is_stopped() {
             self.dial_due();
             let due = self.directory.next_due().map_or_else(never, at);
@@ -235,9 +236,9 @@ impl Dialer {
                 OwnedThread::spawn(&name, move || {
                     // During a stop there is no receiver, which is no fault.
                     let ended = run_connection(&shared, &link, &mut || {
-                        let _ = events.send(Event::Live(nsqd.clone()));
+                        let _ = events.send(Heard::Live(nsqd.clone()));
                     });
-                    let _ = events.send(Event::Ended(nsqd, ended));
+                    let _ = events.send(Heard::Ended(nsqd, ended));
                     drop(alive);
                 })
             };
@@ -263,26 +264,25 @@ impl Dialer {
         }
     }
 
-    fn on_event(&mut self, event: Event) {
+    fn on_event(&mut self, event: Heard) {
         // Links whose last held message was answered since the last event leave their slots now.
         self.shared.flow.links.clear_slots();
         match event {
-            Event::Live(nsqd) => {
+            Heard::Live(nsqd) => {
                 self.directory.on_live(&nsqd);
                 self.shared.discovery.lock().unreachable.remove(&nsqd);
-                log::debug!("nsqd {nsqd} is connected");
             }
-            Event::Ended(nsqd, ended) => {
+            Heard::Ended(nsqd, ended) => {
                 // The thread ends right behind this event, so that the join is short.
                 drop(self.threads.remove(&nsqd));
                 self.on_ended(nsqd, ended);
             }
-            Event::Given(nsqd, given) => {
+            Heard::Given(nsqd, given) => {
                 if self.directory.set_given(&nsqd, given) {
                     self.forget(&[nsqd.into()]);
                 }
             }
-            Event::LookupdGone(lookupd) => {
+            Heard::LookupdGone(lookupd) => {
                 self.names.remove(&lookupd);
                 self.shared.discovery.lock().lookupds.remove(&lookupd);
                 let gone = self.directory.remove_lookupd(lookupd);
@@ -298,22 +298,32 @@ impl Dialer {
             let _ = first.send(Ok(()));
         }
         let gone = self.directory.on_answer(lookupd, answer.nsqds, Instant::now());
+        let mut told = None;
         if let Some(stats) = self.shared.discovery.lock().lookupds.get_mut(&lookupd) {
+            if !stats.answering && stats.failures > 0 {
+                told = Some(Event::LookupdAnswers { lookupd: stats.address.clone() });
+            }
             stats.nsqds = self.directory.named_by(lookupd);
             stats.answering = true;
             stats.answers += 1;
         }
+        told.into_iter().for_each(|event| self.shared.config.events.tell(event));
         self.forget(&gone);
     }
 
     fn on_failure(&mut self, lookupd: usize, error: Error) {
-        // The statistics keep it.
         log::debug!("{}", error.to_line());
+        let mut told = None;
         if let Some(stats) = self.shared.discovery.lock().lookupds.get_mut(&lookupd) {
+            if stats.answering || stats.failures == 0 {
+                let lookupd = stats.address.clone();
+                told = Some(Event::LookupdFailed { lookupd, error: error.clone() });
+            }
             stats.failures += 1;
             stats.answering = false;
             stats.last_error = Some(error.to_line());
         }
+        told.into_iter().for_each(|event| self.shared.config.events.tell(event));
         let gone = self.directory.on_failure(lookupd);
         self.forget(&gone);
         self.unheard = self.unheard.saturating_sub(1);

@@ -48,20 +48,29 @@ impl Consumer {
         threads: NonZeroUsize,
         handler: impl Fn(Delivery) -> Result<(), E> + Send + Sync + 'static,
     ) -> Result<RunningConsumer, Error> {
-        self.run_workers(threads, move |shared, mut delivery| {
-            let mut awaited = Some(delivery.answered_by_result());
-            let mut take_back = || awaited.take().and_then(LeftToResult::take_back);
-            match catch_unwind(AssertUnwindSafe(|| handler(delivery))) {
-                Ok(Ok(())) => take_back().into_iter().for_each(Delivery::finish),
-                Ok(Err(error)) => failed(shared, take_back(), error.into()),
-                Err(panic) => {
-                    // Dropped before the panic, it has no answer yet.
-                    let delay = shared.config.panic_requeue_delay;
-                    take_back().into_iter().for_each(|delivery| delivery.requeue(delay));
-                    resume_unwind(panic);
-                }
-            }
+        self.run_workers(threads, move |shared, delivery| {
+            call_fallible(shared, delivery, &handler);
         })
+    }
+}
+
+/// Calls `handler`, and answers the message by what it returns.
+pub(crate) fn call_fallible<E: Into<HandlerError>>(
+    shared: &Shared,
+    mut delivery: Delivery,
+    handler: &impl Fn(Delivery) -> Result<(), E>,
+) {
+    let mut awaited = Some(delivery.answered_by_result());
+    let mut take_back = || awaited.take().and_then(LeftToResult::take_back);
+    match catch_unwind(AssertUnwindSafe(|| handler(delivery))) {
+        Ok(Ok(())) => take_back().into_iter().for_each(Delivery::finish),
+        Ok(Err(error)) => failed(shared, take_back(), error.into()),
+        Err(panic) => {
+            // Dropped before the panic, it has no answer yet.
+            let delay = shared.config.panic_requeue_delay;
+            take_back().into_iter().for_each(|delivery| delivery.requeue(delay));
+            resume_unwind(panic);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::client::consumer::link::Link;
 use crate::client::consumer::link_table::{LinkTable, Slots};
 use crate::client::consumer::session::{Answer, Session};
 use crate::client::consumer::waker::{Waker, waker};
+use crate::client::event::{Event, Events};
 use crate::flow::backoff::Gate;
 use crate::flow::budget::Budget;
 use crate::flow::policy::{BackoffStats, Pause};
@@ -37,6 +38,7 @@ pub(crate) const LATE_MESSAGE: Duration = Duration::from_millis(10);
 /// The flow of messages over all connections of one consumer.
 pub(crate) struct FlowControl {
     pub(crate) links: LinkTable,
+    events: Events,
     /// Changed under the lock of the budget.
     max_in_flight: AtomicU64,
     budget: Mutex<Budget>,
@@ -51,6 +53,8 @@ pub(crate) struct FlowControl {
     peak_in_flight: AtomicU64,
     /// Messages that can be worked on at one time: the threads of [`crate::Consumer::run`].
     workers: AtomicU64,
+    /// The same, as far as messages are gathered: the most that [`crate::Batches::recv_many`] asked for.
+    gathered: AtomicU64,
     stopping: AtomicBool,
     /// Links that leave in order, and wait for their answers.
     leaving_links: AtomicU64,
@@ -62,10 +66,16 @@ pub(crate) struct FlowControl {
 }
 
 impl FlowControl {
-    pub(crate) fn new(links: LinkTable, max_in_flight: u32, budget: Budget) -> Self {
+    pub(crate) fn new(
+        links: LinkTable,
+        max_in_flight: u32,
+        budget: Budget,
+        events: Events,
+    ) -> Self {
         let (waker, woken) = waker();
         Self {
             links,
+            events,
             max_in_flight: AtomicU64::new(u64::from(max_in_flight)),
             budget: Mutex::new(budget),
             waker,
@@ -75,6 +85,7 @@ impl FlowControl {
             in_flight: AtomicU64::new(0),
             peak_in_flight: AtomicU64::new(0),
             workers: AtomicU64::new(0),
+            gathered: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             leaving_links: AtomicU64::new(0),
             attention: AtomicBool::new(false),
@@ -128,8 +139,30 @@ impl FlowControl {
     /// From now on so many messages can be worked on at one time.
     pub(crate) fn expect_workers(&self, workers: u64) {
         self.workers.store(workers, Ordering::SeqCst);
-        self.links.live().for_each(|session| session.expect_workers(workers));
+        self.tell_at_once();
+    }
+
+    /// So many messages are gathered before they are answered.
+    pub(crate) fn expect_gathered(&self, messages: u64) {
+        if self.gathered.fetch_max(messages, Ordering::SeqCst) < messages {
+            self.tell_at_once();
+        }
+    }
+
+    fn tell_at_once(&self) {
+        let messages = self.at_once();
+        self.links.live().for_each(|session| session.expect_workers(messages));
         self.rebalance();
+    }
+
+    /// Messages that can be held at one time with a use.
+    pub(crate) fn at_once(&self) -> u64 {
+        self.workers().max(self.gathered.load(Ordering::SeqCst))
+    }
+
+    /// Whether nothing more can come before something is answered.
+    pub(crate) fn is_full(&self) -> bool {
+        self.in_flight() >= self.max_in_flight()
     }
 
     /// Messages that can be worked on at one time.
@@ -180,9 +213,16 @@ impl FlowControl {
         } else {
             budget.backoff.success(epoch, now)
         };
-        if changed {
-            self.rebalance_with(&mut budget);
+        if !changed {
+            return;
         }
+        self.rebalance_with(&mut budget);
+        let BackoffStats { level, ends_in, .. } = budget.stats(now);
+        drop(budget);
+        self.events.tell(match ends_in {
+            Some(wait) => Event::Backoff { level, wait },
+            None => Event::Resumed,
+        });
     }
 
     /// From now on connections are closed instead of filled.

@@ -35,8 +35,15 @@ impl GivingUp {
         self.handler.is_some()
     }
 
+    /// Decides on this thread about what is there, and nothing comes any more.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn run_what_is_there(&self) {
+        self.queue.close();
+        self.run();
+    }
+
     /// How many were given up.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         read(&self.count)
     }
 

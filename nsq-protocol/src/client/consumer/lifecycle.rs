@@ -25,6 +25,9 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// agrees is given back, and would wait for its msg-timeout otherwise.
 const AGREE: Duration = Duration::from_millis(500);
 
+/// How long a worker may take from its decision on an answer to handing it to the connection, on a machine that is busy.
+const ANSWERING: Duration = Duration::from_millis(50);
+
 /// Receives a channel's messages from one or several nsqd.
 ///
 /// [`Consumer::stop`] ends it in order; dropped, it ends at once: messages that are still held are delivered
@@ -202,6 +205,10 @@ impl Consumer {
         shared.requeue_queued();
         drop(shared.giving_up.stop());
         let given_back = shared.open.give_back_taken();
+        if shared.has_workers() {
+            // A worker may have begun to answer: it is about to hand that to its connection.
+            control.wait_until(Instant::now() + ANSWERING, || control.links.held() == 0);
+        }
         let unanswered = Unanswered(control.links.held() + given_back.len() as u64);
         // 4. nsqd reads the last answers and closes.
         control.links.live().for_each(|session| session.connection().outbox.finish());

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::client::consumer::counts::{LinkCounts, add, read};
 use crate::client::consumer::session::Session;
+use crate::client::event::Event;
 use crate::error::Error;
 use crate::io::transport::Closer;
 
@@ -126,13 +127,25 @@ impl Link {
         !state.stopping
     }
 
-    /// The connection, or the attempt to make it, ended.
-    pub(crate) fn failed(&self, error: &Error) {
+    /// The connection, or the attempt to make it, ended: what to tell of it, unless it was to end.
+    pub(crate) fn failed(&self, error: &Error) -> Option<Event> {
         let mut state = self.state.lock();
-        (state.dialing, state.live) = (None, None);
+        let live = state.live.take();
+        state.dialing = None;
         // The end that a stop brings is no error.
-        if !state.stopping {
-            state.last_error = Some(error.clone());
+        if state.stopping {
+            return None;
         }
+        state.last_error = Some(error.clone());
+        let (nsqd, error) = (self.addr.to_string(), error.clone());
+        Some(match live {
+            Some(_) => Event::Lost { nsqd, error },
+            None => Event::ConnectFailed { nsqd, error },
+        })
+    }
+
+    /// What to tell once a connection stands.
+    pub(crate) fn connected(&self) -> Event {
+        Event::Connected { nsqd: self.addr.to_string(), again: read(&self.counts.connections) > 1 }
     }
 }

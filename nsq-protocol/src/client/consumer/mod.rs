@@ -24,6 +24,7 @@
 //! | `origin` | what an answer changes: session, link, flow | workers |
 //! | `queue`, `batches` | where workers wait for messages | workers |
 //! | `batch`, `delivery` | messages in their hands, and the answers | workers |
+//! | `gathered`, `select` | messages of several batches; batches of several consumers | workers |
 //! | `source` | a batch that is handed out message by message | workers |
 //! | `open` | the batches that workers of our own share | `nsq-work-N` |
 //! | `running`, `fallible` | workers of our own; handlers that return a result | `nsq-work-N` |
@@ -46,22 +47,24 @@ pub(crate) mod delivery;
 mod directory;
 mod discovery;
 pub(crate) mod discovery_stats;
-mod fallible;
+pub(crate) mod fallible;
 mod fixed;
 mod flow_control;
+pub(crate) mod gathered;
 pub(crate) mod give_up;
 mod giving_up;
 pub(crate) mod lifecycle;
-mod link;
+pub(crate) mod link;
 pub(crate) mod link_table;
 mod open;
-mod origin;
+pub(crate) mod origin;
 mod pacing;
 mod queue;
 mod reader;
 pub(crate) mod running;
-mod session;
-mod shared;
+pub(crate) mod select;
+pub(crate) mod session;
+pub(crate) mod shared;
 pub(crate) mod source;
 pub(crate) mod stats;
 mod threads;

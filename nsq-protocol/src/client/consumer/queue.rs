@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -24,6 +25,35 @@ pub(crate) struct Queue<T> {
 struct QueueState<T> {
     items: VecDeque<T>,
     closed: bool,
+    /// Told of each item, and of the end: they wait for several queues.
+    bells: Vec<Arc<Bell>>,
+}
+
+/// Wakes somebody who waits for several queues.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: Mutex<bool>,
+    ring: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        *self.rung.lock() = true;
+        self.ring.notify_all();
+    }
+
+    /// Waits until it rings, or has since the last wait; false when `deadline` was first.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut rung = self.rung.lock();
+        while !*rung {
+            match deadline {
+                None => self.ring.wait(&mut rung),
+                Some(deadline) if self.ring.wait_until(&mut rung, deadline).timed_out() => break,
+                Some(_) => {}
+            }
+        }
+        std::mem::take(&mut *rung)
+    }
 }
 
 /// What a receiver got.
@@ -46,7 +76,7 @@ pub(crate) enum Nothing {
 
 impl<T> Queue<T> {
     pub(crate) fn new() -> Self {
-        let state = QueueState { items: VecDeque::new(), closed: false };
+        let state = QueueState { items: VecDeque::new(), closed: false, bells: Vec::new() };
         Self {
             state: Mutex::new(state),
             ready: Condvar::new(),
@@ -62,9 +92,37 @@ impl<T> Queue<T> {
             return Err(item);
         }
         state.items.push_back(item);
+        state.bells.iter().for_each(|bell| bell.ring());
         drop(state);
         self.ready.notify_one();
         Ok(())
+    }
+
+    /// Puts back what a receiver has too much, as the next item. Also once it is closed: it was in it before.
+    pub(crate) fn put_back(&self, item: T) {
+        let mut state = self.state.lock();
+        state.items.push_front(item);
+        state.bells.iter().for_each(|bell| bell.ring());
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    /// From now on the bell rings for each item.
+    pub(crate) fn add_bell(&self, bell: &Arc<Bell>) {
+        self.state.lock().bells.push(bell.clone());
+    }
+
+    /// No more.
+    pub(crate) fn remove_bell(&self, bell: &Arc<Bell>) {
+        self.state.lock().bells.retain(|other| !Arc::ptr_eq(other, bell));
+    }
+
+    /// Somebody begins or ends to wait for an item beside others.
+    pub(crate) fn waits_elsewhere(&self, begins: bool) {
+        match begins {
+            true => self.waiting.fetch_add(1, Ordering::Relaxed),
+            false => self.waiting.fetch_sub(1, Ordering::Relaxed),
+        };
     }
 
     /// Waits for an item, until `deadline` if there is one.
@@ -124,7 +182,10 @@ impl<T> Queue<T> {
 
     /// No more items; what is in it can still be received.
     pub(crate) fn close(&self) {
-        self.state.lock().closed = true;
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.bells.iter().for_each(|bell| bell.ring());
+        drop(state);
         self.ready.notify_all();
     }
 

@@ -91,9 +91,10 @@ pub(crate) fn run_connection(
         None => error,
     };
     let was_good = link.live().is_some() && began.elapsed() > GOOD_CONNECTION;
-    link.failed(&error);
+    let told = link.failed(&error);
     shared.flow.rebalance();
     shared.flow.signal();
+    told.into_iter().for_each(|event| shared.config.events.tell(event));
     Ended { error, was_good }
 }
 
@@ -143,9 +144,10 @@ fn serve(
         return Error::Stopped;
     }
     // Once it is live: either we see the number here, or whoever sets it sees the session.
-    session.expect_workers(flow.workers());
+    session.expect_workers(flow.at_once());
     on_live();
     flow.rebalance();
+    config.events.tell(link.connected());
     let origin = Arc::new(Origin {
         session,
         link: link.clone(),

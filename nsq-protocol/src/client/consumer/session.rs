@@ -238,6 +238,11 @@ impl Session {
         self.queued.fetch_sub(count, Ordering::Relaxed);
     }
 
+    /// A worker put messages back into it.
+    pub(crate) fn put_back(&self, count: u64) {
+        self.queued.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Answers messages with what `encode` appends; false when the connection is gone.
     pub(crate) fn answer(
         &self,

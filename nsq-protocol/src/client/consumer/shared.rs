@@ -47,7 +47,8 @@ impl Shared {
         );
         let budget =
             Budget::new(planner, FailureBackoff::new(config.backoff_min, config.backoff_max));
-        let flow = FlowControl::new(LinkTable::new(links), config.max_in_flight, budget);
+        let (links, events) = (LinkTable::new(links), config.events.clone());
+        let flow = FlowControl::new(links, config.max_in_flight, budget, events);
         Self {
             flow: Arc::new(flow),
             queue: Queue::new(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::client::event::{Event, Events};
 use crate::client::lookup::config::LookupConfig;
 use crate::error::Error;
 use crate::io::config::{ConnectionConfig, FOREVER, refuse};
@@ -42,6 +43,8 @@ pub struct ProducerConfig {
     pub max_mpub_messages: usize,
     /// The longest delay of a deferred publish (default 1 h, as nsqd's `--max-req-timeout`).
     pub max_delay: Duration,
+    /// Set by [`ProducerConfig::on_event`].
+    pub(crate) events: Events,
     /// How each connection is made and kept.
     pub connection: ConnectionConfig,
 }
@@ -58,6 +61,7 @@ impl Default for ProducerConfig {
             max_body_size: 5 << 20,
             max_mpub_messages: 100_000,
             max_delay: Duration::from_secs(3600),
+            events: Events::default(),
             connection: ConnectionConfig::default(),
         }
     }
@@ -78,6 +82,15 @@ impl ProducerConfig {
     /// Adds an nsqlookupd's HTTP address, `host:port`, `http://host:port` or `https://host:port`.
     pub fn lookupd(mut self, address: impl Into<String>) -> Self {
         self.lookup.addresses.push(address.into());
+        self
+    }
+
+    /// Has `handler` told what happens to the connections, beside the log.
+    ///
+    /// It runs on the thread that it happens on: that connection waits for it, so that it should not take long. It may ask
+    /// for statistics, but must not stop what it is told of. When it panics, that is logged.
+    pub fn on_event(mut self, handler: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.events = Events::to(handler);
         self
     }
 

@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
 use crate::client::clock::{deadline_in, random};
+use crate::client::event::Event;
 use crate::client::lookup::poll::Polled;
 use crate::client::producer::command::Publish;
 use crate::client::producer::config::ProducerConfig;
@@ -78,11 +79,20 @@ impl Dispatcher {
     }
 
     /// Takes over what an nsqlookupd told; the last answer of one that fails holds on.
-    pub(super) fn on_polled(&self, Polled { lookupd, answer, .. }: Polled) {
+    pub(super) fn on_polled(&self, Polled { lookupd, address, answer }: Polled) {
+        let (is_news, events) =
+            (self.roster.is_news(lookupd, answer.is_err()), &self.config.events);
+        let address = address.to_string();
         match answer {
-            Ok(answer) => self.roster.on_answer(lookupd, answer.nsqds, |index, addr| {
-                Endpoint::new(index, addr, &self.config, self.numbers.clone())
-            }),
+            Ok(answer) => {
+                self.roster.on_answer(lookupd, answer.nsqds, |index, addr| {
+                    Endpoint::new(index, addr, &self.config, self.numbers.clone())
+                });
+                if is_news {
+                    events.tell(Event::LookupdAnswers { lookupd: address });
+                }
+            }
+            Err(error) if is_news => events.tell(Event::LookupdFailed { lookupd: address, error }),
             Err(error) => log::debug!("{}", error.to_line()),
         }
     }

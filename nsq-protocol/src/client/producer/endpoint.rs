@@ -4,12 +4,13 @@
 //! An endpoint's state is never locked together with a pipeline's window.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::client::clock::random;
+use crate::client::event::{Event, Events};
 use crate::client::producer::config::ProducerConfig;
 use crate::client::producer::pipeline::{AnswerSink, Counts, Pipeline};
 use crate::client::producer::stats::ProducerConnectionStats;
@@ -36,6 +37,9 @@ pub(super) struct Endpoint {
     /// A dial ended.
     dialed: Condvar,
     counts: Arc<Counts>,
+    events: Events,
+    /// Its connection is to end.
+    closing: Arc<AtomicBool>,
 }
 
 struct EndpointState {
@@ -91,7 +95,7 @@ impl Endpoint {
         config: &ProducerConfig,
         numbers: Arc<AtomicUsize>,
     ) -> Self {
-        let config = &config.connection;
+        let (config, events) = (&config.connection, config.events.clone());
         let (min, max) = (config.reconnect_min, config.reconnect_max);
         Self {
             index,
@@ -107,6 +111,8 @@ impl Endpoint {
             }),
             dialed: Condvar::new(),
             counts: Arc::default(),
+            events,
+            closing: Arc::default(),
         }
     }
 
@@ -169,13 +175,20 @@ impl Endpoint {
             Ok(live) => {
                 let pipeline = live.pipeline.clone();
                 state.usage = Usage::Up(live);
-                self.counts.connections.fetch_add(1, Ordering::Relaxed);
+                drop(state);
+                let again = self.counts.connections.fetch_add(1, Ordering::Relaxed) > 0;
+                self.events.tell(Event::Connected { nsqd: self.addr.to_string(), again });
                 Found::Pipeline(pipeline)
             }
             Err(error) => {
                 state.not_before = Instant::now() + state.backoff.next_delay(random());
-                log::debug!("{}", error.to_line());
                 state.last_error = Some(error.clone());
+                let is_closed = state.closed;
+                drop(state);
+                if !is_closed {
+                    let (nsqd, error) = (self.addr.to_string(), error.clone());
+                    self.events.tell(Event::ConnectFailed { nsqd, error });
+                }
                 Found::Failed(error)
             }
         }
@@ -197,10 +210,15 @@ impl Endpoint {
         let name = format!("nsq-read-{}", number % 100_000);
         let reading = {
             let pipeline = pipeline.clone();
+            let (events, closing) = (self.events.clone(), self.closing.clone());
             move || {
                 let mut sink = AnswerSink { pipeline: &pipeline };
                 let error = reader.run(&pipeline.connection, &mut sink);
                 pipeline.end(error);
+                if !closing.load(Ordering::SeqCst) {
+                    let nsqd = pipeline.connection.addr.to_string();
+                    events.tell(Event::Lost { nsqd, error: pipeline.closed() });
+                }
             }
         };
         threads.spawn(&name, reading).map_err(Error::thread(&name))?;
@@ -210,6 +228,7 @@ impl Endpoint {
     /// Ends the connection for good, in order until `deadline`. One that is being made ends, too, and whoever makes
     /// it sees to that.
     pub(super) fn close(&self, deadline: Instant) {
+        self.closing.store(true, Ordering::SeqCst);
         let mut state = self.state.lock();
         state.closed = true;
         match std::mem::replace(&mut state.usage, Usage::Down) {

@@ -29,6 +29,8 @@ struct RosterState {
     given: usize,
     /// What each nsqlookupd named last.
     named: BTreeMap<usize, BTreeSet<String>>,
+    /// Those that failed when they were asked last.
+    failing: BTreeSet<usize>,
     /// Of the next endpoint.
     next_index: usize,
     closed: bool,
@@ -42,6 +44,7 @@ impl Roster {
             next_index: given.len(),
             endpoints: given.into(),
             named: BTreeMap::new(),
+            failing: BTreeSet::new(),
             closed: false,
         };
         Self { state: Mutex::new(state), changed: Condvar::new() }
@@ -88,6 +91,12 @@ impl Roster {
         }
         drop(state);
         gone.iter().for_each(|endpoint| endpoint.close(Instant::now()));
+    }
+
+    /// Whether an nsqlookupd failed or answered; true where that is another than last time, and not the first answer.
+    pub(super) fn is_news(&self, lookupd: usize, failed: bool) -> bool {
+        let failing = &mut self.state.lock().failing;
+        if failed { failing.insert(lookupd) } else { failing.remove(&lookupd) }
     }
 
     /// Waits until there are others than `seen`, at most until `due`.
