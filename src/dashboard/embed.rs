@@ -1,8 +1,8 @@
 //! Figures in frames of other sites: the page `/embed`, of a dashboard that names sites which may show it.
 
 use super::answer::{CallError, CallResult};
-use super::app::App;
 use super::assets::{self, File};
+use super::guard::Guard;
 use crate::http::Request;
 
 /// Where it is.
@@ -27,21 +27,23 @@ impl Embed {
         let page = File::new(assets::HTML, include_bytes!("page/embed.html").as_slice());
         Some(Self { page, policy })
     }
-}
 
-/// The answer to a request for the page; `None`: it is for something else, or no site may show it.
-pub(super) fn answer(app: &App, request: &Request) -> Option<CallResult> {
-    let embed = app.embed.as_ref().filter(|_| request.path == PATH)?;
-    if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        return Some(Err(CallError::not_allowed(&request.method, "GET, HEAD".to_owned())));
+    /// The answer to a request for the page; `None`: it is for something else.
+    pub(super) fn answer(&self, guard: &Guard, request: &Request) -> Option<CallResult> {
+        if request.path != PATH {
+            return None;
+        }
+        if !matches!(request.method.as_str(), "GET" | "HEAD") {
+            return Some(Err(CallError::not_allowed(&request.method, "GET, HEAD".to_owned())));
+        }
+        // Not the form to sign in, which no frame may show.
+        if let Err(error) = guard.reader(request) {
+            return Some(Err(error));
+        }
+        let mut page = self.page.answer(request);
+        page.headers.retain(|(name, _)| *name != "Content-Security-Policy");
+        let page = page.with_header("Content-Security-Policy", self.policy.clone());
+        // It can name no site; the policy does.
+        Some(Ok(page.with_header("X-Frame-Options", "")))
     }
-    // Not the form to sign in, which no frame may show.
-    if let Err(error) = app.guard.reader(request) {
-        return Some(Err(error));
-    }
-    let mut page = embed.page.answer(request);
-    page.headers.retain(|(name, _)| *name != "Content-Security-Policy");
-    let page = page.with_header("Content-Security-Policy", embed.policy.clone());
-    // It can name no site; the policy does.
-    Some(Ok(page.with_header("X-Frame-Options", "")))
 }

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use crossbeam_channel::Receiver;
 use nsq_protocol::thread::{Crew, stop_pair};
 
 use crate::http::{EventStream, Handler, OwnNames, Server, ServerConfig, ServerTls, TlsFiles};
@@ -146,16 +147,11 @@ impl Dashboard {
         check_read_token(read, write)?;
         let directory = DataDir::open(&data_dir)?;
         let lock = directory.lock(DASHBOARD)?;
-        let owner = if clean { JournalOwner::Simulation } else { JournalOwner::Part };
-        if clean {
-            store::check_disposable(directory.path())?;
-            store::remove(directory.path())?;
-        }
-        let store = Store::open(directory.path(), owner, WORKERS, keep)?;
+        let store = open_store(&directory, clean, keep)?;
         let events = EventStream::start("dash-events", streams_max())?;
         let (changed, woken) = crossbeam_channel::bounded(1);
-        let scheme = scheme(tls.is_some());
-        let guard = Guard::new(write, read, OwnNames::new(bound, allowed_hosts), scheme);
+        let names = OwnNames::new(bound, allowed_hosts);
+        let guard = Guard::new(write, read, names, scheme(tls.is_some()));
         let parts = AppParts {
             store,
             events,
@@ -176,18 +172,10 @@ impl Dashboard {
         let server = Server::start(server, Arc::clone(&app) as Arc<dyn Handler>)?;
         let local_addr = server.local_addr();
         let page = url(local_addr, app.tls.is_some());
-        let webhook = webhook.map(|config| Webhook::start(config, page)).transpose()?;
-        let webhook = webhook.map(Arc::new);
-        let watch = app.watch.start()?;
-        let (stop, stopped) = stop_pair();
-        let mut sampler = Crew::stopped_by(stop);
-        let (shared, told) = (Arc::clone(&app), webhook.clone());
-        sampler.spawn("dash-sampler", move || {
-            sampler::run(&shared, told.as_deref(), &woken, &stopped);
-        })?;
+        let webhook = webhook.map(|config| Webhook::start(config, page)).transpose()?.map(Arc::new);
         Ok(Self {
-            watch: Some(watch),
-            sampler: Some(sampler),
+            watch: Some(app.watch.start()?),
+            sampler: Some(start_sampler(&app, webhook.clone(), woken)?),
             webhook,
             local_addr,
             server: Some(server),
@@ -335,6 +323,29 @@ pub fn clear(data_dir: &Path) -> Result<()> {
     let directory = DataDir::open(data_dir)?;
     let _lock = directory.lock(DASHBOARD)?;
     reset::reset(directory.path())
+}
+
+fn open_store(directory: &DataDir, is_simulation: bool, keep: Keep) -> Result<Store> {
+    let owner = if is_simulation { JournalOwner::Simulation } else { JournalOwner::Part };
+    if is_simulation {
+        store::check_disposable(directory.path())?;
+        store::remove(directory.path())?;
+    }
+    Store::open(directory.path(), owner, WORKERS, keep)
+}
+
+fn start_sampler(
+    app: &Arc<App>,
+    webhook: Option<Arc<Webhook>>,
+    woken: Receiver<()>,
+) -> Result<Crew<()>> {
+    let (stop, stopped) = stop_pair();
+    let mut sampler = Crew::stopped_by(stop);
+    let app = Arc::clone(app);
+    sampler.spawn("dash-sampler", move || {
+        sampler::run(&app, webhook.as_deref(), &woken, &stopped);
+    })?;
+    Ok(sampler)
 }
 
 /// The OpenAPI document, ready to be sent.

@@ -10,7 +10,6 @@ use super::calls::{
     actions, confirmed, consumption, counts, document, export, health, imports, ledgers, letters,
     plays, processors, queue, series, settings, stats, top, videos,
 };
-use super::embed;
 use super::guard::WhoReads;
 use super::gzip;
 use super::operation::Operation;
@@ -158,7 +157,8 @@ fn answer(app: &App, request: &Request) -> CallResult {
     if let Some(answer) = sign_in::answer(app, request) {
         return answer;
     }
-    if let Some(answer) = embed::answer(app, request) {
+    let embed = app.embed.as_ref();
+    if let Some(answer) = embed.and_then(|embed| embed.answer(&app.guard, request)) {
         return answer;
     }
     let reads = matches!(request.method.as_str(), "GET" | "HEAD");
