@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     });
-    (config.max_attempts, config.default_requeue_delay) = (MAX_ATTEMPTS, RETRY);
+    config = config.max_attempts(MAX_ATTEMPTS).default_requeue_delay(RETRY);
     let running = Consumer::start(config)?.run_fallible(threads, move |message| {
         let outcome = run(&command, message.body());
         if let Err(error) = &outcome {

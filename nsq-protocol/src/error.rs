@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::codec::compression::DecompressError;
+use crate::codec::compression::decompress_error::DecompressError;
 use crate::codec::error_code::ErrorCode;
 use crate::codec::frame::DecodeError;
 use crate::thread;

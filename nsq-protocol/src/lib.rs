@@ -66,6 +66,17 @@
 //! ```
 //! [`Consumer::run`] does that on threads of its own.
 //!
+//! # Features
+//! | feature | what it adds | without it |
+//! |---|---|---|
+//! | `tls` | [`TlsConfig`], and `https://` addresses | neither is there, and such an address is refused |
+//! | `snappy`, `deflate` | [`Compression::Snappy`], [`Compression::Deflate`] | the variant is not there |
+//! | `http` | nsqlookupd ([`LookupConfig`], [`ConsumerConfig::lookupd`]) and nsqd's HTTP API ([`Admin`]) | none of these |
+//!
+//! All are on by default. The codec, [`Producer`] and [`Consumer`] are always there. An option that is given as text
+//! ([`ConsumerConfig::set_option`]) and needs a feature which is off gets an error that names the feature; the types of errors
+//! are the same in every build.
+//!
 //! # In scope
 //! - The wire protocol, both ways, without IO: [`Command`], [`Frame`] and their decoders.
 //! - A consumer of several nsqd and a producer that moves from one nsqd to the next. Both reconnect, bound
@@ -102,10 +113,16 @@ mod flow;
 mod io;
 #[cfg(feature = "test-util")]
 pub mod testing;
+#[cfg(not(feature = "unstable-internals"))]
+#[allow(dead_code, unreachable_pub, reason = "others use all of it, where they may")]
+mod thread;
+#[cfg(feature = "unstable-internals")]
 #[doc(hidden)]
 pub mod thread;
 
+#[cfg(feature = "http")]
 pub use client::admin::api::{Admin, AdminError, StatsFilter};
+#[cfg(feature = "http")]
 pub use client::admin::stats::{
     ChannelStats, ClientStats, Latency, NodeInfo, NodeStats, Percentile, PubCount, TopicStats,
 };
@@ -123,10 +140,10 @@ pub use client::consumer::select::Select;
 pub use client::consumer::source::UnansweredMessage;
 pub use client::consumer::stats::{ConnectionStats, ConsumerStats};
 pub use client::event::Event;
+#[cfg(feature = "http")]
 pub use client::lookup::config::LookupConfig;
+#[cfg(feature = "http")]
 pub use client::lookup::nodes::NsqdNode;
-#[doc(hidden)]
-pub use client::lookup::response::fuzz_lookup;
 pub use client::producer::config::ProducerConfig;
 pub use client::producer::publish::Producer;
 pub use client::producer::receipt::Receipt;
@@ -136,9 +153,8 @@ pub use codec::bodies::{Bodies, BodiesBuf};
 pub use codec::command::{Command, MAGIC};
 pub use codec::command_decoder::{CommandDecoder, MAX_LINE};
 pub use codec::command_error::{CommandError, CommandLimits};
-pub use codec::compression::{Compression, DecompressError};
-#[doc(hidden)]
-pub use codec::compression::{fuzz_deflate, fuzz_snappy};
+pub use codec::compression::Compression;
+pub use codec::compression::decompress_error::DecompressError;
 pub use codec::error_code::ErrorCode;
 pub use codec::frame::{
     CLOSE_WAIT, DecodeError, Frame, FrameDecoder, HARD_MAX_FRAME, HEARTBEAT, OK,
@@ -149,18 +165,23 @@ pub use codec::names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
 pub use error::{Error, NotByAll, PublishError, Unpublished};
 pub use flow::policy::{BackoffStats, Oversized, Pause, RdyMode};
 pub use io::config::ConnectionConfig;
-#[doc(hidden)]
-pub use io::http_agent::http_agent;
-#[doc(hidden)]
-pub use io::http_tls::tls_fault;
-#[doc(hidden)]
-pub use io::pem::{pem_certificates, pem_private_key};
-#[doc(hidden)]
-pub use io::resolve::resolve;
-pub use io::tls_config::{ClientCertificate, TlsConfig, TlsVersion};
+#[cfg(feature = "tls")]
+pub use io::tls_config::{TlsConfig, TlsVersion};
 pub use io::tls_fault::TlsFault;
 
+// For the program in the same repository, and for the fuzz targets: no part of the API, and without a promise.
+#[cfg(feature = "unstable-internals")]
+#[doc(hidden)]
+pub use {
+    client::lookup::response::fuzz_lookup,
+    codec::compression::{fuzz_deflate, fuzz_snappy},
+    io::http_agent::http_agent,
+    io::http_tls::tls_fault,
+    io::pem::{pem_certificates, pem_private_key},
+    io::resolve::resolve,
+};
+
 /// The README's example, compiled.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "http"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -181,26 +181,28 @@ impl ProcessArgs {
         let (topic, channel) = (nsq::topic(&self.topic)?, nsq::channel(&self.channel)?);
         let threads = self.num_threads.threads();
         nsq::nsqds_or_lookupds(&self.nsqd_tcp_address, &self.lookupd_http_address)?;
-        let mut consumer = ConsumerConfig::new(topic, channel);
-        consumer.max_in_flight = self.max_in_flight.max_in_flight();
+        let mut max_in_flight = self.max_in_flight.max_in_flight();
+        let mut nsqds = Vec::new();
         if self.lookupd_http_address.is_empty() {
-            consumer.nsqd_addresses = nsq::nsqds_or_local(self.nsqd_tcp_address);
-            let nsqds = consumer.nsqd_addresses.len() as u32;
-            consumer.max_in_flight = consumer.max_in_flight.saturating_mul(nsqds);
+            nsqds = nsq::nsqds_or_local(self.nsqd_tcp_address);
+            max_in_flight = max_in_flight.saturating_mul(nsqds.len() as u32);
         }
-        consumer.lookup.addresses = self.lookupd_http_address;
-        consumer.connection.max_msg_size = self.max_msg_size.get();
+        let mut consumer = ConsumerConfig::new(topic, channel)
+            .nsqds(nsqds)
+            .lookupds(self.lookupd_http_address)
+            .max_in_flight(max_in_flight)
+            .max_msg_size(self.max_msg_size.get());
         ConsumerOption::apply(&self.consumer_opt, &mut consumer)?;
-        let (own, lookupds) = (consumer.connection.tls.as_ref(), &consumer.lookup.addresses);
+        let (own, lookupds) = (consumer.get_tls(), consumer.get_lookup().get_addresses());
         let tls = https::nsq_tls(self.nsqd_http_ca, own, &self.nsqd_http_address, lookupds)?;
-        consumer.lookup.tls = tls.lookupd;
+        consumer = consumer.lookupd_tls(tls.lookupd);
         let token = write_token(self.write_token, self.write_token_file)?;
         let ledger = LedgerChoice::parse(&self.ledger)?;
         let neighbours = Neighbours::new(
-            &consumer.nsqd_addresses,
+            consumer.get_nsqds(),
             self.nsqd_http_address,
             tls.nsqd,
-            consumer.lookup.clone(),
+            consumer.get_lookup().clone(),
             topic,
             channel,
         )?;
@@ -240,9 +242,10 @@ impl ProcessArgs {
 impl ProcessConfig {
     /// What it is connected to, where it stores and publishes, in one line.
     fn connected(&self, ledger: &dyn Ledger) -> String {
-        let ConsumerConfig { topic, channel, nsqd_addresses, lookup, .. } = &self.consumer;
-        let from = match &lookup.addresses[..] {
-            [] => listed("nsqd", nsqd_addresses),
+        let consumer = &self.consumer;
+        let (topic, channel) = (consumer.get_topic(), consumer.get_channel());
+        let from = match consumer.get_lookup().get_addresses() {
+            [] => listed("nsqd", consumer.get_nsqds()),
             lookupds => format!("the nsqds that {} knows", listed("nsqlookupd", lookupds)),
         };
         let told = ledger.status();

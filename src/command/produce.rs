@@ -152,10 +152,10 @@ impl ProduceArgs {
         nsq::nsqds_or_lookupds(&self.nsqd_tcp_address, &self.lookupd_http_address)?;
         let mut producer = ProducerConfig::new();
         if self.lookupd_http_address.is_empty() {
-            producer.nsqd_addresses = nsq::nsqds_or_local(self.nsqd_tcp_address);
+            producer = producer.nsqds(nsq::nsqds_or_local(self.nsqd_tcp_address));
         }
         ProducerOption::apply(&self.producer_opt, &mut producer)?;
-        let (own, lookupds) = (producer.connection.tls.as_ref(), &self.lookupd_http_address);
+        let (own, lookupds) = (producer.get_tls(), &self.lookupd_http_address);
         let lookupd_tls = https::nsq_tls(self.nsqd_http_ca, own, &[], lookupds)?.lookupd;
         nsq::check_lookupds(lookupds, &lookupd_tls)?;
         let outbox = match self.data_dir {
@@ -278,9 +278,8 @@ fn connect(
     lookupds: &[String],
     tls: &TlsConfig,
 ) -> Result<Producer, NotThere> {
-    let mut config = config.clone();
     let found = nsq::nodes(lookupds, tls).map_err(NotThere::Yet)?;
-    config.nsqd_addresses.extend(found.into_iter().map(|node| node.tcp_address));
+    let config = config.clone().nsqds(found.into_iter().map(|node| node.tcp_address));
     Ok(Producer::connect(config)?)
 }
 
@@ -289,7 +288,7 @@ impl ProduceConfig {
     fn connected(&self) -> String {
         let topic = self.production.topic;
         let to = match &self.lookupds[..] {
-            [] => listed("nsqd", &self.producer.nsqd_addresses),
+            [] => listed("nsqd", self.producer.get_nsqds()),
             lookupds => format!("the nsqds that {} knew", listed("nsqlookupd", lookupds)),
         };
         let kept = match &self.outbox {

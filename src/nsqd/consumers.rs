@@ -12,7 +12,7 @@ const LATER_S: i64 = 2;
 /// The user agent of a processor whose consumer was configured with `given`: it names the ledger, so that others can tell
 /// a second processor from one that is the same. As NSQ has it `name/version`, with a comment.
 pub(crate) fn user_agent(given: &str, ledger: &Uuid) -> String {
-    if given == ConnectionConfig::default().user_agent {
+    if given == ConnectionConfig::new().get_user_agent() {
         let version = env!("CARGO_PKG_VERSION");
         return format!("playcounts/{version} ({given}; {LEDGER}{ledger})");
     }
@@ -89,9 +89,10 @@ mod tests {
     #[test]
     fn a_user_agent_names_the_ledger() {
         let id = Uuid::from_u128(7);
-        let given = ConnectionConfig::default().user_agent;
-        let agent = user_agent(&given, &id);
-        assert!(agent.starts_with("playcounts/") && agent.contains(&given), "{agent}");
+        let own = ConnectionConfig::new();
+        let given = own.get_user_agent();
+        let agent = user_agent(given, &id);
+        assert!(agent.starts_with("playcounts/") && agent.contains(given), "{agent}");
         assert!(agent.len() < 100, "nsqadmin and the dashboard cut it: {agent}");
         assert_eq!(ledger_of(&agent), Some(id));
         assert_eq!(ledger_of(&user_agent("mine/1 (ledger x)", &id)), Some(id));

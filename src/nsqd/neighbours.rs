@@ -79,9 +79,9 @@ impl Neighbours {
         let deadline = Instant::now() + LOOK_MAX;
         let mut look = Look::default();
         let mut nsqds = self.nsqds.clone();
-        if !self.lookup.addresses.is_empty() {
-            let mut lookup = self.lookup.clone();
-            lookup.request_timeout = lookup.request_timeout.min(ANSWER_WAIT);
+        if !self.lookup.get_addresses().is_empty() {
+            let limit = self.lookup.get_request_timeout().min(ANSWER_WAIT);
+            let lookup = self.lookup.clone().request_timeout(limit);
             match lookup.nodes() {
                 Ok(nodes) => nsqds.extend(
                     nodes
@@ -91,7 +91,7 @@ impl Neighbours {
                 Err(error) => look.unseen = Some(format!("{:#}", anyhow!(error))),
             }
         }
-        if self.nsqds.is_empty() && self.lookup.addresses.is_empty() {
+        if self.nsqds.is_empty() && self.lookup.get_addresses().is_empty() {
             look.unseen = Some("no HTTP address of an nsqd is known".to_owned());
         }
         for nsqd in nsqds {
@@ -114,8 +114,7 @@ impl Neighbours {
                 bail!("it is the HTTP port of another one, with TCP port {told}");
             }
         }
-        let mut filter = StatsFilter::default();
-        (filter.topic, filter.channel) = (Some(self.topic), Some(self.channel));
+        let filter = StatsFilter::new().topic(self.topic).channel(self.channel);
         let stats = admin.stats(&filter).map_err(explained)?;
         if let Some(channel) = stats.channel(&self.topic, &self.channel) {
             consumers.add(channel);

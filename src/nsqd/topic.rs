@@ -57,8 +57,7 @@ impl RemoteTopic {
 
     /// The topic at one nsqd; `None` where there is no such topic.
     fn stats(&self, nsqd: &Admin) -> Result<Option<TopicStats>> {
-        let mut filter = StatsFilter::default();
-        (filter.topic, filter.clients) = (Some(self.topic), false);
+        let filter = StatsFilter::new().topic(self.topic).clients(false);
         Ok(nsqd
             .stats(&filter)
             .map_err(explained)?

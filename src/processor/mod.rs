@@ -379,13 +379,12 @@ fn counts_of(
 }
 
 /// What the consumer of a processor is besides what its user has set.
-fn consumer_of(mut consumer: ConsumerConfig, on_channel: &Uuid) -> ConsumerConfig {
-    consumer.stop_timeout = consumer.stop_timeout.min(ANSWER_WITHIN);
+fn consumer_of(consumer: ConsumerConfig, on_channel: &Uuid) -> ConsumerConfig {
+    let stop_timeout = consumer.get_stop_timeout().min(ANSWER_WITHIN);
+    let agent = consumers::user_agent(consumer.get_user_agent(), on_channel);
     // As much as is kept of a dead letter.
-    consumer.oversized = Oversized::HandOver { kept: BODY_MAX };
-    let agent = consumers::user_agent(&consumer.connection.user_agent, on_channel);
-    consumer.connection.user_agent = agent;
-    consumer
+    let oversized = Oversized::HandOver { kept: BODY_MAX };
+    consumer.stop_timeout(stop_timeout).oversized(oversized).user_agent(agent)
 }
 
 fn start_upkeep(committer: &Arc<Committer>, mut takeovers: Takeovers) -> Result<Crew<()>> {

@@ -56,7 +56,7 @@ impl ReportedConsumer {
     /// One that is not started yet.
     pub(super) fn new(config: &ConsumerConfig) -> Self {
         let state = Mutex::new(ReportedState::Waiting(None));
-        let (topic, channel) = (config.topic.to_string(), config.channel.to_string());
+        let (topic, channel) = (config.get_topic().to_string(), config.get_channel().to_string());
         Self { topic, channel, state }
     }
 

@@ -86,9 +86,8 @@ impl Queue {
         }
         let mut held = Vec::new();
         let consumer = (in_flight > 0).then(|| {
-            let mut config =
-                ConsumerConfig::new(topic, channel).nsqd(&nsqd).max_in_flight(in_flight as u32);
-            config.rdy = RdyMode::Fixed;
+            let config = ConsumerConfig::new(topic, channel).nsqd(&nsqd).rdy(RdyMode::Fixed);
+            let config = config.max_in_flight(in_flight as u32);
             let consumer = Consumer::start(config).unwrap();
             let batches = consumer.batches();
             while held.iter().map(Batch::len).sum::<usize>() < in_flight as usize {

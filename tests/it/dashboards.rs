@@ -318,8 +318,8 @@ fn dead(processor: u128, plays: u64) -> DeadProcessor {
 
 /// A processor without plays of its own.
 fn living(broker: &Broker, data: &TempDir, urls: &[String]) -> Processor {
-    let mut consumer = ConsumerConfig::new("plays".parse().unwrap(), "processor".parse().unwrap());
-    consumer.nsqd_addresses = vec![broker.tcp()];
+    let consumer = ConsumerConfig::new("plays".parse().unwrap(), "processor".parse().unwrap());
+    let consumer = consumer.nsqd(broker.tcp());
     let (_running, stop) = stop_pair();
     let ledger: Box<dyn Ledger> = Box::new(MemoryLedger::new());
     Processor::start(ProcessorConfig {

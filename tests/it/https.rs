@@ -191,8 +191,8 @@ fn a_dashboard_shows_the_queue_of_an_nsqd_that_wants_tls() {
     let authority = Authority::new();
     let Some((nsqd, https)) = demanding(&authority) else { return };
     let ca = authority.ca_file().display().to_string();
-    let mut producer = ProducerConfig::new().nsqd(nsqd.addr());
-    producer.connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
+    let tls = TlsConfig::new().root_ca_file(authority.ca_file());
+    let producer = ProducerConfig::new().nsqd(nsqd.addr()).tls(tls);
     let producer = Producer::connect(producer).unwrap();
     (0..3).for_each(|_| producer.publish(&"plays".parse().unwrap(), b"{}").unwrap());
 
@@ -244,8 +244,8 @@ fn run_reset_and_process_use_an_nsqd_that_wants_tls() {
     assert!(!one.has_ended());
     drop(one);
 
-    let mut producer = ProducerConfig::new().nsqd(&tcp);
-    producer.connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
+    let tls = TlsConfig::new().root_ca_file(authority.ca_file());
+    let producer = ProducerConfig::new().nsqd(&tcp).tls(tls);
     Producer::connect(producer).unwrap().publish(&topic, b"{}").unwrap();
     wait_until("it waits", || stats().channel(&topic, &channel).unwrap().depth > 0);
     let args = ["reset", "--yes", "--nsqd-http-address", &https, "--nsqd-http-ca", &ca];

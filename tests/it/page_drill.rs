@@ -136,8 +136,7 @@ fn page_drills_down_to_a_topic_a_channel_and_an_nsqd() {
     let Some(lookupd) = Nsqlookupd::start() else { return };
     let (topic, channel) = ("plays".parse().unwrap(), "processor".parse().unwrap());
     let nsqds = start_nsqds(&lookupd, topic, channel);
-    let mut consumer = ConsumerConfig::new(topic, channel).nsqd(nsqds[1].addr());
-    consumer.connection.user_agent = MARKUP.to_owned();
+    let consumer = ConsumerConfig::new(topic, channel).nsqd(nsqds[1].addr()).user_agent(MARKUP);
     let consumer = Consumer::start(consumer).unwrap();
     let data = tempfile::tempdir().unwrap();
     let mut config = config(&data);

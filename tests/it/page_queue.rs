@@ -143,9 +143,8 @@ fn page_pauses_a_channel_when_its_name_is_typed() {
         let admin = nsq_protocol::Admin::new(&broker.http());
         admin.create_topic(&topic).unwrap();
         admin.create_channel(&topic, &channel).unwrap();
-        let mut consumer = ConsumerConfig::new(topic, channel).nsqd(broker.tcp());
-        consumer.connection.compression = Compression::Snappy;
-        consumer.connection.user_agent = MARKUP.to_owned();
+        let consumer = ConsumerConfig::new(topic, channel).nsqd(broker.tcp());
+        let consumer = consumer.compression(Compression::Snappy).user_agent(MARKUP);
         let consumer = Consumer::start(consumer).unwrap();
         let data = tempfile::tempdir().unwrap();
         let mut config = config(&data);

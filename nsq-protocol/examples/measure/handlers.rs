@@ -78,12 +78,13 @@ fn slow(addr: &str, case: Case) -> Option<Outcome> {
         let told = go_nsq(&[&["-mode=handle".to_owned()], &args[..]].concat())?;
         return Some((number(&told, "seconds"), number(&told, "redelivered") as u64));
     }
-    let mut config = ConsumerConfig::new(topic.parse().unwrap(), "c".parse().unwrap()).nsqd(addr);
-    config.msg_timeout = Some(msg_timeout);
+    let mut config = ConsumerConfig::new(topic.parse().unwrap(), "c".parse().unwrap())
+        .nsqd(addr)
+        .msg_timeout(msg_timeout);
     if client == "fixed" {
-        config.rdy = RdyMode::Fixed;
+        config = config.rdy(RdyMode::Fixed);
         // More would wait here longer than the msg-timeout, with any client.
-        config.max_in_flight = workers as u32;
+        config = config.max_in_flight(workers as u32);
     }
     Some(handle(config, workers, messages, each))
 }
@@ -164,7 +165,7 @@ fn drain(nsqd: &Nsqd, topic: &str, workers: usize, client: &str) -> Option<(f64,
     }
     let mut config = ConsumerConfig::new(topic.parse().unwrap(), "c".parse().unwrap());
     if client == "fixed" {
-        config.rdy = RdyMode::Fixed;
+        config = config.rdy(RdyMode::Fixed);
     }
     Some((handle(config.nsqd(&*nsqd.addr), workers, DRAINED, Duration::ZERO).0, None))
 }

@@ -38,8 +38,7 @@ const MODES: [(&str, RdyMode, u32); 3] = [
 ];
 
 fn config(nsqd: &Nsqd, topic: &str, channel: &str, rdy: RdyMode) -> ConsumerConfig {
-    let mut config = ConsumerConfig::new(topic.parse().unwrap(), channel.parse().unwrap());
-    config.rdy = rdy;
+    let config = ConsumerConfig::new(topic.parse().unwrap(), channel.parse().unwrap()).rdy(rdy);
     config.nsqd(&*nsqd.addr).max_in_flight(2500)
 }
 
@@ -119,8 +118,7 @@ fn print_throughput(nsqd: &Nsqd) {
     let channels: Vec<String> = (0..2 * TURNS).map(|number| format!("c{number}")).collect();
     for channel in &channels {
         // Subscribing creates the channel, so that each gets a copy of all.
-        let mut config = config(nsqd, "t", channel, RdyMode::Fixed);
-        config.max_in_flight = 1;
+        let config = config(nsqd, "t", channel, RdyMode::Fixed).max_in_flight(1);
         Consumer::start(config).unwrap().shutdown();
     }
     let producer = Producer::connect(ProducerConfig::new().nsqd(&*nsqd.addr)).unwrap();

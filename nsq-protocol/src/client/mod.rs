@@ -2,10 +2,15 @@
 //!
 //! Imports from `io`, `flow` and `codec`; the consumer and the producer do not know each other.
 
+#[cfg(feature = "http")]
 pub(crate) mod admin;
 pub(crate) mod clock;
 pub(crate) mod consumer;
 pub(crate) mod event;
+#[cfg_attr(
+    not(feature = "http"),
+    allow(dead_code, unreachable_pub, reason = "no nsqlookupd can be given")
+)]
 pub(crate) mod lookup;
 pub(crate) mod options;
 pub(crate) mod producer;

@@ -3,18 +3,22 @@
 //! Three tables, of what connections, consumers and producers have. A consumer takes its own and a connection's,
 //! and so does a producer.
 
+#[cfg(feature = "tls")]
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client::consumer::config::ConsumerConfig;
 use crate::client::producer::config::ProducerConfig;
+#[cfg(any(feature = "snappy", feature = "deflate"))]
 use crate::codec::compression::Compression;
 use crate::error::Error;
 use crate::flow::policy::RdyMode;
 use crate::io::config::ConnectionConfig;
+#[cfg(feature = "tls")]
 use crate::io::tls_config::{ClientCertificate, TlsConfig, TlsVersion};
 
 /// Deflate's level where only `deflate` is asked for, as go-nsq and nsqd have it.
+#[cfg(feature = "deflate")]
 const DEFLATE_LEVEL: u8 = 6;
 
 /// How much of an unknown name an error shows, characters: whoever typed `auth_secret=…` must not find the rest of
@@ -31,19 +35,14 @@ const CONNECTION: &[Setting<ConnectionConfig>] = &[
         Ok(())
     }),
     ("client_id", |config, text| set(&mut config.client_id, text)),
-    ("deflate", |config, text| match (flag(text)?, config.compression) {
-        (true, Compression::Snappy) => Err(one_compression()),
-        (true, Compression::Deflate { .. }) => Ok(()),
-        (true, Compression::None) => deflate(config, DEFLATE_LEVEL),
-        (false, Compression::Deflate { .. }) => {
-            config.compression = Compression::None;
-            Ok(())
-        }
-        (false, _) => Ok(()),
+    #[cfg(feature = "deflate")]
+    ("deflate", |config, text| {
+        let level = config.compression.deflate_level().unwrap_or(DEFLATE_LEVEL);
+        compress(config, flag(text)?, Compression::Deflate { level })
     }),
-    ("deflate_level", |config, text| match config.compression {
-        Compression::Snappy => Err(one_compression()),
-        _ => deflate(config, number(text, 1, 9)?),
+    #[cfg(feature = "deflate")]
+    ("deflate_level", |config, text| {
+        compress(config, true, Compression::Deflate { level: number(text, 1, 9)? })
     }),
     ("dial_timeout", |config, text| duration_to(&mut config.connect_timeout, text)),
     ("handshake_timeout", |config, text| duration_to(&mut config.handshake_timeout, text)),
@@ -67,22 +66,14 @@ const CONNECTION: &[Setting<ConnectionConfig>] = &[
     }),
     ("reconnect_max", |config, text| duration_to(&mut config.reconnect_max, text)),
     ("reconnect_min", |config, text| duration_to(&mut config.reconnect_min, text)),
-    ("snappy", |config, text| match (flag(text)?, config.compression) {
-        (true, Compression::Deflate { .. }) => Err(one_compression()),
-        (true, _) => {
-            config.compression = Compression::Snappy;
-            Ok(())
-        }
-        (false, Compression::Snappy) => {
-            config.compression = Compression::None;
-            Ok(())
-        }
-        (false, _) => Ok(()),
-    }),
+    #[cfg(feature = "snappy")]
+    ("snappy", |config, text| compress(config, flag(text)?, Compression::Snappy)),
+    #[cfg(feature = "tls")]
     ("tls_cert", |config, text| {
         client_certificate(config).cert_file = file(text)?;
         Ok(())
     }),
+    #[cfg(feature = "tls")]
     ("tls_insecure_skip_verify", |config, text| {
         if flag(text)? {
             let tls = config.tls.take().unwrap_or_default();
@@ -90,10 +81,12 @@ const CONNECTION: &[Setting<ConnectionConfig>] = &[
         }
         Ok(())
     }),
+    #[cfg(feature = "tls")]
     ("tls_key", |config, text| {
         client_certificate(config).key_file = file(text)?;
         Ok(())
     }),
+    #[cfg(feature = "tls")]
     ("tls_min_version", |config, text| {
         let version = match text {
             // Older than what is spoken here, so that the minimum holds all the same.
@@ -104,15 +97,18 @@ const CONNECTION: &[Setting<ConnectionConfig>] = &[
         tls(config).min_version = version;
         Ok(())
     }),
+    #[cfg(feature = "tls")]
     ("tls_root_ca_file", |config, text| {
         let path = file(text)?;
         tls(config).root_ca_files.push(path);
         Ok(())
     }),
+    #[cfg(feature = "tls")]
     ("tls_server_name", |config, text| {
         tls(config).server_name = Some(text.to_owned());
         Ok(())
     }),
+    #[cfg(feature = "tls")]
     ("tls_v1", |config, text| {
         match flag(text)? {
             true => drop(tls(config)),
@@ -206,10 +202,12 @@ fn set(field: &mut String, text: &str) -> Result<(), String> {
     Ok(())
 }
 
+#[cfg(feature = "tls")]
 fn tls(config: &mut ConnectionConfig) -> &mut TlsConfig {
     config.tls.get_or_insert_default()
 }
 
+#[cfg(feature = "tls")]
 fn client_certificate(config: &mut ConnectionConfig) -> &mut ClientCertificate {
     tls(config).client_certificate.get_or_insert_with(|| ClientCertificate {
         cert_file: PathBuf::new(),
@@ -217,15 +215,31 @@ fn client_certificate(config: &mut ConnectionConfig) -> &mut ClientCertificate {
     })
 }
 
-fn deflate(config: &mut ConnectionConfig, level: u8) -> Result<(), String> {
-    config.compression = Compression::Deflate { level };
+/// Turns a compression on or off; on not beside another one.
+#[cfg(any(feature = "snappy", feature = "deflate"))]
+fn compress(config: &mut ConnectionConfig, on: bool, wanted: Compression) -> Result<(), String> {
+    let is_same = std::mem::discriminant(&config.compression) == std::mem::discriminant(&wanted);
+    match on {
+        true if is_same || config.compression == Compression::None => config.compression = wanted,
+        true => return Err("snappy and deflate cannot be used together".to_owned()),
+        false if is_same => config.compression = Compression::None,
+        false => {}
+    }
     Ok(())
 }
 
-fn one_compression() -> String {
-    "snappy and deflate cannot be used together".to_owned()
+/// The feature that an option needs, where this build does not have it.
+fn missing_feature(name: &str) -> Option<&'static str> {
+    let (feature, is_there) = match name {
+        "deflate" | "deflate_level" => ("deflate", cfg!(feature = "deflate")),
+        "snappy" => ("snappy", cfg!(feature = "snappy")),
+        _ if name.starts_with("tls_") => ("tls", cfg!(feature = "tls")),
+        _ => return None,
+    };
+    (!is_there).then_some(feature)
 }
 
+#[cfg(feature = "tls")]
 fn file(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("wanted is a file's name".to_owned()) } else { Ok(text.into()) }
 }
@@ -313,6 +327,12 @@ fn all_names<C>(table: &[Setting<C>]) -> Vec<&'static str> {
 fn unknown(of: &str, name: &str, known: &[&str]) -> Error {
     let is_name = |c: &char| c.is_ascii_alphanumeric() || *c == '_' || *c == '-';
     let name: String = name.chars().take_while(is_name).take(MAX_SHOWN).collect();
+    if let Some(feature) = missing_feature(&name) {
+        let what = format!(
+            "option {name}: nsq-protocol is built without its feature `{feature}`, which it needs"
+        );
+        return Error::Config { what };
+    }
     let known = known.join(", ");
     Error::Config { what: format!("there is no {of} option {name:?}; there are {known}") }
 }

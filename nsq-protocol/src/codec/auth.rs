@@ -15,8 +15,7 @@ use serde::Deserialize;
 ///
 /// let secret = AuthSecret::new("s3cret");
 /// assert_eq!(format!("{secret:?}"), "AuthSecret(..)");
-/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?);
-/// config.connection.auth_secret = Some(secret);
+/// let config = ConsumerConfig::new("plays".parse()?, "count".parse()?).auth_secret(secret);
 /// # Ok::<(), nsq_protocol::NameError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]

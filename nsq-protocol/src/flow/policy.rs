@@ -12,9 +12,9 @@ use crate::flow::rdy::Hold;
 /// ```
 /// use nsq_protocol::{ConsumerConfig, RdyMode};
 ///
-/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?);
-/// assert_eq!(config.rdy, RdyMode::Adaptive);
-/// config.rdy = RdyMode::Fixed;
+/// let config = ConsumerConfig::new("plays".parse()?, "count".parse()?);
+/// assert_eq!(config.get_rdy(), RdyMode::Adaptive);
+/// let config = config.rdy(RdyMode::Fixed);
 /// # Ok::<(), nsq_protocol::NameError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,9 +103,9 @@ pub struct BackoffStats {
 /// ```
 /// use nsq_protocol::{ConsumerConfig, Oversized};
 ///
-/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?);
-/// config.connection.max_msg_size = 64 << 10;
-/// config.oversized = Oversized::HandOver { kept: 256 }; // enough to say in a log what it was
+/// let config = ConsumerConfig::new("plays".parse()?, "count".parse()?)
+///     .max_msg_size(64 << 10)
+///     .oversized(Oversized::HandOver { kept: 256 }); // enough to say in a log what it was
 /// # Ok::<(), nsq_protocol::NameError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,75 +32,191 @@ const MIN_FRAME: usize = 64 << 10;
 /// The largest message that a client can be set to take: what a frame can hold.
 const MAX_MESSAGE: usize = HARD_MAX_FRAME - MESSAGE_HEAD_LEN - 4;
 
-/// How one connection to an nsqd is made and kept; the same for consumers and producers.
+/// How one connection to an nsqd is made and kept.
 ///
-/// Start from [`ConnectionConfig::default`] and change fields.
+/// A [`crate::ConsumerConfig`] and a [`crate::ProducerConfig`] have each of these settings as a method of their own; this
+/// type is for settings that several of them share.
 ///
 /// # Example
 /// ```
-/// use nsq_protocol::{Compression, ConnectionConfig, ProducerConfig, TlsConfig};
+/// use nsq_protocol::{ConnectionConfig, ConsumerConfig, ProducerConfig};
 ///
-/// let mut connection = ConnectionConfig::default();
-/// connection.tls = Some(TlsConfig::new().root_ca_file("/etc/nsq/ca.pem"));
-/// connection.compression = Compression::Deflate { level: 6 };
-/// connection.auth_secret = Some("secret".into());
-/// let mut config = ProducerConfig::new().nsqd("127.0.0.1:4150");
-/// config.connection = connection;
+/// let connection = ConnectionConfig::new().client_id("worker-7").auth_secret("secret");
+/// let producer = ProducerConfig::new().nsqd("127.0.0.1:4150").connection(connection.clone());
+/// let consumer = ConsumerConfig::new("plays".parse()?, "count".parse()?).connection(connection);
+/// # Ok::<(), nsq_protocol::NameError>(())
 /// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct ConnectionConfig {
-    /// Names this client in nsqadmin (default: the host's name up to its first dot).
-    pub client_id: String,
-    /// The host this runs on (default: its name, where the system tells it).
-    pub hostname: String,
-    /// The program, as `name/version` (default `nsq-protocol/<version>`).
-    pub user_agent: String,
-    /// Limit for the TCP connection, over all IP addresses of a name; over 0 (default 5 s). Resolving the name
-    /// comes before it and has the same limit, which is also what a resolver that hangs can add to a stop.
-    pub connect_timeout: Duration,
-    /// Limit for each step of the handshake: the answers to IDENTIFY, AUTH and SUB, and the whole of TLS's own
-    /// handshake; over 0 (default 5 s, as long as nsqd gives it).
-    pub handshake_timeout: Duration,
-    /// Limit for the peer to take the next 64 KiB of our bytes; over 0 (default 10 s).
-    pub write_timeout: Duration,
-    /// How often nsqd shows that it lives, 1 s to 60 s in whole ms (default 30 s).
-    pub heartbeat_interval: Duration,
-    /// The longest silence of nsqd before a connection is given up; more than `heartbeat_interval`. `None` (default):
-    /// twice that.
-    pub read_timeout: Option<Duration>,
-    /// Idle time before TCP's own probes; over 0 (default 30 s), and no more than the system takes (Linux: 32,767 s).
-    pub tcp_keepalive: Duration,
-    /// How long bytes may stay unacknowledged before the system gives the connection up; over 0
-    /// (default 30 s, Linux only).
-    pub tcp_user_timeout: Duration,
-    /// The largest message body that is taken or sent, bytes; 1 to about 16 MiB (default 1 MiB, as nsqd's
-    /// `--max-msg-size`). Of a larger message that comes no more is held than [`crate::ConsumerConfig::oversized`] says; a
-    /// peer that announces any other frame beyond it is dropped before anything is allocated.
-    pub max_msg_size: usize,
-    /// The first wait before a reconnection (default 100 ms). It doubles, with jitter, up to `reconnect_max`.
-    pub reconnect_min: Duration,
-    /// The longest wait before a reconnection (default 15 s).
-    pub reconnect_max: Duration,
-    /// Bytes that nsqd gathers before it writes, 64 to 65536; `None`: 65536 for a consumer, where nsqd allows that, and
-    /// otherwise nsqd's default, 16384.
-    pub output_buffer_size: Option<u32>,
-    /// How long nsqd gathers them, 25 ms to 30 s; `None`: 25 ms for a consumer with [`crate::RdyMode::Adaptive`], where
-    /// nsqd allows that, and otherwise nsqd's default, 250 ms.
-    pub output_buffer_timeout: Option<Duration>,
-    /// Where the client runs, for nsqd after 1.3.0 (default empty).
-    pub topology_region: String,
-    /// Where in the region, for nsqd after 1.3.0 (default empty).
-    pub topology_zone: String,
-    /// Encryption; `None` (default): everything goes in clear. With it, an nsqd that offers none is refused.
-    pub tls: Option<TlsConfig>,
-    /// What to ask nsqd for (default none). An nsqd without it, unlike one without TLS, is used all the same, with
-    /// a warning.
-    pub compression: Compression,
-    /// For an nsqd that wants AUTH; `None` (default): such an nsqd is refused. It goes in clear unless `tls` is
-    /// set.
-    pub auth_secret: Option<AuthSecret>,
+    pub(crate) client_id: String,
+    pub(crate) hostname: String,
+    pub(crate) user_agent: String,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) read_timeout: Option<Duration>,
+    pub(crate) tcp_keepalive: Duration,
+    pub(crate) tcp_user_timeout: Duration,
+    pub(crate) max_msg_size: usize,
+    pub(crate) reconnect_min: Duration,
+    pub(crate) reconnect_max: Duration,
+    pub(crate) output_buffer_size: Option<u32>,
+    pub(crate) output_buffer_timeout: Option<Duration>,
+    pub(crate) topology_region: String,
+    pub(crate) topology_zone: String,
+    pub(crate) tls: Option<TlsConfig>,
+    pub(crate) compression: Compression,
+    pub(crate) auth_secret: Option<AuthSecret>,
 }
+
+/// The setters of a connection's settings, for a type that has a [`ConnectionConfig`] at that path; and what can be read.
+macro_rules! connection_setters {
+    ($($at:tt)*) => {
+        /// Names this client in nsqadmin (default: the host's name up to its first dot).
+        pub fn client_id(mut self, name: impl Into<String>) -> Self {
+            self $($at)*.client_id = name.into();
+            self
+        }
+
+        /// The host this runs on (default: its name, where the system tells it).
+        pub fn hostname(mut self, name: impl Into<String>) -> Self {
+            self $($at)*.hostname = name.into();
+            self
+        }
+
+        /// The program, as `name/version` (default `nsq-protocol/<version>`).
+        pub fn user_agent(mut self, name: impl Into<String>) -> Self {
+            self $($at)*.user_agent = name.into();
+            self
+        }
+
+        /// Limit for the TCP connection, over all IP addresses of a name; over 0 (default 5 s). Resolving the name
+        /// comes before it and has the same limit, which is also what a resolver that hangs can add to a stop.
+        pub fn connect_timeout(mut self, limit: Duration) -> Self {
+            self $($at)*.connect_timeout = limit;
+            self
+        }
+
+        /// Limit for each step of the handshake: the answers to IDENTIFY, AUTH and SUB, and the whole of TLS's own
+        /// handshake; over 0 (default 5 s, as long as nsqd gives it).
+        pub fn handshake_timeout(mut self, limit: Duration) -> Self {
+            self $($at)*.handshake_timeout = limit;
+            self
+        }
+
+        /// Limit for the peer to take the next 64 KiB of our bytes; over 0 (default 10 s).
+        pub fn write_timeout(mut self, limit: Duration) -> Self {
+            self $($at)*.write_timeout = limit;
+            self
+        }
+
+        /// How often nsqd shows that it lives, 1 s to 60 s in whole ms (default 30 s).
+        pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+            self $($at)*.heartbeat_interval = interval;
+            self
+        }
+
+        /// The longest silence of nsqd before a connection is given up; more than the heartbeat interval. `None`
+        /// (default): twice that.
+        pub fn read_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+            self $($at)*.read_timeout = limit.into();
+            self
+        }
+
+        /// Idle time before TCP's own probes; over 0 (default 30 s), and no more than the system takes (Linux: 32,767 s).
+        pub fn tcp_keepalive(mut self, idle: Duration) -> Self {
+            self $($at)*.tcp_keepalive = idle;
+            self
+        }
+
+        /// How long bytes may stay unacknowledged before the system gives the connection up; over 0
+        /// (default 30 s, Linux only).
+        pub fn tcp_user_timeout(mut self, limit: Duration) -> Self {
+            self $($at)*.tcp_user_timeout = limit;
+            self
+        }
+
+        /// The largest message body that is taken or sent, bytes; 1 to about 16 MiB (default 1 MiB, as nsqd's
+        /// `--max-msg-size`). Of a larger message that comes no more is held than [`crate::ConsumerConfig::oversized`]
+        /// says; a peer that announces any other frame beyond it is dropped before anything is allocated.
+        pub fn max_msg_size(mut self, bytes: usize) -> Self {
+            self $($at)*.max_msg_size = bytes;
+            self
+        }
+
+        /// The first wait before a reconnection (default 100 ms). It doubles, with jitter, up to the longest.
+        pub fn reconnect_min(mut self, wait: Duration) -> Self {
+            self $($at)*.reconnect_min = wait;
+            self
+        }
+
+        /// The longest wait before a reconnection (default 15 s).
+        pub fn reconnect_max(mut self, wait: Duration) -> Self {
+            self $($at)*.reconnect_max = wait;
+            self
+        }
+
+        /// Bytes that nsqd gathers before it writes, 64 to 65536; `None` (default): 65536 for a consumer, where nsqd
+        /// allows that, and otherwise nsqd's default, 16384.
+        pub fn output_buffer_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
+            self $($at)*.output_buffer_size = bytes.into();
+            self
+        }
+
+        /// How long nsqd gathers them, 25 ms to 30 s; `None` (default): 25 ms for a consumer with
+        /// [`crate::RdyMode::Adaptive`], where nsqd allows that, and otherwise nsqd's default, 250 ms.
+        pub fn output_buffer_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+            self $($at)*.output_buffer_timeout = limit.into();
+            self
+        }
+
+        /// Where the client runs, for nsqd after 1.3.0 (default empty).
+        pub fn topology_region(mut self, name: impl Into<String>) -> Self {
+            self $($at)*.topology_region = name.into();
+            self
+        }
+
+        /// Where in the region, for nsqd after 1.3.0 (default empty).
+        pub fn topology_zone(mut self, name: impl Into<String>) -> Self {
+            self $($at)*.topology_zone = name.into();
+            self
+        }
+
+        /// Encryption; `None` (default): everything goes in clear. With it, an nsqd that offers none is refused.
+        #[cfg(feature = "tls")]
+        pub fn tls(mut self, tls: impl Into<Option<TlsConfig>>) -> Self {
+            self $($at)*.tls = tls.into();
+            self
+        }
+
+        /// What to ask nsqd for (default none). An nsqd without it, unlike one without TLS, is used all the same, with
+        /// a warning.
+        pub fn compression(mut self, compression: Compression) -> Self {
+            self $($at)*.compression = compression;
+            self
+        }
+
+        /// For an nsqd that wants AUTH; without one (default), such an nsqd is refused. It goes in clear unless TLS is
+        /// set.
+        pub fn auth_secret(mut self, secret: impl Into<AuthSecret>) -> Self {
+            self $($at)*.auth_secret = Some(secret.into());
+            self
+        }
+
+        /// What nsqd is told that the program is.
+        pub fn get_user_agent(&self) -> &str {
+            &self $($at)*.user_agent
+        }
+
+        /// How connections are encrypted; `None`: not at all.
+        #[cfg(feature = "tls")]
+        pub fn get_tls(&self) -> Option<&TlsConfig> {
+            self $($at)*.tls.as_ref()
+        }
+    };
+}
+pub(crate) use connection_setters;
 
 impl Default for ConnectionConfig {
     fn default() -> Self {
@@ -149,6 +265,13 @@ pub(crate) fn refuse<T>(what: String) -> Result<T, Error> {
 }
 
 impl ConnectionConfig {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    connection_setters!();
+
     /// The limit on a frame's size field.
     pub(crate) fn max_frame(&self) -> usize {
         (self.max_msg_size + MESSAGE_HEAD_LEN + 4).max(MIN_FRAME)
@@ -172,18 +295,15 @@ impl ConnectionConfig {
     }
 
     /// Longest silence of the peer before the connection is given up.
-    pub(crate) fn read_timeout(&self) -> Duration {
+    pub(crate) fn silence_limit(&self) -> Duration {
         self.read_timeout.unwrap_or(2 * self.heartbeat_interval)
     }
 
     pub(crate) fn identify_request(&self) -> IdentifyRequest {
-        let deflate_level = match self.compression {
-            Compression::Deflate { level } => i64::from(level),
-            _ => 0,
-        };
+        let deflate_level = self.compression.deflate_level().map_or(0, i64::from);
         IdentifyRequest {
             tls_v1: self.tls.is_some(),
-            snappy: self.compression == Compression::Snappy,
+            snappy: self.compression.is_snappy(),
             deflate: deflate_level > 0,
             deflate_level,
             client_id: self.client_id.clone(),
@@ -229,7 +349,7 @@ impl ConnectionConfig {
             let given = self.max_msg_size;
             return refuse(format!("max_msg_size is {given}: it must be 1 to {MAX_MESSAGE} bytes"));
         }
-        if let Compression::Deflate { level: level @ (0 | 10..) } = self.compression {
+        if let Some(level @ (0 | 10..)) = self.compression.deflate_level() {
             return refuse(format!("the deflate level is {level}: it must be 1 to 9"));
         }
         if self.auth_secret.as_ref().is_some_and(|secret| secret.as_bytes().is_empty()) {

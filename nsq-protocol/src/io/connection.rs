@@ -33,7 +33,8 @@ impl Running {
     ) -> Result<Self, Error> {
         let addr = transport.addr().clone();
         let outbox = Outbox::new(transport.direct());
-        let (read, write, closer) = transport.split(config.read_timeout(), config.write_timeout)?;
+        let (read, write, closer) =
+            transport.split(config.silence_limit(), config.write_timeout)?;
         let connection = Arc::new(Connection { addr, outbox, closer });
         let mut threads = Crew::new({
             let connection = connection.clone();

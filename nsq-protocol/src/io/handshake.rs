@@ -11,7 +11,9 @@ use std::time::Instant;
 
 use crate::codec::auth::AuthResponse;
 use crate::codec::command::{Command, MAGIC};
-use crate::codec::compression::{Compression, Compressor, Decompressor};
+use crate::codec::compression::Compression;
+#[cfg(any(feature = "snappy", feature = "deflate"))]
+use crate::codec::compression::{Compressor, Decompressor};
 use crate::codec::error_code::ErrorCode;
 use crate::codec::frame::{Frame, FrameDecoder, HEARTBEAT, OK};
 use crate::codec::identify::{IdentifyRequest, IdentifyResponse};
@@ -101,14 +103,18 @@ impl<'a> Fresh<'a> {
             self.transport.start_tls(tls, Instant::now() + limit, limit)?;
             self.upgraded("TLS", "waiting for OK inside TLS from")?;
         }
+        #[cfg(feature = "snappy")]
         if response.snappy {
             self.transport.start_compression(Compressor::snappy(), Decompressor::snappy());
-            self.upgraded("snappy", "waiting for OK inside snappy from")?;
-        } else if response.deflate {
+            return self.upgraded("snappy", "waiting for OK inside snappy from");
+        }
+        #[cfg(feature = "deflate")]
+        if response.deflate {
             let level = response.deflate_level.clamp(1, 9) as u8;
             self.transport.start_compression(Compressor::deflate(level), Decompressor::deflate());
-            self.upgraded("deflate", "waiting for OK inside deflate from")?;
-        } else if self.config.compression != Compression::None {
+            return self.upgraded("deflate", "waiting for OK inside deflate from");
+        }
+        if self.config.compression != Compression::None {
             let addr = self.transport.addr();
             log::warn!(
                 "{addr} does not offer the compression that was asked for; going on without"

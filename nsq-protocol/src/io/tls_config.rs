@@ -35,21 +35,11 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// The client's own certificate, for an nsqd with `--tls-client-auth-policy`.
-///
-/// # Example
-/// ```
-/// let tls = nsq_protocol::TlsConfig::new().client_certificate("/etc/nsq/me.pem", "/etc/nsq/me.key");
-/// let mine = tls.client_certificate.expect("it was given");
-/// assert!(mine.key_file.ends_with("me.key"));
-/// ```
+/// The client's own certificate: PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ClientCertificate {
-    /// PEM file: the certificate, and the intermediate ones behind it.
-    pub cert_file: PathBuf,
-    /// PEM file: its private key, as PKCS#8, PKCS#1 or SEC1; not encrypted.
-    pub key_file: PathBuf,
+pub(crate) struct ClientCertificate {
+    pub(crate) cert_file: PathBuf,
+    pub(crate) key_file: PathBuf,
 }
 
 /// How connections are encrypted, and whom they trust: those to nsqd, and those to HTTP APIs whose address begins with
@@ -61,7 +51,7 @@ pub struct ClientCertificate {
 /// **Self-signed certificates:** the certificate that nsqd presents must not be a CA's own (`CA:TRUE`), which is
 /// what `openssl req -x509` makes unless told otherwise. Go's TLS takes that, this one does not. Sign a server
 /// certificate with it, or make it with `-addext basicConstraints=critical,CA:FALSE`; then it can itself be given
-/// as [`TlsConfig::root_ca_files`]. It must name the host or IP address as a subject alternative name, or
+/// as [`TlsConfig::root_ca_file`]. It must name the host or IP address as a subject alternative name, or
 /// [`TlsConfig::server_name`] must say which name it has.
 ///
 /// # Example
@@ -71,23 +61,15 @@ pub struct ClientCertificate {
 /// let tls = TlsConfig::new().root_ca_file("/etc/nsq/ca.pem").server_name("nsqd.internal");
 /// // The file is not there.
 /// assert!(matches!(tls.check(), Err(Error::Config { .. })));
-/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?).nsqd("10.0.0.7:4150");
-/// config.connection.tls = Some(tls);
+/// let config = ConsumerConfig::new("plays".parse()?, "count".parse()?).nsqd("10.0.0.7:4150").tls(tls);
 /// # Ok::<(), nsq_protocol::NameError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct TlsConfig {
-    /// PEM files of the certificate authorities to trust. None (default): those that browsers trust, as compiled
-    /// in; with any, only these.
-    pub root_ca_files: Vec<PathBuf>,
-    /// What to present to nsqd (default nothing).
-    pub client_certificate: Option<ClientCertificate>,
-    /// The oldest version to accept (default TLS 1.2).
-    pub min_version: TlsVersion,
-    /// The name that the certificate must have; `None` (default): the host of the address.
-    pub server_name: Option<String>,
-    /// Only by its telling method.
+    pub(crate) root_ca_files: Vec<PathBuf>,
+    pub(crate) client_certificate: Option<ClientCertificate>,
+    pub(crate) min_version: TlsVersion,
+    pub(crate) server_name: Option<String>,
     accept_any_certificate: bool,
 }
 
@@ -103,7 +85,18 @@ impl TlsConfig {
         self
     }
 
-    /// Presents a certificate to nsqd: see [`ClientCertificate`].
+    /// Trusts the certificate authorities in those PEM files and nobody else, whatever was set before,
+    /// [`TlsConfig::dangerous_accept_any_certificate`] included; without any (default), those that browsers trust, as
+    /// compiled in.
+    pub fn root_ca_files(mut self, paths: impl IntoIterator<Item: Into<PathBuf>>) -> Self {
+        self.root_ca_files = paths.into_iter().map(Into::into).collect();
+        self.accept_any_certificate = false;
+        self
+    }
+
+    /// Presents the client's own certificate, for an nsqd with `--tls-client-auth-policy` (default none). Both are PEM
+    /// files: the certificate and the intermediate ones behind it; and its private key, as PKCS#8, PKCS#1 or SEC1, not
+    /// encrypted.
     pub fn client_certificate(
         mut self,
         cert_file: impl Into<PathBuf>,
@@ -114,15 +107,21 @@ impl TlsConfig {
         self
     }
 
-    /// Sets the oldest version to accept.
+    /// The oldest version to accept (default TLS 1.2).
     pub fn min_version(mut self, version: TlsVersion) -> Self {
         self.min_version = version;
         self
     }
 
-    /// Sets the name that nsqd's certificate must have, whatever its address.
+    /// The name that nsqd's certificate must have, whatever its address.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
+        self
+    }
+
+    /// The name that nsqd's certificate must have is the host of its address (default), whatever was set before.
+    pub fn server_name_of_address(mut self) -> Self {
+        self.server_name = None;
         self
     }
 
@@ -131,6 +130,16 @@ impl TlsConfig {
     pub fn dangerous_accept_any_certificate(mut self) -> Self {
         self.accept_any_certificate = true;
         self
+    }
+
+    /// The files of certificate authorities to trust; none: those that browsers trust.
+    pub fn get_root_ca_files(&self) -> &[PathBuf] {
+        &self.root_ca_files
+    }
+
+    /// The name that a certificate must have; `None`: the host of the address.
+    pub fn get_server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
     }
 
     /// Reads the files and checks what they hold.

@@ -1,5 +1,6 @@
 //! What is wrong with a TLS session, by what there is to do about it (pure).
 
+#[cfg(feature = "tls")]
 use rustls::{CertificateError, Error, InvalidMessage};
 
 /// Why TLS with a peer failed, by what there is to do about it.
@@ -16,7 +17,7 @@ use rustls::{CertificateError, Error, InvalidMessage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsFault {
-    /// Nobody who is trusted has signed the certificate: [`crate::TlsConfig::root_ca_files`].
+    /// Nobody who is trusted has signed the certificate: [`crate::TlsConfig::root_ca_file`].
     Untrusted,
     /// The certificate is for another name: [`crate::TlsConfig::server_name`], or the address by that name.
     WrongName,
@@ -28,6 +29,7 @@ pub enum TlsFault {
     Other,
 }
 
+#[cfg(feature = "tls")]
 impl TlsFault {
     pub(crate) fn of(error: &Error) -> Self {
         match error {
@@ -53,7 +55,9 @@ impl TlsFault {
             _ => Self::Other,
         }
     }
+}
 
+impl TlsFault {
     /// What to do about it, as the end of a line; empty where that is not known.
     pub fn hint(self) -> &'static str {
         match self {

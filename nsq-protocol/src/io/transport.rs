@@ -290,6 +290,7 @@ impl Transport {
     }
 
     /// What follows is compressed, each way.
+    #[cfg(any(feature = "snappy", feature = "deflate"))]
     pub(crate) fn start_compression(&mut self, out: Compressor, r#in: Decompressor) {
         (self.outbound.compressor, self.inbound.decompressor) = (Some(out), Some(r#in));
     }

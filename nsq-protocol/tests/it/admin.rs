@@ -58,20 +58,17 @@ fn topics_and_channels_are_created_paused_emptied_and_deleted() {
     admin.empty_topic(&topic).unwrap();
     assert_eq!(admin.stats(&all).unwrap().topic(&topic).unwrap().depth, 0);
 
-    let mut elsewhere = StatsFilter::default();
-    elsewhere.topic = Some("other".parse().unwrap());
+    let elsewhere = StatsFilter::new().topic("other".parse().unwrap());
     assert!(admin.stats(&elsewhere).unwrap().topics.is_empty());
 
     let consumer = ConsumerConfig::new(topic, channel).nsqd(nsqd.addr());
     let consumer = Consumer::start(consumer).unwrap();
-    let mut one = StatsFilter::default();
-    (one.topic, one.channel) = (Some(topic), Some(channel));
+    let one = StatsFilter::new().topic(topic).channel(channel);
     let stats = admin.stats(&one).unwrap();
     let clients = &stats.channel(&topic, &channel).unwrap().clients;
     assert_eq!((clients.len(), clients[0].state), (1, 3));
     assert!(clients[0].user_agent.starts_with("nsq-protocol/"));
-    one.clients = false;
-    let stats = admin.stats(&one).unwrap();
+    let stats = admin.stats(&one.clients(false)).unwrap();
     let of = stats.channel(&topic, &channel).unwrap();
     assert_eq!((of.client_count, of.clients.len()), (1, 0));
     drop(consumer);

@@ -82,13 +82,13 @@ fn auth_in_clear_and_inside_tls() {
     let mut args = authority.issue_local().args().to_vec();
     args.push(server.arg());
     let Some(nsqd) = nsqd(&args) else { return };
-    let seen = round_trip(&nsqd, |connection| connection.auth_secret = Some("open sesame".into()));
+    let seen = round_trip(&nsqd, |connection| connection.auth_secret("open sesame"));
     assert_eq!(seen, [(false, false, false); 2]);
     assert!(server.asked.lock().unwrap().drain(..).all(|asked| asked.contains("tls=false")));
     let seen = round_trip(&nsqd, |connection| {
-        connection.auth_secret = Some("open sesame".into());
-        connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
-        connection.compression = Compression::Deflate { level: 6 };
+        let tls = TlsConfig::new().root_ca_file(authority.ca_file());
+        let connection = connection.auth_secret("open sesame").tls(tls);
+        connection.compression(Compression::Deflate { level: 6 })
     });
     assert_eq!(seen, [(true, false, true); 2]);
     let asked = server.asked.lock().unwrap();
@@ -103,7 +103,9 @@ fn auth_that_is_refused_says_so_and_keeps_the_secret() {
     fn connect(auth: &str, secret: Option<&str>) -> Option<Error> {
         let nsqd = nsqd(&[auth.to_owned()])?;
         let mut config = config().nsqd(nsqd.addr());
-        config.connection.auth_secret = secret.map(Into::into);
+        if let Some(secret) = secret {
+            config = config.auth_secret(secret);
+        }
         let error = Consumer::start(config).expect_err("no consumer without authorization");
         let text = format!("{} {error:?}", lines(&error));
         assert!(!text.contains("sesame"), "{text}");
@@ -137,11 +139,9 @@ fn auth_that_is_refused_says_so_and_keeps_the_secret() {
 fn what_the_secret_does_not_grant_is_refused() {
     let server = AuthServer::start(SUBSCRIBE);
     let Some(nsqd) = nsqd(&[server.arg()]) else { return };
-    let mut from = config().nsqd(nsqd.addr());
-    from.connection.auth_secret = Some("open sesame".into());
+    let from = config().nsqd(nsqd.addr()).auth_secret("open sesame");
     drop(Consumer::start(from).unwrap().shutdown());
-    let mut to = producer_config().nsqd(nsqd.addr());
-    to.connection.auth_secret = Some("open sesame".into());
+    let to = producer_config().nsqd(nsqd.addr()).auth_secret("open sesame");
     match Producer::connect(to).unwrap().publish(&topic(), b"x").unwrap_err() {
         PublishError::Refused { source: Error::Refused { code, .. } } => {
             assert_eq!(code, ErrorCode::Unauthorized);
@@ -154,6 +154,6 @@ fn what_the_secret_does_not_grant_is_refused() {
 fn a_secret_that_nobody_asks_for_is_not_sent() {
     let nsqd = nsqd_or_skip!();
     // This nsqd would close the connection on AUTH.
-    let seen = round_trip(&nsqd, |connection| connection.auth_secret = Some("open sesame".into()));
+    let seen = round_trip(&nsqd, |connection| connection.auth_secret("open sesame"));
     assert_eq!(seen, [(false, false, false); 2]);
 }

@@ -14,9 +14,7 @@ pub(crate) const DEFLATE: &[u8] = br#"{"max_rdy_count":2500,"deflate":true,"defl
 pub(crate) const IDENTIFIER: &[u8] = b"\xff\x06\0\0sNaPpY";
 
 pub(crate) fn with(compression: Compression) -> ConsumerConfig {
-    let mut config = config();
-    config.connection.compression = compression;
-    config
+    config().compression(compression)
 }
 
 /// A snappy chunk as it stands, uncompressed.

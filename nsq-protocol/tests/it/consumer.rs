@@ -14,13 +14,13 @@ use crate::timing::DEADLINE;
 #[test]
 fn every_command_has_its_exact_bytes() {
     let script = Script::listen();
-    let mut config = config();
-    config.connection.client_id = "me".into();
-    config.connection.hostname = "me.example".into();
-    config.connection.output_buffer_timeout = Some(Duration::from_millis(25));
-    config.connection.output_buffer_size = Some(64);
-    config.msg_timeout = Some(Duration::from_secs(3));
-    config.sample_rate = 9;
+    let config = config()
+        .client_id("me")
+        .hostname("me.example")
+        .output_buffer_timeout(Duration::from_millis(25))
+        .output_buffer_size(64)
+        .msg_timeout(Duration::from_secs(3))
+        .sample_rate(9);
     let starting = start(config.nsqd(script.addr()).max_in_flight(5));
     let mut peer = script.accept();
     let request = peer.identify();
@@ -242,8 +242,7 @@ fn a_nonsense_handshake_is_refused() {
 #[test]
 fn a_handshake_that_stalls_ends_at_its_limit() {
     let script = Script::listen();
-    let mut config = config();
-    config.connection.handshake_timeout = Duration::from_millis(50);
+    let config = config().handshake_timeout(Duration::from_millis(50));
     let starting = start(config.nsqd(script.addr()));
     let mut peer = script.accept();
     peer.identify();
@@ -327,8 +326,7 @@ fn failed_answers_are_counted_and_nothing_else_happens() {
 #[test]
 fn a_silent_peer_is_found_after_two_heartbeats() {
     let script = Script::listen();
-    let mut config = config();
-    config.connection.heartbeat_interval = Duration::from_secs(1);
+    let config = config().heartbeat_interval(Duration::from_secs(1));
     let (consumer, mut peer) = script.consume(10, config);
     let began = Instant::now();
     peer.expect_end();

@@ -156,8 +156,7 @@ fn an_nsqd_that_cannot_be_added_leaves_nothing_behind() {
 fn an_nsqlookupd_comes_and_goes() {
     let (given, found) = (Script::listen(), Script::listen());
     let lookupd = FakeLookupd::start(Reply::nsqds(&[&found.addr(), &given.addr()]));
-    let mut config = config();
-    config.lookup.poll_interval = Duration::from_millis(20);
+    let config = config().lookupd_poll_interval(Duration::from_millis(20));
     let (consumer, mut first) = given.consume(10, config);
     let error = consumer.connect_to_lookupd("nowhere").unwrap_err();
     assert!(error.to_string().contains("is not host:port"), "{error}");
@@ -191,15 +190,14 @@ fn a_real_nsqd_is_paused_left_and_taken_back() {
     let batches = consumer.batches();
     consumer.pause();
     wait_until("nsqd knows", || consumer.stats().connections[0].rdy == 0);
-    producer.publish(&config.topic, b"one").unwrap();
+    producer.publish(&config.get_topic(), b"one").unwrap();
     if let Ok(early) = batches.recv_timeout(Duration::from_millis(300)) {
         panic!("{early:?} came in spite of the pause");
     }
     consumer.resume();
     let held = batches.recv_timeout(DEADLINE).unwrap();
     let mut other = config.clone();
-    (other.stop_timeout, other.msg_timeout) =
-        (Duration::from_millis(50), Some(Duration::from_secs(1)));
+    other = other.stop_timeout(Duration::from_millis(50)).msg_timeout(Duration::from_secs(1));
     let other = Consumer::start(other).unwrap();
     other.pause();
     held.requeue_without_backoff(Duration::ZERO);
@@ -212,7 +210,7 @@ fn a_real_nsqd_is_paused_left_and_taken_back() {
     held.finish();
     let (left, consumer) = leaving.join();
     assert_eq!(left.unwrap(), Unanswered(0));
-    producer.publish(&config.topic, b"two").unwrap();
+    producer.publish(&config.get_topic(), b"two").unwrap();
     let two = other.batches().recv_timeout(DEADLINE).unwrap();
     // It comes again after its msg-timeout.
     assert_eq!(other.disconnect_from_nsqd(&nsqd.addr()).unwrap(), Unanswered(1));

@@ -49,8 +49,7 @@ fn a_consumer_tells_of_a_lost_connection_and_that_it_is_back() {
 fn a_consumer_tells_of_backoff_and_of_its_end() {
     let script = Script::listen();
     let (handler, told) = told();
-    let mut config = config().on_event(handler);
-    config.backoff_min = Duration::from_millis(20);
+    let config = config().on_event(handler).backoff_min(Duration::from_millis(20));
     let (consumer, mut peer) = script.consume(10, config);
     expect(&told, "is connected");
     peer.message(1, 1, b"x");
@@ -68,8 +67,11 @@ fn an_nsqlookupd_that_fails_is_told_once_and_that_it_answers_again() {
     let script = Script::listen();
     let lookupd = FakeLookupd::start(Reply::nsqds(&[]));
     let (handler, told) = told();
-    let mut config = config().nsqd(script.addr()).lookupd(lookupd.addr()).on_event(handler);
-    config.lookup.poll_interval = Duration::from_millis(10);
+    let config = config()
+        .nsqd(script.addr())
+        .lookupd(lookupd.addr())
+        .on_event(handler)
+        .lookupd_poll_interval(Duration::from_millis(10));
     let starting = start(config.max_in_flight(10));
     let _peer = script.accept_subscribed();
     let _consumer = starting.join().unwrap();

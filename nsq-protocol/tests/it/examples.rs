@@ -83,8 +83,7 @@ fn workers_retry_and_give_up_to_the_dead_letter_topic() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut config = config().nsqd(addr);
-    config.topic = "jobs.dead".parse().unwrap();
+    let config = config().nsqd(addr).topic("jobs.dead".parse().unwrap());
     let dead = Consumer::start(config).unwrap();
     let batch = dead.batches().recv_timeout(DEADLINE).unwrap();
     assert_eq!(batch.iter().map(|message| message.body).collect::<Vec<_>>(), [b"bad"]);

@@ -23,9 +23,7 @@ const ONE: NonZeroUsize = NonZeroUsize::new(1).unwrap();
 
 /// Without backoff, so that no RDY comes in between.
 fn steady() -> ConsumerConfig {
-    let mut config = config();
-    config.backoff_max = Duration::ZERO;
-    config
+    config().backoff_max(Duration::ZERO)
 }
 
 fn stop(running: RunningConsumer, peer: Peer) {
@@ -45,9 +43,9 @@ fn not_stored() -> NotStored {
 #[test]
 fn what_a_handler_returns_answers_its_message() {
     let script = Script::listen();
-    let mut config = steady();
-    config.default_requeue_delay = Duration::from_millis(70);
-    config.max_requeue_delay = Duration::from_millis(200);
+    let config = steady()
+        .default_requeue_delay(Duration::from_millis(70))
+        .max_requeue_delay(Duration::from_millis(200));
     let (consumer, mut peer) = script.consume(10, config);
     let elsewhere = Arc::new(Mutex::new(Vec::<Delivery>::new()));
     let handler = {
@@ -128,9 +126,9 @@ fn a_message_is_given_up_with_its_cause() {
         told.send((text, failed, given_up.nsqd.to_owned())).unwrap();
         GiveUp::Finish
     });
-    (config.max_attempts, config.default_requeue_delay) = (2, Duration::from_millis(1));
+    config = config.max_attempts(2).default_requeue_delay(Duration::from_millis(1));
     let producer = Producer::connect(producer_config().nsqd(nsqd.addr())).unwrap();
-    producer.publish(&config.topic, b"x").unwrap();
+    producer.publish(&config.get_topic(), b"x").unwrap();
     let (called, calls) = channel();
     let running = Consumer::start(config.clone()).unwrap().run_fallible(ONE, move |message| {
         called.send(message.attempts()).unwrap();
@@ -142,7 +140,7 @@ fn a_message_is_given_up_with_its_cause() {
     assert_eq!((stats.gave_up, stats.connections[0].finished), (1, 1));
     assert_eq!(calls.iter().collect::<Vec<_>>(), [1, 2]);
     // A handler without a result requeues as often as it likes, and the next delivery is given up.
-    producer.publish(&config.topic, b"x").unwrap();
+    producer.publish(&config.get_topic(), b"x").unwrap();
     let consumer = Consumer::start(config).unwrap();
     let running = consumer.run(ONE, |message| message.requeue(Duration::ZERO)).unwrap();
     let want = "all of its attempts are used up after 3".to_owned();
@@ -158,7 +156,7 @@ fn with_slow_decision(act: impl FnOnce(Consumer, &mut dyn FnMut(&str))) {
         released.wait(DEADLINE);
         GiveUp::Finish
     });
-    config.max_attempts = 2;
+    config = config.max_attempts(2);
     let (consumer, mut peer) = script.consume(10, config);
     let message = |number, attempts| {
         let body = b"x";
@@ -201,11 +199,10 @@ fn a_stop_ends_in_time_whatever_is_being_decided() {
             held.wait(DEADLINE);
             GiveUp::Finish
         });
-        config.topic = format!("decided-{runs}").parse().unwrap();
-        config.max_attempts = 1;
+        config = config.topic(format!("decided-{runs}").parse().unwrap()).max_attempts(1);
         let mut bodies = BodiesBuf::new();
         (0..3).for_each(|_| bodies.push(b"x"));
-        producer.publish_many(&config.topic, &bodies).unwrap();
+        producer.publish_many(&config.get_topic(), &bodies).unwrap();
         let consumer = Consumer::start(config.clone()).unwrap();
         let stopping = if runs {
             let running = consumer.run(ONE, |message| message.requeue(Duration::ZERO)).unwrap();
@@ -229,7 +226,7 @@ fn a_stop_ends_in_time_whatever_is_being_decided() {
         assert!(stopping.elapsed() < DEADLINE / 2, "{:?}", stopping.elapsed());
         drop(hold);
         // All come to the next consumer at once: the msg-timeout is a minute.
-        config.max_attempts = 0;
+        config = config.max_attempts(0);
         let next = Consumer::start(config).unwrap();
         let batches = next.batches();
         let mut came = 0;

@@ -21,10 +21,6 @@ const MESSAGES: u32 = 400;
 /// An nsqd that gives up a lost consumer's messages soon; with a new channel, nsqd takes up to 5 s all the same.
 const QUICK: &str = "--msg-timeout=500ms";
 
-fn heartbeat_1s(connection: &mut nsq_protocol::ConnectionConfig) {
-    connection.heartbeat_interval = Duration::from_secs(1);
-}
-
 /// Waits until `done` says so of the only connection.
 #[track_caller]
 fn wait_until(consumer: &Consumer, what: &str, done: impl Fn(&ConnectionStats) -> bool) {
@@ -43,17 +39,13 @@ fn wait_until(consumer: &Consumer, what: &str, done: impl Fn(&ConnectionStats) -
 /// Publishes through a proxy and consumes through another: what was acknowledged is consumed, and nothing else is.
 fn through(nsqd: &Nsqd, toxic: &Toxic, seed: u64) {
     let topic: TopicName = format!("seed-{seed}").parse().unwrap();
-    let mut up = producer_config();
-    up.response_timeout = Duration::from_secs(1);
-    up.connection.write_timeout = MINUTE;
+    let mut up = producer_config().response_timeout(Duration::from_secs(1)).write_timeout(MINUTE);
     // Several windows for the messages, so that a break finds publishes that were sent and some that were not.
-    up.max_pending_commands = 50;
+    up = up.max_pending_commands(50);
     let proxies = [1, 2].map(|of| Proxy::start(nsqd.tcp, toxic.clone(), seed << 8 | of));
     let producer = Producer::connect(up.nsqd(proxies[0].addr())).unwrap();
-    let mut down = config();
-    down.topic = topic;
-    heartbeat_1s(&mut down.connection);
-    down.connection.write_timeout = MINUTE;
+    let down =
+        config().topic(topic).heartbeat_interval(Duration::from_secs(1)).write_timeout(MINUTE);
     let consumer = Consumer::start(down.nsqd(proxies[1].addr()).max_in_flight(20)).unwrap();
 
     let (mut acknowledged, consumed) = (BTreeSet::new(), Mutex::new(BTreeSet::new()));
@@ -171,8 +163,8 @@ fn nothing_is_lost_when_a_peer_takes_no_bytes() {
 fn fault_5_a_stopped_nsqd_leaves_nothing_stuck() {
     let nsqd = nsqd_or_skip!("--msg-timeout=1s");
     let topic: TopicName = "t".parse().unwrap();
-    let mut config = config().nsqd(nsqd.addr()).max_in_flight(5);
-    heartbeat_1s(&mut config.connection);
+    let config =
+        config().nsqd(nsqd.addr()).max_in_flight(5).heartbeat_interval(Duration::from_secs(1));
     let consumer = Consumer::start(config).unwrap();
     let producer = Producer::connect(producer_config().nsqd(nsqd.addr())).unwrap();
     (0..10).for_each(|number| producer.publish(&topic, &[number]).unwrap());
@@ -222,9 +214,8 @@ fn fault_8_a_lost_ok_is_published_again() {
 #[test]
 fn fault_12_a_refusal_that_lasts_is_shown_and_not_repeated_at_full_speed() {
     let script = Script::listen();
-    let mut config = config();
-    config.connection.reconnect_min = Duration::from_millis(40);
-    config.connection.reconnect_max = Duration::from_millis(160);
+    let config =
+        config().reconnect_min(Duration::from_millis(40)).reconnect_max(Duration::from_millis(160));
     let (consumer, peer) = script.consume(10, config);
     drop(peer);
     // Each wait is at least half of 40, 80, 160, 160 ms.
@@ -245,8 +236,7 @@ fn fault_12_a_refusal_that_lasts_is_shown_and_not_repeated_at_full_speed() {
 fn fault_13_a_consumer_leaves_a_peer_that_is_gone_without_a_word() {
     let nsqd = nsqd_or_skip!();
     let proxy = Proxy::start(nsqd.tcp, Toxic::Clean, 0);
-    let mut config = config().nsqd(proxy.addr());
-    heartbeat_1s(&mut config.connection);
+    let config = config().nsqd(proxy.addr()).heartbeat_interval(Duration::from_secs(1));
     let consumer = Consumer::start(config).unwrap();
     proxy.swallow(Way::Down);
     wait_until(&consumer, "a new connection", |connection| connection.reconnects == 1);
@@ -262,9 +252,8 @@ fn fault_13_a_stop_does_not_wait_for_a_peer_that_takes_no_bytes() {
     let topic: TopicName = "t".parse().unwrap();
     let proxy = Proxy::start(nsqd.tcp, Toxic::Clean, 0);
     let (mut down, mut up) = (config().nsqd(proxy.addr()), producer_config().nsqd(proxy.addr()));
-    waits_a_minute(&mut down.connection);
-    waits_a_minute(&mut up.connection);
-    up.response_timeout = MINUTE;
+    down = down.connection(waits_a_minute());
+    up = up.connection(waits_a_minute()).response_timeout(MINUTE);
     let consumer = Consumer::start(down).unwrap();
     let producer = Producer::connect(up).unwrap();
     producer.publish(&topic, b"x").unwrap();
@@ -286,9 +275,8 @@ fn fault_13_a_stop_does_not_wait_for_a_peer_that_takes_no_bytes() {
 #[test]
 fn fault_13_a_window_full_of_overdue_answers_is_left() {
     let script = Script::listen();
-    let mut config = producer_config();
-    config.max_pending_commands = 1;
-    config.response_timeout = Duration::from_millis(200);
+    let config =
+        producer_config().max_pending_commands(1).response_timeout(Duration::from_millis(200));
     let (producer, mut peer) = script.produce(config);
     let topic: TopicName = "t".parse().unwrap();
     let first = producer.submit(&topic, b"a".to_vec()).unwrap();

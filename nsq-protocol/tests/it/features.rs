@@ -50,13 +50,15 @@ fn bodies() -> Vec<Vec<u8>> {
 /// sees them: (tls, snappy, deflate).
 pub(crate) fn round_trip(
     nsqd: &Nsqd,
-    change: impl Fn(&mut ConnectionConfig),
+    change: impl Fn(ConnectionConfig) -> ConnectionConfig,
 ) -> [(bool, bool, bool); 2] {
-    let mut to = producer_config().nsqd(nsqd.addr());
-    change(&mut to.connection);
+    let to = producer_config().nsqd(nsqd.addr());
+    let connection = change(to.get_connection().clone());
+    let to = to.connection(connection);
     let producer = Producer::connect(to).unwrap();
-    let mut from = config().nsqd(nsqd.addr());
-    change(&mut from.connection);
+    let from = config().nsqd(nsqd.addr());
+    let connection = change(from.get_connection().clone());
+    let from = from.connection(connection);
     let consumer = Consumer::start(from).unwrap();
     let bodies = bodies();
     let mut many = BodiesBuf::new();
@@ -96,10 +98,8 @@ fn check(tls: bool, compression: Compression) {
     let authority = Authority::new();
     let Some(nsqd) = nsqd(&authority.issue_local().args()) else { return };
     let seen = round_trip(&nsqd, |connection| {
-        connection.compression = compression;
-        if tls {
-            connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
-        }
+        let trusting = tls.then(|| TlsConfig::new().root_ca_file(authority.ca_file()));
+        connection.compression(compression).tls(trusting)
     });
     let want = (
         tls,
@@ -152,9 +152,8 @@ fn a_client_certificate_with_a_key_of_each_format() {
         let tls = TlsConfig::new().root_ca_file(authority.ca_file());
         tls.client_certificate(&client.cert, &client.key)
     };
-    let seen = round_trip(&nsqd, |connection| {
-        connection.tls = Some(tls(&authority.issue("client", |_| {})));
-    });
+    let seen =
+        round_trip(&nsqd, |connection| connection.tls(tls(&authority.issue("client", |_| {}))));
     assert_eq!(seen, [(true, false, false); 2]);
     for (client, min_version) in [
         (authority.issue_rsa(false), TlsVersion::Tls12),
@@ -173,8 +172,7 @@ fn a_client_certificate_with_a_key_of_each_format() {
 }
 
 fn connect_to(nsqd: &Nsqd, tls: TlsConfig) -> Result<(), Error> {
-    let mut config = producer_config().nsqd(nsqd.addr());
-    config.connection.tls = Some(tls);
+    let config = producer_config().nsqd(nsqd.addr()).tls(tls);
     Producer::connect(config).map(|producer| producer.close(DEADLINE).unwrap())
 }
 
@@ -255,7 +253,7 @@ fn tls_that_nsqd_demands_or_has_not() {
 fn compression_that_nsqd_has_not_is_done_without() {
     let nsqd = nsqd_or_skip!("--snappy=false", "--deflate=false");
     for compression in [Compression::Snappy, Compression::Deflate { level: 3 }] {
-        let seen = round_trip(&nsqd, |connection| connection.compression = compression);
+        let seen = round_trip(&nsqd, |connection| connection.compression(compression));
         assert_eq!(seen, [(false, false, false); 2]);
     }
 }
@@ -269,16 +267,18 @@ fn no_connection_keeps_a_message_to_itself() {
     let compressions = [(Compression::Deflate { level: 6 }, 100), (Compression::Snappy, 20)];
     for (number, (compression, connections)) in compressions.into_iter().enumerate() {
         let topic: TopicName = format!("stall{number}").parse().unwrap();
-        let mut to = producer_config().nsqd(nsqd.addr());
-        to.connection.compression = compression;
+        let to = producer_config().nsqd(nsqd.addr()).compression(compression);
         let producer = Producer::connect(to).unwrap();
         let consumers: Vec<_> = (0..connections)
             .map(|number| {
-                let mut config = config().nsqd(nsqd.addr()).max_in_flight(1);
-                (config.topic, config.channel) = (topic, format!("c{number}").parse().unwrap());
-                config.connection.compression = compression;
+                let mut config = config()
+                    .nsqd(nsqd.addr())
+                    .max_in_flight(1)
+                    .topic(topic)
+                    .channel(format!("c{number}").parse().unwrap())
+                    .compression(compression);
                 // Quicker than nsqd's 250 ms.
-                config.connection.output_buffer_timeout = Some(Duration::from_millis(25));
+                config = config.output_buffer_timeout(Duration::from_millis(25));
                 Consumer::start(config).unwrap()
             })
             .collect();
@@ -306,15 +306,11 @@ fn load_in_both_directions_over_tls_and_compression() {
     let authority = Authority::new();
     let Some(nsqd) = nsqd(&authority.issue_local().args()) else { return };
     for compression in [Compression::None, Compression::Snappy, Compression::Deflate { level: 1 }] {
-        let secure = |connection: &mut ConnectionConfig| {
-            connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
-            connection.compression = compression;
-        };
-        let mut from = config().nsqd(nsqd.addr());
-        secure(&mut from.connection);
+        let tls = TlsConfig::new().root_ca_file(authority.ca_file());
+        let secure = config().get_connection().clone().tls(tls).compression(compression);
+        let from = config().nsqd(nsqd.addr()).connection(secure.clone());
         let consumer = Consumer::start(from).unwrap();
-        let mut to = producer_config().nsqd(nsqd.addr());
-        secure(&mut to.connection);
+        let to = producer_config().nsqd(nsqd.addr()).connection(secure.clone());
         let publishing = beside(move || {
             let producer = Producer::connect(to).unwrap();
             let receipts: Vec<_> = (0..10_000u32)
@@ -347,14 +343,12 @@ fn a_byte_at_a_time_through_every_layer() {
         [Compression::Snappy, Compression::Deflate { level: 6 }].into_iter().enumerate()
     {
         let proxy = Proxy::start(nsqd.tcp, Toxic::Slice, number as u64);
-        let secure = |connection: &mut ConnectionConfig| {
-            connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
-            connection.compression = compression;
-        };
+        let tls = TlsConfig::new().root_ca_file(authority.ca_file());
+        let secure = config().get_connection().clone().tls(tls).compression(compression);
         let (mut to, mut from) =
             (producer_config().nsqd(proxy.addr()), config().nsqd(proxy.addr()));
-        secure(&mut to.connection);
-        secure(&mut from.connection);
+        to = to.connection(secure.clone());
+        from = from.connection(secure.clone());
         let consumer = Consumer::start(from).unwrap();
         let producer = Producer::connect(to).unwrap();
         for body in &bodies {
@@ -378,16 +372,14 @@ fn cuts_and_resets_inside_tls_and_compression_lose_nothing() {
     let compressions = [Compression::None, Compression::Snappy, Compression::Deflate { level: 1 }];
     let check = |number: usize, compression| {
         let proxy = Proxy::start(nsqd.tcp, toxics[number % 2].clone(), number as u64);
-        let secure = |connection: &mut ConnectionConfig| {
-            connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
-            connection.compression = compression;
-        };
+        let tls = TlsConfig::new().root_ca_file(authority.ca_file());
+        let secure = config().get_connection().clone().tls(tls).compression(compression);
         let topic: TopicName = format!("cut{number}").parse().unwrap();
         let (mut to, mut from) =
             (producer_config().nsqd(proxy.addr()), config().nsqd(proxy.addr()));
-        (from.topic, from.msg_timeout) = (topic, Some(Duration::from_secs(1)));
-        secure(&mut to.connection);
-        secure(&mut from.connection);
+        from = from.topic(topic).msg_timeout(Duration::from_secs(1));
+        to = to.connection(secure.clone());
+        from = from.connection(secure.clone());
         let publishing = beside(move || {
             let producer = Producer::connect(to).unwrap();
             let noise = bodies().pop().unwrap();
@@ -423,15 +415,16 @@ fn cuts_and_resets_inside_tls_and_compression_lose_nothing() {
 #[test]
 fn what_identify_says_reaches_nsqd_and_is_done() {
     let nsqd = nsqd_or_skip!();
-    let mut config = config().nsqd(nsqd.addr());
-    config.sample_rate = 42;
-    config.msg_timeout = Some(Duration::from_millis(1500));
-    config.connection.client_id = "the client".into();
-    config.connection.hostname = "the host".into();
-    config.connection.user_agent = "the agent/1".into();
-    config.connection.heartbeat_interval = Duration::from_secs(1);
-    config.connection.output_buffer_size = Some(4096);
-    config.connection.output_buffer_timeout = Some(Duration::from_millis(25));
+    let config = config()
+        .nsqd(nsqd.addr())
+        .sample_rate(42)
+        .msg_timeout(Duration::from_millis(1500))
+        .client_id("the client")
+        .hostname("the host")
+        .user_agent("the agent/1")
+        .heartbeat_interval(Duration::from_secs(1))
+        .output_buffer_size(4096)
+        .output_buffer_timeout(Duration::from_millis(25));
     let consumer = Consumer::start(config.clone()).unwrap();
     // The keys that `Admin` does not read, too.
     let mut http = TcpStream::connect(nsqd.http_addr()).unwrap();
@@ -447,16 +440,13 @@ fn what_identify_says_reaches_nsqd_and_is_done() {
     }
     drop(consumer.shutdown());
     // nsqd has its own limits, and its words reach the user.
-    for (change, want) in [
+    for (config, want) in [
         (
-            (|c| c.output_buffer_timeout = Some(Duration::from_millis(1)))
-                as fn(&mut ConnectionConfig),
+            config.clone().output_buffer_timeout(Duration::from_millis(1)),
             "IDENTIFY output buffer timeout (1) is invalid",
         ),
-        (|c| c.output_buffer_size = Some(1), "IDENTIFY output buffer size (1) is invalid"),
+        (config.clone().output_buffer_size(1), "IDENTIFY output buffer size (1) is invalid"),
     ] {
-        let mut config = config.clone();
-        change(&mut config.connection);
         match Consumer::start(config).unwrap_err() {
             Error::Refused { command: "IDENTIFY", code: ErrorCode::BadBody, detail, .. } => {
                 assert_eq!(detail, want);
@@ -472,9 +462,10 @@ fn the_output_buffer_timeout_is_what_was_asked_for() {
     let nsqd = nsqd_or_skip!();
     let producer = Producer::connect(producer_config().nsqd(nsqd.addr())).unwrap();
     let waits = |timeout: Duration| {
-        let mut config = config().nsqd(nsqd.addr());
-        config.channel = format!("c{}", timeout.as_millis()).parse().unwrap();
-        config.connection.output_buffer_timeout = Some(timeout);
+        let config = config()
+            .nsqd(nsqd.addr())
+            .channel(format!("c{}", timeout.as_millis()).parse().unwrap())
+            .output_buffer_timeout(timeout);
         let consumer = Consumer::start(config).unwrap();
         let began = Instant::now();
         producer.publish(&topic(), b"x").unwrap();

@@ -11,9 +11,9 @@ use crate::script::{Script, beside, config, producer_config};
 use crate::timing::DEADLINE;
 
 fn found_by(lookupd: &Nsqlookupd) -> ProducerConfig {
-    let mut config = producer_config().lookupd(lookupd.http.to_string());
-    config.lookup.poll_interval = Duration::from_millis(50);
-    config
+    producer_config()
+        .lookupd(lookupd.http.to_string())
+        .lookupd_poll_interval(Duration::from_millis(50))
 }
 
 #[test]

@@ -20,9 +20,7 @@ const SHORT: Duration = Duration::from_millis(50);
 
 /// With a backoff that takes about as long as a test may.
 fn backing_off(min: Duration) -> ConsumerConfig {
-    let mut config = config();
-    config.backoff_min = min;
-    config
+    config().backoff_min(min)
 }
 
 /// A consumer of two fakes with RDY 5 each.
@@ -40,8 +38,7 @@ fn consume_two(config: ConsumerConfig) -> (Consumer, [Script; 2], [Peer; 2]) {
 
 #[test]
 fn a_failure_stops_all_then_one_probe_then_all_flows() {
-    let mut config = backing_off(SHORT);
-    config.low_rdy_idle_timeout = DEADLINE;
+    let config = backing_off(SHORT).low_rdy_idle_timeout(DEADLINE);
     let (consumer, _scripts, [mut first, mut second]) = consume_two(config);
     first.message(1, 1, b"fails");
     first.message(2, 1, b"late");
@@ -101,8 +98,7 @@ fn a_failed_probe_stops_it_for_longer_and_one_without_backoff_does_not() {
 #[test]
 fn failures_change_nothing_with_a_longest_backoff_of_zero() {
     let script = Script::listen();
-    let mut config = config();
-    config.backoff_max = Duration::ZERO;
+    let config = config().backoff_max(Duration::ZERO);
     let (consumer, mut peer) = script.consume(10, config);
     for number in 1..=3 {
         peer.message(number, 1, b"x");
@@ -175,8 +171,7 @@ fn a_connection_that_first_comes_during_a_backoff_flows_after_it() {
 
 #[test]
 fn an_idle_probe_moves_on_to_the_next_connection() {
-    let mut config = backing_off(SHORT);
-    config.low_rdy_idle_timeout = SHORT;
+    let config = backing_off(SHORT).low_rdy_idle_timeout(SHORT);
     let (consumer, _scripts, [mut first, mut second]) = consume_two(config);
     first.message(1, 1, b"x");
     recv(&consumer).requeue(Duration::ZERO);
@@ -228,8 +223,7 @@ fn a_stop_ends_in_every_phase_of_a_backoff() {
 #[test]
 fn a_message_delivered_too_often_is_given_up() {
     let script = Script::listen();
-    let mut limited = config();
-    limited.max_attempts = 2;
+    let limited = config().max_attempts(2);
     // Without a handler it is finished.
     let (consumer, mut peer) = script.consume(10, limited.clone());
     let batches = consumer.batches();
@@ -275,8 +269,7 @@ fn a_message_delivered_too_often_is_given_up() {
 #[test]
 fn all_that_is_held_is_touched_together_until_answered() {
     let script = Script::listen();
-    let mut config = config();
-    config.auto_touch = true;
+    let config = config().auto_touch(true);
     let starting = start(config.nsqd(script.addr()).max_in_flight(10));
     let mut peer = script.accept();
     peer.identify();
@@ -311,8 +304,7 @@ fn all_that_is_held_is_touched_together_until_answered() {
 #[test]
 fn an_adaptive_rdy_starts_at_one_and_grows_with_a_backlog() {
     let script = Script::listen();
-    let mut config = config();
-    config.rdy = RdyMode::Adaptive;
+    let config = config().rdy(RdyMode::Adaptive);
     let starting = start(config.nsqd(script.addr()).max_in_flight(64));
     let mut peer = script.accept();
     assert_eq!(peer.identify().output_buffer_timeout, 25);
@@ -341,8 +333,7 @@ fn an_adaptive_rdy_starts_at_one_and_grows_with_a_backlog() {
 #[test]
 fn an_nsqd_that_takes_no_other_output_buffer_is_asked_again() {
     let script = Script::listen();
-    let mut config = config();
-    config.rdy = RdyMode::Adaptive;
+    let config = config().rdy(RdyMode::Adaptive);
     let starting = start(config.nsqd(script.addr()).max_in_flight(10));
     let mut peer = script.accept();
     let asked = peer.identify();
@@ -361,8 +352,7 @@ fn an_nsqd_that_takes_no_other_output_buffer_is_asked_again() {
 #[test]
 fn nsqds_take_turns_where_there_are_more_than_max_in_flight() {
     let scripts = [Script::listen(), Script::listen()];
-    let mut config = config();
-    config.low_rdy_idle_timeout = SHORT;
+    let config = config().low_rdy_idle_timeout(SHORT);
     let starting = start(config.nsqd(scripts[0].addr()).nsqd(scripts[1].addr()).max_in_flight(1));
     let mut first = scripts[0].accept_subscribed();
     first.expect(b"RDY 1\n");
@@ -393,11 +383,12 @@ fn five_nsqds_are_drained_with_two_in_flight() {
         [nsqd_or_skip!(), nsqd_or_skip!(), nsqd_or_skip!(), nsqd_or_skip!(), nsqd_or_skip!()];
     for rdy in [RdyMode::Adaptive, RdyMode::Fixed] {
         nsqds.iter().for_each(|nsqd| publish(nsqd, 200));
-        let mut config = nsqds.iter().fold(config(), |config, nsqd| config.nsqd(nsqd.addr()));
-        config.low_rdy_idle_timeout = SHORT;
+        let mut config = nsqds
+            .iter()
+            .fold(config(), |config, nsqd| config.nsqd(nsqd.addr()))
+            .low_rdy_idle_timeout(SHORT);
         // A busy one gives way after 30 s / 3, if that is not shortened.
-        config.low_rdy_timeout = Duration::from_secs(1);
-        config.rdy = rdy;
+        config = config.low_rdy_timeout(Duration::from_secs(1)).rdy(rdy);
         let consumer = Consumer::start(config.max_in_flight(2)).unwrap();
         let (held, peak) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (sent, handled) = std::sync::mpsc::channel();
@@ -428,9 +419,11 @@ fn five_nsqds_are_drained_with_two_in_flight() {
 fn a_held_message_outlives_its_timeout_by_touches() {
     let nsqd = nsqd_or_skip!();
     publish(&nsqd, 2);
-    let mut config = config().nsqd(nsqd.addr()).max_in_flight(2);
-    config.msg_timeout = Some(Duration::from_secs(1));
-    config.auto_touch = true;
+    let config = config()
+        .nsqd(nsqd.addr())
+        .max_in_flight(2)
+        .msg_timeout(Duration::from_secs(1))
+        .auto_touch(true);
     let consumer = Consumer::start(config).unwrap();
     let held = recv(&consumer);
     // nsqd looks at the timeouts of a new channel after at most 5 s.
@@ -452,8 +445,7 @@ fn a_held_message_outlives_its_timeout_by_touches() {
 fn a_backoff_of_the_real_nsqd_ends_and_all_is_handled() {
     let nsqd = nsqd_or_skip!();
     publish(&nsqd, 500);
-    let mut config = backing_off(SHORT).nsqd(nsqd.addr());
-    config.rdy = RdyMode::Adaptive;
+    let config = backing_off(SHORT).nsqd(nsqd.addr()).rdy(RdyMode::Adaptive);
     let consumer = Consumer::start(config).unwrap();
     let (sent, handled) = std::sync::mpsc::channel();
     let running = consumer

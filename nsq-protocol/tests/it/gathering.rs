@@ -101,8 +101,7 @@ fn a_full_consumer_is_not_waited_for_and_a_stop_ends_the_waiting() {
 }
 
 fn consumer_of(nsqd: &Nsqd, topic: &str, rdy: RdyMode) -> ConsumerConfig {
-    let mut config = config().nsqd(nsqd.addr());
-    (config.topic, config.rdy) = (topic.parse().unwrap(), rdy);
+    let mut config = config().nsqd(nsqd.addr()).topic(topic.parse().unwrap()).rdy(rdy);
     config
 }
 
@@ -113,7 +112,7 @@ fn a_real_nsqd_fills_batches() {
     let producer = Producer::connect(producer_config().nsqd(nsqd.addr())).unwrap();
     for rdy in [RdyMode::Adaptive, RdyMode::Fixed] {
         let config = consumer_of(&nsqd, &format!("many-{rdy:?}"), rdy);
-        let topic = config.topic;
+        let topic = config.get_topic();
         let consumer = Consumer::start(config).unwrap();
         let batches = consumer.batches();
         let receiver = beside(move || {

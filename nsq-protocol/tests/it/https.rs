@@ -48,8 +48,7 @@ fn an_nsqd_that_wants_tls_is_administrated_over_its_https_port() {
     let admin = admin(&nsqd, trusting(&authority));
     admin.ping().unwrap();
     admin.create_topic(&topic()).unwrap();
-    let mut producer = producer_config().nsqd(nsqd.addr());
-    producer.connection.tls = Some(trusting(&authority));
+    let producer = producer_config().nsqd(nsqd.addr()).tls(trusting(&authority));
     Producer::connect(producer).unwrap().publish(&topic(), b"x").unwrap();
     assert_eq!(admin.stats(&StatsFilter::default()).unwrap().topic(&topic()).unwrap().depth, 1);
     assert_eq!(admin.info().unwrap().http_port, nsqd.http.port());
@@ -147,23 +146,23 @@ fn an_nsqlookupd_is_asked_over_tls() {
     let nsqd = nsqd(&["--lookupd-tcp-address".to_owned(), lookupd.tcp.to_string()]).unwrap();
     let authority = Authority::new();
     let proxy = TlsProxy::start(lookupd.http, &authority.issue_local(), "");
-    let mut lookup = LookupConfig::default();
-    lookup.addresses = vec![format!("https://127.0.0.1:{}", proxy.port())];
+    let mut lookup =
+        LookupConfig::default().addresses(vec![format!("https://127.0.0.1:{}", proxy.port())]);
     let error = lookup.nodes().unwrap_err();
     assert!(matches!(error, Error::Tls { .. }) && !error.is_temporary(), "{error:?}");
     assert!(lines(&error).contains("as root CA file"), "{}", lines(&error));
     assert_eq!((proxy.accepted(), proxy.requests()), (1, 0), "nothing is said to a stranger");
 
-    lookup.tls = trusting(&authority);
+    lookup = lookup.tls(trusting(&authority));
     wait_until("it is registered", || !lookup.nodes().unwrap().is_empty());
     assert_eq!(lookup.nodes().unwrap()[0].tcp_address, nsqd.addr());
     lookup.tombstone(&topic(), &nsqd.http_addr()).unwrap();
-    lookup.tls = TlsConfig::new().root_ca_file("/no/ca.pem");
+    lookup = lookup.tls(TlsConfig::new().root_ca_file("/no/ca.pem"));
     let error = lookup.nodes().unwrap_err();
     assert!(matches!(error, Error::Config { .. }), "{error:?}");
     // Without such an address there is no need for the file.
-    lookup.addresses = vec![lookupd.http.to_string()];
-    lookup.nodes().unwrap();
+    let no_file = TlsConfig::new().root_ca_file("/no/ca.pem");
+    LookupConfig::new().address(lookupd.http.to_string()).tls(no_file).nodes().unwrap();
 }
 
 #[test]
@@ -177,10 +176,10 @@ fn a_consumer_finds_its_nsqd_through_an_nsqlookupd_behind_tls() {
     let fake = FakeLookupd::start(Reply::nsqds(&[&nsqd.addr()]));
     let proxy = TlsProxy::start(fake.addr().parse().unwrap(), &authority.issue_local(), "");
     let mut config = config().lookupd(format!("https://127.0.0.1:{}", proxy.port()));
-    config.lookup.poll_interval = Duration::from_millis(50);
+    config = config.lookupd_poll_interval(Duration::from_millis(50));
     let error = Consumer::start(config.clone()).unwrap_err();
     assert!(matches!(error, Error::Tls { .. }), "{error:?}");
-    config.lookup.tls = trusting(&authority);
+    config = config.lookupd_tls(trusting(&authority));
     let consumer = Consumer::start(config).unwrap();
     consumer.batches().recv_timeout(DEADLINE).unwrap().finish();
     assert!(consumer.shutdown().lookupds[0].answering);

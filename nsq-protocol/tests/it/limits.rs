@@ -12,59 +12,51 @@ use crate::nsqlookupd::Nsqlookupd;
 use crate::script::{config, producer_config};
 use crate::timing::DEADLINE;
 
-type Set<C> = (&'static str, fn(&mut C), &'static str);
+type Set<C> = (&'static str, fn(C) -> C, &'static str);
 
 /// What is set, and what a start says of it: nothing where it works.
 const CONSUMER: &[Set<ConsumerConfig>] = &[
-    ("connect_timeout", |c| c.connection.connect_timeout = Duration::MAX, ""),
-    ("handshake_timeout", |c| c.connection.handshake_timeout = Duration::MAX, ""),
-    ("write_timeout", |c| c.connection.write_timeout = Duration::MAX, ""),
-    (
-        "heartbeat_interval",
-        |c| c.connection.heartbeat_interval = Duration::MAX,
-        "heartbeat_interval is",
-    ),
-    ("read_timeout", |c| c.connection.read_timeout = Some(Duration::MAX), ""),
-    ("tcp_keepalive", |c| c.connection.tcp_keepalive = Duration::MAX, ""),
-    ("tcp_user_timeout", |c| c.connection.tcp_user_timeout = Duration::MAX, ""),
-    ("reconnect_min", |c| c.connection.reconnect_min = Duration::MAX, ""),
-    ("reconnect_max", |c| c.connection.reconnect_max = Duration::MAX, ""),
-    (
-        "output_buffer_timeout",
-        |c| c.connection.output_buffer_timeout = Some(Duration::MAX),
-        "E_BAD_BODY",
-    ),
-    ("low_rdy_timeout", |c| c.low_rdy_timeout = Duration::MAX, ""),
-    ("low_rdy_idle_timeout", |c| c.low_rdy_idle_timeout = Duration::MAX, ""),
-    ("backoff_min", |c| c.backoff_min = Duration::MAX, ""),
-    ("backoff_max", |c| c.backoff_max = Duration::MAX, ""),
-    ("msg_timeout", |c| c.msg_timeout = Some(Duration::MAX), "E_BAD_BODY"),
-    ("stop_timeout", |c| c.stop_timeout = Duration::MAX, ""),
-    ("panic_requeue_delay", |c| c.panic_requeue_delay = Duration::MAX, ""),
-    ("default_requeue_delay", |c| c.default_requeue_delay = Duration::MAX, ""),
-    ("max_requeue_delay", |c| c.max_requeue_delay = Duration::MAX, ""),
-    ("oversized", |c| c.oversized = Oversized::Requeue(Duration::MAX), ""),
+    ("connect_timeout", |c| c.connect_timeout(Duration::MAX), ""),
+    ("handshake_timeout", |c| c.handshake_timeout(Duration::MAX), ""),
+    ("write_timeout", |c| c.write_timeout(Duration::MAX), ""),
+    ("heartbeat_interval", |c| c.heartbeat_interval(Duration::MAX), "heartbeat_interval is"),
+    ("read_timeout", |c| c.read_timeout(Duration::MAX), ""),
+    ("tcp_keepalive", |c| c.tcp_keepalive(Duration::MAX), ""),
+    ("tcp_user_timeout", |c| c.tcp_user_timeout(Duration::MAX), ""),
+    ("reconnect_min", |c| c.reconnect_min(Duration::MAX), ""),
+    ("reconnect_max", |c| c.reconnect_max(Duration::MAX), ""),
+    ("output_buffer_timeout", |c| c.output_buffer_timeout(Duration::MAX), "E_BAD_BODY"),
+    ("low_rdy_timeout", |c| c.low_rdy_timeout(Duration::MAX), ""),
+    ("low_rdy_idle_timeout", |c| c.low_rdy_idle_timeout(Duration::MAX), ""),
+    ("backoff_min", |c| c.backoff_min(Duration::MAX), ""),
+    ("backoff_max", |c| c.backoff_max(Duration::MAX), ""),
+    ("msg_timeout", |c| c.msg_timeout(Duration::MAX), "E_BAD_BODY"),
+    ("stop_timeout", |c| c.stop_timeout(Duration::MAX), ""),
+    ("panic_requeue_delay", |c| c.panic_requeue_delay(Duration::MAX), ""),
+    ("default_requeue_delay", |c| c.default_requeue_delay(Duration::MAX), ""),
+    ("max_requeue_delay", |c| c.max_requeue_delay(Duration::MAX), ""),
+    ("oversized", |c| c.oversized(Oversized::Requeue(Duration::MAX)), ""),
     (
         "lookup.poll_interval",
-        |c| c.lookup.poll_interval = Duration::MAX,
+        |c| c.lookupd_poll_interval(Duration::MAX),
         "lookupd_poll_interval is",
     ),
-    ("lookup.connect_timeout", |c| c.lookup.connect_timeout = Duration::MAX, ""),
-    ("lookup.request_timeout", |c| c.lookup.request_timeout = Duration::MAX, ""),
+    ("lookup.connect_timeout", |c| c.lookupd_connect_timeout(Duration::MAX), ""),
+    ("lookup.request_timeout", |c| c.lookupd_request_timeout(Duration::MAX), ""),
 ];
 
 const PRODUCER: &[Set<ProducerConfig>] = &[
-    ("publish_timeout", |c| c.publish_timeout = Duration::MAX, ""),
-    ("response_timeout", |c| c.response_timeout = Duration::MAX, ""),
-    ("max_delay", |c| c.max_delay = Duration::MAX, ""),
-    ("connect_timeout", |c| c.connection.connect_timeout = Duration::MAX, ""),
-    ("tcp_keepalive", |c| c.connection.tcp_keepalive = Duration::MAX, ""),
-    ("reconnect_min", |c| c.connection.reconnect_min = Duration::MAX, ""),
+    ("publish_timeout", |c| c.publish_timeout(Duration::MAX), ""),
+    ("response_timeout", |c| c.response_timeout(Duration::MAX), ""),
+    ("max_delay", |c| c.max_delay(Duration::MAX), ""),
+    ("connect_timeout", |c| c.connect_timeout(Duration::MAX), ""),
+    ("tcp_keepalive", |c| c.tcp_keepalive(Duration::MAX), ""),
+    ("reconnect_min", |c| c.reconnect_min(Duration::MAX), ""),
 ];
 
-/// The public fields of that type in the source.
+/// The fields of that type in the source.
 fn durations(source: &str) -> usize {
-    let is_one = |line: &&str| line.starts_with("    pub ") && line.contains("Duration");
+    let is_one = |line: &&str| line.starts_with("    pub(crate) ") && line.contains("Duration");
     source.lines().filter(is_one).filter(|line| !line.contains("fn ")).count()
 }
 
@@ -105,12 +97,12 @@ fn no_limit_of_a_consumer_is_too_long() {
         if name.starts_with("lookup.") {
             config = config.lookupd(lookupd.http.to_string());
         }
-        config.topic = name.replace('.', "-").parse().unwrap();
-        set(&mut config);
+        config = config.topic(name.replace('.', "-").parse().unwrap());
+        config = set(config);
         let Some(consumer) = check(name, Consumer::start(config.clone()), refused) else {
             continue;
         };
-        producer.publish(&config.topic, b"x").unwrap();
+        producer.publish(&config.get_topic(), b"x").unwrap();
         consumer.batches().recv_timeout(Duration::MAX).unwrap().finish();
         assert_eq!(consumer.shutdown().connections[0].finished, 1, "{name}");
     }
@@ -122,7 +114,7 @@ fn no_limit_of_a_producer_is_too_long() {
     let topic = "t".parse().unwrap();
     for (name, set, refused) in PRODUCER {
         let mut config = producer_config().nsqd(nsqd.addr());
-        set(&mut config);
+        config = set(config);
         let Some(producer) = check(name, Producer::connect(config), refused) else { continue };
         producer.publish(&topic, b"x").unwrap();
         producer.submit(&topic, b"x".to_vec()).unwrap().wait().unwrap();
@@ -139,10 +131,13 @@ fn no_limit_of_a_producer_is_too_long() {
 fn no_delay_of_an_answer_is_too_long_and_none_is_turned_into_none() {
     let nsqd = nsqd_or_skip!();
     let producer = Producer::connect(producer_config().nsqd(nsqd.addr())).unwrap();
-    let mut config = config().nsqd(nsqd.addr()).on_give_up(|_| GiveUp::Requeue(Duration::MAX));
-    (config.max_attempts, config.auto_touch) = (1, true);
-    config.panic_requeue_delay = Duration::MAX;
-    config.backoff_max = Duration::ZERO;
+    let config = config()
+        .nsqd(nsqd.addr())
+        .on_give_up(|_| GiveUp::Requeue(Duration::MAX))
+        .max_attempts(1)
+        .auto_touch(true)
+        .panic_requeue_delay(Duration::MAX)
+        .backoff_max(Duration::ZERO);
     let consumer = Consumer::start(config.clone()).unwrap();
     let batches = consumer.batches();
     let ways: [fn(Batch); 3] = [
@@ -157,7 +152,7 @@ fn no_delay_of_an_answer_is_too_long_and_none_is_turned_into_none() {
         },
     ];
     for way in ways {
-        producer.publish(&config.topic, b"x").unwrap();
+        producer.publish(&config.get_topic(), b"x").unwrap();
         way(batches.recv_timeout(DEADLINE).unwrap());
     }
     // nsqd makes it the longest that it has, an hour, and not none.
@@ -175,9 +170,10 @@ fn no_request_limit_is_too_long() {
     let admin = Admin::with_timeout(&nsqd.http.to_string(), Duration::MAX);
     admin.ping().unwrap();
     let _: NodeInfo = admin.info().unwrap();
-    let mut lookup = LookupConfig::default();
-    lookup.addresses.push(lookupd.http.to_string());
-    (lookup.connect_timeout, lookup.request_timeout) = (Duration::MAX, Duration::MAX);
+    let lookup = LookupConfig::default()
+        .address(lookupd.http.to_string())
+        .connect_timeout(Duration::MAX)
+        .request_timeout(Duration::MAX);
     lookup.nodes().unwrap();
 }
 

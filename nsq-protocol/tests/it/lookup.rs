@@ -10,10 +10,10 @@ use crate::timing::{DEADLINE, MINUTE};
 
 /// Quick polls, quick reconnections.
 fn found_by(lookupds: &[&FakeLookupd]) -> ConsumerConfig {
-    let mut config = config().max_in_flight(10);
-    config.lookup.addresses = lookupds.iter().map(|lookupd| lookupd.addr()).collect();
-    config.lookup.poll_interval = Duration::from_millis(20);
-    config
+    config()
+        .max_in_flight(10)
+        .lookupds(lookupds.iter().map(|lookupd| lookupd.addr()))
+        .lookupd_poll_interval(Duration::from_millis(20))
 }
 
 /// Waits until `holds`.
@@ -60,8 +60,7 @@ fn an_unknown_topic_is_normal_and_found_within_a_poll() {
 fn the_first_poll_is_at_once() {
     let script = Script::listen();
     let lookupd = FakeLookupd::start(Reply::nsqds(&[&script.addr()]));
-    let mut config = found_by(&[&lookupd]);
-    config.lookup.poll_interval = Duration::from_secs(60);
+    let config = found_by(&[&lookupd]).lookupd_poll_interval(Duration::from_secs(60));
     let consumer = Consumer::start(config).unwrap();
     let mut peer = script.accept_subscribed();
     peer.expect(b"RDY 10\n");
@@ -98,10 +97,9 @@ fn check_hostile(reply: Reply, want: Option<&str>) {
     let (one, two) = (Script::listen(), Script::listen());
     let hostile = FakeLookupd::start(Reply::nsqds(&[&one.addr()]));
     let good = FakeLookupd::start(Reply::topic_not_found());
-    let mut config = found_by(&[&hostile, &good]);
-    config.lookup.request_timeout = DEADLINE;
+    let mut config = found_by(&[&hostile, &good]).lookupd_request_timeout(DEADLINE);
     if matches!(reply, Reply::Silence) {
-        config.lookup.request_timeout = Duration::from_millis(50);
+        config = config.lookupd_request_timeout(Duration::from_millis(50));
     }
     let starting = start(config);
     let mut peer = one.accept_subscribed();
@@ -276,8 +274,7 @@ fn a_name_without_an_address_is_told_with_the_lookupd_that_gave_it() {
 fn the_broadcast_map_makes_a_name_reachable() {
     let script = Script::listen();
     let lookupd = FakeLookupd::start(Reply::nsqds(&["nsqd-7.invalid:4150"]));
-    let mut config = found_by(&[&lookupd]);
-    config.lookup.broadcast_map.insert("nsqd-7.invalid".into(), script.addr());
+    let config = found_by(&[&lookupd]).lookupd_broadcast_map("nsqd-7.invalid", script.addr());
     let consumer = Consumer::start(config).unwrap();
     let mut peer = script.accept_subscribed();
     peer.expect(b"RDY 10\n");
@@ -302,11 +299,11 @@ fn ten_thousand_dead_nsqds_do_not_hide_a_good_one() {
     let mut all: Vec<&str> = dead.iter().map(String::as_str).collect();
     all.push(&addr);
     let lookupd = FakeLookupd::start(Reply::nsqds(&all));
-    let mut config = found_by(&[&lookupd]);
-    config.lookup.poll_interval = Duration::from_millis(500);
-    config.connection.reconnect_min = Duration::from_secs(5);
-    config.connection.reconnect_max = Duration::from_secs(15);
-    waits_a_minute(&mut config.connection);
+    let config = found_by(&[&lookupd])
+        .lookupd_poll_interval(Duration::from_millis(500))
+        .reconnect_min(Duration::from_secs(5))
+        .reconnect_max(Duration::from_secs(15))
+        .connection(waits_a_minute());
     let consumer = Consumer::start(config).unwrap();
     let mut most = 0;
     let mut peer = loop {
@@ -330,8 +327,7 @@ fn ten_thousand_dead_nsqds_do_not_hide_a_good_one() {
 #[test]
 fn a_start_without_any_answer_says_why() {
     let gone = Script::listen().addr();
-    let mut config = config();
-    config.lookup.addresses = vec![gone.clone()];
+    let config = config().lookupds(vec![gone.clone()]);
     let error = Consumer::start(config.clone()).unwrap_err();
     assert!(matches!(error, Error::Lookup { .. }), "{error}");
     assert_eq!(error.to_string(), format!("cannot ask nsqlookupd {gone}"));
@@ -350,8 +346,7 @@ fn a_start_without_any_answer_says_why() {
 #[test]
 fn a_stop_does_not_wait_for_an_nsqlookupd_that_is_silent() {
     let (script, lookupd) = (Script::listen(), FakeLookupd::start(Reply::topic_not_found()));
-    let mut config = found_by(&[&lookupd]);
-    config.lookup.request_timeout = MINUTE;
+    let config = found_by(&[&lookupd]).lookupd_request_timeout(MINUTE);
     let starting = start(config.nsqd(script.addr()));
     let peer = script.accept_subscribed();
     let consumer = starting.join().unwrap();

@@ -31,7 +31,7 @@ fn a_real_nsqlookupd_leads_to_a_real_nsqd_and_may_go() {
     let Some(mut lookupd) = Nsqlookupd::start() else { return };
     let nsqd = nsqd_for(&lookupd);
     let mut config = config().lookupd(format!("http://{}", lookupd.http));
-    config.lookup.poll_interval = Duration::from_millis(50);
+    config = config.lookupd_poll_interval(Duration::from_millis(50));
     let consumer = Consumer::start(config).unwrap();
     let batches = consumer.batches();
     assert!(batches.recv_timeout(Duration::from_millis(200)).is_err(), "nobody knows the topic");
@@ -84,9 +84,10 @@ fn an_nsqd_that_moves_is_found_again_and_nothing_is_lost() {
     let handled: Arc<Mutex<BTreeSet<Vec<u8>>>> = Arc::default();
     let mut config = config().lookupd(lookupd.http.to_string()).max_in_flight(300);
     // As a user has it; what makes the recovery quick is that a lost connection hurries the next poll.
-    config.lookup.poll_interval = MINUTE;
-    config.connection.reconnect_min = Duration::from_millis(100);
-    config.connection.reconnect_max = Duration::from_secs(15);
+    config = config
+        .lookupd_poll_interval(MINUTE)
+        .reconnect_min(Duration::from_millis(100))
+        .reconnect_max(Duration::from_secs(15));
     // The topic is on every nsqd before the first poll.
     let producers: Vec<_> = (0..3).map(|first| producer_of_all(&nsqds, first)).collect();
     wait_until("all three are registered", || {

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use nsq_protocol::{
-    Admin, Compression, ConnectionConfig, Consumer, Frame, GiveUp, Oversized, Producer,
-    StatsFilter, TlsConfig,
+    Admin, Compression, Consumer, Frame, GiveUp, Oversized, Producer, StatsFilter, TlsConfig,
 };
 
 use crate::certs::Authority;
@@ -30,23 +29,19 @@ fn check(tls: bool, compression: Compression) {
     let mut args = authority.issue_local().args().to_vec();
     args.push("--max-msg-size=4194304".to_owned());
     let Some(nsqd) = nsqd(&args) else { return };
-    let change = |connection: &mut ConnectionConfig| {
-        connection.compression = compression;
-        if tls {
-            connection.tls = Some(TlsConfig::new().root_ca_file(authority.ca_file()));
-        }
-    };
-    let mut to = producer_config().nsqd(nsqd.addr());
-    change(&mut to.connection);
-    to.connection.max_msg_size = 4 << 20;
+    let tls = tls.then(|| TlsConfig::new().root_ca_file(authority.ca_file()));
+    let connection = config().get_connection().clone().compression(compression).tls(tls);
+    let to =
+        producer_config().nsqd(nsqd.addr()).connection(connection.clone()).max_msg_size(4 << 20);
     let producer = Producer::connect(to).unwrap();
     let large = large();
     let bodies = [&b"before"[..], &large, b"between", &large[..=LIMIT], &large[..LIMIT], b"behind"];
     bodies.iter().for_each(|body| producer.publish(&topic(), body).unwrap());
-    let mut from = config().nsqd(nsqd.addr());
-    change(&mut from.connection);
-    from.connection.max_msg_size = LIMIT;
-    from.oversized = Oversized::HandOver { kept: KEPT };
+    let from = config()
+        .nsqd(nsqd.addr())
+        .connection(connection)
+        .max_msg_size(LIMIT)
+        .oversized(Oversized::HandOver { kept: KEPT });
     let consumer = Consumer::start(from).unwrap();
     let mut missing: Vec<(&[u8], usize)> = bodies
         .iter()
@@ -108,9 +103,8 @@ fn tls_and_deflate() {
 #[test]
 fn by_default_it_is_given_back_and_no_handler_sees_a_part() {
     let script = Script::listen();
-    let mut config = config();
-    config.connection.max_msg_size = LIMIT;
-    assert_eq!(config.oversized, Oversized::Requeue(Duration::from_secs(60)));
+    let config = config().max_msg_size(LIMIT);
+    assert_eq!(config.get_oversized(), Oversized::Requeue(Duration::from_secs(60)));
     let (consumer, mut peer) = script.consume(10, config);
     let batches = consumer.batches();
     let receiver = crate::script::beside(move || {
@@ -141,8 +135,7 @@ fn an_oversized_message_can_be_given_up() {
         assert_eq!((message.body, message.full_len()), (&b""[..], LARGE));
         GiveUp::Finish
     });
-    config.max_attempts = 3;
-    config.connection.max_msg_size = LIMIT;
+    config = config.max_attempts(3).max_msg_size(LIMIT);
     let (consumer, mut peer) = script.consume(10, config);
     let batches = consumer.batches();
     let receiver = crate::script::beside(move || recv_one(&batches));
@@ -163,9 +156,7 @@ fn recv_one(batches: &nsq_protocol::Batches) {
 #[test]
 fn a_message_that_is_cut_off_is_none() {
     let script = Script::listen();
-    let mut config = config();
-    config.connection.max_msg_size = LIMIT;
-    config.oversized = Oversized::HandOver { kept: KEPT };
+    let config = config().max_msg_size(LIMIT).oversized(Oversized::HandOver { kept: KEPT });
     let (consumer, mut peer) = script.consume(10, config);
     let body = large();
     let whole = frame(Frame::Message(nsq_protocol::MessageRef {

@@ -52,9 +52,7 @@ fn every_publish_has_its_exact_bytes() {
 #[test]
 fn what_nsqd_would_refuse_is_not_sent() {
     let script = Script::listen();
-    let mut config = producer_config();
-    config.connection.max_msg_size = 4;
-    config.max_body_size = 20;
+    let config = producer_config().max_msg_size(4).max_body_size(20);
     let (producer, mut peer) = script.produce(config);
     let check = |result: Result<(), PublishError>, want: &str| {
         let error = result.unwrap_err();
@@ -164,10 +162,9 @@ fn a_permanent_refusal_is_returned_at_once() {
 #[test]
 fn a_refusal_that_lasts_is_returned_at_the_timeout() {
     let script = Script::listen();
-    let mut config = producer_config();
-    config.publish_timeout = Duration::from_millis(60);
+    let mut config = producer_config().publish_timeout(Duration::from_millis(60));
     // No further attempt fits in before the timeout.
-    (config.connection.reconnect_min, config.connection.reconnect_max) = (DEADLINE, DEADLINE);
+    config = config.reconnect_min(DEADLINE).reconnect_max(DEADLINE);
     let (producer, mut peer) = script.produce(config);
     let publishing = beside(move || producer.publish(&topic(), b"a").unwrap_err());
     peer.expect(PUB_A);
@@ -206,8 +203,7 @@ fn a_publish_whose_answer_is_lost_goes_to_the_next_nsqd() {
 #[test]
 fn an_unknown_outcome_is_told_from_a_publish_that_was_never_sent() {
     let script = Script::listen();
-    let mut config = producer_config();
-    config.publish_timeout = Duration::from_millis(50);
+    let config = producer_config().publish_timeout(Duration::from_millis(50));
     let (producer, mut peer) = script.produce(config);
     let publishing = beside(move || (producer.publish(&topic(), b"a"), producer));
     peer.expect(PUB_A);
@@ -228,8 +224,7 @@ fn an_unknown_outcome_is_told_from_a_publish_that_was_never_sent() {
 #[test]
 fn an_nsqd_that_answers_nothing_is_left() {
     let (one, two) = (Script::listen(), Script::listen());
-    let mut config = producer_config();
-    config.response_timeout = Duration::from_millis(50);
+    let config = producer_config().response_timeout(Duration::from_millis(50));
     let connecting = connect(config.nsqd(one.addr()).nsqd(two.addr()));
     let mut stuck = one.accept_identified();
     let producer = connecting.join().unwrap();
@@ -244,9 +239,8 @@ fn an_nsqd_that_answers_nothing_is_left() {
 #[test]
 fn the_window_is_never_exceeded() {
     let script = Script::listen();
-    let mut config = producer_config();
-    config.max_pending_commands = 2;
-    config.publish_timeout = Duration::from_millis(50);
+    let config =
+        producer_config().max_pending_commands(2).publish_timeout(Duration::from_millis(50));
     let (producer, mut peer) = script.produce(config);
     let first = producer.submit(&topic(), b"a".to_vec()).unwrap();
     let second = producer.submit(&topic(), b"b".to_vec()).unwrap();
@@ -270,9 +264,8 @@ fn the_window_is_never_exceeded() {
 #[test]
 fn the_window_counts_bytes_and_lets_one_large_publish_through() {
     let script = Script::listen();
-    let mut config = producer_config();
-    config.max_pending_bytes = 1000;
-    config.publish_timeout = Duration::from_millis(50);
+    let config =
+        producer_config().max_pending_bytes(1000).publish_timeout(Duration::from_millis(50));
     let (producer, mut peer) = script.produce(config);
     let large = producer.submit(&topic(), vec![b'x'; 5000]).unwrap();
     producer.submit(&topic(), b"a".to_vec()).unwrap_err();
@@ -357,8 +350,7 @@ fn threads_share_a_producer() {
 #[test]
 fn a_peer_that_takes_no_bytes_is_left() {
     let (one, two) = (Script::listen(), Script::listen());
-    let mut config = producer_config();
-    config.connection.write_timeout = Duration::from_millis(100);
+    let config = producer_config().write_timeout(Duration::from_millis(100));
     let connecting = connect(config.nsqd(one.addr()).nsqd(two.addr()));
     let _stuck = one.accept_identified();
     let producer = connecting.join().unwrap();
@@ -383,9 +375,8 @@ fn a_peer_that_takes_no_bytes_is_left() {
 #[test]
 fn a_publish_waits_for_a_connection_no_longer_than_its_timeout() {
     let script = Script::listen();
-    let mut config = producer_config();
-    waits_a_minute(&mut config.connection);
-    config.publish_timeout = Duration::from_millis(100);
+    let config =
+        producer_config().connection(waits_a_minute()).publish_timeout(Duration::from_millis(100));
     let (producer, peer) = script.produce(config);
     drop(peer);
     let began = Instant::now();
@@ -397,9 +388,7 @@ fn a_publish_waits_for_a_connection_no_longer_than_its_timeout() {
 #[test]
 fn publish_many_is_split_by_bytes_and_by_count() {
     let script = Script::listen();
-    let mut config = producer_config();
-    config.max_body_size = 20;
-    config.max_mpub_messages = 2;
+    let config = producer_config().max_body_size(20).max_mpub_messages(2);
     let (producer, mut peer) = script.produce(config);
     let publishing = beside(move || {
         let many = bodies(&[b"1234", b"1234", b"1", b"2", b"3"]);
@@ -434,8 +423,7 @@ fn publish_many_is_split_by_bytes_and_by_count() {
 #[test]
 fn a_publish_to_all_is_one_to_each_and_names_those_that_did_not_take_it() {
     let (one, two, gone) = (Script::listen(), Script::listen(), Script::listen().addr());
-    let mut config = producer_config();
-    config.publish_timeout = Duration::from_millis(500);
+    let config = producer_config().publish_timeout(Duration::from_millis(500));
     let connecting = connect(config.nsqd(&*gone).nsqd(one.addr()).nsqd(two.addr()));
     let mut first = one.accept_identified();
     let producer = connecting.join().unwrap();
@@ -458,10 +446,10 @@ fn a_publish_to_all_is_one_to_each_and_names_those_that_did_not_take_it() {
 #[test]
 fn a_connection_that_is_closed_at_once_is_not_made_again_at_full_speed() {
     let script = Script::listen();
-    let mut config = producer_config();
-    config.connection.reconnect_min = Duration::from_millis(40);
-    config.connection.reconnect_max = Duration::from_millis(40);
-    config.publish_timeout = Duration::from_millis(600);
+    let config = producer_config()
+        .reconnect_min(Duration::from_millis(40))
+        .reconnect_max(Duration::from_millis(40))
+        .publish_timeout(Duration::from_millis(600));
     let (producer, peer) = script.produce(config);
     drop(peer);
     let publishing = beside(move || producer.publish(&topic(), b"a").unwrap_err());

@@ -118,8 +118,7 @@ fn a_requeued_message_comes_again_with_its_attempts() {
 fn an_answer_after_the_timeout_fails_and_is_counted() {
     let nsqd = nsqd_or_skip!();
     let (topic, producer) = ("t".parse().unwrap(), producer_to(&[&nsqd]));
-    let mut config = config().nsqd(nsqd.addr()).max_in_flight(1);
-    config.msg_timeout = Some(Duration::from_secs(1));
+    let config = config().nsqd(nsqd.addr()).max_in_flight(1).msg_timeout(Duration::from_secs(1));
     let consumer = Consumer::start(config).unwrap();
     producer.publish(&topic, b"x").unwrap();
     let late = consumer.batches().recv_timeout(DEADLINE).unwrap();
@@ -209,8 +208,10 @@ fn a_stopped_nsqd_is_left_for_another() {
     let first = nsqd_or_skip!();
     let second = nsqd_or_skip!();
     let topic: TopicName = "t".parse().unwrap();
-    let mut config = producer_config().nsqd(first.addr()).nsqd(second.addr());
-    config.response_timeout = Duration::from_millis(300);
+    let config = producer_config()
+        .nsqd(first.addr())
+        .nsqd(second.addr())
+        .response_timeout(Duration::from_millis(300));
     let producer = Producer::connect(config).unwrap();
     first.signal("STOP");
     producer.publish(&topic, b"x").unwrap();
@@ -248,8 +249,7 @@ fn several_workers_share_one_consumer() {
 fn a_handler_stuck_for_several_heartbeats_keeps_its_connection() {
     let nsqd = nsqd_or_skip!();
     let (topic, producer) = ("t".parse().unwrap(), producer_to(&[&nsqd]));
-    let mut config = config().nsqd(nsqd.addr());
-    config.connection.heartbeat_interval = Duration::from_secs(1);
+    let config = config().nsqd(nsqd.addr()).heartbeat_interval(Duration::from_secs(1));
     let consumer = Consumer::start(config).unwrap();
     producer.publish(&topic, b"x").unwrap();
     let held = consumer.batches().recv_timeout(DEADLINE).unwrap();

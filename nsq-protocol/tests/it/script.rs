@@ -69,30 +69,28 @@ pub(crate) fn expect_fin(peer: &mut Peer, want: &str, mut rdy: u64) -> u64 {
 
 /// The defaults for topic `t` and channel `c`, with quick reconnections.
 pub(crate) fn config() -> ConsumerConfig {
-    let mut config = ConsumerConfig::new("t".parse().unwrap(), "c".parse().unwrap());
-    config.connection.reconnect_min = Duration::from_millis(1);
-    config.connection.reconnect_max = Duration::from_millis(10);
-    config.stop_timeout = DEADLINE;
+    let mut config = ConsumerConfig::new("t".parse().unwrap(), "c".parse().unwrap())
+        .reconnect_min(Duration::from_millis(1))
+        .reconnect_max(Duration::from_millis(10))
+        .stop_timeout(DEADLINE);
     // What a script expects does not depend on how fast it is; the tests of the adaptive one ask for it.
-    config.rdy = RdyMode::Fixed;
+    config = config.rdy(RdyMode::Fixed);
     config
 }
 
 /// The defaults with quick reconnections.
 pub(crate) fn producer_config() -> ProducerConfig {
-    let mut config = ProducerConfig::new();
-    config.connection.reconnect_min = Duration::from_millis(1);
-    config.connection.reconnect_max = Duration::from_millis(10);
-    config.publish_timeout = DEADLINE;
-    config
+    ProducerConfig::new()
+        .reconnect_min(Duration::from_millis(1))
+        .reconnect_max(Duration::from_millis(10))
+        .publish_timeout(DEADLINE)
 }
 
 /// Has everything that a connection waits for last a [`MINUTE`]: whoever ends sooner did not wait for it.
-pub(crate) fn waits_a_minute(connection: &mut ConnectionConfig) {
-    connection.connect_timeout = MINUTE;
-    connection.handshake_timeout = MINUTE;
-    connection.write_timeout = MINUTE;
-    connection.heartbeat_interval = MINUTE;
+pub(crate) fn waits_a_minute() -> ConnectionConfig {
+    let connection =
+        config().get_connection().clone().connect_timeout(MINUTE).handshake_timeout(MINUTE);
+    connection.write_timeout(MINUTE).heartbeat_interval(MINUTE)
 }
 
 /// Starts a consumer beside the test, which plays nsqd meanwhile.

@@ -13,10 +13,7 @@ use crate::timing::{DEADLINE, MINUTE, check_takes_less};
 
 /// The defaults, with everything that a stop must not wait for lasting a minute.
 fn patient() -> ConsumerConfig {
-    let mut config = config();
-    waits_a_minute(&mut config.connection);
-    config.stop_timeout = MINUTE;
-    config
+    config().connection(waits_a_minute()).stop_timeout(MINUTE)
 }
 
 /// Stops `consumer`, which must be done soon although nobody helps, and gives how long it took.
@@ -41,9 +38,7 @@ fn a_stop_ends_in_every_phase() {
     peer.close_in_order();
     stopping.join();
     // The peer is gone, and the client waits to try again.
-    let mut slow = patient();
-    slow.connection.reconnect_min = MINUTE;
-    slow.connection.reconnect_max = MINUTE;
+    let slow = patient().reconnect_min(MINUTE).reconnect_max(MINUTE);
     let (consumer, peer) = script.consume(10, slow);
     drop(peer);
     while consumer.stats().connections[0].connected {
@@ -168,9 +163,10 @@ fn what_surrounds_close_wait_is_given_back() {
 #[test]
 fn a_close_frees_everybody_who_waits() {
     let script = Script::listen();
-    let mut config = producer_config();
-    waits_a_minute(&mut config.connection);
-    (config.publish_timeout, config.response_timeout) = (MINUTE, MINUTE);
+    let config = producer_config()
+        .connection(waits_a_minute())
+        .publish_timeout(MINUTE)
+        .response_timeout(MINUTE);
     let (producer, mut peer) = script.produce(config);
     let receipt = producer.submit(&"t".parse().unwrap(), b"a".to_vec()).unwrap();
     let waiting = beside(move || receipt.wait());
@@ -187,8 +183,7 @@ fn a_close_frees_everybody_who_waits() {
 #[test]
 fn a_close_is_shared_and_repeated_and_nothing_is_published_behind_it() {
     let script = Script::listen();
-    let mut config = producer_config();
-    config.publish_timeout = Duration::MAX;
+    let config = producer_config().publish_timeout(Duration::MAX);
     let (producer, mut peer) = script.produce(config);
     let producer = std::sync::Arc::new(producer);
     producer.flush(Duration::MAX).unwrap();

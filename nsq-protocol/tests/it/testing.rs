@@ -66,8 +66,7 @@ fn a_result_answers_as_it_does_in_a_consumer() {
                 _ => GiveUp::Finish,
             }
         });
-    config.default_requeue_delay = Duration::from_millis(300);
-    config.max_attempts = 5;
+    config = config.default_requeue_delay(Duration::from_millis(300)).max_attempts(5);
     let handle = |message: Delivery| match message.body() {
         b"good" => Ok(()),
         _ => Err("it is bad"),

@@ -93,8 +93,8 @@ fn none_is_left_of_discovery() {
         let script = Script::listen();
         let lookupd =
             FakeLookupd::start(Reply::nsqds(&[&script.addr(), "127.0.0.1:1", "no.invalid:1"]));
-        let mut config = config().lookupd(lookupd.addr());
-        config.lookup.poll_interval = Duration::from_millis(10);
+        let mut config =
+            config().lookupd(lookupd.addr()).lookupd_poll_interval(Duration::from_millis(10));
         // Stopped in order, stopped at once, dropped.
         let ends: [fn(Consumer); 3] = [
             |consumer| _ = consumer.stop_within(Duration::from_millis(50)),
@@ -117,7 +117,7 @@ fn none_is_left_of_discovery() {
         drop(consumer);
         check_none();
         // It never started.
-        config.lookup.addresses = vec!["127.0.0.1:1".to_owned()];
+        config = config.lookupds(vec!["127.0.0.1:1".to_owned()]);
         Consumer::start(config).unwrap_err();
         check_none();
     });
@@ -175,8 +175,7 @@ fn a_thousand_cycles_leave_no_thread_and_no_descriptor() {
             let producer = Producer::connect(producer_config().nsqd(nsqd.addr())).unwrap();
             producer.publish(&topic, body.as_bytes()).unwrap();
             // With its window full, nsqd does not keep the message back for its output buffer's timeout.
-            let mut config = config().nsqd(nsqd.addr()).max_in_flight(1);
-            config.topic = topic;
+            let config = config().nsqd(nsqd.addr()).max_in_flight(1).topic(topic);
             let consumer = Consumer::start(config).unwrap();
             let batch = consumer.batches().recv_timeout(DEADLINE).unwrap();
             assert_eq!(batch.iter().next().unwrap().body, body.as_bytes());

@@ -23,10 +23,7 @@ const TLS: &[u8] = br#"{"max_rdy_count":2500,"tls_v1":true}"#;
 const TLS_AUTH: &[u8] = br#"{"max_rdy_count":2500,"tls_v1":true,"auth_required":true}"#;
 
 fn with_tls(tls: TlsConfig) -> ConsumerConfig {
-    let mut config = config();
-    config.connection.tls = Some(tls);
-    config.connection.auth_secret = Some("open sesame".into());
-    config
+    config().tls(tls).auth_secret("open sesame")
 }
 
 /// How a consumer ends whose nsqd does `play`.
@@ -116,8 +113,7 @@ fn tls_that_is_declined_ends_the_connection_with_nothing_more_sent() {
         br#"{"snappy":true,"tls_v1":false}"#,
         b"OK",
     ] {
-        let mut config = with_tls(TlsConfig::new());
-        config.connection.compression = Compression::Snappy;
+        let config = with_tls(TlsConfig::new()).compression(Compression::Snappy);
         let error = refused(config, |mut peer| {
             assert!(peer.identify().tls_v1);
             peer.respond(answer);
@@ -149,8 +145,7 @@ fn what_was_not_asked_for_is_refused() {
 /// Whatever goes wrong with TLS, the secret must not be among what was sent.
 #[track_caller]
 fn check_handshake(tls: TlsConfig, play: impl FnOnce(&mut TcpStream), want: &str) {
-    let mut config = with_tls(tls);
-    config.connection.handshake_timeout = SHORT;
+    let config = with_tls(tls).handshake_timeout(SHORT);
     let began = Instant::now();
     let error = refused(config, |mut peer| {
         peer.identify();
@@ -268,8 +263,8 @@ fn a_whole_life_inside_tls() {
 #[test]
 fn a_silent_peer_inside_tls_is_given_up_after_two_heartbeats() {
     let (authority, script) = (Authority::new(), Script::listen());
-    let mut config = with_tls(TlsConfig::new().root_ca_file(authority.ca_file()));
-    config.connection.heartbeat_interval = Duration::from_secs(1);
+    let config = with_tls(TlsConfig::new().root_ca_file(authority.ca_file()))
+        .heartbeat_interval(Duration::from_secs(1));
     let consumer = start(config.nsqd(script.addr()));
     let subscribed = || {
         let mut peer = TlsPeer::accept(&script, &authority, BOTH, TLS);
@@ -312,8 +307,8 @@ fn a_record_that_was_tampered_with_ends_the_connection() {
 #[test]
 fn compression_inside_tls_and_auth_inside_both() {
     let (authority, script) = (Authority::new(), Script::listen());
-    let mut config = with_tls(TlsConfig::new().root_ca_file(authority.ca_file()));
-    config.connection.compression = Compression::Snappy;
+    let config = with_tls(TlsConfig::new().root_ca_file(authority.ca_file()))
+        .compression(Compression::Snappy);
     let consumer = start(config.nsqd(script.addr()).max_in_flight(10));
     let answer = br#"{"tls_v1":true,"snappy":true,"auth_required":true}"#;
     let mut peer = TlsPeer::accept(&script, &authority, BOTH, answer);
@@ -338,8 +333,7 @@ fn a_missing_secret_and_an_answer_that_is_none_are_told() {
         peer.expect_end();
     });
     assert!(matches!(error, Error::AuthRequired { .. }), "{error:?}");
-    let mut config = config();
-    config.connection.auth_secret = Some("open sesame".into());
+    let config = config().auth_secret("open sesame");
     let error = refused(config, |mut peer| {
         peer.identify();
         peer.respond(auth);
@@ -353,20 +347,19 @@ fn a_missing_secret_and_an_answer_that_is_none_are_told() {
 
 #[test]
 fn everything_asked_for_is_in_identify() {
-    let mut config = config();
-    config.sample_rate = 42;
-    config.msg_timeout = Some(Duration::from_secs(7));
-    let connection = &mut config.connection;
-    connection.client_id = "id".into();
-    connection.hostname = "host".into();
-    connection.user_agent = "agent/1".into();
-    connection.heartbeat_interval = Duration::from_secs(9);
-    connection.output_buffer_size = Some(65_536);
-    connection.output_buffer_timeout = Some(Duration::from_millis(25));
-    connection.topology_region = "region".into();
-    connection.topology_zone = "zone".into();
-    connection.compression = Compression::Deflate { level: 3 };
-    connection.tls = Some(TlsConfig::new());
+    let config = config()
+        .sample_rate(42)
+        .msg_timeout(Duration::from_secs(7))
+        .client_id("id")
+        .hostname("host")
+        .user_agent("agent/1")
+        .heartbeat_interval(Duration::from_secs(9))
+        .output_buffer_size(65_536)
+        .output_buffer_timeout(Duration::from_millis(25))
+        .topology_region("region")
+        .topology_zone("zone")
+        .compression(Compression::Deflate { level: 3 })
+        .tls(TlsConfig::new());
     let error = refused(config, |mut peer| {
         let request = serde_json::to_value(peer.identify()).unwrap();
         let want = serde_json::json!({

@@ -23,9 +23,7 @@ fn threads(count: usize) -> NonZeroUsize {
 
 /// Of `topic` at `nsqd`, with that RDY.
 fn consumer_of(nsqd: &Nsqd, topic: &str, rdy: RdyMode) -> ConsumerConfig {
-    let mut config = config().nsqd(nsqd.addr());
-    (config.topic, config.rdy) = (topic.parse().unwrap(), rdy);
-    config
+    config().nsqd(nsqd.addr()).topic(topic.parse().unwrap()).rdy(rdy)
 }
 
 /// Publishes the numbers up to `count` in one MPUB.

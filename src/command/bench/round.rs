@@ -95,8 +95,7 @@ impl Round<'_> {
         files: &RunFiles,
         samples: &mut Samples,
     ) -> Result<()> {
-        let mut producer = ProducerConfig::new();
-        producer.nsqd_addresses = vec![broker.addresses.tcp.clone()];
+        let producer = ProducerConfig::new().nsqd(&broker.addresses.tcp);
         let producer = Arc::new(Producer::connect(producer)?);
         let config = ProductionConfig {
             topic,

@@ -316,7 +316,7 @@ impl RunArgs {
         let mut consumer = ConsumerConfig::new(topic, channel);
         ConsumerOption::apply(&self.consumer_opt, &mut consumer)?;
         let (nsqds, lookupds) = (&self.nsqd_http_address, &self.lookupd_http_address);
-        let own = consumer.connection.tls.as_ref();
+        let own = consumer.get_tls();
         https::nsq_tls(self.nsqd_http_ca.clone(), own, nsqds, lookupds)
     }
 

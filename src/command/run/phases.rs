@@ -154,8 +154,7 @@ impl<'a> Phases<'a> {
     }
 
     fn start_production(&mut self) -> Result<()> {
-        let mut producer = ProducerConfig::new();
-        producer.nsqd_addresses = self.nsqds.clone();
+        let mut producer = ProducerConfig::new().nsqds(&self.nsqds);
         ProducerOption::apply(&self.config.producer_options, &mut producer)?;
         let producer = Arc::new(Producer::connect(producer)?);
         let ledger = self.ledger.clone();
@@ -181,9 +180,9 @@ impl<'a> Phases<'a> {
     /// A person waits for it, so that nothing else does: an nsqd that was there a moment ago and is not any more ends the run.
     fn start_processor(&mut self, stop: &StopToken) -> Result<()> {
         let config = self.config;
-        let mut consumer = ConsumerConfig::new(config.production.topic, config.channel);
-        consumer.nsqd_addresses = self.nsqds.clone();
-        consumer.max_in_flight = config.max_in_flight.saturating_mul(self.nsqds.len() as u32);
+        let mut consumer = ConsumerConfig::new(config.production.topic, config.channel)
+            .nsqds(&self.nsqds)
+            .max_in_flight(config.max_in_flight.saturating_mul(self.nsqds.len() as u32));
         ConsumerOption::apply(&config.consumer_options, &mut consumer)?;
         let ledger = LedgerConfig {
             directory: config.data_dir.clone(),

@@ -136,20 +136,10 @@ pub(crate) fn nsq_tls(
 ) -> Result<HttpTls> {
     let is_secure = nsqds.iter().chain(lookupds).any(|address| is_https(address));
     let addresses = "--nsqd-http-address or --lookupd-http-address";
-    let base = match (&ca, connection) {
-        (Some(_), Some(own)) => {
-            let mut base = TlsConfig::new().min_version(own.min_version);
-            base.client_certificate = own.client_certificate.clone();
-            base.server_name = own.server_name.clone();
-            base
-        }
-        (None, Some(own)) => own.clone(),
-        (_, None) => TlsConfig::new(),
-    };
-    let nsqd = trusted(base, ca, "--nsqd-http-ca", addresses, is_secure)?;
-    let mut lookupd = nsqd.clone();
-    // It is an nsqd's.
-    lookupd.server_name = None;
+    let own = connection.cloned().unwrap_or_default();
+    let nsqd = trusted(own, ca, "--nsqd-http-ca", addresses, is_secure)?;
+    // The name is an nsqd's.
+    let lookupd = nsqd.clone().server_name_of_address();
     Ok(HttpTls { nsqd, lookupd })
 }
 
@@ -168,13 +158,13 @@ fn trusted(
         }
         None if !is_secure => return Ok(tls),
         Some(ca) => {
-            tls.root_ca_files = vec![ca.into()];
+            tls = tls.root_ca_files([ca]);
             tls.check().context(option.to_owned())?;
         }
         None => {
             let file = std::env::var_os(VARIABLE).filter(|file| !file.is_empty());
-            if let Some(file) = file.filter(|_| tls.root_ca_files.is_empty()) {
-                tls.root_ca_files = vec![file.into()];
+            if let Some(file) = file.filter(|_| tls.get_root_ca_files().is_empty()) {
+                tls = tls.root_ca_file(file);
                 tls.check().context(VARIABLE)?;
             }
         }
@@ -249,6 +239,6 @@ mod tests {
         let https = ["https://h:1".to_owned()];
         let tls = nsq_tls(None, Some(&own), &https, &[]).unwrap();
         assert_eq!(tls.nsqd, own);
-        assert_eq!((tls.lookupd.server_name, tls.lookupd.root_ca_files), (None, own.root_ca_files));
+        assert_eq!(tls.lookupd, own.server_name_of_address());
     }
 }

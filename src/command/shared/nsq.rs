@@ -46,8 +46,7 @@ pub(crate) fn nsqds_or_lookupds(nsqds: &[String], lookupds: &[String]) -> Result
 /// # Errors
 /// The first that is no `host:port`, or a file of `tls` that cannot be used.
 pub(crate) fn check_lookupds(lookupds: &[String], tls: &TlsConfig) -> Result<()> {
-    let mut lookup = LookupConfig::default();
-    (lookup.addresses, lookup.tls) = (lookupds.to_vec(), tls.clone());
+    let lookup = LookupConfig::new().addresses(lookupds).tls(tls.clone());
     lookup.check().context("--lookupd-http-address")
 }
 
@@ -60,8 +59,7 @@ pub(crate) fn nodes(lookupds: &[String], tls: &TlsConfig) -> Result<Vec<NsqdNode
     if lookupds.is_empty() {
         return Ok(Vec::new());
     }
-    let mut lookup = LookupConfig::default();
-    (lookup.addresses, lookup.tls) = (lookupds.to_vec(), tls.clone());
+    let lookup = LookupConfig::new().addresses(lookupds).tls(tls.clone());
     let nodes = lookup.nodes().context("--lookupd-http-address")?;
     if nodes.is_empty() {
         let lookupds = lookupds.join(", ");

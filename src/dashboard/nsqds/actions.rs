@@ -143,9 +143,9 @@ impl Watch {
         }
         let (node, mut lookup) = self.node(&request.nsqd)?;
         // They are asked one after the other.
-        match u32::try_from(lookup.addresses.len()).unwrap_or(u32::MAX) {
+        match u32::try_from(lookup.get_addresses().len()).unwrap_or(u32::MAX) {
             0 => return Err(ActionError::NotFound(format!("no nsqlookupd names {node}"))),
-            count => lookup.request_timeout = ANSWER_WAIT.min(TOMBSTONE_WAIT / count),
+            count => lookup = lookup.request_timeout(ANSWER_WAIT.min(TOMBSTONE_WAIT / count)),
         }
         lookup
             .tombstone(&topic, &node)
@@ -161,12 +161,12 @@ impl Watch {
         let names = told.into_iter().chain([address.to_owned()]);
         let now = Instant::now();
         let tls = self.queue.as_ref().map(|queue| queue.tls.lookupd.clone());
-        let mut lookup = lookupd_config(&tls.unwrap_or_default());
+        let lookup = lookupd_config(&tls.unwrap_or_default());
         for name in names {
             let knowing = state.lookupds.iter().filter(|lookupd| lookupd.names(&name, now));
-            lookup.addresses = knowing.map(|lookupd| lookupd.peer.address.clone()).collect();
-            if !lookup.addresses.is_empty() {
-                return Ok((name, lookup));
+            let knowing = lookup.clone().addresses(knowing.map(|of| of.peer.address.clone()));
+            if !knowing.get_addresses().is_empty() {
+                return Ok((name, knowing));
             }
         }
         Ok((address.to_owned(), lookup))

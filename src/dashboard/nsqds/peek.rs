@@ -73,8 +73,7 @@ impl Watch {
         let _permit = self.peeks.try_acquire().ok_or_else(|| {
             ActionError::Busy(format!("{PEEKS} peeks are under way; try again in some seconds"))
         })?;
-        let mut filter = StatsFilter::default();
-        (filter.topic, filter.clients) = (Some(topic), false);
+        let filter = StatsFilter::new().topic(topic).clients(false);
         let stats = admin.stats(&filter).map_err(failed)?;
         let Some(told) = stats.topic(&topic) else {
             let reason = format!("there is no {topic} at {}", request.nsqd);
@@ -138,14 +137,15 @@ fn connect(
     let channel = ChannelName::new(&name).map_err(failed)?;
     let mut error = ActionError::upstream(format!("{http} tells no TCP address"));
     for address in tcp_addresses(http, info) {
-        let mut config = ConsumerConfig::new(topic, channel).nsqd(address).max_in_flight(limit);
-        config.rdy = RdyMode::Fixed;
-        config.oversized = Oversized::HandOver { kept: BODY_MAX };
-        config.connection.tls = tls.clone();
-        config.connection.connect_timeout = CONNECT_WAIT;
-        config.connection.handshake_timeout = CONNECT_WAIT;
-        config.connection.user_agent =
-            concat!("playcounts-peek/", env!("CARGO_PKG_VERSION")).to_owned();
+        let config = ConsumerConfig::new(topic, channel)
+            .nsqd(address)
+            .max_in_flight(limit)
+            .rdy(RdyMode::Fixed)
+            .oversized(Oversized::HandOver { kept: BODY_MAX })
+            .tls(tls.clone())
+            .connect_timeout(CONNECT_WAIT)
+            .handshake_timeout(CONNECT_WAIT)
+            .user_agent(concat!("playcounts-peek/", env!("CARGO_PKG_VERSION")));
         match Consumer::start(config) {
             Ok(consumer) => return Ok(consumer),
             Err(failure) => error = failed(failure),

@@ -179,17 +179,13 @@ pub(super) struct WatchedLookupd {
 
 /// How nsqlookupds are asked.
 pub(super) fn lookupd_config(tls: &TlsConfig) -> LookupConfig {
-    let mut config = LookupConfig::default();
-    config.tls = tls.clone();
-    (config.connect_timeout, config.request_timeout) = (CONNECT_WAIT, ANSWER_WAIT);
-    config
+    LookupConfig::new().tls(tls.clone()).connect_timeout(CONNECT_WAIT).request_timeout(ANSWER_WAIT)
 }
 
 impl WatchedLookupd {
     /// One of the command line.
     pub(super) fn new(address: &str, tls: &TlsConfig, now: Instant) -> Self {
-        let mut config = lookupd_config(tls);
-        config.addresses = vec![address.to_owned()];
+        let config = lookupd_config(tls).address(address);
         let names = BTreeSet::new();
         Self { peer: WatchedPeer::new(address, now), config, names, named: 0, heard: None }
     }

@@ -161,14 +161,13 @@ impl Bench {
         })
         .unwrap();
         let nsqd = broker.tcp_addr().to_string();
-        let mut from = ConsumerConfig::new(topic(), ChannelName::new("channel").unwrap());
-        from.nsqd_addresses = vec![nsqd.clone()];
-        from.max_in_flight = 1_000;
-        // One that follows the load waits for the answers before it takes more.
-        from.rdy = RdyMode::Fixed;
-        from.connection.output_buffer_timeout = Some(Duration::from_millis(25));
-        let mut to = nsq_protocol::ProducerConfig::new();
-        to.nsqd_addresses = vec![nsqd];
+        let from = ConsumerConfig::new(topic(), ChannelName::new("channel").unwrap())
+            .nsqd(&nsqd)
+            .max_in_flight(1_000)
+            // One that follows the load waits for the answers before it takes more.
+            .rdy(RdyMode::Fixed)
+            .output_buffer_timeout(Duration::from_millis(25));
+        let to = nsq_protocol::ProducerConfig::new().nsqd(nsqd);
         let ((began, has_begun), (tell, told)) = (channel(), channel());
         let inner = MemoryLedger::new();
         let ledger: Box<dyn Ledger> = Box::new(ToldLedger { inner, began, told });

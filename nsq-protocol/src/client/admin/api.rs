@@ -135,20 +135,39 @@ const PLAIN_ON_HTTPS: &[u8] = b"Client sent an HTTP request to an HTTPS server."
 ///
 /// # Example
 /// ```
-/// let mut filter = nsq_protocol::StatsFilter::default();
-/// filter.topic = Some("plays".parse()?);
-/// filter.clients = false;
+/// let filter = nsq_protocol::StatsFilter::new().topic("plays".parse()?).clients(false);
 /// # Ok::<(), nsq_protocol::NameError>(())
 /// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct StatsFilter {
-    /// Only this topic.
-    pub topic: Option<TopicName>,
-    /// Only channels of this name.
-    pub channel: Option<ChannelName>,
-    /// Each consumer too (default yes); without them, nsqd answers sooner.
-    pub clients: bool,
+    topic: Option<TopicName>,
+    channel: Option<ChannelName>,
+    clients: bool,
+}
+
+impl StatsFilter {
+    /// All statistics.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only this topic (default: all).
+    pub fn topic(mut self, topic: TopicName) -> Self {
+        self.topic = Some(topic);
+        self
+    }
+
+    /// Only channels of this name (default: all).
+    pub fn channel(mut self, channel: ChannelName) -> Self {
+        self.channel = Some(channel);
+        self
+    }
+
+    /// Whether each consumer, too (default yes); without them, nsqd answers sooner.
+    pub fn clients(mut self, yes: bool) -> Self {
+        self.clients = yes;
+        self
+    }
 }
 
 impl Default for StatsFilter {
@@ -168,7 +187,7 @@ impl Admin {
     /// The same, where one whole call, name resolution to the answer's last byte, takes at most `timeout`, 10 s
     /// otherwise.
     pub fn with_timeout(address: &str, timeout: Duration) -> Self {
-        Self::with_tls(address, timeout, TlsConfig::new())
+        Self::open(address, timeout, TlsConfig::new())
     }
 
     /// The same, where an address that begins with `https://` is trusted as `tls` says. An nsqd that asks its clients for
@@ -183,7 +202,12 @@ impl Admin {
     /// Admin::with_tls("https://nsqd-1:4152", Duration::from_secs(10), tls).ping()?;
     /// # Ok::<(), nsq_protocol::AdminError>(())
     /// ```
+    #[cfg(feature = "tls")]
     pub fn with_tls(address: &str, timeout: Duration, tls: TlsConfig) -> Self {
+        Self::open(address, timeout, tls)
+    }
+
+    fn open(address: &str, timeout: Duration, tls: TlsConfig) -> Self {
         let address = address.trim_end_matches('/');
         let base = match address.contains("://") {
             true => address.to_owned(),

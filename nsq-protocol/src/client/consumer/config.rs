@@ -1,15 +1,17 @@
-//! What a consumer can be told: every setting, with its unit, range and default (pure).
+//! What a consumer is told: its settings and their ranges (pure). What each means stands at its setter.
 
 use std::time::Duration;
 
-use crate::client::consumer::give_up::{GiveUp, GiveUpHandler, GivenUp};
-use crate::client::event::{Event, Events};
+use crate::client::consumer::give_up::GiveUpHandler;
+use crate::client::event::Events;
 use crate::client::lookup::config::LookupConfig;
 use crate::codec::identify::IdentifyRequest;
 use crate::codec::names::{ChannelName, TopicName};
 use crate::error::Error;
 use crate::flow::policy::{Oversized, RdyMode};
 use crate::io::config::{ConnectionConfig, FOREVER, refuse, whole_ms};
+
+mod setters;
 
 /// The largest `max_in_flight`: what a process can be asked to hold, far over any useful window.
 const MAX_IN_FLIGHT: u32 = 1_000_000;
@@ -29,77 +31,41 @@ const CONSUMER_OUTPUT_BUFFER_SIZE: i64 = 65_536;
 /// use std::time::Duration;
 /// use nsq_protocol::ConsumerConfig;
 ///
-/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?)
+/// let config = ConsumerConfig::new("plays".parse()?, "count".parse()?)
 ///     .nsqd("127.0.0.1:4150")
-///     .max_in_flight(100);
-/// config.msg_timeout = Some(Duration::from_secs(120));
+///     .max_in_flight(100)
+///     .msg_timeout(Duration::from_secs(120));
 /// # Ok::<(), nsq_protocol::NameError>(())
 /// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct ConsumerConfig {
-    /// The topic. SUB creates it where it does not exist.
-    pub topic: TopicName,
-    /// The channel. SUB creates it where it does not exist.
-    pub channel: ChannelName,
-    /// The nsqd to consume from, as `host:port` of the TCP port; one connection for each, for ever. At least one,
-    /// unless there is an nsqlookupd.
-    pub nsqd_addresses: Vec<String>,
-    /// The nsqlookupds that tell where more nsqds are, and how they are asked. Both this and `nsqd_addresses` may
-    /// be given, as in go-nsq: an nsqd that is in both is connected to once.
-    pub lookup: LookupConfig,
-    /// Messages that may be in flight over all connections, 1 to 1,000,000 (default 2500). Memory is bounded by
-    /// twice that times the message size. With fewer than one for each nsqd, they take turns.
-    pub max_in_flight: u32,
-    /// How the RDY of each connection is chosen (default [`RdyMode::Adaptive`]).
-    pub rdy: RdyMode,
-    /// Within this each nsqd has its turn, where there are more of them than `max_in_flight`; 1 s or more
-    /// (default 30 s). Time that handlers take comes on top.
-    pub low_rdy_timeout: Duration,
-    /// A turn in which no message comes ends after this; 10 ms or more (default 1 s).
-    pub low_rdy_idle_timeout: Duration,
-    /// After a failed message ([`crate::Delivery::requeue`], a panic of the handler), no connection is asked for
-    /// messages for this long (default 1 s), doubled, with jitter, for each failure in a row. Then one message is
-    /// asked for, and if it is finished, everything flows again.
-    pub backoff_min: Duration,
-    /// The longest such wait (default 2 min); zero: failures change nothing.
-    pub backoff_max: Duration,
-    /// A message that was delivered more often is given up instead of handed over, as is one whose handler returned an
-    /// error at the last attempt ([`crate::Consumer::run_fallible`]); 0: none is (default). With it,
-    /// [`ConsumerConfig::on_give_up`] says what becomes of such a message; without that, it is finished, with a warning.
-    pub max_attempts: u16,
-    /// What becomes of a message that is larger than [`ConnectionConfig::max_msg_size`] (default: it is given back for
-    /// a minute, see [`Oversized::Requeue`]).
-    pub oversized: Oversized,
-    /// Set by [`ConsumerConfig::on_give_up`].
+    pub(crate) topic: TopicName,
+    pub(crate) channel: ChannelName,
+    pub(crate) nsqd_addresses: Vec<String>,
+    pub(crate) lookup: LookupConfig,
+    pub(crate) max_in_flight: u32,
+    pub(crate) rdy: RdyMode,
+    pub(crate) low_rdy_timeout: Duration,
+    pub(crate) low_rdy_idle_timeout: Duration,
+    pub(crate) backoff_min: Duration,
+    pub(crate) backoff_max: Duration,
+    pub(crate) max_attempts: u16,
+    pub(crate) oversized: Oversized,
     pub(crate) give_up: Option<GiveUpHandler>,
-    /// Set by [`ConsumerConfig::on_event`].
     pub(crate) events: Events,
-    /// Whether messages that wait here, or in a handler, are touched at half of their msg-timeout, so that nsqd does
-    /// not deliver them again; up to nsqd's `--max-msg-timeout`, 15 min (default no). A handler that hangs keeps
-    /// its message for as long.
-    pub auto_touch: bool,
-    /// In-flight limit that nsqd is asked to apply to a message, 1 s to 15 min; `None`: nsqd's default, 60 s.
-    pub msg_timeout: Option<Duration>,
-    /// Per cent of messages to receive, 1 to 99; 0: all (default). nsqd 1.3.0 really delivers one per cent more.
-    pub sample_rate: u8,
-    /// How long [`crate::Consumer::stop`] waits for held messages to be answered (default 30 s).
-    pub stop_timeout: Duration,
-    /// Delay of a message that is given back because its handler panicked (default 1 s), so that a message that
-    /// always panics does not spin. One that is dropped unanswered otherwise is given back without delay.
-    pub panic_requeue_delay: Duration,
-    /// Delay of a message whose handler returned an error ([`crate::Consumer::run_fallible`]), times its attempts (default
-    /// 90 s, as in go-nsq).
-    pub default_requeue_delay: Duration,
-    /// The longest that this makes (default 15 min, as in go-nsq). nsqd has a limit of its own, 1 h.
-    pub max_requeue_delay: Duration,
-    /// How each connection is made and kept.
-    pub connection: ConnectionConfig,
+    pub(crate) auto_touch: bool,
+    pub(crate) msg_timeout: Option<Duration>,
+    pub(crate) sample_rate: u8,
+    pub(crate) stop_timeout: Duration,
+    pub(crate) panic_requeue_delay: Duration,
+    pub(crate) default_requeue_delay: Duration,
+    pub(crate) max_requeue_delay: Duration,
+    pub(crate) connection: ConnectionConfig,
 }
 
 impl ConsumerConfig {
-    /// The defaults for that topic and channel; [`ConsumerConfig::nsqd`] or [`ConsumerConfig::lookupd`] must follow
-    /// at least once.
+    /// The defaults for that topic and channel, which SUB creates where they do not exist; [`ConsumerConfig::nsqd`] or
+    /// [`ConsumerConfig::lookupd`] must follow at least once.
     pub fn new(topic: TopicName, channel: ChannelName) -> Self {
         Self {
             topic,
@@ -125,46 +91,6 @@ impl ConsumerConfig {
             max_requeue_delay: Duration::from_secs(900),
             connection: ConnectionConfig::default(),
         }
-    }
-
-    /// Adds an nsqd's TCP address, `host:port`.
-    pub fn nsqd(mut self, address: impl Into<String>) -> Self {
-        self.nsqd_addresses.push(address.into());
-        self
-    }
-
-    /// Adds an nsqlookupd's HTTP address, `host:port`, `http://host:port` or `https://host:port`.
-    pub fn lookupd(mut self, address: impl Into<String>) -> Self {
-        self.lookup.addresses.push(address.into());
-        self
-    }
-
-    /// Sets `max_in_flight`.
-    pub fn max_in_flight(mut self, messages: u32) -> Self {
-        self.max_in_flight = messages;
-        self
-    }
-
-    /// Sets what becomes of messages that are given up; see [`ConsumerConfig::max_attempts`].
-    ///
-    /// `handler` is told the message and why, and may publish it to another topic first, for example. It runs on a thread
-    /// of its own, `nsq-give-up`, one message at a time: however long it takes, other messages go on. When it panics, the
-    /// message is given back as from any handler.
-    pub fn on_give_up(
-        mut self,
-        handler: impl Fn(GivenUp<'_>) -> GiveUp + Send + Sync + 'static,
-    ) -> Self {
-        self.give_up = Some(GiveUpHandler::new(handler));
-        self
-    }
-
-    /// Has `handler` told what happens to the connections, beside the log.
-    ///
-    /// It runs on the thread that it happens on: that connection waits for it, so that it should not take long. It may ask
-    /// for statistics, but must not stop what it is told of. When it panics, that is logged.
-    pub fn on_event(mut self, handler: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        self.events = Events::to(handler);
-        self
     }
 
     /// The same with limits that every clock takes, where one is longer.

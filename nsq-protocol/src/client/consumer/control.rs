@@ -10,6 +10,7 @@ use crate::client::consumer::config::check_max_in_flight;
 use crate::client::consumer::lifecycle::{Consumer, LINGER, RunState, Unanswered};
 use crate::client::consumer::link::Link;
 use crate::client::consumer::threads::Threads;
+#[cfg(feature = "http")]
 use crate::client::lookup::config::LookupConfig;
 use crate::error::Error;
 use crate::io::config::refuse;
@@ -149,6 +150,7 @@ impl Consumer {
     /// # Errors
     /// [`Error::Config`] for an address that is none, or is asked already; [`Error::Thread`] when it is the first one and
     /// the operating system refuses a thread; [`Error::Stopped`].
+    #[cfg(feature = "http")]
     pub fn connect_to_lookupd(&self, address: &str) -> Result<(), Error> {
         let addresses = vec![address.to_owned()];
         LookupConfig { addresses, ..self.shared.config.lookup.clone() }.check()?;
@@ -164,6 +166,7 @@ impl Consumer {
     ///
     /// # Errors
     /// [`Error::Config`] when it was not asked; [`Error::Stopped`].
+    #[cfg(feature = "http")]
     pub fn disconnect_from_lookupd(&self, address: &str) -> Result<(), Error> {
         self.change(|threads| match &threads.discovery {
             Some(discovery) if discovery.remove_lookupd(address) => Ok(()),

@@ -14,8 +14,7 @@ use crate::error::chain;
 /// use std::time::Duration;
 /// use nsq_protocol::{ConsumerConfig, GiveUp};
 ///
-/// let mut config = ConsumerConfig::new("plays".parse()?, "count".parse()?);
-/// config.max_attempts = 5;
+/// let config = ConsumerConfig::new("plays".parse()?, "count".parse()?).max_attempts(5);
 /// let config = config.on_give_up(|given_up| {
 ///     eprintln!("{}: {}", given_up.message.id, given_up.cause);
 ///     GiveUp::Requeue(Duration::from_secs(3600))

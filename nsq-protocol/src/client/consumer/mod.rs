@@ -45,6 +45,7 @@ mod control;
 mod counts;
 pub(crate) mod delivery;
 mod directory;
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "no nsqlookupd can be given"))]
 mod discovery;
 pub(crate) mod discovery_stats;
 pub(crate) mod fallible;

@@ -9,43 +9,104 @@ use crate::io::tls_config::TlsConfig;
 
 /// How nsqds are found through nsqlookupd.
 ///
+/// [`crate::ConsumerConfig`] and [`crate::ProducerConfig`] have each of these settings as a method of their own, with `lookupd`
+/// in its name; this type is
+/// for settings that several share, and for what is asked without a consumer.
+///
 /// # Example
 /// ```
-/// use nsq_protocol::{ChannelName, ConsumerConfig, TopicName};
+/// use nsq_protocol::{ConsumerConfig, LookupConfig};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut config = ConsumerConfig::new(TopicName::new("plays")?, ChannelName::new("count")?)
-///     .lookupd("127.0.0.1:4161")
-///     .lookupd("http://other-host:4161");
-/// // Docker: nsqd tells its container's name, which means nothing out here.
-/// config.lookup.broadcast_map.insert("nsqd-1".into(), "127.0.0.1:32768".into());
-/// # Ok(())
-/// # }
+/// let lookup = LookupConfig::new()
+///     .address("127.0.0.1:4161")
+///     .address("http://other-host:4161")
+///     // Docker: nsqd tells its container's name, which means nothing out here.
+///     .broadcast_map("nsqd-1", "127.0.0.1:32768");
+/// let config = ConsumerConfig::new("plays".parse()?, "count".parse()?).lookup(lookup);
+/// # Ok::<(), nsq_protocol::NameError>(())
 /// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct LookupConfig {
-    /// Each nsqlookupd's HTTP address, `host:port`, `http://host:port` or `https://host:port`, 4161 by default (default:
-    /// none). Their answers are united.
-    pub addresses: Vec<String>,
-    /// How often each is asked, 10 ms to 1 h (default 60 s): a new nsqd, or a topic that is new to one, is found
-    /// within that time. The first time is at once, and once a connection was lost, they are asked sooner.
-    pub poll_interval: Duration,
-    /// By what part of itself an interval may be shortened at random, 0 to 1 (default 0.3), so that consumers that
-    /// were started together do not ask together.
-    pub poll_jitter: f64,
-    /// Limit for the connection to one of them; over 0 (default 2 s).
-    pub connect_timeout: Duration,
-    /// Limit for a whole request; over 0 (default 5 s).
-    pub request_timeout: Duration,
-    /// Where to connect instead of where an nsqd says that it is: from `broadcast_address` or
-    /// `broadcast_address:port` to `host:port`, or to a `host` with nsqd's own port (default: empty). The entry
-    /// with the port is looked for first.
-    pub broadcast_map: BTreeMap<String, String>,
-    /// Whom an address that begins with `https://` must prove to be (default: who has a certificate of an authority that
-    /// browsers trust). [`crate::ConnectionConfig::tls`] is for nsqd alone.
-    pub tls: TlsConfig,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) poll_interval: Duration,
+    pub(crate) poll_jitter: f64,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) broadcast_map: BTreeMap<String, String>,
+    pub(crate) tls: TlsConfig,
 }
+
+/// The setters of a [`LookupConfig`], for a type that has one as its field `lookup`.
+#[cfg(feature = "http")]
+macro_rules! lookup_setters {
+    () => {
+        /// Adds an nsqlookupd's HTTP address, `host:port`, `http://host:port` or `https://host:port`.
+        pub fn lookupd(mut self, address: impl Into<String>) -> Self {
+            self.lookup = self.lookup.address(address);
+            self
+        }
+
+        /// Adds several, as `lookupd` does.
+        pub fn lookupds(mut self, addresses: impl IntoIterator<Item: Into<String>>) -> Self {
+            self.lookup = self.lookup.addresses(addresses);
+            self
+        }
+
+        /// [`LookupConfig::poll_interval`]
+        pub fn lookupd_poll_interval(mut self, interval: Duration) -> Self {
+            self.lookup = self.lookup.poll_interval(interval);
+            self
+        }
+
+        /// [`LookupConfig::poll_jitter`]
+        pub fn lookupd_poll_jitter(mut self, part: f64) -> Self {
+            self.lookup = self.lookup.poll_jitter(part);
+            self
+        }
+
+        /// [`LookupConfig::connect_timeout`]
+        pub fn lookupd_connect_timeout(mut self, limit: Duration) -> Self {
+            self.lookup = self.lookup.connect_timeout(limit);
+            self
+        }
+
+        /// [`LookupConfig::request_timeout`]
+        pub fn lookupd_request_timeout(mut self, limit: Duration) -> Self {
+            self.lookup = self.lookup.request_timeout(limit);
+            self
+        }
+
+        /// [`LookupConfig::broadcast_map`]
+        pub fn lookupd_broadcast_map(
+            mut self,
+            from: impl Into<String>,
+            to: impl Into<String>,
+        ) -> Self {
+            self.lookup = self.lookup.broadcast_map(from, to);
+            self
+        }
+
+        /// [`LookupConfig::tls`]
+        #[cfg(feature = "tls")]
+        pub fn lookupd_tls(mut self, tls: TlsConfig) -> Self {
+            self.lookup = self.lookup.tls(tls);
+            self
+        }
+
+        /// The nsqlookupds and how they are asked; in the place of what was set before.
+        pub fn lookup(mut self, lookup: LookupConfig) -> Self {
+            self.lookup = lookup;
+            self
+        }
+
+        /// The nsqlookupds, and how they are asked.
+        pub fn get_lookup(&self) -> &LookupConfig {
+            &self.lookup
+        }
+    };
+}
+#[cfg(feature = "http")]
+pub(crate) use lookup_setters;
 
 impl Default for LookupConfig {
     fn default() -> Self {
@@ -62,12 +123,88 @@ impl Default for LookupConfig {
 }
 
 impl LookupConfig {
+    /// The defaults, without an address.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an nsqlookupd's HTTP address, `host:port`, `http://host:port` or `https://host:port`, 4161 by default. The
+    /// answers of all are united.
+    pub fn address(mut self, address: impl Into<String>) -> Self {
+        self.addresses.push(address.into());
+        self
+    }
+
+    /// Adds several, as [`LookupConfig::address`] does.
+    pub fn addresses(mut self, addresses: impl IntoIterator<Item: Into<String>>) -> Self {
+        self.addresses.extend(addresses.into_iter().map(Into::into));
+        self
+    }
+
+    /// How often each is asked, 10 ms to 1 h (default 60 s): a new nsqd, or a topic that is new to one, is found
+    /// within that time. The first time is at once, and once a connection was lost, they are asked sooner.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval;
+        self
+    }
+
+    /// By what part of itself an interval may be shortened at random, 0 to 1 (default 0.3), so that consumers that
+    /// were started together do not ask together.
+    pub fn poll_jitter(mut self, part: f64) -> Self {
+        self.poll_jitter = part;
+        self
+    }
+
+    /// Limit for the connection to one of them; over 0 (default 2 s).
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Limit for a whole request; over 0 (default 5 s).
+    pub fn request_timeout(mut self, limit: Duration) -> Self {
+        self.request_timeout = limit;
+        self
+    }
+
+    /// Adds where to connect instead of where an nsqd says that it is: from `broadcast_address` or
+    /// `broadcast_address:port` to `host:port`, or to a `host` with nsqd's own port. The entry with the port is looked
+    /// for first.
+    pub fn broadcast_map(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
+        self.broadcast_map.insert(from.into(), to.into());
+        self
+    }
+
+    /// Whom an address that begins with `https://` must prove to be (default: who has a certificate of an authority that
+    /// browsers trust). [`crate::ConnectionConfig::tls`] is for nsqd alone.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: TlsConfig) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// The limit for a whole request.
+    pub fn get_request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// The nsqlookupds.
+    pub fn get_addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
     /// Whether every setting is in its range, and the files of [`LookupConfig::tls`] hold what they should where an address
     /// needs them; whoever uses the settings checks so first.
     ///
     /// # Errors
     /// [`Error::Config`] says which is not.
     pub fn check(&self) -> Result<(), Error> {
+        #[cfg(not(feature = "http"))]
+        if let Some(address) = self.addresses.first() {
+            return refuse(format!(
+                "nsqlookupd {address} cannot be asked: nsq-protocol is built without its feature `http`"
+            ));
+        }
         for address in &self.addresses {
             if base_url(address).is_none() {
                 return refuse(format!(

@@ -12,8 +12,10 @@ use crate::io::http_tls::tls_fault;
 /// The largest answer that is read, bytes: about 80,000 nsqds. What is longer is no answer.
 const MAX_ANSWER: u64 = 16 << 20;
 
+pub(super) use ureq::Agent;
+
 /// The HTTP client that the configuration asks for.
-pub(super) fn agent(settings: &LookupConfig, user_agent: &str) -> ureq::Agent {
+pub(super) fn agent(settings: &LookupConfig, user_agent: &str) -> Agent {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(FOREVER.min(settings.request_timeout)))
         .timeout_connect(Some(FOREVER.min(settings.connect_timeout)))

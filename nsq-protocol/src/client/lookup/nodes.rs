@@ -17,10 +17,8 @@ const USER_AGENT: &str = concat!("nsq-protocol/", env!("CARGO_PKG_VERSION"));
 /// ```no_run
 /// use nsq_protocol::{LookupConfig, ProducerConfig};
 ///
-/// let mut lookup = LookupConfig::default();
-/// lookup.addresses = vec!["127.0.0.1:4161".into()];
-/// let nodes = lookup.nodes()?;
-/// let config = nodes.iter().fold(ProducerConfig::new(), |config, node| config.nsqd(&node.tcp_address));
+/// let nodes = LookupConfig::new().address("127.0.0.1:4161").nodes()?;
+/// let config = ProducerConfig::new().nsqds(nodes.iter().map(|node| &node.tcp_address));
 /// # Ok::<(), nsq_protocol::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::client::clock::random;
 use crate::client::lookup::config::LookupConfig;
-use crate::client::lookup::http::{agent, get, no_answer};
+use crate::client::lookup::http::{Agent, agent, get, no_answer};
 use crate::client::lookup::response::{LookupResponse, read_response};
 use crate::codec::names::TopicName;
 use crate::error::Error;
@@ -85,7 +85,7 @@ pub(crate) struct Lookup {
     config: LookupConfig,
     lookupds: Arc<Lookupds>,
     wanted: Wanted,
-    agent: ureq::Agent,
+    agent: Agent,
 }
 
 impl Lookup {

@@ -111,7 +111,7 @@ pub(crate) fn read_response(
 }
 
 /// For the fuzz targets: reads an answer, and gives the addresses or the error's text.
-#[doc(hidden)]
+#[cfg(feature = "unstable-internals")]
 pub fn fuzz_lookup(status: u16, body: &[u8]) -> Result<Vec<String>, String> {
     let map = BTreeMap::from([
         ("nsqd-1".to_owned(), "127.0.0.1:32768".to_owned()),

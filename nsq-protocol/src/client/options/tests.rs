@@ -145,7 +145,6 @@ fn what_makes_no_sense_is_refused_with_what_is_wanted() {
     fails("broadcast_map,a", "broadcast_address[:port]=host:port");
     fails("tls_min_version,2", "wanted is tls1.2 or tls1.3");
     fails("tls_root_ca_file,", "a file's name");
-    fails("max_requeue_delay,1s", "each requeue has the delay that it is given");
     let mut config = consumer();
     config.parse_option("snappy").unwrap();
     let error = config.parse_option("deflate").unwrap_err();

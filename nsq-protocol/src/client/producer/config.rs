@@ -4,8 +4,14 @@ use std::time::Duration;
 
 use crate::client::event::{Event, Events};
 use crate::client::lookup::config::LookupConfig;
+#[cfg(feature = "http")]
+use crate::client::lookup::config::lookup_setters;
+use crate::codec::auth::AuthSecret;
+use crate::codec::compression::Compression;
 use crate::error::Error;
-use crate::io::config::{ConnectionConfig, FOREVER, refuse};
+use crate::io::config::{ConnectionConfig, FOREVER, connection_setters, refuse};
+#[cfg(feature = "tls")]
+use crate::io::tls_config::TlsConfig;
 
 /// Where a [`crate::Producer`] publishes, and how much it sends ahead of the answers.
 ///
@@ -15,38 +21,24 @@ use crate::io::config::{ConnectionConfig, FOREVER, refuse};
 /// use nsq_protocol::ProducerConfig;
 ///
 /// // The second nsqd is for when the first one fails.
-/// let mut config = ProducerConfig::new().nsqd("127.0.0.1:4150").nsqd("127.0.0.1:5150");
-/// config.publish_timeout = Duration::from_secs(5);
-/// config.max_pending_commands = 100;
+/// let config = ProducerConfig::new()
+///     .nsqds(["127.0.0.1:4150", "127.0.0.1:5150"])
+///     .publish_timeout(Duration::from_secs(5))
+///     .max_pending_commands(100);
 /// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct ProducerConfig {
-    /// The nsqd to publish to, as `host:port` of the TCP port; at least one, unless there is an nsqlookupd. The first that
-    /// works is used; the others are for when it fails.
-    pub nsqd_addresses: Vec<String>,
-    /// The nsqlookupds that tell which nsqds there are, whatever their topics, and how they are asked. Those that they name
-    /// come behind those of `nsqd_addresses`, in an order of each producer's own, so that many producers share them.
-    pub lookup: LookupConfig,
-    /// Commands sent and not yet answered, 1 or more (default 1024). A further one waits.
-    pub max_pending_commands: usize,
-    /// Their bytes (default 16 MiB). A further one waits, unless none is pending.
-    pub max_pending_bytes: usize,
-    /// How long a publish is tried, over all retries (default 30 s).
-    pub publish_timeout: Duration,
-    /// How long one nsqd may take for one answer before the connection is given up (default 10 s).
-    pub response_timeout: Duration,
-    /// The largest MPUB body, sizes and count included, bytes (default 5 MiB, as nsqd's `--max-body-size`).
-    pub max_body_size: usize,
-    /// The most messages in one MPUB, 1 or more (default 100,000). nsqd takes a fifth of its `--max-body-size`, about
-    /// a million.
-    pub max_mpub_messages: usize,
-    /// The longest delay of a deferred publish (default 1 h, as nsqd's `--max-req-timeout`).
-    pub max_delay: Duration,
-    /// Set by [`ProducerConfig::on_event`].
+    pub(crate) nsqd_addresses: Vec<String>,
+    pub(crate) lookup: LookupConfig,
+    pub(crate) max_pending_commands: usize,
+    pub(crate) max_pending_bytes: usize,
+    pub(crate) publish_timeout: Duration,
+    pub(crate) response_timeout: Duration,
+    pub(crate) max_body_size: usize,
+    pub(crate) max_mpub_messages: usize,
+    pub(crate) max_delay: Duration,
     pub(crate) events: Events,
-    /// How each connection is made and kept.
-    pub connection: ConnectionConfig,
+    pub(crate) connection: ConnectionConfig,
 }
 
 impl Default for ProducerConfig {
@@ -67,21 +59,29 @@ impl Default for ProducerConfig {
     }
 }
 
+/// nsqlookupds, which tell which nsqds there are, whatever their topics. Those that they name come behind those of
+/// [`ProducerConfig::nsqd`], in an order of each producer's own, so that many producers share them.
+#[cfg(feature = "http")]
+impl ProducerConfig {
+    lookup_setters!();
+}
+
 impl ProducerConfig {
     /// The defaults; [`ProducerConfig::nsqd`] or [`ProducerConfig::lookupd`] must follow at least once.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an nsqd's TCP address, `host:port`.
+    /// Adds an nsqd to publish to, as `host:port` of its TCP port. The first that works is used; the others are for when
+    /// it fails.
     pub fn nsqd(mut self, address: impl Into<String>) -> Self {
         self.nsqd_addresses.push(address.into());
         self
     }
 
-    /// Adds an nsqlookupd's HTTP address, `host:port`, `http://host:port` or `https://host:port`.
-    pub fn lookupd(mut self, address: impl Into<String>) -> Self {
-        self.lookup.addresses.push(address.into());
+    /// Adds several, as [`ProducerConfig::nsqd`] does.
+    pub fn nsqds(mut self, addresses: impl IntoIterator<Item: Into<String>>) -> Self {
+        self.nsqd_addresses.extend(addresses.into_iter().map(Into::into));
         self
     }
 
@@ -92,6 +92,67 @@ impl ProducerConfig {
     pub fn on_event(mut self, handler: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.events = Events::to(handler);
         self
+    }
+
+    /// Commands sent and not yet answered, 1 or more (default 1024). A further one waits.
+    pub fn max_pending_commands(mut self, commands: usize) -> Self {
+        self.max_pending_commands = commands;
+        self
+    }
+
+    /// Their bytes (default 16 MiB). A further one waits, unless none is pending.
+    pub fn max_pending_bytes(mut self, bytes: usize) -> Self {
+        self.max_pending_bytes = bytes;
+        self
+    }
+
+    /// How long a publish is tried, over all retries (default 30 s).
+    pub fn publish_timeout(mut self, limit: Duration) -> Self {
+        self.publish_timeout = limit;
+        self
+    }
+
+    /// How long one nsqd may take for one answer before the connection is given up (default 10 s).
+    pub fn response_timeout(mut self, limit: Duration) -> Self {
+        self.response_timeout = limit;
+        self
+    }
+
+    /// The largest MPUB body, sizes and count included, bytes (default 5 MiB, as nsqd's `--max-body-size`).
+    pub fn max_body_size(mut self, bytes: usize) -> Self {
+        self.max_body_size = bytes;
+        self
+    }
+
+    /// The most messages in one MPUB, 1 or more (default 100,000). nsqd takes a fifth of its `--max-body-size`, about
+    /// a million.
+    pub fn max_mpub_messages(mut self, messages: usize) -> Self {
+        self.max_mpub_messages = messages;
+        self
+    }
+
+    /// The longest delay of a deferred publish (default 1 h, as nsqd's `--max-req-timeout`).
+    pub fn max_delay(mut self, limit: Duration) -> Self {
+        self.max_delay = limit;
+        self
+    }
+
+    /// How each connection is made and kept; in the place of what was set before.
+    pub fn connection(mut self, connection: ConnectionConfig) -> Self {
+        self.connection = connection;
+        self
+    }
+
+    connection_setters!(.connection);
+
+    /// How each connection is made and kept.
+    pub fn get_connection(&self) -> &ConnectionConfig {
+        &self.connection
+    }
+
+    /// The nsqds to publish to.
+    pub fn get_nsqds(&self) -> &[String] {
+        &self.nsqd_addresses
     }
 
     /// The same with limits that every clock takes, where one is longer.

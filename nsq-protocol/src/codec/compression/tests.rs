@@ -1,6 +1,7 @@
 //! Tests of `compression`.
 
 use super::*;
+use flate2::{Compress, FlushCompress};
 use proptest::prelude::*;
 
 const LIMIT: usize = 64 << 20;
