@@ -101,8 +101,7 @@ fn a_full_consumer_is_not_waited_for_and_a_stop_ends_the_waiting() {
 }
 
 fn consumer_of(nsqd: &Nsqd, topic: &str, rdy: RdyMode) -> ConsumerConfig {
-    let mut config = config().nsqd(nsqd.addr()).topic(topic.parse().unwrap()).rdy(rdy);
-    config
+    config().nsqd(nsqd.addr()).topic(topic.parse().unwrap()).rdy(rdy)
 }
 
 /// Also an adaptive consumer is sent enough for them, and a steady trickle comes in large batches.
