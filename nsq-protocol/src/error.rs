@@ -4,9 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::codec::command_error::CommandError;
 use crate::codec::compression::decompress_error::DecompressError;
 use crate::codec::error_code::ErrorCode;
 use crate::codec::frame::DecodeError;
+use crate::codec::names::NameError;
 use crate::thread;
 
 /// What can go wrong between this process and one nsqd.
@@ -160,6 +162,30 @@ pub enum Error {
     /// The client was stopped while it worked on this.
     #[error("the client was stopped")]
     Stopped,
+    /// A text is no topic or channel name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A publish did not succeed.
+    #[error(transparent)]
+    Publish(Box<PublishError>),
+    /// Not every nsqd took a publish to all.
+    #[error(transparent)]
+    NotByAll(Box<NotByAll>),
+    /// A call of nsqd's HTTP API did not work; the source is an `AdminError`.
+    #[error("nsqd's HTTP API does not do it")]
+    Admin {
+        /// Why.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// No batch came in time.
+    #[error("no batch came in time")]
+    NoBatch,
+    /// Bytes are not frames, or not a command: of the codec, without a connection.
+    #[error("bytes that make no sense")]
+    Codec {
+        /// Why: a [`crate::DecodeError`], [`crate::CommandError`] or [`crate::DecompressError`].
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
     /// The operating system refused another thread.
     #[error("cannot start the thread {name}")]
     Thread {
@@ -211,6 +237,10 @@ impl Error {
             Error::Connect { .. } | Error::Lookup { .. } => true,
             Error::Io { .. } | Error::Timeout { .. } | Error::Closed { .. } => true,
             Error::Discovered { source, .. } => source.is_temporary(),
+            Error::Publish(error) => error.is_temporary(),
+            Error::NotByAll(error) => error.failures.iter().all(|(_, error)| error.is_temporary()),
+            Error::NoBatch => true,
+            Error::Name(_) | Error::Admin { .. } | Error::Codec { .. } => false,
             // The channel has its maximum of consumers, or is going away.
             Error::Refused { code, .. } => *code == ErrorCode::SubFailed,
             Error::Config { .. } | Error::Thread { .. } | Error::Stopped => false,
@@ -235,8 +265,50 @@ impl Error {
     }
 }
 
-/// An error and its sources in one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+impl From<PublishError> for Error {
+    fn from(error: PublishError) -> Self {
+        Error::Publish(Box::new(error))
+    }
+}
+
+impl From<NotByAll> for Error {
+    fn from(error: NotByAll) -> Self {
+        Error::NotByAll(Box::new(error))
+    }
+}
+
+/// Without the bodies, which [`Unpublished`] gives back.
+impl<B: std::fmt::Debug> From<Unpublished<B>> for Error {
+    fn from(error: Unpublished<B>) -> Self {
+        Error::Publish(error.error)
+    }
+}
+
+macro_rules! from_codec {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Error::Codec { source: Arc::new(error) }
+            }
+        }
+    )*};
+}
+from_codec!(DecodeError, CommandError, DecompressError);
+
+/// An error and its sources in one line, as a log wants them: `to_string()` tells of an error's own layer alone.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Admin, Error, chain};
+///
+/// fn ask() -> Result<(), Error> {
+///     // Nothing listens on port 1.
+///     Ok(Admin::new("127.0.0.1:1").ping()?)
+/// }
+/// let line = chain(&ask().unwrap_err());
+/// assert!(line.contains("cannot reach http://127.0.0.1:1/ping: ") && line.contains("refused"), "{line}");
+/// ```
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -311,6 +383,17 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// As [`Error::is_temporary`].
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            PublishError::Invalid { .. } => false,
+            PublishError::Partial { source, .. } => source.is_temporary(),
+            PublishError::Refused { source }
+            | PublishError::Unknown { source, .. }
+            | PublishError::NotSent { source, .. } => source.is_temporary(),
+        }
+    }
+
     /// Whether a copy of the messages may be stored nevertheless.
     pub fn is_unknown(&self) -> bool {
         match self {

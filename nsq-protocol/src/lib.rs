@@ -162,7 +162,7 @@ pub use codec::frame::{
 pub use codec::identify::{IdentifyRequest, IdentifyResponse};
 pub use codec::message::{MESSAGE_HEAD_LEN, MESSAGE_ID_LEN, MessageId, MessageRef};
 pub use codec::names::{ChannelName, MAX_NAME_LEN, NameError, TopicName};
-pub use error::{Error, NotByAll, PublishError, Unpublished};
+pub use error::{Error, NotByAll, PublishError, Unpublished, chain};
 pub use flow::policy::{BackoffStats, Oversized, Pause, RdyMode};
 pub use io::config::ConnectionConfig;
 #[cfg(feature = "tls")]

@@ -5,6 +5,7 @@
 #[cfg(feature = "http")]
 pub(crate) mod admin;
 pub(crate) mod clock;
+mod config_file;
 pub(crate) mod consumer;
 pub(crate) mod event;
 #[cfg_attr(
@@ -14,3 +15,4 @@ pub(crate) mod event;
 pub(crate) mod lookup;
 pub(crate) mod options;
 pub(crate) mod producer;
+mod unwind;

@@ -142,6 +142,9 @@ impl<'a> Bodies<'a> {
 /// bodies.push_with(|out| out.extend_from_slice(b"two"));
 /// assert_eq!(bodies.len(), 2);
 /// assert_eq!(bodies.as_bodies().iter().collect::<Vec<_>>(), [b"one", b"two"]);
+///
+/// let lines: nsq_protocol::BodiesBuf = "one\ntwo".lines().collect();
+/// assert_eq!(lines.as_bodies(), bodies.as_bodies());
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct BodiesBuf {
@@ -208,6 +211,20 @@ impl BodiesBuf {
     pub fn clear(&mut self) {
         self.count = 0;
         self.wire.clear();
+    }
+}
+
+impl<B: AsRef<[u8]>> Extend<B> for BodiesBuf {
+    fn extend<I: IntoIterator<Item = B>>(&mut self, bodies: I) {
+        bodies.into_iter().for_each(|body| self.push(body.as_ref()));
+    }
+}
+
+impl<B: AsRef<[u8]>> FromIterator<B> for BodiesBuf {
+    fn from_iter<I: IntoIterator<Item = B>>(bodies: I) -> Self {
+        let mut all = Self::new();
+        all.extend(bodies);
+        all
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// The longest name in bytes, `#ephemeral` included.
 pub const MAX_NAME_LEN: usize = 64;
 
@@ -140,6 +142,51 @@ macro_rules! name_type {
             }
         }
 
+        impl TryFrom<&str> for $name {
+            type Error = NameError;
+            fn try_from(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(&text)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                self.as_str() == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                self.as_str() == *other
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(from)?;
+                Self::new(&text).map_err(serde::de::Error::custom)
+            }
+        }
+
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 self.as_str()
@@ -169,6 +216,17 @@ mod tests {
             legal.then_some(text)
         );
         assert_eq!(ChannelName::new(text).is_ok(), legal, "{text:?}");
+    }
+
+    #[test]
+    fn a_name_is_made_of_text_and_read_as_text() {
+        let name = TopicName::try_from("plays").unwrap();
+        assert!(name == "plays" && name.as_ref() == "plays" && name == *"plays");
+        assert_eq!(TopicName::try_from("a b".to_owned()).unwrap_err().name, "a b");
+        assert_eq!(serde_json::to_string(&name).unwrap(), r#""plays""#);
+        assert_eq!(serde_json::from_str::<TopicName>(r#""plays""#).unwrap(), name);
+        let error = serde_json::from_str::<ChannelName>(r#""a b""#).unwrap_err().to_string();
+        assert!(error.starts_with(r#""a b" is not an NSQ name"#), "{error}");
     }
 
     #[test]

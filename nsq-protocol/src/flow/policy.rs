@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::flow::rdy::Hold;
 
@@ -74,6 +74,11 @@ impl From<Hold> for Pause {
     }
 }
 
+/// A duration as figures have it: a number of seconds.
+pub(crate) fn seconds<S: Serializer>(of: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    of.map(|of| of.as_secs_f64()).serialize(to)
+}
+
 /// Where a consumer's backoff stands.
 ///
 /// # Example
@@ -84,13 +89,14 @@ impl From<Hold> for Pause {
 ///     }
 /// }
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BackoffStats {
     /// Failures in a row that led to it; 0 while all is well. It stays for a while after a success, in which a
     /// further failure goes on from it.
     pub level: u32,
-    /// How long no message is asked for yet.
+    /// How long no message is asked for yet; serialized in seconds.
+    #[serde(serialize_with = "seconds")]
     pub ends_in: Option<Duration>,
     /// One message is asked for, to see how it fares.
     pub probing: bool,

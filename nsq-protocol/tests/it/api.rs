@@ -24,6 +24,42 @@ fn the_main_types_go_to_any_thread() {
 }
 
 #[test]
+fn a_handler_may_hold_them_when_it_panics() {
+    fn unwind<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    unwind::<nsq::Consumer>();
+    unwind::<nsq::Batches>();
+    unwind::<nsq::Batch>();
+    unwind::<nsq::Delivery>();
+    unwind::<nsq::Producer>();
+    unwind::<nsq::Receipt<Vec<u8>>>();
+    unwind::<nsq::ConsumerConfig>();
+    unwind::<nsq::ProducerConfig>();
+}
+
+#[test]
+fn every_error_becomes_the_one_error() {
+    fn becomes<T: Into<nsq::Error>>() {}
+    becomes::<nsq::PublishError>();
+    becomes::<nsq::NotByAll>();
+    becomes::<nsq::Unpublished<Vec<u8>>>();
+    becomes::<nsq::AdminError>();
+    becomes::<nsq::DecodeError>();
+    becomes::<nsq::CommandError>();
+    becomes::<nsq::DecompressError>();
+    becomes::<nsq::NameError>();
+    becomes::<nsq::RecvTimeoutError>();
+    let name = || -> Result<nsq::TopicName, nsq::Error> { Ok("a b".parse::<nsq::TopicName>()?) };
+    assert!(name().unwrap_err().to_string().contains("is not an NSQ name"));
+}
+
+#[test]
+fn statistics_are_serialized() {
+    fn is<T: serde::Serialize>() {}
+    is::<nsq::ConsumerStats>();
+    is::<nsq::ProducerStats>();
+}
+
+#[test]
 fn errors_go_into_a_box_and_over_threads() {
     fn error<T: std::error::Error + Send + Sync + 'static>() {}
     error::<nsq::Error>();

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::client::admin::stats::{NodeInfo, NodeStats};
 use crate::codec::names::{ChannelName, TopicName};
+use crate::error::Error;
 use crate::io::config::FOREVER;
 use crate::io::http_agent::http_agent;
 use crate::io::http_tls::tls_fault;
@@ -113,6 +114,12 @@ impl AdminError {
     /// Whether nsqd says that there is no such topic or channel.
     pub fn is_not_found(&self) -> bool {
         matches!(self, AdminError::Refused { status: 404, .. })
+    }
+}
+
+impl From<AdminError> for Error {
+    fn from(error: AdminError) -> Self {
+        Error::Admin { source: Arc::new(error) }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::client::consumer::batch::Batch;
 use crate::client::consumer::gathered::Gathered;
 use crate::client::consumer::queue::{Bell, Nothing};
 use crate::client::consumer::shared::Shared;
+use crate::error::Error;
 use crate::flow::policy::Oversized;
 
 /// Where batches are received. Cheap to clone; each batch goes to one of the handles.
@@ -53,6 +54,15 @@ pub enum RecvTimeoutError {
     /// The consumer is stopped and drained: none will come.
     #[error("the consumer is stopped")]
     Stopped,
+}
+
+impl From<RecvTimeoutError> for Error {
+    fn from(error: RecvTimeoutError) -> Self {
+        match error {
+            RecvTimeoutError::Timeout => Error::NoBatch,
+            RecvTimeoutError::Stopped => Error::Stopped,
+        }
+    }
 }
 
 impl From<Nothing> for RecvTimeoutError {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::error::Error;
 
 /// nsqds without a connection that statistics name; of the others they tell the number.
@@ -18,7 +20,7 @@ const MAX_SHOWN: usize = 100;
 ///     }
 /// }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct LookupdStats {
     /// As configured.
@@ -45,7 +47,7 @@ pub struct LookupdStats {
 ///     }
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Unreachable {
     /// Where it was tried.

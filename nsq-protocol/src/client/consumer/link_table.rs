@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use serde::Serialize;
+
 use crate::client::consumer::counts::read;
 use crate::client::consumer::link::Link;
 use crate::client::consumer::session::Session;
@@ -38,7 +40,7 @@ struct TableState {
 ///     stats.departed.finished + stats.connections.iter().map(|of| of.finished).sum::<u64>()
 /// }
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Departed {
     /// How many.

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use crate::client::consumer::counts::read;
 use crate::client::consumer::discovery_stats::{LookupdStats, Unreachable};
 use crate::client::consumer::link::Link;
 use crate::client::consumer::link_table::Departed;
 use crate::client::consumer::shared::Shared;
-use crate::flow::policy::{BackoffStats, Pause};
+use crate::flow::policy::{BackoffStats, Pause, seconds};
 
 /// What a consumer did so far.
 ///
@@ -19,7 +21,7 @@ use crate::flow::policy::{BackoffStats, Pause};
 ///     println!("{connected} nsqds, {} messages in flight", stats.in_flight);
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ConsumerStats {
     /// One for each nsqd: those of the configuration, in its order, then those that were added or found.
@@ -52,7 +54,7 @@ pub struct ConsumerStats {
 ///     Some(format!("{}: {pause:?} {}", of.address, of.last_error.as_deref().unwrap_or_default()))
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ConnectionStats {
     /// As configured, or as found.
@@ -89,7 +91,8 @@ pub struct ConnectionStats {
     pub reconnects: u64,
     /// Why the last connection, or attempt, ended; kept when a later one works.
     pub last_error: Option<String>,
-    /// How long ago the last heartbeat came.
+    /// How long ago the last heartbeat came; serialized in seconds.
+    #[serde(serialize_with = "seconds")]
     pub last_heartbeat_age: Option<Duration>,
 }
 

@@ -1,5 +1,7 @@
 //! What a producer tells of itself. Made on the thread that asks.
 
+use serde::Serialize;
+
 /// What a producer did so far.
 ///
 /// # Example
@@ -9,7 +11,7 @@
 ///     producer.stats().connections.iter().map(|of| of.pending_commands).sum()
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ProducerStats {
     /// One for each nsqd: those of the configuration, in its order, then those that nsqlookupds name.
@@ -28,7 +30,7 @@ pub struct ProducerStats {
 ///     stats.connections.iter().find(|of| of.current && of.connected)
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ProducerConnectionStats {
     /// As configured.
