@@ -21,8 +21,8 @@ struct Told {
     /// Plays answered as plays: counted or known before.
     plays: u64,
     rejected: u64,
-    /// Rejected messages before the first of those that are told now.
-    rejected_before: u64,
+    /// How many of them are told now, those of before the processor's last start included.
+    lately: u64,
     /// When the newest was rejected, if that is told now.
     rejected_at: Option<Instant>,
     reason: Option<String>,
@@ -104,7 +104,7 @@ impl PastProgress {
     fn rejected(&self, now: Instant) -> impl Iterator<Item = Finding> {
         self.told.iter().filter_map(move |(id, told)| {
             let ago = now.saturating_duration_since(told.rejected_at?);
-            let many = many(told.rejected.saturating_sub(told.rejected_before), "message");
+            let many = many(told.lately, "message");
             let reason = told.reason.as_deref().unwrap_or("no reason was told");
             (ago < REJECTED_SHOWN).then(|| Finding {
                 code: "plays-rejected",
@@ -119,18 +119,25 @@ impl PastProgress {
 impl Told {
     fn of(said: &Consumption, known: Option<Self>, plays: u64, now: Instant) -> Self {
         let Consumption { rejected, last_rejection, .. } = said;
-        // What a processor has rejected before this dashboard first heard of it is no news.
-        let before = known.as_ref().map_or(*rejected, |known| known.rejected.min(*rejected));
-        let is_news = *rejected > before;
-        let last = known.as_ref().and_then(|known| known.rejected_at);
-        let last = last.filter(|at| now.saturating_duration_since(*at) < REJECTED_SHOWN);
-        let rejected_before = match &known {
-            Some(known) if last.is_some() => known.rejected_before.min(before),
-            _ => before,
+        let before = match &known {
+            // What a processor has rejected before this dashboard first heard of it is no news.
+            None => *rejected,
+            // It was started again, and began at 0.
+            Some(known) if known.rejected > *rejected => 0,
+            Some(known) => known.rejected,
         };
-        let rejected_at = if is_news { Some(now) } else { last };
-        let reason = last_rejection.clone().filter(|_| rejected_at.is_some());
-        Self { plays, rejected: *rejected, rejected_before, rejected_at, reason }
+        let news = rejected.saturating_sub(before);
+        let is_fresh = |at: &Instant| now.saturating_duration_since(*at) < REJECTED_SHOWN;
+        let told = known.and_then(|known| {
+            let at = known.rejected_at.filter(is_fresh)?;
+            Some((at, known.lately, known.reason))
+        });
+        let (last, lately, reason) =
+            told.map_or((None, 0, None), |(at, lately, reason)| (Some(at), lately, reason));
+        let rejected_at = if news > 0 { Some(now) } else { last };
+        let reason = last_rejection.clone().or(reason).filter(|_| rejected_at.is_some());
+        let lately = lately.saturating_add(news);
+        Self { plays, rejected: *rejected, lately, rejected_at, reason }
     }
 }
 
@@ -208,15 +215,16 @@ mod tests {
         // A processor that starts again begins at 0.
         let at = |second: u32| (said(u64::from(second), if second < 50 { 9 } else { 0 }), EMPTY);
         check(None, 100, at, &[]);
+        // Those of before its last start are still told, and those since are more of them.
         let mut progress = PastProgress::new(None, Instant::now());
         let now = Instant::now();
-        for rejected in [2, 5, 9] {
+        for (rejected, told) in [(2, 0), (5, 3), (9, 7), (0, 7), (4, 11)] {
             progress.observe([(&Uuid::nil(), &said(1, rejected))].into_iter(), EMPTY, now);
+            let texts: Vec<_> = progress.findings(now).into_iter().map(|one| one.text).collect();
+            let wanted = format!(
+                "Processor 00000000-0000-0000-0000-000000000000 rejected {told} messages lately that are no plays, the newest: no video_id"
+            );
+            assert_eq!(texts, if told > 0 { vec![wanted] } else { Vec::new() });
         }
-        let text = &progress.findings(now)[0].text;
-        assert_eq!(
-            text,
-            "Processor 00000000-0000-0000-0000-000000000000 rejected 7 messages lately that are no plays, the newest: no video_id"
-        );
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use self::channel::{told, waits};
 use super::state::{Alert, WatchState, WatchedLookupd, WatchedNsqd, WatchedQueue};
 use super::watch::Watch;
-use crate::model::words::{lasting, many, of_number};
+use crate::model::words::{grouped, lasting, many, of_number};
 use crate::nsqd::consumers::ChannelConsumers;
 use crate::wire::{ConnectionFigures, ConsumerFigures, CrowdedPlays};
 pub(crate) use finding::{Finding, Severity};
@@ -123,7 +123,11 @@ fn diagnose_queue(
         found.push(Finding {
             code: "depth-alert",
             severity: Severity::Warning,
-            text: format!("{} in the queue, more than the {above} of --depth-alert.", waits(sum.depth)),
+            text: format!(
+                "{} in the queue, more than the {} of --depth-alert.",
+                waits(sum.depth),
+                grouped(above)
+            ),
             way_out: "Look whether it grows. If it does, more is published than the processors can count.",
         });
     }
