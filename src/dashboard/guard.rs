@@ -149,6 +149,10 @@ impl Guard {
 
     /// Refuses what a form of another site has sent. A proxy that ends TLS makes `https://` of the page's address.
     pub(super) fn check_own_page(&self, request: &Request) -> Result<(), CallError> {
+        // A browser's own word, over HTTPS and from this machine; no page can change it. A proxy may have put another Host.
+        if request.header("sec-fetch-site") == Some("same-origin") {
+            return Ok(());
+        }
         match foreign_origin(request, "http://").and(foreign_origin(request, "https://")) {
             None => Ok(()),
             Some(origin) => {
@@ -268,6 +272,24 @@ mod tests {
             assert_eq!(check(origin).unwrap_err().status(), Status::Forbidden, "{origin}");
         }
         assert!(guard.check_write(&request(&[("host", "localhost:8000")])).is_ok());
+    }
+
+    #[test]
+    fn who_signs_in_comes_from_the_own_page_also_behind_a_proxy() {
+        let guard = Guard::new(None, Some("read"), OwnNames::default(), "http://");
+        let check = |origin, site: Option<&str>| {
+            let site = site.map(|site| ("sec-fetch-site", site));
+            let headers = [("host", "127.0.0.1:8000"), ("origin", origin)];
+            guard.check_own_page(&request(&[&headers[..], site.as_slice()].concat()))
+        };
+        for origin in ["http://127.0.0.1:8000", "https://127.0.0.1:8000"] {
+            assert!(check(origin, None).is_ok(), "{origin}");
+        }
+        let outside = "https://counts.example";
+        assert!(check(outside, Some("same-origin")).is_ok());
+        for site in [None, Some("same-site"), Some("cross-site"), Some("none"), Some("")] {
+            assert_eq!(check(outside, site).unwrap_err().status(), Status::Forbidden, "{site:?}");
+        }
     }
 
     #[test]
