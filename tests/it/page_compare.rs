@@ -4,7 +4,7 @@ use headless_chrome::Tab;
 use serde_json::json;
 
 use crate::dashboard_support::{start, video};
-use crate::page_support::{click, has_pixel, launch, open, read, text, wait_for};
+use crate::page_support::{click, has_pixel, highest_pixel, launch, open, read, text, wait_for};
 
 /// How many videos are compared.
 const ROWS: &str = "document.querySelectorAll('#compare-rows > li').length";
@@ -22,12 +22,18 @@ fn press(tab: &Tab, node: &str) {
     read(tab, &format!("{node}.click()"));
 }
 
-/// Whether the chart has a pixel of the colour that the swatch of that line has.
-fn draws(line: u8) -> String {
-    let colour = format!(
+const CHART: &str = "#figure-compare canvas";
+
+/// The colour of that line, as its swatch has it.
+fn colour(line: u8) -> String {
+    format!(
         "getComputedStyle(document.querySelector('#compare-rows .swatch-{line}')).borderTopColor.match(/[0-9]+/g).map(Number)"
-    );
-    has_pixel("#figure-compare canvas", &colour)
+    )
+}
+
+/// Whether the chart has a pixel of that line.
+fn draws(line: u8) -> String {
+    has_pixel(CHART, &colour(line))
 }
 
 /// Submits the form that adds a video by id.
@@ -102,6 +108,9 @@ fn page_compares_up_to_five_videos() {
     for line in [0, 1] {
         wait_for(&tab, &draws(line), true);
     }
+    // On a scale on which both are seen, as soon as they are drawn.
+    let tops = [0, 1].map(|line| read(&tab, &highest_pixel(CHART, &colour(line))).as_i64());
+    assert!(tops[0] < tops[1], "{tops:?}");
     complaints.assert_none();
     check_adding(&tab);
     complaints.texts.lock().clear();

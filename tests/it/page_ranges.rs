@@ -95,6 +95,7 @@ fn page_goes_by_the_dashboard_s_clock() {
     wait_until("the burst is in the charts", || {
         points(&running).iter().any(|(_, rate)| *rate > 1.0)
     });
+    let mut tabs = Vec::new();
     for minutes in [-2, 2, 60 * 24 * 3] {
         let script = format!(
             "(() => {{ const Real = Date; const now = () => Real.now() + {minutes} * 60000; \
@@ -114,8 +115,19 @@ fn page_goes_by_the_dashboard_s_clock() {
         let left = read(&tab, end).as_f64().unwrap();
         assert!((-61_000.0..=61_000.0).contains(&left), "{minutes} min: {left}");
         // The last play is of today, and told by its time.
-        tab.navigate_to(&format!("{}/?range=today", running.dashboard.url())).unwrap();
+        tab.navigate_to(&format!("{}/?range=today&zone=UTC", running.dashboard.url())).unwrap();
         wait_for(&tab, &text("#top-rows .plays"), "1,000");
+        wait_for(&tab, &text("#live-text"), "live");
+        tabs.push(tab);
+    }
+    // When it was last heard is a time of its clock, too.
+    running.dashboard.shutdown().unwrap();
+    let shown = "window.real() - Date.parse(`${new Date(window.real()).toISOString().slice(0, 10)}T${/^stale since (.{8})$/.exec(document.querySelector('#live-text').textContent)[1]}Z`)";
+    for tab in tabs {
+        tab.bring_to_front().unwrap();
+        // A day more, which midnight may be.
+        let ago = format!("({shown} + 86401000) % 86400000 < 61000");
+        wait_for(&tab, &ago, true);
     }
 }
 

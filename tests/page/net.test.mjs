@@ -119,3 +119,28 @@ test("a video without plays is asked for less often", async (t) => {
   assert.equal(calls.length, 3, "a failed call is made again");
   assert.deepEqual(told, [404, 503]);
 });
+
+test("a read that is refused for a moment is asked again; what changes something is not", async (t) => {
+  const { fetch } = globalThis;
+  t.after(() => (globalThis.fetch = fetch));
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let [asked, refusals] = [0, 2];
+  globalThis.fetch = async () => {
+    asked += 1;
+    const headers = { "Retry-After": "1" };
+    return asked <= refusals ? new Response('{"error":"busy"}', { status: 503, headers }) : new Response('{"a":1}');
+  };
+  const told = async (options) => {
+    asked = 0;
+    const answer = fetchJson("api/x", options).catch(({ message }) => message);
+    for (let second = 0; second < 5; second += 1) {
+      await new Promise((done) => setImmediate(done));
+      t.mock.timers.tick(1000);
+    }
+    return [await answer, asked];
+  };
+  assert.deepEqual(await told(), [{ a: 1 }, 3]);
+  refusals = Infinity;
+  assert.deepEqual(await told(), ["busy", 4]);
+  assert.deepEqual(await told({ method: "POST" }), ["busy", 1]);
+});

@@ -1,7 +1,8 @@
 // What is wrong, on every view: a banner, a mark at "Queue", the tab's title and its icon. A tab in the background, which has no
 // stream, asks for the alarms alone.
 
-import { byId, dateTime, element, many, setAttribute, setText, time } from "./format.js";
+import { now } from "./clock.js";
+import { byId, dateTime, element, isToday, many, setAttribute, setText, setWords, time } from "./format.js";
 import { fetchJson, unreachable } from "./net.js";
 import { NAME } from "./share.js";
 
@@ -28,7 +29,7 @@ export const unhidden = (alarms, hidden) => alarms.filter(({ name, since }) => h
 const isSame = (some, others) => some.length === others.length && some.every(({ name, since }, at) => name === others[at].name && since === others[at].since);
 
 // A time of today, or with its date.
-const sinceText = (ms) => `since ${new Date(ms).toDateString() === new Date().toDateString() ? time(ms) : dateTime(ms)}`;
+const sinceText = (ms) => `Since ${isToday(ms) ? time(ms) : dateTime(ms)}.`;
 
 const readHidden = () => {
   try {
@@ -70,10 +71,10 @@ export class Alarms {
 
   // What the dashboard tells.
   show(alarms) {
-    const now = performance.now();
+    const moment = performance.now();
     // Others need not hear each event.
-    if (now - this.toldAt > SHARED_MS || !isSame(alarms, this.told)) {
-      this.toldAt = now;
+    if (moment - this.toldAt > SHARED_MS || !isSame(alarms, this.told)) {
+      this.toldAt = moment;
       this.channel?.postMessage(alarms);
     }
     this.take(alarms);
@@ -90,7 +91,7 @@ export class Alarms {
   // Nothing was heard for so many ms.
   quiet(ms) {
     if (ms < LOST_MS || this.lostSince) return;
-    this.lostSince = Date.now() - ms;
+    this.lostSince = now() - ms;
     this.draw();
   }
 
@@ -168,8 +169,8 @@ const showAlarm = (item, alarm) => {
   setAttribute(item, "data-alarm", name);
   setAttribute(item, "data-severity", severity);
   setText(words.children[0], label(name, severity));
-  setText(words.children[1], text);
-  setText(words.children[2], wayOut);
+  setWords(words.children[1], text);
+  setWords(words.children[2], wayOut);
   // The text of one that cannot be reached says it.
   setText(words.children[3], name === "unreachable" ? "" : sinceText(since));
   button.hidden = name === "unreachable";

@@ -1,7 +1,7 @@
 // Puts the parts together: the address says which view is shown, the stream brings what changes.
 
 import { Alarms } from "./alarm.js";
-import { hear } from "./clock.js";
+import { hear, timeAt } from "./clock.js";
 import { Compare } from "./compare.js";
 import { Counter } from "./counter.js";
 import { Favourites } from "./favourites.js";
@@ -80,14 +80,14 @@ const show = (values, before) => {
 // Numbers are told to be old before they are called stale.
 const AGED_MS = 2000;
 
-// `old`: how many ms ago the newest event came.
-const showBadge = (name, heardAt, old) => {
+// `heard`: when the newest event came, by `performance.now()`; `old`: how many ms ago.
+const showBadge = (name, heard, old) => {
   const badge = byId("live");
   if (badge.dataset.state !== name) badge.dataset.state = name;
-  setText(byId("live-text"), name === "stale" ? `stale since ${time(heardAt)}` : name);
-  setText(byId("live-age"), heardAt > 0 && old >= AGED_MS ? age(old) : "");
+  setText(byId("live-text"), name === "stale" ? `stale since ${time(timeAt(heard))}` : name);
+  setText(byId("live-age"), heard > 0 && old >= AGED_MS ? age(old) : "");
   if (name === "stale") alarms.quiet(old);
-  if (heardAt > 0) setAttribute(badge, "title", `The newest numbers came at ${time(heardAt)}`);
+  if (heard > 0) setAttribute(badge, "title", `The newest numbers came at ${time(timeAt(heard))}`);
 };
 
 const state = new State(show);

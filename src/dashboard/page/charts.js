@@ -140,7 +140,7 @@ export class Chart {
         };
       })],
       axes: [
-        { ...axis, incrs: TIMES, space: 84, size: 28, values: (_, splits, __, ___, step) => splits.map((at) => label(at, step)) },
+        { ...axis, incrs: TIMES, space: 84, gap: 9, size: 32, values: (_, splits, __, ___, step) => splits.map((at) => label(at, step)) },
         { ...axis, ...(this.whole && { incrs: WHOLE }), ...(this.durations && logarithmicAxis), size: 62, space: 40, values: (_, splits) => splits.map(this.ticks) },
       ],
       scales: {
@@ -200,13 +200,14 @@ export class Chart {
     this.describe();
   }
 
-  // Names the lines, and hides those without a name.
+  // Names the lines, and hides those without a name. Behind `set`: uPlot takes the scale from the lines that it shows then.
   name(labels) {
     this.lines.forEach((line, index) => {
       line.label = labels[index] ?? "";
       setText(this.values[index].children[1], line.label);
       this.showLine(index, line.label !== "");
     });
+    this.describe();
   }
 
   showLegend() {

@@ -21,5 +21,7 @@ export const hearDate = (text) => {
   if (ahead === null && !Number.isNaN(ms)) hear(ms);
 };
 
-// Now, in ms; by the browser's clock before the dashboard has told.
-export const now = () => (ahead === null ? Date.now() : performance.now() + ahead);
+// What it is there, in ms, at a moment of `performance.now()`; by the browser's clock before the dashboard has told.
+export const timeAt = (moment) => moment + (ahead ?? Date.now() - performance.now());
+
+export const now = () => timeAt(performance.now());

@@ -99,8 +99,8 @@ export class Compare {
     const none = times.map(() => null);
     this.chart.title = `Plays by ${scale} in ${words}`;
     setText(byId("compare-caption"), `Plays by ${scale}`);
-    this.chart.name(found.map(({ video }) => video.title || video.video_id));
     this.chart.set([times, ...DASHES.map((_, index) => lines[index]?.[1] ?? none)], { span: [from / 1000, to / 1000] });
+    this.chart.name(found.map(({ video }) => video.title || video.video_id));
     byId("figure-compare").hidden = found.length === 0;
     byId("compare-empty").hidden = found.length > 0;
     const list = byId("compare-rows");

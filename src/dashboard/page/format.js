@@ -130,6 +130,13 @@ export const setText = (node, text) => {
   return true;
 };
 
+// The same of sentences in which commands and names stand between backticks.
+export const setWords = (node, text) => {
+  const parts = text.split("`");
+  if (node.textContent === parts.join("")) return;
+  node.replaceChildren(...parts.map((part, index) => (index % 2 === 1 ? element("code", "", part) : part)));
+};
+
 // A number on a tile, as large as it fits.
 export const setFigure = (node, text) => {
   if (setText(node, text)) node.style.setProperty("--chars", Math.max(text.length, 6));

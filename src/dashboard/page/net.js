@@ -1,6 +1,6 @@
 // The dashboard as the page sees it: JSON by call, and one stream of events.
 
-import { hearDate } from "./clock.js";
+import { hearDate, timeAt } from "./clock.js";
 import { time } from "./format.js";
 
 // An event comes every second; after this long without one the numbers are called stale.
@@ -10,19 +10,19 @@ const AGAIN_MS = 3000;
 // How often a page without numbers asks why.
 const WHY_MS = 10_000;
 
-// When the dashboard was last heard, in ms; before the first time, since when it was not.
+// When the dashboard was last heard, by `performance.now()`; before the first time, since when it was not.
 let heardAt = 0;
 
 // That it cannot be reached now. A browser says no more than "Failed to fetch".
 export const unreachable = () => {
-  heardAt ||= Date.now();
-  return `The dashboard cannot be reached since ${time(heardAt)}. The page tries again by itself.`;
+  heardAt ||= performance.now();
+  return `The dashboard cannot be reached since ${time(timeAt(heardAt))}. The page tries again by itself.`;
 };
 
 const reach = async (path, options) => {
   try {
     const response = await fetch(path, options);
-    heardAt = Date.now();
+    heardAt = performance.now();
     return response;
   } catch (error) {
     if (options?.signal?.aborted) throw error;
@@ -32,11 +32,19 @@ const reach = async (path, options) => {
   }
 };
 
+// How often a read is asked for that the dashboard refuses for a moment: of long sums it finds one at a time.
+const TRIES = 4;
+
 // The answer of a call to `api/…`; an Error with the dashboard's own words and `status` where it refuses. The path is taken
 // from where the page lies: a proxy may have put it under any path.
-export const fetchJson = async (path, options) => {
+export const fetchJson = async (path, options, tries = TRIES) => {
   const response = await reach(path.replace(/^\//, ""), options);
   hearDate(response.headers?.get("date"));
+  const pause = Number(response.headers?.get("retry-after"));
+  if (response.status === 503 && pause > 0 && tries > 1 && !options?.method) {
+    await new Promise((done) => setTimeout(done, pause * 1000));
+    return fetchJson(path, options, tries - 1);
+  }
   const answer = await response.json().catch((error) => {
     if (options?.signal?.aborted) throw error;
     return {};
@@ -119,7 +127,7 @@ export class Events {
 // What the page hears, through what `connect` makes: closed while nobody looks at the tab, and opened again when somebody does.
 export class Stream {
   constructor({ connect, onStats, onShown, onBadge }) {
-    Object.assign(this, { onStats, onShown, onBadge, heard: 0, heardAt: 0, opened: 0, whyAt: 0, isOpen: false });
+    Object.assign(this, { onStats, onShown, onBadge, heard: 0, opened: 0, whyAt: 0, isOpen: false });
     this.events = connect((text) => this.hear(text));
     const follow = () => {
       if (document.hidden) return this.close();
@@ -148,10 +156,9 @@ export class Stream {
 
   hear(text) {
     const isBack = this.state === "stale";
-    this.heard = performance.now();
-    this.heardAt = heardAt = Date.now();
+    this.heard = heardAt = performance.now();
     this.onStats(JSON.parse(text));
-    this.onBadge(this.state, this.heardAt, 0);
+    this.onBadge(this.state, this.heard, 0);
     if (isBack) this.onShown();
   }
 
@@ -163,7 +170,7 @@ export class Stream {
       this.whyAt = performance.now();
       fetchJson("api/settings").catch(() => {});
     }
-    this.onBadge(this.state, this.heardAt, performance.now() - this.heard);
+    this.onBadge(this.state, this.heard, performance.now() - this.heard);
   }
 
   get state() {

@@ -3,7 +3,7 @@
 
 import { label } from "./alarm.js";
 import { now } from "./clock.js";
-import { bytes, count, duration, element, rate, setText, stamp } from "./format.js";
+import { bytes, count, duration, element, rate, setText, setWords, stamp } from "./format.js";
 import { ledgerName, ledgerRows } from "./ledgers.js";
 import { Dialog, PeekDialog } from "./queue_dialogs.js";
 import { Drill } from "./queue_drill.js";
@@ -32,19 +32,19 @@ const ledgerSize = (ledger) => {
 };
 
 const PROCESSOR_COLUMNS = [
-  ["Processor"], ["Received", true], ["= Counted", true], ["+ Duplicates", true], ["+ Rejected", true],
+  ["Processor", "words"], ["Received", true], ["= Counted", true], ["+ Duplicates", true], ["+ Rejected", true],
   ["+ In flight", true], ["Adds up"], ["A second", true], ["p99", true], ["Heard"], ["Version"], ["Ledger", true], ["Slowest commit", true],
   ["To sweep", true],
 ];
 const LEDGER_COLUMNS = [
-  ["Processor"], ["State"], ["Lease"], ["Who publishes"], ["Plays counted", true], ["Newest commit", true], ["Commits not told", true], ["Taken over", true], ["Reports here"],
+  ["Processor", "words"], ["State"], ["Lease"], ["Who publishes"], ["Plays counted", true], ["Newest commit", true], ["Commits not told", true], ["Taken over", true], ["Reports here"],
 ];
 const PRODUCER_COLUMNS = [["Producer"], ["Plays in its outbox", true], ["Heard"]];
 const CONNECTION_COLUMNS = [
-  ["From"], ["Processor"], ["State"], ["RDY", true], ["In flight", true], ["Reconnects", true], ["Last error"],
+  ["From"], ["Processor", "words"], ["State"], ["RDY", true], ["In flight", true], ["Reconnects", true], ["Last error", "words"],
 ];
-const LOOKUPD_COLUMNS = [["nsqlookupd"], ["State"], ["nsqds that it names", true], ["Heard"]];
-const AUDIT_COLUMNS = [["When"], ["Who"], ["What"], ["On"], ["Outcome"]];
+const LOOKUPD_COLUMNS = [["nsqlookupd"], ["State", "words"], ["nsqds that it names", true], ["Heard"]];
+const AUDIT_COLUMNS = [["When"], ["Who"], ["What"], ["On"], ["Outcome", "words"]];
 
 // One shared ledger, and who counts in it.
 class SharedLedger {
@@ -105,8 +105,8 @@ export const mount = (root, { fetchJson, writeToken, state }) => {
       if (!item.firstElementChild) item.append(element("strong"), " ", element("span"), " ", element("span", "way-out"));
       if (item.dataset.severity !== severity) item.dataset.severity = severity;
       setText(item.children[0], label(code, severity));
-      setText(item.children[1], text);
-      setText(item.children[2], wayOut);
+      setWords(item.children[1], text);
+      setWords(item.children[2], wayOut);
     });
   };
   const showNsqds = (list) => {

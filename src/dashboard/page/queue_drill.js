@@ -46,7 +46,7 @@ const MOVING = [["Messages", true], ["In/s", true]];
 const OF_CHANNEL_TOO = [["Out/s", true], ["Consumers", true]];
 const CHANNEL_FIGURES = [...FIGURES, ...OF_CHANNEL, ...MOVING, ...OF_CHANNEL_TOO];
 const CLIENT_COLUMNS = [
-  ["Host"], ["Address"], ["Client id"], ["Program"], ["nsqd"], ["RDY", true], ["In flight", true], ["Finished", true], ["Requeued", true],
+  ["Host"], ["Address"], ["Client id"], ["Program", "words"], ["nsqd"], ["RDY", true], ["In flight", true], ["Finished", true], ["Requeued", true],
   ["Messages", true], ["Connected since"], ["For", true], ["Transport"], ["State"],
 ];
 

@@ -42,6 +42,8 @@ const showCell = (box, cell) => {
   setAttribute(box.firstElementChild, "href", cell.href);
 };
 
+const classOf = (kind) => (kind === true ? "number" : kind ?? "");
+
 // A card with a title.
 export const card = (title, ...parts) => {
   const box = element("section", "card");
@@ -51,14 +53,14 @@ export const card = (title, ...parts) => {
 
 // A table with a caption whose rows are used again: focus and selection stay while numbers change.
 export class Grid {
-  // `columns`: [title, is it a number].
+  // `columns`: [title, true for numbers or "words" for what is long and takes several lines].
   constructor(caption, columns) {
     this.columns = columns;
     this.table = element("table", "sheet");
     this.table.append(element("caption", "visually-hidden", caption));
     const head = this.table.createTHead().insertRow();
-    for (const [title, isNumber] of columns) {
-      const cell = element("th", isNumber ? "number" : "", title);
+    for (const [title, kind] of columns) {
+      const cell = element("th", classOf(kind), title);
       cell.scope = "col";
       head.append(cell);
     }
@@ -79,8 +81,8 @@ export class Grid {
       if (!row) {
         row = element("tr");
         row.dataset.key = key;
-        this.columns.forEach(([, isNumber], index) => {
-          const cell = element(index === 0 ? "th" : "td", isNumber ? "number" : "");
+        this.columns.forEach(([, kind], index) => {
+          const cell = element(index === 0 ? "th" : "td", classOf(kind));
           if (index === 0) cell.scope = "row";
           row.append(cell);
         });

@@ -6,7 +6,7 @@ import { Grid, pushButton } from "./queue_grid.js";
 import { CHANNEL_COLUMNS, consumerState, figures, latencies, nameOf, ports, quantiles, span, stateOf, transport } from "./queue_words.js";
 
 const CONSUMER_COLUMNS = [
-  ["Consumer"], ["Channel"], ["Program"], ["RDY", true], ["In flight", true], ["Finished", true], ["Requeued", true],
+  ["Consumer"], ["Channel"], ["Program", "words"], ["RDY", true], ["In flight", true], ["Finished", true], ["Requeued", true],
   ["Connected for", true], ["Transport"], ["State"],
 ];
 

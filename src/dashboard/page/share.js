@@ -75,15 +75,25 @@ export class LockedEvents {
   }
 }
 
-// Elsewhere, where browsers have no locks: a worker that all pages share listens for them.
+// Elsewhere, where browsers have no locks: a worker that all pages share listens for them. Another name is another worker: one that
+// hangs is left behind by all pages, which tell each other the number of the newest.
 export class WorkerEvents {
   constructor(onEvent) {
-    Object.assign(this, { onEvent, port: null, aliveAt: 0, number: 0, isMissing: false });
+    Object.assign(this, { onEvent, port: null, channel: null, aliveAt: 0, number: 0, isMissing: false });
   }
 
   open() {
+    this.channel = new BroadcastChannel(`${NAME} worker`);
+    this.channel.onmessage = ({ data }) => {
+      if (data > this.number) this.follow(data);
+      else if (data < this.number) this.channel.postMessage(this.number);
+    };
+    this.connect();
+  }
+
+  // Connects to the worker of its number, and says which that is.
+  connect() {
     this.aliveAt = performance.now();
-    // Another name is another worker.
     const name = this.number === 0 ? NAME : `${NAME} ${this.number}`;
     const worker = new SharedWorker(new URL("worker.js", import.meta.url), { type: "module", name });
     this.isMissing = false;
@@ -93,22 +103,33 @@ export class WorkerEvents {
       this.aliveAt = performance.now();
       if (data) this.onEvent(data);
     };
+    this.channel.postMessage(this.number);
+  }
+
+  leave() {
+    this.port.postMessage("close");
+    this.port.close();
+  }
+
+  follow(number) {
+    this.leave();
+    this.number = number;
+    this.connect();
   }
 
   close() {
-    this.port?.postMessage("close");
-    this.port?.close();
+    if (!this.port) return;
+    this.leave();
     this.port = null;
+    this.channel.close();
   }
 
   check() {
     if (!this.port) return;
     this.port.postMessage("");
     if (performance.now() - this.aliveAt < FROZEN_MS) return;
-    this.close();
-    // One that hangs stays behind; one that could not be loaded, as the dashboard is away, is the same for all pages.
-    if (!this.isMissing) this.number += 1;
-    this.open();
+    // One that could not be loaded, as the dashboard is away, is the same for all pages.
+    this.follow(this.isMissing ? this.number : this.number + 1);
   }
 }
 
