@@ -5,14 +5,18 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use headless_chrome::Tab;
+use playcounts::dashboard::{Dashboard, DashboardConfig};
+use playcounts::http::TlsFiles;
 use tempfile::TempDir;
 
 use crate::certs::Authority;
 use crate::dashboard_support::{self, video};
 use crate::page_support::{click, launch, open, read, text, wait_for};
+use crate::page_windows::{WINDOWS, wait_for_live, window};
 use crate::ports::free_addrs;
 use crate::support::{Broker, Running, assert_exit, json, total, wait_until};
 use crate::timing::DEADLINE;
@@ -70,6 +74,19 @@ fn start_under_a_path(dashboard: &str) -> Option<Nginx> {
     assert!(guide.contains(UNDER_A_PATH), "docs/guide.md says how");
     let location = UNDER_A_PATH.replace("http://127.0.0.1:8000", dashboard);
     run(&format!("server {{ listen {at};\n{location} }}"), at)
+}
+
+/// The same over TLS outside and inside.
+fn start_under_a_path_with_tls(port: u16, authority: &Authority) -> Option<Nginx> {
+    let at = free_addrs(1).unwrap()[0];
+    let issued = authority.issue("localhost", |_| {});
+    let inside = format!("https://127.0.0.1:{port}");
+    let location = UNDER_A_PATH.replace("http://127.0.0.1:8000", &inside);
+    let (cert, key) = (issued.cert.display(), issued.key.display());
+    let server = format!(
+        "server {{ listen {at} ssl; ssl_certificate {cert}; ssl_certificate_key {key};\n{location} }}"
+    );
+    run(&server, at)
 }
 
 /// Runs nginx with this server, which listens there; `None` where there is no nginx.
@@ -190,6 +207,59 @@ fn the_page_is_whole_under_any_path() {
     let loaded = complaints.loaded.lock().clone();
     assert!(loaded.iter().all(|url| url.starts_with(&base)), "{loaded:?}");
     complaints.assert_none();
+}
+
+/// A problem is told as it begins, in each of these windows.
+fn check_alarm(windows: &[Arc<Tab>]) {
+    let is_told = "document.querySelector('#alarms:not([hidden]) li') !== null";
+    for tab in windows {
+        wait_for(tab, is_told, true);
+    }
+}
+
+/// How many pages hold the lock of who listens, and how many wait for it.
+const TURNS: &str = "navigator.locks.query().then(({ held, pending }) => [held, pending].map((list) => \
+    list.filter(({ name }) => name === 'playcounts /playcounts/').length).join())";
+
+#[test]
+fn one_page_and_twenty_are_live_under_a_path_with_tls_on_both_sides() {
+    let Some(browser) = launch() else { return };
+    let authority = Authority::new();
+    let issued = authority.issue("localhost", |_| {});
+    let data = tempfile::tempdir().unwrap();
+    let dashboard = Dashboard::start(DashboardConfig {
+        read_token: Some("r3ad".to_owned()),
+        tls: Some(TlsFiles { cert: issued.cert, key: issued.key }),
+        idle_alert: Some(Duration::from_secs(1)),
+        ..dashboard_support::config(&data)
+    })
+    .unwrap();
+    let Some(nginx) = start_under_a_path_with_tls(dashboard.local_addr().port(), &authority) else {
+        return;
+    };
+    let base = format!("https://localhost:{}/playcounts/", nginx.at.port());
+    let tab = window(&browser, &format!("{base}?view=queue"));
+    wait_for(&tab, "location.pathname", "/playcounts/sign-in");
+    read(&tab, "document.querySelector('#token').value = 'r3ad'");
+    click(&tab, ".sign-in button");
+    wait_for(&tab, "location.href", format!("{base}?view=queue"));
+    wait_for(&tab, &text("#live-text"), "live");
+    // An event brings it: the page asks for alarms only while nobody looks at it.
+    check_alarm(std::slice::from_ref(&tab));
+    assert_eq!(tab.evaluate(TURNS, true).unwrap().value, Some("1,0".into()));
+    let mut windows = vec![tab];
+    windows.extend((1..WINDOWS).map(|_| window(&browser, &base)));
+    wait_for_live(&windows, "0");
+    check_alarm(&windows);
+    // One of them listens for all.
+    wait_until("all others wait", || {
+        let turns = windows[0].evaluate(TURNS, true).unwrap().value;
+        turns == Some(format!("1,{}", WINDOWS - 1).into())
+    });
+    click(&windows[1], "#sign-out button");
+    for tab in &windows {
+        wait_for(tab, "location.pathname", "/playcounts/sign-in");
+    }
 }
 
 #[test]

@@ -229,8 +229,7 @@ fn print_lags(tab: &Tab, url: &str) {
     println!("event made to two frames later, ms: {}", found.as_str().unwrap());
 }
 
-/// Pictures of a running dashboard, for `docs/`, and how long its page takes. Of one with titles the list alone, as
-/// `titles.png`.
+/// Pictures of a running dashboard, for `docs/`, and how long its page takes.
 #[test]
 #[ignore = "for a running dashboard: URL=http://127.0.0.1:8000 cargo test --test it -- --ignored --nocapture page::pictures"]
 #[allow(clippy::print_stdout, reason = "it is what it is for")]
@@ -246,7 +245,6 @@ fn pictures() {
     );
     let first: Value = serde_json::from_str(first.as_str().unwrap()).unwrap();
     let first = &first["counts"][0];
-    let is_titled = first["title"].is_string();
     let views = [
         ("overview", "/".to_owned(), "document.querySelectorAll('#top-rows tr').length === 10"),
         (
@@ -272,9 +270,6 @@ fn pictures() {
         tab.evaluate(&wait, true).unwrap().value.unwrap().as_f64().unwrap()
     };
     for (view, path, ready) in &views {
-        if is_titled && *view != "videos" {
-            continue;
-        }
         let mut times = Vec::new();
         for _ in 0..5 {
             tab.navigate_to(&format!("{url}{path}")).unwrap().wait_until_navigated().unwrap();
@@ -288,8 +283,7 @@ fn pictures() {
         wait_for(&tab, &text("#live-text"), "live");
         let picture =
             tab.capture_screenshot(CaptureScreenshotFormatOption::Png, None, None, true).unwrap();
-        let name = if is_titled { "titles" } else { view };
-        std::fs::write(docs.join(format!("{name}.png")), picture).unwrap();
+        std::fs::write(docs.join(format!("{view}.png")), picture).unwrap();
     }
     print_lags(&tab, &url);
     let texts = complaints.texts.lock();

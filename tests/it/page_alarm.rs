@@ -1,11 +1,17 @@
 //! What is wrong, as the page says it on every view, in the tab's title and icon, and in the background; in a real Chromium.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use headless_chrome::Tab;
 use headless_chrome::protocol::cdp::Browser::{GrantPermissions, PermissionType};
+use nsq_protocol::thread::{Crew, stop_pair};
+use playcounts::dashboard::{Dashboard, DashboardConfig};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::dashboard_support::{Running, consumption, start, video};
+use crate::dashboard_support::{Running, ask, config, consumption, video};
 use crate::page_accessibility::{axe, show_as, violations_in};
 use crate::page_support::{click, launch, open, read, text, wait_for};
 use crate::streams::ChildDashboard;
@@ -20,10 +26,44 @@ const BANNER: &str = "[...document.querySelectorAll('#alarms:not([hidden]) li')]
 /// The mark at "Queue", as a screen reader reads it.
 const MARK: &str = "document.querySelector('#queue-mark:not([hidden])')?.textContent ?? ''";
 
-/// A processor that reports once.
-fn report(running: &Running) {
-    let report = json!({"processor": Uuid::from_u128(1), "consumption": consumption(None)});
-    running.post("/api/consumption", &report, 200);
+/// A dashboard that raises an alarm 6 s after the last play was counted, the one that is raised soonest.
+fn start_idle() -> Running {
+    let data = tempfile::tempdir().unwrap();
+    let config = DashboardConfig { idle_alert: Some(Duration::from_secs(1)), ..config(&data) };
+    Running { dashboard: Dashboard::start(config).unwrap(), data }
+}
+
+/// A processor that reports twice a second, and counts a play each time while it is to.
+struct Processor {
+    counts: Arc<AtomicBool>,
+    _reporting: Crew<()>,
+}
+
+impl Processor {
+    fn start(running: &Running) -> Self {
+        let counts = Arc::new(AtomicBool::new(false));
+        let (stop, stopped) = stop_pair();
+        let mut reporting = Crew::stopped_by(stop);
+        let (address, is_counting) = (running.dashboard.local_addr(), Arc::clone(&counts));
+        let report = move || {
+            let mut counted = 1u64;
+            while !stopped.wait(Duration::from_millis(500)) {
+                counted += u64::from(is_counting.load(Ordering::SeqCst));
+                let mut told = consumption(None);
+                told["counted"] = json!(counted);
+                let report = json!({"processor": Uuid::from_u128(1), "consumption": told});
+                let report = report.to_string();
+                let answer = ask(address, "POST", "/api/consumption", "", report.as_bytes());
+                assert_eq!(answer.status, 200);
+            }
+        };
+        reporting.spawn("reports", report).unwrap();
+        Self { counts, _reporting: reporting }
+    }
+
+    fn count(&self, on: bool) {
+        self.counts.store(on, Ordering::SeqCst);
+    }
 }
 
 /// That nothing is told as wrong.
@@ -62,40 +102,41 @@ fn check_views(tab: &Tab) {
 #[test]
 fn a_problem_is_told_on_every_view_until_it_is_over_or_hidden() {
     let Some(browser) = launch() else { return };
-    let running = start();
+    let running = start_idle();
     running.tell(1, &[(video(1), 5)]);
+    let processor = Processor::start(&running);
     let (tab, complaints) = open(&browser, &running.dashboard.url());
     wait_for(&tab, &text("#live-text"), "live");
-    // The counts came from a processor that has reported nothing else, and is silent now.
-    wait_for(&tab, BANNER, "processor-silent");
+    wait_for(&tab, BANNER, "nothing-counted");
     wait_for(&tab, "document.title", "⚠ playcounts");
     wait_for(&tab, ICON, "favicon-alarm.svg");
     wait_for(&tab, MARK, "1 problem");
     let words = read(&tab, &text("#alarms li p"));
     let words = words.as_str().unwrap();
-    assert!(words.starts_with("Stopped: No processor has reported for "), "{words}");
-    assert!(words.contains("Check that it runs and reaches this dashboard."), "{words}");
+    assert!(words.starts_with("Stopped: Nothing has been counted for "), "{words}");
+    assert!(words.contains("Check that plays are being made, and that "), "{words}");
     let said = read(&tab, &text("#alarm-said"));
-    assert!(said.as_str().unwrap().starts_with("Stopped: No processor has reported"), "{said}");
+    assert!(said.as_str().unwrap().starts_with("Stopped: Nothing has been counted"), "{said}");
     check_views(&tab);
     // The queue's view has the same words.
     click(&tab, "nav a[data-view=queue]");
     let finding = text(".findings li");
     wait_for(
         &tab,
-        &format!("{finding}.startsWith('Stopped: No processor has reported for ')"),
+        &format!("{finding}.startsWith('Stopped: Nothing has been counted for ')"),
         true,
     );
     click(&tab, "nav a[data-view=overview]");
 
-    report(&running);
+    processor.count(true);
     wait_for_peace(&tab);
     wait_for(&tab, &text("#alarm-said"), "No problem any more.");
 
-    // Silent again: hidden, it is so in another tab, too; the mark stays.
-    wait_for(&tab, BANNER, "processor-silent");
+    // The same again: hidden, it is so in another tab, too; the mark stays.
+    processor.count(false);
+    wait_for(&tab, BANNER, "nothing-counted");
     let (other, _) = open(&browser, &running.dashboard.url());
-    wait_for(&other, BANNER, "processor-silent");
+    wait_for(&other, BANNER, "nothing-counted");
     click(&other, "#alarms li button");
     for one in [&other, &tab] {
         one.bring_to_front().unwrap();
@@ -105,9 +146,10 @@ fn a_problem_is_told_on_every_view_until_it_is_over_or_hidden() {
         wait_for(one, MARK, "1 problem");
     }
     // What ends and begins again is news.
-    report(&running);
+    processor.count(true);
     wait_for(&tab, MARK, "");
-    wait_for(&tab, BANNER, "processor-silent");
+    processor.count(false);
+    wait_for(&tab, BANNER, "nothing-counted");
     let is_left = |text: &String| text.contains("EventSource");
     assert!(complaints.texts.lock().iter().all(is_left), "{:?}", complaints.texts.lock());
 }
@@ -115,15 +157,17 @@ fn a_problem_is_told_on_every_view_until_it_is_over_or_hidden() {
 #[test]
 fn a_tab_in_the_background_tells_of_a_problem() {
     let Some(browser) = launch() else { return };
-    let running = start();
-    report(&running);
+    let running = start_idle();
+    let processor = Processor::start(&running);
+    processor.count(true);
     let (tab, _complaints) = open(&browser, &running.dashboard.url());
     wait_for(&tab, &text("#live-text"), "live");
     browser.new_tab().unwrap().bring_to_front().unwrap();
     wait_for(&tab, "document.visibilityState", "hidden");
-    assert_eq!(read(&tab, "document.title"), json!("playcounts"));
+    wait_for_peace(&tab);
+    processor.count(false);
     let alarms = || running.get("/api/alarms").json()["alarms"].as_array().unwrap().len();
-    wait_until("the processor is silent", || alarms() == 1);
+    wait_until("nothing is counted", || alarms() == 1);
     wait_for(&tab, "document.title", "⚠ playcounts");
     assert_eq!(read(&tab, "document.visibilityState"), json!("hidden"));
     assert_eq!(read(&tab, ICON), json!("favicon-alarm.svg"));
@@ -137,8 +181,9 @@ const WRITE_DOWN: &str = "window.made = []; window.seen = []; const Real = Notif
 #[test]
 fn a_problem_is_notified_once_for_all_tabs() {
     let Some(browser) = launch() else { return };
-    let running = start();
-    report(&running);
+    let running = start_idle();
+    let processor = Processor::start(&running);
+    processor.count(true);
     let url = format!("{}/?view=queue", running.dashboard.url());
     let (tab, _) = open(&browser, &url);
     let permissions = vec![PermissionType::Notifications];
@@ -153,9 +198,10 @@ fn a_problem_is_notified_once_for_all_tabs() {
     for one in [&tab, &other] {
         wait_for(one, &text("#notify-button"), "Stop notifying me");
     }
-    report(&running);
     wait_for(&other, "localStorage.getItem('notify-told') !== null", true);
-    wait_for(&other, BANNER, "processor-silent");
+    wait_for(&other, BANNER, "");
+    processor.count(false);
+    wait_for(&other, BANNER, "nothing-counted");
     wait_for(&tab, "document.title.startsWith('⚠')", true);
     let all = |name: &str| {
         let of = |one| {
@@ -169,7 +215,7 @@ fn a_problem_is_notified_once_for_all_tabs() {
     assert_eq!(made.len(), 1, "{made:?}");
     let text = &made[0];
     assert!(text.starts_with("⚠ playcounts at 127.0.0.1:"), "{text}");
-    assert!(text.contains(": No processor has reported for "), "{text}");
+    assert!(text.contains(": Nothing has been counted for "), "{text}");
 }
 
 #[test]

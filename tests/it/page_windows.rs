@@ -8,11 +8,11 @@ use playcounts::dashboard::Dashboard;
 use serde_json::json;
 
 use crate::dashboard_support::{Running, config, start, video};
-use crate::page_support::{launch, launch_with, open, read, text, wait_for};
+use crate::page_support::{Chromium, launch, launch_with, open, read, text, wait_for};
 use crate::support::wait_until;
 
 /// As many as somebody may have open.
-const WINDOWS: usize = 20;
+pub(crate) const WINDOWS: usize = 20;
 
 /// A name that is no loopback address to the browser: over plain HTTP it has no locks there.
 const ELSEWHERE: &str = "playcounts.test";
@@ -27,21 +27,31 @@ fn streams(running: &Running) -> u64 {
     line.trim().parse().unwrap()
 }
 
-/// A page that somebody looks at, as if its tab were a window of its own.
-fn window(browser: &Browser, url: &str) -> Arc<Tab> {
-    let (tab, _) = open(browser, url);
+/// A page that somebody looks at, as if its tab were a window of its own; it may still be loading.
+pub(crate) fn window(browser: &Browser, url: &str) -> Arc<Tab> {
+    let tab = browser.new_tab().unwrap();
     tab.call_method(SetFocusEmulationEnabled { enabled: true }).unwrap();
-    wait_for(&tab, "document.visibilityState", "visible");
+    tab.navigate_to(url).unwrap();
     tab
 }
 
-/// Waits until each window shows these plays, live, by one stream for all.
+/// Waits until each window shows these plays, live.
+#[track_caller]
+pub(crate) fn wait_for_live(windows: &[Arc<Tab>], plays: &str) {
+    let shown = format!(
+        "document.visibilityState === 'visible' && {} === {plays:?} && {} === 'live'",
+        text("#total-plays"),
+        text("#live-text")
+    );
+    for tab in windows {
+        wait_for(tab, &shown, true);
+    }
+}
+
+/// The same, by one stream for all.
 #[track_caller]
 fn wait_for_all(running: &Running, windows: &[Arc<Tab>], plays: &str) {
-    for tab in windows {
-        wait_for(tab, &text("#total-plays"), plays);
-        wait_for(tab, &text("#live-text"), "live");
-    }
+    wait_for_live(windows, plays);
     wait_until("one stream is left", || streams(running) == 1);
 }
 
@@ -74,15 +84,21 @@ fn twenty_windows_share_one_stream_from_this_machine() {
     check_twenty(&running, &browser, &url);
 }
 
-#[test]
-fn twenty_windows_share_one_stream_over_plain_http() {
+/// A dashboard at a name that is no loopback address, a browser that finds it there, and its URL.
+fn start_elsewhere() -> Option<(Chromium, Running, String)> {
     let resolve = format!("--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1");
-    let Some(browser) = launch_with(&[&resolve]) else { return };
+    let browser = launch_with(&[&resolve])?;
     let data = tempfile::tempdir().unwrap();
     let mut config = config(&data);
     config.allowed_hosts = vec![ELSEWHERE.to_owned()];
     let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
     let url = format!("http://{ELSEWHERE}:{}", running.dashboard.local_addr().port());
+    Some((browser, running, url))
+}
+
+#[test]
+fn twenty_windows_share_one_stream_over_plain_http() {
+    let Some((browser, running, url)) = start_elsewhere() else { return };
     let (tab, _) = open(&browser, &url);
     assert_eq!(read(&tab, "isSecureContext || 'locks' in navigator"), json!(false));
     // Nor are there notifications, and the page says why.
@@ -90,6 +106,25 @@ fn twenty_windows_share_one_stream_over_plain_http() {
     assert_eq!(read(&tab, "document.querySelector('#notify-button').hidden"), json!(true));
     tab.close(true).unwrap();
     check_twenty(&running, &browser, &url);
+}
+
+/// A page that found the worker hanging has gone to another one: the others follow it there, those too that are opened later.
+#[test]
+fn windows_without_locks_leave_a_worker_that_hangs_together() {
+    let Some((browser, running, url)) = start_elsewhere() else { return };
+    running.tell(1, &[(video(1), 3)]);
+    let mut windows: Vec<_> = (0..2).map(|_| window(&browser, &url)).collect();
+    wait_for_all(&running, &windows, "3");
+    // What it tells them.
+    let found = "window.told = []; window.heard = new BroadcastChannel('playcounts / worker'); \
+        heard.onmessage = ({ data }) => told.push(data); heard.postMessage(7)";
+    read(&windows[0], found);
+    wait_for(&windows[0], "told.filter((number) => number === 7).length", 2);
+    windows.push(window(&browser, &url));
+    wait_for(&windows[0], "told.includes(0)", true);
+    running.tell(2, &[(video(1), 4)]);
+    wait_for_all(&running, &windows, "4");
+    assert_eq!(read(&windows[0], "told.at(-1)"), json!(7));
 }
 
 /// The first window brings the stream; the ways in which it can go.

@@ -8,7 +8,7 @@ use playcounts::dashboard::Dashboard;
 
 use crate::certs::Authority;
 use crate::dashboard_support::{Answer, Running, ask, config, consumption};
-use crate::page_accessibility::{axe, violations_in};
+use crate::page_accessibility::{LOOKS, axe, show_as, violations_in};
 use crate::page_support::{click, launch, open, read, text, wait_for};
 use crate::support::{self, assert_exit, command, output};
 use crate::timing::DEADLINE;
@@ -262,7 +262,10 @@ fn enter(tab: &Tab, token: &str) {
 #[track_caller]
 fn check_accessible(tab: &Tab) {
     if let Some(axe) = axe() {
-        assert_eq!(violations_in(tab, &axe), Vec::<String>::new());
+        for (look, dark, width, height) in LOOKS {
+            show_as(tab, dark, width, height);
+            assert_eq!(violations_in(tab, &axe), Vec::<String>::new(), "{look}");
+        }
     }
 }
 
