@@ -5,6 +5,7 @@
 //! 5 s between two looks at its list of channels. Here is how they are run, and the list; they are in the files beside.
 
 mod administration;
+mod clients;
 mod connection;
 mod consuming;
 mod http;
@@ -59,6 +60,7 @@ const SCENARIOS: &[Scenario] = &[
     ("delete while subscribed", administration::delete_while_subscribed),
     ("ephemeral", administration::ephemeral),
     ("disconnect", consuming::disconnect),
+    ("clients changed while they run", clients::changed_while_they_run),
     ("heartbeats", liveness::heartbeats),
     ("half a pub", liveness::half_a_pub),
     ("a line without end", liveness::a_line_without_end),
