@@ -1,13 +1,14 @@
 //! Settings by go-nsq's option names, as text: what the tools' `--consumer-opt` and `--producer-opt` take (pure).
 //!
-//! Three tables, of what connections, consumers and producers have. A consumer takes its own and a connection's,
-//! and so does a producer.
+//! Four tables, of what connections, nsqlookupds, consumers and producers have. A consumer takes its own and those of the
+//! first two, and so does a producer.
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client::consumer::config::ConsumerConfig;
+use crate::client::lookup::config::LookupConfig;
 use crate::client::producer::config::ProducerConfig;
 #[cfg(any(feature = "snappy", feature = "deflate"))]
 use crate::codec::compression::Compression;
@@ -125,6 +126,28 @@ const CONNECTION: &[Setting<ConnectionConfig>] = &[
     ("write_timeout", |config, text| duration_to(&mut config.write_timeout, text)),
 ];
 
+/// How nsqlookupds are asked, by consumers and by producers.
+const LOOKUP: &[Setting<LookupConfig>] = &[
+    ("broadcast_map", |config, text| {
+        let (from, to) = text
+            .split_once('=')
+            .filter(|(from, to)| !from.is_empty() && !to.is_empty())
+            .ok_or("wanted is broadcast_address[:port]=host:port")?;
+        config.broadcast_map.insert(from.to_owned(), to.to_owned());
+        Ok(())
+    }),
+    ("lookupd_poll_interval", |config, text| duration_to(&mut config.poll_interval, text)),
+    ("lookupd_poll_jitter", |config, text| {
+        config.poll_jitter = text
+            .parse()
+            .ok()
+            .filter(|jitter| (0.0..=1.0).contains(jitter))
+            .ok_or("wanted is 0 to 1")?;
+        Ok(())
+    }),
+    ("lookupd_poll_timeout", |config, text| duration_to(&mut config.request_timeout, text)),
+];
+
 /// What a consumer has besides.
 const CONSUMER: &[Setting<ConsumerConfig>] = &[
     ("auto_touch", |config, text| {
@@ -132,30 +155,12 @@ const CONSUMER: &[Setting<ConsumerConfig>] = &[
         Ok(())
     }),
     ("backoff_multiplier", |config, text| duration_to(&mut config.backoff_min, text)),
-    ("broadcast_map", |config, text| {
-        let (from, to) = text
-            .split_once('=')
-            .filter(|(from, to)| !from.is_empty() && !to.is_empty())
-            .ok_or("wanted is broadcast_address[:port]=host:port")?;
-        config.lookup.broadcast_map.insert(from.to_owned(), to.to_owned());
-        Ok(())
-    }),
     ("default_requeue_delay", |config, text| {
         config.default_requeue_delay = duration(text)?;
         // go-nsq has one delay for a handler that failed, however it did.
         config.panic_requeue_delay = config.default_requeue_delay;
         Ok(())
     }),
-    ("lookupd_poll_interval", |config, text| duration_to(&mut config.lookup.poll_interval, text)),
-    ("lookupd_poll_jitter", |config, text| {
-        config.lookup.poll_jitter = text
-            .parse()
-            .ok()
-            .filter(|jitter| (0.0..=1.0).contains(jitter))
-            .ok_or("wanted is 0 to 1")?;
-        Ok(())
-    }),
-    ("lookupd_poll_timeout", |config, text| duration_to(&mut config.lookup.request_timeout, text)),
     ("low_rdy_idle_timeout", |config, text| duration_to(&mut config.low_rdy_idle_timeout, text)),
     ("low_rdy_timeout", |config, text| duration_to(&mut config.low_rdy_timeout, text)),
     ("max_attempts", |config, text| {
@@ -318,8 +323,8 @@ fn names<C>(table: &[Setting<C>]) -> impl Iterator<Item = &'static str> {
     table.iter().map(|(name, _)| *name)
 }
 
-fn all_names<C>(table: &[Setting<C>]) -> Vec<&'static str> {
-    let mut names: Vec<_> = names(table).chain(names(CONNECTION)).collect();
+fn all_names<C>(table: &[Setting<C>], lookup: &[Setting<LookupConfig>]) -> Vec<&'static str> {
+    let mut names: Vec<_> = names(table).chain(names(lookup)).chain(names(CONNECTION)).collect();
     names.sort_unstable();
     names
 }
@@ -353,7 +358,7 @@ impl ConnectionConfig {
     ///
     /// Source: <https://pkg.go.dev/github.com/nsqio/go-nsq#Config>
     pub fn set_option(&mut self, name: &str, value: &str) -> Result<(), Error> {
-        let known = || all_names::<ConnectionConfig>(&[]);
+        let known = || all_names::<ConnectionConfig>(&[], &[]);
         apply(CONNECTION, self, name, value)
             .unwrap_or_else(|| Err(unknown("connection", name, &known())))
     }
@@ -379,6 +384,7 @@ impl ConsumerConfig {
     /// As [`ConnectionConfig::set_option`].
     pub fn set_option(&mut self, name: &str, value: &str) -> Result<(), Error> {
         apply(CONSUMER, self, name, value)
+            .or_else(|| apply(LOOKUP, &mut self.lookup, name, value))
             .or_else(|| apply(CONNECTION, &mut self.connection, name, value))
             .unwrap_or_else(|| Err(unknown("consumer", name, &Self::option_names())))
     }
@@ -395,7 +401,7 @@ impl ConsumerConfig {
 
     /// What [`ConsumerConfig::set_option`] knows, sorted.
     pub fn option_names() -> Vec<&'static str> {
-        all_names(CONSUMER)
+        all_names(CONSUMER, LOOKUP)
     }
 }
 
@@ -406,6 +412,7 @@ impl ProducerConfig {
     /// As [`ConnectionConfig::set_option`].
     pub fn set_option(&mut self, name: &str, value: &str) -> Result<(), Error> {
         apply(PRODUCER, self, name, value)
+            .or_else(|| apply(LOOKUP, &mut self.lookup, name, value))
             .or_else(|| apply(CONNECTION, &mut self.connection, name, value))
             .unwrap_or_else(|| Err(unknown("producer", name, &Self::option_names())))
     }
@@ -422,7 +429,7 @@ impl ProducerConfig {
 
     /// What [`ProducerConfig::set_option`] knows, sorted.
     pub fn option_names() -> Vec<&'static str> {
-        all_names(PRODUCER)
+        all_names(PRODUCER, LOOKUP)
     }
 }
 

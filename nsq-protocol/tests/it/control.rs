@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nsq_protocol::{Consumer, Error, Pause, Producer, Unanswered};
+use nsq_protocol::{Admin, Consumer, Error, Pause, Producer, Unanswered};
 
 use crate::fake_lookupd::{FakeLookupd, Reply};
 use crate::lookup::wait_until;
@@ -189,7 +189,12 @@ fn a_real_nsqd_is_paused_left_and_taken_back() {
     let consumer = Consumer::start(config.clone()).unwrap();
     let batches = consumer.batches();
     consumer.pause();
-    wait_until("nsqd knows", || consumer.stats().connections[0].rdy == 0);
+    let admin = Admin::new(&nsqd.http.to_string());
+    wait_until("nsqd knows", || {
+        let stats = admin.stats(&Default::default()).unwrap();
+        let clients = stats.topics.iter().flat_map(|of| &of.channels).flat_map(|of| &of.clients);
+        clients.map(|client| client.ready_count).eq([0])
+    });
     producer.publish(&config.get_topic(), b"one").unwrap();
     if let Ok(early) = batches.recv_timeout(Duration::from_millis(300)) {
         panic!("{early:?} came in spite of the pause");

@@ -109,6 +109,10 @@ fn every_option_of_the_tables_is_known_and_wants_sense() {
     producer.parse_option("publish_timeout,7s").unwrap();
     producer.parse_option("response_timeout,8s").unwrap();
     producer.parse_option("snappy,true").unwrap();
+    producer.parse_option("lookupd_poll_interval,15s").unwrap();
+    producer.parse_option("broadcast_map,a:1=b:2").unwrap();
+    assert_eq!(producer.lookup.poll_interval, Duration::from_secs(15));
+    assert_eq!(producer.lookup.broadcast_map.len(), 1);
     assert_eq!(producer.publish_timeout, Duration::from_secs(7));
     assert_eq!(producer.connection.compression, Compression::Snappy);
     let error = producer.parse_option("msg_timeout,1s").unwrap_err().to_string();
