@@ -97,6 +97,8 @@
 //! which is left behind when the system's resolver hangs. A start whose threads the system refuses returns
 //! [`Error::Thread`], and those that run end first.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 // Imports go one way, between the folders and between their files:
 //
 //     testing -> client -> io, flow -> codec        error -> codec        thread imports nothing
@@ -182,6 +184,6 @@ pub use {
 };
 
 /// The README's example, compiled.
-#[cfg(all(doctest, feature = "http"))]
+#[cfg(all(doctest, feature = "http", feature = "test-util"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

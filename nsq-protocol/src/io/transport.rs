@@ -49,6 +49,10 @@ impl Closer {
 
 /// Sends commands without waiting, where nothing lies between them and the socket.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android")),
+    allow(dead_code, reason = "nothing is sent")
+)]
 pub(crate) struct Direct(Arc<Socket>);
 
 impl Direct {
@@ -57,6 +61,10 @@ impl Direct {
     }
 
     /// Sends what the socket takes at once; how many bytes that is. An error is left for the writer to meet.
+    #[cfg_attr(
+        not(any(target_os = "linux", target_os = "android")),
+        allow(unused_variables, reason = "nothing is sent")
+    )]
     pub(crate) fn send(&self, bytes: &[u8]) -> usize {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         return self.0.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).unwrap_or(0);
