@@ -115,7 +115,7 @@ impl Index {
         }
         let place = |id: VideoId| (self.value(query.column, &id), id);
         let of_ids = self.of_ranks(ranks).map(|(_, id)| place(*id));
-        let of_titles = known.places(titles);
+        let of_titles = known.places(titles).into_iter();
         let is_behind = |place: &Place| {
             after.is_none_or(|after| if query.descending { *place < after } else { *place > after })
         };

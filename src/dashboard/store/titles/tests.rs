@@ -115,7 +115,7 @@ proptest! {
             titles.find(&search).iter().map(|number| *titles.video(number)).collect();
         found.sort_unstable();
         prop_assert_eq!(&found, &expected(&known, &search));
-        let mut places: Vec<_> = titles.places(&titles.find(&search)).map(|(plays, video)| (video, plays)).collect();
+        let mut places: Vec<_> = titles.places(&titles.find(&search)).into_iter().map(|(plays, video)| (video, plays)).collect();
         places.sort_unstable();
         let plays = |video: &VideoId| (0..12).find(|number| id(*number) == *video).map_or(0, i64::from);
         prop_assert_eq!(places, found.iter().map(|video| (*video, plays(video))).collect::<Vec<_>>());
