@@ -96,7 +96,7 @@ mod tests {
         assert!(agent.len() < 100, "nsqadmin and the dashboard cut it: {agent}");
         assert_eq!(ledger_of(&agent), Some(id));
         assert_eq!(ledger_of(&user_agent("mine/1 (ledger x)", &id)), Some(id));
-        for foreign in ["", "go-nsq/1.1.0", "a (ledger )", "a (ledger 7)", &given] {
+        for foreign in ["", "go-nsq/1.1.0", "a (ledger )", "a (ledger 7)", given] {
             assert_eq!(ledger_of(foreign), None, "{foreign}");
         }
     }
