@@ -246,7 +246,11 @@ fn pictures() {
     let first: Value = serde_json::from_str(first.as_str().unwrap()).unwrap();
     let first = &first["counts"][0];
     let views = [
-        ("overview", "/".to_owned(), "document.querySelectorAll('#top-rows tr').length === 10"),
+        (
+            "overview",
+            "/?range=7d".to_owned(),
+            "document.querySelectorAll('#top-rows tr').length === 10",
+        ),
         (
             "videos",
             "/?view=videos".to_owned(),
