@@ -81,8 +81,6 @@ pub(crate) fn launch_with(more: &[&str]) -> Option<Chromium> {
         return None;
     }
     let quiet = [
-        // A page in a process of its own behind each address bar, which nobody sees here: a fifth of what a start takes.
-        "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",
         "--disable-quic",
         "--disable-background-networking",
         "--disable-component-update",
