@@ -82,8 +82,8 @@ pub(super) struct DashboardArgs {
     /// browsers trust]
     #[argh(option)]
     alert_webhook_ca: Option<String>,
-    /// sites that may show the counter and a video's chart in frames, at /embed, separated by commas:
-    /// https://blog.example.org [default: none]
+    /// sites that may show the counter and a video's chart in frames, at /embed: https://host, with commas between
+    /// several [default: none]
     #[argh(option)]
     embed: Option<EmbedSites>,
     /// a name that the dashboard is served under besides localhost and its addresses; repeatable [default: none]
