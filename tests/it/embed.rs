@@ -170,6 +170,14 @@ fn the_frame_shows_all_plays_or_a_video_with_its_days_and_leads_nowhere() {
     }
     complaints.assert_none();
     more.assert_none();
+    // Away: since when, by the clock of before.
+    running.dashboard.shutdown().unwrap();
+    let lately = "[...Array(120).keys()].map((s) => new Date(Date.now() - s * 1000).toLocaleTimeString('en-GB'))";
+    let told = format!(
+        "{lately}.some((at) => {} === `These figures stand since ${{at}}.`)",
+        text("#wrong")
+    );
+    wait_for(&one, &told, true);
 }
 
 #[test]

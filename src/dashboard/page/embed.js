@@ -2,8 +2,8 @@
 // (`?view=video&video=ID`). It links nowhere and changes nothing.
 
 import { Bars } from "./bars.js";
-import { hear, now } from "./clock.js";
-import { byId, count, setText } from "./format.js";
+import { hear, now, timeAt } from "./clock.js";
+import { byId, count, setText, time } from "./format.js";
 import { Followed, Stream } from "./net.js";
 import { shared } from "./share.js";
 import { dayStart, useZone } from "./zones.js";
@@ -62,8 +62,8 @@ const onStats = ({ stats }) => {
   else showPlays(stats.counted_plays);
 };
 
-const onBadge = (state, at) => {
-  if (state === "stale") showWrong(`These figures stand since ${new Date(at).toLocaleTimeString()}.`);
+const onBadge = (state, heard) => {
+  if (state === "stale") showWrong(`These figures stand since ${time(timeAt(heard))}.`);
 };
 
 useZone("");
