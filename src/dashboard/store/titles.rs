@@ -182,25 +182,29 @@ impl TitleIndex {
 
     /// Those that have every word of `search`, of whose last one the start is enough, and whose videos are in lists. None
     /// where `search` has no word.
-    pub(super) fn find(&self, search: &str) -> TitleNumbers {
+    pub(super) fn find(&self, search: &str) -> Cow<'_, TitleNumbers> {
+        let none = || Cow::Owned(RoaringBitmap::new());
         let mut all = ordered_words(search);
-        let Some(start) = all.pop() else { return RoaringBitmap::new() };
+        let Some(start) = all.pop() else { return none() };
         all.sort_unstable();
         all.dedup();
         let mut found: Option<Cow<'_, WordUses>> = None;
         for word in all {
-            let Some(uses) = self.words.get(word.as_str()) else { return RoaringBitmap::new() };
+            let Some(uses) = self.words.get(word.as_str()) else { return none() };
             found = Some(both(found, Cow::Borrowed(uses)));
         }
         // Many words may have the start: they are gathered only where the whole ones leave any.
         if found.as_ref().is_some_and(|found| found.is_empty()) {
-            return RoaringBitmap::new();
+            return none();
         }
-        let found = both(found, self.with_start(&start));
+        let found = match both(found, self.with_start(&start)) {
+            Cow::Borrowed(uses) => uses.numbers(),
+            Cow::Owned(uses) => Cow::Owned(uses.into_numbers()),
+        };
         if self.listed.len() as usize == self.len() {
-            return found.numbers().into_owned();
+            return found;
         }
-        found.numbers().as_ref() & &self.listed
+        Cow::Owned(found.as_ref() & &self.listed)
     }
 
     /// Those that have a word with that start.

@@ -1,5 +1,6 @@
 //! How a list's rows are found (pure).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Index;
@@ -19,7 +20,7 @@ struct Matches<'a> {
     // By their ids: ranks in the order of ids, ascending, disjoint.
     ranks: Vec<Range<usize>>,
     // By their titles, and not by their ids.
-    titles: TitleNumbers,
+    titles: Cow<'a, TitleNumbers>,
 }
 
 impl Matches<'_> {
@@ -62,10 +63,10 @@ impl Index {
         Page { rows, matching: matches.len() as u64, next }
     }
 
-    fn matches<'a>(&self, search: Option<&'a Search>) -> Matches<'a> {
+    fn matches<'a>(&'a self, search: Option<&'a Search>) -> Matches<'a> {
         let Some(wanted) = search else {
             let all = std::iter::once(0..self.by_id.len()).collect();
-            return Matches { search, ranks: all, titles: TitleNumbers::new() };
+            return Matches { search, ranks: all, titles: Cow::default() };
         };
         let ranks = wanted.ids().ranks(&self.by_id);
         let mut found = self.catalog().titles().find(wanted.words());
@@ -77,11 +78,11 @@ impl Index {
         if found.len() as usize <= len(&ranks) {
             let is_of_id = |number: &u32| wanted.ids().wants(titles.video(*number));
             let both: Vec<u32> = found.iter().filter(is_of_id).collect();
-            found -= TitleNumbers::from_iter(both);
+            *found.to_mut() -= TitleNumbers::from_iter(both);
         } else {
             for (_, id) in self.of_ranks(&ranks) {
                 if let Some(number) = titles.number(id) {
-                    found.remove(number);
+                    found.to_mut().remove(number);
                 }
             }
         }

@@ -57,6 +57,15 @@ impl WordUses {
         }
     }
 
+    /// The same, of uses that nobody else needs.
+    pub(super) fn into_numbers(self) -> RoaringBitmap {
+        match self {
+            Self::One(number) => RoaringBitmap::from([number]),
+            Self::Many(numbers) => numbers,
+            Self::Dense(uses) => uses.numbers,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         matches!(self, Self::Many(numbers) if numbers.is_empty())
     }
