@@ -18,17 +18,15 @@ use super::alarms::{Alarm, AlarmChanges};
 use super::nsqds::Severity;
 use crate::model::unix_time::UnixMs;
 use crate::model::words::many;
+use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::unix_ms;
 use crate::runtime::links::{LinkState, Links, PartLink};
 
 /// How long one call may take, and so how long a stop waits for it.
 const CALL_MAX: Duration = Duration::from_secs(5);
 
-/// The first wait after a call that failed; each one more doubles it.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-
-/// The longest such wait.
-const RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long to wait after calls that failed.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// Where alarms are told.
 #[derive(Clone)]
@@ -207,7 +205,7 @@ impl Teller {
 
     /// Tells until nothing is left, not before `next`, behind which the next call may be; whether it was not stopped meanwhile.
     fn tell(&self, next: &mut Instant, stop: &StopToken) -> bool {
-        let mut failures = 0;
+        let mut backoff = BACKOFF;
         loop {
             if stop.wait_until(*next) {
                 return false;
@@ -221,12 +219,11 @@ impl Teller {
                     self.links.there(self.link.clone());
                     self.untold.lock().forget(&untold);
                     *next = Instant::now() + self.config.pause;
-                    failures = 0;
+                    backoff.succeeded();
                 }
                 Err(reason) => {
                     self.links.away(self.link.clone(), &reason);
-                    *next = Instant::now() + retry_after(failures);
-                    failures += 1;
+                    *next = Instant::now() + backoff.failed();
                 }
             }
         }
@@ -252,11 +249,6 @@ fn severity(alarm: &Alarm) -> &'static str {
 fn shown(url: &str) -> String {
     let uri = url.parse::<Uri>().unwrap_or_default();
     format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default())
-}
-
-/// How long to wait after so many failures before the last one.
-fn retry_after(failures: u32) -> Duration {
-    RETRY_FIRST.saturating_mul(2_u32.saturating_pow(failures)).min(RETRY_MAX)
 }
 
 #[cfg(test)]
@@ -304,13 +296,6 @@ mod tests {
         untold.forget(&told);
         assert!(untold.is_empty());
         assert_eq!(untold.current.len(), 1);
-    }
-
-    #[test]
-    fn tries_become_rarer_and_go_on() {
-        let waits: Vec<_> = (0..9).map(|failures| retry_after(failures).as_secs()).collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(retry_after(u32::MAX), RETRY_MAX);
     }
 
     #[test]

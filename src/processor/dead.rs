@@ -10,11 +10,12 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::claim::{Claims, OlderLedger, OnLoss};
-use super::publication::{Backoff, Publication};
+use super::publication::{BACKOFF, Publication};
 use super::wake::Wake;
 use crate::model::counts::ShardedCounts;
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::video::VideoState;
+use crate::runtime::backoff::Backoff;
 use crate::wire::client::DashboardClient;
 
 /// Messages about one dead processor in one round: the counts of the living one do not wait for more.
@@ -218,7 +219,7 @@ impl DeadPublication {
         let claims = Claims::new(processor, life, OnLoss::Refuse, counts.counts.clone());
         let mut publication = Publication::new(dashboard, claims, first_version, update_interval);
         publication.flush();
-        let (backoff, next_at) = (Backoff::default(), Instant::now());
+        let (backoff, next_at) = (BACKOFF, Instant::now());
         Self { counts, publication, is_done: false, backoff, next_at }
     }
 

@@ -12,41 +12,13 @@ use super::titles::PlayTitles;
 use crate::model::dashboard_index::DashboardIndex;
 use crate::model::publish_rules::PublishRules;
 use crate::model::video::{MAX_PLAYS, VideoCount};
+use crate::runtime::backoff::Backoff;
 use crate::wire::client::{DashboardClient, RefusedCall};
 use crate::wire::{CountsUpdate, LedgerMark, PublicationFigures};
 
-/// The pause behind the first failure; it doubles with each, up to [`MAX_BACKOFF`].
-const MIN_BACKOFF: Duration = Duration::from_millis(100);
-
-/// The longest pause: how long a dashboard that is back may wait for its counts.
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
-
-/// How long to wait behind failures.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
-    /// In a row.
-    failures: u32,
-}
-
-impl Backoff {
-    /// Counts a failure; how long to wait before the next try.
-    pub(super) fn failed(&mut self) -> Duration {
-        let pause = (MIN_BACKOFF * 2u32.saturating_pow(self.failures.min(16))).min(MAX_BACKOFF);
-        self.failures += 1;
-        // Many processors must not come back in step.
-        pause.mul_f64(rand::random_range(0.75..1.0))
-    }
-
-    /// Whether the last try has failed.
-    pub(super) fn is_failing(&self) -> bool {
-        self.failures > 0
-    }
-
-    /// A try has not failed.
-    pub(super) fn succeeded(&mut self) {
-        self.failures = 0;
-    }
-}
+/// How long to wait behind failures; at most what a dashboard that is back may wait for its counts.
+pub(super) const BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// A message that a dashboard took.
 pub(super) struct TakenMessage {

@@ -17,13 +17,14 @@ use super::claim::{LedgerRefusal, OlderLedger};
 use super::commit::SharedLedger;
 use super::dead::DeadPublications;
 use super::letters::LettersPost;
-use super::publication::{Backoff, Publication};
+use super::publication::{BACKOFF, Publication};
 use super::report::{ReportedConsumer, ReportedLedger};
 use super::report_post::ReportPost;
 use super::stats::Stats;
 use super::wake::Woken;
 use crate::ledger::Ledger;
 use crate::model::dashboard_index::DashboardIndex;
+use crate::runtime::backoff::Backoff;
 use crate::runtime::links::{Links, PartLink};
 use crate::wire::client::DashboardClient;
 use crate::wire::{CONFIRMED_PRODUCERS_MAX, ConfirmedUpdate};
@@ -148,7 +149,7 @@ impl Publisher {
             config,
             messages: 0,
             error: None,
-            backoff: Backoff::default(),
+            backoff: BACKOFF,
             reported_at: now,
             reported_count: 0,
             report_post: ReportPost::default(),
