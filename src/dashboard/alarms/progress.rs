@@ -128,12 +128,9 @@ impl Told {
         };
         let news = rejected.saturating_sub(before);
         let is_fresh = |at: &Instant| now.saturating_duration_since(*at) < REJECTED_SHOWN;
-        let told = known.and_then(|known| {
-            let at = known.rejected_at.filter(is_fresh)?;
-            Some((at, known.lately, known.reason))
-        });
+        let told = known.filter(|known| known.rejected_at.as_ref().is_some_and(is_fresh));
         let (last, lately, reason) =
-            told.map_or((None, 0, None), |(at, lately, reason)| (Some(at), lately, reason));
+            told.map(|told| (told.rejected_at, told.lately, told.reason)).unwrap_or_default();
         let rejected_at = if news > 0 { Some(now) } else { last };
         let reason = last_rejection.clone().or(reason).filter(|_| rejected_at.is_some());
         let lately = lately.saturating_add(news);

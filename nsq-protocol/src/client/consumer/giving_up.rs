@@ -17,6 +17,10 @@ pub(crate) struct Doomed {
     error: Option<HandlerError>,
 }
 
+fn cause(error: Option<&HandlerError>) -> GiveUpCause<'_> {
+    error.map_or(GiveUpCause::AttemptsUsedUp, |error| GiveUpCause::HandlerFailed(&**error))
+}
+
 /// The messages of one consumer that are given up.
 pub(crate) struct GivingUp {
     handler: Option<GiveUpHandler>,
@@ -55,9 +59,8 @@ impl GivingUp {
             let _ = self.queue.push(Doomed { delivery, error });
             return;
         }
-        let cause =
-            error.as_deref().map_or(GiveUpCause::AttemptsUsedUp, GiveUpCause::HandlerFailed);
         let (id, attempts) = (delivery.id(), delivery.attempts());
+        let cause = cause(error.as_ref());
         log::warn!("message {id} is given up after {attempts} deliveries: {cause}");
         delivery.finish();
     }
@@ -66,9 +69,7 @@ impl GivingUp {
     pub(super) fn run(&self) {
         while let Ok(Doomed { delivery, error }) = self.queue.recv(None) {
             let Some(handler) = &self.handler else { return };
-            let cause =
-                error.as_deref().map_or(GiveUpCause::AttemptsUsedUp, GiveUpCause::HandlerFailed);
-            delivery.give_up(handler, cause);
+            delivery.give_up(handler, cause(error.as_ref()));
         }
     }
 

@@ -75,7 +75,7 @@ impl Select {
                     }
                 }
             }
-            if self.consumers.iter().flatten().next().is_none() {
+            if self.consumers.iter().all(Option::is_none) {
                 return Err(RecvTimeoutError::Stopped);
             }
             if !self.wait(deadline) {
