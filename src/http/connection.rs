@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use nsq_protocol::thread::StopToken;
 
+use super::chunks::ChunkedBody;
 use super::handler::Handler;
-use super::head::{self, HEAD_MAX, Head};
+use super::head::{self, BodyEnd, HEAD_MAX, Head};
 use super::pool::{Failure, Pool};
 use super::response::Download;
 use super::server_tls::ServerTls;
@@ -180,10 +181,14 @@ impl Service {
         reader: &mut Reader<'_>,
         head: &Head,
     ) -> io::Result<Result<RequestBody<'_>, Refusal>> {
-        let length = usize::try_from(head.content_length).ok();
-        let Some(length) = length.filter(|length| *length <= self.max_body) else {
-            return Ok(Err(Refusal::new(413, "the body is over the limit")));
+        // Nobody knows how long one in chunks becomes: its share is that of the longest.
+        let length = match head.body {
+            BodyEnd::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
+            BodyEnd::LastChunk => self.max_body,
         };
+        if length > self.max_body {
+            return Ok(Err(Refusal::new(413, "the body is over the limit")));
+        }
         let most = BODIES_MAX.max(4 * self.max_body);
         let Some(share) = Share::take(&self.body_bytes, length, most) else {
             return Ok(Err(Refusal::new(503, "too many large requests at one time")));
@@ -192,19 +197,58 @@ impl Service {
             let deadline = Instant::now() + WRITE_TOTAL;
             write_all(reader.socket, b"HTTP/1.1 100 Continue\r\n\r\n", deadline)?;
         }
+        let bytes = match head.body {
+            BodyEnd::Length(_) => self.take_length(reader, length)?,
+            BodyEnd::LastChunk => self.take_chunks(reader)?,
+        };
+        Ok(bytes.map(|bytes| RequestBody { bytes, _share: share }))
+    }
+
+    fn take_length(
+        &self,
+        reader: &mut Reader<'_>,
+        length: usize,
+    ) -> io::Result<Result<Vec<u8>, Refusal>> {
         let began = Instant::now();
         while reader.bytes.len() < length {
             let have = reader.bytes.len();
-            // The floor is on the average, so a short pause on a good line costs nothing.
-            let earned = Duration::from_millis(have as u64 * 1000 / BODY_FLOOR);
-            match reader.read(began + self.limits.body_grace + earned, length - have)? {
-                Some(1..) => {}
-                Some(0) => return Ok(Err(bad("the body ends half-way"))),
-                None => return Ok(Err(Refusal::new(408, "the body came too slowly"))),
+            if let Err(refusal) = self.read_body(reader, began, have, length - have)? {
+                return Ok(Err(refusal));
             }
         }
         let rest = reader.bytes.split_off(length);
-        Ok(Ok(RequestBody { bytes: std::mem::replace(&mut reader.bytes, rest), _share: share }))
+        Ok(Ok(std::mem::replace(&mut reader.bytes, rest)))
+    }
+
+    fn take_chunks(&self, reader: &mut Reader<'_>) -> io::Result<Result<Vec<u8>, Refusal>> {
+        let (mut body, began) = (ChunkedBody::new(self.max_body), Instant::now());
+        loop {
+            match body.take(&mut reader.bytes) {
+                Ok(true) => return Ok(Ok(body.into_bytes())),
+                Ok(false) => {}
+                Err(refusal) => return Ok(Err(refusal)),
+            }
+            if let Err(refusal) = self.read_body(reader, began, body.len(), HEAD_MAX)? {
+                return Ok(Err(refusal));
+            }
+        }
+    }
+
+    /// Reads at most `most` bytes of a body that has `have` since it `began`.
+    fn read_body(
+        &self,
+        reader: &mut Reader<'_>,
+        began: Instant,
+        have: usize,
+        most: usize,
+    ) -> io::Result<Result<(), Refusal>> {
+        // The floor is on the average, so a short pause on a good line costs nothing.
+        let earned = Duration::from_millis(have as u64 * 1000 / BODY_FLOOR);
+        Ok(match reader.read(began + self.limits.body_grace + earned, most)? {
+            Some(1..) => Ok(()),
+            Some(0) => Err(bad("the body ends half-way")),
+            None => Err(Refusal::new(408, "the body came too slowly")),
+        })
     }
 
     /// Has a worker answer, and adds what tiny_http cannot be made to send; whether it says that the connection stays

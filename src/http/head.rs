@@ -1,7 +1,7 @@
 //! Request heads: strict framing (pure).
 //!
-//! Whatever two parsers could read in two ways is refused: bare line feeds, folded or spaced header lines,
-//! any Transfer-Encoding, a Content-Length that is not one plain number.
+//! Whatever two parsers could read in two ways is refused: bare line feeds, folded or spaced header lines, a Content-Length
+//! that is not one plain number, any Transfer-Encoding but `chunked` alone, and that beside a Content-Length.
 
 use super::request::Request;
 use super::target::{self, Refusal, bad};
@@ -40,14 +40,23 @@ pub(super) struct Head {
     pub(super) request: Request,
     /// The target as it came: visible ASCII, decodes without error.
     pub(super) target: String,
-    /// 0 if the client gave none.
-    pub(super) content_length: u64,
+    /// How its body ends.
+    pub(super) body: BodyEnd,
     /// The client waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
     /// HTTP/1.1: an answer may come in chunks.
     pub(super) takes_chunks: bool,
     /// A POST that says `Connection: keep-alive`: more of them are to come.
     pub(super) keeps_alive: bool,
+}
+
+/// Where a request's body ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum BodyEnd {
+    /// After so many bytes; 0 if the client gave no length.
+    Length(u64),
+    /// Behind its last chunk: see [`chunks`](super::chunks).
+    LastChunk,
 }
 
 /// Finds the end of the head in `bytes`, of which the first `seen` are known not to hold it.
@@ -119,11 +128,17 @@ pub(super) fn parse(bytes: &[u8], text_paths: &[&str]) -> Result<Head, Refusal> 
     if framing.hosts > 1 || (framing.hosts == 0 && is_1_1) {
         return Err(bad("one Host header is needed"));
     }
+    let body = match (framing.is_chunked, framing.content_length) {
+        (true, Some(_)) => return Err(bad("both a Content-Length and a Transfer-Encoding")),
+        (true, None) if !is_1_1 => return Err(bad("HTTP/1.0 has no Transfer-Encoding")),
+        (true, None) => BodyEnd::LastChunk,
+        (false, length) => BodyEnd::Length(length.unwrap_or(0)),
+    };
     let (path, query) = target::parse(target, text_paths)?;
     Ok(Head {
         request: Request { method: method.to_owned(), path, query, headers, ..Request::default() },
         target: target.to_owned(),
-        content_length: framing.content_length.unwrap_or(0),
+        body,
         expects_continue: framing.expects_continue && is_1_1,
         takes_chunks: is_1_1,
         keeps_alive: framing.keeps_alive && is_1_1 && method == "POST",
@@ -134,6 +149,7 @@ pub(super) fn parse(bytes: &[u8], text_paths: &[&str]) -> Result<Head, Refusal> 
 #[derive(Default)]
 struct Framing {
     content_length: Option<u64>,
+    is_chunked: bool,
     expects_continue: bool,
     keeps_alive: bool,
     hosts: u32,
@@ -143,7 +159,10 @@ impl Framing {
     fn take(&mut self, name: &str, value: &str) -> Result<(), Refusal> {
         match name {
             "transfer-encoding" => {
-                return Err(bad("Transfer-Encoding is not supported; send a Content-Length"));
+                if self.is_chunked || !value.eq_ignore_ascii_case("chunked") {
+                    return Err(bad("only Transfer-Encoding: chunked is known, once"));
+                }
+                self.is_chunked = true;
             }
             "content-length" => {
                 if self.content_length.is_some() {
@@ -216,7 +235,11 @@ mod tests {
     fn what_two_parsers_could_read_in_two_ways_is_refused() {
         let bad = [
             "Content-Length: 3\r\nTransfer-Encoding: chunked",
-            "Transfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 3",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: chunked, identity",
+            "Transfer-Encoding: ",
             "Transfer-Encoding: xchunked",
             "transfer-encoding : chunked",
             "Content-Length: 3\r\nContent-Length: 4",
@@ -243,6 +266,7 @@ mod tests {
             refused(format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n").as_bytes(), 400);
         }
         refused(b"GET / HTTP/1.1\r\n\r\n", 400);
+        refused(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400);
         refused(b"GET / HTTP/1.1\nHost: a\n\n", 400);
         refused(b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", 417);
         let many = "X-A: b\r\n".repeat(65);

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server for the dashboard and for the broker's HTTP endpoints; it knows nothing of either.
 //!
 //! `server` owns the listening socket and caps connections; `connection` reads one whole request with deadlines and
-//! strict framing (`head`, `target`; pure), and hands event streams to `events`. `socket` is in clear or over TLS, with the
+//! strict framing (`head`, `chunks`, `target`; pure), and hands event streams to `events`. `socket` is in clear or over TLS, with the
 //! certificate of `server_tls`, which `certificate` reads (`pem`; pure). Only vetted requests reach `pool`,
 //! where tiny_http serves them on a private Unix socket with a fixed number of workers. `own_names` tells who asks for
 //! another server, or comes from a page of one; handlers refuse them.
@@ -10,6 +10,7 @@
 //! `Connection: keep-alive` and succeeds: a processor publishes up to thousands of times a second.
 
 mod certificate;
+mod chunks;
 mod connection;
 mod events;
 mod handler;

@@ -179,8 +179,11 @@ fn bodies(list: &mut Vec<Attack>) {
     list.push(attack(
         BODIES,
         "chunks without end",
-        framed("Transfer-Encoding: chunked", &"1000\r\n".repeat(100_000)),
-        "400",
+        framed(
+            "Transfer-Encoding: chunked",
+            &format!("1000\r\n{}\r\n", " ".repeat(4096)).repeat(300),
+        ),
+        "413",
     ));
     let bomb = "\u{1f}\u{8b}".to_owned() + &"\0".repeat(50_000);
     list.push(attack(

@@ -46,6 +46,36 @@ fn who_posts_may_keep_the_connection() {
     assert!(last.contains("\r\nConnection: close\r\n") && last.contains("GET /last"), "{last}");
 }
 
+/// As Node sends it, where nobody said how long it becomes.
+const CHUNKED: &str =
+    "POST /a HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+#[test]
+fn a_body_in_chunks_ends_where_the_next_request_begins() {
+    let (_server, address, _) = start(config());
+    let mut socket = connect(address);
+    let chunked = format!("{CHUNKED}2\r\nab\r\n1\r\nc\r\n0\r\n\r\n");
+    // In one piece with others, and byte by byte.
+    socket.write_all(&[POST, chunked.as_bytes(), POST].concat()).unwrap();
+    for _ in 0..3 {
+        assert!(read_one(&mut socket).ends_with("POST /a [] 3 127.0.0.1"));
+    }
+    for byte in chunked.as_bytes() {
+        socket.write_all(&[*byte]).unwrap();
+    }
+    assert!(read_one(&mut socket).ends_with("POST /a [] 3 127.0.0.1"));
+    for (body, status) in [
+        ("3\r\nabcd\r\n0\r\n\r\n", 400),
+        ("3;name=value\r\nabc\r\n0\r\n\r\n", 400),
+        ("0\r\nX-Trailer: a\r\n\r\n", 400),
+        ("100001\r\n", 413),
+    ] {
+        let answer = ask(address, format!("{CHUNKED}{body}").as_bytes());
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{body:?}: {answer}");
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    }
+}
+
 #[test]
 fn a_connection_is_kept_for_nobody_else() {
     let (_server, address, _) = start(config());
