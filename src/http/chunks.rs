@@ -122,8 +122,11 @@ mod tests {
 
     use super::*;
 
-    /// Takes `wire` in pieces of so many bytes: the body, and what is left behind it; `None`: it has not ended.
-    fn take(wire: &[u8], step: usize) -> Result<Option<(Vec<u8>, Vec<u8>)>, u16> {
+    /// A body, and what is left behind it.
+    type Parted = (Vec<u8>, Vec<u8>);
+
+    /// Takes `wire` in pieces of so many bytes; `None`: it has not ended.
+    fn take(wire: &[u8], step: usize) -> Result<Option<Parted>, u16> {
         let (mut body, mut waiting) = (ChunkedBody::new(20), Vec::new());
         let mut pieces = wire.chunks(step);
         while let Some(piece) = pieces.next() {

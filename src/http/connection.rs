@@ -1,5 +1,5 @@
-//! One connection: reads a whole vetted request, has it answered, and closes; or reads the next, from a client that
-//! posts. Runs on the connection's own thread.
+//! One connection: reads a whole vetted request, has it answered, and reads the next, unless either side wants to close.
+//! Runs on the connection's own thread.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -12,6 +12,7 @@ use nsq_protocol::thread::StopToken;
 use super::chunks::ChunkedBody;
 use super::handler::Handler;
 use super::head::{self, BodyEnd, HEAD_MAX, Head};
+use super::open::OpenConnection;
 use super::pool::{Failure, Pool};
 use super::response::Download;
 use super::server_tls::ServerTls;
@@ -39,7 +40,8 @@ const PLAIN_ON_HTTPS: &str = "this port speaks HTTPS: give its address as https:
 pub struct Limits {
     /// From accepted to the end of a handshake of TLS; 10 s.
     pub handshake_wait: Duration,
-    /// From there, or from accepted, to the end of the head; 5 s.
+    /// From there, or from accepted, to the first byte of the first request, and from the first byte of each to the end of
+    /// its head; 5 s.
     pub head_wait: Duration,
     /// For the body, on top of its length at the slowest rate of 16 KiB/s; 5 s.
     pub body_grace: Duration,
@@ -65,19 +67,28 @@ pub(super) struct Service {
 
 impl Service {
     /// Serves one connection, from its first byte to its close.
-    pub(super) fn serve(&self, tcp: &Arc<TcpStream>, peer: SocketAddr) -> io::Result<()> {
+    pub(super) fn serve(&self, open: &OpenConnection, peer: SocketAddr) -> io::Result<()> {
+        let tcp = &open.socket;
         // Best effort: it only makes answers quicker.
         let _ = tcp.set_nodelay(true);
         let Some(socket) = self.open(tcp)? else { return Ok(()) };
         let socket = &Arc::new(socket);
         let mut reader = Reader { socket, bytes: Vec::new() };
-        while self.serve_one(&mut reader, peer)? {
-            let deadline = Instant::now() + self.limits.next_wait;
+        let mut wait = self.limits.head_wait;
+        loop {
+            // A browser opens connections ahead of need, and keeps those that it had: one that stays unused is closed
+            // without a word, and sooner where its place is needed.
+            let deadline = Instant::now() + wait;
             if reader.bytes.is_empty() && !matches!(reader.read(deadline, HEAD_MAX)?, Some(1..)) {
-                break;
+                return Ok(());
             }
+            open.set_idle(false);
+            if !self.serve_one(&mut reader, peer)? {
+                return Ok(());
+            }
+            open.set_idle(true);
+            wait = self.limits.next_wait;
         }
-        Ok(())
     }
 
     /// The connection, ready for requests; `None` of one that is over: its client sent nothing, or speaks no TLS.
@@ -103,7 +114,6 @@ impl Service {
     fn serve_one(&self, reader: &mut Reader<'_>, peer: SocketAddr) -> io::Result<bool> {
         let socket = reader.socket;
         let (head, body) = match self.take_request(reader, peer)? {
-            Taken::Nothing => return Ok(false),
             Taken::Refused(refusal) => {
                 let answer = self.handler.refuse(refusal.status, refusal.reason).to_wire();
                 close_behind(socket, &answer)?;
@@ -141,8 +151,7 @@ impl Service {
     /// Reads one request. An `Err` is the socket's: there is nobody to answer.
     fn take_request(&self, reader: &mut Reader<'_>, peer: SocketAddr) -> io::Result<Taken<'_>> {
         let mut head = match self.take_head(reader)? {
-            Ok(Some(head)) => head,
-            Ok(None) => return Ok(Taken::Nothing),
+            Ok(head) => head,
             Err(refusal) => return Ok(Taken::Refused(refusal)),
         };
         head.request.peer = Some(peer);
@@ -152,8 +161,8 @@ impl Service {
         })
     }
 
-    /// Reads a head; `None` of a client that sent nothing at all.
-    fn take_head(&self, reader: &mut Reader<'_>) -> io::Result<Result<Option<Head>, Refusal>> {
+    /// Reads a head that has begun.
+    fn take_head(&self, reader: &mut Reader<'_>) -> io::Result<Result<Head, Refusal>> {
         let deadline = Instant::now() + self.limits.head_wait;
         let mut seen = 0;
         let end = loop {
@@ -164,15 +173,12 @@ impl Service {
             }
             match reader.read(deadline, HEAD_MAX - seen)? {
                 Some(1..) => {}
-                // A browser opens connections ahead of need; one that stays unused is closed without a word.
-                Some(0) | None if seen == 0 => return Ok(Ok(None)),
                 Some(0) => return Ok(Err(bad("the request head ends half-way"))),
                 None => return Ok(Err(Refusal::new(408, "the request head took too long"))),
             }
         };
-        Ok(head::parse(&reader.bytes[..end], self.handler.text_paths()).map(|head| {
+        Ok(head::parse(&reader.bytes[..end], self.handler.text_paths()).inspect(|_| {
             reader.bytes.drain(..end);
-            Some(head)
         }))
     }
 
@@ -252,14 +258,14 @@ impl Service {
     }
 
     /// Has a worker answer, and adds what tiny_http cannot be made to send; whether it says that the connection stays
-    /// open. Only who may write is worth a thread that waits for more.
+    /// open.
     fn answer(&self, head: &Head, body: &[u8]) -> (Vec<u8>, bool) {
         let failed = match self.pool.answer(&head::serialise(head, body)) {
             Ok(answer) => match answer.windows(2).position(|pair| pair == b"\r\n") {
                 Some(end) => {
                     let (status_line, rest) = answer.split_at(end + 2);
-                    let is_success = status_line.starts_with(b"HTTP/1.1 2");
-                    let keeps_alive = head.keeps_alive && is_success && !self.stopped.is_stopped();
+                    let is_broken = status_line.starts_with(b"HTTP/1.1 5");
+                    let keeps_alive = head.keeps_alive && !is_broken && !self.stopped.is_stopped();
                     let connection: &[u8] = if keeps_alive {
                         b"Connection: keep-alive\r\n"
                     } else {
@@ -280,8 +286,6 @@ impl Service {
 }
 
 enum Taken<'a> {
-    /// The client sent nothing at all.
-    Nothing,
     Request(Box<Head>, RequestBody<'a>),
     Refused(Refusal),
 }

@@ -46,7 +46,7 @@ pub(super) struct Head {
     pub(super) expects_continue: bool,
     /// HTTP/1.1: an answer may come in chunks.
     pub(super) takes_chunks: bool,
-    /// A POST that says `Connection: keep-alive`: more of them are to come.
+    /// HTTP/1.1, and it does not say `Connection: close`: more may come.
     pub(super) keeps_alive: bool,
 }
 
@@ -141,7 +141,7 @@ pub(super) fn parse(bytes: &[u8], text_paths: &[&str]) -> Result<Head, Refusal> 
         body,
         expects_continue: framing.expects_continue && is_1_1,
         takes_chunks: is_1_1,
-        keeps_alive: framing.keeps_alive && is_1_1 && method == "POST",
+        keeps_alive: is_1_1 && !framing.closes,
     })
 }
 
@@ -151,7 +151,7 @@ struct Framing {
     content_length: Option<u64>,
     is_chunked: bool,
     expects_continue: bool,
-    keeps_alive: bool,
+    closes: bool,
     hosts: u32,
 }
 
@@ -178,7 +178,10 @@ impl Framing {
             "expect" if value.eq_ignore_ascii_case("100-continue") => self.expects_continue = true,
             "expect" => return Err(Refusal::new(417, "only Expect: 100-continue is known")),
             "host" => self.hosts += 1,
-            "connection" => self.keeps_alive = value.eq_ignore_ascii_case("keep-alive"),
+            "connection" => {
+                let mut words = value.split(',').map(str::trim);
+                self.closes |= words.any(|word| word.eq_ignore_ascii_case("close"));
+            }
             _ => {}
         }
         Ok(())
@@ -296,7 +299,7 @@ mod tests {
         assert_eq!(head.request.path, "/a b");
         assert_eq!(head.request.get("y"), Some("a b&"));
         assert_eq!(head.request.get("z"), Some(""));
-        assert_eq!((head.content_length, head.expects_continue), (3, true));
+        assert_eq!((head.body, head.expects_continue), (BodyEnd::Length(3), true));
         head.request.peer = Some("127.0.0.1:5".parse().unwrap());
         assert_eq!(
             String::from_utf8(serialise(&head, b"abc")).unwrap(),
@@ -309,7 +312,7 @@ mod tests {
     fn a_length_past_every_integer_is_over_the_limit() {
         let wire =
             format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", "9".repeat(40));
-        assert_eq!(parse(wire.as_bytes(), &[]).unwrap().content_length, u64::MAX);
+        assert_eq!(parse(wire.as_bytes(), &[]).unwrap().body, BodyEnd::Length(u64::MAX));
     }
 
     proptest::proptest! {

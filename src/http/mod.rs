@@ -1,13 +1,13 @@
 //! A small HTTP/1.1 server for the dashboard and for the broker's HTTP endpoints; it knows nothing of either.
 //!
 //! `server` owns the listening socket and caps connections; `connection` reads one whole request with deadlines and
-//! strict framing (`head`, `chunks`, `target`; pure), and hands event streams to `events`. `socket` is in clear or over TLS, with the
-//! certificate of `server_tls`, which `certificate` reads (`pem`; pure). Only vetted requests reach `pool`,
+//! strict framing (`head`, `chunks`, `target`; pure), and hands event streams to `events`. `socket` is in clear or over
+//! TLS, with the certificate of `server_tls`, which `certificate` reads (`pem`; pure). Only vetted requests reach `pool`,
 //! where tiny_http serves them on a private Unix socket with a fixed number of workers. `own_names` tells who asks for
 //! another server, or comes from a page of one; handlers refuse them.
 //!
-//! One request a connection: every answer says `Connection: close`, but to a POST that asks for
-//! `Connection: keep-alive` and succeeds: a processor publishes up to thousands of times a second.
+//! Connections stay open, as HTTP/1.1 has it, but behind a download, an answer of the kind 5xx and what was not
+//! understood. Where all are taken, the one that has waited the longest makes way (`open`).
 
 mod certificate;
 mod chunks;
@@ -15,6 +15,7 @@ mod connection;
 mod events;
 mod handler;
 mod head;
+mod open;
 mod own_names;
 mod pem;
 mod pool;

@@ -2,7 +2,6 @@
 //!
 //! `<name>-accept` accepts; it and the `<name>-conn` thread of each connection are joined by [`Server::shutdown`].
 
-use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -13,10 +12,10 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nsq_protocol::thread::{Crew, Never, OwnedThread, stop_pair};
-use parking_lot::Mutex;
 
 use super::connection::{Limits, Service};
 use super::handler::Handler;
+use super::open::OpenConnections;
 use super::pool::Pool;
 use super::server_tls::ServerTls;
 use super::stream::CHUNK;
@@ -42,7 +41,8 @@ pub struct ServerConfig {
     pub workers: usize,
     /// The largest body, in bytes; 1 MiB.
     pub max_body: usize,
-    /// How many connections at one time, event streams not counted; 256.
+    /// How many connections at one time, event streams not counted; 256. For one more the one is ended that has waited the
+    /// longest for a request; it is refused where none waits.
     pub max_connections: usize,
     /// Deadlines.
     pub limits: Limits,
@@ -91,8 +91,8 @@ struct Running {
 struct Connections {
     service: Service,
     max_connections: usize,
-    // Every connection that a thread is at, to wake it when the server stops.
-    open: Mutex<HashMap<u64, Arc<TcpStream>>>,
+    // To wake its thread when the server stops, or its place is needed.
+    open: OpenConnections,
 }
 
 impl Server {
@@ -119,7 +119,8 @@ impl Server {
         let (stop, stopped) = stop_pair();
         let body_bytes = AtomicUsize::new(0);
         let service = Service { name, limits, max_body, handler, tls, pool, body_bytes, stopped };
-        let shared = Arc::new(Connections { service, max_connections, open: Mutex::default() });
+        let shared =
+            Arc::new(Connections { service, max_connections, open: OpenConnections::default() });
         let (busy, idle) = bounded(0);
         let mut accept = {
             let listener = Arc::clone(&listener);
@@ -149,13 +150,9 @@ impl Server {
         let Some(Running { accept, idle }) = self.running.take() else { return };
         let threads = accept.stop();
         // Those that wait for a request, or linger, see the end of it; an answer still goes out.
-        for socket in self.shared.open.lock().values() {
-            let _ = socket.shutdown(Shutdown::Read);
-        }
+        self.shared.open.shut(Shutdown::Read);
         let _ = idle.recv_timeout(STOP_GRACE);
-        for socket in self.shared.open.lock().values() {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        self.shared.open.shut(Shutdown::Both);
         threads.into_iter().flatten().for_each(OwnedThread::join);
         self.shared.service.pool.shutdown();
     }
@@ -199,7 +196,9 @@ impl Connections {
             // Dropping the finished ones joins them.
             threads.retain(|thread| !thread.is_finished());
             let socket = Arc::new(socket);
-            if threads.len() >= self.max_connections {
+            let is_full = threads.len() >= self.max_connections && !self.open.end_idlest();
+            // Those whose places were taken end on their own: many at once, and it is full for a moment.
+            if is_full || threads.len() >= 2 * self.max_connections {
                 self.turn_away(&socket);
                 return Ok(());
             }
@@ -218,13 +217,12 @@ impl Connections {
         peer: SocketAddr,
         busy: Sender<Never>,
     ) -> io::Result<OwnedThread<()>> {
-        self.open.lock().insert(id, Arc::clone(socket));
+        let open = self.open.add(id, Arc::clone(socket));
         let registered = Registered { shared: Arc::clone(self), id };
-        let socket = Arc::clone(socket);
         let body = move || {
             let service = &registered.shared.service;
             // Its peer went away or broke the rules: nobody is left to tell.
-            if let Err(error) = service.serve(&socket, peer) {
+            if let Err(error) = service.serve(&open, peer) {
                 log::debug!("{}: {peer}: {error}", service.name);
             }
             drop(registered);
@@ -256,6 +254,6 @@ struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.shared.open.lock().remove(&self.id);
+        self.shared.open.remove(self.id);
     }
 }

@@ -250,7 +250,6 @@ impl DashboardClient {
     fn json_request(&self, request: RequestBuilder<WithBody>) -> RequestBuilder<WithBody> {
         let request = request
             .header("Content-Type", "application/json")
-            .header("Connection", "keep-alive")
             .config()
             .timeout_global(self.within(TIMEOUT))
             .build();

@@ -42,7 +42,9 @@ fn ask(port: u16, version: &str, method: &str, target: &str, headers: &[&str]) -
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    let head = format!("{method} {target} {version}\r\n{headers}Content-Length: 1\r\n\r\nx");
+    let head = format!(
+        "{method} {target} {version}\r\n{headers}Connection: close\r\nContent-Length: 1\r\n\r\nx"
+    );
     stream.write_all(head.as_bytes()).unwrap();
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);

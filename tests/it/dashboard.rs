@@ -393,7 +393,7 @@ fn dashboard_keeps_what_it_accepted_through_kill_9() {
             .expect("the child says where it listens");
         let body = update(round, &[(video(1), round * 10), (video(2), round)]).to_string();
         let head = format!(
-            "POST /api/counts HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n",
+            "POST /api/counts HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         let mut socket = TcpStream::connect(&address).unwrap();

@@ -154,8 +154,10 @@ pub(crate) fn ask(
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let host = if extra.contains("Host:") { String::new() } else { format!("Host: {address}\r\n") };
-    let head =
-        format!("{method} {path} HTTP/1.1\r\n{host}{extra}Content-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\n{host}Connection: close\r\n{extra}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
     socket.write_all(&[head.as_bytes(), body].concat()).unwrap();
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).unwrap();

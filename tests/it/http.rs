@@ -76,9 +76,25 @@ fn read_to_end(mut socket: TcpStream) -> String {
     String::from_utf8(answer).unwrap()
 }
 
+/// A connection from which the server waits for the three bytes of a body.
+#[track_caller]
+fn at_a_request(address: SocketAddr) -> TcpStream {
+    const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let mut socket = connect(address);
+    socket
+        .write_all(
+            b"POST /b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+        )
+        .unwrap();
+    let mut interim = [0; CONTINUE.len()];
+    socket.read_exact(&mut interim).unwrap();
+    assert_eq!(interim, CONTINUE);
+    socket
+}
+
 #[track_caller]
 fn assert_serves(address: SocketAddr) {
-    let answer = ask(address, b"GET /ok?a=1 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let answer = ask(address, b"GET /ok?a=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     assert!(answer.ends_with(r#"GET /ok [("a", "1")] 0 127.0.0.1"#), "{answer}");
@@ -90,7 +106,7 @@ fn each_broken_request_gets_its_answer_and_the_next_is_served() {
     config.limits.head_wait = Duration::from_millis(300);
     config.limits.body_grace = Duration::from_millis(300);
     let (server, address, _routes) = start(config);
-    let host = "HTTP/1.1\r\nHost: a\r\n";
+    let host = "HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
     let cases: Vec<(u16, String)> = vec![
         (413, format!("POST / {host}Content-Length: 70368744177664\r\n\r\n")),
         (
@@ -154,7 +170,11 @@ fn a_body_that_trickles_is_cut_off_although_it_moves() {
     config.limits.body_grace = Duration::from_millis(300);
     let (server, address, _routes) = start(config);
     let mut socket = connect(address);
-    socket.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").unwrap();
+    socket
+        .write_all(
+            b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n",
+        )
+        .unwrap();
     let (source, never) = nsq_protocol::thread::stop_pair();
     let mut writer = socket.try_clone().unwrap();
     let trickle = OwnedThread::spawn("trickle", move || {
@@ -181,9 +201,10 @@ fn a_connection_that_says_nothing_is_closed_without_a_word() {
 #[test]
 fn half_a_request_and_a_close_is_refused() {
     let (server, address, _routes) = start(config());
-    for wire in
-        ["GET / HTTP/1.1\r\nHost", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"]
-    {
+    for wire in [
+        "GET / HTTP/1.1\r\nHost",
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nabc",
+    ] {
         let mut socket = connect(address);
         socket.write_all(wire.as_bytes()).unwrap();
         socket.shutdown(Shutdown::Write).unwrap();
@@ -199,25 +220,30 @@ fn good_requests_of_every_shape_are_served() {
     assert_serves(address);
     // Byte by byte.
     let mut socket = connect(address);
-    for byte in b"POST /a%20b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" {
+    for byte in
+        b"POST /a%20b HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
+    {
         socket.write_all(&[*byte]).unwrap();
     }
     assert!(read_to_end(socket).ends_with("POST /a b [] 3 127.0.0.1"));
     // HTTP/1.0 without a Host.
     assert!(ask(address, b"GET /x HTTP/1.0\r\n\r\n").ends_with("GET /x [] 0 127.0.0.1"));
     // HEAD has the length and no body.
-    let head = ask(address, b"HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n");
+    let head = ask(address, b"HEAD /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert!(head.contains("Content-Length: 22\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     // Somebody else's address is not believed.
-    let forged = ask(address, b"GET /x HTTP/1.1\r\nHost: a\r\nX-Front-Peer: 9.9.9.9:1\r\n\r\n");
+    let forged = ask(
+        address,
+        b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Front-Peer: 9.9.9.9:1\r\n\r\n",
+    );
     assert!(forged.ends_with("127.0.0.1"), "{forged}");
     // An answer far over tiny_http's threshold for chunks arrives whole, with a length.
-    let large = ask(address, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+    let large = ask(address, b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert!(large.contains("Content-Length: 3000000\r\n") && large.len() > 3_000_000);
     // The largest body, and an Expect that is honoured before it.
     let mut socket = connect(address);
     socket
-        .write_all(b"POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1048576\r\n\r\n")
+        .write_all(b"POST /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 1048576\r\n\r\n")
         .unwrap();
     let mut interim = [0; 25];
     socket.read_exact(&mut interim).unwrap();
@@ -228,11 +254,11 @@ fn good_requests_of_every_shape_are_served() {
 }
 
 #[test]
-fn a_pipelined_second_request_is_not_answered_and_harms_nothing() {
+fn what_comes_behind_the_last_request_is_not_answered_and_harms_nothing() {
     let (server, address, _routes) = start(config());
     let answer = ask(
         address,
-        b"POST /one HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nabGET /two HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /one HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\nabGET /two HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     );
     assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     assert!(answer.ends_with("POST /one [] 2 127.0.0.1"), "{answer}");
@@ -245,9 +271,7 @@ fn bursts_of_six_leave_nobody_unanswered() {
     for round in 0..20 {
         let sockets: Vec<_> = (0..6).map(|_| connect(address)).collect();
         for mut socket in &sockets {
-            socket
-                .write_all(b"GET /ok HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
-                .unwrap();
+            socket.write_all(b"GET /ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
         }
         for socket in sockets {
             assert!(read_to_end(socket).starts_with("HTTP/1.1 200 "), "round {round}");
@@ -273,7 +297,7 @@ fn stop_with_overlong_lengths_and_idle_connections() -> Duration {
         .map(|_| {
             let mut socket = connect(address);
             socket
-                .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc")
+                .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\nabc")
                 .unwrap();
             socket
         })
@@ -294,16 +318,19 @@ fn past_the_connection_cap_the_answer_is_503() {
     let mut config = config();
     config.max_connections = 4;
     let (server, address, _routes) = start(config);
-    let idle: Vec<_> = (0..4).map(|_| connect(address)).collect();
-    let refused = ask(address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    // Each is at a request.
+    let busy: Vec<_> = (0..4).map(|_| at_a_request(address)).collect();
+    let refused = ask(address, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert!(
         refused.starts_with("HTTP/1.1 503 ") && refused.contains("Retry-After: 1"),
         "{refused}"
     );
-    drop(idle);
+    drop(busy);
     let deadline = Instant::now() + DEADLINE;
     // The threads of the closed connections end on their own.
-    while !ask(address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("HTTP/1.1 200 ") {
+    while !ask(address, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .starts_with("HTTP/1.1 200 ")
+    {
         assert!(Instant::now() < deadline);
     }
     server.shutdown();
@@ -315,7 +342,9 @@ fn a_client_that_reads_slowly_holds_no_worker() {
     let slow: Vec<_> = (0..8)
         .map(|_| {
             let mut socket = connect(address);
-            socket.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            socket
+                .write_all(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                .unwrap();
             socket
         })
         .collect();
@@ -356,7 +385,12 @@ fn read_until(socket: &mut TcpStream, seen: &mut String, wanted: &str) {
 
 fn subscribe(address: SocketAddr, extra: &str) -> TcpStream {
     let mut socket = connect(address);
-    socket.write_all(format!("GET /events HTTP/1.1\r\nHost: a\r\n{extra}\r\n").as_bytes()).unwrap();
+    socket
+        .write_all(
+            format!("GET /events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{extra}\r\n")
+                .as_bytes(),
+        )
+        .unwrap();
     socket
 }
 
@@ -369,7 +403,8 @@ fn stopping_under_load_is_bounded_and_leaves_no_thread() {
                 let mut served = 0;
                 while let Ok(mut socket) = TcpStream::connect(address) {
                     let mut answer = String::new();
-                    let wrote = socket.write_all(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+                    let wrote = socket
+                        .write_all(b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
                     if wrote.and_then(|()| socket.read_to_string(&mut answer).map(|_| ())).is_err()
                     {
                         break;

@@ -32,7 +32,7 @@ fn serve(dir: &Path, issued: &Issued, more: &[&str]) -> (Running, SocketAddr) {
 /// `GET path` as JSON.
 #[track_caller]
 fn get(at: SocketAddr, authority: &Authority, path: &str) -> Value {
-    let wire = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let wire = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let answer = tls_client::ask(at, "localhost", &authority.ca_file(), wire.as_bytes());
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
@@ -94,7 +94,9 @@ fn sighup_takes_a_new_certificate_and_no_connection_is_lost() {
     let (mut dashboard, at) = serve(dir.path(), &issued, &[]);
     let ca = authority.ca_file();
     let mut events = tls_client::connect(at, "localhost", &ca);
-    events.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    events
+        .write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut events = BufReader::new(events).lines().map(Result::unwrap);
     assert_eq!(events.next().unwrap(), "HTTP/1.1 200 OK");
     let first = tls_client::shown(at, "localhost", &ca).unwrap();

@@ -83,7 +83,8 @@ impl Drop for ChildDashboard {
 pub(crate) fn subscribe(address: SocketAddr, lines: &str) -> TcpStream {
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    let wire = format!("GET /events HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+    let wire =
+        format!("GET /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n");
     socket.write_all(wire.as_bytes()).unwrap();
     socket
 }
@@ -301,7 +302,7 @@ fn publish(address: SocketAddr, stop: &AtomicBool) -> Vec<f64> {
         let length = body.len();
         write!(
             socket,
-            "POST /api/counts HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+            "POST /api/counts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         )
         .unwrap();
         let mut answer = String::new();

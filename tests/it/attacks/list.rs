@@ -30,19 +30,21 @@ pub(super) const GROUPS: [&str; 9] =
     [SLOW, FRAMING, BODIES, PATHS, TEXT, PROTOCOLS, REBINDING, FORGERY, TOKENS];
 
 pub(super) fn get(target: &str, lines: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n")
 }
 
 pub(super) fn post(lines: &str, body: &str) -> String {
     let length = body.len();
     format!(
-        "POST /api/counts HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
+        "POST /api/counts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
     )
 }
 
 /// A POST whose framing is all in `lines`.
 pub(super) fn framed(lines: &str, body: &str) -> String {
-    format!("POST /api/counts HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n\r\n{body}")
+    format!(
+        "POST /api/counts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n\r\n{body}"
+    )
 }
 
 /// Those that the server must end by itself: nothing more is sent, and the connection stays open.
@@ -142,14 +144,17 @@ fn framing(list: &mut Vec<Attack>) {
     list.push(attack(
         FRAMING,
         "a second request, `DELETE /api/counts`, behind the first: not looked at",
-        format!("{}DELETE /api/counts HTTP/1.1\r\nHost: localhost\r\n\r\n", get("/healthz", "")),
+        format!(
+            "{}DELETE /api/counts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            get("/healthz", "")
+        ),
         "200",
     ));
     list.push(attack(
         FRAMING,
         "the same in the body of a GET",
         format!(
-            "{}DELETE /api/counts HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "{}DELETE /api/counts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
             get("/healthz", "Content-Length: 48\r\n")
         ),
         "200",
@@ -266,7 +271,7 @@ fn texts(list: &mut Vec<Attack>) {
     list.push(attack(
         TEXT,
         "markup as a processor's last rejection: kept, and shown as text",
-        format!("POST /api/consumption HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{report}", report.len()),
+        format!("POST /api/consumption HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{report}", report.len()),
         "200",
     ));
 }
@@ -299,17 +304,25 @@ fn protocols(list: &mut Vec<Attack>) {
         ),
         (
             "`CONNECT localhost:22`",
-            "CONNECT localhost:22 HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
+            "CONNECT localhost:22 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".into(),
             "400",
         ),
-        ("`TRACE /`", "TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), "405"),
-        ("`get /`", "get / HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), "400"),
+        (
+            "`TRACE /`",
+            "TRACE / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".into(),
+            "405",
+        ),
+        ("`get /`", "get / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".into(), "400"),
         (
             "a method of 17 letters",
-            "AAAAAAAAAAAAAAAAA / HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
+            "AAAAAAAAAAAAAAAAA / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".into(),
             "400",
         ),
-        ("two spaces", "GET  / HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), "400"),
+        (
+            "two spaces",
+            "GET  / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".into(),
+            "400",
+        ),
         ("no Host", "GET / HTTP/1.1\r\n\r\n".into(), "400"),
         ("two Hosts", get("/", "Host: localhost\r\n"), "400"),
     ] as [(&str, String, &str); 18]

@@ -25,7 +25,7 @@ pub(super) fn rebinding(list: &mut Vec<Attack>) {
         "192.0.2.1",
         "",
     ] {
-        let wire = format!("GET /api/counts HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let wire = format!("GET /api/counts HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         list.push(attack(REBINDING, format!("`GET /api/counts`, Host `{host}`"), wire, "421"));
     }
     for path in [
@@ -37,12 +37,13 @@ pub(super) fn rebinding(list: &mut Vec<Attack>) {
         "/api/export/counts.csv",
         "/api/openapi.json",
     ] {
-        let wire = format!("GET {path} HTTP/1.1\r\nHost: rebound.example\r\n\r\n");
+        let wire =
+            format!("GET {path} HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n");
         list.push(attack(REBINDING, format!("`GET {path}`, Host `rebound.example`"), wire, "421"));
     }
     for method in ["POST", "DELETE"] {
         let wire = format!(
-            "{method} /api/counts HTTP/1.1\r\nHost: rebound.example\r\nOrigin: http://rebound.example\r\nContent-Length: 0\r\n\r\n"
+            "{method} /api/counts HTTP/1.1\r\nHost: rebound.example\r\nOrigin: http://rebound.example\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         );
         list.push(attack(
             REBINDING,
@@ -76,13 +77,13 @@ pub(super) fn forgery(list: &mut Vec<Attack>) {
     list.push(attack(
         FORGERY,
         "`DELETE /api/counts`",
-        "DELETE /api/counts HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n",
+        "DELETE /api/counts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nOrigin: http://evil.example\r\n\r\n",
         "403",
     ));
     list.push(attack(
         FORGERY,
         "a preflight: no leave is given",
-        "OPTIONS /api/counts HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\nAccess-Control-Request-Method: DELETE\r\n\r\n",
+        "OPTIONS /api/counts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nOrigin: http://evil.example\r\nAccess-Control-Request-Method: DELETE\r\n\r\n",
         "405",
     ));
     list.push(attack(
@@ -98,7 +99,7 @@ fn post_to(path: &str, lines: &str, body: &Value) -> String {
     let body = body.to_string();
     let length = body.len();
     format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
     )
 }
 
@@ -172,23 +173,25 @@ pub(super) fn tokens(list: &mut Vec<Attack>) {
     for (name, wire, answer) in [
         (
             "in the query",
-            format!("DELETE /api/counts?token={SECRET} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            format!(
+                "DELETE /api/counts?token={SECRET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            ),
             "401",
         ),
         (
             "a read under another name",
-            "GET /api/counts HTTP/1.1\r\nHost: rebound.example\r\n\r\n".into(),
+            "GET /api/counts HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n".into(),
             "421",
         ),
         (
             "a stream under another name",
-            "GET /events HTTP/1.1\r\nHost: rebound.example\r\n\r\n".into(),
+            "GET /events HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n".into(),
             "421",
         ),
         (
             "a write with it under another name",
             format!(
-                "DELETE /api/counts HTTP/1.1\r\nHost: rebound.example\r\nAuthorization: Bearer {SECRET}\r\n\r\n"
+                "DELETE /api/counts HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\nAuthorization: Bearer {SECRET}\r\n\r\n"
             ),
             "421",
         ),

@@ -41,14 +41,14 @@ impl Secure {
     }
 
     fn ask(&self, path: &str) -> String {
-        let wire = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let wire = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         tls_client::ask(self.at, "127.0.0.1", &self.ca(), wire.as_bytes())
     }
 
     /// A stream of events, its head read.
     fn events(&self) -> BufReader<TlsStream> {
         let mut stream = tls_client::connect(self.at, "127.0.0.1", &self.ca());
-        stream.write_all(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        stream.write_all(b"GET /events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
         let mut stream = BufReader::new(stream);
         assert_eq!(line(&mut stream), "HTTP/1.1 200 OK");
         stream
@@ -82,7 +82,9 @@ fn requests_are_answered_and_an_answer_of_many_records_comes_whole() {
     assert_eq!(large.split_once("\r\n\r\n").unwrap().1.len(), 3_000_000);
     // A body that comes in many records.
     let body = "x".repeat(200_000);
-    let wire = format!("POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n{body}");
+    let wire = format!(
+        "POST /p HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 200000\r\n\r\n{body}"
+    );
     let answer = tls_client::ask(secure.at, "127.0.0.1", &secure.ca(), wire.as_bytes());
     assert!(answer.contains("POST /p [] 200000"), "{answer}");
     // What is refused is said over TLS, too.
@@ -120,8 +122,8 @@ fn a_stream_outlives_a_new_certificate_and_new_connections_see_it() {
 fn who_speaks_no_tls_is_answered_in_clear() {
     let secure = secure(DEADLINE);
     for (wire, said) in [
-        (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], true),
-        (b"POST /api/counts HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", true),
+        (&b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"[..], true),
+        (b"POST /api/counts HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc", true),
         (b"  V2", true),
         // A handshake by its first byte, and nothing else of it.
         (b"\x16\x03\x01\xff\xff\xff\xff\xff", false),

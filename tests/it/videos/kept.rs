@@ -56,7 +56,7 @@ fn what_was_answered_is_there_after_a_kill_9() {
         for number in 0..PUTS {
             let body = json!({"title": format!("title {number}")}).to_string();
             let head = format!(
-                "PUT /api/videos/v{number} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
+                "PUT /api/videos/v{number} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
                 body.len()
             );
             let Ok(mut socket) = TcpStream::connect(address) else { return };
