@@ -119,21 +119,16 @@ impl Negotiated {
     /// The answer to `feature_negotiation`. Neither TLS nor compression: what is asked for is answered with false, and
     /// the client decides.
     fn answer(&self, config: &BrokerConfig, sample_rate: u8) -> Vec<u8> {
-        let answer = IdentifyResponse {
-            max_rdy_count: i64::from(config.max_rdy_count),
-            version: NSQD_VERSION.into(),
-            max_msg_timeout: millis(config.max_msg_timeout),
-            msg_timeout: millis(self.msg_timeout),
-            tls_v1: false,
-            deflate: false,
-            deflate_level: DEFLATE_LEVEL,
-            max_deflate_level: DEFLATE_LEVEL,
-            snappy: false,
-            sample_rate: i64::from(sample_rate),
-            auth_required: false,
-            output_buffer_size: self.output_buffer_size,
-            output_buffer_timeout: millis(self.output_buffer_timeout),
-        };
+        // By default nothing is offered.
+        let mut answer = IdentifyResponse::default();
+        answer.max_rdy_count = i64::from(config.max_rdy_count);
+        answer.version = NSQD_VERSION.into();
+        answer.max_msg_timeout = millis(config.max_msg_timeout);
+        answer.msg_timeout = millis(self.msg_timeout);
+        (answer.deflate_level, answer.max_deflate_level) = (DEFLATE_LEVEL, DEFLATE_LEVEL);
+        answer.sample_rate = i64::from(sample_rate);
+        answer.output_buffer_size = self.output_buffer_size;
+        answer.output_buffer_timeout = millis(self.output_buffer_timeout);
         serde_json::to_vec(&answer).expect("numbers, flags and one constant text")
     }
 }

@@ -1,7 +1,7 @@
 //! See `bodies::snappy`.
 #![no_main]
 
-#[path = "../bodies.rs"]
+#[path = "../../tests/it/seeds/bodies.rs"]
 mod bodies;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::snappy(data));

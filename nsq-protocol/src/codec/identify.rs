@@ -13,7 +13,8 @@ use crate::codec::go_json::null_is_default;
 /// ```
 /// use nsq_protocol::{Command, IdentifyRequest};
 ///
-/// let request = IdentifyRequest { feature_negotiation: true, ..IdentifyRequest::default() };
+/// let mut request = IdentifyRequest::default();
+/// request.feature_negotiation = true;
 /// let json = serde_json::to_vec(&request)?;
 /// let mut wire = Vec::new();
 /// Command::Identify(&json).encode(&mut wire);
@@ -21,6 +22,7 @@ use crate::codec::go_json::null_is_default;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct IdentifyRequest {
     /// Names this client in nsqadmin; usually the short host name.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
@@ -91,6 +93,7 @@ fn is_false(flag: &bool) -> bool {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct IdentifyResponse {
     /// The largest RDY this nsqd takes.
     pub max_rdy_count: i64,

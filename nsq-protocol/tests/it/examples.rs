@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use nsq_protocol::{BodiesBuf, Consumer, Producer, TopicName};
 
+use crate::lookup::wait_until;
 use crate::nsqd::nsqd_or_skip;
 use crate::script::{config, producer_config};
 use crate::timing::DEADLINE;
@@ -67,6 +68,31 @@ fn lines_go_to_nsq_and_are_shown_by_a_tail() {
     let mut lines: Vec<_> = shown.lines().collect();
     lines.sort();
     assert_eq!(lines, ["one", "thr\u{e9}e", "two"]);
+}
+
+#[test]
+fn messages_are_stored_in_sqlite_many_at_a_time() {
+    const MESSAGES: i64 = 1200;
+    let nsqd = nsqd_or_skip!();
+    let addr = nsqd.addr();
+    let producer = Producer::connect(producer_config().nsqd(addr.clone())).unwrap();
+    let bodies: BodiesBuf = (0..MESSAGES).map(|number| number.to_string()).collect();
+    producer.publish_many(&"stored".parse().unwrap(), &bodies).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("messages.db");
+    let storing = Command::new(example("to_sqlite"))
+        .arg(&file)
+        .args(["stored", "sqlite", &addr])
+        .spawn()
+        .unwrap();
+    let count = || {
+        let database = rusqlite::Connection::open(&file).ok()?;
+        let sql = "SELECT count(DISTINCT CAST(body AS TEXT)) FROM messages";
+        database.query_row(sql, (), |row| row.get::<_, i64>(0)).ok()
+    };
+    wait_until("all are stored", || count() == Some(MESSAGES));
+    terminate(&storing);
+    assert!(storing.wait_with_output().unwrap().status.success());
 }
 
 #[test]

@@ -1,13 +1,12 @@
-//! Each seed of each fuzz target, on stable; see `fuzz/bodies.rs` for what is checked.
+//! Each seed of each fuzz target, on stable; see `bodies` for what is checked.
 
 use std::path::Path;
 
-#[path = "../../fuzz/bodies.rs"]
 mod bodies;
 
-/// Runs all of `fuzz/seeds/<target>`; each file's name says what it is.
+/// Runs all of `data/seeds/<target>`; each file's name says what it is.
 fn check(target: &str, body: fn(&[u8])) {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/data/seeds").join(target);
     let mut count = 0;
     for seed in std::fs::read_dir(&seeds).unwrap() {
         let path = seed.unwrap().path();

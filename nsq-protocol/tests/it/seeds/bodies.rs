@@ -1,5 +1,5 @@
-//! What each fuzz target checks, on any bytes. Included by the targets, which libFuzzer feeds, and by
-//! `tests/it/seeds.rs`, which feeds the seeds on stable.
+//! What each fuzz target checks, on any bytes. Included by the targets in `fuzz`, which libFuzzer feeds, and by
+//! `seeds`, which feeds the seeds on stable.
 //!
 //! Each body asserts more than "no panic": how the stream is cut must not matter, and what was decoded encodes to
 //! the same bytes.
