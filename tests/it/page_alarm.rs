@@ -8,10 +8,11 @@ use headless_chrome::Tab;
 use headless_chrome::protocol::cdp::Browser::{GrantPermissions, PermissionType};
 use nsq_protocol::thread::{Crew, stop_pair};
 use playcounts::dashboard::{Dashboard, DashboardConfig};
+use playcounts::nsqd::depth::QueueDepth;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::dashboard_support::{Running, ask, config, consumption, video};
+use crate::dashboard_support::{Queue, Running, ask, config, consumption, video};
 use crate::page_accessibility::{axe, show_as, violations_in};
 use crate::page_support::{click, launch, open, read, text, wait_for};
 use crate::streams::ChildDashboard;
@@ -90,6 +91,10 @@ fn check_views(tab: &Tab) {
         let seen = "document.querySelector('#alarms li').checkVisibility() && \
             document.querySelector('#alarms').getBoundingClientRect().bottom <= document.querySelector('main').getBoundingClientRect().top";
         wait_for(tab, seen, true);
+        if view == "videos" {
+            // The list leaves room for the banner.
+            wait_for(tab, "document.documentElement.scrollHeight <= innerHeight", true);
+        }
     }
     for (dark, width) in [(false, 1280), (true, 1280), (false, 390)] {
         show_as(tab, dark, width, 900);
@@ -97,6 +102,23 @@ fn check_views(tab: &Tab) {
             assert_eq!(violations_in(tab, axe), Vec::<String>::new(), "dark: {dark}, {width} px");
         }
     }
+}
+
+#[test]
+fn a_few_messages_that_wait_are_no_problem() {
+    let Some(browser) = launch() else { return };
+    let queue = Queue::start(QueueDepth { depth: 5, in_flight: 5, deferred: 0 });
+    let data = tempfile::tempdir().unwrap();
+    let config = DashboardConfig { watched: Some(queue.watched.clone()), ..config(&data) };
+    let running = Running { dashboard: Dashboard::start(config).unwrap(), data };
+    let processor = Processor::start(&running);
+    processor.count(true);
+    let (tab, _complaints) = open(&browser, &format!("{}/?view=queue", running.dashboard.url()));
+    let waiting = "document.querySelector('#queue tr[data-key=\"plays/processor\"] td:nth-child(2)')?.textContent";
+    wait_for(&tab, waiting, "5");
+    let says = "[...document.querySelectorAll('.findings li')].some((one) => /wait|behind/.test(one.textContent))";
+    assert_eq!(read(&tab, says), json!(false));
+    assert_eq!(read(&tab, BANNER), json!(""));
 }
 
 #[test]

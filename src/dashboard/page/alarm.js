@@ -45,6 +45,9 @@ export class Alarms {
     addEventListener("storage", ({ key }) => key === HIDDEN && this.draw());
     // Nobody sees it before it is looked at; then the stream tells.
     setInterval(() => document.hidden && this.ask(), POLL_MS);
+    // The list of videos leaves room for the banner: the whole of both is seen.
+    const banner = byId("alarms");
+    new ResizeObserver(() => document.documentElement.style.setProperty("--alarms", `${banner.offsetHeight}px`)).observe(banner);
     const listen = () => this.listen();
     addEventListener("pagehide", () => {
       this.channel.close();
