@@ -171,7 +171,7 @@ fn drain(nsqd: &Nsqd, topic: &str, workers: usize, client: &str) -> Option<(f64,
 }
 
 /// Has so many messages of 120 bytes wait in the channel `c`.
-fn publish(addr: &str, topic: &str, messages: usize) {
+pub(crate) fn publish(addr: &str, topic: &str, messages: usize) {
     let config = ConsumerConfig::new(topic.parse().unwrap(), "c".parse().unwrap()).nsqd(addr);
     Consumer::start(config).unwrap().shutdown();
     let producer = Producer::connect(ProducerConfig::new().nsqd(addr)).unwrap();

@@ -1,9 +1,10 @@
 //! Measures the consumer against a real nsqd: latency at fixed rates, throughput, CPU for each message; each with
 //! the adaptive RDY beside a fixed one of 2500, in turns. And beside go-nsq, where `GO_NSQ` names the program of
-//! `benches/peers/go-nsq/client`: slow handlers, an empty handler, many threads that publish.
+//! `benches/peers/go-nsq/client`: slow handlers, an empty handler, many threads that publish. `shutdown`: how
+//! a running consumer ends.
 //!
 //! `NSQD=/path/to/nsqd cargo run --release -p nsq-protocol --example measure WHAT`, where WHAT is `latency`,
-//! `throughput`, `handlers`, `drain` or `publish`.
+//! `throughput`, `handlers`, `drain`, `publish` or `shutdown`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -14,6 +15,7 @@ mod beside;
 mod handlers;
 mod nsqd;
 mod publish;
+mod shutdown;
 
 use std::time::{Duration, Instant};
 
@@ -169,6 +171,9 @@ fn main() {
         "handlers" => handlers::print_slow(&nsqd),
         "drain" => handlers::print_drain(&nsqd),
         "publish" => publish::print(&nsqd),
-        _ => println!("usage: measure latency | throughput | handlers | drain | publish"),
+        "shutdown" => shutdown::print(&nsqd),
+        _ => {
+            println!("usage: measure latency | throughput | handlers | drain | publish | shutdown")
+        }
     }
 }

@@ -333,10 +333,10 @@ fn threads_share_a_producer() {
     let script = Script::listen();
     let (producer, mut peer) = script.produce(producer_config());
     let producer = std::sync::Arc::new(producer);
-    let threads: Vec<_> = (0..4)
+    let threads: Vec<_> = (0..2)
         .map(|_| {
             let producer = producer.clone();
-            beside(move || (0..25).for_each(|_| producer.publish(&topic(), b"a").unwrap()))
+            beside(move || (0..50).for_each(|_| producer.publish(&topic(), b"a").unwrap()))
         })
         .collect();
     for _ in 0..100 {

@@ -227,9 +227,11 @@ impl Pipeline {
         window.bytes -= pending.bytes;
         window.grouping -= usize::from(pending.groups);
         let answer = answer(pending.command);
-        // Behind an error, nsqd closes the connection.
-        if pending.groups && matches!(answer, Outcome::Accepted) {
-            self.send_gathered(&mut window);
+        match &answer {
+            Outcome::Accepted if pending.groups => self.send_gathered(&mut window),
+            // The reader is about to end the connection. Whoever is told of it and tries again must not find this one.
+            Outcome::Refused(error) => window.ended = Some(error.clone()),
+            _ => {}
         }
         drop(window);
         self.room.notify_all();

@@ -104,7 +104,7 @@ impl Producer {
 
     /// PUB: publishes `body` and waits until an nsqd has taken it.
     ///
-    /// Of many threads that do so at one time, those that come while four others wait for their answers go together, as
+    /// Of many threads that do so at one time, those that come while two others wait for their answers go together, as
     /// one MPUB of their topic, with the next answer.
     ///
     /// # Errors
