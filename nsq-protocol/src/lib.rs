@@ -72,8 +72,9 @@
 //! | `tls` | [`TlsConfig`], and `https://` addresses | neither is there, and such an address is refused |
 //! | `snappy`, `deflate` | [`Compression::Snappy`], [`Compression::Deflate`] | the variant is not there |
 //! | `http` | nsqlookupd ([`LookupConfig`], [`ConsumerConfig::lookupd`]) and nsqd's HTTP API ([`Admin`]) | none of these |
+//! | `tracing` | a span of that crate for each publish (`nsq.publish`, a child of the caller's) and for each handler of [`Consumer::run`] (`nsq.handle`) | none |
 //!
-//! All are on by default. The codec, [`Producer`] and [`Consumer`] are always there. An option that is given as text
+//! All but `tracing` are on by default. The codec, [`Producer`] and [`Consumer`] are always there. An option that is given as text
 //! ([`ConsumerConfig::set_option`]) and needs a feature which is off gets an error that names the feature; the types of errors
 //! are the same in every build.
 //!

@@ -15,4 +15,6 @@ pub(crate) mod event;
 pub(crate) mod lookup;
 pub(crate) mod options;
 pub(crate) mod producer;
+#[cfg(feature = "tracing")]
+pub(crate) mod span;
 mod unwind;

@@ -36,6 +36,7 @@ mod refused;
 mod round_trip;
 mod script;
 mod seeds;
+mod spans;
 mod stop;
 mod testing;
 mod threads;

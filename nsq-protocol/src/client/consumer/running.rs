@@ -181,6 +181,8 @@ fn call(shared: &Shared, delivery: Delivery, handle: &impl Fn(&Shared, Delivery)
     if config.max_attempts > 0 && delivery.attempts() > config.max_attempts {
         return shared.giving_up.add(delivery, None);
     }
+    #[cfg(feature = "tracing")]
+    let _span = crate::client::span::of_handler(config.topic, config.channel, &delivery).entered();
     // A panic ends what the handler did with this delivery only; what else it shares is its own care.
     if catch_unwind(AssertUnwindSafe(|| handle(shared, delivery))).is_err() {
         log::error!("the handler panicked over message {id}; it is given back");

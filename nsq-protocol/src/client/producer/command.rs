@@ -26,6 +26,20 @@ impl Publish<'_> {
         }
     }
 
+    #[cfg(feature = "tracing")]
+    pub(crate) fn topic(&self) -> TopicName {
+        let (Self::One(topic, _) | Self::Many(topic, _) | Self::Deferred(topic, ..)) = self;
+        *topic
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn messages(&self) -> usize {
+        match self {
+            Self::One(..) | Self::Deferred(..) => 1,
+            Self::Many(_, bodies) => bodies.len(),
+        }
+    }
+
     /// What it takes of the window, about.
     pub(super) fn bytes(&self) -> usize {
         COMMAND_HEAD

@@ -155,6 +155,8 @@ impl Dispatcher {
         publish: Publish<'_>,
         only: Option<&Arc<Endpoint>>,
     ) -> Result<(), PublishError> {
+        #[cfg(feature = "tracing")]
+        let _span = crate::client::span::of_publish(&publish).entered();
         publish.check(&self.config)?;
         let (begun, deadline) = (Instant::now(), self.publish_deadline());
         // What is for one nsqd alone is one command of its own, too.

@@ -17,7 +17,7 @@
 //! | `command` | what is published, and what nsqd would refuse of it | |
 //! | `stats` | what is told of it | |
 
-mod command;
+pub(super) mod command;
 pub(crate) mod config;
 mod dispatcher;
 mod endpoint;
