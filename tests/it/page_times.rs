@@ -178,3 +178,26 @@ fn numbers_fit_on_every_screen() {
     wait_for(&tab, &text("#video-last"), "2023-11-14");
     complaints.assert_none();
 }
+
+/// Figures that were wrong once, as the page's own module writes them in this browser; `tests/page` has all of them in Node.
+#[test]
+fn figures_have_the_units_that_people_say() {
+    let Some(browser) = launch() else { return };
+    let running = start();
+    let (tab, _complaints) = open(&browser, &running.dashboard.url());
+    for (call, wanted) in [
+        // 72 hours, which stood as 4,320 min; 6.67 min; 1,898 s.
+        ("duration(259200000)", "3 d"),
+        ("duration(400200)", "6 min 40 s"),
+        ("duration(1898000)", "31 min 38 s"),
+        ("change(9999, 10000)", "0 %"),
+        ("change(10001, 10000)", "0 %"),
+        ("dateTime(Date.UTC(2026, 0, 31, 12, 30))", "2026-01-31 12:30"),
+        ("tick(Date.UTC(2026, 0, 1), 31 * 86400)", "2026-01"),
+        ("tick(Date.UTC(2026, 0, 1), 366 * 86400)", "2026"),
+    ] {
+        let written = format!("import('./format.js').then((format) => format.{call})");
+        let written = tab.evaluate(&written, true).unwrap().value.unwrap();
+        assert_eq!(written, json!(wanted), "{call}");
+    }
+}
