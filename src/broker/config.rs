@@ -29,10 +29,9 @@ pub struct BrokerConfig {
     /// Names that the HTTP API is asked for by, besides localhost, its addresses and `broadcast_address`. Default none:
     /// others are refused, because a web page can have its own name point here. nsqd answers to every name.
     pub allowed_hosts: Vec<String>,
-    /// Messages that may wait in one topic or channel. Default: no limit but `max_memory`, where nsqd has
-    /// 10000 and writes the rest to disk; here a PUB beyond it is refused. What an `#ephemeral` topic or channel cannot
-    /// hold is dropped there instead, as by nsqd; its default is 10000.
-    pub mem_queue_size: Option<usize>,
+    /// Messages that may wait in one `#ephemeral` topic or channel; what it cannot hold is dropped there, as by nsqd. Default
+    /// 10000; 0 is 1. In others nsqd writes what is more to disk; here `max_memory` alone is their limit.
+    pub mem_queue_size: usize,
     /// Bytes that all messages together may take, bookkeeping included; a PUB beyond it is refused.
     /// Default 1 GiB, or less: half of the container's limit, a quarter of the machine's memory. nsqd has no such limit.
     pub max_memory: usize,
@@ -81,7 +80,7 @@ impl Default for BrokerConfig {
             http_address: Some("127.0.0.1:4151".into()),
             broadcast_address: hostname(),
             allowed_hosts: Vec::new(),
-            mem_queue_size: None,
+            mem_queue_size: 10_000,
             max_memory: memory::for_messages().bytes,
             max_msg_size: 1 << 20,
             max_body_size: 5 << 20,

@@ -64,7 +64,7 @@ struct CommonArgs {
     #[argh(option)]
     #[allow(dead_code, reason = "it is read before argh sees it")]
     config: Option<String>,
-    /// what to log: off, error, warn, info, debug or trace, also by module: warn,playcounts::ledger=debug [default: warn]
+    /// what to log: off, fatal (the same), error, warn, info, debug or trace, also by module: warn,playcounts::ledger=debug [default: warn]
     #[argh(option, default = "LogLevel::default()")]
     log_level: LogLevel,
     /// how to log: text, json (one object a line) or journal (systemd's priorities, no time) [default: journal where

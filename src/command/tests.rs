@@ -90,6 +90,7 @@ fn switches_are_known_of_all_commands() {
         "--undo",
         "--list",
         "--dry-run",
+        "--verbose",
     ];
     assert_eq!(known, want.map(str::to_owned).into());
 }
@@ -123,7 +124,7 @@ fn wrong_usage_is_answered_with_one_line() {
     refuses("run --topic --channel x", "--topic needs a value");
     refuses("run --topic a --topic b", "--topic is given twice");
     refuses("run extra", "\"extra\"");
-    refuses("process --log-level loud", "--log-level loud: must be one of off, error");
+    refuses("process --log-level loud", "--log-level loud: must be one of off, fatal, error");
     refuses("process --log-format jsn", "must be text, json or journal; did you mean json?");
     refuses("process --consumer-opt colour,red", "no consumer option \"colour\"; there are ");
     refuses("run --producer-opt=snappy,maybe", "option snappy is \"maybe\"");
@@ -272,6 +273,10 @@ fn check_values(command: &CommandSpec, option: &OptionSpec) {
         ValueKind::Whole(max) => {
             assert!(takes("1") && takes(&max.to_string()), "{what}");
             assert!(!takes("0") && !takes(&(max + 1).to_string()) && !takes("1.5"), "{what}");
+        }
+        ValueKind::Limit(max) => {
+            assert!(takes("0") && takes(&max.to_string()), "{what}");
+            assert!(!takes("-1") && !takes(&(max + 1).to_string()) && !takes("1.5"), "{what}");
         }
         ValueKind::Signed(max) => {
             assert!(takes("0") && takes(&max.to_string()) && takes(&format!("-{max}")), "{what}");

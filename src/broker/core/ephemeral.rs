@@ -10,12 +10,10 @@ use super::queue::RunQueue;
 use super::state::Core;
 use super::topic::Topic;
 
-/// Messages that an ephemeral topic or channel holds where `--mem-queue-size` says nothing: nsqd's default of that.
-const EPHEMERAL_MAX: usize = 10_000;
-
 /// Takes off `run` what there is no room for where `held` messages wait already. How many that were.
-fn drop_excess(run: &mut MessageRun, held: usize, max: Option<usize>) -> u64 {
-    let room = max.unwrap_or(EPHEMERAL_MAX).saturating_sub(held);
+fn drop_excess(run: &mut MessageRun, held: usize, max: usize) -> u64 {
+    // nsqd hands one over where a consumer waits for it, even with a queue of 0.
+    let room = max.max(1).saturating_sub(held);
     let taken = run.left.min(u32::try_from(room).unwrap_or(u32::MAX));
     let dropped = run.left - taken;
     run.left = taken;
@@ -24,7 +22,7 @@ fn drop_excess(run: &mut MessageRun, held: usize, max: Option<usize>) -> u64 {
 
 impl Channel {
     /// Takes off `run` what there is no room for, if the channel is ephemeral.
-    pub(super) fn drop_excess(&mut self, run: &mut MessageRun, max: Option<usize>) {
+    pub(super) fn drop_excess(&mut self, run: &mut MessageRun, max: usize) {
         if self.name.is_ephemeral() {
             self.dropped_count += drop_excess(run, self.queue.depth() + self.deferred.len(), max);
         }
@@ -33,12 +31,7 @@ impl Channel {
 
 impl Topic {
     /// The same for a topic, called `name`, in which messages wait.
-    pub(super) fn drop_excess(
-        &mut self,
-        name: &TopicName,
-        run: &mut MessageRun,
-        max: Option<usize>,
-    ) {
+    pub(super) fn drop_excess(&mut self, name: &TopicName, run: &mut MessageRun, max: usize) {
         if name.is_ephemeral() {
             self.dropped_count += drop_excess(run, self.queue.depth() + self.deferred.len(), max);
         }

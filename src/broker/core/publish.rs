@@ -10,7 +10,7 @@ use super::batch::{MessageRun, NewBatch};
 use super::channel::defer;
 use super::cost::settle;
 use super::ids::ClientId;
-use super::limits::{LimitError, check_depths};
+use super::limits::LimitError;
 use super::queue::Deferred;
 use super::state::Core;
 use super::wake::wake_idle;
@@ -30,9 +30,6 @@ impl Core {
         self.create_topic(topic)?;
         self.make_room(batch.cost())?;
         let state = self.topics.get_mut(topic).expect("created above");
-        if let Some(max) = self.config.mem_queue_size {
-            check_depths(topic, state, &self.channels, batch.len(), max)?;
-        }
         if let Some(client) = publisher.and_then(|id| self.clients.get_mut(&id)) {
             client.count_published(topic, batch.len() as u64);
         }

@@ -154,24 +154,12 @@ fn a_shared_batch_is_freed_with_its_last_message_on_its_last_channel() {
 }
 
 #[test]
-fn mem_queue_size_is_a_limit_for_all_or_nothing() {
-    let (mut core, now) = (core(|config| config.mem_queue_size = Some(5)), Instant::now());
-    publish(&mut core, 3, now);
-    let refused = |core: &mut Core, count| {
-        core.publish(None, &topic("t"), batch(count), Duration::ZERO, now, 0)
-            .unwrap_err()
-            .to_string()
-    };
-    assert_eq!(
-        refused(&mut core, 3),
-        "queue limit: 3 of 5 messages wait in topic t; consume or raise --mem-queue-size"
-    );
-    publish(&mut core, 2, now);
+fn mem_queue_size_refuses_nobody() {
+    let (mut core, now) = (core(|config| config.mem_queue_size = 5), Instant::now());
+    publish(&mut core, 10, now);
     core.create_channel(&topic("t"), &channel("c"), now).unwrap();
-    assert_eq!(
-        refused(&mut core, 1),
-        "queue limit: 5 of 5 messages wait in channel t:c; consume or raise --mem-queue-size"
-    );
+    publish(&mut core, 10, now);
+    assert_eq!(fill_of(&core, "c"), (20, 20, 0));
 }
 
 #[test]
@@ -323,7 +311,7 @@ fn an_unread_ephemeral_channel_drops_what_is_too_much() {
 
 #[test]
 fn mem_queue_size_is_an_ephemeral_channels_limit_too_and_refuses_nobody() {
-    let (mut core, now) = (core(|config| config.mem_queue_size = Some(5)), Instant::now());
+    let (mut core, now) = (core(|config| config.mem_queue_size = 5), Instant::now());
     core.create_channel(&topic("t"), &channel("x#ephemeral"), now).unwrap();
     (0..3).for_each(|_| publish(&mut core, 2, now));
     assert_eq!(fill_of(&core, "x#ephemeral"), (5, 6, 1));

@@ -7,6 +7,8 @@ pub(crate) enum ValueKind {
     Switch,
     /// A whole number from 1 to this one.
     Whole(u64),
+    /// A whole number from 0 to this one.
+    Limit(u64),
     /// A whole number from as much below 0 to this one.
     Signed(u64),
     /// A number from 0.001 to this one.
@@ -36,7 +38,7 @@ impl ValueKind {
     pub(crate) fn placeholder(self) -> String {
         match self {
             Self::Switch => "",
-            Self::Whole(_) | Self::Signed(_) | Self::Number(_) => "N",
+            Self::Whole(_) | Self::Limit(_) | Self::Signed(_) | Self::Number(_) => "N",
             Self::Duration => "DURATION",
             Self::Address => "HOST:PORT",
             Self::Url => "URL",
@@ -54,6 +56,7 @@ impl ValueKind {
         match self {
             Self::Switch => "`true` or `false`".to_owned(),
             Self::Whole(max) => format!("whole number from 1 to {max}"),
+            Self::Limit(max) => format!("whole number from 0 to {max}"),
             Self::Signed(max) => format!("whole number from -{max} to {max}"),
             Self::Number(max) => format!("number from 0.001 to {max}"),
             Self::Duration => "duration".to_owned(),
@@ -84,7 +87,10 @@ impl ValueKind {
 
     /// Whether a file may hold a number for it, besides text.
     pub(crate) fn is_number(self) -> bool {
-        matches!(self, Self::Whole(_) | Self::Signed(_) | Self::Number(_) | Self::Duration)
+        matches!(
+            self,
+            Self::Whole(_) | Self::Limit(_) | Self::Signed(_) | Self::Number(_) | Self::Duration
+        )
     }
 }
 

@@ -88,7 +88,9 @@ fn toml_value(option: &OptionSpec, value: &str) -> String {
     let is_plain = match option.row.kind {
         ValueKind::Switch => true,
         // A number of TOML has no zeros in front, and no more digits than this.
-        ValueKind::Whole(_) => value.parse::<i64>().is_ok_and(|number| number.to_string() == value),
+        ValueKind::Whole(_) | ValueKind::Limit(_) => {
+            value.parse::<i64>().is_ok_and(|number| number.to_string() == value)
+        }
         _ => false,
     };
     if is_plain { value.to_owned() } else { toml::Value::String(option.shown(value)).to_string() }

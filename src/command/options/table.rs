@@ -83,7 +83,7 @@ pub(crate) const UNKNOWN: OptionRow = row("", ValueKind::Text);
 const NSQD_CA: &str = "what options of the consumer or producer say of TLS, else SSL_CERT_FILE, else those that browsers trust";
 
 use ValueKind::{
-    Address, Directory, Duration, File, Like, Number, OneOf, Pair, Signed, Text, Url, Whole,
+    Address, Directory, Duration, File, Like, Limit, Number, OneOf, Pair, Signed, Text, Url, Whole,
 };
 
 /// All options, in the order of help.
@@ -160,8 +160,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("http-address", Address).value("127.0.0.1:4151").of(&["broker"]),
             row("broadcast-address", Text).unset("the host's name"),
             row("allowed-host", Text).of(&["broker"]),
-            row("mem-queue-size", Whole(MAX_WHOLE))
-                .unset("no limit but --max-memory, 10000 where it is #ephemeral"),
+            row("mem-queue-size", Limit(MAX_WHOLE)).value("10000"),
             row("max-memory", Whole(MAX_WHOLE)).unset(
                 "1073741824, or less: half of the container's limit, a quarter of the machine's memory",
             ),
@@ -171,8 +170,27 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("msg-timeout", Duration).value("1m"),
             row("max-msg-timeout", Duration).value("15m"),
             row("max-req-timeout", Duration).value("1h"),
-            row("max-channel-consumers", Whole(MAX_WHOLE)).unset("no limit"),
+            row("max-channel-consumers", Limit(MAX_WHOLE)).value("0"),
+            row("max-heartbeat-interval", Duration).value("1m"),
+            row("max-output-buffer-size", Whole(INT32_MAX)).value("65536"),
+            row("output-buffer-timeout", Duration).value("250ms"),
+            row("min-output-buffer-timeout", Duration).value("25ms"),
+            row("max-output-buffer-timeout", Duration).value("30s"),
             row("max-connections", Whole(MAX_CONNECTIONS)).value("4096"),
+        ],
+    },
+    Section {
+        title: "Of nsqd, without effect here",
+        rows: &[
+            row("sync-every", Whole(MAX_WHOLE)),
+            row("sync-timeout", Duration),
+            row("max-bytes-per-file", Whole(MAX_WHOLE)),
+            row("queue-scan-selection-count", Whole(MAX_WHOLE)),
+            row("queue-scan-worker-pool-max", Whole(MAX_WHOLE)),
+            row("node-id", Limit(MAX_WHOLE)),
+            row("worker-id", Limit(MAX_WHOLE)),
+            row("log-prefix", Text),
+            switch("verbose"),
         ],
     },
     Section {
@@ -239,7 +257,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         title: "Everywhere",
         rows: &[
             row("config", File),
-            row("log-level", Like(&["off", "error", "warn", "info", "debug", "trace"])).value("warn"),
+            row("log-level", Like(&["off", "fatal", "error", "warn", "info", "debug", "trace"])).value("warn"),
             row("log-format", OneOf(&["text", "json", "journal"]))
                 .unset("journal where stderr is the journal's, else text"),
         ],

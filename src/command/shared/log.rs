@@ -13,7 +13,7 @@ use crate::model::plain_text::PlainText;
 use crate::runtime::clock;
 
 /// The words of levels.
-const LEVELS: &str = "off, error, warn, info, debug, trace";
+const LEVELS: &str = "off, fatal, error, warn, info, debug, trace";
 
 /// How much to log: of all, and of single modules: `warn,playcounts::ledger=debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +33,14 @@ impl FromStr for LogLevel {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut made = Self::default();
         for word in text.split(',').map(str::trim) {
-            let level = |text: &str| {
-                text.trim().parse().map_err(|_| {
+            let level = |text: &str| match text.trim() {
+                // nsqd's word. What ends the program is told in any case.
+                "fatal" => Ok(LevelFilter::Off),
+                text => text.parse().map_err(|_| {
                     format!(
                         "must be one of {LEVELS}, or with modules warn,playcounts::ledger=debug"
                     )
-                })
+                }),
             };
             match word.split_once('=') {
                 Some((module, of)) => {
@@ -183,6 +185,7 @@ mod tests {
         let modules = |text: &str| level(text).map(|level| (level.all, level.modules)).unwrap();
         assert_eq!(level("warn").unwrap(), LogLevel::default());
         assert_eq!(modules("off"), (LevelFilter::Off, vec![]));
+        assert_eq!(modules("fatal"), (LevelFilter::Off, vec![]));
         let debug = |module: &str| (module.to_owned(), LevelFilter::Debug);
         assert_eq!(
             modules("playcounts::ledger=debug"),

@@ -163,6 +163,27 @@ impl<const MAX: u64> FromStr for Signed<MAX> {
     }
 }
 
+/// A whole number from 0 to [`MAX_WHOLE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) u64);
+
+impl Limit {
+    /// As a size.
+    pub(crate) fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl FromStr for Limit {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.replace('_', "").parse() {
+            Ok(number) if number <= MAX_WHOLE => Ok(Self(number)),
+            _ => Err(format!("must be a whole number from 0 to {MAX_WHOLE}")),
+        }
+    }
+}
+
 impl Count<MAX_THREADS> {
     /// As a number of threads.
     pub(crate) fn threads(self) -> NonZeroUsize {

@@ -247,10 +247,14 @@ pub fn read(directory: &Path) -> Result<Option<Attempted>> {
                 read.map_err(anyhow::Error::from).and_then(|_| contents.take(changes))
             }
         };
-        // Segments are given up only after the position has moved.
-        if tables.position()? == position {
-            read.with_context(|| cannot_use(&path))?;
-            return Ok(Some(attempted(&contents)));
+        match read {
+            // All from the position on, wherever it may be now.
+            Ok(()) => return Ok(Some(attempted(&contents))),
+            // Segments are given up only after the position has moved.
+            Err(error) if tables.position()? == position => {
+                return Err(error.context(cannot_use(&path)));
+            }
+            Err(_) => {}
         }
     }
     bail!("{}: it is written faster than it is read", cannot_use(&path))
