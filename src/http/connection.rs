@@ -187,25 +187,25 @@ impl Service {
         reader: &mut Reader<'_>,
         head: &Head,
     ) -> io::Result<Result<RequestBody<'_>, Refusal>> {
-        // Nobody knows how long one in chunks becomes: its share is that of the longest.
+        // Nobody knows how long one in chunks becomes: its share grows with it.
         let length = match head.body {
             BodyEnd::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
-            BodyEnd::LastChunk => self.max_body,
+            BodyEnd::LastChunk => HEAD_MAX.min(self.max_body),
         };
         if length > self.max_body {
             return Ok(Err(Refusal::new(413, "the body is over the limit")));
         }
-        let most = BODIES_MAX.max(4 * self.max_body);
-        let Some(share) = Share::take(&self.body_bytes, length, most) else {
-            return Ok(Err(Refusal::new(503, "too many large requests at one time")));
-        };
+        let mut share = Share { total: &self.body_bytes, bytes: 0 };
+        if !share.grow_to(length, self.most_bodies()) {
+            return Ok(Err(too_many()));
+        }
         if head.expects_continue && reader.bytes.len() < length {
             let deadline = Instant::now() + WRITE_TOTAL;
             write_all(reader.socket, b"HTTP/1.1 100 Continue\r\n\r\n", deadline)?;
         }
         let bytes = match head.body {
             BodyEnd::Length(_) => self.take_length(reader, length)?,
-            BodyEnd::LastChunk => self.take_chunks(reader)?,
+            BodyEnd::LastChunk => self.take_chunks(reader, &mut share)?,
         };
         Ok(bytes.map(|bytes| RequestBody { bytes, _share: share }))
     }
@@ -226,7 +226,11 @@ impl Service {
         Ok(Ok(std::mem::replace(&mut reader.bytes, rest)))
     }
 
-    fn take_chunks(&self, reader: &mut Reader<'_>) -> io::Result<Result<Vec<u8>, Refusal>> {
+    fn take_chunks(
+        &self,
+        reader: &mut Reader<'_>,
+        share: &mut Share<'_>,
+    ) -> io::Result<Result<Vec<u8>, Refusal>> {
         let (mut body, began) = (ChunkedBody::new(self.max_body), Instant::now());
         loop {
             match body.take(&mut reader.bytes) {
@@ -234,10 +238,18 @@ impl Service {
                 Ok(false) => {}
                 Err(refusal) => return Ok(Err(refusal)),
             }
+            if !share.grow_to(body.len() + HEAD_MAX, self.most_bodies()) {
+                return Ok(Err(too_many()));
+            }
             if let Err(refusal) = self.read_body(reader, began, body.len(), HEAD_MAX)? {
                 return Ok(Err(refusal));
             }
         }
+    }
+
+    /// What bodies may take together.
+    fn most_bodies(&self) -> usize {
+        BODIES_MAX.max(4 * self.max_body)
     }
 
     /// Reads at most `most` bytes of a body that has `have` since it `began`.
@@ -302,11 +314,14 @@ struct Share<'a> {
     bytes: usize,
 }
 
-impl<'a> Share<'a> {
-    fn take(total: &'a AtomicUsize, bytes: usize, max: usize) -> Option<Self> {
-        let fits = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= max);
-        total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
-        Some(Self { total, bytes })
+impl Share<'_> {
+    /// Makes it at least `bytes`, where all together stay within `max`; whether they do.
+    fn grow_to(&mut self, bytes: usize, max: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let fits = |held: usize| held.checked_add(more).filter(|sum| *sum <= max);
+        let fitted = self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        self.bytes += if fitted { more } else { 0 };
+        fitted
     }
 }
 
@@ -314,6 +329,10 @@ impl Drop for Share<'_> {
     fn drop(&mut self) {
         self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
+}
+
+fn too_many() -> Refusal {
+    Refusal::new(503, "too many large requests at one time")
 }
 
 /// Sends the last answer of a connection.

@@ -78,6 +78,20 @@ fn a_body_in_chunks_ends_where_the_next_request_begins() {
     }
 }
 
+/// Small ones take no more room than they are long, though nobody knows it when they begin.
+#[test]
+fn many_bodies_in_chunks_come_at_one_time() {
+    let (_server, address, _) = start(config());
+    let mut sockets: Vec<_> = (0..200).map(|_| connect(address)).collect();
+    sockets.iter_mut().for_each(|socket| {
+        socket.write_all(format!("{CHUNKED}2\r\nab\r\n").as_bytes()).unwrap();
+    });
+    for mut socket in sockets {
+        socket.write_all(b"1\r\nc\r\n0\r\n\r\n").unwrap();
+        assert!(read_one(&mut socket).ends_with("POST /a [] 3 127.0.0.1"));
+    }
+}
+
 #[test]
 fn a_connection_ends_where_either_side_wants_it_or_framing_is_broken() {
     let (_server, address, _) = start(config());
