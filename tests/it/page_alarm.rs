@@ -200,6 +200,10 @@ const WRITE_DOWN: &str = "window.made = []; window.seen = []; const Real = Notif
     window.Notification = class extends Real { constructor(title, more) { super(title, more); made.push(`${title}: ${more.body}`); \
     this.addEventListener('show', () => seen.push(title)); } }; 0";
 
+/// Has a page count the tabs that look, or wait to look, at what was notified.
+const LOOK_FOR_LOCKS: &str = "setInterval(async () => { const { held, pending } = await navigator.locks.query(); \
+    window.locks = [...held, ...pending].filter(({ name }) => name.endsWith(' notify')).length; }, 100); 0";
+
 #[test]
 fn a_problem_is_notified_once_for_all_tabs() {
     let Some(browser) = launch() else { return };
@@ -232,7 +236,10 @@ fn a_problem_is_notified_once_for_all_tabs() {
         };
         [of(&tab), of(&other)].concat()
     };
-    wait_until("it is shown", || all("window.seen").len() == 1);
+    wait_until("it is shown", || !all("window.seen").is_empty());
+    // The other tab has looked, too.
+    read(&tab, LOOK_FOR_LOCKS);
+    wait_for(&tab, "window.locks", 0);
     let made = all("window.made");
     assert_eq!(made.len(), 1, "{made:?}");
     let text = &made[0];

@@ -7,6 +7,8 @@ import { NAME } from "./share.js";
 const PAUSE_MS = 60_000;
 // What was told so long ago says nothing of what has ended since: no tab was open.
 const OLD_MS = 600_000;
+// What one tab writes, another one may see only a moment later, though it has waited for the lock: so long a tab keeps it.
+const SEEN_MS = 2000;
 // "on" where the reader asked for them.
 const ON = "notify";
 // What was told: `alarms`, each name with its `since` and `text`; `at`, when; `seen`, when a tab last looked.
@@ -76,7 +78,11 @@ export class Notifier {
     if (known === this.known || this.busy || performance.now() < this.rest || !this.isOn) return;
     this.busy = true;
     // One tab at a time, and the first one tells.
-    navigator.locks.request(`${NAME} notify`, () => this.tellOnce(alarms, known)).finally(() => (this.busy = false));
+    const tell = () => {
+      this.tellOnce(alarms, known);
+      return new Promise((done) => setTimeout(done, SEEN_MS));
+    };
+    navigator.locks.request(`${NAME} notify`, tell).finally(() => (this.busy = false));
   }
 
   tellOnce(alarms, known) {
