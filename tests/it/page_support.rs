@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use headless_chrome::protocol::cdp::types::Event;
 use headless_chrome::{Browser, LaunchOptions, Tab};
 use parking_lot::Mutex;
@@ -24,10 +25,31 @@ pub(crate) const MARKUP: &str = "<img src=x onerror=\"document.title='broken in'
 /// How often the page is asked whether it has come so far. What it shows has no event to wait for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// One for each core: each has a dozen processes and more, and starved of time none shows anything in time. A test has one.
+static TURNS: LazyLock<(Sender<()>, Receiver<()>)> =
+    LazyLock::new(|| bounded(std::thread::available_parallelism().map_or(1, Into::into)));
+
 /// A running Chromium and the one directory that it writes to; both are gone after drop.
 pub(crate) struct Chromium {
     browser: Option<Browser>,
     home: Option<TempDir>,
+    _turn: Turn,
+}
+
+/// Held while a Chromium runs.
+struct Turn;
+
+impl Turn {
+    fn wait() -> Self {
+        TURNS.0.send(()).unwrap();
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = TURNS.1.try_recv();
+    }
 }
 
 impl Deref for Chromium {
@@ -80,6 +102,7 @@ pub(crate) fn launch_with(more: &[&str]) -> Option<Chromium> {
         );
         return None;
     }
+    let turn = Turn::wait();
     let quiet = [
         "--disable-quic",
         "--disable-background-networking",
@@ -100,7 +123,7 @@ pub(crate) fn launch_with(more: &[&str]) -> Option<Chromium> {
         .build()
         .unwrap();
     let browser = Some(Browser::new(options).unwrap());
-    Some(Chromium { browser, home: Some(home) })
+    Some(Chromium { browser, home: Some(home), _turn: turn })
 }
 
 /// What went wrong in the page: failed loads, refusals, errors on the console.
