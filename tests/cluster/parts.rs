@@ -190,6 +190,12 @@ impl Cluster {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
+    /// Whether a part has said that, in any run of it.
+    pub(crate) fn has_said(&self, name: Name, what: &str) -> bool {
+        let said = fs::read(self.log(name)).unwrap_or_default();
+        String::from_utf8_lossy(&said).contains(what)
+    }
+
     /// Starts a part, and waits until those that need it may start.
     pub(crate) fn start(&mut self, name: Name) -> Result<()> {
         let mut command = self.command(name)?;

@@ -97,6 +97,7 @@ impl Run {
             }
             self.cluster.start(name)?;
         }
+        self.wait_for_processors()?;
         let options = &self.cluster.options;
         if options.foreign > 0 && !self.cluster.names().contains(&Name::GO_NSQ) {
             let nsqd = self.cluster.place_of(Name::new(Kind::Nsqd, 1));
@@ -123,6 +124,19 @@ impl Run {
                     found["producers"].as_array().is_some_and(|all| all.len() == nsqds)
                 }))
             })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until each processor counts: the first fault is to meet one that does, not one that opens its ledger.
+    fn wait_for_processors(&mut self) -> Result<()> {
+        let counts = format!("counts {TOPIC}/");
+        for name in self.cluster.of_kind(Kind::Process).collect::<Vec<_>>() {
+            wait(&format!("{name} counts"), PATIENCE, || {
+                ensure!(self.cluster.runs(name), "{}", self.cluster.last_words(name));
+                Ok(self.cluster.has_said(name, &counts) || self.stopped.is_stopped())
+            })
+            .with_context(|| self.cluster.last_words(name))?;
         }
         Ok(())
     }
