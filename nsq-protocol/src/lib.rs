@@ -180,8 +180,10 @@ pub use {
     codec::compression::{fuzz_deflate, fuzz_snappy},
     io::http_agent::http_agent,
     io::http_tls::tls_fault,
+    io::layers::{Inbound, Outbound, start_compression, start_tls},
     io::pem::{pem_certificates, pem_private_key},
     io::resolve::resolve,
+    io::tls::{TlsReader, TlsWriter, both_sides},
 };
 
 /// The README's example, compiled.

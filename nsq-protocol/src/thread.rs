@@ -27,7 +27,7 @@ impl<T: Send + 'static> OwnedThread<T> {
     /// # Errors
     /// The operating system's, when it refuses another thread; names the thread.
     pub fn spawn(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
-        Self::start(thread::Builder::new(), name, body)
+        Self::start(thread::Builder::new(), name, Box::new(body))
     }
 
     /// As [`spawn`](Self::spawn), with a stack of `bytes`: for threads that come by the hundred and call little.
@@ -39,14 +39,15 @@ impl<T: Send + 'static> OwnedThread<T> {
         bytes: usize,
         body: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<Self> {
-        Self::start(thread::Builder::new().stack_size(bytes), name, body)
+        Self::start(thread::Builder::new().stack_size(bytes), name, Box::new(body))
     }
 
+    /// Boxed: what the body holds would be copied from frame to frame of the stack of the thread that starts it, and of its own.
     #[allow(clippy::disallowed_methods, reason = "the one place that spawns")]
     fn start(
         builder: thread::Builder,
         name: &str,
-        body: impl FnOnce() -> T + Send + 'static,
+        body: Box<dyn FnOnce() -> T + Send>,
     ) -> io::Result<Self> {
         debug_assert!(name.len() <= NAME_MAX, "Linux cuts the thread name {name}");
         let handle = builder.name(name.to_owned()).spawn(body).map_err(|error| {

@@ -86,49 +86,105 @@ impl<'a> Bodies<'a> {
         self.wire
     }
 
-    /// Reads an MPUB's body. Unlike nsqd, which lets the inner lengths drive the reading, the body must hold
-    /// exactly what its count and sizes say.
+    /// Reads an MPUB's body by its count and sizes, as nsqd does: what lies behind the last message is not looked at.
     ///
     /// # Errors
     /// [`CommandError`] with nsqd's text.
     pub fn decode(body: &'a [u8], limits: &CommandLimits) -> Result<Self, CommandError> {
-        let bad_body = |text: String| CommandError::new(ErrorCode::BadBody, text);
-        let bad_message = |text: String| CommandError::new(ErrorCode::BadMessage, text);
-        let Some((count, wire)) = body.split_first_chunk::<4>() else {
-            return Err(bad_body("MPUB failed to read message count".into()));
-        };
-        let count = i32::from_be_bytes(*count);
-        // Four bytes of size and one of body, at least.
-        if count <= 0 || count as usize > (limits.max_body_size.max(4) - 4) / 5 {
-            return Err(bad_body(format!("MPUB invalid message count {count}")));
+        let mut walk = BodiesWalk::default();
+        match walk.go_on(body, limits)? {
+            None => Ok(walk.bodies(body)),
+            Some(_) => Err(walk.cut_short(body.len())),
         }
-        let mut rest = wire;
-        for index in 0..count {
-            let Some((size, behind)) = rest.split_first_chunk::<4>() else {
-                return Err(bad_message(format!("MPUB failed to read message({index}) body size")));
+    }
+}
+
+/// How far the body of an MPUB that still arrives has been read: none of it is looked at twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BodiesWalk {
+    /// Messages announced; 0 until that is read.
+    count: u32,
+    /// Messages that are there whole.
+    whole: u32,
+    /// Where, in the MPUB's body, the next one's size lies.
+    at: usize,
+}
+
+impl BodiesWalk {
+    /// Goes on in `body`, an MPUB's body as far as it has come. `Some` bytes of it are needed to get further; `None`
+    /// when all messages are there.
+    pub(super) fn go_on(
+        &mut self,
+        body: &[u8],
+        limits: &CommandLimits,
+    ) -> Result<Option<usize>, CommandError> {
+        if self.count == 0 {
+            let Some(count) = body.first_chunk::<4>() else { return Ok(Some(4)) };
+            let count = i32::from_be_bytes(*count);
+            // Four bytes of size and one of body, at least.
+            if count <= 0 || count as usize > (limits.max_body_size.max(4) - 4) / 5 {
+                return Err(bad_body(format!("MPUB invalid message count {count}")));
+            }
+            (self.count, self.at) = (count as u32, 4);
+        }
+        while self.whole < self.count {
+            let Some(size) = body[self.at..].first_chunk::<4>() else {
+                return Ok(Some(self.at + 4));
             };
             let size = i32::from_be_bytes(*size);
             if size <= 0 {
-                return Err(bad_message(format!("MPUB invalid message({index}) body size {size}")));
+                let text = format!("MPUB invalid message({}) body size {size}", self.whole);
+                return Err(bad_message(text));
             }
-            if size as usize > limits.max_msg_size {
-                return Err(bad_message(format!(
-                    "MPUB message too big {size} > {}",
-                    limits.max_msg_size
+            let (size, max) = (size as usize, limits.max_msg_size);
+            if size > max {
+                return Err(bad_message(format!("MPUB message too big {size} > {max}")));
+            }
+            let end = self.at + 4 + size;
+            // nsqd lets the sum be any number of times as large.
+            if end > limits.max_body_size {
+                return Err(bad_body(format!(
+                    "MPUB body too big {end} > {}",
+                    limits.max_body_size
                 )));
             }
-            rest = behind
-                .get(size as usize..)
-                .ok_or_else(|| bad_message("MPUB failed to read message body".into()))?;
+            if end > body.len() {
+                return Ok(Some(end));
+            }
+            self.at = end;
+            self.whole += 1;
         }
-        if !rest.is_empty() {
-            return Err(bad_body(format!(
-                "MPUB body is {} bytes longer than its messages",
-                rest.len()
-            )));
-        }
-        Ok(Self { count: count as u32, wire })
+        Ok(None)
     }
+
+    /// The messages in `body`, in which all have been found.
+    pub(super) fn bodies(self, body: &[u8]) -> Bodies<'_> {
+        Bodies { count: self.count, wire: &body[4..self.at] }
+    }
+
+    /// Bytes of the MPUB's body that hold the messages found.
+    pub(super) fn end(self) -> usize {
+        self.at
+    }
+
+    /// What nsqd says when nothing follows the `len` bytes that the walk has seen.
+    fn cut_short(self, len: usize) -> CommandError {
+        if self.count == 0 {
+            bad_body("MPUB failed to read message count".into())
+        } else if len < self.at + 4 {
+            bad_message(format!("MPUB failed to read message({}) body size", self.whole))
+        } else {
+            bad_message("MPUB failed to read message body".into())
+        }
+    }
+}
+
+fn bad_body(text: String) -> CommandError {
+    CommandError::new(ErrorCode::BadBody, text)
+}
+
+fn bad_message(text: String) -> CommandError {
+    CommandError::new(ErrorCode::BadMessage, text)
 }
 
 /// Message bodies written one behind the other, as an MPUB wants them.

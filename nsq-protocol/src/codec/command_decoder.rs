@@ -3,7 +3,7 @@
 //! The errors carry the very texts of nsqd 1.3.0, because clients and their tests read them. How a command lies on
 //! the wire, [`crate::codec::command`] draws.
 
-use crate::codec::bodies::Bodies;
+use crate::codec::bodies::{Bodies, BodiesWalk};
 use crate::codec::command::Command;
 use crate::codec::command_error::{CommandError, CommandLimits};
 use crate::codec::error_code::ErrorCode;
@@ -33,20 +33,25 @@ pub const MAX_LINE: usize = 16 << 10;
 #[derive(Debug)]
 pub struct CommandDecoder {
     buffer: StreamBuffer,
-    /// Bytes that the command being read needs, as far as known.
+    /// Bytes without which the command being read gets no further.
     wanted: usize,
+    /// Bytes that it is likely to have in all: at least those that are wanted.
+    room: usize,
     /// Where in them the search for the line's end goes on.
     scanned: usize,
+    /// How far the messages of an MPUB have been read.
+    walk: BodiesWalk,
     limits: CommandLimits,
 }
 
 /// The smallest buffer of a [`CommandDecoder`], in bytes.
-const MIN_BUFFER: usize = 4 << 10;
+const MIN_BUFFER: usize = 1 << 10;
 
 impl CommandDecoder {
-    /// A decoder with a buffer of `at_rest` bytes (at least 4 KiB) while no larger command is being read.
+    /// A decoder with a buffer of `at_rest` bytes (at least 1 KiB) while no larger command is being read.
     pub fn new(at_rest: usize, limits: CommandLimits) -> Self {
-        Self { buffer: StreamBuffer::new(at_rest.max(MIN_BUFFER)), wanted: 1, scanned: 0, limits }
+        let buffer = StreamBuffer::new(at_rest.max(MIN_BUFFER));
+        Self { buffer, wanted: 1, room: 1, scanned: 0, walk: BodiesWalk::default(), limits }
     }
 
     /// Changes the size of the buffer at rest: a connection that proves busy deserves a larger one.
@@ -56,7 +61,7 @@ impl CommandDecoder {
 
     /// Where the next bytes of the stream belong: never empty. Tell [`CommandDecoder::advance`] how many came.
     pub fn space(&mut self) -> &mut [u8] {
-        self.buffer.space(self.wanted)
+        self.buffer.space(self.room)
     }
 
     /// Says that `count` bytes were written to the front of [`CommandDecoder::space`].
@@ -70,8 +75,8 @@ impl CommandDecoder {
 
     /// Adds bytes as the socket produced them; any split is fine.
     pub fn push(&mut self, bytes: &[u8]) {
-        let wanted = self.wanted;
-        self.buffer.push(bytes, |_| wanted);
+        let room = self.room;
+        self.buffer.push(bytes, |_| room);
     }
 
     /// Bytes read but not yet decoded.
@@ -88,7 +93,7 @@ impl CommandDecoder {
             return Ok(None);
         }
         if let Some(id) = self.buffer.pending().first_chunk().and_then(plain_fin) {
-            (self.wanted, self.scanned) = (1, 0);
+            (self.wanted, self.room, self.scanned) = (1, 1, 0);
             self.buffer.take(FIN_LINE);
             return Ok(Some(Command::Fin(id)));
         }
@@ -102,6 +107,7 @@ impl CommandDecoder {
         let Some(newline) = newline else {
             self.scanned = pending.len();
             self.wanted = pending.len() + 1;
+            self.room = self.wanted;
             return Ok(None);
         };
         let line = &pending[..newline];
@@ -109,23 +115,27 @@ impl CommandDecoder {
         let behind = newline + 1;
         let body = match head.body_kind() {
             None => behind..behind,
-            Some(kind) => match read_body(&pending[behind..], kind, &self.limits)? {
-                BodyState::Whole(size) => behind + 4..behind + 4 + size,
-                BodyState::Needs(bytes) => {
-                    self.scanned = newline;
-                    self.wanted = behind + bytes;
-                    return Ok(None);
+            Some(kind) => {
+                let state = read_body(&pending[behind..], kind, &self.limits, &mut self.walk)?;
+                match state {
+                    BodyState::Whole(size) => behind + 4..behind + 4 + size,
+                    BodyState::Needs { wanted, room } => {
+                        self.scanned = newline;
+                        (self.wanted, self.room) = (behind + wanted, behind + room.max(wanted));
+                        return Ok(None);
+                    }
                 }
-            },
+            }
         };
-        (self.wanted, self.scanned) = (1, 0);
+        (self.wanted, self.room, self.scanned) = (1, 1, 0);
+        let walk = std::mem::take(&mut self.walk);
         let body = &self.buffer.take(body.end)[body];
         Ok(Some(match head {
             Head::Whole(command) => command,
             Head::Identify => Command::Identify(body),
             Head::Auth => Command::Auth(body),
             Head::Pub(topic) => Command::Pub(topic, body),
-            Head::Mpub(topic) => Command::Mpub(topic, Bodies::decode(body, &self.limits)?),
+            Head::Mpub(topic) => Command::Mpub(topic, walk.bodies(body)),
             Head::Dpub(topic, delay_ms) => Command::Dpub(topic, delay_ms, body),
         }))
     }
@@ -137,7 +147,11 @@ impl CommandDecoder {
         let line = &pending[..newline];
         let head = Head::parse(line.strip_suffix(b"\r").unwrap_or(line)).ok()?;
         let kind = head.body_kind()?;
-        let missing = if pending.len() < newline + 5 { "size" } else { "" };
+        let body = pending.get(newline + 5..);
+        if let (Head::Mpub(_), Some(body)) = (&head, body) {
+            return Bodies::decode(body, &self.limits).err();
+        }
+        let missing = if body.is_none() { "size" } else { "" };
         Some(CommandError::new(
             kind.code(),
             format!("{} failed to read {} {missing}", kind.name, kind.noun).trim_end(),
@@ -242,15 +256,16 @@ impl Head {
     }
 
     fn body_kind(&self) -> Option<&'static BodyKind> {
+        const BODY: BodyKind =
+            BodyKind { name: "", noun: "body", is_message: false, is_counted: false };
+        const MESSAGE: BodyKind = BodyKind { noun: "message body", is_message: true, ..BODY };
         match self {
             Self::Whole(_) => None,
-            Self::Identify => Some(&BodyKind { name: "IDENTIFY", noun: "body", is_message: false }),
-            Self::Auth => Some(&BodyKind { name: "AUTH", noun: "body", is_message: false }),
-            Self::Mpub(_) => Some(&BodyKind { name: "MPUB", noun: "body", is_message: false }),
-            Self::Pub(_) => Some(&BodyKind { name: "PUB", noun: "message body", is_message: true }),
-            Self::Dpub(..) => {
-                Some(&BodyKind { name: "DPUB", noun: "message body", is_message: true })
-            }
+            Self::Identify => Some(&BodyKind { name: "IDENTIFY", ..BODY }),
+            Self::Auth => Some(&BodyKind { name: "AUTH", ..BODY }),
+            Self::Mpub(_) => Some(&BodyKind { name: "MPUB", is_counted: true, ..BODY }),
+            Self::Pub(_) => Some(&BodyKind { name: "PUB", ..MESSAGE }),
+            Self::Dpub(..) => Some(&BodyKind { name: "DPUB", ..MESSAGE }),
         }
     }
 }
@@ -260,6 +275,8 @@ struct BodyKind {
     name: &'static str,
     noun: &'static str,
     is_message: bool,
+    /// Whether it holds a count and that many messages with their sizes.
+    is_counted: bool,
 }
 
 impl BodyKind {
@@ -271,16 +288,19 @@ impl BodyKind {
 enum BodyState {
     /// The body is there: its size.
     Whole(usize),
-    /// Bytes needed in all, the size field included.
-    Needs(usize),
+    /// It gets no further without `wanted` bytes, and is likely to have `room`; the size field included.
+    Needs { wanted: usize, room: usize },
 }
 
 fn read_body(
     bytes: &[u8],
     kind: &BodyKind,
     limits: &CommandLimits,
+    walk: &mut BodiesWalk,
 ) -> Result<BodyState, CommandError> {
-    let Some((size, rest)) = bytes.split_first_chunk::<4>() else { return Ok(BodyState::Needs(4)) };
+    let Some((size, rest)) = bytes.split_first_chunk::<4>() else {
+        return Ok(BodyState::Needs { wanted: 4, room: 4 });
+    };
     let size = i32::from_be_bytes(*size);
     let (max, too_big) = if kind.is_message {
         (limits.max_msg_size, "message too big")
@@ -300,7 +320,15 @@ fn read_body(
         ));
     }
     let size = size as usize;
-    Ok(if rest.len() < size { BodyState::Needs(4 + size) } else { BodyState::Whole(size) })
+    if kind.is_counted {
+        // Not by its size, which some clients get wrong, and nsqd only compares with its limit.
+        return Ok(match walk.go_on(rest, limits)? {
+            None => BodyState::Whole(walk.end()),
+            Some(wanted) => BodyState::Needs { wanted: 4 + wanted, room: 4 + size },
+        });
+    }
+    let whole = BodyState::Needs { wanted: 4 + size, room: 4 + size };
+    Ok(if rest.len() < size { whole } else { BodyState::Whole(size) })
 }
 
 fn topic(command: &str, name: &[u8]) -> Result<TopicName, CommandError> {

@@ -12,8 +12,6 @@ use std::time::Instant;
 use crate::codec::auth::AuthResponse;
 use crate::codec::command::{Command, MAGIC};
 use crate::codec::compression::Compression;
-#[cfg(any(feature = "snappy", feature = "deflate"))]
-use crate::codec::compression::{Compressor, Decompressor};
 use crate::codec::error_code::ErrorCode;
 use crate::codec::frame::{Frame, FrameDecoder, HEARTBEAT, OK};
 use crate::codec::identify::{IdentifyRequest, IdentifyResponse};
@@ -105,13 +103,13 @@ impl<'a> Fresh<'a> {
         }
         #[cfg(feature = "snappy")]
         if response.snappy {
-            self.transport.start_compression(Compressor::snappy(), Decompressor::snappy());
+            self.transport.start_compression(Compression::Snappy);
             return self.upgraded("snappy", "waiting for OK inside snappy from");
         }
         #[cfg(feature = "deflate")]
         if response.deflate {
             let level = response.deflate_level.clamp(1, 9) as u8;
-            self.transport.start_compression(Compressor::deflate(level), Decompressor::deflate());
+            self.transport.start_compression(Compression::Deflate { level });
             return self.upgraded("deflate", "waiting for OK inside deflate from");
         }
         if self.config.compression != Compression::None {

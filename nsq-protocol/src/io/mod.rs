@@ -1,7 +1,7 @@
 //! One connection to one nsqd: the socket, what lies on it, and the two threads that serve it.
 //!
 //! ```text
-//! resolve --> transport (with tls, and codec's compression) --> handshake --> connection, with its outbox
+//! resolve --> transport (with layers: tls, and codec's compression) --> handshake --> connection, with its outbox
 //! ```
 //!
 //! Beside it the HTTP client of nsqd's and nsqlookupd's APIs: http_agent, over http_tls.
@@ -26,6 +26,11 @@ pub(crate) mod http_agent;
     allow(unreachable_pub, reason = "exported with it")
 )]
 pub(crate) mod http_tls;
+#[cfg_attr(
+    not(feature = "unstable-internals"),
+    allow(unreachable_pub, dead_code, reason = "exported with it")
+)]
+pub(crate) mod layers;
 pub(crate) mod outbox;
 #[cfg(feature = "tls")]
 #[cfg_attr(
@@ -39,6 +44,10 @@ pub(crate) mod pem;
 )]
 pub(crate) mod resolve;
 #[cfg(feature = "tls")]
+#[cfg_attr(
+    not(feature = "unstable-internals"),
+    allow(unreachable_pub, reason = "exported with it")
+)]
 pub(crate) mod tls;
 #[cfg(feature = "tls")]
 pub(crate) mod tls_config;

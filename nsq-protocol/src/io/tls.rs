@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustls::ClientConnection;
+use rustls::Connection;
 
 use crate::error::Error;
 use crate::io::tls_config::TlsConfig;
@@ -27,10 +27,14 @@ const OUTPUT_AT_REST: usize = 128 << 10;
 /// [`Error::Config`] for a fault in the files, or a host that no certificate can name.
 pub(crate) fn session(config: &TlsConfig, addr: &str) -> Result<(TlsReader, TlsWriter), Error> {
     let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
-    let mut connection = config.connection(host)?;
+    Ok(both_sides(config.connection(host)?.into(), addr))
+}
+
+/// The two sides of a session that is about to begin with the peer at `addr`.
+pub fn both_sides(mut session: Connection, addr: &str) -> (TlsReader, TlsWriter) {
     // The writer takes out at once what it puts in, a piece at a time.
-    connection.set_buffer_limit(None);
-    let session = Arc::new(Mutex::new(connection));
+    session.set_buffer_limit(None);
+    let session = Arc::new(Mutex::new(session));
     let addr: Arc<str> = addr.into();
     let reader = TlsReader {
         addr: addr.clone(),
@@ -40,7 +44,7 @@ pub(crate) fn session(config: &TlsConfig, addr: &str) -> Result<(TlsReader, TlsW
         end: 0,
         flush: false,
     };
-    Ok((reader, TlsWriter { addr, session, output: Vec::new() }))
+    (reader, TlsWriter { addr, session, output: Vec::new() })
 }
 
 fn tls_error(addr: &str, source: rustls::Error) -> Error {
@@ -60,9 +64,9 @@ pub(crate) enum Decrypted {
 }
 
 /// The receiving side of a session.
-pub(crate) struct TlsReader {
+pub struct TlsReader {
     addr: Arc<str>,
-    session: Arc<Mutex<ClientConnection>>,
+    session: Arc<Mutex<Connection>>,
     input: Vec<u8>,
     start: usize,
     end: usize,
@@ -147,9 +151,9 @@ impl TlsReader {
 }
 
 /// The sending side of a session.
-pub(crate) struct TlsWriter {
+pub struct TlsWriter {
     addr: Arc<str>,
-    session: Arc<Mutex<ClientConnection>>,
+    session: Arc<Mutex<Connection>>,
     output: Vec<u8>,
 }
 
@@ -166,6 +170,10 @@ impl TlsWriter {
             session.write_tls(&mut self.output).map_err(failed)?;
         }
         Ok(&self.output)
+    }
+
+    pub(crate) fn with_session<R>(&self, ask: impl FnOnce(&Connection) -> R) -> R {
+        ask(&self.session.lock())
     }
 
     /// The last words: that no more will come.

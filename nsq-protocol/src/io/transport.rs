@@ -1,13 +1,11 @@
-//! One TCP socket to one nsqd: how it is opened, its options, its limits on waiting, and what lies between it and
-//! the frames. The only file that touches sockets.
+//! One TCP socket to one nsqd: how it is opened, its options, its limits on waiting. The only file that touches sockets.
 //!
 //! ```text
-//! socket -- ReadHalf ---> decrypt ---> decompress ---> frames       each step only where it was agreed
+//! socket -- ReadHalf ---> decrypt ---> decompress ---> frames       each step only where it was agreed: see layers
 //! socket <-- WriteHalf -- encrypt <--- compress <----- commands
 //! ```
 //!
-//! Runs on the thread that connects, then each half on its own. What is encrypted or compressed passes in pieces,
-//! so that a connection keeps a few hundred KiB, however large the message.
+//! Runs on the thread that connects, then each half on its own.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -16,18 +14,17 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
-use crate::codec::compression::{Compressor, Decompressor, PACK_MAX};
+#[cfg(any(feature = "snappy", feature = "deflate"))]
+use crate::codec::compression::Compression;
 use crate::error::Error;
 use crate::io::config::ConnectionConfig;
+use crate::io::layers::{self, Inbound, Outbound};
 use crate::io::resolve::resolve;
-use crate::io::tls::{self, Decrypted, TlsReader, TlsWriter};
+use crate::io::tls;
 use crate::io::tls_config::TlsConfig;
 
 /// What the peer must take within the write timeout: a peer that trickles is given up, a slow link is not.
 const WRITE_CHUNK: usize = 64 << 10;
-
-/// What is compressed and encrypted at a time, bytes.
-const PIECE: usize = PACK_MAX;
 
 /// Ends whatever another thread is waiting for on the socket, also while it is still connecting.
 #[derive(Clone, Debug)]
@@ -96,103 +93,6 @@ pub(crate) struct WriteHalf {
     socket: Arc<Socket>,
     outbound: Outbound,
     limit: Duration,
-}
-
-/// What received bytes pass through.
-#[derive(Default)]
-struct Inbound {
-    tls: Option<TlsReader>,
-    decompressor: Option<Decompressor>,
-}
-
-impl Inbound {
-    /// Gives decoded bytes, taking new ones by `fetch` only when none are left that can be decoded. 0 when
-    /// [`Inbound::take_flush`] must be asked before more can be waited for.
-    fn read(
-        &mut self,
-        addr: &str,
-        out: &mut [u8],
-        mut fetch: impl FnMut(&mut [u8]) -> Result<usize, Error>,
-    ) -> Result<usize, Error> {
-        let Some(decompressor) = &mut self.decompressor else {
-            return decrypt(&mut self.tls, addr, out, &mut fetch);
-        };
-        loop {
-            let failed = |source| Error::Decompress { addr: addr.to_owned(), source };
-            let count = decompressor.read(out).map_err(failed)?;
-            if count > 0 {
-                return Ok(count);
-            }
-            let count = decrypt(&mut self.tls, addr, decompressor.space(), &mut fetch)?;
-            if count == 0 {
-                return Ok(0);
-            }
-            decompressor.advance(count);
-        }
-    }
-
-    fn take_flush(&mut self) -> bool {
-        self.tls.as_mut().is_some_and(TlsReader::take_flush)
-    }
-}
-
-/// As [`Inbound::read`], below the compression.
-fn decrypt(
-    tls: &mut Option<TlsReader>,
-    addr: &str,
-    out: &mut [u8],
-    fetch: &mut impl FnMut(&mut [u8]) -> Result<usize, Error>,
-) -> Result<usize, Error> {
-    let Some(tls) = tls else { return fetch(out) };
-    loop {
-        match tls.read(out)? {
-            Decrypted::Bytes(count) => return Ok(count),
-            Decrypted::Closed => return Err(Error::Closed { addr: addr.to_owned() }),
-            Decrypted::Starved if tls.wants_flush() => return Ok(0),
-            Decrypted::Starved => {
-                let count = fetch(tls.space())?;
-                tls.advance(count);
-            }
-        }
-    }
-}
-
-/// What bytes to be sent pass through.
-#[derive(Default)]
-struct Outbound {
-    tls: Option<TlsWriter>,
-    compressor: Option<Compressor>,
-}
-
-impl Outbound {
-    /// Hands `bytes` to `emit` as they go over the wire, and behind them nothing is left here. Without `bytes`,
-    /// only what TLS has to say for itself.
-    fn write(
-        &mut self,
-        addr: &str,
-        bytes: &[u8],
-        mut emit: impl FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        if self.tls.is_none() && self.compressor.is_none() {
-            return emit(bytes);
-        }
-        let mut rest = bytes;
-        loop {
-            let (mut piece, behind) = rest.split_at(rest.len().min(PIECE));
-            rest = behind;
-            if let (Some(compressor), false) = (&mut self.compressor, piece.is_empty()) {
-                let failed = |source| io_error(addr, "compressing for", source);
-                piece = compressor.pack(piece, rest.is_empty()).map_err(failed)?;
-            }
-            if let Some(tls) = &mut self.tls {
-                piece = tls.encrypt(piece)?;
-            }
-            emit(piece)?;
-            if rest.is_empty() {
-                return Ok(());
-            }
-        }
-    }
 }
 
 impl Transport {
@@ -273,40 +173,25 @@ impl Transport {
         limit: Duration,
     ) -> Result<(), Error> {
         const DOING: &str = "the TLS handshake with";
-        let (addr, socket) = (&self.addr, &self.socket);
-        let (mut reader, mut writer) = tls::session(config, addr)?;
-        let mut flush = || {
+        let Self { addr, socket, inbound, outbound } = self;
+        let session = tls::session(config, addr)?;
+        let fetch = |buf: &mut [u8]| read_until(addr, socket, buf, DOING, deadline, limit);
+        let emit = |bytes: &[u8]| {
             let left = deadline.saturating_duration_since(Instant::now());
-            writer.encrypt(b"").and_then(|bytes| write_all(addr, socket, bytes, left))
+            write_all(addr, socket, bytes, left)
         };
-        loop {
-            let done = reader.shake_hands();
-            // Also when it failed: the alert tells nsqd's log why.
-            let flushed = flush();
-            if done? {
-                flushed?;
-                break;
-            }
-            flushed?;
-            if !reader.has_input() {
-                let count = read_until(addr, socket, reader.space(), DOING, deadline, limit)?;
-                reader.advance(count);
-            }
-        }
-        (self.inbound.tls, self.outbound.tls) = (Some(reader), Some(writer));
-        Ok(())
+        layers::start_tls(inbound, outbound, session, fetch, emit)
     }
 
     /// What follows is compressed, each way.
     #[cfg(any(feature = "snappy", feature = "deflate"))]
-    pub(crate) fn start_compression(&mut self, out: Compressor, r#in: Decompressor) {
-        (self.outbound.compressor, self.inbound.decompressor) = (Some(out), Some(r#in));
+    pub(crate) fn start_compression(&mut self, compression: Compression) {
+        layers::start_compression(&mut self.inbound, &mut self.outbound, compression);
     }
 
     /// A way past the writer's thread; `None` where what is sent is encrypted or compressed.
     pub(crate) fn direct(&self) -> Option<Direct> {
-        let Outbound { tls, compressor } = &self.outbound;
-        (tls.is_none() && compressor.is_none()).then(|| Direct::new(self.socket.clone()))
+        self.outbound.is_plain().then(|| Direct::new(self.socket.clone()))
     }
 
     /// The two halves, each with its limit on one wait, and what ends their waits.
@@ -409,10 +294,9 @@ impl WriteHalf {
     /// Says that no more will come. The peer still reads all that was written: closing the whole socket with
     /// unread messages in it would make the system throw the last FINs away.
     pub(crate) fn finish(&mut self) {
-        if let Some(Ok(bytes)) = self.outbound.tls.as_mut().map(TlsWriter::close) {
-            // A peer that does not take it is about to see the end of the stream.
-            let _ = write_all(&self.addr, &self.socket, bytes, self.limit);
-        }
+        let Self { addr, socket, outbound, limit } = self;
+        // A peer that does not take it is about to see the end of the stream.
+        let _ = outbound.finish(|bytes| write_all(addr, socket, bytes, *limit));
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 }

@@ -38,8 +38,15 @@ pub(crate) struct Nsqlookupd {
 impl Nsqlookupd {
     /// Starts it; `None` where there is none.
     pub(crate) fn start() -> Option<Self> {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_at(any, any)
+    }
+
+    /// Starts it at those addresses.
+    pub(crate) fn start_at(tcp: SocketAddr, http: SocketAddr) -> Option<Self> {
         let mut child = Command::new(find()?)
-            .args(["--tcp-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"])
+            .args(["--tcp-address", &tcp.to_string(), "--http-address", &http.to_string()])
+            .args(["--broadcast-address", "127.0.0.1"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -54,6 +61,11 @@ impl Nsqlookupd {
         });
         let (tcp, http) = bound(&started);
         Some(Self { child, tcp, http, reader: Some(reader) })
+    }
+
+    /// Its process, for signals.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// `kill -9`, and waits for its end.

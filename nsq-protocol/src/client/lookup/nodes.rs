@@ -1,11 +1,12 @@
-//! What a user asks nsqlookupds for at once: all nsqds, and to keep silent about one. Runs on the caller's thread.
+//! What a user asks nsqlookupds for at once: all nsqds, the channels of a topic, and to keep silent about an nsqd. Runs on
+//! the caller's thread.
 
 use std::collections::BTreeSet;
 
 use crate::client::lookup::config::LookupConfig;
 use crate::client::lookup::http::{agent, get, no_answer, post};
-use crate::client::lookup::response::read_response;
-use crate::codec::names::TopicName;
+use crate::client::lookup::response::{read_channels, read_response};
+use crate::codec::names::{ChannelName, TopicName};
 use crate::error::Error;
 
 /// Of requests that no consumer makes.
@@ -65,6 +66,37 @@ impl LookupConfig {
         }
         errors.iter().for_each(|error| log::warn!("{}", error.to_line()));
         Ok(nodes.into_iter().collect())
+    }
+
+    /// Asks each nsqlookupd once for the channels that it knows of a topic, at whatever nsqd: what an nsqd does that creates
+    /// the topic, so that no channel misses its first messages. Sorted, each one once, none for a topic that nobody
+    /// knows; runs on the caller's thread, up to `request_timeout` for each nsqlookupd.
+    ///
+    /// # Errors
+    /// As [`LookupConfig::nodes`].
+    pub fn channels(&self, topic: &TopicName) -> Result<Vec<ChannelName>, Error> {
+        self.check()?;
+        let agent = agent(self, USER_AGENT);
+        let mut channels = BTreeSet::new();
+        let (mut answered, mut errors) = (false, Vec::new());
+        for address in &self.addresses {
+            let answer = get(&agent, address, "/channels", &[("topic", topic.as_str())]);
+            let found = answer.and_then(|(status, body)| {
+                read_channels(status, &body).map_err(|reason| no_answer(address, &reason))
+            });
+            match found {
+                Ok(names) => {
+                    answered = true;
+                    channels.extend(names);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if !answered && let Some(first) = errors.drain(..).next() {
+            return Err(first);
+        }
+        errors.iter().for_each(|error| log::warn!("{}", error.to_line()));
+        Ok(channels.into_iter().collect())
     }
 
     /// Has every nsqlookupd keep silent about one nsqd when it is asked for a topic, for its

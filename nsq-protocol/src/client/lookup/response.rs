@@ -1,9 +1,12 @@
-//! Reads what an nsqlookupd answers: where the nsqds are that have a topic (pure).
+//! Reads what an nsqlookupd answers: where the nsqds are that have a topic, and which channels it has (pure).
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
+
+#[cfg(feature = "http")]
+use crate::codec::names::ChannelName;
 
 /// How much of an unexpected answer goes into an error, characters.
 const EXCERPT: usize = 100;
@@ -108,6 +111,33 @@ pub(crate) fn read_response(
         }
     }
     Ok(response)
+}
+
+/// An answer to `/channels`, also in the wrapper.
+#[cfg(feature = "http")]
+#[derive(Deserialize)]
+struct WireChannels {
+    channels: Option<Vec<String>>,
+    data: Option<Box<WireChannels>>,
+}
+
+/// Reads the answer to `/channels`, with its HTTP status. What is no name of a channel is left out.
+#[cfg(feature = "http")]
+pub(crate) fn read_channels(status: u16, body: &[u8]) -> Result<Vec<ChannelName>, String> {
+    let excerpt = || {
+        let text = String::from_utf8_lossy(&body[..body.len().min(4 * EXCERPT)]);
+        text.escape_debug().take(EXCERPT).collect::<String>()
+    };
+    if status != 200 {
+        return Err(format!("status {status}: {}", excerpt()));
+    }
+    // An array, too, would read as a struct.
+    let object = if body.trim_ascii_start().starts_with(b"{") { body } else { b"" };
+    let wire: WireChannels = serde_json::from_slice(object)
+        .map_err(|error| format!("no such JSON object ({error}): {}", excerpt()))?;
+    let names = wire.channels.or(wire.data.and_then(|data| data.channels));
+    let names = names.ok_or_else(|| format!("JSON without \"channels\": {}", excerpt()))?;
+    Ok(names.iter().filter_map(|name| ChannelName::new(name).ok()).collect())
 }
 
 /// For the fuzz targets: reads an answer, and gives the addresses or the error's text.

@@ -86,29 +86,67 @@ fn errors_have_nsqds_texts() {
     check(b"IDENTIFY\n\0\0\0\x41", Err("E_BAD_BODY IDENTIFY body too big 65 > 64"));
     check(b"IDENTIFY\n\0\0\0\0", Err("E_BAD_BODY IDENTIFY invalid body size 0"));
     check(b"AUTH x\n", Err("E_INVALID AUTH invalid number of parameters"));
-    check(b"MPUB t\n\0\0\0\x02ab", Err("E_BAD_BODY MPUB failed to read message count"));
+    check(b"MPUB t\n\0\0\0\0", Err("E_BAD_BODY MPUB invalid body size 0"));
+    check(b"MPUB t\n\0\0\0\x41", Err("E_BAD_BODY MPUB body too big 65 > 64"));
     check(b"MPUB t\n\0\0\0\x04\0\0\0\0", Err("E_BAD_BODY MPUB invalid message count 0"));
+    check(b"MPUB t\n\0\0\0\x04\xff\xff\xff\xff", Err("E_BAD_BODY MPUB invalid message count -1"));
     check(b"MPUB t\n\0\0\0\x04\0\0\0\x0d", Err("E_BAD_BODY MPUB invalid message count 13"));
-    check(
-        b"MPUB t\n\0\0\0\x04\0\0\0\x01",
-        Err("E_BAD_MESSAGE MPUB failed to read message(0) body size"),
-    );
     check(
         b"MPUB t\n\0\0\0\x08\0\0\0\x01\0\0\0\0",
         Err("E_BAD_MESSAGE MPUB invalid message(0) body size 0"),
     );
     check(
+        b"MPUB t\n\0\0\0\x0d\0\0\0\x02\0\0\0\x01a\xff\xff\xff\xff",
+        Err("E_BAD_MESSAGE MPUB invalid message(1) body size -1"),
+    );
+    check(
         b"MPUB t\n\0\0\0\x08\0\0\0\x01\0\0\0\x09",
         Err("E_BAD_MESSAGE MPUB message too big 9 > 8"),
     );
-    check(
-        b"MPUB t\n\0\0\0\x09\0\0\0\x01\0\0\0\x02a",
-        Err("E_BAD_MESSAGE MPUB failed to read message body"),
-    );
-    check(
-        b"MPUB t\n\0\0\0\x0a\0\0\0\x01\0\0\0\x01ab",
-        Err("E_BAD_BODY MPUB body is 1 bytes longer than its messages"),
-    );
+}
+
+#[test]
+fn an_mpub_is_read_by_its_count_whatever_its_size_says() {
+    let mut bodies = BodiesBuf::new();
+    bodies.push(b"ab");
+    bodies.push(b"c");
+    // Its own 15, the 3 of the bodies alone, and ones that are wrong by any amount within the limit.
+    for size in [15, 3, 1, 14, 16, 64] {
+        let mut wire = b"MPUB t\n\0\0\0".to_vec();
+        wire.push(size);
+        wire.extend_from_slice(b"\0\0\0\x02\0\0\0\x02ab\0\0\0\x01c");
+        check(&wire, Ok(Command::Mpub(topic_name(), bodies.as_bodies())));
+        // What follows is the next command.
+        let mut decoder = CommandDecoder::new(0, SMALL);
+        decoder.push(&[&wire[..], b"NOP\n", &wire[..]].concat());
+        for want in ["Mpub", "Nop", "Mpub"] {
+            let got = format!("{:?}", decoder.next_command().unwrap().expect(want));
+            assert!(got.starts_with(want), "size {size}: {got}");
+        }
+        assert_eq!(decoder.pending(), 0);
+    }
+    // The limit holds for what is read, too: 4 and six times 4 + 8 are more than 64.
+    let mut wire = b"MPUB t\n\0\0\0\x01\0\0\0\x06".to_vec();
+    (0..5).for_each(|_| wire.extend_from_slice(b"\0\0\0\x0812345678"));
+    wire.extend_from_slice(b"\0\0\0\x08");
+    check(&wire, Err("E_BAD_BODY MPUB body too big 76 > 64"));
+}
+
+/// One byte in a read is the worst that a peer can do: it takes as long for each, not longer from read to read.
+#[test]
+fn a_slow_mpub_is_not_read_again_from_its_start() {
+    let count = 200_000;
+    let bodies: BodiesBuf = (0..count).map(|_| b"x").collect();
+    let mut wire = Vec::new();
+    Command::Mpub(topic_name(), bodies.as_bodies()).encode(&mut wire);
+    let mut decoder = CommandDecoder::new(64 << 10, CommandLimits::default());
+    let (last, first) = wire.split_last().unwrap();
+    for byte in first {
+        decoder.push(&[*byte]);
+        assert_eq!(decoder.next_command(), Ok(None));
+    }
+    decoder.push(&[*last]);
+    assert_eq!(decoder.next_command(), Ok(Some(Command::Mpub(topic_name(), bodies.as_bodies()))));
 }
 
 #[test]
@@ -126,6 +164,16 @@ fn a_stream_that_ends_inside_a_command_says_where() {
         (&b"PUB t\n\0\0\0\x02a"[..], Some("E_BAD_MESSAGE PUB failed to read message body")),
         (b"PUB t\n\0\0", Some("E_BAD_MESSAGE PUB failed to read message body size")),
         (b"IDENTIFY\n\0\0", Some("E_BAD_BODY IDENTIFY failed to read body size")),
+        (b"MPUB t\n\0\0\0", Some("E_BAD_BODY MPUB failed to read body size")),
+        (b"MPUB t\n\0\0\0\x02ab", Some("E_BAD_BODY MPUB failed to read message count")),
+        (
+            b"MPUB t\n\0\0\0\x0e\0\0\0\x02\0\0\0\x01a\0\0\0",
+            Some("E_BAD_MESSAGE MPUB failed to read message(1) body size"),
+        ),
+        (
+            b"MPUB t\n\0\0\0\x09\0\0\0\x01\0\0\0\x02a",
+            Some("E_BAD_MESSAGE MPUB failed to read message body"),
+        ),
         (b"PU", None),
         (b"", None),
     ] {

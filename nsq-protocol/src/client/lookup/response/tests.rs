@@ -112,3 +112,29 @@ proptest! {
         }
     }
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn channels_are_read_and_what_is_none_is_left_out() {
+    let read = |status, body: &str| {
+        let names = read_channels(status, body.as_bytes());
+        names.map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let some = Ok(vec!["a".to_owned(), "b#ephemeral".to_owned()]);
+    assert_eq!(read(200, r#"{"channels":["a","","b#ephemeral","x y"]}"#), some);
+    assert_eq!(
+        read(200, r#"{"status_code":200,"data":{"channels":["a"]}}"#),
+        Ok(vec!["a".to_owned()])
+    );
+    assert_eq!(read(200, r#"{"channels":[]}"#), Ok(vec![]));
+    for (status, body) in [
+        (500, "{}"),
+        (200, "{}"),
+        (200, "[]"),
+        (200, ""),
+        (200, r#"{"channels":null}"#),
+        (200, r#"{"channels":[1]}"#),
+    ] {
+        assert!(read(status, body).is_err(), "{status} {body}");
+    }
+}
