@@ -57,12 +57,16 @@ fn admit(hub: &Arc<Hub>, id: ClientId, stream: TcpStream, address: SocketAddr) -
     socket.set_send_buffer_size(SEND_BUFFER)?;
     let stream = Arc::new(stream);
     let outbox = Arc::new(ConsumerOutbox::default());
-    let reader =
-        ConnectionReader::new(Arc::clone(hub), id, Arc::clone(&stream), Arc::clone(&outbox));
+    let reader = ConnectionReader::new(
+        Arc::clone(hub),
+        id,
+        address,
+        Arc::clone(&stream),
+        Arc::clone(&outbox),
+    );
     // Held until the connection is entered, so that its end cannot be reported before.
     let mut connections = hub.connections.lock();
-    let body = move || reader.run(address);
-    let thread = OwnedThread::spawn_with_stack("broker-read", READER_STACK, body)?;
+    let thread = OwnedThread::spawn_with_stack("broker-read", READER_STACK, move || reader.run())?;
     connections.insert(id, Connection { stream, outbox, _thread: thread });
     Ok(())
 }

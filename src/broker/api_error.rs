@@ -26,6 +26,12 @@ pub(super) enum ApiError {
     BodyTooBig,
     /// A binary MPUB whose sizes do not add up.
     BadBodies(ErrorCode),
+    /// `/config` of what is no option, or cannot be changed.
+    InvalidOption,
+    InvalidValue,
+    /// A value that is empty or too large.
+    NoValue,
+    Internal,
     /// Asked for by a name that is not ours. nsqd has no such error, nor the next.
     ForeignHost(String),
     /// Sent by a page of another site.
@@ -44,12 +50,15 @@ impl ApiError {
             | Self::InvalidArgTopic
             | Self::InvalidArgChannel
             | Self::InvalidDefer
+            | Self::InvalidOption
+            | Self::InvalidValue
             | Self::MsgEmpty => 400,
             Self::ForeignOrigin(_) => 403,
             Self::ForeignHost(_) => 421,
             Self::NotFound | Self::TopicNotFound | Self::ChannelNotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::MsgTooBig | Self::BodyTooBig | Self::BadBodies(_) => 413,
+            Self::MsgTooBig | Self::BodyTooBig | Self::NoValue | Self::BadBodies(_) => 413,
+            Self::Internal => 500,
             Self::Limit(_) => 503,
         }
     }
@@ -67,6 +76,9 @@ impl ApiError {
             Self::TopicNotFound => "TOPIC_NOT_FOUND",
             Self::ChannelNotFound => "CHANNEL_NOT_FOUND",
             Self::InvalidDefer => "INVALID_DEFER",
+            Self::InvalidOption => "INVALID_OPTION",
+            Self::InvalidValue | Self::NoValue => "INVALID_VALUE",
+            Self::Internal => "INTERNAL_ERROR",
             Self::MsgEmpty => "MSG_EMPTY",
             Self::MsgTooBig => "MSG_TOO_BIG",
             Self::BodyTooBig => "BODY_TOO_BIG",

@@ -1,7 +1,7 @@
 //! nsqd's HTTP API: request in, response out. Sockets are `crate::http`'s business; its worker threads run
 //! this.
 //!
-//! Not here: `/config`, `/debug`, which are about Go or about what the broker has not.
+//! Not here: `/debug`, which is about Go.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -11,9 +11,10 @@ use nsq_protocol::{Bodies, BodiesBuf, ChannelName, TopicName};
 use serde_json::json;
 
 use super::api_error::ApiError;
-use super::config::{BrokerConfig, NSQD_VERSION, hostname};
+use super::config::{BrokerConfig, NSQD_VERSION, TlsRequired, hostname};
 use super::core::{Missing, NewBatch};
 use super::hub::{Hub, timestamp_ns};
+use super::options_api;
 use super::stats::{StatsFilter, seconds};
 use crate::http::{Handler, OwnNames, Request, Response, foreign_origin};
 use crate::runtime::clock;
@@ -27,44 +28,64 @@ pub(super) fn max_body(config: &BrokerConfig) -> usize {
     config.max_body_size.max(config.max_msg_size) + BODY_SLACK
 }
 
-/// The HTTP API of one broker.
+/// The HTTP API of one broker, in clear or over TLS.
 pub(super) struct Api {
     hub: Arc<Hub>,
     hostname: String,
-    tcp_port: u16,
+    ports: Arc<Ports>,
+    is_encrypted: bool,
     /// Known only once the server listens.
-    listening: OnceLock<Served>,
+    names: OnceLock<OwnNames>,
 }
 
-/// Where the API is found.
-struct Served {
-    port: u16,
-    names: OwnNames,
+/// Where a broker is found; 0 and unset are none.
+#[derive(Default)]
+pub(super) struct Ports {
+    pub(super) tcp: u16,
+    http: OnceLock<u16>,
+    https: OnceLock<u16>,
+}
+
+impl Ports {
+    pub(super) fn new(tcp: u16) -> Self {
+        Self { tcp, ..Self::default() }
+    }
 }
 
 impl Api {
-    /// The API of `hub`; call [`Api::set_http_address`] once it is known.
-    pub(super) fn new(hub: Arc<Hub>, tcp_port: u16) -> Self {
-        Self { hub, hostname: hostname(), tcp_port, listening: OnceLock::new() }
+    /// The API of `hub`; call [`Api::set_address`] once it is known.
+    pub(super) fn new(hub: Arc<Hub>, ports: Arc<Ports>, is_encrypted: bool) -> Self {
+        Self { hub, hostname: hostname(), ports, is_encrypted, names: OnceLock::new() }
     }
 
     /// Says where it listens; the first time counts.
-    pub(super) fn set_http_address(&self, address: SocketAddr) {
+    pub(super) fn set_address(&self, address: SocketAddr) {
         let config = &self.hub.config;
         let mut allowed = config.allowed_hosts.clone();
         allowed.push(config.broadcast_address.clone());
-        let names = OwnNames::new(vec![address.ip()], allowed);
-        let _ = self.listening.set(Served { port: address.port(), names });
+        let _ = self.names.set(OwnNames::new(vec![address.ip()], allowed));
+        let port = if self.is_encrypted { &self.ports.https } else { &self.ports.http };
+        let _ = port.set(address.port());
+    }
+
+    /// Where TLS is required, the answer to all that comes in clear.
+    fn refuse_in_clear(&self) -> Option<Response> {
+        let is_refused = !self.is_encrypted && self.hub.config.tls_required == TlsRequired::Always;
+        is_refused.then(|| {
+            let port = self.ports.https.get().copied().unwrap_or_default();
+            Response::json(403, &json!({ "message": "TLS_REQUIRED", "https_port": port }))
+        })
     }
 
     /// Refuses what a page of another site sends, through the browser of somebody who reaches this API.
     fn check_sender(&self, request: &Request) -> Result<(), ApiError> {
         let unnamed = OwnNames::default();
-        let names = self.listening.get().map_or(&unnamed, |listening| &listening.names);
+        let names = self.names.get().unwrap_or(&unnamed);
+        let scheme = if self.is_encrypted { "https://" } else { "http://" };
         if let Some(host) = names.foreign_host(request) {
             return Err(ApiError::ForeignHost(host.to_owned()));
         }
-        match foreign_origin(request, "http://") {
+        match foreign_origin(request, scheme) {
             Some(origin) if request.method != "GET" => {
                 Err(ApiError::ForeignOrigin(origin.to_owned()))
             }
@@ -74,6 +95,12 @@ impl Api {
 
     fn route(&self, request: &Request) -> Result<Response, ApiError> {
         self.check_sender(request)?;
+        if let Some(option) = request.path.strip_prefix("/config/") {
+            return match request.method.as_str() {
+                "GET" | "PUT" => options_api::answer(&self.hub, request, option),
+                _ => Err(ApiError::MethodNotAllowed),
+            };
+        }
         let method = match request.path.as_str() {
             "/ping" | "/info" | "/stats" => "GET",
             "/pub" | "/mpub" | "/topic/create" | "/topic/delete" | "/topic/empty"
@@ -86,7 +113,10 @@ impl Api {
         }
         let done = |()| Response { status: 200, ..Response::default() };
         match request.path.as_str() {
-            "/ping" => Ok(Response::text(200, "OK")),
+            "/ping" => Ok(match self.failure() {
+                None => Response::text(200, "OK"),
+                Some(why) => Response::text(500, format!("NOK - {why}")),
+            }),
             "/info" => Ok(self.info()),
             "/stats" => Ok(self.stats(request)),
             "/pub" => self.publish(request),
@@ -96,6 +126,11 @@ impl Api {
         }
     }
 
+    /// Why the disk takes no messages; `None`: it does, or none is asked.
+    fn failure(&self) -> Option<String> {
+        self.hub.logs()?.failure()
+    }
+
     fn info(&self) -> Response {
         let config = &self.hub.config;
         let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -103,13 +138,13 @@ impl Api {
             "version": NSQD_VERSION,
             "broadcast_address": config.broadcast_address,
             "hostname": self.hostname,
-            "http_port": self.listening.get().map_or(0, |listening| listening.port),
-            "tcp_port": self.tcp_port,
+            "http_port": self.ports.http.get().copied().unwrap_or_default(),
+            "tcp_port": self.ports.tcp,
             "start_time": seconds(self.hub.started),
             "max_heartbeat_interval": ns(config.max_heartbeat_interval),
             "max_output_buffer_size": config.max_output_buffer_size,
             "max_output_buffer_timeout": ns(config.max_output_buffer_timeout),
-            "max_deflate_level": 6,
+            "max_deflate_level": config.max_deflate_level,
         });
         Response::json(200, &info)
     }
@@ -121,8 +156,12 @@ impl Api {
             channel: request.get("channel").unwrap_or_default(),
             include_clients: flag("include_clients"),
             include_memory: flag("include_mem"),
+            now_ns: timestamp_ns(),
         };
-        let stats = self.hub.with_core(|core| core.stats(&filter));
+        let mut stats = self.hub.with_core(|core| core.stats(&filter));
+        if let Some(why) = self.failure() {
+            stats.health = format!("NOK - {why}");
+        }
         if request.get("format") == Some("json") {
             return Response::json(200, &stats);
         }
@@ -170,7 +209,8 @@ impl Api {
                 bodies.push(line);
             }
             if bodies.is_empty() {
-                self.hub.with_core(|core| core.create_topic(&topic))?;
+                self.hub.prepare(std::iter::once(&topic));
+                self.hub.make_topic(&topic)?;
                 return Ok(Response::text(200, "OK"));
             }
             NewBatch::many(bodies.as_bodies())
@@ -184,16 +224,16 @@ impl Api {
         batch: NewBatch,
         delay: Duration,
     ) -> Result<Response, ApiError> {
-        self.hub.with_core(|core| {
-            core.publish(None, topic, batch, delay, Instant::now(), timestamp_ns())
-        })?;
+        self.hub.prepare(std::iter::once(topic));
+        self.hub.publish(topic, batch, delay)?;
         Ok(Response::text(200, "OK"))
     }
 
     fn topic(&self, request: &Request) -> Result<(), ApiError> {
         if request.path == "/topic/create" {
             let topic = publish_topic(request)?;
-            return Ok(self.hub.with_core(|core| core.create_topic(&topic))?);
+            self.hub.prepare(std::iter::once(&topic));
+            return Ok(self.hub.make_topic(&topic)?);
         }
         let Some(name) = request.get("topic") else { return Err(ApiError::MissingArgTopic) };
         let topic = match TopicName::new(name) {
@@ -202,13 +242,15 @@ impl Api {
             Err(_) if request.path == "/topic/empty" => return Err(ApiError::InvalidTopic),
             Err(_) => return Err(ApiError::TopicNotFound),
         };
-        let result = self.hub.with_core(|core| match request.path.as_str() {
-            "/topic/delete" => core.delete_topic(&topic),
+        if request.path == "/topic/delete" {
+            return Ok(self.hub.delete_topic(&topic)??);
+        }
+        let result = self.hub.change(&topic, |core| match request.path.as_str() {
             "/topic/empty" => core.empty_topic(&topic),
             "/topic/pause" => core.pause_topic(&topic),
             _ => core.unpause_topic(&topic, Instant::now()),
         });
-        Ok(result?)
+        Ok(result??)
     }
 
     fn channel(&self, request: &Request) -> Result<(), ApiError> {
@@ -218,7 +260,7 @@ impl Api {
         let Ok(channel) = ChannelName::new(channel) else {
             return Err(ApiError::InvalidArgChannel);
         };
-        self.hub.with_core(|core| match request.path.as_str() {
+        self.hub.change(&topic, |core| match request.path.as_str() {
             "/channel/create" if core.has_topic(&topic) => {
                 core.create_channel(&topic, &channel, Instant::now())?;
                 Ok(())
@@ -228,13 +270,14 @@ impl Api {
             "/channel/empty" => Ok(core.empty_channel(&topic, &channel)?),
             "/channel/pause" => Ok(core.pause_channel(&topic, &channel)?),
             _ => Ok(core.unpause_channel(&topic, &channel)?),
-        })
+        })?
     }
 }
 
 impl Handler for Api {
     fn handle(&self, request: &Request) -> Response {
-        let response = self.route(request).unwrap_or_else(|error| {
+        let refused = self.refuse_in_clear().map_or_else(|| self.route(request), Ok);
+        let response = refused.unwrap_or_else(|error| {
             Response::json(error.status(), &json!({ "message": error.text() }))
         });
         if request.path == "/ping" && response.status == 200 {
@@ -268,7 +311,7 @@ mod tests {
     fn api() -> Api {
         let config = BrokerConfig { max_msg_size: 100, ..BrokerConfig::default() };
         let (_stop, token) = stop_pair();
-        Api::new(Arc::new(Hub::new(Arc::new(config), UnixMs(0), token).0), 4150)
+        Api::new(Arc::new(Hub::new(Arc::new(config), UnixMs(0), token).0), Arc::default(), false)
     }
 
     fn ask(api: &Api, method: &str, target: &str, body: &[u8]) -> (u16, String) {
@@ -292,7 +335,11 @@ mod tests {
     fn a_publish_that_finds_memory_full_is_a_503_that_says_what_to_do() {
         let config = BrokerConfig { max_memory: 300, ..BrokerConfig::default() };
         let (_stop, token) = stop_pair();
-        let api = Api::new(Arc::new(Hub::new(Arc::new(config), UnixMs(0), token).0), 4150);
+        let api = Api::new(
+            Arc::new(Hub::new(Arc::new(config), UnixMs(0), token).0),
+            Arc::default(),
+            false,
+        );
         assert_eq!(ask(&api, "POST", "/pub?topic=t", &[7; 100]), (200, "OK".into()));
         let (status, body) = ask(&api, "POST", "/pub?topic=t", &[7; 100]);
         assert_eq!(status, 503);

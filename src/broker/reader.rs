@@ -8,23 +8,30 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nsq_protocol::{CommandDecoder, CommandError, ErrorCode, Frame, HEARTBEAT, MAGIC};
+use nsq_protocol::{
+    CommandDecoder, CommandError, ErrorCode, Frame, HEARTBEAT, Inbound, MAGIC, Outbound,
+};
 
+use super::apply;
 use super::core::ClientId;
-use super::hub::{Hub, timestamp_ns};
+use super::hub::Hub;
 use super::outbox::ConsumerOutbox;
-use super::session::{Session, encode_error};
-use super::socket::{is_transient, write_within};
+use super::session::{CheckedCommand, Session, encode_error};
+use super::socket::{Unread, finish, is_transient, read_some, write_within};
 use super::writer::{ConsumerWriter, FLUSH_WAIT};
 use crate::runtime::clock;
 
 /// How long a connection may take to say `  V2`. nsqd waits for ever.
 const MAGIC_WAIT: Duration = Duration::from_secs(10);
 
-/// The read buffer of a connection that has not yet filled it: most of a thousand connections are idle.
-const READ_SMALL: usize = 4 << 10;
+/// The read buffer of a connection that has not yet filled it: an IDENTIFY, a few small PUBs or 48 FINs. Most of a thousand
+/// connections are idle.
+const READ_SMALL: usize = 1 << 10;
 
-/// The read buffer of one that has: an MPUB of 200 × 200 bytes in one read, or 3000 FINs.
+/// How much larger a read buffer gets each time it is filled.
+const READ_GROWTH: usize = 8;
+
+/// The largest: an MPUB of 200 × 200 bytes in one read, or 3000 FINs.
 const READ_LARGE: usize = 64 << 10;
 
 /// How long, and how much, is read from a client after a fatal error: closing a socket with unread bytes
@@ -36,7 +43,7 @@ const LINGER_BYTES: usize = 8 << 20;
 pub(super) const READER_STACK: usize = 512 << 10;
 
 /// How a connection's reading came to its end.
-enum End {
+pub(super) enum End {
     /// The client closed, the socket failed, or the broker stops.
     Closed,
     /// The client was silent for too long.
@@ -49,13 +56,20 @@ enum End {
 
 /// A connection's reading side, and its writing side while it is no consumer.
 pub(super) struct ConnectionReader {
-    hub: Arc<Hub>,
-    id: ClientId,
-    stream: Arc<TcpStream>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) id: ClientId,
+    /// The client's.
+    address: SocketAddr,
+    pub(super) stream: Arc<TcpStream>,
+    /// What received bytes pass through, behind the magic.
+    pub(super) inbound: Inbound,
+    /// The same of those that are sent; the writer takes it.
+    pub(super) outbound: Outbound,
     outbox: Arc<ConsumerOutbox>,
-    session: Session,
+    pub(super) session: Session,
     decoder: CommandDecoder,
-    decoder_is_large: bool,
+    /// The size of the decoder's buffer while no larger command is read.
+    read_buffer: usize,
     writer: Option<ConsumerWriter>,
     /// Only while there is no writer.
     heartbeat_at: Option<Instant>,
@@ -69,37 +83,42 @@ impl ConnectionReader {
     pub(super) fn new(
         hub: Arc<Hub>,
         id: ClientId,
+        address: SocketAddr,
         stream: Arc<TcpStream>,
         outbox: Arc<ConsumerOutbox>,
-    ) -> Self {
-        let session = Session::new(id, Arc::clone(&hub.config));
+    ) -> Box<Self> {
+        let session = Session::new(id, address.ip(), Arc::clone(&hub.config));
         let decoder = CommandDecoder::new(READ_SMALL, hub.config.command_limits());
-        Self {
+        Box::new(Self {
             hub,
             id,
+            address,
             stream,
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
             outbox,
             session,
             decoder,
-            decoder_is_large: false,
+            read_buffer: READ_SMALL,
             writer: None,
             heartbeat_at: None,
             read_by: None,
             read_timeout: None,
-        }
+        })
     }
 
-    pub(super) fn run(mut self, address: SocketAddr) {
+    /// Boxed, so that no copy of it lies on the stack of a thread of which there are thousands.
+    pub(super) fn run(mut self: Box<Self>) {
         if let Some(end) = self.read_magic() {
             self.close(end);
         } else {
-            let remote = address.to_string();
+            let remote = self.address.to_string();
             log::debug!("broker: {remote} connected");
             self.hub.with_core(|core| core.connect(self.id, remote, clock::unix_ms()));
             let end = self.serve();
             // Before anything that may wait: what it holds goes to others at once.
             self.hub.with_core(|core| core.disconnect(self.id));
-            log::debug!("broker: {address} disconnected");
+            log::debug!("broker: {} disconnected", self.address);
             self.close(end);
         }
         // The peer's place is taken until this is received, so there is room.
@@ -107,6 +126,7 @@ impl ConnectionReader {
     }
 
     /// Reads the magic; `Some` if the connection ends here.
+    #[inline(never)]
     fn read_magic(&mut self) -> Option<End> {
         let deadline = Instant::now() + MAGIC_WAIT;
         let mut magic = [0; MAGIC.len()];
@@ -140,23 +160,8 @@ impl ConnectionReader {
                 return end;
             }
             let heartbeat = self.session.heartbeat();
-            let mut bad = None;
-            let mut any = false;
-            loop {
-                let request = match self.decoder.next_command() {
-                    Ok(Some(command)) => self.session.read(command),
-                    Ok(None) => break,
-                    Err(error) => Err(error),
-                };
-                any = true;
-                match request {
-                    Ok(request) => requests.push(request),
-                    Err(error) => {
-                        bad = Some(error);
-                        break;
-                    }
-                }
-            }
+            let bad = self.decode(&mut requests);
+            let any = bad.is_some() || !requests.is_empty();
             let now = Instant::now();
             if self.session.heartbeat() != heartbeat && self.restart_timers(now).is_err() {
                 return End::Closed;
@@ -164,9 +169,9 @@ impl ConnectionReader {
             if any {
                 self.extend_read_by(now);
             }
-            let (applied, effects) = self.hub.locked(|core| {
-                self.session.apply(&mut requests, core, now, timestamp_ns(), &mut out)
-            });
+            self.hub.prepare(requests.iter().filter_map(CheckedCommand::topic));
+            let (applied, effects) =
+                apply::apply(&self.hub, &self.session, &mut requests, now, &mut out);
             // The answers first: a message must not overtake the OK of the SUB.
             let sent = self.answer(&out);
             self.hub.carry_out(effects);
@@ -179,11 +184,48 @@ impl ConnectionReader {
                 (_, Some(error)) => return End::Fatal(error),
                 _ => {}
             }
+            if let Some(upgrade) = self.session.take_upgrade()
+                && let Err(end) = self.upgrade(upgrade)
+            {
+                return end;
+            }
+        }
+    }
+
+    /// Takes all whole commands of what was read; the error is that of the first which cannot be. Never inlined, nor are
+    /// `fill` and `read_magic`: what they need of the stack is free again when the commands are carried out, and a page of it
+    /// is 4 KiB for each connection.
+    #[inline(never)]
+    fn decode(&mut self, requests: &mut Vec<CheckedCommand>) -> Option<CommandError> {
+        loop {
+            let request = match self.decoder.next_command() {
+                Ok(Some(command)) => self.session.read(command),
+                Ok(None) => return None,
+                Err(error) => Err(error),
+            };
+            let request = match request {
+                Ok(request) => request,
+                Err(error) => return Some(error),
+            };
+            let is_identify = matches!(request, CheckedCommand::Identify(_));
+            requests.push(request);
+            if is_identify && self.session.wants_upgrade() {
+                let early = self.decoder.pending();
+                if early == 0 {
+                    return None;
+                }
+                // nsqd loses them. Taken as what comes encrypted they could be anybody's.
+                requests.pop();
+                let text = format!(
+                    "IDENTIFY failed {early} bytes came before the upgrade: wait for its answer"
+                );
+                return Some(CommandError::new(ErrorCode::IdentifyFailed, text));
+            }
         }
     }
 
     /// Starts all clocks for the client's heartbeat interval.
-    fn restart_timers(&mut self, now: Instant) -> io::Result<()> {
+    pub(super) fn restart_timers(&mut self, now: Instant) -> io::Result<()> {
         let interval = self.session.heartbeat();
         self.heartbeat_at = interval.map(|interval| now + interval);
         self.extend_read_by(now);
@@ -196,6 +238,7 @@ impl ConnectionReader {
     }
 
     /// Waits for bytes; sends heartbeats meanwhile, unless a writer does.
+    #[inline(never)]
     fn fill(&mut self) -> Result<(), End> {
         loop {
             let now = Instant::now();
@@ -218,20 +261,34 @@ impl ConnectionReader {
             self.limit_reads(wait, slack).map_err(|_| End::Closed)?;
             let space = self.decoder.space();
             let room = space.len();
-            match (&*self.stream).read(space) {
-                Ok(0) => return Err(self.decoder.cut_short().map_or(End::Closed, End::Fatal)),
+            match read_some(&self.stream, &mut self.inbound, space, until) {
+                Ok(0) => self.flush().map_err(|_| End::Closed)?,
                 Ok(count) => {
                     self.decoder.advance(count);
-                    if count == room && !self.decoder_is_large {
-                        self.decoder_is_large = true;
-                        self.decoder.set_at_rest(READ_LARGE);
+                    if count == room && self.read_buffer < READ_LARGE {
+                        self.read_buffer = (self.read_buffer * READ_GROWTH).min(READ_LARGE);
+                        self.decoder.set_at_rest(self.read_buffer);
                     }
                     return Ok(());
                 }
-                Err(error) if is_transient(&error) => {}
-                Err(_) => return Err(End::Closed),
+                Err(Unread::Wait) => {}
+                Err(Unread::Closed) => {
+                    return Err(self.decoder.cut_short().map_or(End::Closed, End::Fatal));
+                }
+                Err(Unread::Damaged(error)) => return Err(End::Fatal(error)),
+                Err(Unread::Failed) => return Err(End::Closed),
             }
         }
+    }
+
+    /// Has sent what reading made TLS say.
+    fn flush(&mut self) -> io::Result<()> {
+        self.inbound.take_flush();
+        if self.writer.is_some() {
+            self.outbox.wake();
+            return Ok(());
+        }
+        write_within(&self.stream, &mut self.outbound, b"", self.session.heartbeat())
     }
 
     /// Makes the next read end after `wait`, or up to `slack` later. Setting the timeout is a system call,
@@ -244,17 +301,19 @@ impl ConnectionReader {
             }
             _ => false,
         };
-        if !will_do {
-            // A timeout of zero would mean none.
-            self.stream.set_read_timeout(wait.map(|wait| wait.max(Duration::from_millis(1))))?;
-            self.read_timeout = wait;
-        }
+        if will_do { Ok(()) } else { self.set_read_timeout(wait) }
+    }
+
+    pub(super) fn set_read_timeout(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        // A timeout of zero would mean none.
+        self.stream.set_read_timeout(wait.map(|wait| wait.max(Duration::from_millis(1))))?;
+        self.read_timeout = wait;
         Ok(())
     }
 
     /// Sends answers: through the writer if there is one, else itself. Starts the writer once the connection
     /// is a consumer.
-    fn answer(&mut self, out: &[u8]) -> io::Result<()> {
+    pub(super) fn answer(&mut self, out: &[u8]) -> io::Result<()> {
         if self.writer.is_none()
             && self.session.is_subscribed()
             && let Some(interval) = self.session.heartbeat()
@@ -265,9 +324,9 @@ impl ConnectionReader {
                 &self.hub,
                 self.id,
                 &self.stream,
+                std::mem::take(&mut self.outbound),
                 &self.outbox,
-                interval,
-                heartbeat_at,
+                (interval, heartbeat_at),
             )?);
             return Ok(());
         }
@@ -278,7 +337,7 @@ impl ConnectionReader {
             let sent = self.outbox.push(out);
             return if sent { Ok(()) } else { Err(ErrorKind::BrokenPipe.into()) };
         }
-        write_within(&self.stream, out, self.session.heartbeat())
+        write_within(&self.stream, &mut self.outbound, out, self.session.heartbeat())
     }
 
     /// Sends what is left to send and closes.
@@ -294,12 +353,13 @@ impl ConnectionReader {
                     self.outbox.push(&out)
                 } else {
                     self.stream.set_write_timeout(Some(FLUSH_WAIT)).is_ok()
-                        && write_within(&self.stream, &out, Some(FLUSH_WAIT)).is_ok()
+                        && write_within(&self.stream, &mut self.outbound, &out, Some(FLUSH_WAIT))
+                            .is_ok()
                 }
             }
         };
         drop(self.writer.take());
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = finish(&self.stream, &mut self.outbound, FLUSH_WAIT);
         if error_sent {
             self.linger();
         }
@@ -309,7 +369,7 @@ impl ConnectionReader {
     /// Reads and drops what the client still sends, so that closing does not take the error frame back.
     fn linger(&mut self) {
         let deadline = Instant::now() + LINGER;
-        let mut scrap = [0; READ_SMALL];
+        let mut scrap = vec![0; READ_LARGE];
         let mut left = LINGER_BYTES;
         while left > 0 {
             let wait = deadline.saturating_duration_since(Instant::now());

@@ -1,4 +1,5 @@
-//! One connection's conversation: what its commands do and what it is answered (pure).
+//! One connection's conversation: what its commands do and what it is answered. Pure, but for an authorization server, which
+//! reading a command may ask where there is one.
 //!
 //! Two steps, because the core is locked for the second only. [`Session::read`] checks a command against the
 //! state, copies its body, and makes a [`CheckedCommand`]; [`Session::apply`] carries the request out and writes the
@@ -8,6 +9,7 @@
 //! INIT --SUB--> SUBSCRIBED --CLS--> CLOSING
 //! ```
 
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +18,10 @@ use nsq_protocol::{
     CLOSE_WAIT, ChannelName, Command, CommandError, ErrorCode, Frame, MessageId, OK, TopicName,
 };
 
-use super::config::BrokerConfig;
+use super::auth::{AuthFacts, ClientAuth};
+use super::config::{BrokerConfig, TlsRequired};
 use super::core::{ClientId, Core, Identity, InFlightError, NewBatch};
-use super::identify::Negotiated;
+use super::identify::{Negotiated, Upgrade};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientState {
@@ -30,6 +33,7 @@ enum ClientState {
 /// A checked command that owns its bytes.
 pub(super) enum CheckedCommand {
     Identify(Box<(Identity, Vec<u8>)>),
+    Authenticate(Box<(AuthFacts, Vec<u8>)>),
     Subscribe(Box<(TopicName, ChannelName)>),
     Publish(Box<Publish>),
     Ready(u32),
@@ -40,13 +44,24 @@ pub(super) enum CheckedCommand {
     Nothing,
 }
 
+impl CheckedCommand {
+    /// The topic that it creates, unless it is there.
+    pub(super) fn topic(&self) -> Option<&TopicName> {
+        match self {
+            Self::Publish(publish) => Some(&publish.topic),
+            Self::Subscribe(names) => Some(&names.0),
+            _ => None,
+        }
+    }
+}
+
 /// A PUB, MPUB or DPUB.
 pub(super) struct Publish {
-    topic: TopicName,
-    batch: NewBatch,
-    delay: Duration,
-    name: &'static str,
-    code: ErrorCode,
+    pub(super) topic: TopicName,
+    pub(super) batch: NewBatch,
+    pub(super) delay: Duration,
+    pub(super) name: &'static str,
+    pub(super) code: ErrorCode,
 }
 
 /// One connection's conversation.
@@ -55,12 +70,24 @@ pub(super) struct Session {
     config: Arc<BrokerConfig>,
     state: ClientState,
     negotiated: Negotiated,
+    /// Nothing but IDENTIFY is taken before TLS.
+    needs_tls: bool,
+    /// Where there are authorization servers.
+    auth: Option<Box<ClientAuth>>,
 }
 
 impl Session {
-    /// A connection that has sent its magic.
-    pub(super) fn new(id: ClientId, config: Arc<BrokerConfig>) -> Self {
-        Self { id, state: ClientState::Init, negotiated: Negotiated::new(&config), config }
+    /// Whose it is.
+    pub(super) fn id(&self) -> ClientId {
+        self.id
+    }
+
+    /// A connection from there that has sent its magic.
+    pub(super) fn new(id: ClientId, remote_ip: IpAddr, config: Arc<BrokerConfig>) -> Self {
+        let needs_tls = config.tls_required != TlsRequired::No;
+        let negotiated = Negotiated::new(&config);
+        let auth = config.auth.clone().map(|servers| Box::new(ClientAuth::new(servers, remote_ip)));
+        Self { id, state: ClientState::Init, negotiated, needs_tls, auth, config }
     }
 
     /// How often the client gets a heartbeat; twice that long it may be silent.
@@ -73,12 +100,33 @@ impl Session {
         self.state != ClientState::Init
     }
 
+    /// Whether what comes next from the client passes through something that is not there yet: nothing may be decoded before
+    /// [`Session::take_upgrade`] was asked and its answer done.
+    pub(super) fn wants_upgrade(&self) -> bool {
+        self.negotiated.wants_upgrade()
+    }
+
+    /// What is to be done behind the answer to IDENTIFY.
+    pub(super) fn take_upgrade(&mut self) -> Option<Upgrade> {
+        self.negotiated.take_upgrade()
+    }
+
+    /// What comes from now on is encrypted, from a client with that certificate.
+    pub(super) fn set_encrypted(&mut self, certificate: Option<&[u8]>) {
+        self.needs_tls = false;
+        if let Some(auth) = &mut self.auth {
+            auth.set_encrypted(certificate);
+        }
+    }
+
     /// Checks a command. The error is fatal: answer it and close.
     pub(super) fn read(&mut self, command: Command<'_>) -> Result<CheckedCommand, CommandError> {
         let in_state = |allowed: bool| {
             let text = || format!("cannot {} in current state", command.name());
             if allowed { Ok(()) } else { Err(CommandError::new(ErrorCode::Invalid, text())) }
         };
+        self.check_tls(&command)?;
+        self.check_auth(&command)?;
         Ok(match command {
             Command::Fin(id) => {
                 in_state(self.state != ClientState::Init)?;
@@ -127,13 +175,47 @@ impl Session {
                 let (identity, answer) = self.negotiated.identify(&self.config, body)?;
                 CheckedCommand::Identify(Box::new((identity, answer)))
             }
-            Command::Auth(_) => {
+            Command::Auth(secret) => {
                 in_state(self.state == ClientState::Init)?;
-                return Err(CommandError::new(ErrorCode::AuthDisabled, "AUTH disabled"));
+                self.authenticate(secret)?
             }
         })
     }
 
+    /// Asks what the secret allows.
+    fn authenticate(&mut self, secret: &[u8]) -> Result<CheckedCommand, CommandError> {
+        let Some(auth) = &mut self.auth else {
+            return Err(CommandError::new(ErrorCode::AuthDisabled, "AUTH disabled"));
+        };
+        Ok(CheckedCommand::Authenticate(Box::new(auth.authenticate(secret)?)))
+    }
+
+    /// Whether the client may do that, where there are authorization servers.
+    fn check_auth(&mut self, command: &Command<'_>) -> Result<(), CommandError> {
+        let Some(auth) = &mut self.auth else { return Ok(()) };
+        let (topic, channel) = match command {
+            Command::Pub(topic, _) | Command::Mpub(topic, _) | Command::Dpub(topic, ..) => {
+                (topic, "")
+            }
+            // In another state, it is refused for that.
+            Command::Sub(topic, channel) if self.state == ClientState::Init => {
+                (topic, channel.as_str())
+            }
+            _ => return Ok(()),
+        };
+        auth.check(command.name(), topic.as_str(), channel)
+    }
+
+    fn check_tls(&self, command: &Command<'_>) -> Result<(), CommandError> {
+        if !self.needs_tls || matches!(command, Command::Identify(_)) {
+            return Ok(());
+        }
+        let text = format!("cannot {} in current state (TLS required)", command.name());
+        Err(CommandError::new(ErrorCode::Invalid, text))
+    }
+
+    /// Never inlined, as [`publish`].
+    #[inline(never)]
     fn subscribe(
         &mut self,
         topic: TopicName,
@@ -193,7 +275,7 @@ impl Session {
                 _ => None,
             };
             let messages = std::iter::once(first).chain(std::iter::from_fn(next));
-            core.finish(self.id, messages, |message, why| {
+            core.finish(self.id, timestamp_ns, messages, |message, why| {
                 not_yours(out, ErrorCode::FinFailed, "FIN", message, why);
             });
         }
@@ -245,6 +327,11 @@ impl Session {
                     return ControlFlow::Break(());
                 }
             },
+            CheckedCommand::Authenticate(both) => {
+                let (facts, answer) = *both;
+                core.authenticate(id, facts);
+                Frame::Response(&answer).encode(out);
+            }
             CheckedCommand::Identify(both) => {
                 let (identity, answer) = *both;
                 core.identify(id, identity);
@@ -261,7 +348,8 @@ pub(super) fn encode_error(error: &CommandError, out: &mut Vec<u8>) {
     Frame::Error(text.as_bytes()).encode(out);
 }
 
-fn refuse(out: &mut Vec<u8>, code: ErrorCode, text: String) {
+/// Appends the error frame of what is refused.
+pub(super) fn refuse(out: &mut Vec<u8>, code: ErrorCode, text: String) {
     encode_error(&CommandError::new(code, text), out);
 }
 
@@ -275,6 +363,8 @@ fn not_yours(
     refuse(out, code, format!("{name} {message} failed {why}"));
 }
 
+/// Never inlined: the caller's frame lies under the deepest that a reader calls, which is IDENTIFY's JSON.
+#[inline(never)]
 fn publish(
     topic: TopicName,
     batch: NewBatch,

@@ -22,11 +22,13 @@ pub(super) struct StatsFilter<'a> {
     pub(super) channel: &'a str,
     pub(super) include_clients: bool,
     pub(super) include_memory: bool,
+    /// Now, in nanoseconds since the Unix epoch: how old measured times are. 0: none is too old.
+    pub(super) now_ns: i64,
 }
 
 impl Default for StatsFilter<'_> {
     fn default() -> Self {
-        Self { topic: "", channel: "", include_clients: true, include_memory: true }
+        Self { topic: "", channel: "", include_clients: true, include_memory: true, now_ns: 0 }
     }
 }
 
@@ -35,7 +37,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// A broker at one moment, as `/stats?format=json` shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Stats {
     /// The nsqd version that the broker behaves like.
     pub version: String,
@@ -72,7 +74,7 @@ pub struct TopicStats {
     pub dropped_count: u64,
     /// Whether messages stay in the topic.
     pub paused: bool,
-    /// Not measured.
+    /// From publication to FIN.
     pub e2e_processing_latency: Latency,
 }
 
@@ -105,7 +107,7 @@ pub struct ChannelStats {
     pub clients: Option<Vec<ClientStats>>,
     /// Whether consumers get nothing.
     pub paused: bool,
-    /// Not measured.
+    /// From publication to FIN.
     pub e2e_processing_latency: Latency,
 }
 
@@ -142,18 +144,27 @@ pub struct ClientStats {
     pub snappy: bool,
     /// The program.
     pub user_agent: String,
+    /// Whether it has proved who it is, by AUTH; absent where not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub authed: bool,
+    /// Who it is by AUTH; absent where nobody said.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub auth_identity: String,
+    /// Where more is said of it; likewise.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub auth_identity_url: String,
     /// What it has published: one topic, as in nsqd.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pub_counts: Vec<PubCount>,
     /// Whether its stream is in TLS.
     pub tls: bool,
-    /// Empty without TLS.
+    /// As `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`; empty without TLS.
     pub tls_cipher_suite: String,
-    /// Empty without TLS.
+    /// `TLS1.2` or `TLS1.3`; empty without TLS.
     pub tls_version: String,
-    /// Empty without TLS.
+    /// Empty.
     pub tls_negotiated_protocol: String,
-    /// False without TLS.
+    /// True with TLS, where nsqd's library says so whatever was negotiated.
     pub tls_negotiated_protocol_is_mutual: bool,
 }
 
@@ -189,13 +200,54 @@ pub struct MemoryStats {
     pub gc_total_runs: u32,
 }
 
-/// nsqd's key for a measurement that is off by default, and always here.
+impl MemoryStats {
+    /// What goes up and down, by nsqd's keys.
+    pub(super) fn gauges(&self) -> [(&'static str, u64); 8] {
+        [
+            ("heap_objects", self.heap_objects),
+            ("heap_idle_bytes", self.heap_idle_bytes),
+            ("heap_in_use_bytes", self.heap_in_use_bytes),
+            ("heap_released_bytes", self.heap_released_bytes),
+            ("gc_pause_usec_100", self.gc_pause_usec_100),
+            ("gc_pause_usec_99", self.gc_pause_usec_99),
+            ("gc_pause_usec_95", self.gc_pause_usec_95),
+            ("next_gc_bytes", self.next_gc_bytes),
+        ]
+    }
+}
+
+/// How long messages took from publication to FIN.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Latency {
-    /// 0.
+    /// Of how many messages.
     pub count: u64,
-    /// `null`.
-    pub percentiles: Option<Vec<()>>,
+    /// In the order in which they were asked for; absent where none were, and for a topic without channels.
+    pub percentiles: Option<Vec<Percentile>>,
+}
+
+/// One share of the messages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Percentile {
+    /// The share: 0.99.
+    pub quantile: f64,
+    /// So many were done within this, in nanoseconds, told to 3.2 %; 0 where there are none.
+    pub value: u64,
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, one) in self.percentiles.iter().flatten().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            let (scale, unit) = match one.value {
+                value if value > 1_000_000_000 => (1e9, "s"),
+                value if value > 1_000_000 => (1e6, "ms"),
+                value if value > 1_000 => (1e3, "us"),
+                _ => (1.0, "ns"),
+            };
+            write!(f, "{separator}{:.1}{unit}", one.value as f64 / scale)?;
+        }
+        Ok(())
+    }
 }
 
 impl Stats {
@@ -214,17 +266,8 @@ impl Stats {
         writeln!(w, "\nHealth: {}", self.health)?;
         if let Some(memory) = &self.memory {
             writeln!(w, "\nMemory:")?;
-            for (key, value) in [
-                ("heap_objects", memory.heap_objects),
-                ("heap_idle_bytes", memory.heap_idle_bytes),
-                ("heap_in_use_bytes", memory.heap_in_use_bytes),
-                ("heap_released_bytes", memory.heap_released_bytes),
-                ("gc_pause_usec_100", memory.gc_pause_usec_100),
-                ("gc_pause_usec_99", memory.gc_pause_usec_99),
-                ("gc_pause_usec_95", memory.gc_pause_usec_95),
-                ("next_gc_bytes", memory.next_gc_bytes),
-                ("gc_total_runs", u64::from(memory.gc_total_runs)),
-            ] {
+            let runs = ("gc_total_runs", u64::from(memory.gc_total_runs));
+            for (key, value) in memory.gauges().into_iter().chain([runs]) {
                 writeln!(w, "   {key:<25}\t{value}")?;
             }
         }
@@ -233,12 +276,13 @@ impl Stats {
         for topic in topics {
             writeln!(
                 w,
-                "\n{}[{:<15}] depth: {:<5} be-depth: {:<5} msgs: {:<8} e2e%: ",
+                "\n{}[{:<15}] depth: {:<5} be-depth: {:<5} msgs: {:<8} e2e%: {}",
                 if topic.paused { "*P " } else { "   " },
                 topic.topic_name,
                 topic.depth,
                 topic.backend_depth,
                 topic.message_count,
+                topic.e2e_processing_latency,
             )?;
             for channel in &topic.channels {
                 channel.write_text(w, now_s)?;
@@ -259,7 +303,7 @@ impl ChannelStats {
         writeln!(
             w,
             "{}[{:<25}] depth: {:<5} be-depth: {:<5} inflt: {:<4} def: {:<4} re-q: {:<5} timeout: {:<5} \
-             msgs: {:<8} e2e%: ",
+             msgs: {:<8} e2e%: {}",
             if self.paused { "   *P " } else { "      " },
             self.channel_name,
             self.depth,
@@ -269,6 +313,7 @@ impl ChannelStats {
             self.requeue_count,
             self.timeout_count,
             self.message_count,
+            self.e2e_processing_latency,
         )?;
         for client in self.clients.as_deref().unwrap_or_default() {
             write!(w, "        ")?;
@@ -318,14 +363,7 @@ mod tests {
             (1_795_486_509, "2026-11-24T02:15:09Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            let stats = Stats {
-                version: String::new(),
-                health: String::new(),
-                start_time,
-                topics: None,
-                memory: None,
-                producers: None,
-            };
+            let stats = Stats { start_time, ..Stats::default() };
             let shown = stats.to_text(Duration::ZERO, UnixMs(0));
             assert!(shown.contains(&format!("start_time {text}\n")), "{shown}");
         }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nsq_protocol::thread::OwnedThread;
-use nsq_protocol::{Frame, HEARTBEAT, MessageId, MessageRef};
+use nsq_protocol::{Frame, HEARTBEAT, MessageId, MessageRef, Outbound};
 
 use super::core::ClientId;
 use super::hub::Hub;
 use super::outbox::ConsumerOutbox;
-use super::socket::write_within;
+use super::socket::{finish, write_within};
 
 /// Bytes of messages taken from the core at a time, and so written at a time: beyond it a system call for
 /// each byte gets no cheaper, and the core is locked for longer.
@@ -34,7 +34,8 @@ pub(super) struct ConsumerWriter {
 }
 
 impl ConsumerWriter {
-    /// Starts the thread; from `heartbeat_at` on it sends a heartbeat every `interval`.
+    /// Starts the thread, which sends to `stream` through `outbound`: from `heartbeat_at` on a heartbeat every `interval`,
+    /// and all else.
     ///
     /// # Errors
     /// The system refuses the thread; then the outbox takes nothing any more.
@@ -42,14 +43,15 @@ impl ConsumerWriter {
         hub: &Arc<Hub>,
         id: ClientId,
         stream: &Arc<TcpStream>,
+        mut outbound: Outbound,
         outbox: &Arc<ConsumerOutbox>,
-        interval: Duration,
-        heartbeat_at: Instant,
+        (interval, heartbeat_at): (Duration, Instant),
     ) -> io::Result<Self> {
         let body = {
             let (hub, stream, outbox) = (Arc::clone(hub), Arc::clone(stream), Arc::clone(outbox));
             move || {
-                if write_loop(&hub, id, &stream, &outbox, interval, heartbeat_at).is_err() {
+                let socket = (&*stream, &mut outbound);
+                if write_loop(&hub, id, socket, &outbox, interval, heartbeat_at).is_err() {
                     // Ends the reader too.
                     let _ = stream.shutdown(Shutdown::Both);
                 }
@@ -75,7 +77,7 @@ impl Drop for ConsumerWriter {
 fn write_loop(
     hub: &Hub,
     id: ClientId,
-    stream: &TcpStream,
+    (stream, outbound): (&TcpStream, &mut Outbound),
     outbox: &ConsumerOutbox,
     interval: Duration,
     mut heartbeat_at: Instant,
@@ -104,13 +106,14 @@ fn write_loop(
                 Frame::Message(message).encode(&mut out);
             }
         }
-        if !out.is_empty() {
-            write_within(stream, &out, Some(interval))?;
+        // What the reader read may have TLS say something, and woke us for it.
+        if !out.is_empty() || outbound.is_encrypted() {
+            write_within(stream, outbound, &out, Some(interval))?;
             out.clear();
             out.shrink_to(WRITE_KEEP);
         }
         if closing {
-            return stream.shutdown(Shutdown::Write);
+            return finish(stream, outbound, FLUSH_WAIT);
         }
     }
 }

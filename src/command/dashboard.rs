@@ -154,7 +154,7 @@ pub(super) fn run(args: DashboardArgs, stop: &StopToken) -> Result<()> {
     let serves = serves(&config);
     let dashboard = Dashboard::start(config)?;
     status(PART, format_args!("the page is live at {}; {serves}; Ctrl-C ends it", dashboard.url()));
-    let _reload = tls::reload_on_hangup(PART, &dashboard)?;
+    let _reload = tls::reload_on_hangup(PART, dashboard.certificate().cloned())?;
     notify::ready();
     let links = Arc::new(Links::default());
     links.ask(dashboard.links());

@@ -35,6 +35,7 @@ use anyhow::{Result, anyhow};
 use argh::{ArgsInfo, FromArgs};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::broker::NSQD_VERSION;
 use crate::command::options::catalogue::{Catalogue, CommandSpec, OptionSpec};
 use crate::command::options::completions;
 use crate::command::options::file::ConfigFile;
@@ -75,6 +76,7 @@ struct CommonArgs {
 
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand)]
+#[allow(clippy::large_enum_variant, reason = "a process has one")]
 enum Command {
     Run(run::RunArgs),
     Produce(produce::ProduceArgs),
@@ -254,6 +256,9 @@ fn printed(
         TypedRequest::Help(None) => help::of_program(catalogue),
         TypedRequest::Help(Some(name)) => help::of(catalogue, &name),
         TypedRequest::Version => format!("playcounts {}\n", env!("CARGO_PKG_VERSION")),
+        TypedRequest::NsqdVersion => {
+            format!("nsqd v{NSQD_VERSION} (built w/playcounts-{})\n", env!("CARGO_PKG_VERSION"))
+        }
     })
 }
 

@@ -66,6 +66,17 @@ fn every_form_of_a_flag_works() {
         }
     }
     assert!(parsed("run --exit=false").contains(" exit: false,"));
+    // As Go's flags take them.
+    assert!(
+        parsed("run -exit=F").contains(" exit: false,")
+            && parsed("run -exit=1").contains(" exit: true,")
+    );
+    refuses("run --exit=yes", "--exit takes no value but true or false, and got \"yes\"");
+    // One that is on by default, as nsqd's tools have it, too.
+    for line in ["broker --snappy", "broker -snappy=true", "broker --snappy true --deflate"] {
+        assert!(parsed(line).contains(" snappy: Some(OnOff(true)),"), "{line}");
+    }
+    assert!(parsed("broker --snappy=false").contains(" snappy: Some(OnOff(false)),"));
     let run = parsed("run --nsqd-tcp-address a:1 --nsqd-tcp-address=b:2");
     assert!(run.contains(r#" nsqd_tcp_address: ["a:1", "b:2"],"#), "{run}");
 }
@@ -79,6 +90,7 @@ fn switches_are_known_of_all_commands() {
     let want = [
         "--real-life",
         "--start-nsq",
+        "--queue-on-disk",
         "--reset",
         "--exit",
         "--json",
@@ -91,6 +103,8 @@ fn switches_are_known_of_all_commands() {
         "--list",
         "--dry-run",
         "--verbose",
+        "--worker-id",
+        "--statsd-exclude-ephemeral",
     ];
     assert_eq!(known, want.map(str::to_owned).into());
 }
@@ -214,6 +228,10 @@ fn numbers_have_ranges_that_hold() {
     refuses("broker --max-connections 1000000000000", "from 1 to 100000");
     refuses("broker --max-rdy-count 4294967296", "from 1 to 4294967295");
     refuses("broker --max-msg-size 2147483648", "from 1 to 2147483647");
+    refuses("broker --max-deflate-level 10", "from 1 to 9");
+    refuses("broker --tls-min-version tls1.0", "must be tls1.2 or tls1.3: older ones are broken");
+    refuses("broker --tls-client-auth-policy verify", "must be require or require-verify");
+    refuses("broker --tls-required=yes", "must be true, false or tcp-https");
     refuses("bench --rounds 10001", "from 1 to 10000");
 }
 
@@ -290,6 +308,10 @@ fn check_values(command: &CommandSpec, option: &OptionSpec) {
             assert!(takes("1ms") && takes("3650d") && takes("30"), "{what}");
             assert!(!takes("0") && !takes("3651d") && !takes("x"), "{what}");
         }
+        ValueKind::Shares => {
+            assert!(takes("0.5") && takes("1.0,0.99") && takes("1"), "{what}");
+            assert!(!takes("0") && !takes("1.1") && !takes("0.5,x") && !takes("NaN"), "{what}");
+        }
         ValueKind::OneOf(words) => {
             assert!(words.iter().all(|word| takes(word)) && !takes("x"), "{what}");
         }
@@ -334,6 +356,11 @@ fn help_and_version_go_to_stdout() {
     let version = EarlyExit::Asked("playcounts 0.1.0\n".into());
     for line in ["--version", "-V", "version", "run --version", "run -V", "run --num-videos 5 -V"] {
         assert_eq!(parse_line(line).unwrap_err(), version, "{line}");
+    }
+    // Who starts nsqd reads what it is.
+    let nsqd = EarlyExit::Asked("nsqd v1.3.0 (built w/playcounts-0.1.0)\n".into());
+    for line in ["broker --version", "broker -version", "broker --verbose -V"] {
+        assert_eq!(parse_line(line).unwrap_err(), nsqd, "{line}");
     }
     // What is a value is no question.
     assert!(parsed("run --topic help").contains("topic: \"help\""));
@@ -403,7 +430,7 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--dashboard-url", 5),
         ("--data-dir", 12 + ledger),
         ("--dry-run", 2),
-        ("--durability", 3),
+        ("--durability", 4),
         ("--http-address", 2),
         ("--json", 7 + ledger),
         ("--ledger", 1 + ledger),
@@ -417,6 +444,8 @@ fn an_option_has_one_text_for_each_of_its_meanings() {
         ("--rate", 2),
         ("--read-token", 2),
         ("--reason", 2),
+        ("--tls-cert", 2),
+        ("--tls-key", 2),
         ("--topic", 4),
         ("--write-token", 4),
     ];

@@ -13,6 +13,7 @@ use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore, ServerCon
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
+use super::client_certificates::TlsRules;
 use super::pem::{self, PemSection};
 use crate::model::unix_time::UnixMs;
 
@@ -33,7 +34,10 @@ pub struct TlsFiles {
 
 /// What the two files hold, ready to be used.
 pub(super) struct Certificate {
-    pub(super) config: Arc<ServerConfig>,
+    /// For HTTP.
+    pub(super) http: Arc<ServerConfig>,
+    /// For a protocol that has no name in TLS.
+    pub(super) unnamed: Arc<ServerConfig>,
     /// From when on it is valid.
     pub(super) from: UnixMs,
     /// Until when.
@@ -42,11 +46,11 @@ pub(super) struct Certificate {
     pub(super) warnings: Vec<String>,
 }
 
-/// Reads both files.
+/// Reads both files, and that of the rules.
 ///
 /// # Errors
 /// In one line: the option, the file, the line in it, what is wrong there, and what to do.
-pub(super) fn load(files: &TlsFiles) -> Result<Certificate, String> {
+pub(super) fn load(files: &TlsFiles, rules: &TlsRules) -> Result<Certificate, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let cert_text = read("--tls-cert", &files.cert)?;
     let chain = chain(&files.cert, &cert_text)?;
@@ -56,16 +60,18 @@ pub(super) fn load(files: &TlsFiles) -> Result<Certificate, String> {
     let (from, until, is_authority) = validity(&provider, &certificates[0])
         .map_err(|why| format!("--tls-cert {}:{}: {why}", files.cert.display(), chain[0].0))?;
     let resolver = SingleCertAndKey::from(CertifiedKey::new(certificates, key));
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    let verifier = rules.verifier(&provider)?;
+    let mut unnamed = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(rules.versions())
         .map_err(|error| format!("TLS: {error}"))?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(resolver));
-    // What is spoken here, so that a client of HTTP/2 alone learns it in the handshake.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // A connection serves one request: with tickets the next one costs a fraction of the first.
-    config.ticketer =
+    unnamed.ticketer =
         rustls::crypto::ring::Ticketer::new().map_err(|error| format!("TLS: {error}"))?;
+    let mut http = unnamed.clone();
+    // What is spoken here, so that a client of HTTP/2 alone learns it in the handshake.
+    http.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut warnings = Vec::new();
     if is_authority {
         warnings.push(format!(
@@ -80,7 +86,7 @@ pub(super) fn load(files: &TlsFiles) -> Result<Certificate, String> {
             "everybody on this machine may use the key {key}; chmod 600 {key} fixes that"
         ));
     }
-    Ok(Certificate { config: Arc::new(config), from, until, warnings })
+    Ok(Certificate { http: Arc::new(http), unnamed: Arc::new(unnamed), from, until, warnings })
 }
 
 fn read(option: &str, path: &Path) -> Result<String, String> {

@@ -2,7 +2,7 @@
 //!
 //! `server` owns the listening socket and caps connections; `connection` reads one whole request with deadlines and
 //! strict framing (`head`, `chunks`, `target`; pure), and hands event streams to `events`. `socket` is in clear or over
-//! TLS, with the certificate of `server_tls`, which `certificate` reads (`pem`; pure). Only vetted requests reach `pool`,
+//! TLS, with the certificate of `server_tls`, which `certificate` reads (`pem`; pure) by the rules of `client_certificates`. Only vetted requests reach `pool`,
 //! where tiny_http serves them on a private Unix socket with a fixed number of workers. `own_names` tells who asks for
 //! another server, or comes from a page of one; handlers refuse them.
 //!
@@ -11,6 +11,7 @@
 
 mod certificate;
 mod chunks;
+mod client_certificates;
 mod connection;
 mod events;
 mod handler;
@@ -29,6 +30,7 @@ mod stream;
 mod target;
 
 pub use certificate::TlsFiles;
+pub use client_certificates::{ClientCertificates, TlsRules};
 pub use events::EventStream;
 pub use handler::Handler;
 pub use own_names::{OwnNames, foreign_origin};

@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 use rustls::ServerConnection;
 
 use super::certificate::{self, Certificate, TlsFiles};
+use super::client_certificates::TlsRules;
 use crate::model::unix_time::UnixMs;
 
 /// How long before its end a certificate is warned of: those that are renewed by themselves have 30 days left then.
@@ -14,6 +15,7 @@ const SOON_MS: i64 = 14 * 24 * 3600 * 1000;
 /// A server's certificate and key.
 pub struct ServerTls {
     files: TlsFiles,
+    rules: TlsRules,
     current: RwLock<Current>,
 }
 
@@ -35,8 +37,16 @@ impl ServerTls {
     /// # Errors
     /// In one line: option, file and line of what is wrong, and what to do.
     pub fn load(files: TlsFiles) -> Result<Self, String> {
-        let certificate = certificate::load(&files)?;
-        Ok(Self { files, current: RwLock::new(Current { certificate, fault: None }) })
+        Self::load_with(files, TlsRules::default())
+    }
+
+    /// Reads the files, for a server that demands something of its clients.
+    ///
+    /// # Errors
+    /// As [`ServerTls::load`].
+    pub fn load_with(files: TlsFiles, rules: TlsRules) -> Result<Self, String> {
+        let certificate = certificate::load(&files, &rules)?;
+        Ok(Self { files, rules, current: RwLock::new(Current { certificate, fault: None }) })
     }
 
     /// Reads the files again. New connections get what they hold; where they cannot be used, what was there before.
@@ -44,7 +54,7 @@ impl ServerTls {
     /// # Errors
     /// As [`ServerTls::load`]; the old certificate is shown on.
     pub fn reload(&self) -> Result<(), String> {
-        let loaded = certificate::load(&self.files);
+        let loaded = certificate::load(&self.files, &self.rules);
         let mut current = self.current.write();
         current.fault = loaded.as_ref().err().cloned();
         current.certificate = loaded?;
@@ -86,8 +96,16 @@ impl ServerTls {
         dates.into_iter().chain(fault).collect()
     }
 
-    /// A session for a new connection.
+    /// A session for a new connection of HTTP.
     pub(super) fn session(&self) -> Result<ServerConnection, rustls::Error> {
-        ServerConnection::new(Arc::clone(&self.current.read().certificate.config))
+        ServerConnection::new(Arc::clone(&self.current.read().certificate.http))
+    }
+
+    /// A session for a new connection of another protocol, whose clients name none in the handshake.
+    ///
+    /// # Errors
+    /// What `rustls` says of the configuration.
+    pub fn unnamed_session(&self) -> Result<ServerConnection, rustls::Error> {
+        ServerConnection::new(Arc::clone(&self.current.read().certificate.unnamed))
     }
 }

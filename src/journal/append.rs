@@ -12,6 +12,9 @@ use super::frame::{FRAME_LEN, FRAMES_AT, Frame, Mark};
 use super::prepare::NextSegment;
 use super::segment::{ClosedSegment, Segment};
 
+/// A buffer with more room than this gives it back: a broker has thousands of journals.
+const BUFFER_KEEP: usize = 256 << 10;
+
 /// A journal that is written.
 pub struct Journal {
     pub(super) disk: Arc<dyn Disk>,
@@ -140,6 +143,26 @@ impl Journal {
         self.closed.retain(|closed| closed.segment.number >= before);
     }
 
+    /// Holds no segment open but those that it still needs itself: the others stay, to be read from, until
+    /// [`Journal::give_up`].
+    pub fn detach(&mut self) {
+        let before = self.committed.2;
+        while self.segments.front().is_some_and(|(oldest, _)| oldest.number < before) {
+            self.segments.pop_front();
+        }
+    }
+
+    /// Nobody needs this segment, which was detached, any more: it goes with the next [`Upkeep`](super::Upkeep).
+    pub fn give_up(&mut self, segment: u64) {
+        self.closed.retain(|closed| closed.segment.number != segment);
+        self.released.push(segment);
+    }
+
+    /// The number of the segment that is written to, and bytes of it that are.
+    pub fn place(&self) -> (u64, u64) {
+        (self.current().number, self.offset)
+    }
+
     /// Looks whether every segment that is needed still has its name: some microseconds. A commit looks at its own.
     ///
     /// # Errors
@@ -173,6 +196,7 @@ impl Journal {
         self.offset += frames;
         self.written += frames;
         self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_KEEP);
         Ok(())
     }
 

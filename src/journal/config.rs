@@ -74,9 +74,11 @@ impl JournalConfig {
 
     /// How a new file gets its zeros: where every commit waits for the disk, they are written before.
     pub(super) fn zeros(&self) -> Zeros {
-        match self.sync {
-            SyncPolicy::Process => Zeros::Reserved,
-            SyncPolicy::Power => Zeros::Written,
+        match (self.kind, self.sync) {
+            // A broker has one for each of thousands of topics.
+            (JournalKind::Topic, _) => Zeros::Sparse,
+            (_, SyncPolicy::Process) => Zeros::Reserved,
+            (_, SyncPolicy::Power) => Zeros::Written,
         }
     }
 

@@ -43,6 +43,8 @@ pub trait Disk: Send + Sync {
 /// How the bytes of a new file come to be zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zeros {
+    /// Nothing is taken but the size: whoever writes may find the disk full.
+    Sparse,
     /// Their place is taken: the disk writes nothing, and each block a little more when it is first written to.
     Reserved,
     /// They are written: a later fdatasync has nothing but the data to write.
@@ -56,6 +58,11 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// The operating system's, as for all that follow.
     fn size(&self) -> io::Result<u64>;
+
+    /// Behind it there are only zeros, as far as the file system can tell; its size, where it cannot.
+    fn data_end(&self) -> io::Result<u64> {
+        self.size()
+    }
 
     /// Reads some bytes; 0 at the end.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -89,17 +96,27 @@ pub(super) fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) 
 /// Reads the file from its start, at most `most` bytes.
 pub(super) fn read_whole(file: &dyn DiskFile, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; file.size()?.min(most) as usize];
+    // What a broker's topic has not filled is not read: it has thousands of them.
+    let end = bytes.len().min(usize::try_from(file.data_end()?).unwrap_or(usize::MAX));
+    let read = read_full(file, &mut bytes[..end], 0)?;
+    if read < end {
+        bytes.truncate(read);
+    }
+    Ok(bytes)
+}
+
+/// Fills `bytes` as far as the file goes; how far.
+pub(super) fn read_full(file: &dyn DiskFile, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut at = 0;
     while at < bytes.len() {
-        match file.read_at(&mut bytes[at..], at as u64) {
+        match file.read_at(&mut bytes[at..], offset + at as u64) {
             Ok(0) => break,
             Ok(read) => at += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    bytes.truncate(at);
-    Ok(bytes)
+    Ok(at)
 }
 
 /// A directory of the file system.
@@ -140,7 +157,7 @@ impl FsDisk {
     }
 }
 
-/// Removes a journal with its directory, if it is there. Its owner must not run.
+/// Removes a journal with its directory, if it is there, or a directory of journals. Its owner must not run.
 ///
 /// # Errors
 /// The operating system's, with the directory.
@@ -178,6 +195,7 @@ impl Disk for FsDisk {
         let path = self.path.join(name);
         let file = private::options().read(true).write(true).create_new(true).open(path)?;
         match zeros {
+            Zeros::Sparse => file.set_len(bytes)?,
             Zeros::Reserved => reserve(&file, bytes)?,
             Zeros::Written => write_zeros(&file, bytes)?,
         }
@@ -230,9 +248,32 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     }
 }
 
+/// Where the last hole of a file begins, if it ends with one.
+fn data_end(file: &File) -> io::Result<u64> {
+    use rustix::fs::{SeekFrom, seek};
+    use rustix::io::Errno;
+    let size = file.metadata()?.len();
+    let mut end = 0;
+    loop {
+        // Nobody reads or writes where the file's own offset is.
+        match seek(file, SeekFrom::Data(end)).and_then(|data| seek(file, SeekFrom::Hole(data))) {
+            Ok(hole) if hole > end && hole < size => end = hole,
+            Ok(_) => return Ok(size),
+            // No data behind it.
+            Err(Errno::NXIO) => return Ok(end),
+            Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => return Ok(size),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
 impl DiskFile for File {
     fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn data_end(&self) -> io::Result<u64> {
+        data_end(self)
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {

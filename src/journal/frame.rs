@@ -35,10 +35,12 @@ pub enum JournalKind {
     Outbox = 2,
     /// A dashboard's updates.
     Dashboard = 3,
+    /// The messages of a broker's topic.
+    Topic = 4,
 }
 
 impl JournalKind {
-    const ALL: [Self; 3] = [Self::Ledger, Self::Outbox, Self::Dashboard];
+    const ALL: [Self; 4] = [Self::Ledger, Self::Outbox, Self::Dashboard, Self::Topic];
 }
 
 impl fmt::Display for JournalKind {
@@ -47,6 +49,7 @@ impl fmt::Display for JournalKind {
             Self::Ledger => "a ledger's journal",
             Self::Outbox => "an outbox's journal",
             Self::Dashboard => "a dashboard's journal",
+            Self::Topic => "a topic's journal",
         })
     }
 }
@@ -285,8 +288,13 @@ impl<'a> Frame<'a> {
 
     /// Bytes that a frame has whose head is whole, if its payload is not; at most those that are there.
     pub(super) fn claimed_size(bytes: &[u8], seed: u32) -> Option<usize> {
+        Some(Self::whole_size(bytes, seed)?.min(bytes.len()))
+    }
+
+    /// Bytes of a frame whose head is whole, whether or not they are there.
+    pub(super) fn whole_size(bytes: &[u8], seed: u32) -> Option<usize> {
         Self::decode_head(bytes, seed)?;
-        Some((FRAME_LEN + u32_at(bytes, 4) as usize).min(bytes.len()))
+        Some(FRAME_LEN + u32_at(bytes, 4) as usize)
     }
 
     /// What the bytes say is the number.

@@ -1,5 +1,5 @@
 //! One append-only, checksummed log in segments: under the ledger's records, the producer's batches, the dashboard's
-//! updates. Holds no thread and no clock: whoever appends commits, and what may take long is an [`Upkeep`], which its
+//! updates, the messages of a broker's topics. Holds no thread and no clock: whoever appends commits, and what may take long is an [`Upkeep`], which its
 //! owner runs where no commit waits for it.
 //!
 //! ```text
@@ -20,6 +20,7 @@
 
 mod append;
 mod config;
+mod cursor;
 mod disk;
 mod error;
 mod frame;
@@ -32,13 +33,15 @@ mod upkeep;
 mod walk;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use append::Journal;
 pub use config::{JournalConfig, OnDamage, Position, SEGMENT_BYTES, SyncPolicy};
+pub use cursor::{FrameReader, FrameStep};
 pub use disk::{Disk, DiskFile, FsDisk, Zeros, remove};
 pub use error::JournalError;
 pub use frame::{JournalKind, JournalOwner, SegmentHead};
 pub use reader::{any_head, examine, read};
+pub use segment::segments;
 pub use upkeep::{Sync, Upkeep, UpkeepDone};
 pub use walk::{Cut, CutReason};

@@ -27,7 +27,22 @@ impl Journal {
         from: Option<Position>,
         mut each: impl FnMut(u64, &[u8]) -> Result<(), String>,
     ) -> Result<(Self, Option<Cut>), JournalError> {
-        open(disk, config, from, &mut each)
+        open(disk, config, from, u64::MAX, &mut each)
+    }
+
+    /// As [`Journal::open`], and segments from number `keep` on stay, though they are older than the position: whoever
+    /// reads from them gives them up by [`Journal::give_up`].
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_keeping(
+        disk: Arc<dyn Disk>,
+        config: JournalConfig,
+        from: Option<Position>,
+        keep: u64,
+        mut each: impl FnMut(u64, &[u8]) -> Result<(), String>,
+    ) -> Result<(Self, Option<Cut>), JournalError> {
+        open(disk, config, from, keep, &mut each)
     }
 }
 
@@ -36,10 +51,12 @@ fn open(
     disk: Arc<dyn Disk>,
     config: JournalConfig,
     from: Option<Position>,
+    keep: u64,
     each: &mut EachFrame<'_>,
 ) -> Result<(Journal, Option<Cut>), JournalError> {
     let found = walk(&*disk, &config, from, each)?;
-    let Walk { used, wanted, next, unused, old, dropped, cut } = found;
+    let Walk { used, wanted, next, unused, mut old, dropped, cut } = found;
+    old.retain(|number| *number < keep);
     let next = next.unwrap_or(wanted).max(wanted);
     // The last first, and each name gone before the next: those that are left always follow each other.
     for number in dropped.iter().rev() {

@@ -5,7 +5,7 @@ use super::disk::{Disk, read_whole};
 use super::error::JournalError;
 use super::frame::{FRAMES_AT, MARK_AT, MARK_LEN, Mark, NoHead, SegmentHead};
 use super::scan::{Stop, scan};
-use super::segment::{segment_name, segment_number};
+use super::segment::{segment_name, segments};
 use super::walk::{Cut, SEGMENT_MAX, walk};
 
 /// Calls `each` with every whole frame from `from` on, while the journal may be written: the number behind the last. What
@@ -102,10 +102,11 @@ fn decode(name: &str, number: u64, bytes: &[u8]) -> Result<(SegmentHead, Mark), 
 /// # Errors
 /// The operating system's.
 pub fn any_head(disk: &dyn Disk) -> Result<Option<SegmentHead>, JournalError> {
-    let names = disk.list().map_err(JournalError::io("the journal's directory", "read"))?;
-    for name in names.iter().filter(|name| segment_number(name).is_some()) {
-        let file = disk.open(name).map_err(JournalError::io(name, "opened"))?;
-        let bytes = read_whole(&*file, FRAMES_AT as u64).map_err(JournalError::io(name, "read"))?;
+    for number in segments(disk)? {
+        let name = segment_name(number);
+        let file = disk.open(&name).map_err(JournalError::io(&name, "opened"))?;
+        let bytes =
+            read_whole(&*file, FRAMES_AT as u64).map_err(JournalError::io(&name, "read"))?;
         if let Ok(head) = SegmentHead::decode(&bytes) {
             return Ok(Some(head));
         }

@@ -135,6 +135,17 @@ impl ClosedSegment {
     }
 }
 
+/// The numbers of the segments that are there, in their order.
+///
+/// # Errors
+/// The operating system's.
+pub fn segments(disk: &dyn Disk) -> Result<Vec<u64>, JournalError> {
+    let names = disk.list().map_err(JournalError::io("the journal's directory", "read"))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// The name of a segment.
 pub(super) fn segment_name(number: u64) -> String {
     format!("{number:010}{SUFFIX}")

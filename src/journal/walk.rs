@@ -14,7 +14,7 @@ use super::disk::{Disk, read_whole};
 use super::error::JournalError;
 use super::frame::{FRAMES_AT, Frame, MARK_AT, MARK_LEN, Mark, NoHead, SegmentHead};
 use super::scan::{Scanned, Stop, look_behind, scan};
-use super::segment::{segment_name, segment_number};
+use super::segment::{segment_name, segments};
 
 /// The most bytes of a segment that is read.
 pub(super) const SEGMENT_MAX: u64 = 1 << 30;
@@ -160,7 +160,7 @@ pub(super) fn walk(
 ) -> Result<Walk, JournalError> {
     let first = from.map_or(0, |from| from.segment);
     let (old, mut needed): (Vec<u64>, Vec<u64>) =
-        numbers(disk)?.into_iter().partition(|number| *number < first);
+        segments(disk)?.into_iter().partition(|number| *number < first);
     let wanted = from.map_or(1, |from| from.number);
     let mut walk = Walk { wanted, old, ..Walk::default() };
     let mut lost = None;
@@ -193,14 +193,6 @@ pub(super) fn walk(
     }
     check_all(&mut walk, config, from)?;
     Ok(walk.without_too_old(from))
-}
-
-/// The numbers of the segments that are there.
-fn numbers(disk: &dyn Disk) -> Result<Vec<u64>, JournalError> {
-    let names = disk.list().map_err(JournalError::io("the journal's directory", "read"))?;
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
 }
 
 /// The number of a segment that must be there and is not.

@@ -6,6 +6,7 @@ pub(crate) mod backoff;
 pub mod clock;
 pub mod links;
 pub mod listen;
+pub(crate) mod log_level;
 pub(crate) mod memory;
 pub(crate) mod notify;
 pub(crate) mod priority;

@@ -23,6 +23,9 @@ pub const PRODUCER: &str = "producer";
 /// The role of a dashboard.
 pub const DASHBOARD: &str = "dashboard";
 
+/// The role of a broker.
+pub const BROKER: &str = "broker";
+
 /// How often a standby looks whether the owner is gone.
 const STANDBY_RETRY: Duration = Duration::from_millis(20);
 
@@ -40,6 +43,8 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// The option that names it.
+    option: &'static str,
 }
 
 impl DataDir {
@@ -49,13 +54,21 @@ impl DataDir {
     /// # Errors
     /// One line that names the directory and the way out.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_by(path, "--data-dir")
+    }
+
+    /// As [`DataDir::open`]; `option` is what named the directory.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`].
+    pub fn open_by(path: impl AsRef<Path>, option: &'static str) -> Result<Self> {
         let path = path.as_ref();
         let shown = path.display();
         if path.as_os_str().is_empty() {
-            bail!("the data directory is empty; give --data-dir a directory");
+            bail!("the data directory is empty; give {option} a directory");
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
-            format!("cannot make the data directory {shown}; give --data-dir another")
+            format!("cannot make the data directory {shown}; give {option} another")
         })?;
         // Permission bits lie for root and say nothing of a read-only or full disk: only a write tells.
         let probe = path.join(format!(".write-test-{}", uuid::Uuid::new_v4().simple()));
@@ -64,10 +77,10 @@ impl DataDir {
         // Best effort: the write error is the one worth telling.
         let removed = fs::remove_file(&probe);
         written.and(removed).with_context(|| {
-            format!("cannot write in the data directory {shown}; free space, fix its permissions, or give --data-dir another")
+            format!("cannot write in the data directory {shown}; free space, fix its permissions, or give {option} another")
         })?;
         private::tighten(path);
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { path: path.to_owned(), option })
     }
 
     /// The directory, as it was given.
@@ -140,7 +153,11 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => return Ok(false),
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| {
-                    format!("cannot lock {}; give --data-dir a directory on a local disk", shown())
+                    format!(
+                        "cannot lock {}; give {} a directory on a local disk",
+                        shown(),
+                        self.option
+                    )
                 });
             }
         }
@@ -153,7 +170,7 @@ impl DataDir {
 
     fn taken(&self, role: &str, file: &File) -> anyhow::Error {
         let owner = owner(&self.path, role, file);
-        anyhow!("{owner}; stop it or give --data-dir another directory")
+        anyhow!("{owner}; stop it or give {} another directory", self.option)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod administration;
 mod clients;
+mod compression;
 mod connection;
 mod consuming;
 mod http;
@@ -41,6 +42,10 @@ const SCENARIOS: &[Scenario] = &[
     ("identify ranges", connection::identify_ranges),
     ("identify twice", connection::identify_twice),
     ("auth", connection::auth),
+    ("compression is negotiated", compression::negotiated),
+    ("compressed commands", compression::commands),
+    ("compressed clients", compression::clients),
+    ("garbage behind an upgrade", compression::garbage_behind_it),
     ("small print of commands", connection::small_print),
     ("rdy is a level", consuming::rdy_is_a_level),
     ("fan-out and backlog", consuming::fan_out_and_backlog),
@@ -93,6 +98,20 @@ fn the_embedded_broker_does_what_nsqd_does() {
     let config = BrokerConfig {
         tcp_address: "127.0.0.1:0".into(),
         http_address: Some("127.0.0.1:0".into()),
+        ..BrokerConfig::default()
+    };
+    let broker = Broker::start(config).unwrap();
+    run(&Target { tcp: broker.tcp_addr(), http: broker.http_addr().unwrap(), is_ours: true });
+    broker.shutdown();
+}
+
+#[test]
+fn with_its_messages_on_disk_it_does_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    let config = BrokerConfig {
+        tcp_address: "127.0.0.1:0".into(),
+        http_address: Some("127.0.0.1:0".into()),
+        data_path: Some(temp.path().join("messages")),
         ..BrokerConfig::default()
     };
     let broker = Broker::start(config).unwrap();

@@ -6,18 +6,8 @@ use std::time::{Duration, Instant};
 use nsq_protocol::{Command, MAGIC};
 use playcounts::broker::{Broker, BrokerConfig};
 
-use crate::broker_support::{Client, Got, topic};
+use crate::broker_support::{Client, Got, start, topic};
 use crate::timing::{DEADLINE, check_takes_less};
-
-fn start(change: impl FnOnce(&mut BrokerConfig)) -> Broker {
-    let mut config = BrokerConfig {
-        tcp_address: "127.0.0.1:0".into(),
-        http_address: None,
-        ..BrokerConfig::default()
-    };
-    change(&mut config);
-    Broker::start(config).unwrap()
-}
 
 /// Whether the broker still serves others.
 #[track_caller]
@@ -143,7 +133,7 @@ fn half_a_publish_publishes_nothing() {
     let mut client = Client::connect(broker.tcp_addr());
     client.raw(b"MPUB half\n\0\0\0\x0e\0\0\0\x02\0\0\0\x01a\0\0\0\x01");
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
-    client.fatal("E_BAD_BODY MPUB failed to read body");
+    client.fatal("E_BAD_MESSAGE MPUB failed to read message body");
     assert_eq!(broker.stats().topics, Some(vec![]));
     stops(broker);
 }

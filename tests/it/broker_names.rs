@@ -77,6 +77,8 @@ fn a_page_of_another_site_changes_nothing() {
             assert!(body.contains("may change nothing here"), "{body}");
         }
     }
+    let foreign = "Origin: http://evil.example";
+    assert_eq!(ask(port, "HTTP/1.1", "PUT", "/config/log_level", &[&own, foreign]).0, 403);
     assert_eq!(messages(&broker), 0);
     // Its own page, if it had one.
     let origin = format!("Origin: http://localhost:{port}");

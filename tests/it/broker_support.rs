@@ -6,13 +6,28 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use nsq_protocol::{
-    BodiesBuf, ChannelName, Command, Frame, FrameDecoder, MAGIC, MessageId, TopicName,
+    BodiesBuf, ChannelName, Command, Compression, Error, Frame, FrameDecoder, Inbound, MAGIC,
+    MessageId, Outbound, TopicName, both_sides, start_compression, start_tls,
 };
+
+use playcounts::broker::{Broker, BrokerConfig};
+use serde_json::Value;
 
 use crate::timing::DEADLINE;
 
 /// Within it, what must not come would have come.
 pub(crate) const QUIET: Duration = Duration::from_millis(300);
+
+/// An embedded broker on a free port, without HTTP; `change` says what else is to be so.
+pub(crate) fn start(change: impl FnOnce(&mut BrokerConfig)) -> Broker {
+    let mut config = BrokerConfig {
+        tcp_address: "127.0.0.1:0".into(),
+        http_address: None,
+        ..BrokerConfig::default()
+    };
+    change(&mut config);
+    Broker::start(config).unwrap()
+}
 
 /// A frame that owns its bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +51,30 @@ pub(crate) struct Message {
 
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
+    /// What was agreed on with the server, each way.
+    inbound: Inbound,
+    outbound: Outbound,
     decoder: FrameDecoder,
+}
+
+/// Why nothing was read or written.
+struct Stop(ErrorKind);
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.kind())
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Closed { .. } => Self(ErrorKind::UnexpectedEof),
+            // An alert of TLS.
+            Error::Tls { .. } => Self(ErrorKind::ConnectionAborted),
+            error => panic!("{}", nsq_protocol::chain(&error)),
+        }
+    }
 }
 
 impl Client {
@@ -45,7 +83,8 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, decoder: FrameDecoder::new(16 << 20) }
+        let (inbound, outbound) = Default::default();
+        Self { stream, inbound, outbound, decoder: FrameDecoder::new(16 << 20) }
     }
 
     /// Connects and sends the magic.
@@ -63,6 +102,92 @@ impl Client {
         client
     }
 
+    /// Connects and asks for what the JSON says besides feature negotiation; the answer.
+    pub(crate) fn negotiated(address: SocketAddr, json: &str) -> (Self, Value) {
+        let mut client = Self::connect(address);
+        let json = format!(r#"{{"feature_negotiation":true,{json}}}"#);
+        client.send(Command::Identify(json.as_bytes()));
+        let answer = client.response_alone();
+        (client, serde_json::from_str(&answer).unwrap())
+    }
+
+    /// The next response, and not a byte behind it: there, something else may be spoken.
+    #[track_caller]
+    pub(crate) fn response_alone(&mut self) -> String {
+        let mut exactly = |bytes: &mut [u8]| {
+            let Self { stream, inbound, .. } = self;
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            let mut got = 0;
+            while got < bytes.len() {
+                let read = inbound.read("the server", &mut bytes[got..], |buffer| {
+                    Ok::<_, Stop>(stream.read(buffer)?)
+                });
+                got += read.unwrap_or_else(|Stop(kind)| panic!("{kind} where an answer was due"));
+            }
+        };
+        let mut head = [0; 8];
+        exactly(&mut head);
+        let mut data = vec![0; u32::from_be_bytes(head[..4].try_into().unwrap()) as usize - 4];
+        exactly(&mut data);
+        assert_eq!(head[4..], [0; 4], "no response: {}", text(&data));
+        text(&data)
+    }
+
+    /// Connects and begins TLS, which the server says OK to.
+    pub(crate) fn encrypted(address: SocketAddr, session: rustls::ClientConnection) -> Self {
+        let (mut client, answer) = Self::negotiated(address, r#""tls_v1":true"#);
+        assert_eq!(answer["tls_v1"], true);
+        client.encrypt(session).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(client.response_alone(), "OK");
+        client
+    }
+
+    /// What follows is encrypted; the error is why not.
+    pub(crate) fn encrypt(&mut self, session: rustls::ClientConnection) -> Result<(), String> {
+        struct Failed(String);
+        impl From<Error> for Failed {
+            fn from(error: Error) -> Self {
+                Self(nsq_protocol::chain(&error))
+            }
+        }
+        let failed = |error: std::io::Error| Failed(error.to_string());
+        let (mut reading, mut writing) = (&self.stream, &self.stream);
+        reading.set_read_timeout(Some(DEADLINE)).unwrap();
+        start_tls(
+            &mut self.inbound,
+            &mut self.outbound,
+            both_sides(session.into(), "the server"),
+            |space| match reading.read(space).map_err(failed)? {
+                0 => Err(Failed("closed".into())),
+                count => Ok(count),
+            },
+            |bytes| writing.write_all(bytes).map_err(failed),
+        )
+        .map_err(|Failed(error)| error)
+    }
+
+    /// What follows is compressed, which the server says OK to.
+    #[track_caller]
+    pub(crate) fn compress(&mut self, compression: Compression) {
+        start_compression(&mut self.inbound, &mut self.outbound, compression);
+        assert_eq!(self.response_alone(), "OK");
+    }
+
+    /// Connects and has its stream compressed.
+    #[track_caller]
+    pub(crate) fn compressed(address: SocketAddr, compression: Compression) -> Self {
+        let asked = match compression {
+            Compression::Snappy => r#""snappy":true"#.to_owned(),
+            Compression::Deflate { level } => {
+                format!(r#""deflate":true,"deflate_level":{level}"#)
+            }
+            _ => panic!("no compression"),
+        };
+        let (mut client, _) = Self::negotiated(address, &asked);
+        client.compress(compression);
+        client
+    }
+
     /// A consumer with that RDY.
     pub(crate) fn consumer(address: SocketAddr, topic: &str, channel: &str, rdy: u64) -> Self {
         let mut client = Self::connect(address);
@@ -72,7 +197,14 @@ impl Client {
     }
 
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        let Self { stream, outbound, .. } = self;
         // A server that has closed is seen by the next read.
+        let _ =
+            outbound.write("the server", bytes, |piece| Ok::<_, Stop>(stream.write_all(piece)?));
+    }
+
+    /// As they are, past what was agreed on.
+    pub(crate) fn below(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
@@ -125,11 +257,16 @@ impl Client {
                 return Got::Nothing;
             }
             self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
-            match self.stream.read(self.decoder.space()) {
-                Ok(0) => return Got::Closed,
+            let Self { stream, inbound, decoder, .. } = self;
+            let read = inbound.read("the server", decoder.space(), |buffer| {
+                match stream.read(buffer)? {
+                    0 => Err(Stop(ErrorKind::UnexpectedEof)),
+                    count => Ok(count),
+                }
+            });
+            match read {
                 Ok(count) => self.decoder.advance(count),
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(Stop(ErrorKind::WouldBlock | ErrorKind::TimedOut)) => {}
                 Err(_) => return Got::Closed,
             }
         }
@@ -182,6 +319,11 @@ impl Client {
         assert_eq!((text(&message.body), message.attempts), (text(body), attempts));
         message
     }
+}
+
+/// Where a broker's clients connect to.
+pub(crate) fn tcp(broker: &crate::support::Broker) -> SocketAddr {
+    broker.tcp().parse().unwrap()
 }
 
 pub(crate) fn topic(name: &str) -> TopicName {

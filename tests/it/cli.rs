@@ -118,6 +118,7 @@ fn a_failure_is_one_line_that_says_what_to_do() {
     fails(&["run", "--topic", "no topic"], &["--topic", "no topic"]);
     fails(&["dashboard", "--http-address", "0.0.0.0:0"], &["--write-token"]);
     fails(&["run", "--start-nsq", "--nsqd-tcp-address", "127.0.0.1:4150"], &["--start-nsq"]);
+    fails(&["run", "--queue-on-disk", "--start-nsq"], &["--queue-on-disk", "nsqd"]);
     fails(&["bench", "--num-messages", "100_000_000"], &["100000000", "--nsqd-tcp-address"]);
     fails(&["bench", "--nsqd-http-address", "a:1"], &["--nsqd-tcp-address"]);
     fails(&["bench", "--nsqd-tcp-address", "nowhere"], &["\"nowhere\" is not host:port"]);

@@ -11,10 +11,16 @@ mod attacks;
 mod bench;
 mod beside;
 mod bounds;
+mod broker_auth;
 mod broker_compat;
 mod broker_hostile;
+mod broker_kept;
+mod broker_lookupd;
 mod broker_names;
+mod broker_options;
 mod broker_support;
+mod broker_tls;
+mod broker_upgrades;
 #[allow(dead_code, reason = "nsq-protocol's tests use the rest of it")]
 #[path = "../../nsq-protocol/tests/it/certs.rs"]
 mod certs;
@@ -35,6 +41,7 @@ mod http;
 mod https;
 mod https_served;
 mod ids;
+mod kept_broker;
 #[cfg(feature = "postgres")]
 mod ledger_command;
 mod ledger_support;

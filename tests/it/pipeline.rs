@@ -46,6 +46,23 @@ fn all_messages_consumed() {
     );
 }
 
+/// Each run begins with an empty queue, whatever the last one has left of it: most of a million plays.
+#[test]
+fn a_run_on_a_queue_on_disk_is_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let on_disk = ["--queue-on-disk", "--durability=power"];
+    let args = ["run", "--num-messages=1000000", "--http-address=127.0.0.1:0"];
+    let killed = Running::start(dir.path(), &[&args[..], &on_disk].concat());
+    let log = dir.path().join("playcounts-run/broker/topic-plays");
+    wait_until("plays to be on disk", || {
+        let mut files = std::fs::read_dir(&log).into_iter().flatten().flatten();
+        let text = |path| std::fs::read(path).unwrap_or_default();
+        files.any(|file| String::from_utf8_lossy(&text(file.path())).contains("\"video_id\""))
+    });
+    drop(killed);
+    verified_run(dir.path(), &on_disk);
+}
+
 #[test]
 fn processor_has_correct_counts() {
     let dir = tempfile::tempdir().unwrap();

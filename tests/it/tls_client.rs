@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -15,18 +17,40 @@ use crate::timing::DEADLINE;
 /// A connection over TLS.
 pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A connection to whom must have that name, by the authority of that file. The handshake comes with the first byte.
-pub(crate) fn connect(at: SocketAddr, name: &str, ca: &Path) -> TlsStream {
+/// A session with whom must have that name, by the authority of that file.
+pub(crate) fn session(name: &str, ca: &Path) -> ClientConnection {
+    session_by(rustls::DEFAULT_VERSIONS, name, ca)
+}
+
+/// The same that speaks one version alone.
+pub(crate) fn session_of(
+    version: &'static SupportedProtocolVersion,
+    name: &str,
+    ca: &Path,
+) -> ClientConnection {
+    session_by(&[version], name, ca)
+}
+
+fn session_by(
+    versions: &[&'static SupportedProtocolVersion],
+    name: &str,
+    ca: &Path,
+) -> ClientConnection {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    ClientConnection::new(Arc::new(config), name).unwrap()
+}
+
+/// A connection to whom must have that name, by the authority of that file. The handshake comes with the first byte.
+pub(crate) fn connect(at: SocketAddr, name: &str, ca: &Path) -> TlsStream {
+    let session = session(name, ca);
     let socket = TcpStream::connect(at).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket.set_write_timeout(Some(DEADLINE)).unwrap();

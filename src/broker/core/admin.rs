@@ -1,17 +1,16 @@
 //! Topics and channels are created, emptied, paused and deleted (pure).
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use nsq_protocol::{ChannelName, TopicName};
 
+use super::backlog::ChannelBacklog;
 use super::channel::Channel;
 use super::client::subscribed;
 use super::cost::{Cost, settle};
 use super::limits::LimitError;
-use super::queue::RunQueue;
 use super::state::Core;
-use super::topic::Topic;
+use super::topic::{Tail, Topic};
 use super::wake::update_ready_state;
 
 /// A topic or channel that is not there.
@@ -30,16 +29,10 @@ impl Core {
         if self.topics.len() >= self.config.max_topics {
             return Err(LimitError::Topics(self.topics.len()));
         }
-        let state = Topic {
-            channels: BTreeMap::new(),
-            queue: RunQueue::default(),
-            deferred: VecDeque::new(),
-            paused: false,
-            message_count: 0,
-            message_bytes: 0,
-            dropped_count: 0,
-        };
-        self.topics.insert(*topic, state);
+        let tail = (self.keeps && !topic.is_ephemeral()).then(Tail::default);
+        self.topics.insert(*topic, Topic::new(tail));
+        self.topic_changed(topic);
+        self.note_change(*topic, None, false);
         Ok(())
     }
 
@@ -67,7 +60,11 @@ impl Core {
         let key = self.next_channel;
         self.next_channel += 1;
         state.channels.insert(*name, key);
-        self.channels.insert(key, Channel::new(*topic, *name));
+        let mut channel = Channel::new(*topic, *name);
+        channel.backlog = state.tail.map(|tail| Box::new(ChannelBacklog::new(tail.first_of_new())));
+        self.channels.insert(key, channel);
+        self.topic_changed(topic);
+        self.note_change(*topic, Some(*name), false);
         self.drain(topic, now);
         Ok(key)
     }
@@ -79,6 +76,7 @@ impl Core {
         for key in state.channels.values() {
             self.remove_channel(*key);
         }
+        self.note_change(*topic, None, true);
         self.effects.garbage.push(Box::new((state.queue, state.deferred)));
         self.prune();
         Ok(())
@@ -93,7 +91,11 @@ impl Core {
         let state = self.topics.get_mut(topic).ok_or(Missing::Topic)?;
         let key = state.channels.remove(name).ok_or(Missing::Channel)?;
         let is_last = state.channels.is_empty();
+        if let Some(tail) = state.tail.as_mut().filter(|tail| is_last && tail.waiting == 0) {
+            tail.waiting_from = tail.end;
+        }
         self.remove_channel(key);
+        self.topic_changed(topic);
         if is_last && topic.is_ephemeral() {
             self.delete_topic(topic)?;
         }
@@ -105,6 +107,7 @@ impl Core {
         let Some(channel) = self.channels.remove(&key) else { return };
         settle(&mut self.cost, channel.cost(), Cost::default());
         self.effects.close.extend(&channel.consumers);
+        self.note_change(channel.topic, Some(channel.name), true);
         self.effects.garbage.push(Box::new(channel));
     }
 
@@ -113,8 +116,12 @@ impl Core {
         let state = self.topics.get_mut(topic).ok_or(Missing::Topic)?;
         let before = state.cost();
         let garbage = (std::mem::take(&mut state.queue), std::mem::take(&mut state.deferred));
+        if let Some(tail) = &mut state.tail {
+            (tail.waiting_from, tail.waiting) = (tail.end, 0);
+        }
         settle(&mut self.cost, before, state.cost());
         self.effects.garbage.push(Box::new(garbage));
+        self.topic_changed(topic);
         Ok(())
     }
 
@@ -128,6 +135,9 @@ impl Core {
         let channel = self.channels.get_mut(&key).ok_or(Missing::Channel)?;
         let before = channel.cost();
         let garbage = channel.empty();
+        if let Some(backlog) = &mut channel.backlog {
+            backlog.empty(backlog.until);
+        }
         settle(&mut self.cost, before, channel.cost());
         self.effects.garbage.push(Box::new(garbage));
         for id in channel.consumers.clone() {
@@ -138,6 +148,7 @@ impl Core {
                 update_ready_state(id, subscription, channel, &mut self.effects);
             }
         }
+        self.topic_changed(topic);
         self.prune();
         Ok(())
     }
@@ -145,12 +156,14 @@ impl Core {
     /// Messages stay in the topic from now on.
     pub(crate) fn pause_topic(&mut self, topic: &TopicName) -> Result<(), Missing> {
         self.topics.get_mut(topic).ok_or(Missing::Topic)?.paused = true;
+        self.topic_changed(topic);
         Ok(())
     }
 
     /// What waits in the topic goes to its channels, and so does what comes.
     pub(crate) fn unpause_topic(&mut self, topic: &TopicName, now: Instant) -> Result<(), Missing> {
         self.topics.get_mut(topic).ok_or(Missing::Topic)?.paused = false;
+        self.topic_changed(topic);
         self.drain(topic, now);
         Ok(())
     }
@@ -163,6 +176,7 @@ impl Core {
     ) -> Result<(), Missing> {
         let key = self.channel_key(topic, name)?;
         self.channels.get_mut(&key).ok_or(Missing::Channel)?.paused = true;
+        self.topic_changed(topic);
         Ok(())
     }
 
@@ -182,6 +196,8 @@ impl Core {
                 update_ready_state(id, subscription, channel, &mut self.effects);
             }
         }
+        self.topic_changed(topic);
+        self.want_load(key);
         Ok(())
     }
 

@@ -41,6 +41,16 @@ impl NewBatch {
         Self { wire: bodies.wire().into(), count }
     }
 
+    /// Bodies as they lie in memory, each behind its size; there must be `count`, and nothing else.
+    pub(crate) fn read(wire: &[u8], count: u32) -> Self {
+        Self { wire: wire.into(), count }
+    }
+
+    /// The bodies as they lie in memory, each behind its size.
+    pub(crate) fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+
     /// How many messages.
     pub(crate) fn len(&self) -> usize {
         self.count as usize

@@ -27,7 +27,7 @@ pub(crate) fn bench(rounds: usize, size: usize) -> Duration {
         core.publish(None, &topic, batch, Duration::ZERO, now, 0).expect("there is room");
         while core.pull(1, now, 64 << 10, &mut runs) {}
         let ids = runs.iter().flat_map(MessageRun::messages).map(|(id, _)| MessageId::from_u64(id));
-        core.finish(1, ids, |id, why| unreachable!("{id} was just pulled: {why}"));
+        core.finish(1, 0, ids, |id, why| unreachable!("{id} was just pulled: {why}"));
         runs.clear();
         core.take_effects();
     }

@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 
 use nsq_protocol::{ChannelName, TopicName};
 
+use super::backlog::ChannelBacklog;
 use super::cost::Cost;
 use super::deadlines::{Deadline, Deadlines};
 use super::ids::NumberMap;
 use super::in_flight::InFlight;
+use super::latency::Latencies;
 use super::queue::{Deferred, RunQueue};
 
 /// What one run in flight or one deferred message costs: its place in a map that has just grown, and in the heap
@@ -29,11 +31,15 @@ pub(super) struct Channel {
     pub(super) timeout_count: u64,
     /// Messages that an ephemeral channel had no room for.
     pub(super) dropped_count: u64,
+    /// How long its messages took; `None`: that is not asked for, or none is done.
+    pub(super) latencies: Option<Box<Latencies>>,
     /// All of them, in the order they came.
     pub(super) consumers: Vec<u64>,
     /// Consumers that were ready when the queue was empty, each at most once, the longest idle first. An
     /// entry may be out of date.
     pub(super) idle: VecDeque<u64>,
+    /// What it has on disk; `None`: its topic is in memory only.
+    pub(super) backlog: Option<Box<ChannelBacklog>>,
 }
 
 impl Channel {
@@ -49,8 +55,10 @@ impl Channel {
             requeue_count: 0,
             timeout_count: 0,
             dropped_count: 0,
+            latencies: None,
             consumers: Vec::new(),
             idle: VecDeque::new(),
+            backlog: None,
         }
     }
 

@@ -6,6 +6,7 @@ use nsq_protocol::TopicName;
 
 use super::channel::Channel;
 use super::ids::{ClientId, NumberMap};
+use crate::broker::auth::AuthFacts;
 use crate::model::unix_time::UnixMs;
 
 /// Topics that are remembered for one publisher: `/stats` shows only one, or the one that is asked for.
@@ -21,10 +22,30 @@ pub(crate) struct Identity {
     pub(crate) msg_timeout: Duration,
 }
 
+/// What a client has agreed on in its TLS handshake, in nsqd's words.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsFacts {
+    /// `TLS1.2`.
+    pub(crate) version: &'static str,
+    pub(crate) cipher_suite: String,
+}
+
+/// What a connection's bytes pass through.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Upgraded {
+    pub(crate) tls: Option<TlsFacts>,
+    pub(crate) snappy: bool,
+    pub(crate) deflate: bool,
+}
+
 pub(super) struct Client {
     pub(super) remote_address: String,
     pub(super) connected: UnixMs,
     pub(super) identity: Identity,
+    /// Of those who said AUTH: who they are.
+    pub(super) auth: Option<Box<AuthFacts>>,
+    /// Most have none.
+    pub(super) upgraded: Option<Box<Upgraded>>,
     pub(super) subscription: Option<Subscription>,
     pub(super) published: Vec<(TopicName, u64)>,
 }

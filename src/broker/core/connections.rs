@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use nsq_protocol::{ChannelName, TopicName};
 
-use super::client::{Client, Identity, Subscription, subscribed};
+use super::client::{Client, Identity, Subscription, Upgraded, subscribed};
 use super::cost::settle;
 use super::ids::ClientId;
 use super::limits::LimitError;
 use super::state::Core;
 use super::wake::update_ready_state;
+use crate::broker::auth::AuthFacts;
 use crate::model::unix_time::UnixMs;
 
 impl Core {
@@ -27,6 +28,8 @@ impl Core {
             remote_address,
             connected,
             identity,
+            auth: None,
+            upgraded: None,
             subscription: None,
             published: Vec::new(),
         };
@@ -40,6 +43,20 @@ impl Core {
         }
     }
 
+    /// The client has proved who it is.
+    pub(crate) fn authenticate(&mut self, id: ClientId, facts: AuthFacts) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.auth = Some(Box::new(facts));
+        }
+    }
+
+    /// What its bytes pass through from now on.
+    pub(crate) fn upgrade(&mut self, id: ClientId, upgraded: Upgraded) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.upgraded = Some(Box::new(upgraded));
+        }
+    }
+
     /// The connection is gone: what it holds goes to others at once, where nsqd waits for the timeout.
     pub(crate) fn disconnect(&mut self, id: ClientId) {
         let Some(client) = self.clients.remove(&id) else { return };
@@ -50,6 +67,8 @@ impl Core {
         let before = channel.cost();
         channel.release(id);
         settle(&mut self.cost, before, channel.cost());
+        self.changed(key);
+        let Some(channel) = self.channels.get(&key) else { return };
         if channel.name.is_ephemeral() && channel.consumers.is_empty() {
             let (topic, name) = (channel.topic, channel.name);
             // It cannot be missing: it was just found.
@@ -90,6 +109,7 @@ impl Core {
             finish_count: 0,
             requeue_count: 0,
         });
+        self.want_load(key);
         Ok(())
     }
 

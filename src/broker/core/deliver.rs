@@ -50,7 +50,10 @@ impl Core {
         let deadline = now + timeout;
         while room > 0 && budget > 0 {
             let front = take_front(&mut channel.queue, rate, &mut room, &mut budget);
-            let Some(pulled) = front else { break };
+            let Some((pulled, end)) = front else { break };
+            if let Some(backlog) = &mut channel.backlog {
+                backlog.pulled(pulled.next_id, end);
+            }
             if pulled.left > 0 {
                 let deadlines = &mut self.deadlines;
                 channel.in_flight.hold(&pulled, id, now, deadline, |first| {
@@ -70,6 +73,8 @@ impl Core {
             update_ready_state(id, subscription, channel, &mut self.effects);
             self.wake_idle(key);
         }
+        self.changed(key);
+        self.want_load(key);
         self.prune();
         more
     }
@@ -93,13 +98,14 @@ impl Core {
 }
 
 /// Takes messages off the front of the queue, all of one run, as long as there is `room` for messages and `budget` for
-/// bytes, and lowers both. What the sample rate drops is taken, too, so that what is returned may be empty.
+/// bytes, and lowers both. What the sample rate drops is taken, too, so that what is returned may be empty; with it comes
+/// the ID behind what was taken.
 fn take_front(
     queue: &mut RunQueue,
     rate: u8,
     room: &mut usize,
     budget: &mut usize,
-) -> Option<MessageRun> {
+) -> Option<(MessageRun, u64)> {
     let run = queue.front()?;
     let mut pulled = MessageRun { left: 0, attempts: run.attempts.wrapping_add(1), ..run.clone() };
     let mut taken = 0;
@@ -116,8 +122,9 @@ fn take_front(
         run.advance();
         pulled.left += 1;
     }
+    let end = run.next_id;
     queue.taken(taken);
-    Some(pulled)
+    Some((pulled, end))
 }
 
 /// Whether a consumer that wants `rate` per cent gets this message: a hash of the ID, so that no pattern of

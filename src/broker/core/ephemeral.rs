@@ -55,7 +55,7 @@ impl Core {
         }
     }
 
-    fn shed_channels(&mut self, bytes: usize) {
+    pub(super) fn shed_channels(&mut self, bytes: usize) {
         let is_meant = |channel: &Channel| channel.name.is_ephemeral() && channel.queue.depth() > 0;
         let meant = self.channels.iter().filter(|(_, channel)| is_meant(channel));
         let mut fullest: Vec<(usize, u64)> =

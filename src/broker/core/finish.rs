@@ -4,21 +4,24 @@ use std::time::{Duration, Instant};
 
 use nsq_protocol::MessageId;
 
-use super::channel::defer;
+use super::channel::{Channel, defer};
 use super::client::subscribed;
 use super::cost::settle;
 use super::deadlines::Deadline;
 use super::ids::ClientId;
 use super::in_flight::InFlightError;
+use super::latency::Latencies;
 use super::queue::Deferred;
 use super::state::Core;
 use super::wake::update_ready_state;
 
 impl Core {
-    /// FINs: the messages are done. Calls `failed` with each that the client did not hold.
+    /// FINs: the messages are done, at `timestamp_ns` since the Unix epoch. Calls `failed` with each that the client did not
+    /// hold.
     pub(crate) fn finish(
         &mut self,
         id: ClientId,
+        timestamp_ns: i64,
         mut messages: impl Iterator<Item = MessageId>,
         mut failed: impl FnMut(MessageId, InFlightError),
     ) {
@@ -28,8 +31,19 @@ impl Core {
         };
         let before = channel.cost();
         let in_flight = channel.in_flight.len();
+        let is_measured = !self.config.e2e_processing_latency_percentiles.is_empty();
         for message in &mut messages {
-            let done = number(message).and_then(|number| channel.in_flight.finish(id, number));
+            let done = number(message).and_then(|number| {
+                channel.in_flight.finish(id, number)?;
+                if let Some(backlog) = &mut channel.backlog {
+                    backlog.finished(number);
+                }
+                if is_measured {
+                    let window = self.config.e2e_processing_latency_window_time;
+                    channel.measure(number, window, timestamp_ns);
+                }
+                Ok(())
+            });
             done.unwrap_or_else(|why| failed(message, why));
         }
         settle(&mut self.cost, before, channel.cost());
@@ -37,6 +51,9 @@ impl Core {
         subscription.finish_count += u64::from(done);
         subscription.in_flight = subscription.in_flight.saturating_sub(done);
         update_ready_state(id, subscription, channel, &mut self.effects);
+        let key = subscription.channel;
+        self.changed(key);
+        self.want_load(key);
     }
 
     /// REQ: deliver the message again after `delay`.
@@ -63,6 +80,7 @@ impl Core {
         }
         settle(&mut self.cost, before, channel.cost());
         update_ready_state(id, subscription, channel, &mut self.effects);
+        self.changed(key);
         self.wake_idle(key);
         Ok(())
     }
@@ -87,6 +105,16 @@ impl Core {
         self.deadlines.push(Deadline { at, channel: subscription.channel, id: message });
         self.prune();
         Ok(())
+    }
+}
+
+impl Channel {
+    /// The message of that number is done at `now`. Its number is the time of its publication, give or
+    /// take its place in an MPUB.
+    pub(super) fn measure(&mut self, number: u64, window: Duration, now: i64) {
+        let new = || Box::new(Latencies::new(window, now));
+        let published = i64::try_from(number).unwrap_or(i64::MAX);
+        self.latencies.get_or_insert_with(new).record(published, now);
     }
 }
 

@@ -203,6 +203,24 @@ impl InFlight {
         Some(first + u64::from(n))
     }
 
+    /// Calls `each` with what is not answered: a first ID, how many messages, and their deliveries so far.
+    pub(super) fn left(&self, mut each: impl FnMut(u64, u32, u16)) {
+        for held in self.held.values() {
+            let mut n = 0;
+            while let Some(open) = held.open.checked_shr(n).filter(|open| *open != 0) {
+                let from = n + open.trailing_zeros();
+                let len = (held.open >> from).trailing_ones();
+                each(held.run.next_id + u64::from(from), len, held.run.attempts);
+                n = from + len;
+            }
+        }
+    }
+
+    /// What is not answered, of the runs that begin below that ID.
+    pub(super) fn runs_below(&self, below: u64) -> impl Iterator<Item = MessageRun> {
+        self.held.range(..below).flat_map(|(_, held)| held.left())
+    }
+
     /// Takes all that `owner` holds out of flight, in the order of publication.
     pub(super) fn release(&mut self, owner: u64, mut each: impl FnMut(MessageRun)) {
         let owned = self.held.iter().filter(|(_, held)| held.owner == owner);

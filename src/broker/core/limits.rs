@@ -5,6 +5,15 @@
 pub(crate) enum LimitError {
     #[error("memory limit: {used} of {max} bytes are queued; consume or raise --max-memory")]
     Memory { used: usize, max: usize },
+    /// What the broker keeps.
+    #[error("disk limit: {used} of {max} bytes are taken; consume or raise --max-disk")]
+    DiskLimit { used: u64, max: u64 },
+    /// The topic was deleted at this moment.
+    #[error("the topic is being deleted; try again")]
+    Gone,
+    /// The system's reason.
+    #[error("cannot be kept: {0}")]
+    Disk(String),
     #[error("topic limit: there are {0}; delete some or raise --max-topics")]
     Topics(usize),
     #[error("channel limit: there are {0}; delete some or raise --max-channels")]

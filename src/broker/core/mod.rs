@@ -10,6 +10,7 @@
 //! twice.
 
 mod admin;
+mod backlog;
 mod batch;
 mod bench;
 mod channel;
@@ -23,24 +24,37 @@ mod ephemeral;
 mod finish;
 mod ids;
 mod in_flight;
+mod kept;
+mod kept_channel;
+mod latency;
 mod limits;
+mod load;
 mod publish;
 mod queue;
+mod registration;
+mod saved;
 mod state;
 mod stats;
+mod stragglers;
 mod timeouts;
 mod topic;
 mod wake;
 
 #[cfg(test)]
+mod kept_tests;
+#[cfg(test)]
 mod tests;
 
 pub(super) use admin::Missing;
+pub(super) use backlog::{LoadedRun, Moment};
 pub(super) use batch::NewBatch;
 pub(super) use bench::bench;
-pub(super) use client::Identity;
-pub(super) use effects::Effects;
-pub(super) use ids::{ClientId, NumberMap};
+pub(super) use client::{Identity, TlsFacts, Upgraded};
+pub(super) use effects::{Effects, Registration, RegistrationChange};
+pub(super) use ids::{ClientId, NumberMap, first_id};
 pub(super) use in_flight::InFlightError;
+pub(super) use kept::{KeptRun, TopicChanges};
 pub(super) use limits::LimitError;
+pub(super) use load::{LoadPlan, Loaded};
+pub(super) use saved::{Exception, SavedChannel, SavedStraggler, SavedTopic};
 pub(super) use state::Core;

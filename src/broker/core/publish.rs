@@ -9,7 +9,7 @@ use nsq_protocol::TopicName;
 use super::batch::{MessageRun, NewBatch};
 use super::channel::defer;
 use super::cost::settle;
-use super::ids::ClientId;
+use super::ids::{ClientId, first_id};
 use super::limits::LimitError;
 use super::queue::Deferred;
 use super::state::Core;
@@ -79,6 +79,9 @@ impl Core {
         if state.paused || state.channels.is_empty() {
             return;
         }
+        if state.tail.is_some() {
+            return self.drain_log(topic);
+        }
         let before = state.cost();
         let keys: Vec<u64> = state.channels.values().copied().collect();
         let mut queue = std::mem::take(&mut state.queue);
@@ -126,9 +129,7 @@ fn number(
     next_id: &mut u64,
     body_bytes: &Arc<AtomicUsize>,
 ) -> MessageRun {
-    // The clock as a number, so that IDs differ from those of an earlier run; and never one twice, also when the clock
-    // is set back.
-    let first_id = u64::try_from(timestamp_ns).unwrap_or(0).max(*next_id);
+    let first_id = first_id(timestamp_ns, *next_id);
     *next_id = first_id + batch.len() as u64;
     batch.number(first_id, timestamp_ns, body_bytes)
 }

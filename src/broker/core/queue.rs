@@ -34,6 +34,18 @@ impl RunQueue {
         self.runs.front_mut()
     }
 
+    /// The last run.
+    pub(super) fn back(&self) -> Option<&MessageRun> {
+        self.runs.back()
+    }
+
+    /// Drops the last run.
+    pub(super) fn drop_back(&mut self) {
+        if let Some(run) = self.runs.pop_back() {
+            self.depth -= run.left as usize;
+        }
+    }
+
     pub(super) fn runs(&self) -> impl Iterator<Item = &MessageRun> {
         self.runs.iter()
     }

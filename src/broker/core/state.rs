@@ -1,6 +1,6 @@
 //! The whole state of a broker. What is done with it stands beside, one file for one act (pure).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,12 +34,21 @@ pub(crate) struct Core {
     /// Bytes of all batches.
     pub(super) body_bytes: Arc<AtomicUsize>,
     pub(super) effects: Effects,
+    /// Topics have logs, but for ephemeral ones.
+    pub(super) keeps: bool,
+    /// Channels that the log is to be read for.
+    pub(super) to_load: VecDeque<u64>,
+    /// Topics of which something is to be kept that was not before.
+    pub(super) changed_topics: Vec<TopicName>,
 }
 
 impl Core {
     /// An empty broker that says when it was started.
     pub(crate) fn new(config: BrokerConfig, started: UnixMs) -> Self {
         Self {
+            keeps: config.data_path.is_some(),
+            to_load: VecDeque::new(),
+            changed_topics: Vec::new(),
             config,
             started,
             clients: NumberMap::default(),
@@ -57,6 +66,7 @@ impl Core {
     /// Takes what has collected to be done outside.
     pub(crate) fn take_effects(&mut self) -> Effects {
         self.effects.sooner = self.deadlines.take_sooner();
+        self.effects.changed = !self.changed_topics.is_empty();
         std::mem::take(&mut self.effects)
     }
 

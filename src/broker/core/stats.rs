@@ -5,6 +5,7 @@ use nsq_protocol::TopicName;
 use super::channel::Channel;
 use super::client::Client;
 use super::ids::ClientId;
+use super::latency::LatencySum;
 use super::state::Core;
 use crate::broker::config::NSQD_VERSION;
 use crate::broker::stats::{
@@ -60,17 +61,33 @@ impl Core {
             vec![*topic.channels.get(filter.channel)?]
         };
         let channels = wanted.iter().filter_map(|key| self.channels.get(key));
+        // Of the whole topic, as nsqd, also where one channel is asked for.
+        let all: Vec<&Channel> =
+            topic.channels.values().filter_map(|key| self.channels.get(key)).collect();
+        let latency = (!all.is_empty()).then(|| self.latency(&all, filter));
         Some(TopicStats {
             topic_name: name.to_string(),
             channels: channels.map(|channel| self.channel_stats(channel, filter)).collect(),
-            depth: topic.queue.depth() + topic.deferred.len(),
-            backend_depth: 0,
+            depth: topic.depth(),
+            backend_depth: topic.waiting(),
             message_count: topic.message_count,
             message_bytes: topic.message_bytes,
             dropped_count: topic.dropped_count,
             paused: topic.paused,
-            e2e_processing_latency: Latency::default(),
+            e2e_processing_latency: latency.unwrap_or_default(),
         })
+    }
+
+    fn latency(&self, channels: &[&Channel], filter: &StatsFilter<'_>) -> Latency {
+        let percentiles = &self.config.e2e_processing_latency_percentiles;
+        if percentiles.is_empty() {
+            return Latency::default();
+        }
+        let mut sum = LatencySum::new();
+        for latencies in channels.iter().filter_map(|channel| channel.latencies.as_ref()) {
+            latencies.add_to(&mut sum, filter.now_ns);
+        }
+        sum.told(percentiles)
     }
 
     fn channel_stats(&self, channel: &Channel, filter: &StatsFilter<'_>) -> ChannelStats {
@@ -80,8 +97,8 @@ impl Core {
         };
         ChannelStats {
             channel_name: channel.name.to_string(),
-            depth: channel.queue.depth(),
-            backend_depth: 0,
+            depth: channel.depth(),
+            backend_depth: channel.depth() - channel.queue.depth(),
             in_flight_count: channel.in_flight.len(),
             deferred_count: channel.deferred.len(),
             message_count: channel.message_count,
@@ -91,7 +108,7 @@ impl Core {
             client_count: channel.consumers.len(),
             clients: filter.include_clients.then(clients),
             paused: channel.paused,
-            e2e_processing_latency: Latency::default(),
+            e2e_processing_latency: self.latency(&[channel], filter),
         }
     }
 }
@@ -113,6 +130,21 @@ impl Client {
             pub_counts: pub_counts.into_iter().collect(),
             ..ClientStats::default()
         };
+        if let Some(auth) = &self.auth {
+            stats.authed = true;
+            stats.auth_identity = auth.identity.clone();
+            stats.auth_identity_url = auth.identity_url.clone();
+        }
+        if let Some(upgraded) = &self.upgraded {
+            (stats.snappy, stats.deflate) = (upgraded.snappy, upgraded.deflate);
+            if let Some(tls) = &upgraded.tls {
+                stats.tls = true;
+                stats.tls_version = tls.version.into();
+                stats.tls_cipher_suite = tls.cipher_suite.clone();
+                // As nsqd has it, whose library says so always.
+                stats.tls_negotiated_protocol_is_mutual = true;
+            }
+        }
         if let Some(subscription) = &self.subscription {
             stats.state = if subscription.closing { 4 } else { 3 };
             stats.ready_count = subscription.rdy;

@@ -58,7 +58,7 @@ fn pull(core: &mut Core, id: ClientId, now: Instant) -> Vec<(u64, u16)> {
 
 fn finish(core: &mut Core, id: ClientId, message: u64) -> Result<(), InFlightError> {
     let mut done = Ok(());
-    core.finish(id, [MessageId::from_u64(message)].into_iter(), |_, why| done = Err(why));
+    core.finish(id, 0, [MessageId::from_u64(message)].into_iter(), |_, why| done = Err(why));
     done
 }
 

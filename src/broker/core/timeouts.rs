@@ -60,6 +60,7 @@ impl Core {
             update_ready_state(id, subscription, channel, &mut self.effects);
         }
         wake_idle(channel, &mut self.clients, &mut self.effects);
+        self.changed(deadline.channel);
         count
     }
 

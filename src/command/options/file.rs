@@ -1,5 +1,6 @@
 //! The configuration file: TOML, whose keys are the names of options. Keys at the top hold for every command that has such
-//! an option, those of a table with a command's name for that command. What is wrong is told with its line.
+//! an option, those of a table with a command's name for that command. What is wrong is told with its line. A file of nsqd
+//! is one, too: its keys stand at the top, and those that are no names of options are known beside them.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -162,8 +163,17 @@ impl FileReader<'_> {
         let line = self.line(key);
         match entry(self.catalogue, table, key.get_ref(), value.get_ref()) {
             Ok(value) => {
-                let (table, key) = (table.map(CommandSpec::table), key.get_ref().to_string());
-                self.entries.push(FileEntry { table, key, line, value });
+                let table = table.map(CommandSpec::table);
+                let key = own_key(key.get_ref()).to_owned();
+                let is_same = |entry: &&FileEntry| entry.table == table && entry.key == key;
+                match self.entries.iter().find(is_same) {
+                    Some(same) => {
+                        let error =
+                            format!("{key} is given in line {} already", same.line.min(line));
+                        self.wrong.push((line.max(same.line), error));
+                    }
+                    None => self.entries.push(FileEntry { table, key, line, value }),
+                }
             }
             Err(error) => self.wrong.push((line, error)),
         }
@@ -222,7 +232,9 @@ impl Scalar {
     fn text(&self, option: &OptionSpec) -> Result<String, String> {
         let (kind, key) = (option.row.kind, option.key());
         match self {
-            Self::Switch(value) if kind == ValueKind::Switch => Ok(value.to_string()),
+            Self::Switch(value) if kind == ValueKind::Switch || kind.stands_alone() => {
+                Ok(value.to_string())
+            }
             _ if kind == ValueKind::Switch => {
                 Err(format!("{key} must be true or false, without quotes"))
             }
@@ -267,11 +279,24 @@ fn option_of<'c>(
     if key.contains('-') || key == "config" {
         return None;
     }
-    let name = key.replace('_', "-");
+    let name = own_key(key).replace('_', "-");
     match table {
         Some(command) => command.option(&name),
         None => catalogue.any_option(&name),
     }
+}
+
+/// Keys of nsqd's files that are not the names of its flags.
+const NSQD_KEYS: [(&str, &str); 4] = [
+    ("id", "node_id"),
+    ("nsqlookupd_tcp_addresses", "lookupd_tcp_address"),
+    ("auth_http_addresses", "auth_http_address"),
+    ("e2e_processing_latency_percentiles", "e2e_processing_latency_percentile"),
+];
+
+/// The key as the option's name has it.
+fn own_key(key: &str) -> &str {
+    NSQD_KEYS.iter().find(|(nsqd, _)| *nsqd == key).map_or(key, |(_, own)| own)
 }
 
 /// Why a key is none.

@@ -25,6 +25,8 @@ pub(crate) enum ValueKind {
     Directory,
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// A number above 0 and up to 1, or several with commas between them.
+    Shares,
     /// Text, of which these are examples.
     Like(&'static [&'static str]),
     /// `name,value`.
@@ -39,6 +41,7 @@ impl ValueKind {
         match self {
             Self::Switch => "",
             Self::Whole(_) | Self::Limit(_) | Self::Signed(_) | Self::Number(_) => "N",
+            Self::Shares => "N,N",
             Self::Duration => "DURATION",
             Self::Address => "HOST:PORT",
             Self::Url => "URL",
@@ -59,6 +62,7 @@ impl ValueKind {
             Self::Limit(max) => format!("whole number from 0 to {max}"),
             Self::Signed(max) => format!("whole number from -{max} to {max}"),
             Self::Number(max) => format!("number from 0.001 to {max}"),
+            Self::Shares => "number above 0 and up to 1, or several with commas".to_owned(),
             Self::Duration => "duration".to_owned(),
             Self::Address => "`host:port`".to_owned(),
             Self::Url => "URL".to_owned(),
@@ -77,6 +81,16 @@ impl ValueKind {
         }
     }
 
+    /// Whether an option without a value means `true`, as with nsqd's flags that are on or off.
+    pub(crate) fn stands_alone(self) -> bool {
+        matches!(self, Self::OneOf(words) if words.contains(&"true"))
+    }
+
+    /// Whether an empty value is as good as none, as with nsqd's flags that are text.
+    pub(crate) fn may_be_empty(self) -> bool {
+        self != Self::Switch && !self.is_number() && !self.stands_alone()
+    }
+
     /// The words that complete a value.
     pub(crate) fn words(self) -> &'static [&'static str] {
         match self {
@@ -89,7 +103,12 @@ impl ValueKind {
     pub(crate) fn is_number(self) -> bool {
         matches!(
             self,
-            Self::Whole(_) | Self::Limit(_) | Self::Signed(_) | Self::Number(_) | Self::Duration
+            Self::Whole(_)
+                | Self::Limit(_)
+                | Self::Signed(_)
+                | Self::Number(_)
+                | Self::Shares
+                | Self::Duration
         )
     }
 }

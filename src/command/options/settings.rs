@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::catalogue::{CommandSpec, OptionSpec, VARIABLE_PREFIX};
 use super::file::ConfigFile;
+use super::kind::ValueKind;
 use super::suggest::{hint, nearest, with_hints};
 use super::table::{DefaultValue, EXCLUSIVE};
 use super::typed::{OPTIONS_END, TypedCommand};
@@ -236,21 +237,65 @@ fn setting<'c>(
 ) -> Result<Setting<'c>, String> {
     let of = |origin, values| Ok(Setting { option, origin, values, is_set_aside: false });
     if let Some(values) = typed.options.get(option.name) {
-        return of(Origin::Flag, values.clone());
+        // As `-statsd-address=` of a script whose variable is empty: nsqd takes it for nothing.
+        if is_nothing(typed.command, option, values) {
+            return of(Origin::Default, Vec::new());
+        }
+        return of(Origin::Flag, with_units(typed.command, option, values.clone()));
     }
     if let Some(value) = variables.get(&option.variable()) {
         let values = match option.is_repeatable {
             true => value.split_whitespace().map(str::to_owned).collect(),
             false => vec![value.clone()],
         };
-        return of(Origin::Variable, values);
+        return of(Origin::Variable, with_units(typed.command, option, values));
     }
     let found = file.and_then(|file| Some((file, file.entry(typed.command, option)?)));
     let Some((file, entry)) = found else { return of(Origin::Default, Vec::new()) };
     let origin = Origin::File { path: file.path.clone(), line: entry.line };
-    let values =
-        entry.values(option).map_err(|error| format!("{}:{}: {error}", file.path, entry.line))?;
+    let wrong = |error: String| format!("{}:{}: {error}", file.path, entry.line);
+    let values = entry.values(option).map_err(wrong)?;
+    if is_nothing(typed.command, option, &values) {
+        return of(Origin::Default, Vec::new());
+    }
+    if typed.command.name == NSQD {
+        check_unit(option, &values).map_err(wrong)?;
+    }
     of(origin, values)
+}
+
+/// The command whose options are those of nsqd, and whose file may be one of nsqd.
+const NSQD: &str = "broker";
+
+/// Whether nsqd takes these values as if the option were not given. (pure)
+fn is_nothing(command: &CommandSpec, option: &OptionSpec, values: &[String]) -> bool {
+    let kind = option.row.kind;
+    // A default that is an address or a text is not what nsqd has for an empty one.
+    let is_none =
+        matches!(option.row.default, DefaultValue::Unset(_)) || matches!(kind, ValueKind::OneOf(_));
+    command.name == NSQD && kind.may_be_empty() && is_none && values.iter().all(String::is_empty)
+}
+
+/// Says that a bare number is seconds, where a file must say so: what `playcounts config` prints is one. (pure)
+fn with_units(command: &CommandSpec, option: &OptionSpec, mut values: Vec<String>) -> Vec<String> {
+    let is_bare =
+        |value: &str| !value.is_empty() && value.chars().all(|c| c.is_ascii_digit() || c == '.');
+    if command.name == NSQD && option.row.kind == ValueKind::Duration {
+        values.iter_mut().filter(|value| is_bare(value)).for_each(|value| value.push('s'));
+    }
+    values
+}
+
+/// Refuses a duration without a unit, because nsqd would take it for something else. (pure)
+fn check_unit(option: &OptionSpec, values: &[String]) -> Result<(), String> {
+    let bare = |value: &&String| value.parse::<f64>().is_ok();
+    match values.iter().find(bare) {
+        Some(value) if option.row.kind == ValueKind::Duration => Err(format!(
+            "{} = {value} has no unit: nsqd takes that for milliseconds, a command line for seconds; write \"{value}ms\" or \"{value}s\"",
+            option.key()
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A value as an error shows it.

@@ -3,8 +3,8 @@
 
 use super::kind::{Secrecy, ValueKind};
 use crate::command::shared::values::{
-    INT32_MAX, MAX_CONNECTIONS, MAX_IN_FLIGHT, MAX_MSG_SIZE, MAX_RDY_COUNT, MAX_ROUNDS,
-    MAX_THREADS, MAX_VIDEOS, MAX_WHOLE, RATE_MAX,
+    INT32_MAX, MAX_CONNECTIONS, MAX_DEFLATE_LEVEL, MAX_IN_FLIGHT, MAX_MSG_SIZE, MAX_PORT,
+    MAX_RDY_COUNT, MAX_ROUNDS, MAX_THREADS, MAX_VIDEOS, MAX_WHOLE, RATE_MAX,
 };
 use crate::ledger::MessageBudget;
 use crate::model::video::MAX_PLAYS;
@@ -83,7 +83,8 @@ pub(crate) const UNKNOWN: OptionRow = row("", ValueKind::Text);
 const NSQD_CA: &str = "what options of the consumer or producer say of TLS, else SSL_CERT_FILE, else those that browsers trust";
 
 use ValueKind::{
-    Address, Directory, Duration, File, Like, Limit, Number, OneOf, Pair, Signed, Text, Url, Whole,
+    Address, Directory, Duration, File, Like, Limit, Number, OneOf, Pair, Shares, Signed, Text,
+    Url, Whole,
 };
 
 /// All options, in the order of help.
@@ -133,6 +134,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         title: "Queue",
         rows: &[
             switch("start-nsq"),
+            switch("queue-on-disk"),
             row("nsqd-tcp-address", Address).unset("the embedded broker").of(&["run", "bench"]),
             row("nsqd-tcp-address", Address).value("127.0.0.1:4150"),
             row("nsqd-http-address", Address)
@@ -158,8 +160,34 @@ pub(crate) const SECTIONS: &[Section] = &[
         rows: &[
             row("tcp-address", Address).value("127.0.0.1:4150"),
             row("http-address", Address).value("127.0.0.1:4151").of(&["broker"]),
+            row("https-address", Address).value("127.0.0.1:4152"),
+            row("tls-cert", File).of(&["broker"]),
+            row("tls-key", File).of(&["broker"]),
+            row("tls-root-ca-file", File),
+            row("tls-client-auth-policy", OneOf(&["require", "require-verify"]))
+                .unset("none, everybody"),
+            row("tls-required", OneOf(&["true", "false", "tcp-https"])).value("false"),
+            row("tls-min-version", OneOf(&["tls1.2", "tls1.3"])).value("tls1.2"),
             row("broadcast-address", Text).unset("the host's name"),
+            row("broadcast-tcp-port", Limit(MAX_PORT)).value("0"),
+            row("broadcast-http-port", Limit(MAX_PORT)).value("0"),
+            row("lookupd-tcp-address", Address),
+            row("http-client-connect-timeout", Duration).value("2s"),
+            row("http-client-request-timeout", Duration).value("5s"),
             row("allowed-host", Text).of(&["broker"]),
+            row("data-path", Directory).unset("none, all is in memory"),
+            row("durability", OneOf(&["process", "power"])).value("process").of(&["broker"]),
+            row("max-disk", Whole(MAX_WHOLE)).unset("what the disk has"),
+            row("sync-every", Whole(MAX_WHOLE)).value("2500"),
+            row("sync-timeout", Duration).value("2s"),
+            row("statsd-address", Address),
+            row("statsd-prefix", Text).value("nsq.%s"),
+            row("statsd-interval", Duration).value("1m"),
+            row("statsd-mem-stats", OneOf(&["true", "false"])).value("true"),
+            row("statsd-udp-packet-size", Whole(MAX_PORT)).value("508"),
+            switch("statsd-exclude-ephemeral"),
+            row("e2e-processing-latency-percentile", Shares),
+            row("e2e-processing-latency-window-time", Duration).value("10m"),
             row("mem-queue-size", Limit(MAX_WHOLE)).value("10000"),
             row("max-memory", Whole(MAX_WHOLE)).unset(
                 "1073741824, or less: half of the container's limit, a quarter of the machine's memory",
@@ -170,6 +198,10 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("msg-timeout", Duration).value("1m"),
             row("max-msg-timeout", Duration).value("15m"),
             row("max-req-timeout", Duration).value("1h"),
+            row("auth-http-address", Address).unset("none, all may do all"),
+            row("snappy", OneOf(&["true", "false"])).value("true"),
+            row("deflate", OneOf(&["true", "false"])).value("true"),
+            row("max-deflate-level", Whole(MAX_DEFLATE_LEVEL)).value("6"),
             row("max-channel-consumers", Limit(MAX_WHOLE)).value("0"),
             row("max-heartbeat-interval", Duration).value("1m"),
             row("max-output-buffer-size", Whole(INT32_MAX)).value("65536"),
@@ -182,13 +214,11 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Of nsqd, without effect here",
         rows: &[
-            row("sync-every", Whole(MAX_WHOLE)),
-            row("sync-timeout", Duration),
             row("max-bytes-per-file", Whole(MAX_WHOLE)),
             row("queue-scan-selection-count", Whole(MAX_WHOLE)),
             row("queue-scan-worker-pool-max", Whole(MAX_WHOLE)),
             row("node-id", Limit(MAX_WHOLE)),
-            row("worker-id", Limit(MAX_WHOLE)),
+            switch("worker-id"),
             row("log-prefix", Text),
             switch("verbose"),
         ],

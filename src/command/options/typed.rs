@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::catalogue::{Catalogue, CommandSpec, PRINTERS};
+use super::catalogue::{Catalogue, CommandSpec, OptionSpec, PRINTERS};
 use super::suggest::{nearest, with_hints};
 
 /// The words that ask for help.
@@ -36,6 +36,8 @@ pub(crate) enum TypedRequest<'c> {
     Help(Option<String>),
     /// The version.
     Version,
+    /// The version of the broker, as nsqd tells its own.
+    NsqdVersion,
 }
 
 /// A command with what was typed behind it.
@@ -114,6 +116,7 @@ fn typed_or_asked<'c>(
     match options(command, words) {
         Ok(typed) => Ok(request(typed)),
         Err(ParseStop::Help) => Ok(TypedRequest::Help(Some(command.name.clone()))),
+        Err(ParseStop::Version) if command.name == "broker" => Ok(TypedRequest::NsqdVersion),
         Err(ParseStop::Version) => Ok(TypedRequest::Version),
         // Who asks for help is not told what else is wrong.
         Err(ParseStop::Wrong(_)) if words.iter().any(|word| HELP.contains(&word.as_str())) => {
@@ -189,15 +192,15 @@ fn options<'c>(command: &'c CommandSpec, words: &[String]) -> Result<TypedComman
             let error = format!("{} has no option --{name}{behind}", command.name);
             return Err(ParseStop::Wrong(with_hints(&error, meant, &see(command))));
         };
-        let value = match (option.is_switch(), value) {
-            (true, None) => "true".to_owned(),
-            (true, Some(value @ ("true" | "false"))) => value.to_owned(),
-            (true, Some(value)) => {
-                let error = format!("--{name} takes no value but true or false, and got {value:?}");
-                return Err(wrong(command, error));
+        let value = match value {
+            Some(value) => given(option, value).map_err(|error| wrong(command, error))?,
+            None if option.is_switch() => "true".to_owned(),
+            None if option.row.kind.stands_alone() => {
+                let known = option.row.kind.words();
+                let value = words.next_if(|(_, next)| known.contains(&next.as_str()));
+                value.map_or_else(|| "true".to_owned(), |(_, value)| value.clone())
             }
-            (false, Some(value)) => value.to_owned(),
-            (false, None) => {
+            None => {
                 let is_option = |word: &str| {
                     option_name(word).is_some_and(|name| command.option(name).is_some())
                 };
@@ -220,6 +223,27 @@ fn options<'c>(command: &'c CommandSpec, words: &[String]) -> Result<TypedComman
         }
     }
     Ok(typed)
+}
+
+/// The value of an option behind its `=`.
+fn given(option: &OptionSpec, value: &str) -> Result<String, String> {
+    match go_bool(value) {
+        Some(is_on) if option.is_switch() || option.row.kind.stands_alone() => Ok(is_on.to_owned()),
+        None if option.is_switch() => {
+            let name = option.name;
+            Err(format!("--{name} takes no value but true or false, and got {value:?}"))
+        }
+        _ => Ok(value.to_owned()),
+    }
+}
+
+/// `true` or `false`, in whatever way Go's flags have them.
+fn go_bool(value: &str) -> Option<&'static str> {
+    match value {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some("true"),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some("false"),
+        _ => None,
+    }
 }
 
 /// Where a word stands that begins as an option does and is none.

@@ -5,6 +5,8 @@ use nsq_protocol::LookupConfig;
 
 use super::config::{BrokerChoice, RunConfig};
 use crate::broker::{Broker, BrokerConfig};
+use crate::journal;
+use crate::model::config::Durability;
 use crate::nsqd::addresses::NsqdAddresses;
 use crate::nsqd::child::ChildNsqd;
 use crate::nsqd::neighbours::Neighbours;
@@ -28,12 +30,20 @@ impl RunBroker {
     /// What kept it from starting, messages that the topic holds, or a processor that would take them.
     pub(super) fn start(config: &RunConfig, data_dir: &DataDir) -> Result<Self> {
         let (broker, backlog) = match &config.broker {
-            BrokerChoice::Embedded => {
+            BrokerChoice::Embedded { on_disk } => {
+                let kept = data_dir.path().join("broker");
+                // Each run begins anew.
+                journal::remove(&kept)?;
                 // Free ports: nobody but this run needs to know them.
                 let any = || "127.0.0.1:0".to_owned();
                 let broker = BrokerConfig {
                     tcp_address: any(),
                     http_address: Some(any()),
+                    data_path: on_disk.then_some(kept),
+                    durability: match config.durability {
+                        Durability::None => Durability::Process,
+                        given => given,
+                    },
                     ..Default::default()
                 };
                 (Self::Embedded(Box::new(Broker::start(broker)?)), Backlog::Refuse)

@@ -86,6 +86,9 @@ pub(in crate::command) struct RunArgs {
     /// start an nsqd from $NSQD or PATH, on free ports and with its data in the data directory
     #[argh(switch)]
     start_nsq: bool,
+    /// keep the embedded broker's messages on disk, in the data directory, and not in memory
+    #[argh(switch)]
+    queue_on_disk: bool,
     /// use the nsqd at this host:port; repeatable [default: the embedded broker]
     #[argh(option)]
     nsqd_tcp_address: Vec<String>,
@@ -177,8 +180,8 @@ pub(in crate::command) struct RunArgs {
 /// Which broker a run goes through.
 #[derive(Clone, Debug)]
 pub(super) enum BrokerChoice {
-    /// Our own, in this process.
-    Embedded,
+    /// Our own, in this process: its messages are in memory, or on disk.
+    Embedded { on_disk: bool },
     /// A real nsqd, started for the run.
     StartNsqd,
     /// Running nsqds.
@@ -337,6 +340,9 @@ impl RunArgs {
             tcp.push(node.tcp_address);
             http.push(node.http_address);
         }
+        if self.queue_on_disk && (self.start_nsq || !tcp.is_empty()) {
+            bail!("--queue-on-disk is about the embedded broker: an nsqd has a disk of its own");
+        }
         match (self.start_nsq, tcp.is_empty()) {
             (true, false) => bail!(
                 "--start-nsq and --nsqd-tcp-address cannot be used together: one starts an nsqd, one names one"
@@ -345,7 +351,7 @@ impl RunArgs {
             (false, true) if !http.is_empty() => {
                 bail!("--nsqd-http-address needs the --nsqd-tcp-address that it belongs to")
             }
-            (false, true) => Ok(BrokerChoice::Embedded),
+            (false, true) => Ok(BrokerChoice::Embedded { on_disk: self.queue_on_disk }),
             (false, false) => {
                 let backlog = if self.reset { Backlog::Discard } else { Backlog::Refuse };
                 Ok(BrokerChoice::Named { nsqds: NsqdAddresses::pair(tcp, http)?, backlog })
@@ -374,7 +380,8 @@ impl RunConfig {
     pub(super) fn shown(&self) -> [(&'static str, String); 12] {
         let production = &self.production;
         let broker = match &self.broker {
-            BrokerChoice::Embedded => "embedded".into(),
+            BrokerChoice::Embedded { on_disk: false } => "embedded".into(),
+            BrokerChoice::Embedded { on_disk: true } => "embedded, on disk".into(),
             BrokerChoice::StartNsqd => "an nsqd of its own".into(),
             BrokerChoice::Named { nsqds, .. } => {
                 let addresses: Vec<_> = nsqds.iter().map(|nsqd| nsqd.tcp.as_str()).collect();

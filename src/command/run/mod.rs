@@ -85,7 +85,7 @@ fn simulate(config: &RunConfig, stop: &StopToken) -> Result<FinishedRun> {
     let broker = RunBroker::start(config, &data_dir)?;
     let dashboard = start_dashboard(config, &broker)?;
     note(format_args!("{:<16} {}", "page", dashboard.url()));
-    let reload = tls::reload_on_hangup(PART, &dashboard)?;
+    let reload = tls::reload_on_hangup(PART, dashboard.certificate().cloned())?;
     let start = Instant::now();
     let links = Arc::new(Links::default());
     let watch = StatusWatch::start(PART, &links)?;

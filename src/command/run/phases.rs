@@ -220,12 +220,12 @@ impl<'a> Phases<'a> {
         DashboardClient::with_tls(&self.dashboard_url, self.config.write_token.clone(), tls)
     }
 
-    /// Whether the embedded broker, which has no disk, or the outbox cannot hold all plays at once: then they are
+    /// Whether the embedded broker, unless it has a disk, or the outbox cannot hold all plays at once: then they are
     /// consumed while they are produced.
     fn queue_would_overflow(&self) -> bool {
         let plays = self.config.production.messages;
-        let embedded = matches!(self.config.broker, BrokerChoice::Embedded);
-        let overflow = plays > OUTBOX_MAX || embedded && plays > nsq::embedded_broker_capacity();
+        let in_memory = matches!(self.config.broker, BrokerChoice::Embedded { on_disk: false });
+        let overflow = plays > OUTBOX_MAX || in_memory && plays > nsq::embedded_broker_capacity();
         if overflow {
             log::warn!(
                 "{plays} plays do not fit the queue's memory at once: consuming while producing, as with --real-life"

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use env_logger::fmt::Formatter;
-use log::{Level, LevelFilter, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::model::plain_text::PlainText;
-use crate::runtime::clock;
+use crate::runtime::{clock, log_level};
 
 /// The words of levels.
 const LEVELS: &str = "off, fatal, error, warn, info, debug, trace";
@@ -35,7 +35,7 @@ impl FromStr for LogLevel {
         for word in text.split(',').map(str::trim) {
             let level = |text: &str| match text.trim() {
                 // nsqd's word. What ends the program is told in any case.
-                "fatal" => Ok(LevelFilter::Off),
+                text if text.eq_ignore_ascii_case("fatal") => Ok(LevelFilter::Off),
                 text => text.parse().map_err(|_| {
                     format!(
                         "must be one of {LEVELS}, or with modules warn,playcounts::ledger=debug"
@@ -109,17 +109,52 @@ static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 /// Starts the log of this process.
 pub(crate) fn start(level: &LogLevel, format: LogFormat) {
     let format = *FORMAT.get_or_init(|| format);
-    let mut builder = env_logger::Builder::new();
-    builder.filter_level(level.all);
-    for (module, level) in &level.modules {
-        builder.filter_module(module, *level);
+    let logger = |level: &LogLevel| {
+        let mut builder = env_logger::Builder::new();
+        builder.filter_level(level.all);
+        for (module, level) in &level.modules {
+            builder.filter_module(module, *level);
+        }
+        builder.format(match format {
+            LogFormat::Text => text_line,
+            LogFormat::Json => json_line,
+            LogFormat::Journal => journal_line,
+        });
+        builder.build()
+    };
+    let everything = LogLevel { all: LevelFilter::Trace, modules: Vec::new() };
+    let asked = logger(level);
+    log::set_max_level(asked.filter());
+    // A second start of one process keeps the first one's.
+    let _ = log::set_boxed_logger(Box::new(ChangingLogger { asked, all: logger(&everything) }));
+}
+
+/// Logs what was asked for at the start, or what is asked for now.
+struct ChangingLogger {
+    asked: env_logger::Logger,
+    /// Writes whatever it is given.
+    all: env_logger::Logger,
+}
+
+impl Log for ChangingLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        match log_level::changed() {
+            None => self.asked.enabled(metadata),
+            Some(level) => metadata.level() <= level,
+        }
     }
-    builder.format(match format {
-        LogFormat::Text => text_line,
-        LogFormat::Json => json_line,
-        LogFormat::Journal => journal_line,
-    });
-    builder.init();
+
+    fn log(&self, record: &Record<'_>) {
+        match log_level::changed() {
+            None => self.asked.log(record),
+            Some(level) if record.level() <= level => self.all.log(record),
+            Some(_) => {}
+        }
+    }
+
+    fn flush(&self) {
+        self.asked.flush();
+    }
 }
 
 /// For people. Its colours are the terminal's; what it says has none.

@@ -78,7 +78,7 @@ pub(crate) fn nsqds_or_local(addresses: Vec<String>) -> Vec<String> {
 /// What one queued play costs the embedded broker at most, in bytes: its body of about 155 and what is kept with it.
 const QUEUED_PLAY: u64 = 200;
 
-/// How many queued plays the embedded broker's memory holds; it has no disk.
+/// How many queued plays the embedded broker's memory holds, where it has no disk.
 pub(crate) fn embedded_broker_capacity() -> u64 {
     BrokerConfig::default().max_memory as u64 / QUEUED_PLAY
 }

@@ -1,10 +1,11 @@
-//! HTTPS of a dashboard: what its options say, and its files read again.
+//! TLS of a server: what its options say, and its files read again.
+
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
 use super::output::status;
-use crate::dashboard::Dashboard;
-use crate::http::TlsFiles;
+use crate::http::{ServerTls, TlsFiles};
 use crate::runtime::clock::unix_ms;
 use crate::runtime::signals::ReloadWatch;
 
@@ -25,8 +26,10 @@ pub(crate) fn files(cert: Option<String>, key: Option<String>) -> Result<Option<
 ///
 /// # Errors
 /// The operating system's.
-pub(crate) fn reload_on_hangup(part: &'static str, dashboard: &Dashboard) -> Result<ReloadWatch> {
-    let tls = dashboard.certificate().cloned();
+pub(crate) fn reload_on_hangup(
+    part: &'static str,
+    tls: Option<Arc<ServerTls>>,
+) -> Result<ReloadWatch> {
     ReloadWatch::start(move || {
         let Some(tls) = &tls else {
             status(

@@ -77,6 +77,9 @@ pub(crate) const INT32_MAX: u64 = i32::MAX as u64;
 /// The most connections of a broker: each has a thread, and a place that is kept for its end.
 pub(crate) const MAX_CONNECTIONS: u64 = 100_000;
 
+/// The highest level of deflate.
+pub(crate) const MAX_DEFLATE_LEVEL: u64 = 9;
+
 /// The largest RDY: 32 bits without a sign.
 pub(crate) const MAX_RDY_COUNT: u64 = u32::MAX as u64;
 
@@ -149,6 +152,38 @@ impl FromStr for EmbedSites {
     }
 }
 
+/// Numbers above 0 and up to 1: `0.99`, or `1.0,0.99,0.95`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shares(pub(crate) Vec<f64>);
+
+/// The most of them: each is told of every channel.
+const SHARES_MAX: usize = 16;
+
+impl FromStr for Shares {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let share =
+            |word: &str| word.trim().parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+        match text.split(',').map(share).collect::<Option<Vec<f64>>>() {
+            Some(shares) if shares.len() <= SHARES_MAX => Ok(Self(shares)),
+            _ => Err(format!(
+                "must be a number above 0 and up to 1, or up to {SHARES_MAX} of them with commas, such as 1.0,0.99,0.95"
+            )),
+        }
+    }
+}
+
+/// On or off, where on is the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OnOff(pub(crate) bool);
+
+impl FromStr for OnOff {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| "must be true or false".to_owned())
+    }
+}
+
 /// A whole number from -`MAX` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Signed<const MAX: u64>(pub(crate) i64);
@@ -163,23 +198,33 @@ impl<const MAX: u64> FromStr for Signed<MAX> {
     }
 }
 
-/// A whole number from 0 to [`MAX_WHOLE`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limit(pub(crate) u64);
+/// The largest port.
+pub(crate) const MAX_PORT: u64 = u16::MAX as u64;
 
-impl Limit {
+/// A whole number from 0 to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit<const MAX: u64 = MAX_WHOLE>(pub(crate) u64);
+
+impl<const MAX: u64> Limit<MAX> {
     /// As a size.
     pub(crate) fn get(self) -> usize {
         self.0 as usize
     }
 }
 
-impl FromStr for Limit {
+impl Limit<MAX_PORT> {
+    /// As a port.
+    pub(crate) fn port(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+impl<const MAX: u64> FromStr for Limit<MAX> {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         match text.replace('_', "").parse() {
-            Ok(number) if number <= MAX_WHOLE => Ok(Self(number)),
-            _ => Err(format!("must be a whole number from 0 to {MAX_WHOLE}")),
+            Ok(number) if number <= MAX => Ok(Self(number)),
+            _ => Err(format!("must be a whole number from 0 to {MAX}")),
         }
     }
 }

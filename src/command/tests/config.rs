@@ -354,3 +354,74 @@ proptest! {
         prop_assert!(got.contains(&want), "{got} has no {want}");
     }
 }
+
+/// What is said of a file by `playcounts broker`, and what it makes of one key; the file is one of nsqd.
+#[test]
+fn a_file_of_nsqd_is_taken_and_what_it_would_mean_otherwise_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "log_level = \"info\"\nid = 5\ntcp_address = \"0.0.0.0:4150\"\nhttp_address = \"0.0.0.0:4151\"\n\
+                broadcast_address = \"\"\nnsqlookupd_tcp_addresses = [\n  \"a:4160\",\n  \"b:4160\"\n]\n\
+                http_client_connect_timeout = \"2s\"\nmem_queue_size = 10000\nmsg_timeout = \"60s\"\n\
+                max_msg_size = 1024768\nstatsd_address = \"\"\nstatsd_prefix = \"nsq.%s\"\nstatsd_mem_stats = false\n\
+                e2e_processing_latency_percentiles = [\n  1.0,\n  0.99,\n  0.95\n]\n\
+                e2e_processing_latency_window_time = \"10m\"\n";
+    let path = file(dir.path(), text);
+    let broker = shown(&["broker", "--config", &path], &[]);
+    let place = |line: usize| format!("# {path}:{line}");
+    assert_eq!(
+        line(&broker, "lookupd_tcp_address"),
+        format!("lookupd_tcp_address = [\"a:4160\", \"b:4160\"] {}", place(6))
+    );
+    assert_eq!(line(&broker, "node_id"), format!("node_id = 5 {}", place(2)));
+    assert!(line(&broker, "statsd_mem_stats").ends_with(&place(16)), "{broker}");
+    // What is empty is as if it were not there.
+    for key in ["broadcast_address", "statsd_address"] {
+        assert!(line(&broker, key).contains("default:"), "{}", line(&broker, key));
+    }
+    let percentiles = line(&broker, "e2e_processing_latency_percentile");
+    assert!(percentiles.contains("[\"1.0\", \"0.99\", \"0.95\"]"), "{percentiles}");
+    // The same in the command's own table.
+    assert_eq!(
+        said_of("[broker]\nnsqlookupd_tcp_addresses = [\"a:4160\"]\nid = 5\n", "broker"),
+        ""
+    );
+    for (text, want) in [
+        (
+            "msg_timeout = 60000\n",
+            "FILE:1: msg_timeout = 60000 has no unit: nsqd takes that for milliseconds, a command line for seconds; write \"60000ms\" or \"60000s\"",
+        ),
+        ("[broker]\nmsg_timeout = \"60000\"\n", "FILE:2: msg_timeout = 60000 has no unit"),
+        (
+            "lookupd_tcp_address = \"a:1\"\nnsqlookupd_tcp_addresses = [\"b:1\"]\n",
+            "FILE:2: lookupd_tcp_address is given in line 1 already",
+        ),
+        ("statsd_exclude_ephemeral = \"\"\n", "must be true or false"),
+        ("e2e_processing_latency_percentiles = [1.5]\n", "must be a number above 0 and up to 1"),
+        ("nonsense = 1\n", "no command has an option nonsense"),
+    ] {
+        let said = said_of(text, "broker");
+        assert!(said.contains(want), "{text}: {said}");
+    }
+    // What is typed is seconds, and is printed as a file must have it.
+    let typed = shown(&["broker", "-msg-timeout=30"], &[("PLAYCOUNTS_MAX_MSG_TIMEOUT", "0.5")]);
+    assert_eq!(line(&typed, "msg_timeout"), "msg_timeout = \"30s\" # flag");
+    assert!(line(&typed, "max_msg_timeout").starts_with("max_msg_timeout = \"0.5s\""), "{typed}");
+    assert_eq!(said_of(&typed, "broker"), "");
+    // Other commands have their own meaning of a bare number.
+    assert_eq!(said_of("update_interval = 30\n", "process"), "");
+}
+
+#[test]
+fn an_empty_flag_of_nsqd_is_none_and_an_empty_address_is_no_http() {
+    let words = ["broker", "-statsd-address=", "-lookupd-tcp-address=", "-broadcast-address", ""];
+    let broker = format!("{:?}", parse_words(&words, &[]).unwrap());
+    for want in ["statsd_address: None", "lookupd_tcp_address: []", "broadcast_address: None"] {
+        assert!(broker.contains(want), "{want} in {broker}");
+    }
+    let without = format!("{:?}", parse_words(&["broker", "--http-address="], &[]).unwrap());
+    assert!(without.contains("http_address: \"\""), "{without}");
+    // What is a number or on or off is never empty.
+    for wrong in ["-max-msg-size=", "-statsd-mem-stats=", "-verbose=", "-msg-timeout="] {
+        assert!(parse_words(&["broker", wrong], &[]).is_err(), "{wrong}");
+    }
+}

@@ -11,7 +11,7 @@ mod damage;
 mod faults;
 mod format;
 mod model;
-mod sim;
+pub(crate) mod sim;
 mod world;
 
 /// Small segments, so that a test fills several.

@@ -23,14 +23,14 @@ const PAGE: usize = 4096;
 
 /// How a machine stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Crash {
+pub(crate) enum Crash {
     Kill,
     Power,
 }
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// A write writes less than it should, and says so.
     Short,
     /// ENOSPC, after a part of it.
@@ -73,7 +73,7 @@ struct Inner {
 
 /// See the module.
 #[derive(Clone)]
-pub(super) struct SimDisk(Arc<Mutex<Inner>>);
+pub(crate) struct SimDisk(Arc<Mutex<Inner>>);
 
 struct SimFile {
     disk: SimDisk,
@@ -195,7 +195,7 @@ fn error(fault: Fault) -> io::Error {
 }
 
 impl SimDisk {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             rng: StdRng::seed_from_u64(seed),
             inodes: Vec::new(),
@@ -210,31 +210,31 @@ impl SimDisk {
         })))
     }
 
-    pub(super) fn shared(&self) -> Arc<dyn Disk> {
+    pub(crate) fn shared(&self) -> Arc<dyn Disk> {
         Arc::new(self.clone())
     }
 
-    pub(super) fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.0.lock().calls
     }
 
-    pub(super) fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.0.lock().is_dead
     }
 
     /// The call after that many more is the last.
-    pub(super) fn crash_in(&self, calls: u64) {
+    pub(crate) fn crash_in(&self, calls: u64) {
         let mut inner = self.0.lock();
         inner.crash_at = Some(inner.calls + calls);
     }
 
     /// Calls with these numbers fail.
-    pub(super) fn fail(&self, from: u64, to: u64, fault: Fault) {
+    pub(crate) fn fail(&self, from: u64, to: u64, fault: Fault) {
         self.0.lock().fault = Some((from, to, fault));
     }
 
     /// The machine, or the process, begins again.
-    pub(super) fn reboot(&self, crash: Crash) {
+    pub(crate) fn reboot(&self, crash: Crash) {
         let mut inner = self.0.lock();
         (inner.is_dead, inner.crash_at) = (false, None);
         inner.epoch += 1;
@@ -244,14 +244,14 @@ impl SimDisk {
     }
 
     /// The files as they are read.
-    pub(super) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let inner = self.0.lock();
         let names = inner.names.iter();
         names.map(|(name, inode)| (name.clone(), inner.inodes[*inode].cache.clone())).collect()
     }
 
     /// A disk that has these files.
-    pub(super) fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
+    pub(crate) fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
         let disk = Self::new(0);
         for (name, bytes) in files {
             let mut inner = disk.0.lock();

@@ -6,7 +6,7 @@ use nsq_protocol::Command;
 use serde_json::json;
 
 use super::Target;
-use crate::broker_support::{Client, topic};
+use crate::broker_support::{self, Client, topic};
 
 pub(super) fn dpub(target: &Target) {
     let mut producer = Client::connect(target.tcp);
@@ -45,16 +45,24 @@ pub(super) fn mpub(target: &Target) {
     assert_eq!(target.topic("mpub")["message_count"], 4);
 }
 
+/// The count and the sizes of its messages say where an MPUB ends, whatever its own size says: a client of segmentio's
+/// leaves the sizes out of it. Over HTTP, too.
 pub(super) fn mpub_with_a_wrong_length(target: &Target) {
     let mut producer = Client::connect(target.tcp);
-    // The length says 13, the count and sizes make 9; four bytes that are no command follow.
-    producer.raw(b"MPUB wrong-length\n\0\0\0\x0d\0\0\0\x01\0\0\0\x01aNOP\n");
-    // On purpose: nsqd lets the inner lengths drive, ours wants both to agree.
-    if target.is_ours {
-        producer.fatal("E_BAD_BODY MPUB body is 4 bytes longer than its messages");
-    } else {
+    for (at, size) in [13u32, 1, 9].into_iter().enumerate() {
+        producer.raw(b"MPUB wrong-length\n");
+        producer.raw(&size.to_be_bytes());
+        // In two reads, cut inside a message's size.
+        producer.raw(b"\0\0\0\x01\0\0");
+        producer.raw(b"\0\x01aNOP\n");
         producer.ok();
+        assert_eq!(target.topic("wrong-length")["message_count"], at + 1, "size {size}");
     }
+    let longer = b"\0\0\0\x01\0\0\0\x01abc";
+    let path = "/mpub?topic=wrong-length&binary=true";
+    let (status, _, body) = broker_support::http(target.http, "POST", path, longer);
+    assert_eq!((status, body.as_str()), (200, "OK"));
+    assert_eq!(target.topic("wrong-length")["message_count"], 4);
 }
 
 /// What an ephemeral channel and an ephemeral topic cannot hold is dropped there and counted as received; nobody is

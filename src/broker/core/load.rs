@@ -1,0 +1,152 @@
+//! Reading back: what channels want of the log, and what becomes of it (pure).
+
+use super::backlog::{LoadedRun, LogPlace, Moment};
+use super::cost::settle;
+use super::queue::Deferred;
+use super::state::Core;
+use super::wake::wake_idle;
+
+/// Bytes of bodies that are read from the log at a time.
+const LOAD_BYTES: usize = 1 << 20;
+
+/// What is to be read from a topic's log for a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LoadPlan {
+    pub(crate) topic: nsq_protocol::TopicName,
+    /// The channel.
+    pub(crate) key: u64,
+    /// The ID of the first message that is wanted.
+    pub(crate) from: u64,
+    /// Messages from this ID on are not.
+    pub(crate) until: u64,
+    /// Where `from` lies, if that is known.
+    pub(crate) place: Option<LogPlace>,
+    /// When so many messages are read it is enough.
+    pub(crate) messages: usize,
+    /// So many bytes likewise.
+    pub(crate) bytes: usize,
+}
+
+/// What was read.
+pub(crate) struct Loaded {
+    pub(crate) runs: Vec<LoadedRun>,
+    /// The ID behind the last message that was read; where the log has no more, the plan's `until`.
+    pub(crate) next: u64,
+    /// Where it lies.
+    pub(crate) place: Option<LogPlace>,
+}
+
+impl Core {
+    /// Has the log read for a channel, if it is behind and there is somebody to read it for.
+    pub(super) fn want_load(&mut self, key: u64) {
+        if !self.keeps {
+            return;
+        }
+        let low = self.config.mem_queue_size / 2;
+        let Some(channel) = self.channels.get_mut(&key) else { return };
+        let Some(backlog) = &mut channel.backlog else { return };
+        let is_wanted = !channel.consumers.is_empty() && !channel.paused;
+        if is_wanted && backlog.is_behind() && !backlog.is_loading && channel.queue.depth() <= low {
+            backlog.is_loading = true;
+            self.to_load.push_back(key);
+            self.effects.load = true;
+        }
+    }
+
+    /// The next thing to read; [`Core::loaded`] must be told what came of it.
+    pub(crate) fn next_load(&mut self) -> Option<LoadPlan> {
+        while let Some(key) = self.to_load.pop_front() {
+            if self.used() + LOAD_BYTES > self.config.max_memory {
+                self.evict(LOAD_BYTES);
+            }
+            let is_full = self.used() > self.config.max_memory;
+            let Some(channel) = self.channels.get_mut(&key) else { continue };
+            let depth = channel.queue.depth();
+            let Some(backlog) = &mut channel.backlog else { continue };
+            let holds = depth + channel.in_flight.len() + channel.deferred.len();
+            // Where memory is full, one at a time: whoever has some frees it by finishing.
+            if !backlog.is_behind() || is_full && holds > 0 {
+                backlog.is_loading = false;
+                continue;
+            }
+            let room = self.config.mem_queue_size.saturating_sub(depth).max(1);
+            return Some(LoadPlan {
+                topic: channel.topic,
+                key,
+                from: backlog.next,
+                until: backlog.until,
+                place: backlog.place,
+                messages: if is_full { 1 } else { room },
+                bytes: LOAD_BYTES,
+            });
+        }
+        None
+    }
+
+    /// Nothing was read for a channel; `again`: it is to be tried once more.
+    pub(crate) fn load_failed(&mut self, plan: &LoadPlan, again: bool) {
+        if let Some(channel) = self.channels.get_mut(&plan.key)
+            && let Some(backlog) = &mut channel.backlog
+        {
+            backlog.is_loading = false;
+        }
+        if again {
+            self.want_load(plan.key);
+        }
+    }
+
+    /// What was read for a channel.
+    pub(crate) fn loaded(&mut self, plan: &LoadPlan, loaded: Loaded, moment: Moment) {
+        let Some(channel) = self.channels.get_mut(&plan.key) else { return };
+        let before = channel.cost();
+        let Some(backlog) = &mut channel.backlog else { return };
+        backlog.is_loading = false;
+        // Else it was emptied meanwhile, or what it had in memory was let go of.
+        if backlog.next == plan.from {
+            let mut deferred = Vec::new();
+            for run in loaded.runs {
+                for LoadedRun { run, due_ms } in backlog.unfinished(run) {
+                    backlog.depth = backlog.depth.saturating_sub(run.left as usize);
+                    if due_ms > moment.unix_ms {
+                        deferred.push(Deferred { run, due: moment.instant(due_ms) });
+                    } else {
+                        channel.queue.push(run);
+                    }
+                }
+            }
+            (backlog.next, backlog.place) = (loaded.next.max(plan.from), loaded.place);
+            backlog.forget_left();
+            if !backlog.is_behind() {
+                // What the log has lost is no more.
+                backlog.depth = 0;
+            }
+            for one in deferred {
+                channel.set_apart(plan.key, one, &mut self.deadlines);
+            }
+        }
+        settle(&mut self.cost, before, channel.cost());
+        wake_idle(channel, &mut self.clients, &mut self.effects);
+        self.want_load(plan.key);
+    }
+
+    /// Lets go of messages that are in the log, too, until there is room for `bytes`: in channels that nobody reads, the
+    /// fullest first. What others have is about to be delivered, and would be read again at once.
+    pub(super) fn evict(&mut self, bytes: usize) {
+        let meant = self.channels.iter().filter(|(_, channel)| {
+            let is_read = !channel.consumers.is_empty();
+            channel.backlog.is_some() && channel.queue.depth() > 0 && !is_read
+        });
+        let mut fullest: Vec<(usize, u64)> =
+            meant.map(|(key, channel)| (channel.queue.depth(), *key)).collect();
+        fullest.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, key) in fullest {
+            if self.used() + bytes <= self.config.max_memory {
+                return;
+            }
+            let Some(channel) = self.channels.get_mut(&key) else { continue };
+            let before = channel.cost();
+            channel.evict();
+            settle(&mut self.cost, before, channel.cost());
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! The log of one topic: a journal of what came in and of how far its channels are.
+//!
+//! Whoever publishes when nobody else does writes for all who come meanwhile: one write, and one fsync where a power loss is
+//! to be survived, is for all of them. Locks: `group` is a leaf; `writer` is held across writes to the disk, and the core's
+//! lock is taken within it, so that the log and the queues have the same order.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use nsq_protocol::TopicName;
+use parking_lot::{Condvar, Mutex};
+
+use super::record::{Messages, TopicRecord, encode_channel, encode_topic};
+use super::usage::DiskUsage;
+use crate::broker::core::{
+    ClientId, KeptRun, LimitError, LoadPlan, Loaded, LoadedRun, NewBatch, SavedTopic, TopicChanges,
+    first_id,
+};
+use crate::journal::{Disk, FrameReader, FrameStep, Journal, JournalError, Sync};
+
+/// The most exceptions that are told of all channels of a topic: some megabytes.
+const EXCEPTIONS_MAX: usize = 256 << 10;
+
+/// When so many segments are held by messages that are not finished, these are looked at: see [`TopicState::note_stragglers`].
+const STRAGGLE_AFTER: u64 = 4;
+
+/// How much of a segment their bodies may take, as one part of so many: they are written again in each. Of 16 MiB it is 1.
+const STRAGGLER_PART: u64 = 16;
+
+/// What a log asks of its topic.
+pub(super) trait TopicState {
+    /// What is to be kept of it; all of it, if asked for so. `None`: it is gone.
+    fn changes(&self, is_whole: bool) -> Option<TopicChanges>;
+    /// Messages with a lower ID need not be in the log.
+    fn oldest(&self) -> Option<u64>;
+    /// See [`Core::note_stragglers`](crate::broker::core::Core::note_stragglers).
+    fn note_stragglers(&self, below: u64, max_bytes: usize) -> bool;
+    /// All was kept that was told last.
+    fn stragglers_told(&self);
+}
+
+/// What was published and is to be kept.
+pub(in crate::broker) struct LogBatch {
+    pub(in crate::broker) publisher: Option<ClientId>,
+    pub(in crate::broker) batch: NewBatch,
+    /// Zero: at once.
+    pub(in crate::broker) delay: Duration,
+}
+
+/// Now, by the clock of the day.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker) struct LogTime {
+    pub(in crate::broker) now: Instant,
+    /// Since the Unix epoch.
+    pub(in crate::broker) unix_ns: i64,
+}
+
+/// See the module.
+pub(in crate::broker) struct TopicLog {
+    name: TopicName,
+    disk: Arc<dyn Disk>,
+    group: Mutex<Group>,
+    /// Something was written, or whoever writes is done.
+    written: Condvar,
+    writer: Mutex<LogWriter>,
+    /// The segments that hold messages, the oldest first: number, and the ID of the first.
+    index: Mutex<Vec<(u64, u64)>>,
+    body_bytes: Arc<AtomicUsize>,
+    usage: Arc<DiskUsage>,
+}
+
+#[derive(Default)]
+struct Group {
+    waiting: Vec<(u64, Vec<LogBatch>)>,
+    next_ticket: u64,
+    /// Somebody writes.
+    is_written: bool,
+    results: Vec<(u64, Result<(), LimitError>)>,
+}
+
+pub(super) struct LogWriter {
+    pub(super) journal: Journal,
+    pub(super) next_id: u64,
+    payload: Vec<u8>,
+    /// What the journal had written when all of the topic was told last, and in which segment that is.
+    told: (u64, u64),
+    /// All is to be told: what was to be told before could not be written.
+    must_tell: bool,
+    /// The oldest segment that is there.
+    oldest: u64,
+    segment_bytes: u64,
+    /// Messages since the last sync, and after how many there is to be one.
+    unsynced: usize,
+    sync_every: usize,
+    /// Bytes that the usage knows of.
+    counted: u64,
+    /// The topic is deleted.
+    is_gone: bool,
+}
+
+/// What [`TopicLog::new`] is made of.
+pub(super) struct OpenedLog {
+    pub(super) name: TopicName,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) journal: Journal,
+    pub(super) next_id: u64,
+    pub(super) index: Vec<(u64, u64)>,
+    pub(super) oldest: u64,
+    pub(super) segment_bytes: u64,
+    pub(super) sync_every: usize,
+}
+
+impl TopicLog {
+    pub(super) fn new(
+        opened: OpenedLog,
+        body_bytes: Arc<AtomicUsize>,
+        usage: Arc<DiskUsage>,
+    ) -> Self {
+        let OpenedLog { name, disk, journal, next_id, index, oldest, segment_bytes, sync_every } =
+            opened;
+        let told = (0, journal.place().0);
+        let writer = LogWriter {
+            journal,
+            next_id,
+            payload: Vec::new(),
+            told,
+            must_tell: true,
+            oldest,
+            segment_bytes,
+            unsynced: 0,
+            sync_every,
+            counted: 0,
+            is_gone: false,
+        };
+        Self {
+            name,
+            disk,
+            group: Mutex::default(),
+            written: Condvar::new(),
+            writer: Mutex::new(writer),
+            index: Mutex::new(index),
+            body_bytes,
+            usage,
+        }
+    }
+
+    /// The topic.
+    pub(super) fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// Makes the batches durable, all of them or none, and hands them over, with whether [`TopicLog::keep`] is due: in one go with those of others who publish at the
+    /// same time.
+    ///
+    /// # Errors
+    /// The disk's reason, there is no room by `--max-disk`, or the topic was deleted.
+    pub(in crate::broker) fn publish(
+        &self,
+        batches: Vec<LogBatch>,
+        time: impl Fn() -> LogTime,
+        mut hand_over: impl FnMut(Vec<KeptRun>, bool),
+    ) -> Result<(), LimitError> {
+        let mut group = self.group.lock();
+        let ticket = group.next_ticket;
+        group.next_ticket += 1;
+        group.waiting.push((ticket, batches));
+        loop {
+            if let Some(at) = group.results.iter().position(|(done, _)| *done == ticket) {
+                return group.results.swap_remove(at).1;
+            }
+            if group.is_written {
+                self.written.wait(&mut group);
+                continue;
+            }
+            group.is_written = true;
+            let waiting = std::mem::take(&mut group.waiting);
+            drop(group);
+            let (tickets, batches): (Vec<u64>, Vec<Vec<LogBatch>>) = waiting.into_iter().unzip();
+            let result = self.write(batches, time(), &mut hand_over);
+            group = self.group.lock();
+            group.is_written = false;
+            group.results.extend(tickets.into_iter().map(|ticket| (ticket, result.clone())));
+            self.written.notify_all();
+        }
+    }
+
+    fn write(
+        &self,
+        batches: Vec<Vec<LogBatch>>,
+        time: LogTime,
+        hand_over: &mut impl FnMut(Vec<KeptRun>, bool),
+    ) -> Result<(), LimitError> {
+        let mut writer = self.writer.lock();
+        if writer.is_gone {
+            return Err(LimitError::Gone);
+        }
+        let batches: Vec<LogBatch> = batches.into_iter().flatten().collect();
+        let bytes = batches.iter().map(|one| one.batch.cost() as u64).sum();
+        self.usage.check(bytes)?;
+        let known = self.index.lock().len();
+        let kept = self.append(&mut writer, batches, time);
+        let kept = kept.and_then(|kept| writer.journal.commit().map(|()| kept));
+        writer.count(&self.usage);
+        match kept {
+            Ok(kept) => {
+                self.usage.works();
+                writer.unsynced += kept.iter().map(|one| one.run.left as usize).sum::<usize>();
+                hand_over(kept, writer.is_long() || writer.is_unsynced());
+                Ok(())
+            }
+            Err(error) => {
+                self.index.lock().truncate(known);
+                // The keeper tries whether the disk works again.
+                writer.must_tell = true;
+                Err(self.usage.fails(&self.name, error))
+            }
+        }
+    }
+
+    fn append(
+        &self,
+        writer: &mut LogWriter,
+        batches: Vec<LogBatch>,
+        time: LogTime,
+    ) -> Result<Vec<KeptRun>, JournalError> {
+        let mut kept = Vec::with_capacity(batches.len());
+        for LogBatch { publisher, batch, delay } in batches {
+            let first = first_id(time.unix_ns, writer.next_id);
+            let due_ms = match delay {
+                Duration::ZERO => 0,
+                delay => u64::try_from(time.unix_ns / 1_000_000).unwrap_or(0) + millis(delay),
+            };
+            let (count, bodies) = (batch.len() as u32, batch.wire());
+            let messages = Messages { first, timestamp_ns: time.unix_ns, due_ms, count, bodies };
+            writer.payload.clear();
+            messages.encode(&mut writer.payload);
+            writer.journal.append(&writer.payload)?;
+            writer.next_id = first + u64::from(count);
+            let segment = writer.journal.place().0;
+            let mut index = self.index.lock();
+            if index.last().is_none_or(|(last, _)| *last < segment) {
+                index.push((segment, first));
+            }
+            drop(index);
+            let bytes = batch.body_bytes();
+            let run = batch.number(first, time.unix_ns, &self.body_bytes);
+            let due = (due_ms > 0).then(|| time.now + delay);
+            kept.push(KeptRun { publisher, run, bytes, due });
+        }
+        Ok(kept)
+    }
+
+    /// Changes something of the topic, and keeps what is to be known of it then.
+    ///
+    /// # Errors
+    /// The change is made, and cannot be kept.
+    pub(in crate::broker) fn change<R>(
+        &self,
+        change: impl FnOnce() -> R,
+        saved: impl FnOnce() -> Option<TopicChanges>,
+    ) -> (R, Result<(), LimitError>) {
+        let mut writer = self.writer.lock();
+        let done = change();
+        let kept = match saved() {
+            Some(changes) if !writer.is_gone => self.tell(&mut writer, changes),
+            _ => Ok(()),
+        };
+        (done, kept)
+    }
+
+    /// Deletes the topic by `delete`, within the lock: nothing is published to it meanwhile, nor ever again.
+    pub(super) fn end<R>(&self, delete: impl FnOnce() -> R) -> R {
+        let mut writer = self.writer.lock();
+        writer.is_gone = true;
+        self.usage.give_back(std::mem::take(&mut writer.counted));
+        delete()
+    }
+
+    fn tell(&self, writer: &mut LogWriter, changes: TopicChanges) -> Result<(), LimitError> {
+        let told = writer.tell(changes, &self.index.lock());
+        writer.count(&self.usage);
+        match told {
+            Ok(()) => self.usage.works(),
+            Err(error) => {
+                writer.must_tell = true;
+                return Err(self.usage.fails(&self.name, error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what is to be told of the topic, gives up segments that nobody needs, and, with `sync`, gets all to the disk.
+    ///
+    /// # Errors
+    /// The disk's reason. It goes on with the next call.
+    pub(super) fn keep(&self, topic: &impl TopicState, sync: Sync) -> Result<(), LimitError> {
+        let mut writer = self.writer.lock();
+        if writer.is_gone {
+            return Ok(());
+        }
+        let told = topic
+            .changes(writer.is_long() || writer.must_tell)
+            .map_or(Ok(()), |changes| self.tell(&mut writer, changes));
+        // Also where that cannot be told: it makes room on a full disk, and what a start misses then is finished.
+        // Mostly there is none that could go.
+        if writer.oldest < writer.told.1
+            && let Some(oldest) = topic.oldest()
+        {
+            self.give_up(&mut writer, oldest);
+        }
+        if told.is_ok() && writer.told.1.saturating_sub(writer.oldest) >= STRAGGLE_AFTER {
+            self.leave_stragglers(&mut writer, topic);
+        }
+        writer.count(&self.usage);
+        let sync = match sync {
+            _ if told.is_err() => Sync::Closed,
+            Sync::Closed if writer.is_unsynced() => Sync::All,
+            sync => sync,
+        };
+        writer.unsynced = if sync == Sync::All { 0 } else { writer.unsynced };
+        let upkeep = writer.journal.upkeep(sync);
+        // Not while the disk works.
+        drop(writer);
+        let Some(upkeep) = upkeep else { return told };
+        let done = upkeep.run().and_then(|done| self.writer.lock().journal.upkept(done));
+        told.and(done.map_err(|error| self.usage.fails(&self.name, error)))
+    }
+
+    /// Whether there is something that is not on the disk, or could not be told.
+    pub(super) fn has_unsynced(&self) -> bool {
+        let writer = self.writer.lock();
+        writer.unsynced > 0 || writer.must_tell
+    }
+
+    /// Gives up segments that only a few messages hold, once these are told with the topic.
+    fn leave_stragglers(&self, writer: &mut LogWriter, topic: &impl TopicState) {
+        let below = {
+            let index = self.index.lock();
+            let told = index.iter().find(|(segment, _)| *segment >= writer.told.1);
+            told.map_or(writer.next_id, |(_, first)| *first)
+        };
+        if topic.note_stragglers(below, (writer.segment_bytes / STRAGGLER_PART) as usize)
+            && let Some(changes) = topic.changes(true)
+            && self.tell(writer, changes).is_ok()
+        {
+            topic.stragglers_told();
+            if let Some(oldest) = topic.oldest() {
+                self.give_up(writer, oldest);
+            }
+        }
+    }
+
+    fn give_up(&self, writer: &mut LogWriter, oldest: u64) {
+        let mut index = self.index.lock();
+        let behind = index.partition_point(|(_, first)| *first <= oldest);
+        // The one before those that begin behind it; and nothing that a start needs.
+        let needed = index.get(behind.saturating_sub(1)).map_or(u64::MAX, |(segment, _)| *segment);
+        let keep = needed.min(writer.told.1);
+        index.retain(|(segment, _)| *segment >= keep);
+        writer.journal.detach();
+        while writer.oldest < keep {
+            writer.journal.give_up(writer.oldest);
+            writer.oldest += 1;
+        }
+    }
+
+    /// Reads messages for a channel.
+    ///
+    /// # Errors
+    /// The operating system's. What is damaged is left out, and the log says so.
+    pub(super) fn load(&self, plan: &LoadPlan) -> Result<Loaded, JournalError> {
+        let (mut segment, mut offset) = plan.place.unwrap_or_else(|| self.find(plan.from));
+        let last = self.writer.lock().journal.place().0;
+        let mut loaded = Loaded { runs: Vec::new(), next: plan.until, place: None };
+        let (mut messages, mut bytes) = (0, 0);
+        while segment <= last {
+            let mut reader = match FrameReader::open(&*self.disk, segment, offset) {
+                Ok(reader) => reader,
+                Err(error @ JournalError::Io { .. }) => return Err(error),
+                Err(error) => {
+                    log::error!("broker: topic {}: messages are lost: {error}", self.name);
+                    (segment, offset) = (segment + 1, 0);
+                    continue;
+                }
+            };
+            loop {
+                let (at, payload) = match reader.step()? {
+                    FrameStep::Frame(at, _, payload) => (at, payload),
+                    FrameStep::End => break,
+                    FrameStep::Nothing => {
+                        if segment < last {
+                            self.say_damaged(segment, reader.offset());
+                        }
+                        break;
+                    }
+                };
+                let Ok(TopicRecord::Messages(found)) = TopicRecord::decode(payload) else {
+                    continue;
+                };
+                let end = found.first + u64::from(found.count);
+                if end <= plan.from || !found.is_whole() {
+                    continue;
+                }
+                if found.first >= plan.until {
+                    (loaded.next, loaded.place) = (found.first, Some((segment, at)));
+                    return Ok(loaded);
+                }
+                messages += found.count as usize;
+                bytes += found.bodies.len();
+                let batch = NewBatch::read(found.bodies, found.count);
+                let run = batch.number(found.first, found.timestamp_ns, &self.body_bytes);
+                loaded.runs.push(LoadedRun { run, due_ms: found.due_ms });
+                if messages >= plan.messages || bytes >= plan.bytes {
+                    (loaded.next, loaded.place) = (end, Some((segment, reader.offset())));
+                    return Ok(loaded);
+                }
+            }
+            (segment, offset) = (segment + 1, 0);
+        }
+        Ok(loaded)
+    }
+
+    fn say_damaged(&self, segment: u64, offset: u64) {
+        log::error!(
+            "broker: topic {}: messages are lost: segment {segment} is damaged at byte {offset}",
+            self.name
+        );
+    }
+
+    /// The segment in which a message is, if it is in one.
+    fn find(&self, id: u64) -> (u64, u64) {
+        let index = self.index.lock();
+        let behind = index.partition_point(|(_, first)| *first <= id);
+        let found = index.get(behind.saturating_sub(1)).map(|(segment, _)| (*segment, 0));
+        found.unwrap_or((u64::MAX, 0))
+    }
+
+    /// Gets all to the disk and closes the journal; nothing is to be written behind it.
+    pub(super) fn close(&self) -> Result<(), JournalError> {
+        self.writer.lock().journal.close()
+    }
+}
+
+impl LogWriter {
+    /// Tells what there is to say of the topic, and makes it durable.
+    fn tell(&mut self, changes: TopicChanges, index: &[(u64, u64)]) -> Result<(), JournalError> {
+        match changes {
+            TopicChanges::Channels(channels) => {
+                for (name, mut channel) in channels {
+                    channel.coarsen(EXCEPTIONS_MAX);
+                    self.payload.clear();
+                    encode_channel(&name, &channel, &mut self.payload);
+                    self.journal.append(&self.payload)?;
+                }
+                self.journal.commit()
+            }
+            TopicChanges::Whole(mut topic) => {
+                self.must_tell = true;
+                let most = (EXCEPTIONS_MAX / topic.channels.len().max(1)).max(2);
+                topic.channels.iter_mut().for_each(|(_, channel)| channel.coarsen(most));
+                self.tell_whole(&topic, index)
+            }
+        }
+    }
+
+    fn tell_whole(&mut self, topic: &SavedTopic, index: &[(u64, u64)]) -> Result<(), JournalError> {
+        self.payload.clear();
+        encode_topic(topic, index, &mut self.payload);
+        self.journal.append(&self.payload)?;
+        self.journal.commit()?;
+        self.must_tell = false;
+        self.told = (self.journal.written(), self.journal.place().0);
+        Ok(())
+    }
+
+    /// Whether a start would have much to read: all of the topic is to be told again.
+    fn is_long(&self) -> bool {
+        self.journal.written() - self.told.0 >= self.segment_bytes
+    }
+
+    /// Whether so many messages have come that all is to be got to the disk.
+    fn is_unsynced(&self) -> bool {
+        self.unsynced >= self.sync_every
+    }
+
+    /// Tells the usage how much it takes now.
+    fn count(&mut self, usage: &DiskUsage) {
+        let (segment, offset) = self.journal.place();
+        let bytes = segment.saturating_sub(self.oldest) * self.segment_bytes + offset;
+        usage.replace(std::mem::replace(&mut self.counted, bytes), bytes);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}
