@@ -354,7 +354,8 @@ fn run_once(
         // Why nothing is counted is what is to be told at the end; the directory itself may be gone.
         log::warn!("{error:#}");
     }
-    let report = RunReport::new(&processed, processed.seconds, config.durability);
+    let mut report = RunReport::new(&processed, processed.seconds, config.durability);
+    report.has_ids = config.shape.id.is_some();
     print_report(config.format, &report)?;
     yielded.map_or(Ok(()), Err)?;
     is_complete(&processed, config)?;

@@ -1,5 +1,6 @@
 //! The binary as a child process, and the brokers that it talks to.
 
+use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
 use std::path::Path;
@@ -160,9 +161,23 @@ pub(crate) fn post(url: &str, body: &str) {
 /// Waits until `probe` holds.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut probe: impl FnMut() -> bool) {
+    wait_until_is(what, &true, &mut probe);
+}
+
+/// Waits until `look` finds what is wanted.
+#[track_caller]
+pub(crate) fn wait_until_is<T: PartialEq + Debug>(
+    what: &str,
+    wanted: &T,
+    mut look: impl FnMut() -> T,
+) {
     let deadline = Instant::now() + DEADLINE;
-    while !probe() {
-        assert!(Instant::now() < deadline, "never: {what}");
+    loop {
+        let found = look();
+        if found == *wanted {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never: {what}: {found:?}, not {wanted:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

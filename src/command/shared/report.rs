@@ -43,9 +43,12 @@ pub(crate) struct RunReport {
     pub(crate) recovered: u64,
     /// Repeats that told another video than the play that was counted.
     pub(crate) conflicting_duplicates: u64,
-    /// Plays without an identity. Only in the text.
+    /// Plays whose repeats are known by the window alone: by the play's own id or nsqd's message ID. Only in the text.
     #[serde(skip)]
-    pub(crate) unidentified: u64,
+    pub(crate) in_window: u64,
+    /// Whether plays have ids of their own, `--id-field`. Only in the text.
+    #[serde(skip)]
+    pub(crate) has_ids: bool,
     /// What a count survives. Only in the text.
     #[serde(skip)]
     pub(crate) durability: Durability,
@@ -71,7 +74,8 @@ impl RunReport {
             stopped: false,
             recovered: counters.recovered,
             conflicting_duplicates: counters.conflicting,
-            unidentified: counters.by_message,
+            in_window: counters.by_message,
+            has_ids: false,
             durability,
         }
     }
@@ -99,10 +103,13 @@ impl RunReport {
             let plays = many(self.recovered, "play");
             lines.push(("recovered", format!("{plays}: lost on the way and sent again")));
         }
-        if self.unidentified > 0 {
-            let plays = many(self.unidentified, "play");
-            let text = format!("{plays}: repeats known by nsqd's message ID only");
-            lines.push(("unidentified", text));
+        if self.in_window > 0 {
+            let plays = many(self.in_window, "play");
+            lines.push(if self.has_ids {
+                ("remembered", format!("{plays}: repeats known by their id while it is remembered"))
+            } else {
+                ("unidentified", format!("{plays}: repeats known by nsqd's message ID only"))
+            });
         }
         if let Some(ConsumptionTimes { mean, p50, p99, max }) = self.consumption_ms {
             let text =
