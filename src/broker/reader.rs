@@ -34,6 +34,9 @@ const READ_GROWTH: usize = 8;
 /// The largest: an MPUB of 200 × 200 bytes in one read, or 3000 FINs.
 const READ_LARGE: usize = 64 << 10;
 
+/// Room for commands that is kept from one read to the next: that of a large one full of FINs.
+const REQUESTS_KEPT: usize = READ_LARGE / 16;
+
 /// How long, and how much, is read from a client after a fatal error: closing a socket with unread bytes
 /// resets it, and the error frame may be lost with it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -166,18 +169,24 @@ impl ConnectionReader {
             if self.session.heartbeat() != heartbeat && self.restart_timers(now).is_err() {
                 return End::Closed;
             }
-            if any {
-                self.extend_read_by(now);
-            }
             self.hub.prepare(requests.iter().filter_map(CheckedCommand::topic));
-            let (applied, effects) =
+            let (applied, mut effects) =
                 apply::apply(&self.hub, &self.session, &mut requests, now, &mut out);
-            // The answers first: a message must not overtake the OK of the SUB.
-            let sent = self.answer(&out);
+            // Before the answers: a client that does not read them holds nobody else up. But its own messages come behind them.
+            let wakes_itself = effects.take_wake(self.id);
             self.hub.carry_out(effects);
-            out.clear();
-            if sent.is_err() {
+            if self.answer(&out).is_err() {
                 return End::Closed;
+            }
+            if wakes_itself {
+                self.outbox.wake();
+            }
+            out.clear();
+            out.shrink_to(READ_LARGE);
+            requests.shrink_to(REQUESTS_KEPT);
+            if any {
+                // From now on, and not from when it was read: a disk or an nsqlookupd may have been waited for.
+                self.extend_read_by(Instant::now());
             }
             match (applied, bad) {
                 (ControlFlow::Break(()), _) => return End::ErrorSent,

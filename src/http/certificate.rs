@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
-use rustls::server::ParsedCertificate;
+use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-use super::client_certificates::TlsRules;
+use super::client_certificates::{ClientCertificates, TlsRules};
 use super::pem::{self, PemSection};
 use crate::model::unix_time::UnixMs;
 
@@ -66,9 +66,15 @@ pub(super) fn load(files: &TlsFiles, rules: &TlsRules) -> Result<Certificate, St
         .map_err(|error| format!("TLS: {error}"))?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(resolver));
-    // A connection serves one request: with tickets the next one costs a fraction of the first.
-    unnamed.ticketer =
-        rustls::crypto::ring::Ticketer::new().map_err(|error| format!("TLS: {error}"))?;
+    if rules.clients == ClientCertificates::NotAsked {
+        // A connection serves one request: with tickets the next one costs a fraction of the first.
+        unnamed.ticketer =
+            rustls::crypto::ring::Ticketer::new().map_err(|error| format!("TLS: {error}"))?;
+    } else {
+        // Who resumes a session is not asked for a certificate again, also when that has expired meanwhile.
+        unnamed.session_storage = Arc::new(NoServerSessionStorage {});
+        unnamed.send_tls13_tickets = 0;
+    }
     let mut http = unnamed.clone();
     // What is spoken here, so that a client of HTTP/2 alone learns it in the handshake.
     http.alpn_protocols = vec![b"http/1.1".to_vec()];

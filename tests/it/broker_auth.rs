@@ -221,7 +221,8 @@ fn the_servers_are_told_of_tls_and_of_the_certificate() {
 #[test]
 fn an_address_that_is_none_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    for address in ["ftp://host/auth", "http://", "a b"] {
+    // An empty one is what a script gives whose variable is not set; it must not let everybody in.
+    for address in ["ftp://host/auth", "http://", "a b", ""] {
         let ended = ask_for(dir.path(), &format!("--auth-http-address={address}"));
         assert!(ended.contains("must be host:port, or a URL of HTTP"), "{address}: {ended}");
     }

@@ -102,6 +102,34 @@ fn a_consumer_that_never_reads_holds_nobody_up() {
     stops(broker);
 }
 
+/// What it publishes is delivered, and so is what others publish, though its own answers find no room.
+#[test]
+fn a_producer_that_never_reads_its_answers_holds_nobody_up() {
+    let broker = start(|_| ());
+    // It can have all of them, so it is idle whenever something comes.
+    let mut consumer = Client::consumer(broker.tcp_addr(), "t", "c", 60_000);
+    let mut stuck = Client::connect(broker.tcp_addr());
+    stuck.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    // The broker waits until its OKs have room, and so reads no more: then there is no room for more PUBs.
+    let others = b"PUB other\n\0\0\0\x01x".repeat(50);
+    let many = [&others[..], b"PUB t\n\0\0\0\x01x"].concat().repeat(100);
+    while stuck.stream.write_all(&many).is_ok() {}
+    let mut producer = Client::connect(broker.tcp_addr());
+    producer.publish("t", b"last");
+    let waiting = Instant::now();
+    loop {
+        let message = consumer.message();
+        consumer.finish(&message);
+        if message.body == b"last" {
+            break;
+        }
+    }
+    // What else would have woken the consumer is its heartbeat, after 30 s.
+    let took = waiting.elapsed();
+    assert!(took < Duration::from_secs(25), "{took:?}");
+    stops(broker);
+}
+
 #[test]
 fn full_memory_is_told_even_to_a_producer_that_goes_on_sending() {
     let broker = start(|config| config.max_memory = 1 << 20);

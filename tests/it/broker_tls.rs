@@ -1,5 +1,6 @@
 //! TLS of a broker, by its options: on `playcounts broker` and on the real nsqd with the same ones.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use nsq_protocol::{
     TlsConfig, TlsVersion, TopicName,
 };
 use rustix::process::Signal;
+use rustls::HandshakeKind;
 use serde_json::{Value, json};
 
 use crate::broker_support::{Client, Got, http, tcp};
@@ -154,6 +156,28 @@ fn clients_are_taken_by_their_certificates() {
     }
 }
 
+/// A session that is resumed asks for no certificate: one that has expired would do for ever.
+#[test]
+fn who_comes_again_shows_its_certificate_again() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let client = authority.issue("client", |_| {});
+    for (policy, want) in [("", HandshakeKind::Resumed), ("require", HandshakeKind::Full)] {
+        let policy = format!("--tls-client-auth-policy={policy}");
+        let (_process, _, https) = ours(dir.path(), &authority.issue_local(), &[&policy]);
+        for version in rustls::ALL_VERSIONS {
+            let config = tls_client::config_of(&[version], &authority.ca_file(), Some(&client));
+            let [first, again] = [(); 2].map(|()| {
+                let mut stream = tls_client::connect_by(&config, https.parse().unwrap());
+                let ping = b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+                stream.write_all(ping).unwrap();
+                stream.read_to_end(&mut Vec::new()).unwrap();
+                stream.conn.handshake_kind()
+            });
+            assert_eq!((first, again), (Some(HandshakeKind::Full), Some(want)), "{version:?}");
+        }
+    }
+}
+
 #[test]
 fn an_old_tls_is_refused() {
     let authority = Authority::new();
@@ -173,11 +197,12 @@ fn an_old_tls_is_refused() {
     });
 }
 
-/// `playcounts broker` with that certificate.
-fn ours(dir: &Path, issued: &Issued) -> (Running, SocketAddr, String) {
+/// `playcounts broker` with that certificate and more options.
+fn ours(dir: &Path, issued: &Issued, more: &[&str]) -> (Running, SocketAddr, String) {
     let args = ["broker", "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"];
     let options = issued.args();
-    let args: Vec<&str> = args.into_iter().chain(options.iter().map(String::as_str)).collect();
+    let options = options.iter().map(String::as_str).chain(more.iter().copied());
+    let args: Vec<&str> = args.into_iter().chain(options).collect();
     let mut process = Running::start(dir, &args);
     let tcp = process.wait_for("TCP: listening on ").parse().unwrap();
     let https = process.has_said("HTTPS: listening on ");
@@ -187,7 +212,7 @@ fn ours(dir: &Path, issued: &Issued) -> (Running, SocketAddr, String) {
 #[test]
 fn who_speaks_no_tls_behind_the_answer_is_told_so() {
     let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
-    let (_process, address, _) = ours(dir.path(), &authority.issue_local());
+    let (_process, address, _) = ours(dir.path(), &authority.issue_local(), &[]);
     let (mut garbage, _) = Client::negotiated(address, r#""tls_v1":true"#);
     garbage.below(b"PUB t\n\0\0\0\x01x");
     // An alert, which is no frame, and behind it what a client in clear can read.
@@ -219,7 +244,7 @@ fn who_speaks_no_tls_behind_the_answer_is_told_so() {
 #[test]
 fn damaged_and_cut_tls_end_their_connection_and_publish_nothing() {
     let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new());
-    let (_process, address, https) = ours(dir.path(), &authority.issue_local());
+    let (_process, address, https) = ours(dir.path(), &authority.issue_local(), &[]);
     let session = || tls_client::session("127.0.0.1", &authority.ca_file());
     let mut damaged = Client::encrypted(address, session());
     damaged.below(b"\x17\x03\x03\0\x20________________________________");
@@ -240,7 +265,7 @@ fn damaged_and_cut_tls_end_their_connection_and_publish_nothing() {
 fn a_renewed_certificate_is_read_again_and_no_connection_lost() {
     let (dir, authority, next) = (tempfile::tempdir().unwrap(), Authority::new(), Authority::new());
     let issued = authority.issue_local();
-    let (process, address, https) = ours(dir.path(), &issued);
+    let (process, address, https) = ours(dir.path(), &issued, &[]);
     let session = |of: &Authority| tls_client::session("127.0.0.1", &of.ca_file());
     let mut before = Client::encrypted(address, session(&authority));
     let renewed = next.issue_local();

@@ -9,9 +9,10 @@ use rustls::pki_types::ServerName;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::certs::Issued;
 use crate::timing::DEADLINE;
 
 /// A connection over TLS.
@@ -36,21 +37,45 @@ fn session_by(
     name: &str,
     ca: &Path,
 ) -> ClientConnection {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    ClientConnection::new(config_of(versions, ca, None), name).unwrap()
+}
+
+/// What a client that shows a certificate, or none, and trusts the authority of that file remembers of its sessions.
+pub(crate) fn config_of(
+    versions: &[&'static SupportedProtocolVersion],
+    ca: &Path,
+    client: Option<&Issued>,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    ClientConnection::new(Arc::new(config), name).unwrap()
+        .with_root_certificates(roots);
+    let config = match client {
+        None => config.with_no_client_auth(),
+        Some(Issued { cert, key }) => {
+            let chain = vec![CertificateDer::from_pem_file(cert).unwrap()];
+            config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap()).unwrap()
+        }
+    };
+    Arc::new(config)
 }
 
 /// A connection to whom must have that name, by the authority of that file. The handshake comes with the first byte.
 pub(crate) fn connect(at: SocketAddr, name: &str, ca: &Path) -> TlsStream {
-    let session = session(name, ca);
+    stream(at, session(name, ca))
+}
+
+/// The same with what is remembered there, to its address.
+pub(crate) fn connect_by(config: &Arc<ClientConfig>, at: SocketAddr) -> TlsStream {
+    let name = ServerName::from(at.ip());
+    stream(at, ClientConnection::new(Arc::clone(config), name).unwrap())
+}
+
+fn stream(at: SocketAddr, session: ClientConnection) -> TlsStream {
     let socket = TcpStream::connect(at).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket.set_write_timeout(Some(DEADLINE)).unwrap();

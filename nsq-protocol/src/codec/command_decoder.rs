@@ -35,8 +35,6 @@ pub struct CommandDecoder {
     buffer: StreamBuffer,
     /// Bytes without which the command being read gets no further.
     wanted: usize,
-    /// Bytes that it is likely to have in all: at least those that are wanted.
-    room: usize,
     /// Where in them the search for the line's end goes on.
     scanned: usize,
     /// How far the messages of an MPUB have been read.
@@ -51,7 +49,7 @@ impl CommandDecoder {
     /// A decoder with a buffer of `at_rest` bytes (at least 1 KiB) while no larger command is being read.
     pub fn new(at_rest: usize, limits: CommandLimits) -> Self {
         let buffer = StreamBuffer::new(at_rest.max(MIN_BUFFER));
-        Self { buffer, wanted: 1, room: 1, scanned: 0, walk: BodiesWalk::default(), limits }
+        Self { buffer, wanted: 1, scanned: 0, walk: BodiesWalk::default(), limits }
     }
 
     /// Changes the size of the buffer at rest: a connection that proves busy deserves a larger one.
@@ -61,7 +59,7 @@ impl CommandDecoder {
 
     /// Where the next bytes of the stream belong: never empty. Tell [`CommandDecoder::advance`] how many came.
     pub fn space(&mut self) -> &mut [u8] {
-        self.buffer.space(self.room)
+        self.buffer.space(self.wanted)
     }
 
     /// Says that `count` bytes were written to the front of [`CommandDecoder::space`].
@@ -75,8 +73,8 @@ impl CommandDecoder {
 
     /// Adds bytes as the socket produced them; any split is fine.
     pub fn push(&mut self, bytes: &[u8]) {
-        let room = self.room;
-        self.buffer.push(bytes, |_| room);
+        let wanted = self.wanted;
+        self.buffer.push(bytes, |_| wanted);
     }
 
     /// Bytes read but not yet decoded.
@@ -93,7 +91,7 @@ impl CommandDecoder {
             return Ok(None);
         }
         if let Some(id) = self.buffer.pending().first_chunk().and_then(plain_fin) {
-            (self.wanted, self.room, self.scanned) = (1, 1, 0);
+            (self.wanted, self.scanned) = (1, 0);
             self.buffer.take(FIN_LINE);
             return Ok(Some(Command::Fin(id)));
         }
@@ -107,7 +105,6 @@ impl CommandDecoder {
         let Some(newline) = newline else {
             self.scanned = pending.len();
             self.wanted = pending.len() + 1;
-            self.room = self.wanted;
             return Ok(None);
         };
         let line = &pending[..newline];
@@ -119,15 +116,15 @@ impl CommandDecoder {
                 let state = read_body(&pending[behind..], kind, &self.limits, &mut self.walk)?;
                 match state {
                     BodyState::Whole(size) => behind + 4..behind + 4 + size,
-                    BodyState::Needs { wanted, room } => {
+                    BodyState::Needs(wanted) => {
                         self.scanned = newline;
-                        (self.wanted, self.room) = (behind + wanted, behind + room.max(wanted));
+                        self.wanted = behind + wanted;
                         return Ok(None);
                     }
                 }
             }
         };
-        (self.wanted, self.room, self.scanned) = (1, 1, 0);
+        (self.wanted, self.scanned) = (1, 0);
         let walk = std::mem::take(&mut self.walk);
         let body = &self.buffer.take(body.end)[body];
         Ok(Some(match head {
@@ -288,8 +285,8 @@ impl BodyKind {
 enum BodyState {
     /// The body is there: its size.
     Whole(usize),
-    /// It gets no further without `wanted` bytes, and is likely to have `room`; the size field included.
-    Needs { wanted: usize, room: usize },
+    /// It gets no further without so many bytes, the size field included.
+    Needs(usize),
 }
 
 fn read_body(
@@ -299,7 +296,7 @@ fn read_body(
     walk: &mut BodiesWalk,
 ) -> Result<BodyState, CommandError> {
     let Some((size, rest)) = bytes.split_first_chunk::<4>() else {
-        return Ok(BodyState::Needs { wanted: 4, room: 4 });
+        return Ok(BodyState::Needs(4));
     };
     let size = i32::from_be_bytes(*size);
     let (max, too_big) = if kind.is_message {
@@ -324,10 +321,10 @@ fn read_body(
         // Not by its size, which some clients get wrong, and nsqd only compares with its limit.
         return Ok(match walk.go_on(rest, limits)? {
             None => BodyState::Whole(walk.end()),
-            Some(wanted) => BodyState::Needs { wanted: 4 + wanted, room: 4 + size },
+            Some(wanted) => BodyState::Needs(4 + wanted),
         });
     }
-    let whole = BodyState::Needs { wanted: 4 + size, room: 4 + size };
+    let whole = BodyState::Needs(4 + size);
     Ok(if rest.len() < size { whole } else { BodyState::Whole(size) })
 }
 

@@ -26,7 +26,8 @@ impl StreamBuffer {
         }
     }
 
-    /// Where the next bytes belong: never empty, and room for `wanted` bytes from the first undecoded one on.
+    /// Where the next bytes belong: never empty, at most the rest of what `wanted` bytes from the first undecoded one on are, or
+    /// what a buffer at rest holds. So what comes behind something large is never much, whatever the peer sends.
     pub(crate) fn space(&mut self, wanted: usize) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -35,14 +36,19 @@ impl StreamBuffer {
             }
         }
         // A read into the last few bytes of the buffer would be a system call for little.
-        if self.start + wanted.max(self.at_rest / 4) > self.buf.len() {
+        let least = (self.at_rest / 4).max(1);
+        if self.start + wanted.max(least) > self.buf.len() || self.end == self.buf.len() {
             self.buf.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
+            if self.buf.len() - self.end < least {
+                // It grows by what has come, not by what is announced: a few bytes cost no megabytes.
+                let most = wanted.max(self.end + self.at_rest);
+                self.buf.resize(most.min(2 * self.buf.len()).max(self.end + 1), 0);
+            }
         }
-        if self.buf.len() < wanted || self.end == self.buf.len() {
-            self.buf.resize(wanted.max(self.buf.len() + self.at_rest), 0);
-        }
-        &mut self.buf[self.end..]
+        let until = (self.start + wanted).max(self.end + self.at_rest);
+        let until = until.min(self.buf.len());
+        &mut self.buf[self.end..until]
     }
 
     /// Says that `count` bytes were written to the front of the space; panics where it has fewer.

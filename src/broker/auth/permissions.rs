@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Expressions in one answer: each is kept as long as the connection.
 const EXPRESSIONS_MAX: usize = 1000;
@@ -66,6 +67,7 @@ impl Permissions {
     /// Why all of it is not taken.
     pub(super) fn read(body: &[u8], now: Instant) -> Result<Self, String> {
         let answer: Answer = serde_json::from_slice(body)
+            .and_then(|answer| serde_json::from_value(as_go_reads(answer)))
             .map_err(|error| format!("its answer is no such JSON object: {error}"))?;
         let mut rules = Vec::new();
         let mut left = EXPRESSIONS_MAX;
@@ -116,6 +118,18 @@ impl Permissions {
             may && rule.topic.is_match(topic.as_bytes())
                 && rule.channels.iter().any(|expression| expression.is_match(channel.as_bytes()))
         })
+    }
+}
+
+/// Names of fields in any case, as Go matches them, and none that is `null`, which Go takes for nothing.
+fn as_go_reads(value: Value) -> Value {
+    match value {
+        Value::Array(values) => values.into_iter().map(as_go_reads).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+            fields.map(|(name, value)| (name.to_ascii_lowercase(), as_go_reads(value))).collect()
+        }
+        value => value,
     }
 }
 
@@ -187,6 +201,10 @@ mod tests {
         let empty = read(r#"{"ttl":3,"identity":"me","authorizations":null}"#).unwrap();
         assert!(empty.count() == 0 && empty.who.identity == "me");
         read(r#"{"ttl":9223372036854775807}"#).unwrap();
+        // As a program in Go writes its own structs.
+        let go = r#"{"ttl":7,"TTL":null,"Authorizations":[{"Topic":"t","Channels":["c"],"Permissions":["subscribe"]}]}"#;
+        assert!(read(go).unwrap().allow("t", "c"));
+        assert!(read(&go.replace(r#""ttl":7,"TTL":null"#, r#""TTL":7"#)).unwrap().allow("t", "c"));
         let long = format!(r#"{{"ttl":1,"authorizations":[{{"topic":"{}"}}]}}"#, "a".repeat(2000));
         let many = format!(
             r#"{{"ttl":1,"authorizations":[{{"channels":[{}"a"]}}]}}"#,

@@ -51,6 +51,13 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
+    /// Takes out that a consumer is to be woken; whether it is.
+    pub(crate) fn take_wake(&mut self, id: ClientId) -> bool {
+        let before = self.wake.len();
+        self.wake.retain(|other| *other != id);
+        self.wake.len() < before
+    }
+
     /// Adds what came behind.
     pub(crate) fn absorb(&mut self, later: Self) {
         let Self { wake, close, sooner, registrations, load, changed, garbage } = later;

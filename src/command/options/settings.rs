@@ -244,7 +244,7 @@ fn setting<'c>(
         return of(Origin::Flag, with_units(typed.command, option, values.clone()));
     }
     if let Some(value) = variables.get(&option.variable()) {
-        let values = match option.is_repeatable {
+        let values = match option.is_repeatable && !(value.is_empty() && fails_closed(option)) {
             true => value.split_whitespace().map(str::to_owned).collect(),
             false => vec![value.clone()],
         };
@@ -273,7 +273,17 @@ fn is_nothing(command: &CommandSpec, option: &OptionSpec, values: &[String]) -> 
     // A default that is an address or a text is not what nsqd has for an empty one.
     let is_none =
         matches!(option.row.default, DefaultValue::Unset(_)) || matches!(kind, ValueKind::OneOf(_));
-    command.name == NSQD && kind.may_be_empty() && is_none && values.iter().all(String::is_empty)
+    command.name == NSQD
+        && kind.may_be_empty()
+        && is_none
+        && !fails_closed(option)
+        && values.iter().all(String::is_empty)
+}
+
+/// Whether an empty value is refused: nsqd takes that of `--auth-http-address` for a server, and then refuses every client. Taken
+/// for nothing it would let everybody in. (pure)
+fn fails_closed(option: &OptionSpec) -> bool {
+    option.name == "auth-http-address"
 }
 
 /// Says that a bare number is seconds, where a file must say so: what `playcounts config` prints is one. (pure)

@@ -237,3 +237,42 @@ proptest! {
         }
     }
 }
+
+/// What a body is announced to be takes no memory before it comes, and what comes behind one is read as at rest.
+#[test]
+fn a_buffer_grows_by_what_has_come() {
+    const AT_REST: usize = 8 << 10;
+    const LARGE: usize = 1 << 20;
+    let limits = CommandLimits { max_msg_size: LARGE, max_body_size: LARGE };
+    let announced = (LARGE as u32).to_be_bytes();
+    for head in ["PUB t\n", "MPUB t\n", "IDENTIFY\n"] {
+        let mut decoder = CommandDecoder::new(AT_REST, limits);
+        decoder.push(&[head.as_bytes(), &announced].concat());
+        assert_eq!(decoder.next_command(), Ok(None), "{head}");
+        assert!(decoder.space().len() <= AT_REST, "{head}");
+        assert!(decoder.buffer.capacity() <= 2 * AT_REST, "{head}");
+    }
+    // An MPUB is whole long before its size says so.
+    let mut decoder = CommandDecoder::new(AT_REST, limits);
+    decoder.push(&[b"MPUB t\n", &announced[..]].concat());
+    assert_eq!(decoder.next_command(), Ok(None));
+    decoder.push(b"\0\0\0\x01\0\0\0\x01x");
+    assert!(decoder.next_command().unwrap().is_some());
+    assert!(decoder.space().len() <= AT_REST);
+    // A large body is read in a few steps, and then the buffer is small again.
+    let mut decoder = CommandDecoder::new(AT_REST, limits);
+    decoder.push(&[b"PUB t\n", &announced[..]].concat());
+    let mut rest = LARGE;
+    let mut reads = 0;
+    while rest > 0 {
+        assert_eq!(decoder.next_command(), Ok(None));
+        let count = decoder.space().len().min(rest);
+        decoder.advance(count);
+        assert!(decoder.buffer.capacity() <= 2 * (LARGE - rest + count) + 2 * AT_REST);
+        (rest, reads) = (rest - count, reads + 1);
+    }
+    assert!(reads < 12, "{reads}");
+    assert!(decoder.next_command().unwrap().is_some());
+    decoder.space();
+    assert_eq!(decoder.buffer.capacity(), AT_REST);
+}
