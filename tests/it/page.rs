@@ -61,6 +61,12 @@ fn page_is_whole_and_moves_without_a_reload() {
     assert_eq!(read(&tab, "document.activeElement.id"), json!("top-limit"));
     complaints.assert_none();
 
+    // The badge's dot beats with the numbers, and nothing is drawn between them.
+    for opacity in ["0.35", "1", "0.35"] {
+        wait_for(&tab, "getComputedStyle(document.querySelector('#live .dot')).opacity", opacity);
+    }
+    wait_for(&tab, "document.getAnimations().length", 0);
+
     // Strangers' text is text.
     let report = json!({"processor": Uuid::from_u128(1), "consumption": consumption(Some(MARKUP))});
     running.post("/api/consumption", &report, 200);

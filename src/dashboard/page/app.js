@@ -80,9 +80,16 @@ const show = (values, before) => {
 // Numbers are told to be old before they are called stale.
 const AGED_MS = 2000;
 
+// When the badge's dot moved last, by `performance.now()`.
+let beatAt = 0;
+
 // `heard`: when the newest event came, by `performance.now()`; `old`: how many ms ago.
 const showBadge = (name, heard, old) => {
   const badge = byId("live");
+  if (heard !== beatAt) {
+    beatAt = heard;
+    badge.toggleAttribute("data-beat");
+  }
   if (badge.dataset.state !== name) badge.dataset.state = name;
   setText(byId("live-text"), name === "stale" ? `stale since ${time(timeAt(heard))}` : name);
   setText(byId("live-age"), heard > 0 && old >= AGED_MS ? age(old) : "");

@@ -15,7 +15,9 @@ use crate::wire::ProducerConfirmed;
 
 fn store() -> (tempfile::TempDir, Store) {
     let temp = tempfile::tempdir().unwrap();
-    let store = Store::open(temp.path(), JournalOwner::Part, 2, Keep::default()).unwrap();
+    let mut store = Store::open(temp.path(), JournalOwner::Part, 2, Keep::default()).unwrap();
+    // On a busy machine a checkpoint may take longer than an HTTP call may wait.
+    store.wait = Duration::from_secs(60);
     (temp, store)
 }
 
