@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nsq_protocol::{ChannelName, ErrorCode, Frame, OK, TopicName};
 
-use super::core::{Core, Effects, LimitError, Missing, NewBatch};
+use super::core::{ClientId, Core, Effects, LimitError, Missing, NewBatch};
 use super::hub::{Hub, timestamp_ns};
 use super::session::{CheckedCommand, Publish, Session, refuse};
 use super::store::{LogBatch, LogTime, TopicLog, changes};
@@ -225,6 +225,20 @@ impl Hub {
         };
         let (done, kept) = log.change(|| self.with_core(change), || changes(self, &log, true));
         kept.map(|()| done)
+    }
+
+    /// A connection is gone. With it an ephemeral channel may go, and what is published next may wait for another one: that is kept
+    /// at once.
+    pub(super) fn disconnect(&self, id: ClientId) {
+        let topic = self.with_core(|core| {
+            let topic = core.ephemeral_channel_of(id);
+            if topic.is_none() {
+                core.disconnect(id);
+            }
+            topic
+        });
+        // What is wrong with the disk is told by its usage.
+        let _ = topic.map(|topic| self.change(&topic, |core| core.disconnect(id)));
     }
 
     /// Deletes a topic with all that is kept of it.

@@ -120,7 +120,7 @@ impl ConnectionReader {
             self.hub.with_core(|core| core.connect(self.id, remote, clock::unix_ms()));
             let end = self.serve();
             // Before anything that may wait: what it holds goes to others at once.
-            self.hub.with_core(|core| core.disconnect(self.id));
+            self.hub.disconnect(self.id);
             log::debug!("broker: {} disconnected", self.address);
             self.close(end);
         }

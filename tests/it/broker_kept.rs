@@ -310,7 +310,7 @@ fn finish_good(consumer: &mut Client, round: usize, count: usize) -> BTreeMap<Me
     bad
 }
 
-/// One that nobody can handle, and one that is due in an hour.
+/// One that nobody can handle, and one that is due in an hour; beside them an ephemeral channel that nobody reads.
 #[test]
 fn what_is_requeued_again_and_again_holds_no_file() {
     const COUNT: usize = 10_000;
@@ -323,6 +323,7 @@ fn what_is_requeued_again_and_again_holds_no_file() {
     for round in 1..=3 {
         let mut consumer = Client::consumer(broker.tcp, "plays", "a", 20);
         let mut producer = Client::connect(broker.tcp);
+        broker.post("/channel/create?topic=plays&channel=unread%23ephemeral");
         if round == 1 {
             producer.send(Command::Dpub(topic("plays"), 3_600_000, b"in an hour"));
             producer.ok();
@@ -353,6 +354,24 @@ fn what_is_requeued_again_and_again_holds_no_file() {
         (channel["depth"].as_u64(), channel["deferred_count"].as_u64()) == (Some(0), Some(1))
     });
     broker.stop();
+}
+
+/// Messages wait for a topic's first channel also where its last one, an ephemeral one, went a moment before the kill.
+#[test]
+fn what_comes_behind_the_last_ephemeral_channel_waits_for_the_next() {
+    let temp = tempfile::tempdir().unwrap();
+    for round in 0..5 {
+        let broker = KeptBroker::start(temp.path(), &[]);
+        let name = format!("t{round}");
+        drop(Client::consumer(broker.tcp, &name, "tail#ephemeral", 1));
+        wait_until("the channel to go", || broker.channel(&name, "tail%23ephemeral").is_null());
+        Client::connect(broker.tcp).publish(&name, b"kept");
+        broker.kill();
+        let broker = KeptBroker::start(temp.path(), &[]);
+        let mut consumer = Client::consumer(broker.tcp, &name, "a", 1);
+        consumer.delivery(b"kept", 1);
+        broker.kill();
+    }
 }
 
 #[test]

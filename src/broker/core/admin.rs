@@ -116,8 +116,14 @@ impl Core {
         let state = self.topics.get_mut(topic).ok_or(Missing::Topic)?;
         let before = state.cost();
         let garbage = (std::mem::take(&mut state.queue), std::mem::take(&mut state.deferred));
-        if let Some(tail) = &mut state.tail {
-            (tail.waiting_from, tail.waiting) = (tail.end, 0);
+        if let Some(tail) = state.tail.as_mut().filter(|tail| tail.waiting > 0) {
+            let (from, end) = (tail.waiting_from, tail.end);
+            (tail.waiting_from, tail.waiting) = (end, 0);
+            for key in state.channels.values() {
+                let backlog =
+                    self.channels.get_mut(key).and_then(|channel| channel.backlog.as_mut());
+                backlog.into_iter().for_each(|backlog| backlog.leave_out(from, end));
+            }
         }
         settle(&mut self.cost, before, state.cost());
         self.effects.garbage.push(Box::new(garbage));

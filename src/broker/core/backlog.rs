@@ -31,8 +31,11 @@ pub(super) struct ChannelBacklog {
     pub(super) is_loading: bool,
     /// Messages apart from `pulled_below` on; `true`: finished.
     pub(super) apart: BTreeMap<u64, bool>,
-    /// What the last run has left, by the first ID: of what is not read yet.
+    /// What the last run has left to do, by the first ID: of what is not read yet.
     pub(super) left: BTreeMap<u64, Exception>,
+    /// Messages behind `pulled_below` that are not the channel's any more, though others before and behind them are: the last run had
+    /// finished them, or the topic was emptied of them while they waited there. By the first ID, up to below the other one.
+    pub(super) holes: BTreeMap<u64, u64>,
     /// Below it only what `left` names is not finished.
     pub(super) left_below: u64,
     /// There is something to say since the last [`take_changes`](super::state::Core::take_changes).
@@ -73,14 +76,21 @@ impl ChannelBacklog {
 
     /// Of a channel of the last run.
     pub(super) fn restore(saved: &SavedChannel) -> Self {
-        let left: BTreeMap<u64, Exception> =
-            saved.exceptions.iter().map(|exception| (exception.first, *exception)).collect();
+        let mut left = BTreeMap::new();
+        let mut holes = BTreeMap::new();
+        for exception in &saved.exceptions {
+            match exception.is_done {
+                true => drop(holes.insert(exception.first, exception.first + exception.count)),
+                false => drop(left.insert(exception.first, *exception)),
+            }
+        }
         Self {
             pulled_below: saved.below,
             next: saved.oldest(|_| false),
             until: saved.until,
             depth: usize::try_from(saved.depth).unwrap_or(usize::MAX),
             left,
+            holes,
             left_below: saved.below,
             ..Self::default()
         }
@@ -100,7 +110,29 @@ impl ChannelBacklog {
 
     /// All messages up to `end` are done with.
     pub(super) fn empty(&mut self, end: u64) {
-        *self = Self { is_loading: self.is_loading, is_changed: self.is_changed, ..Self::new(end) };
+        let Self { is_loading, is_changed, .. } = *self;
+        let holes = std::mem::take(&mut self.holes);
+        *self = Self { is_loading, is_changed, holes, ..Self::new(end) };
+        self.pass_holes();
+    }
+
+    /// What waited in the topic from `from` on, below `end`, is not the channel's.
+    pub(super) fn leave_out(&mut self, from: u64, end: u64) {
+        self.holes.insert(from, end);
+        self.pass_holes();
+    }
+
+    /// Forgets the holes that nothing is before.
+    pub(super) fn pass_holes(&mut self) {
+        let last = self.holes.values().next_back().copied();
+        if let Some(end) = last.filter(|end| *end > self.next)
+            && !self.is_behind()
+            && self.pulled_below >= self.next
+        {
+            (self.pulled_below, self.next, self.until, self.place) = (end, end, end, None);
+        }
+        let below = self.pulled_below;
+        self.holes.retain(|_, end| *end > below);
     }
 
     /// Takes note of a message that is finished.
@@ -141,7 +173,10 @@ impl ChannelBacklog {
         if from >= end {
             return Vec::new();
         }
-        let is_plain = self.left.is_empty() && from >= self.left_below && self.apart.is_empty();
+        let is_plain = self.left.is_empty()
+            && from >= self.left_below
+            && self.apart.is_empty()
+            && self.holes.is_empty();
         if is_plain {
             let run = if from == first {
                 run
@@ -170,7 +205,12 @@ impl ChannelBacklog {
         if self.apart.contains_key(&at) {
             return (at + 1, None);
         }
+        let hole = self.holes.range(..=at).next_back();
+        if let Some((_, behind)) = hole.filter(|(_, behind)| at < **behind) {
+            return (end.min(*behind), None);
+        }
         let mut stop = self.apart.range(at..end).next().map_or(end, |(id, _)| *id);
+        stop = self.holes.range(at..stop).next().map_or(stop, |(first, _)| *first);
         if at < self.left_below {
             stop = stop.min(self.left_below);
         }
@@ -180,7 +220,7 @@ impl ChannelBacklog {
             stop = stop.min(exception.first + exception.count);
             let attempts =
                 if at < self.left_below { exception.attempts.max(1) } else { exception.attempts };
-            return (stop, (!exception.is_done).then_some((attempts, Some(exception.due_ms))));
+            return (stop, Some((attempts, Some(exception.due_ms))));
         }
         stop = self.left.range(at..stop).next().map_or(stop, |(first, _)| *first);
         (stop, (at >= self.left_below).then_some((0, None)))
@@ -188,17 +228,9 @@ impl ChannelBacklog {
 }
 
 impl ChannelBacklog {
-    /// Forgets what the last run has left of messages that are read now. Those that are done may be read again, if the
-    /// queue is let go of.
+    /// Forgets what the last run has left of messages that are read now.
     pub(super) fn forget_left(&mut self) {
         let next = self.next;
-        let Self { left, apart, left_below, .. } = self;
-        left.retain(|_, exception| {
-            let end = exception.first + exception.count;
-            if exception.is_done && exception.first >= *left_below {
-                apart.extend((exception.first..end.min(next)).map(|id| (id, true)));
-            }
-            end > next
-        });
+        self.left.retain(|_, exception| exception.first + exception.count > next);
     }
 }

@@ -57,6 +57,13 @@ impl Core {
         }
     }
 
+    /// The topic of the ephemeral channel that the client consumes.
+    pub(crate) fn ephemeral_channel_of(&self, id: ClientId) -> Option<TopicName> {
+        let key = self.clients.get(&id)?.subscription.as_ref()?.channel;
+        let channel = self.channels.get(&key)?;
+        channel.name.is_ephemeral().then_some(channel.topic)
+    }
+
     /// The connection is gone: what it holds goes to others at once, where nsqd waits for the timeout.
     pub(crate) fn disconnect(&mut self, id: ClientId) {
         let Some(client) = self.clients.remove(&id) else { return };

@@ -29,6 +29,21 @@ impl Channel {
     }
 }
 
+impl Channel {
+    /// Gives up what is only in the log, below `end`, if the channel is ephemeral and has too much.
+    pub(super) fn drop_unread(&mut self, end: u64, max: usize) {
+        let held = self.queue.depth();
+        let Some(backlog) = self.backlog.as_mut().filter(|_| self.name.is_ephemeral()) else {
+            return;
+        };
+        if backlog.is_behind() && held + backlog.depth >= max.max(1) {
+            self.dropped_count += backlog.depth as u64;
+            backlog.depth = 0;
+            backlog.take(end);
+        }
+    }
+}
+
 impl Topic {
     /// The same for a topic, called `name`, in which messages wait.
     pub(super) fn drop_excess(&mut self, name: &TopicName, run: &mut MessageRun, max: usize) {

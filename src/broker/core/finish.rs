@@ -82,6 +82,7 @@ impl Core {
         update_ready_state(id, subscription, channel, &mut self.effects);
         self.changed(key);
         self.wake_idle(key);
+        self.want_load(key);
         Ok(())
     }
 

@@ -92,7 +92,7 @@ impl Core {
         }
         state.message_count += count as u64;
         state.message_bytes += bytes as u64;
-        let end = run.next_id + u64::from(run.left);
+        let (run_first, end) = (run.next_id, run.next_id + u64::from(run.left));
         tail.end = end;
         if state.channels.is_empty() || state.paused {
             if tail.waiting == 0 {
@@ -107,8 +107,12 @@ impl Core {
         while let Some(key) = keys.next() {
             let one = if keys.peek().is_some() { run.clone() } else { run.take() };
             let (Some(one), Some(channel)) = (one, self.channels.get_mut(&key)) else { continue };
-            let Some(backlog) = &mut channel.backlog else { continue };
+            if channel.backlog.is_none() {
+                continue;
+            }
             channel.message_count += count as u64;
+            channel.drop_unread(run_first, self.config.mem_queue_size);
+            let Some(backlog) = &mut channel.backlog else { continue };
             // One that is ephemeral drops what it has no room for.
             let has_room = channel.name.is_ephemeral()
                 || has_room && channel.queue.depth() < self.config.mem_queue_size.max(1);

@@ -23,7 +23,7 @@ impl Channel {
     pub(super) fn tidy(&mut self) {
         let Some(backlog) = &mut self.backlog else { return };
         if backlog.apart.is_empty() {
-            return;
+            return backlog.pass_holes();
         }
         let in_order = |run: &&MessageRun| {
             run.next_id >= backlog.pulled_below && !backlog.apart.contains_key(&run.next_id)
@@ -32,6 +32,7 @@ impl Channel {
         let below = fresh.unwrap_or(u64::MAX).min(backlog.next);
         backlog.pulled_below = backlog.pulled_below.max(below);
         backlog.apart = backlog.apart.split_off(&backlog.pulled_below);
+        backlog.pass_holes();
     }
 
     /// Messages that wait, in memory and on disk.
@@ -66,6 +67,11 @@ impl Channel {
             due_ms: 0,
             is_done: true,
         }));
+        let holes = backlog.holes.iter().filter(|(_, end)| **end > below);
+        exceptions.extend(holes.map(|(first, end)| {
+            let first = below.max(*first);
+            Exception { first, count: end - first, attempts: 0, due_ms: 0, is_done: true }
+        }));
         exceptions.extend(backlog.left.values().filter_map(|exception| {
             let end = exception.first + exception.count;
             let first = exception.first.max(backlog.next);
@@ -81,15 +87,14 @@ impl Channel {
         })
     }
 
-    /// The lowest ID that may be read again, but for messages that are elsewhere, too. What an ephemeral channel has handed out
-    /// is in memory: no start finds the channel again.
+    /// The lowest ID that may be read again, but for messages that are elsewhere, too. What an ephemeral channel has in memory
+    /// stays there, and no start finds the channel again.
     pub(super) fn oldest(&self, moment: Moment, is_elsewhere: impl Fn(u64) -> bool) -> Option<u64> {
         let backlog = self.backlog.as_ref()?;
-        let below = match self.name.is_ephemeral() {
-            true => backlog.pulled_below,
-            false => self.saved(moment)?.oldest(is_elsewhere),
-        };
-        Some(below.min(backlog.next))
+        Some(match self.name.is_ephemeral() {
+            true => backlog.next,
+            false => self.saved(moment)?.oldest(is_elsewhere).min(backlog.next),
+        })
     }
 
     /// Those of the messages in memory that have an ID below that, in no order.

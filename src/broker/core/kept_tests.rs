@@ -32,6 +32,7 @@ enum KeptStep {
     Empty(usize),
     Pause(usize, bool),
     PauseTopic(bool),
+    EmptyTopic,
     Pull(usize, u32),
     Finish(usize, usize),
     Requeue(usize, usize, u64),
@@ -55,6 +56,7 @@ fn step() -> impl Strategy<Value = KeptStep> {
         1 => channel.clone().prop_map(KeptStep::Empty),
         1 => (channel.clone(), any::<bool>()).prop_map(|(nth, on)| KeptStep::Pause(nth, on)),
         1 => any::<bool>().prop_map(KeptStep::PauseTopic),
+        1 => Just(KeptStep::EmptyTopic),
         8 => (channel.clone(), 1..6u32).prop_map(|(nth, rdy)| KeptStep::Pull(nth, rdy)),
         8 => (channel.clone(), 0..6usize).prop_map(|(nth, at)| KeptStep::Finish(nth, at)),
         3 => (channel.clone(), 0..6usize, delay()).prop_map(|(nth, at, ms)| KeptStep::Requeue(nth, at, ms)),
@@ -368,6 +370,11 @@ impl World {
                     false => self.core.unpause_topic(&topic(), self.now()).unwrap(),
                 }
                 self.drain();
+                self.tell();
+            }
+            KeptStep::EmptyTopic => {
+                self.core.empty_topic(&topic()).unwrap();
+                self.waiting.clear();
                 self.tell();
             }
             KeptStep::Pull(nth, rdy) => self.pull(nth, rdy),

@@ -9,6 +9,10 @@ use super::wake::wake_idle;
 /// Bytes of bodies that are read from the log at a time.
 const LOAD_BYTES: usize = 1 << 20;
 
+/// Deferred messages that keep nobody from reading one more where memory is full: they are not there to be finished. Beyond them
+/// memory would have no limit.
+const DEFERRED_BESIDE: usize = 64;
+
 /// What is to be read from a topic's log for a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LoadPlan {
@@ -63,7 +67,8 @@ impl Core {
             let Some(channel) = self.channels.get_mut(&key) else { continue };
             let depth = channel.queue.depth();
             let Some(backlog) = &mut channel.backlog else { continue };
-            let holds = depth + channel.in_flight.len() + channel.deferred.len();
+            let deferred = channel.deferred.len().saturating_sub(DEFERRED_BESIDE);
+            let holds = depth + channel.in_flight.len() + deferred;
             // Where memory is full, one at a time: whoever has some frees it by finishing.
             if !backlog.is_behind() || is_full && holds > 0 {
                 backlog.is_loading = false;
@@ -89,6 +94,8 @@ impl Core {
             && let Some(backlog) = &mut channel.backlog
         {
             backlog.is_loading = false;
+            // The log may have given it up meanwhile.
+            backlog.place = None;
         }
         if again {
             self.want_load(plan.key);
@@ -134,7 +141,8 @@ impl Core {
     pub(super) fn evict(&mut self, bytes: usize) {
         let meant = self.channels.iter().filter(|(_, channel)| {
             let is_read = !channel.consumers.is_empty();
-            channel.backlog.is_some() && channel.queue.depth() > 0 && !is_read
+            let is_meant = channel.backlog.is_some() && !channel.name.is_ephemeral();
+            is_meant && channel.queue.depth() > 0 && !is_read
         });
         let mut fullest: Vec<(usize, u64)> =
             meant.map(|(key, channel)| (channel.queue.depth(), *key)).collect();

@@ -73,7 +73,8 @@ impl SavedChannel {
         let merge = |group: &[Exception]| {
             let (first, last) = (*group.first()?, group.last()?);
             let end = (last.first + last.count).min(self.below);
-            Some(Exception { count: end - first.first, due_ms: 0, ..first })
+            let due_ms = group.iter().map(|exception| exception.due_ms).min()?;
+            Some(Exception { count: end - first.first, due_ms, ..first })
         };
         self.exceptions = handed_out.chunks(each).filter_map(merge).collect();
     }

@@ -39,11 +39,10 @@ impl Core {
             let Some(channel) = self.channels.get_mut(key) else { continue };
             channel.tidy();
             let Some(backlog) = &channel.backlog else { continue };
-            // It may read that part yet.
-            if backlog.next < below || backlog.pulled_below < below {
+            // It may read that part yet. Of an ephemeral one a start finds nothing again.
+            if backlog.next < below || !name.is_ephemeral() && backlog.pulled_below < below {
                 return false;
             }
-            // A start does not find it again, nor what it has.
             if name.is_ephemeral() {
                 continue;
             }

@@ -67,12 +67,12 @@ impl TopicLogs {
         let lock = dir.lock(BROKER)?;
         let largest = config.max_body_size.max(config.max_msg_size);
         let segment_bytes = failpoint::limit("PLAYCOUNTS_TOPIC_SEGMENT", SEGMENT_BYTES as usize);
-        // Any MPUB fits in, with all that is said of it.
-        let segment_bytes = segment_bytes.max(largest.saturating_mul(2));
+        // Any MPUB fits in, with all that is said of it: one of lines of a byte takes two and a half times the body.
+        let segment_bytes = segment_bytes.max(largest.saturating_mul(3));
         if segment_bytes > SEGMENT_MAX {
             bail!(
                 "with --data-path a body can have at most {} bytes; give a lower --max-body-size and --max-msg-size",
-                SEGMENT_MAX / 2
+                SEGMENT_MAX / 3
             );
         }
         let logs = Self {

@@ -103,6 +103,7 @@ pub(super) fn open_on(
         next_id: topic.tail,
         index,
         oldest,
+        told: from.map_or(oldest, |from| from.segment),
         segment_bytes,
         sync_every,
     };

@@ -107,6 +107,8 @@ pub(super) struct OpenedLog {
     pub(super) next_id: u64,
     pub(super) index: Vec<(u64, u64)>,
     pub(super) oldest: u64,
+    /// The segment in which all of the topic was told last.
+    pub(super) told: u64,
     pub(super) segment_bytes: u64,
     pub(super) sync_every: usize,
 }
@@ -117,14 +119,14 @@ impl TopicLog {
         body_bytes: Arc<AtomicUsize>,
         usage: Arc<DiskUsage>,
     ) -> Self {
-        let OpenedLog { name, disk, journal, next_id, index, oldest, segment_bytes, sync_every } =
-            opened;
-        let told = (0, journal.place().0);
+        let OpenedLog { name, disk, journal, next_id, index, oldest, told, .. } = opened;
+        let OpenedLog { segment_bytes, sync_every, .. } = opened;
         let writer = LogWriter {
             journal,
             next_id,
             payload: Vec::new(),
-            told,
+            // Until it is told again, nothing from there on can go.
+            told: (0, told),
             must_tell: true,
             oldest,
             segment_bytes,
@@ -370,8 +372,12 @@ impl TopicLog {
     /// # Errors
     /// The operating system's. What is damaged is left out, and the log says so.
     pub(super) fn load(&self, plan: &LoadPlan) -> Result<Loaded, JournalError> {
-        let (mut segment, mut offset) = plan.place.unwrap_or_else(|| self.find(plan.from));
-        let last = self.writer.lock().journal.place().0;
+        let (oldest, last) = {
+            let writer = self.writer.lock();
+            (writer.oldest, writer.journal.place().0)
+        };
+        let place = plan.place.filter(|(segment, _)| *segment >= oldest);
+        let (mut segment, mut offset) = place.unwrap_or_else(|| self.find(plan.from));
         let mut loaded = Loaded { runs: Vec::new(), next: plan.until, place: None };
         let (mut messages, mut bytes) = (0, 0);
         while segment <= last {
