@@ -23,8 +23,9 @@ pub struct Journal {
     pub(super) segments: VecDeque<(Segment, u64)>,
     /// The next segment.
     pub(super) ahead: Arc<NextSegment>,
-    /// Held while an upkeep is run: there may be several.
-    pub(super) upkeep: Arc<Mutex<()>>,
+    /// Held while an upkeep is run: there may be several. True once the journal
+    /// has ended: the files may be somebody else's.
+    pub(super) upkeep: Arc<Mutex<bool>>,
     /// Segments that have an end and are not known to be on the disk.
     pub(super) closed: Vec<ClosedSegment>,
     /// Numbers of segments that nobody needs and that are still there, oldest first.

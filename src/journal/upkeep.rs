@@ -25,7 +25,7 @@ pub enum Sync {
 pub struct Upkeep {
     disk: Arc<dyn Disk>,
     ahead: Arc<NextSegment>,
-    turn: Arc<Mutex<()>>,
+    turn: Arc<Mutex<bool>>,
     closed: Vec<ClosedSegment>,
     current: Option<Segment>,
     /// What is on the disk when all of it is done.
@@ -71,6 +71,18 @@ impl Journal {
         self.released.retain(|number| !released.contains(number));
         self.seal()?;
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Takes the files away by `take`, while no upkeep works on them. If that succeeds none ever does again, also none that waits to
+    /// be run; and nothing is to be appended.
+    ///
+    /// # Errors
+    /// Those of `take`: nothing has changed.
+    pub fn end<E>(&self, take: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let mut has_ended = self.upkeep.lock();
+        take()?;
+        *has_ended = true;
+        Ok(())
     }
 
     /// Gets everything to the disk and seals it. Nothing is to be appended behind it, though it may be.
@@ -149,7 +161,11 @@ impl Upkeep {
     /// The operating system's: what was committed is not known to be on the disk. The journal can go on without it.
     pub fn run(mut self) -> Result<UpkeepDone, JournalError> {
         let turn = Arc::clone(&self.turn);
-        let _turn = turn.lock();
+        let has_ended = turn.lock();
+        if *has_ended {
+            let (closed, released) = (Vec::new(), Vec::new());
+            return Ok(UpkeepDone { synced: 0, closed, released, failed: None });
+        }
         if let Some(failed) = self.failed.take() {
             return Err(failed);
         }

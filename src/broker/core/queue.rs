@@ -34,16 +34,11 @@ impl RunQueue {
         self.runs.front_mut()
     }
 
-    /// The last run.
-    pub(super) fn back(&self) -> Option<&MessageRun> {
-        self.runs.back()
-    }
-
-    /// Drops the last run.
-    pub(super) fn drop_back(&mut self) {
-        if let Some(run) = self.runs.pop_back() {
-            self.depth -= run.left as usize;
-        }
+    /// Takes out the last run.
+    pub(super) fn take_back(&mut self) -> Option<MessageRun> {
+        let run = self.runs.pop_back()?;
+        self.depth -= run.left as usize;
+        Some(run)
     }
 
     pub(super) fn runs(&self) -> impl Iterator<Item = &MessageRun> {

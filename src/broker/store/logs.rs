@@ -193,16 +193,16 @@ impl TopicLogs {
         let _making = self.making.lock();
         let Some(log) = self.get(name) else { return Ok(delete()) };
         let deleted = self.path.join(format!("{DELETED}{}", Uuid::new_v4().simple()));
-        let renamed =
-            fs::rename(self.directory(name), &deleted).and_then(|()| directory::sync(&self.path));
-        renamed.map_err(|error| {
+        let rename = || {
+            fs::rename(self.directory(name), &deleted).and_then(|()| directory::sync(&self.path))
+        };
+        let done = log.end(rename, delete).map_err(|error| {
             self.usage.fails(
                 name,
                 JournalError::Io { file: format!("{TOPIC}{name}"), act: "deleted", source: error },
             )
         })?;
         self.logs.write().remove(name);
-        let done = log.end(delete);
         if let Err(error) = fs::remove_dir_all(&deleted) {
             // The next start tries again.
             log::warn!("broker: cannot remove {}: {error}", deleted.display());

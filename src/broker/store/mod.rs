@@ -9,6 +9,7 @@
 mod keeper;
 mod logs;
 mod open;
+mod read_back;
 mod record;
 mod topic_log;
 mod usage;

@@ -4,6 +4,7 @@
 //! to be survived, is for all of them. Locks: `group` is a leaf; `writer` is held across writes to the disk, and the core's
 //! lock is taken within it, so that the log and the queues have the same order.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -11,13 +12,12 @@ use std::time::{Duration, Instant};
 use nsq_protocol::TopicName;
 use parking_lot::{Condvar, Mutex};
 
-use super::record::{Messages, TopicRecord, encode_channel, encode_topic};
+use super::record::{Messages, encode_channel, encode_topic};
 use super::usage::DiskUsage;
 use crate::broker::core::{
-    ClientId, KeptRun, LimitError, LoadPlan, Loaded, LoadedRun, NewBatch, SavedTopic, TopicChanges,
-    first_id,
+    ClientId, KeptRun, LimitError, NewBatch, SavedTopic, TopicChanges, first_id,
 };
-use crate::journal::{Disk, FrameReader, FrameStep, Journal, JournalError, Sync};
+use crate::journal::{Disk, Journal, JournalError, Sync};
 
 /// The most exceptions that are told of all channels of a topic: some megabytes.
 const EXCEPTIONS_MAX: usize = 256 << 10;
@@ -58,15 +58,15 @@ pub(in crate::broker) struct LogTime {
 
 /// See the module.
 pub(in crate::broker) struct TopicLog {
-    name: TopicName,
-    disk: Arc<dyn Disk>,
+    pub(super) name: TopicName,
+    pub(super) disk: Arc<dyn Disk>,
     group: Mutex<Group>,
     /// Something was written, or whoever writes is done.
     written: Condvar,
-    writer: Mutex<LogWriter>,
+    pub(super) writer: Mutex<LogWriter>,
     /// The segments that hold messages, the oldest first: number, and the ID of the first.
-    index: Mutex<Vec<(u64, u64)>>,
-    body_bytes: Arc<AtomicUsize>,
+    pub(super) index: Mutex<Vec<(u64, u64)>>,
+    pub(super) body_bytes: Arc<AtomicUsize>,
     usage: Arc<DiskUsage>,
 }
 
@@ -88,7 +88,7 @@ pub(super) struct LogWriter {
     /// All is to be told: what was to be told before could not be written.
     must_tell: bool,
     /// The oldest segment that is there.
-    oldest: u64,
+    pub(super) oldest: u64,
     segment_bytes: u64,
     /// Messages since the last sync, and after how many there is to be one.
     unsynced: usize,
@@ -271,12 +271,21 @@ impl TopicLog {
         (done, kept)
     }
 
-    /// Deletes the topic by `delete`, within the lock: nothing is published to it meanwhile, nor ever again.
-    pub(super) fn end<R>(&self, delete: impl FnOnce() -> R) -> R {
+    /// Takes the files away by `take` and deletes the topic by `delete`, within the lock: nothing is written meanwhile, nor ever
+    /// again, so that another topic of the name can have the directory.
+    ///
+    /// # Errors
+    /// Those of `take`: the topic is there as before.
+    pub(super) fn end<R>(
+        &self,
+        take: impl FnOnce() -> io::Result<()>,
+        delete: impl FnOnce() -> R,
+    ) -> io::Result<R> {
         let mut writer = self.writer.lock();
+        writer.journal.end(take)?;
         writer.is_gone = true;
         self.usage.give_back(std::mem::take(&mut writer.counted));
-        delete()
+        Ok(delete())
     }
 
     fn tell(&self, writer: &mut LogWriter, changes: TopicChanges) -> Result<(), LimitError> {
@@ -325,7 +334,10 @@ impl TopicLog {
         // Not while the disk works.
         drop(writer);
         let Some(upkeep) = upkeep else { return told };
-        let done = upkeep.run().and_then(|done| self.writer.lock().journal.upkept(done));
+        let done = upkeep.run().and_then(|done| {
+            let mut writer = self.writer.lock();
+            if writer.is_gone { Ok(()) } else { writer.journal.upkept(done) }
+        });
         told.and(done.map_err(|error| self.usage.fails(&self.name, error)))
     }
 
@@ -365,81 +377,6 @@ impl TopicLog {
             writer.journal.give_up(writer.oldest);
             writer.oldest += 1;
         }
-    }
-
-    /// Reads messages for a channel.
-    ///
-    /// # Errors
-    /// The operating system's. What is damaged is left out, and the log says so.
-    pub(super) fn load(&self, plan: &LoadPlan) -> Result<Loaded, JournalError> {
-        let (oldest, last) = {
-            let writer = self.writer.lock();
-            (writer.oldest, writer.journal.place().0)
-        };
-        let place = plan.place.filter(|(segment, _)| *segment >= oldest);
-        let (mut segment, mut offset) = place.unwrap_or_else(|| self.find(plan.from));
-        let mut loaded = Loaded { runs: Vec::new(), next: plan.until, place: None };
-        let (mut messages, mut bytes) = (0, 0);
-        while segment <= last {
-            let mut reader = match FrameReader::open(&*self.disk, segment, offset) {
-                Ok(reader) => reader,
-                Err(error @ JournalError::Io { .. }) => return Err(error),
-                Err(error) => {
-                    log::error!("broker: topic {}: messages are lost: {error}", self.name);
-                    (segment, offset) = (segment + 1, 0);
-                    continue;
-                }
-            };
-            loop {
-                let (at, payload) = match reader.step()? {
-                    FrameStep::Frame(at, _, payload) => (at, payload),
-                    FrameStep::End => break,
-                    FrameStep::Nothing => {
-                        if segment < last {
-                            self.say_damaged(segment, reader.offset());
-                        }
-                        break;
-                    }
-                };
-                let Ok(TopicRecord::Messages(found)) = TopicRecord::decode(payload) else {
-                    continue;
-                };
-                let end = found.first + u64::from(found.count);
-                if end <= plan.from || !found.is_whole() {
-                    continue;
-                }
-                if found.first >= plan.until {
-                    (loaded.next, loaded.place) = (found.first, Some((segment, at)));
-                    return Ok(loaded);
-                }
-                messages += found.count as usize;
-                bytes += found.bodies.len();
-                let batch = NewBatch::read(found.bodies, found.count);
-                let run = batch.number(found.first, found.timestamp_ns, &self.body_bytes);
-                loaded.runs.push(LoadedRun { run, due_ms: found.due_ms });
-                if messages >= plan.messages || bytes >= plan.bytes {
-                    (loaded.next, loaded.place) = (end, Some((segment, reader.offset())));
-                    return Ok(loaded);
-                }
-            }
-            (segment, offset) = (segment + 1, 0);
-        }
-        Ok(loaded)
-    }
-
-    fn say_damaged(&self, segment: u64, offset: u64) {
-        log::error!(
-            "broker: topic {}: messages are lost: segment {segment} is damaged at byte {offset}",
-            self.name
-        );
-    }
-
-    /// The segment in which a message is, if it is in one.
-    fn find(&self, id: u64) -> (u64, u64) {
-        let index = self.index.lock();
-        let behind = index.partition_point(|(_, first)| *first <= id);
-        let found = index.get(behind.saturating_sub(1)).map(|(segment, _)| (*segment, 0));
-        found.unwrap_or((u64::MAX, 0))
     }
 
     /// Gets all to the disk and closes the journal; nothing is to be written behind it.

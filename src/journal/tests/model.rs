@@ -232,6 +232,30 @@ fn a_reader_runs_beside_starts() {
     assert!(reads > 0);
 }
 
+/// Another journal may have the directory by then.
+#[test]
+fn an_upkeep_of_a_journal_that_has_ended_touches_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, away) = (dir.path().join("journal"), dir.path().join("away"));
+    let (mut journal, ..) = open(&path, config(), None).unwrap();
+    (0..100).for_each(|number| assert!(journal.put(&payload(number)).is_ok()));
+    journal.release(journal.position(journal.next()));
+    let late = journal.upkeep(Sync::All).unwrap();
+    journal.end(|| Err::<(), _>("it is not taken")).unwrap_err();
+    journal.end(|| std::fs::rename(&path, &away)).unwrap();
+    let (mut new, ..) = open(&path, config(), None).unwrap();
+    (0..100).for_each(|number| assert!(new.put(&payload(number)).is_ok()));
+    let files = || {
+        let files = std::fs::read_dir(&path).unwrap().map(|file| file.unwrap().path());
+        let mut files: Vec<_> = files.map(|file| (std::fs::read(&file).unwrap(), file)).collect();
+        files.sort_unstable();
+        files
+    };
+    let before = files();
+    drop(late.run().unwrap());
+    assert!(files() == before);
+}
+
 /// A directory that was moved away, or covered, gets nothing more; and all goes on when it is back.
 #[test]
 fn nothing_goes_into_another_directory() {
