@@ -246,7 +246,7 @@ impl Core {
     }
 
     /// The lowest ID of a topic that somebody may need again.
-    pub(crate) fn oldest(&self, name: &TopicName, moment: Moment) -> Option<u64> {
+    pub(crate) fn oldest(&self, name: &TopicName) -> Option<u64> {
         let topic = self.topics.get(name)?;
         let tail = topic.tail?;
         let is_elsewhere =
@@ -254,7 +254,7 @@ impl Core {
         let channels = topic.channels.values().filter_map(|key| self.channels.get(key));
         Some(
             channels
-                .filter_map(|channel| channel.oldest(moment, is_elsewhere))
+                .filter_map(|channel| channel.oldest(is_elsewhere))
                 .fold(tail.first_of_new(), u64::min),
         )
     }

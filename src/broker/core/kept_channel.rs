@@ -89,12 +89,24 @@ impl Channel {
 
     /// The lowest ID that may be read again, but for messages that are elsewhere, too. What an ephemeral channel has in memory
     /// stays there, and no start finds the channel again.
-    pub(super) fn oldest(&self, moment: Moment, is_elsewhere: impl Fn(u64) -> bool) -> Option<u64> {
+    pub(super) fn oldest(&self, is_elsewhere: impl Fn(u64) -> bool) -> Option<u64> {
         let backlog = self.backlog.as_ref()?;
-        Some(match self.name.is_ephemeral() {
-            true => backlog.next,
-            false => self.saved(moment)?.oldest(is_elsewhere).min(backlog.next),
-        })
+        if self.name.is_ephemeral() {
+            return Some(backlog.next);
+        }
+        let mut oldest = backlog.pulled_below.min(backlog.next);
+        let mut look = |first: u64, count: u64| {
+            let mut ids = first..oldest.min(first + count);
+            oldest = ids.find(|id| !is_elsewhere(*id)).unwrap_or(oldest);
+        };
+        self.in_flight.left(|first, count, _| look(first, count.into()));
+        self.queue.runs().for_each(|run| look(run.next_id, run.left.into()));
+        self.deferred.values().for_each(|one| look(one.run.next_id, one.run.left.into()));
+        backlog.left.values().for_each(|one| {
+            let first = one.first.max(backlog.next);
+            look(first, (one.first + one.count).saturating_sub(first));
+        });
+        Some(oldest)
     }
 
     /// Those of the messages in memory that have an ID below that, in no order.

@@ -202,7 +202,7 @@ impl World {
         let oldest = saved.oldest();
         self.core = Core::new(Self::config(self.core.config.max_memory), UnixMs(0));
         self.core.restore(&saved, self.moment());
-        assert_eq!(self.core.oldest(&topic(), self.moment()), Some(oldest));
+        assert_eq!(self.core.oldest(&topic()), Some(oldest));
         self.used = self.core.body_bytes();
         self.held.clear();
         for fate in self.fates.values_mut().flat_map(BTreeMap::values_mut) {
@@ -410,7 +410,7 @@ impl World {
             self.tell();
             self.core.stragglers_told(&topic());
         }
-        let oldest = self.core.oldest(&topic(), self.moment()).unwrap();
+        let oldest = self.core.oldest(&topic()).unwrap();
         let told = self.log.iter().rposition(|entry| matches!(entry, Entry::Topic(_))).unwrap();
         let mut at = 0;
         self.log.retain(|entry| {
@@ -468,7 +468,7 @@ impl World {
             _ => None,
         });
         // All segments but the last can go.
-        assert!(self.core.oldest(&topic(), self.moment()) >= end, "{end:?}");
+        assert!(self.core.oldest(&topic()) >= end, "{end:?}");
     }
 }
 

@@ -94,7 +94,7 @@ impl<C: CoreAccess> TopicState for TopicOf<'_, C> {
     }
 
     fn oldest(&self) -> Option<u64> {
-        self.core.ask(|core| core.oldest(self.log.name(), moment()))
+        self.core.ask(|core| core.oldest(self.log.name()))
     }
 
     fn note_stragglers(&self, below: u64, max_bytes: usize) -> bool {

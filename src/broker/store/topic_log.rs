@@ -413,6 +413,8 @@ impl LogWriter {
         self.journal.append(&self.payload)?;
         self.journal.commit()?;
         self.must_tell = false;
+        // Also where nobody publishes: older segments go now, and a power loss would leave none that tells of the channels.
+        self.unsynced = self.unsynced.max(1);
         self.told = (self.journal.written(), self.journal.place().0);
         Ok(())
     }
