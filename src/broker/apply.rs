@@ -13,7 +13,7 @@ use super::hub::{Hub, timestamp_ns};
 use super::session::{CheckedCommand, Publish, Session, refuse};
 use super::store::{LogBatch, LogTime, TopicLog, changes};
 
-/// What [`Session::apply`] does, and what is to be done outside once the answers are sent.
+/// What [`Session::apply`] does, and what is to be done outside before the answers are sent.
 pub(super) fn apply(
     hub: &Hub,
     session: &Session,
@@ -102,7 +102,7 @@ fn is_for(request: &CheckedCommand, topic: &TopicName) -> bool {
     matches!(request, CheckedCommand::Publish(publish) if publish.topic == *topic)
 }
 
-/// Publishes to one topic, and appends an OK for each. What that entails outside is done once they are sent.
+/// Publishes to one topic, and appends an OK for each. What that entails outside is done before they are sent.
 fn publish_all(
     hub: &Hub,
     session: &Session,

@@ -17,7 +17,7 @@ pub(crate) struct Exception {
     pub(crate) attempts: u16,
     /// When they are to be delivered, in milliseconds since the Unix epoch; 0: at once.
     pub(crate) due_ms: u64,
-    /// They are finished. Else they are not.
+    /// They are finished, or the topic was emptied of them. Else they are to be delivered.
     pub(crate) is_done: bool,
 }
 
