@@ -71,19 +71,36 @@ impl Core {
     }
 
     pub(super) fn shed_channels(&mut self, bytes: usize) {
-        let is_meant = |channel: &Channel| channel.name.is_ephemeral() && channel.queue.depth() > 0;
-        let meant = self.channels.iter().filter(|(_, channel)| is_meant(channel));
-        let mut fullest: Vec<(usize, u64)> =
-            meant.map(|(key, channel)| (channel.queue.depth(), *key)).collect();
+        self.relieve_fullest(
+            bytes,
+            |channel| channel.name.is_ephemeral(),
+            |channel| {
+                channel.dropped_count += channel.queue.depth() as u64;
+                channel.queue = RunQueue::default();
+            },
+        );
+    }
+
+    /// Has channels that are meant give up what waits in their memory by `relieve`, the fullest first, until there is room for
+    /// `bytes`.
+    pub(super) fn relieve_fullest(
+        &mut self,
+        bytes: usize,
+        is_meant: impl Fn(&Channel) -> bool,
+        relieve: impl Fn(&mut Channel),
+    ) {
+        let depths =
+            self.channels.iter().map(|(key, channel)| (channel, channel.queue.depth(), *key));
+        let meant = depths.filter(|(channel, depth, _)| *depth > 0 && is_meant(channel));
+        let mut fullest: Vec<(usize, u64)> = meant.map(|(_, depth, key)| (depth, key)).collect();
         fullest.sort_unstable_by(|one, other| other.cmp(one));
-        for (depth, key) in fullest {
+        for (_, key) in fullest {
             if self.used() + bytes <= self.config.max_memory {
                 return;
             }
             let Some(channel) = self.channels.get_mut(&key) else { continue };
             let before = channel.cost();
-            channel.queue = RunQueue::default();
-            channel.dropped_count += depth as u64;
+            relieve(channel);
             settle(&mut self.cost, before, channel.cost());
         }
     }

@@ -120,23 +120,21 @@ impl Channel {
     }
 
     /// Lets go of messages in memory that nobody has had, from the newest on: they are in the log. Those that a lost consumer had
-    /// stay. Returns how many.
-    pub(super) fn evict(&mut self) -> usize {
-        let Some(backlog) = &mut self.backlog else { return 0 };
-        let (mut count, mut kept) = (0, Vec::new());
+    /// stay.
+    pub(super) fn evict(&mut self) {
+        let Some(backlog) = &mut self.backlog else { return };
+        let mut kept = Vec::new();
         while let Some(run) = self.queue.take_back() {
             let is_fresh = run.next_id >= backlog.pulled_below
                 && run.next_id + u64::from(run.left) <= backlog.next
                 && !backlog.apart.contains_key(&run.next_id);
             if is_fresh {
                 (backlog.next, backlog.place) = (run.next_id, None);
-                count += run.left as usize;
+                backlog.depth += run.left as usize;
             } else {
                 kept.push(run);
             }
         }
         kept.into_iter().rev().for_each(|run| self.queue.push(run));
-        backlog.depth += count;
-        count
     }
 }

@@ -1,6 +1,7 @@
 //! Reading back: what channels want of the log, and what becomes of it (pure).
 
 use super::backlog::{LoadedRun, LogPlace, Moment};
+use super::channel::Channel;
 use super::cost::settle;
 use super::queue::Deferred;
 use super::state::Core;
@@ -139,22 +140,10 @@ impl Core {
     /// Lets go of messages that are in the log, too, until there is room for `bytes`: in channels that nobody reads, the
     /// fullest first. What others have is about to be delivered, and would be read again at once.
     pub(super) fn evict(&mut self, bytes: usize) {
-        let meant = self.channels.iter().filter(|(_, channel)| {
+        let is_meant = |channel: &Channel| {
             let is_read = !channel.consumers.is_empty();
-            let is_meant = channel.backlog.is_some() && !channel.name.is_ephemeral();
-            is_meant && channel.queue.depth() > 0 && !is_read
-        });
-        let mut fullest: Vec<(usize, u64)> =
-            meant.map(|(key, channel)| (channel.queue.depth(), *key)).collect();
-        fullest.sort_unstable_by(|one, other| other.cmp(one));
-        for (_, key) in fullest {
-            if self.used() + bytes <= self.config.max_memory {
-                return;
-            }
-            let Some(channel) = self.channels.get_mut(&key) else { continue };
-            let before = channel.cost();
-            channel.evict();
-            settle(&mut self.cost, before, channel.cost());
-        }
+            channel.backlog.is_some() && !channel.name.is_ephemeral() && !is_read
+        };
+        self.relieve_fullest(bytes, is_meant, Channel::evict);
     }
 }
