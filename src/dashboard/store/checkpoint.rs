@@ -129,6 +129,7 @@ impl Checkpoints {
     /// Writes one slice; whether it could.
     pub(super) fn advance(&mut self) -> Reply {
         let done = self.step().map_err(|error| {
+            let error = self.state.cause(error);
             let reason: Arc<str> = format!("the counts cannot be put in order: {error:#}").into();
             log::error!("{reason}");
             reason

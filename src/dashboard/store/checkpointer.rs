@@ -163,6 +163,7 @@ impl Checkpointer {
             anyhow::Ok(transaction.commit()?)
         })();
         let done = done.map_err(|error| {
+            let error = self.state.cause(error);
             let reason: Arc<str> = format!("the database cannot be written: {error:#}").into();
             log::error!("{reason}");
             reason

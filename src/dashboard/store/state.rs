@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
@@ -59,5 +59,10 @@ impl StoreState {
     pub(super) fn check_in_place(&self) -> Result<()> {
         self.files.check()?;
         Ok(self.journal.lock().check_in_place()?)
+    }
+
+    /// The reason to tell of a failure: files that are gone are the cause, whatever has come upon it.
+    pub(super) fn cause(&self, error: Error) -> Error {
+        self.check_in_place().err().unwrap_or(error)
     }
 }

@@ -91,6 +91,7 @@ impl Writer {
         let accepted = group.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none());
         let accepted: Vec<&Job> = accepted.map(|((job, _), _)| job).collect();
         let done = self.commit(&accepted).map_err(|error| {
+            let error = self.state.cause(error);
             let reason: Arc<str> = format!("{CANNOT_STORE}{error:#}").into();
             log::error!("{reason}");
             reason

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::video_id::VideoId;
+use crate::storage::in_place::GONE;
 
 #[test]
 fn a_store_whose_journal_fails_says_so_and_recovers() {
@@ -22,6 +23,27 @@ fn a_store_whose_journal_fails_says_so_and_recovers() {
     store.merge(update(1, 2, &[(7, 6)])).unwrap();
     assert_eq!(all(&store), [(7, 6)]);
     assert_eq!(all(&reopened(killed(&store, temp.path()).path())), [(7, 6)]);
+}
+
+/// Whatever notices first that the files are gone, it is they that are told of.
+#[test]
+fn a_checkpoint_whose_files_are_gone_says_so() {
+    let (temp, store) = store();
+    let (journal, away) = (temp.path().join(JOURNAL), temp.path().join("away"));
+    // The tables do not have it when the files go.
+    let held = hold(&store);
+    store.merge(update(1, 1, &[(7, 5)])).unwrap();
+    std::fs::rename(&journal, &away).unwrap();
+    drop(held);
+    for task in [Task::Checkpoint, Task::Probe] {
+        let reason = store.write(task).unwrap_err();
+        assert!(reason.contains(GONE), "{reason}");
+        let reason = store.health().unwrap_err();
+        assert!(reason.contains(GONE), "{reason}");
+    }
+    std::fs::rename(&away, &journal).unwrap();
+    store.health().unwrap();
+    store.write(Task::Checkpoint).unwrap();
 }
 
 #[test]
