@@ -159,6 +159,11 @@ impl Journal {
         self.released.push(segment);
     }
 
+    /// Whether there are segments that go with the next [`Upkeep`](super::Upkeep).
+    pub fn has_given_up(&self) -> bool {
+        !self.released.is_empty()
+    }
+
     /// The number of the segment that is written to, and bytes of it that are.
     pub fn place(&self) -> (u64, u64) {
         (self.current().number, self.offset)

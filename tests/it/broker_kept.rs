@@ -12,7 +12,6 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::broker_support::{Client, Got, Message, http, topic};
-use crate::disk::SmallDisk;
 use crate::kept_broker::KeptBroker;
 use crate::support::wait_until;
 use crate::timing::DEADLINE;
@@ -24,8 +23,9 @@ fn messages(client: &mut Client, count: usize) -> Vec<Message> {
     (0..count).map(|nth| message(client, &format!("message {nth} of {count}"))).collect()
 }
 
+/// The next message.
 #[track_caller]
-fn message(client: &mut Client, what: &str) -> Message {
+pub(crate) fn message(client: &mut Client, what: &str) -> Message {
     match client.next(DEADLINE) {
         Got::Message(message) => message,
         other => panic!("{what}: {other:?}"),
@@ -372,78 +372,6 @@ fn what_comes_behind_the_last_ephemeral_channel_waits_for_the_next() {
         consumer.delivery(b"kept", 1);
         broker.kill();
     }
-}
-
-#[test]
-fn a_full_disk_refuses_and_goes_on_delivering() {
-    let temp = tempfile::tempdir().unwrap();
-    let at = temp.path().join("messages");
-    fs::create_dir(&at).unwrap();
-    let Some(_disk) = SmallDisk::mount(&at, "600k") else { return };
-    let options = ["--max-msg-size", "1000", "--max-body-size", "20000"];
-    let broker = KeptBroker::start(temp.path(), &options);
-    broker.post("/topic/create?topic=plays");
-    broker.post("/channel/create?topic=plays&channel=a");
-    let body = [b'x'; 900];
-    let mut accepted = 0;
-    let refused = loop {
-        let (status, _, answer) = http(broker.http, "POST", "/pub?topic=plays", &body);
-        if status != 200 {
-            break (status, answer);
-        }
-        accepted += 1;
-        assert!(accepted < 2000, "the disk is never full");
-    };
-    assert_eq!(refused.0, 503, "{refused:?}");
-    assert!(refused.1.contains("No space left"), "{refused:?}");
-    let (status, _, ping) = http(broker.http, "GET", "/ping", b"");
-    assert!(status == 500 && ping.starts_with("NOK - topic plays"), "{ping}");
-    let mut producer = Client::connect(broker.tcp);
-    // After a write that failed there may be room for a few.
-    let refused = loop {
-        producer.send(Command::Pub(topic("plays"), &body));
-        match producer.next(DEADLINE) {
-            Got::Error(text) => break text,
-            other => assert_eq!(other, Got::Response("OK".into())),
-        }
-        accepted += 1;
-        assert!(accepted < 2000, "the disk is never full");
-    };
-    assert!(refused.starts_with("E_PUB_FAILED PUB cannot be kept"), "{refused}");
-    let mut consumer = Client::consumer(broker.tcp, "plays", "a", 100);
-    for nth in 0..accepted {
-        let got = message(&mut consumer, &format!("message {nth} of {accepted}"));
-        consumer.finish(&got);
-    }
-    wait_until("room on the disk", || http(broker.http, "GET", "/ping", b"").0 == 200);
-    assert_eq!(http(broker.http, "POST", "/pub?topic=plays", &body).0, 200);
-    message(&mut consumer, "the one behind it");
-    broker.stop();
-}
-
-#[test]
-fn more_than_max_disk_is_refused_until_there_is_room() {
-    let temp = tempfile::tempdir().unwrap();
-    let options = ["--max-disk", "300000", "--max-msg-size", "1000", "--max-body-size", "20000"];
-    let broker = KeptBroker::start(temp.path(), &options);
-    let mut consumer = Client::consumer(broker.tcp, "plays", "a", 0);
-    let mut accepted = 0;
-    let answer = loop {
-        let (status, _, answer) = http(broker.http, "POST", "/pub?topic=plays", &[b'x'; 900]);
-        if status != 200 {
-            break answer;
-        }
-        accepted += 1;
-        assert!(accepted < 2000, "nothing is refused");
-    };
-    assert!(answer.contains("disk limit: ") && answer.contains("--max-disk"), "{answer}");
-    consumer.send(Command::Rdy(100));
-    for nth in 0..accepted {
-        let got = message(&mut consumer, &format!("message {nth} of {accepted}"));
-        consumer.finish(&got);
-    }
-    wait_until("room", || http(broker.http, "POST", "/pub?topic=plays", b"x").0 == 200);
-    broker.stop();
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod beside;
 mod bounds;
 mod broker_auth;
 mod broker_compat;
+mod broker_disk;
 mod broker_hostile;
 mod broker_kept;
 mod broker_lookupd;

@@ -36,6 +36,14 @@ pub(crate) enum TopicChanges {
     Channels(Vec<(ChannelName, SavedChannel)>),
 }
 
+impl TopicChanges {
+    /// How many exceptions of all its channels.
+    pub(crate) fn exceptions(&self) -> usize {
+        let (Self::Whole(SavedTopic { channels, .. }) | Self::Channels(channels)) = self;
+        channels.iter().map(|(_, channel)| channel.exceptions.len()).sum()
+    }
+}
+
 impl Core {
     /// Something of a channel is to be kept that was not before.
     pub(super) fn changed(&mut self, key: u64) {

@@ -111,9 +111,10 @@ impl Channel {
 
     /// Those of the messages in memory that have an ID below that, in no order.
     pub(super) fn unfinished_below(&self, below: u64) -> impl Iterator<Item = MessageRun> {
-        let deferred = self.deferred.values().map(|deferred| deferred.run.clone());
-        let runs = self.in_flight.runs_below(below).chain(self.queue.runs().cloned());
-        runs.chain(deferred).filter(move |run| run.next_id < below).map(move |run| {
+        let waiting = self.queue.runs().chain(self.deferred.values().map(|one| &one.run));
+        let waiting = waiting.filter(move |run| run.next_id < below).cloned();
+        let in_flight = self.in_flight.runs_below(below).filter(move |run| run.next_id < below);
+        in_flight.chain(waiting).map(move |run| {
             let count = u32::try_from(below - run.next_id).unwrap_or(u32::MAX);
             MessageRun { left: run.left.min(count), ..run }
         })

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use uuid::Uuid;
 
-use super::keeper::{CoreAccess, changes, keep, moment};
+use super::keeper::{CoreAccess, changes, keep, keep_at, moment};
 use super::open::{LogConfig, open_on};
 use super::topic_log::{LogBatch, LogTime, TopicLog};
 use super::usage::DiskUsage;
@@ -40,10 +40,13 @@ struct Site {
     disk: SimDisk,
     rng: StdRng,
     sync: SyncPolicy,
+    segment_bytes: u64,
     boot: u128,
     /// What was published, numbered; and what of it was acknowledged and has not come yet.
     sent: u64,
     missing: BTreeSet<u64>,
+    /// Those below it have got to the disk.
+    synced_below: u64,
     starts: u32,
     refused: u32,
 }
@@ -62,9 +65,11 @@ impl Site {
             disk: SimDisk::new(seed ^ 0x5eed),
             rng: StdRng::seed_from_u64(seed),
             sync,
+            segment_bytes: 8192,
             boot: 1,
             sent: 0,
             missing: BTreeSet::new(),
+            synced_below: 0,
             starts: 0,
             refused: 0,
         }
@@ -80,7 +85,7 @@ impl Site {
         let mut core = Core::new(config, UnixMs(0));
         let log_config = LogConfig {
             sync: self.sync,
-            segment_bytes: 8192,
+            segment_bytes: self.segment_bytes,
             sync_every: 20,
             boot: Uuid::from_u128(self.boot),
         };
@@ -164,7 +169,9 @@ impl Site {
     fn keep(&mut self, desk: &Desk, log: &TopicLog) {
         let sync = if self.rng.random() { Sync::All } else { Sync::Closed };
         // It says so where the disk has ended, and goes on.
-        keep(desk, log, sync);
+        if keep(desk, log, sync).is_ok() && sync == Sync::All {
+            self.synced_below = self.sent;
+        }
     }
 
     /// A start, and what is done until the disk ends.
@@ -210,6 +217,10 @@ fn crashes(sync: SyncPolicy, crash: Crash, seeds: std::ops::Range<u64>) {
             site.live();
             site.disk.reboot(crash);
             site.disk.fail(u64::MAX, u64::MAX, Fault::Full);
+            if (sync, crash) == (SyncPolicy::Process, Crash::Power) {
+                let synced_below = site.synced_below;
+                site.missing.retain(|number| *number < synced_below);
+            }
             site.boot += u128::from(crash == Crash::Power);
         }
         site.disk.crash_in(u64::MAX / 2);
@@ -231,4 +242,44 @@ fn what_is_acknowledged_survives_a_kill_at_any_call() {
 #[test]
 fn what_is_acknowledged_with_power_survives_a_power_loss_at_any_call() {
     crashes(SyncPolicy::Power, Crash::Power, 100..140);
+}
+
+/// Also where nobody asked for that: nothing that was kept before is lost with the segments that go.
+#[test]
+fn what_had_got_to_the_disk_survives_a_power_loss_at_any_call() {
+    crashes(SyncPolicy::Process, Crash::Power, 200..240);
+}
+
+/// All of it is told each time.
+#[test]
+fn much_that_is_out_of_order_is_told_less_often() {
+    let mut site = Site { segment_bytes: 1 << 20, ..Site::new(1, SyncPolicy::Process) };
+    let (desk, log) = site.start().unwrap();
+    let time = || LogTime { now: Instant::now(), unix_ns: 1 };
+    let publish = |count: usize, delay| {
+        let one = || LogBatch { publisher: None, batch: NewBatch::one(b"x"), delay };
+        let batches = (0..count).map(|_| one()).collect();
+        log.publish(batches, time, |kept, _| {
+            desk.ask(|core| kept.into_iter().for_each(|one| core.publish_kept(&name(), one)));
+        })
+    };
+    let now = Instant::now();
+    let keep = |sync, later| {
+        // Each is a change.
+        desk.ask(|core| core.pause_channel(&name(), &channel())).unwrap();
+        let before = log.writer.lock().journal.written();
+        keep_at(&desk, &log, sync, now + Duration::from_millis(later)).unwrap();
+        let has_told = log.writer.lock().journal.written() > before;
+        (has_told, log.has_untold())
+    };
+    for (deferred, pause) in [(0, 0), (9_000, 0), (22_000, 300)] {
+        publish(deferred, Duration::from_secs(3600)).unwrap();
+        assert_eq!(keep(Sync::All, 0), (true, false), "{deferred}");
+        if pause > 0 {
+            assert_eq!(keep(Sync::Closed, pause - 1), (false, true), "{deferred}");
+            assert_eq!(keep(Sync::All, pause - 1), (true, false), "{deferred}");
+            assert_eq!(keep(Sync::Closed, pause), (false, true), "{deferred}: told since");
+        }
+        assert_eq!(keep(Sync::Closed, 2 * pause), (true, false), "{deferred}");
+    }
 }

@@ -1,18 +1,17 @@
 //! The threads `broker-keep` and `broker-load`.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, select};
+use crossbeam_channel::{Receiver, at, never, select};
+use nsq_protocol::TopicName;
 use nsq_protocol::thread::StopToken;
 
 use super::logs::TopicLogs;
-use super::topic_log::{TopicLog, TopicState};
-use crate::broker::core::{Core, LoadPlan, Moment, TopicChanges};
-use crate::journal::Sync;
+use super::topic_log::{KEEP_EVERY, TopicLog, TopicState};
+use crate::broker::core::{Core, LimitError, LoadPlan, Moment, TopicChanges};
+use crate::journal::{JournalError, Sync};
 use crate::runtime::clock;
-
-/// How often is told how far the channels are: what was finished since may be delivered again after a kill.
-pub(super) const KEEP_EVERY: Duration = Duration::from_millis(100);
 
 /// How long after a read that failed it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -47,22 +46,26 @@ pub(in crate::broker) fn keep_loop(
     stop: &StopToken,
 ) {
     let mut next_sync = Instant::now() + sync_timeout;
+    // Topics of which there is something to tell that they do not tell as often.
+    let mut untold: Vec<TopicName> = Vec::new();
     loop {
+        let wake = if untold.is_empty() { next_sync } else { Instant::now() };
         select! {
             recv(stop.channel()) -> _ => return,
             recv(work) -> _ => {}
-            recv(crossbeam_channel::at(next_sync)) -> _ => {}
+            recv(at(wake)) -> _ => {}
         }
         let now = Instant::now();
-        for name in core.ask(Core::take_changed_topics) {
-            if let Some(log) = logs.get(&name) {
-                keep(core, &log, Sync::Closed);
-            }
-        }
+        untold.extend(core.ask(Core::take_changed_topics));
+        untold.retain(|name| {
+            let Some(log) = logs.get(name) else { return false };
+            let _ = keep(core, &log, Sync::Closed);
+            log.has_untold()
+        });
         if now >= next_sync {
             next_sync = now + sync_timeout;
             for log in logs.all().iter().filter(|log| log.has_unsynced()) {
-                keep(core, log, Sync::All);
+                let _ = keep(core, log, Sync::All);
             }
         }
         if stop.wait(KEEP_EVERY) {
@@ -73,13 +76,25 @@ pub(in crate::broker) fn keep_loop(
 
 /// Tells all logs everything.
 pub(in crate::broker) fn keep_all(core: &impl CoreAccess, logs: &TopicLogs) {
-    logs.all().iter().for_each(|log| keep(core, log, Sync::All));
+    logs.all().iter().for_each(|log| drop(keep(core, log, Sync::All)));
 }
 
 /// Tells a log how far its topic is.
-pub(super) fn keep(core: &impl CoreAccess, log: &TopicLog, sync: Sync) {
-    // What is wrong is told by the disk's usage, once; the next one tries again.
-    let _ = log.keep(&TopicOf { core, log }, sync);
+///
+/// # Errors
+/// As [`TopicLog::keep`]. The disk's usage tells what is wrong, once, and the next one tries again.
+pub(super) fn keep(core: &impl CoreAccess, log: &TopicLog, sync: Sync) -> Result<(), LimitError> {
+    keep_at(core, log, sync, Instant::now())
+}
+
+/// The same, at that time.
+pub(super) fn keep_at(
+    core: &impl CoreAccess,
+    log: &TopicLog,
+    sync: Sync,
+    now: Instant,
+) -> Result<(), LimitError> {
+    log.keep(&TopicOf { core, log }, sync, now)
 }
 
 /// A log's topic.
@@ -113,41 +128,76 @@ pub(in crate::broker) fn load_loop(
     work: &Receiver<()>,
     stop: &StopToken,
 ) {
+    let mut failed = FailedLoads::default();
     loop {
         select! {
             recv(stop.channel()) -> _ => return,
             recv(work) -> _ => {}
+            recv(failed.retry()) -> _ => {}
         }
+        failed.try_again(core);
         while let Some(plan) = core.ask(Core::next_load) {
-            if !load(core, logs, &plan) && stop.wait(RETRY) {
-                return;
-            }
+            load(core, logs, plan, &mut failed);
             if stop.is_stopped() {
                 return;
             }
+            failed.try_again(core);
         }
     }
 }
 
-/// Reads for one channel; false: it could not.
-fn load(core: &impl CoreAccess, logs: &TopicLogs, plan: &LoadPlan) -> bool {
+/// Reads for one channel.
+fn load(core: &impl CoreAccess, logs: &TopicLogs, plan: LoadPlan, failed: &mut FailedLoads) {
     let Some(log) = logs.get(&plan.topic) else {
-        core.ask(|core| core.load_failed(plan, false));
-        return true;
+        failed.topics.remove(&plan.topic);
+        return core.ask(|core| core.load_failed(&plan, false));
     };
-    match log.load(plan) {
+    match log.load(&plan) {
         Ok(loaded) => {
-            core.ask(|core| core.loaded(plan, loaded, moment()));
-            true
+            core.ask(|core| core.loaded(&plan, loaded, moment()));
+            if failed.topics.remove(&plan.topic) {
+                log::info!("broker: topic {}: its messages can be read again", plan.topic);
+            }
         }
-        Err(error) => {
+        Err(error) => failed.add(plan, error),
+    }
+}
+
+/// What could not be read. Its channels wait to be read for once more; the thread does not, so that the others go on.
+#[derive(Default)]
+struct FailedLoads {
+    plans: Vec<LoadPlan>,
+    /// When they are tried again; `None`: there are none.
+    retry_at: Option<Instant>,
+    /// Topics of which it was said that they cannot be read.
+    topics: HashSet<TopicName>,
+}
+
+impl FailedLoads {
+    fn add(&mut self, plan: LoadPlan, error: JournalError) {
+        if self.topics.insert(plan.topic) {
             log::error!(
-                "broker: topic {}: cannot read its messages, tried again in {RETRY:?}: {:#}",
+                "broker: topic {}: cannot read its messages, tried again every {RETRY:?}: {:#}",
                 plan.topic,
                 anyhow::Error::from(error)
             );
-            core.ask(|core| core.load_failed(plan, true));
-            false
         }
+        self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
+        self.plans.push(plan);
+    }
+
+    /// Has them read again, if it is time.
+    fn try_again(&mut self, core: &impl CoreAccess) {
+        if self.retry_at.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        self.retry_at = None;
+        let plans = std::mem::take(&mut self.plans);
+        core.ask(|core| plans.iter().for_each(|plan| core.load_failed(plan, true)));
+    }
+
+    /// Fires when it is time.
+    fn retry(&self) -> Receiver<Instant> {
+        self.retry_at.map_or_else(never, at)
     }
 }
