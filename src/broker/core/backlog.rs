@@ -186,15 +186,15 @@ impl ChannelBacklog {
             return vec![LoadedRun { run, due_ms }];
         }
         let mut parts: Vec<LoadedRun> = Vec::new();
-        let mut at = from;
-        while at < end {
-            let (stop, live) = self.stretch(at, end);
+        let mut rest = run;
+        rest.split_front((from - first) as u32);
+        while rest.left > 0 {
+            let (stop, live) = self.stretch(rest.next_id, end);
+            let part = rest.split_front((stop - rest.next_id) as u32);
             if let Some((attempts, own_due)) = live {
-                let mut part = run.slice((at - first) as u32, (stop - at) as u32);
-                part.attempts = attempts;
-                parts.push(LoadedRun { run: part, due_ms: own_due.unwrap_or(due_ms) });
+                let run = MessageRun { attempts, ..part };
+                parts.push(LoadedRun { run, due_ms: own_due.unwrap_or(due_ms) });
             }
-            at = stop;
         }
         parts
     }
