@@ -7,6 +7,7 @@ use nsq_protocol::{Command, MAGIC};
 use playcounts::broker::{Broker, BrokerConfig};
 
 use crate::broker_support::{Client, Got, start, topic};
+use crate::support::wait_until;
 use crate::timing::{DEADLINE, check_takes_less};
 
 /// Whether the broker still serves others.
@@ -99,6 +100,32 @@ fn a_consumer_that_never_reads_holds_nobody_up() {
     while broker.stats().memory.unwrap().heap_in_use_bytes > 0 {
         assert!(Instant::now() < deadline, "memory is not given back");
     }
+    stops(broker);
+}
+
+/// Also where it was alone to be idle when its message came, which no buffer takes.
+#[test]
+fn a_consumer_that_does_not_read_keeps_nothing_from_an_idle_one() {
+    let broker = start(|config| {
+        (config.max_msg_size, config.max_body_size) = (32 << 20, 32 << 20);
+        // So long it would wait.
+        config.max_heartbeat_interval = Duration::from_secs(3600);
+    });
+    let identity = r#"{"heartbeat_interval":3600000}"#;
+    let mut stuck = Client::identified(broker.tcp_addr(), identity);
+    stuck.sub("t", "c");
+    stuck.send(Command::Rdy(200));
+    let mut producer = Client::connect(broker.tcp_addr());
+    producer.publish("t", &vec![7; 32 << 20]);
+    let in_flight = || broker.stats().topics.unwrap()[0].channels[0].in_flight_count;
+    wait_until("it to be handed out", || in_flight() == 1);
+    let mut reader = Client::consumer(broker.tcp_addr(), "t", "c", 200);
+    for _ in 0..5 {
+        producer.publish("t", b"small");
+        let message = reader.delivery(b"small", 1);
+        reader.finish(&message);
+    }
+    drop(stuck);
     stops(broker);
 }
 

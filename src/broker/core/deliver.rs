@@ -22,8 +22,9 @@ const COUNT_READY_MAX: usize = 64;
 const FRAME_OVERHEAD: usize = 8 + MESSAGE_HEAD_LEN;
 
 impl Core {
-    /// Takes up to `budget` bytes of frames, but at least one message, for this consumer. Returns whether
-    /// there is more; if not, it will be woken when there is.
+    /// Takes up to `budget` bytes of frames, but at least one message, for this consumer. Returns whether it is to come again
+    /// once it has written what it got: until then, and should that take for ever, what is published goes to others. If not,
+    /// it will be woken when there is something.
     pub(crate) fn pull(
         &mut self,
         id: ClientId,
@@ -47,6 +48,7 @@ impl Core {
         };
         let before = channel.cost();
         let (mut room, mut budget) = (room.min(share), budget);
+        let mut has_pulled = false;
         let deadline = now + timeout;
         while room > 0 && budget > 0 {
             let front = take_front(&mut channel.queue, rate, &mut room, &mut budget);
@@ -63,19 +65,25 @@ impl Core {
                 subscription.message_count += u64::from(pulled.left);
                 out.push(pulled);
             }
+            has_pulled = true;
         }
         settle(&mut self.cost, before, channel.cost());
-        let more = !channel.paused
+        let may_have_more = !channel.paused
             && channel.queue.depth() > 0
             && subscription.rdy > subscription.in_flight;
+        let more = has_pulled || may_have_more;
         subscription.awake = more;
         if !more {
             update_ready_state(id, subscription, channel, &mut self.effects);
+        }
+        if !may_have_more {
             self.wake_idle(key);
         }
-        self.changed(key);
-        self.want_load(key);
-        self.prune();
+        if has_pulled {
+            self.changed(key);
+            self.want_load(key);
+            self.prune();
+        }
         more
     }
 

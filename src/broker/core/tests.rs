@@ -97,6 +97,27 @@ fn a_publish_wakes_as_many_as_it_has_messages_and_nobody_twice() {
     assert_eq!(pull(&mut core, 1, now).len(), 3);
 }
 
+/// Its writer may wait for a client that does not read.
+#[test]
+fn who_has_not_come_again_gets_nothing_that_an_idle_one_could_have() {
+    let (mut core, now) = (core(|_| ()), Instant::now());
+    (1..=2).for_each(|id| consumer(&mut core, id, 200, now));
+    publish(&mut core, 1, now);
+    assert_eq!(woken(&mut core), [1]);
+    assert_eq!(pull(&mut core, 1, now).len(), 1);
+    for _ in 0..3 {
+        publish(&mut core, 1, now);
+        assert_eq!(woken(&mut core), [2]);
+        let got = pull(&mut core, 2, now);
+        assert_eq!(got.len(), 1);
+        finish(&mut core, 2, got[0].0).unwrap();
+        assert_eq!(pull(&mut core, 2, now), []);
+    }
+    assert_eq!(pull(&mut core, 1, now), []);
+    publish(&mut core, 2, now);
+    assert_eq!(woken(&mut core), [2, 1]);
+}
+
 #[test]
 fn a_message_is_not_lost_with_the_consumer_that_was_woken_for_it() {
     let (mut core, now) = (core(|_| ()), Instant::now());
