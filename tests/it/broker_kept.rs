@@ -220,6 +220,28 @@ fn what_is_acknowledged_survives_kills_with_power() {
     kills(&["--durability", "power", "--max-msg-size", "1000", "--max-body-size", "10000"], 4);
 }
 
+/// Also where the channel has gone past it.
+#[test]
+fn what_was_never_delivered_has_no_attempt_after_a_start() {
+    let temp = tempfile::tempdir().unwrap();
+    let broker = KeptBroker::start(temp.path(), &[]);
+    let mut consumer = Client::consumer(broker.tcp, "plays", "a", 4);
+    let mut producer = Client::connect(broker.tcp);
+    producer.send(Command::Dpub(topic("plays"), 3_600_000, b"in an hour"));
+    producer.ok();
+    producer.send(Command::Dpub(topic("plays"), 3000, b"later"));
+    producer.ok();
+    producer.publish("plays", b"at once");
+    let got = consumer.delivery(b"at once", 1);
+    consumer.finish(&got);
+    std::thread::sleep(KEPT);
+    broker.kill();
+    let broker = KeptBroker::start(temp.path(), &[]);
+    let mut consumer = Client::consumer(broker.tcp, "plays", "a", 4);
+    consumer.delivery(b"later", 1);
+    broker.kill();
+}
+
 #[test]
 fn what_is_finished_does_not_come_again_once_it_is_kept() {
     let temp = tempfile::tempdir().unwrap();

@@ -218,9 +218,7 @@ impl ChannelBacklog {
         let exception = self.left.range(..=at).next_back().map(|(_, found)| found).filter(covers);
         if let Some(exception) = exception {
             stop = stop.min(exception.first + exception.count);
-            let attempts =
-                if at < self.left_below { exception.attempts.max(1) } else { exception.attempts };
-            return (stop, Some((attempts, Some(exception.due_ms))));
+            return (stop, Some((exception.attempts, Some(exception.due_ms))));
         }
         stop = self.left.range(at..stop).next().map_or(stop, |(first, _)| *first);
         (stop, (at >= self.left_below).then_some((0, None)))

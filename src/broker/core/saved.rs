@@ -13,7 +13,7 @@ pub(crate) struct Exception {
     pub(crate) first: u64,
     /// How many IDs, at least 1.
     pub(crate) count: u64,
-    /// Deliveries so far; of messages that were handed out at least 1, whatever this says.
+    /// Deliveries so far.
     pub(crate) attempts: u16,
     /// When they are to be delivered, in milliseconds since the Unix epoch; 0: at once.
     pub(crate) due_ms: u64,

@@ -113,7 +113,7 @@ impl Channel {
         let mut later = Vec::new();
         for straggler in stragglers.values() {
             let Some(left) = saved.take_left(straggler.run.next_id) else { continue };
-            let run = MessageRun { attempts: left.attempts.max(1), ..straggler.run.clone() };
+            let run = MessageRun { attempts: left.attempts, ..straggler.run.clone() };
             if left.due_ms > moment.unix_ms {
                 later.push(Deferred { run, due: moment.instant(left.due_ms) });
             } else {
