@@ -67,8 +67,11 @@ fn apply_with_logs(
                 };
                 let others: Vec<Publish> = std::iter::from_fn(next).collect();
                 match publish_all(hub, session, *first, others, out) {
-                    Ok(effects) => {
-                        all.absorb(effects);
+                    Ok(mut effects) => {
+                        // Others wait for it, and the rest may take long. Its own messages come behind its answers.
+                        let wakes_itself = effects.take_wake(session.id());
+                        hub.carry_out(effects);
+                        all.wake.extend(wakes_itself.then_some(session.id()));
                         None
                     }
                     Err(why) => Some(why),
@@ -208,7 +211,12 @@ impl Hub {
         if self.with_core(|core| core.has_channel(topic, channel)) {
             return Ok(());
         }
-        self.change(topic, |core| core.create_channel(topic, channel, Instant::now()))?.map(drop)
+        let made = self.change(topic, |core| core.create_channel(topic, channel, Instant::now()));
+        if made.is_err() && channel.is_ephemeral() {
+            // Nobody's going would ever delete it, and messages would not wait for the topic's first channel.
+            self.with_core(|core| core.delete_unread(topic, channel));
+        }
+        made?.map(drop)
     }
 
     /// Changes something of a topic, and keeps it.

@@ -103,6 +103,16 @@ impl Core {
         Ok(())
     }
 
+    /// Deletes the channel, if it has no consumers.
+    pub(crate) fn delete_unread(&mut self, topic: &TopicName, name: &ChannelName) {
+        let key = self.topics.get(topic).and_then(|state| state.channels.get(name));
+        let channel = key.and_then(|key| self.channels.get(key));
+        if channel.is_some_and(|channel| channel.consumers.is_empty()) {
+            // It cannot be missing: it was just found.
+            let _ = self.delete_channel(topic, name);
+        }
+    }
+
     fn remove_channel(&mut self, key: u64) {
         let Some(channel) = self.channels.remove(&key) else { return };
         settle(&mut self.cost, channel.cost(), Cost::default());

@@ -58,6 +58,10 @@ impl Core {
     /// of the channels before the others.
     pub(super) fn make_room(&mut self, bytes: usize) -> Result<(), LimitError> {
         let max = self.config.max_memory;
+        // What is on disk, too, is lost to nobody.
+        if self.used() + bytes > max {
+            self.evict(bytes);
+        }
         if self.used() + bytes > max {
             self.shed_channels(bytes);
         }

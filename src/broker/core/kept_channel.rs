@@ -124,6 +124,10 @@ impl Channel {
     /// stay.
     pub(super) fn evict(&mut self) {
         let Some(backlog) = &mut self.backlog else { return };
+        // Those that nobody has had lie between the two. Where a lost consumer had all, each publish would look at it.
+        if backlog.next <= backlog.pulled_below {
+            return;
+        }
         let mut kept = Vec::new();
         while let Some(run) = self.queue.take_back() {
             let is_fresh = run.next_id >= backlog.pulled_below
@@ -137,5 +141,6 @@ impl Channel {
             }
         }
         kept.into_iter().rev().for_each(|run| self.queue.push(run));
+        self.tidy();
     }
 }

@@ -73,6 +73,10 @@ impl Core {
             // Where memory is full, one at a time: whoever has some frees it by finishing.
             if !backlog.is_behind() || is_full && holds > 0 {
                 backlog.is_loading = false;
+                // Nobody has any of it to finish.
+                if backlog.is_behind() && depth + channel.in_flight.len() == 0 {
+                    self.starved.push(key);
+                }
                 continue;
             }
             let room = self.config.mem_queue_size.saturating_sub(depth).max(1);
@@ -87,6 +91,18 @@ impl Core {
             });
         }
         None
+    }
+
+    /// Whether there are channels that get nothing as long as memory is full: see [`Core::feed_starved`].
+    pub(crate) fn has_starved(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
+    /// Has the log read for them once more, if it is still to be.
+    pub(crate) fn feed_starved(&mut self) {
+        for key in std::mem::take(&mut self.starved) {
+            self.want_load(key);
+        }
     }
 
     /// Nothing was read for a channel; `again`: it is to be tried once more.
@@ -137,11 +153,11 @@ impl Core {
         self.want_load(plan.key);
     }
 
-    /// Lets go of messages that are in the log, too, until there is room for `bytes`: in channels that nobody reads, the
-    /// fullest first. What others have is about to be delivered, and would be read again at once.
+    /// Lets go of messages that are in the log, too, until there is room for `bytes`: in channels that nobody reads or that are
+    /// paused, the fullest first. What others have is about to be delivered, and would be read again at once.
     pub(super) fn evict(&mut self, bytes: usize) {
         let is_meant = |channel: &Channel| {
-            let is_read = !channel.consumers.is_empty();
+            let is_read = !channel.consumers.is_empty() && !channel.paused;
             channel.backlog.is_some() && !channel.name.is_ephemeral() && !is_read
         };
         self.relieve_fullest(bytes, is_meant, Channel::evict);

@@ -38,6 +38,8 @@ pub(crate) struct Core {
     pub(super) keeps: bool,
     /// Channels that the log is to be read for.
     pub(super) to_load: VecDeque<u64>,
+    /// Channels that were to be read for while memory was full, and hold nothing that somebody could finish.
+    pub(super) starved: Vec<u64>,
     /// Topics of which something is to be kept that was not before.
     pub(super) changed_topics: Vec<TopicName>,
 }
@@ -48,6 +50,7 @@ impl Core {
         Self {
             keeps: config.data_path.is_some(),
             to_load: VecDeque::new(),
+            starved: Vec::new(),
             changed_topics: Vec::new(),
             config,
             started,

@@ -143,6 +143,7 @@ pub(in crate::broker) fn load_loop(
             }
             failed.try_again(core);
         }
+        failed.note_starved(core);
     }
 }
 
@@ -182,7 +183,7 @@ impl FailedLoads {
                 anyhow::Error::from(error)
             );
         }
-        self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
+        self.try_later();
         self.plans.push(plan);
     }
 
@@ -193,7 +194,21 @@ impl FailedLoads {
         }
         self.retry_at = None;
         let plans = std::mem::take(&mut self.plans);
-        core.ask(|core| plans.iter().for_each(|plan| core.load_failed(plan, true)));
+        core.ask(|core| {
+            plans.iter().for_each(|plan| core.load_failed(plan, true));
+            core.feed_starved();
+        });
+    }
+
+    /// Has channels fed later that get nothing now, if there are any.
+    fn note_starved(&mut self, core: &impl CoreAccess) {
+        if core.ask(|core| core.has_starved()) {
+            self.try_later();
+        }
+    }
+
+    fn try_later(&mut self) {
+        self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
     }
 
     /// Fires when it is time.
