@@ -42,6 +42,6 @@ pub use disk::{Disk, DiskFile, FsDisk, Zeros, remove};
 pub use error::JournalError;
 pub use frame::{JournalKind, JournalOwner, SegmentHead};
 pub use reader::{any_head, examine, read};
-pub use segment::segments;
+pub use segment::{segment_data, segments};
 pub use upkeep::{Sync, Upkeep, UpkeepDone};
 pub use walk::{Cut, CutReason};

@@ -146,6 +146,18 @@ pub fn segments(disk: &dyn Disk) -> Result<Vec<u64>, JournalError> {
     Ok(numbers)
 }
 
+/// Up to where there is something in a segment, in bytes, as far as the file system can tell; 0 where it is missing.
+///
+/// # Errors
+/// The operating system's.
+pub fn segment_data(disk: &dyn Disk, number: u64) -> Result<u64, JournalError> {
+    let name = segment_name(number);
+    match disk.open(&name).and_then(|file| file.data_end()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        end => end.map_err(JournalError::io(&name, "read")),
+    }
+}
+
 /// The name of a segment.
 pub(super) fn segment_name(number: u64) -> String {
     format!("{number:010}{SUFFIX}")

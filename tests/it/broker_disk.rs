@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use nsq_protocol::Command;
 
-use crate::broker_kept::message;
+use crate::broker_kept::{KEPT, message};
 use crate::broker_support::{Client, Got, http, topic};
 use crate::disk::SmallDisk;
 use crate::kept_broker::KeptBroker;
@@ -123,5 +123,46 @@ fn more_than_max_disk_is_refused_until_there_is_room() {
         consumer.finish(&got);
     }
     wait_until("room", || http(broker.http, "POST", "/pub?topic=plays", b"x").0 == 200);
+    broker.stop();
+}
+
+/// Neither in files that are not full yet, nor in those of before a start.
+#[test]
+fn what_is_finished_takes_no_room_from_others() {
+    let temp = tempfile::tempdir().unwrap();
+    let options = ["--max-disk", "150000", "--max-msg-size", "1000", "--max-body-size", "20000"];
+    let names = ["t1", "t2", "t3", "t4", "t5", "t6"];
+    for start in 0..3 {
+        let broker = KeptBroker::start(temp.path(), &options);
+        for (nth, name) in names.iter().cycle().take(18).enumerate() {
+            let mut consumer = Client::consumer(broker.tcp, name, "a", 100);
+            for _ in 0..20 {
+                let target = format!("/pub?topic={name}");
+                let publish = || http(broker.http, "POST", &target, &[b'x'; 900]).0 == 200;
+                wait_until(&format!("room, start {start}, turn {nth}"), publish);
+            }
+            for _ in 0..20 {
+                let got = message(&mut consumer, name);
+                consumer.finish(&got);
+            }
+        }
+        // What is finished is to be known of.
+        std::thread::sleep(KEPT);
+        broker.kill();
+    }
+}
+
+#[test]
+fn a_topic_whose_directory_is_gone_can_be_deleted() {
+    let temp = tempfile::tempdir().unwrap();
+    let broker = KeptBroker::start(temp.path(), &[]);
+    broker.post("/topic/create?topic=plays");
+    fs::remove_dir_all(temp.path().join("messages/topic-plays")).unwrap();
+    let pub_status = || http(broker.http, "POST", "/pub?topic=plays", b"x").0;
+    assert_eq!(pub_status(), 503);
+    assert_eq!(http(broker.http, "GET", "/ping", b"").0, 500);
+    broker.post("/topic/delete?topic=plays");
+    assert_eq!(http(broker.http, "GET", "/ping", b"").0, 200);
+    assert_eq!(pub_status(), 200);
     broker.stop();
 }

@@ -17,7 +17,7 @@ use crate::support::wait_until;
 use crate::timing::DEADLINE;
 
 /// How often is told how far the channels are, and some more.
-const KEPT: Duration = Duration::from_millis(400);
+pub(crate) const KEPT: Duration = Duration::from_millis(400);
 
 fn messages(client: &mut Client, count: usize) -> Vec<Message> {
     (0..count).map(|nth| message(client, &format!("message {nth} of {count}"))).collect()
@@ -376,6 +376,25 @@ fn what_is_requeued_again_and_again_holds_no_file() {
         (channel["depth"].as_u64(), channel["deferred_count"].as_u64()) == (Some(0), Some(1))
     });
     broker.stop();
+}
+
+/// Nor does it where the broker was killed before the ephemeral channel went.
+#[test]
+fn what_comes_at_once_behind_a_kill_waits_for_the_first_channel() {
+    let temp = tempfile::tempdir().unwrap();
+    for round in 0..10 {
+        let broker = KeptBroker::start(temp.path(), &[]);
+        let name = format!("t{round}");
+        let _tail = Client::consumer(broker.tcp, &name, "tail#ephemeral", 1);
+        broker.kill();
+        let broker = KeptBroker::start(temp.path(), &[]);
+        Client::connect(broker.tcp).publish(&name, b"kept");
+        broker.kill();
+        let broker = KeptBroker::start(temp.path(), &[]);
+        let mut consumer = Client::consumer(broker.tcp, &name, "a", 1);
+        consumer.delivery(b"kept", 1);
+        broker.kill();
+    }
 }
 
 /// Messages wait for a topic's first channel also where its last one, an ephemeral one, went a moment before the kill.

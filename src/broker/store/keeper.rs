@@ -64,7 +64,7 @@ pub(in crate::broker) fn keep_loop(
         });
         if now >= next_sync {
             next_sync = now + sync_timeout;
-            for log in logs.all().iter().filter(|log| log.has_unsynced()) {
+            for log in logs.all().iter().filter(|log| log.is_to_be_kept()) {
                 let _ = keep(core, log, Sync::All);
             }
         }

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -193,8 +194,10 @@ impl TopicLogs {
         let _making = self.making.lock();
         let Some(log) = self.get(name) else { return Ok(delete()) };
         let deleted = self.path.join(format!("{DELETED}{}", Uuid::new_v4().simple()));
-        let rename = || {
-            fs::rename(self.directory(name), &deleted).and_then(|()| directory::sync(&self.path))
+        let rename = || match fs::rename(self.directory(name), &deleted) {
+            // Somebody has removed it: so is the topic.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
         };
         let done = log.end(rename, delete).map_err(|error| {
             self.usage.fails(
@@ -203,7 +206,13 @@ impl TopicLogs {
             )
         })?;
         self.logs.write().remove(name);
-        if let Err(error) = fs::remove_dir_all(&deleted) {
+        // It has another name, so nothing goes on in it. A power loss may bring it back.
+        if let Err(error) = directory::sync(&self.path) {
+            log::warn!("broker: topic {name}: its deletion is not on the disk: {error}");
+        }
+        if let Err(error) = fs::remove_dir_all(&deleted)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             // The next start tries again.
             log::warn!("broker: cannot remove {}: {error}", deleted.display());
         }

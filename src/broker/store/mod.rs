@@ -6,11 +6,13 @@
 //!
 //! Threads: `broker-keep` tells how far channels are, syncs, and gives up what nobody needs; `broker-load` reads back.
 
+mod group;
 mod keeper;
 mod logs;
 mod open;
 mod read_back;
 mod record;
+mod sizes;
 mod topic_log;
 mod usage;
 

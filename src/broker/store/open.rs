@@ -9,12 +9,13 @@ use nsq_protocol::TopicName;
 use uuid::Uuid;
 
 use super::record::TopicRecord;
+use super::sizes::SegmentSizes;
 use super::topic_log::{OpenedLog, TopicLog};
 use super::usage::DiskUsage;
 use crate::broker::core::SavedTopic;
 use crate::journal::{
     Disk, FrameReader, FrameStep, FsDisk, Journal, JournalConfig, JournalError, JournalKind,
-    JournalOwner, OnDamage, Position, SyncPolicy, any_head, segments,
+    JournalOwner, OnDamage, Position, SyncPolicy, any_head, segment_data, segments,
 };
 
 /// How logs are written.
@@ -91,23 +92,31 @@ pub(super) fn open_on(
             replay.read(&*disk, segment, from.number)?;
         }
     }
-    let Replay { topic, mut index } = replay;
+    let Replay { mut topic, mut index } = replay;
     if topic.name != name {
         bail!("it is the log of topic {}", topic.name);
     }
     index.retain(|(segment, _)| *segment >= oldest);
+    let older = (oldest..journal.place().0).map(|segment| segment_data(&*disk, segment));
+    let older = older.collect::<Result<_, _>>()?;
+    // No consumer has come yet.
+    let had_ephemeral = std::mem::take(&mut topic.has_ephemeral);
     let opened = OpenedLog {
         name,
         disk,
         journal,
         next_id: topic.tail,
         index,
-        oldest,
+        sizes: SegmentSizes::new(oldest, older),
         told: from.map_or(oldest, |from| from.segment),
         segment_bytes,
         sync_every,
     };
-    Ok((TopicLog::new(opened, body_bytes, usage), topic))
+    let log = TopicLog::new(opened, body_bytes, usage);
+    if had_ephemeral {
+        log.tell_found(&topic);
+    }
+    Ok((log, topic))
 }
 
 /// Where all of the topic was told last.

@@ -11,13 +11,25 @@ impl TopicLog {
     /// # Errors
     /// The operating system's. What is damaged is left out, and the log says so.
     pub(super) fn load(&self, plan: &LoadPlan) -> Result<Loaded, JournalError> {
+        let mut loaded = Loaded { runs: Vec::new(), next: plan.until, place: None };
+        let done = self.read(plan, &mut loaded);
+        match loaded.runs.last() {
+            // What lies before a bad place is delivered. The next read begins there, and tells of it.
+            Some(LoadedRun { run, .. }) if done.is_err() => {
+                loaded.next = run.next_id + u64::from(run.left);
+            }
+            _ => done?,
+        }
+        Ok(loaded)
+    }
+
+    fn read(&self, plan: &LoadPlan, loaded: &mut Loaded) -> Result<(), JournalError> {
         let (oldest, last) = {
             let writer = self.writer.lock();
-            (writer.oldest, writer.journal.place().0)
+            (writer.sizes.oldest(), writer.journal.place().0)
         };
         let place = plan.place.filter(|(segment, _)| *segment >= oldest);
         let (mut segment, mut offset) = place.unwrap_or_else(|| self.find(plan.from));
-        let mut loaded = Loaded { runs: Vec::new(), next: plan.until, place: None };
         let (mut messages, mut bytes) = (0, 0);
         while segment <= last {
             let mut reader = match FrameReader::open(&*self.disk, segment, offset) {
@@ -49,7 +61,7 @@ impl TopicLog {
                 }
                 if found.first >= plan.until {
                     (loaded.next, loaded.place) = (found.first, Some((segment, at)));
-                    return Ok(loaded);
+                    return Ok(());
                 }
                 messages += found.count as usize;
                 bytes += found.bodies.len();
@@ -58,12 +70,12 @@ impl TopicLog {
                 loaded.runs.push(LoadedRun { run, due_ms: found.due_ms });
                 if messages >= plan.messages || bytes >= plan.bytes {
                     (loaded.next, loaded.place) = (end, Some((segment, reader.offset())));
-                    return Ok(loaded);
+                    return Ok(());
                 }
             }
             (segment, offset) = (segment + 1, 0);
         }
-        Ok(loaded)
+        Ok(())
     }
 
     fn say_damaged(&self, segment: u64, offset: u64) {

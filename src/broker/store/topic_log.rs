@@ -10,9 +10,11 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use nsq_protocol::TopicName;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
+use super::group::Group;
 use super::record::{Messages, encode_channel, encode_topic};
+use super::sizes::SegmentSizes;
 use super::usage::DiskUsage;
 use crate::broker::core::{
     ClientId, KeptRun, LimitError, NewBatch, SavedTopic, TopicChanges, first_id,
@@ -69,23 +71,12 @@ pub(in crate::broker) struct LogTime {
 pub(in crate::broker) struct TopicLog {
     pub(super) name: TopicName,
     pub(super) disk: Arc<dyn Disk>,
-    group: Mutex<Group>,
-    /// Something was written, or whoever writes is done.
-    written: Condvar,
+    group: Group<LogBatch, LimitError>,
     pub(super) writer: Mutex<LogWriter>,
     /// The segments that hold messages, the oldest first: number, and the ID of the first.
     pub(super) index: Mutex<Vec<(u64, u64)>>,
     pub(super) body_bytes: Arc<AtomicUsize>,
     usage: Arc<DiskUsage>,
-}
-
-#[derive(Default)]
-struct Group {
-    waiting: Vec<(u64, Vec<LogBatch>)>,
-    next_ticket: u64,
-    /// Somebody writes.
-    is_written: bool,
-    results: Vec<(u64, Result<(), LimitError>)>,
 }
 
 pub(super) struct LogWriter {
@@ -100,8 +91,10 @@ pub(super) struct LogWriter {
     tell_at: Instant,
     /// It has not, though there may be something to tell.
     has_untold: bool,
-    /// The oldest segment that is there.
-    pub(super) oldest: u64,
+    /// A change of its channels could not be told.
+    has_unkept_change: bool,
+    /// The segments that are there.
+    pub(super) sizes: SegmentSizes,
     segment_bytes: u64,
     /// Messages since the last sync, and after how many there is to be one.
     unsynced: usize,
@@ -119,7 +112,7 @@ pub(super) struct OpenedLog {
     pub(super) journal: Journal,
     pub(super) next_id: u64,
     pub(super) index: Vec<(u64, u64)>,
-    pub(super) oldest: u64,
+    pub(super) sizes: SegmentSizes,
     /// The segment in which all of the topic was told last.
     pub(super) told: u64,
     pub(super) segment_bytes: u64,
@@ -132,7 +125,7 @@ impl TopicLog {
         body_bytes: Arc<AtomicUsize>,
         usage: Arc<DiskUsage>,
     ) -> Self {
-        let OpenedLog { name, disk, journal, next_id, index, oldest, told, .. } = opened;
+        let OpenedLog { name, disk, journal, next_id, index, sizes, told, .. } = opened;
         let OpenedLog { segment_bytes, sync_every, .. } = opened;
         let writer = LogWriter {
             journal,
@@ -143,7 +136,8 @@ impl TopicLog {
             must_tell: true,
             tell_at: Instant::now(),
             has_untold: false,
-            oldest,
+            has_unkept_change: false,
+            sizes,
             segment_bytes,
             unsynced: 0,
             sync_every,
@@ -153,8 +147,7 @@ impl TopicLog {
         Self {
             name,
             disk,
-            group: Mutex::default(),
-            written: Condvar::new(),
+            group: Group::default(),
             writer: Mutex::new(writer),
             index: Mutex::new(index),
             body_bytes,
@@ -178,33 +171,12 @@ impl TopicLog {
         time: impl Fn() -> LogTime,
         mut hand_over: impl FnMut(Vec<KeptRun>, bool),
     ) -> Result<(), LimitError> {
-        let mut group = self.group.lock();
-        let ticket = group.next_ticket;
-        group.next_ticket += 1;
-        group.waiting.push((ticket, batches));
-        loop {
-            if let Some(at) = group.results.iter().position(|(done, _)| *done == ticket) {
-                return group.results.swap_remove(at).1;
-            }
-            if group.is_written {
-                self.written.wait(&mut group);
-                continue;
-            }
-            group.is_written = true;
-            let waiting = std::mem::take(&mut group.waiting);
-            drop(group);
-            let (tickets, batches): (Vec<u64>, Vec<Vec<LogBatch>>) = waiting.into_iter().unzip();
-            let result = self.write(batches, time(), &mut hand_over);
-            group = self.group.lock();
-            group.is_written = false;
-            group.results.extend(tickets.into_iter().map(|ticket| (ticket, result.clone())));
-            self.written.notify_all();
-        }
+        self.group.join(batches, |all| self.write(all, time(), &mut hand_over))
     }
 
     fn write(
         &self,
-        batches: Vec<Vec<LogBatch>>,
+        batches: Vec<LogBatch>,
         time: LogTime,
         hand_over: &mut impl FnMut(Vec<KeptRun>, bool),
     ) -> Result<(), LimitError> {
@@ -212,7 +184,13 @@ impl TopicLog {
         if writer.is_gone {
             return Err(LimitError::Gone);
         }
-        let batches: Vec<LogBatch> = batches.into_iter().flatten().collect();
+        if writer.has_unkept_change {
+            // By what a start finds, messages might go nowhere that are to wait for a channel, or the other way round.
+            return Err(LimitError::Disk(format!(
+                "topic {}: what has changed of its channels could not be kept; tried again within seconds",
+                self.name
+            )));
+        }
         let bytes = batches.iter().map(|one| one.batch.cost() as u64).sum();
         self.usage.check(bytes)?;
         let known = self.index.lock().len();
@@ -221,7 +199,7 @@ impl TopicLog {
         writer.count(&self.usage);
         match kept {
             Ok(kept) => {
-                self.usage.works();
+                self.usage.works(&self.name);
                 writer.unsynced += kept.iter().map(|one| one.run.left as usize).sum::<usize>();
                 hand_over(kept, writer.is_long() || writer.is_unsynced());
                 Ok(())
@@ -283,6 +261,7 @@ impl TopicLog {
             Some(changes) if !writer.is_gone => self.tell(&mut writer, changes),
             _ => Ok(()),
         };
+        writer.has_unkept_change |= kept.is_err();
         (done, kept)
     }
 
@@ -299,15 +278,25 @@ impl TopicLog {
         let mut writer = self.writer.lock();
         writer.journal.end(take)?;
         writer.is_gone = true;
-        self.usage.give_back(std::mem::take(&mut writer.counted));
+        self.usage.give_back(&self.name, std::mem::take(&mut writer.counted));
         Ok(delete())
     }
 
+    /// Tells of the topic as a start has found it, if that is not how the last run had left it: whoever publishes depends on it.
+    pub(super) fn tell_found(&self, topic: &SavedTopic) {
+        let mut writer = self.writer.lock();
+        if self.tell(&mut writer, TopicChanges::Whole(topic.clone())).is_err() {
+            writer.has_unkept_change = true;
+        }
+    }
+
     fn tell(&self, writer: &mut LogWriter, changes: TopicChanges) -> Result<(), LimitError> {
+        let before = writer.journal.written();
         let told = writer.tell(changes, &self.index.lock());
         writer.count(&self.usage);
         match told {
-            Ok(()) => self.usage.works(),
+            Ok(()) if writer.journal.written() > before => self.usage.works(&self.name),
+            Ok(()) => {}
             Err(error) => {
                 writer.must_tell = true;
                 return Err(self.usage.fails(&self.name, error));
@@ -335,14 +324,14 @@ impl TopicLog {
         let told = if writer.has_untold { Ok(()) } else { self.tell_news(&mut writer, topic, now) };
         // Also where that cannot be told: it makes room on a full disk, and what a start misses then is finished.
         // Mostly there is none that could go.
-        if writer.oldest < writer.told.1
+        if (writer.sizes.oldest() < writer.told.1 || self.usage.is_tight())
             && let Some(oldest) = topic.oldest()
         {
             self.give_up(&mut writer, oldest);
         }
         if told.is_ok()
             && !writer.has_untold
-            && writer.told.1.saturating_sub(writer.oldest) >= STRAGGLE_AFTER
+            && writer.told.1.saturating_sub(writer.sizes.oldest()) >= STRAGGLE_AFTER
         {
             self.leave_stragglers(&mut writer, topic);
         }
@@ -382,10 +371,11 @@ impl TopicLog {
         self.tell(writer, changes)
     }
 
-    /// Whether there is something that is not on the disk, or could not be told.
-    pub(super) fn has_unsynced(&self) -> bool {
+    /// Whether [`TopicLog::keep`] is to be called though nothing has happened: something is not on the disk, or could not be told;
+    /// or room is wanted.
+    pub(super) fn is_to_be_kept(&self) -> bool {
         let writer = self.writer.lock();
-        writer.unsynced > 0 || writer.must_tell
+        writer.unsynced > 0 || writer.must_tell || writer.counted > 0 && self.usage.is_tight()
     }
 
     /// Whether [`TopicLog::keep`] has left something untold: it is to be called again.
@@ -415,13 +405,20 @@ impl TopicLog {
         let mut index = self.index.lock();
         let behind = index.partition_point(|(_, first)| *first <= oldest);
         // The one before those that begin behind it; and nothing that a start needs.
-        let needed = index.get(behind.saturating_sub(1)).map_or(u64::MAX, |(segment, _)| *segment);
+        let needed = if oldest >= writer.next_id {
+            let (present, offset) = writer.journal.place();
+            writer.sizes.is_unneeded(present, offset);
+            u64::MAX
+        } else {
+            index.get(behind.saturating_sub(1)).map_or(u64::MAX, |(segment, _)| *segment)
+        };
         let keep = needed.min(writer.told.1);
         index.retain(|(segment, _)| *segment >= keep);
         writer.journal.detach();
-        while writer.oldest < keep {
-            writer.journal.give_up(writer.oldest);
-            writer.oldest += 1;
+        while writer.sizes.oldest() < keep {
+            let oldest = writer.sizes.oldest();
+            writer.journal.give_up(oldest);
+            writer.sizes.give_up();
         }
     }
 
@@ -458,7 +455,7 @@ impl LogWriter {
         encode_topic(topic, index, &mut self.payload);
         self.journal.append(&self.payload)?;
         self.journal.commit()?;
-        self.must_tell = false;
+        (self.must_tell, self.has_unkept_change) = (false, false);
         // Also where nobody publishes: older segments go now, and a power loss would leave none that tells of the channels.
         self.unsynced = self.unsynced.max(1);
         self.told = (self.journal.written(), self.journal.place().0);
@@ -478,7 +475,8 @@ impl LogWriter {
     /// Tells the usage how much it takes now.
     fn count(&mut self, usage: &DiskUsage) {
         let (segment, offset) = self.journal.place();
-        let bytes = segment.saturating_sub(self.oldest) * self.segment_bytes + offset;
+        self.sizes.advance(segment, self.segment_bytes);
+        let bytes = self.sizes.bytes(segment, offset);
         usage.replace(std::mem::replace(&mut self.counted, bytes), bytes);
     }
 }
