@@ -163,3 +163,48 @@ impl Core {
         self.relieve_fullest(bytes, is_meant, Channel::evict);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, Instant};
+
+    use nsq_protocol::{ChannelName, TopicName};
+
+    use crate::broker::config::BrokerConfig;
+    use crate::broker::core::batch::NewBatch;
+    use crate::broker::core::kept::KeptRun;
+    use crate::broker::core::state::Core;
+    use crate::model::unix_time::UnixMs;
+
+    fn publish(core: &mut Core, topic: &TopicName, id: u64, due: Option<Instant>) {
+        let run = NewBatch::one(b"x").number(id, 1, &core.body_bytes());
+        core.publish_kept(topic, KeptRun { publisher: None, run, bytes: 1, due });
+    }
+
+    /// Nobody has anything to finish there, so nothing else would ask.
+    #[test]
+    fn a_channel_with_deferred_messages_is_read_for_once_memory_has_room() {
+        let config = BrokerConfig { data_path: Some("kept".into()), ..BrokerConfig::default() };
+        let full = config.max_memory;
+        let (mut core, now) = (Core::new(config, UnixMs(0)), Instant::now());
+        let topic = TopicName::new("t").unwrap();
+        core.connect(1, "10.0.0.1:5".into(), UnixMs(0));
+        core.subscribe(1, &topic, &ChannelName::new("c").unwrap(), now).unwrap();
+        core.set_ready(1, 5);
+        for id in 1..=100 {
+            publish(&mut core, &topic, id, Some(now + Duration::from_secs(3600)));
+        }
+        // What others hold.
+        let used = core.body_bytes();
+        used.fetch_add(full, Ordering::Relaxed);
+        publish(&mut core, &topic, 101, None);
+        assert!(core.next_load().is_none() && core.has_starved(), "memory is full");
+        core.feed_starved();
+        assert!(core.next_load().is_none() && core.has_starved(), "it still is");
+        used.fetch_sub(full, Ordering::Relaxed);
+        core.feed_starved();
+        let plan = core.next_load().expect("something to read");
+        assert_eq!((plan.from, core.has_starved()), (101, false));
+    }
+}
