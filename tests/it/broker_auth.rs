@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use crate::broker_support::{Client, Got, tcp};
 use crate::certs::Authority;
-use crate::support::{Broker, assert_exit, get, on_both_brokers_with, output, wait_until};
+use crate::support::{
+    Broker, Running, assert_exit, command, get, on_both_brokers_with, wait_until,
+};
 use crate::timing::DEADLINE;
 
 /// Given the number of the question, from 1 on.
@@ -222,15 +224,27 @@ fn the_servers_are_told_of_tls_and_of_the_certificate() {
 fn an_address_that_is_none_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     // An empty one is what a script gives whose variable is not set; it must not let everybody in.
-    for address in ["ftp://host/auth", "http://", "a b", ""] {
-        let ended = ask_for(dir.path(), &format!("--auth-http-address={address}"));
+    for address in ["ftp://host/auth", "http://", "a b", "", " "] {
+        let ended = ask_for(dir.path(), &[&format!("--auth-http-address={address}")], None);
         assert!(ended.contains("must be host:port, or a URL of HTTP"), "{address}: {ended}");
+    }
+    // Nor in place of the servers that a file has.
+    let path = dir.path().join("auth.toml");
+    std::fs::write(&path, "auth_http_address = \"127.0.0.1:1\"\n").unwrap();
+    let config = format!("--config={}", path.display());
+    for address in ["", " ", "  "] {
+        let ended = ask_for(dir.path(), &[&config], Some(address));
+        let want = format!("PLAYCOUNTS_AUTH_HTTP_ADDRESS {address}: must be host:port");
+        assert!(ended.contains(&want), "{address:?}: {ended}");
     }
 }
 
-fn ask_for(dir: &Path, option: &str) -> String {
-    let any = ["broker", "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0", option];
-    let ended = output(dir, &any);
+/// What is said by a broker that does not start, with these options and that variable.
+fn ask_for(dir: &Path, options: &[&str], variable: Option<&str>) -> String {
+    let any = ["broker", "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"];
+    let mut broker = command(dir, &[&any[..], options].concat());
+    broker.envs(variable.map(|value| ("PLAYCOUNTS_AUTH_HTTP_ADDRESS", value)));
+    let ended = Running::spawn(broker, "a broker that is refused").wait();
     assert_exit(&ended, 1);
     String::from_utf8_lossy(&ended.stderr).into_owned()
 }

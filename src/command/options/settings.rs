@@ -244,10 +244,11 @@ fn setting<'c>(
         return of(Origin::Flag, with_units(typed.command, option, values.clone()));
     }
     if let Some(value) = variables.get(&option.variable()) {
-        let values = match option.is_repeatable && !(value.is_empty() && fails_closed(option)) {
-            true => value.split_whitespace().map(str::to_owned).collect(),
-            false => vec![value.clone()],
-        };
+        let values =
+            match option.is_repeatable && !(value.trim().is_empty() && fails_closed(option)) {
+                true => value.split_whitespace().map(str::to_owned).collect(),
+                false => vec![value.clone()],
+            };
         return of(Origin::Variable, with_units(typed.command, option, values));
     }
     let found = file.and_then(|file| Some((file, file.entry(typed.command, option)?)));
@@ -280,8 +281,8 @@ fn is_nothing(command: &CommandSpec, option: &OptionSpec, values: &[String]) -> 
         && values.iter().all(String::is_empty)
 }
 
-/// Whether an empty value is refused: nsqd takes that of `--auth-http-address` for a server, and then refuses every client. Taken
-/// for nothing it would let everybody in. (pure)
+/// Whether a value that is empty, or nothing but blanks, is refused: nsqd takes that of `--auth-http-address` for a server, and then
+/// refuses every client. Taken for nothing it would let everybody in. (pure)
 fn fails_closed(option: &OptionSpec) -> bool {
     option.name == "auth-http-address"
 }

@@ -425,3 +425,27 @@ fn an_empty_flag_of_nsqd_is_none_and_an_empty_address_is_no_http() {
         assert!(parse_words(&["broker", wrong], &[]).is_err(), "{wrong}");
     }
 }
+
+/// Taken for nothing it would let everybody in, and outrank the servers that a file names.
+#[test]
+fn an_empty_authorization_server_is_passed_on_to_be_refused() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let name = "PLAYCOUNTS_AUTH_HTTP_ADDRESS";
+    for blank in ["", " ", "\t \n", "\u{a0}"] {
+        let path = file(dir.path(), "auth_http_address = 'a:1'\n");
+        let flag = format!("--auth-http-address={blank}");
+        let text = format!("auth_http_addresses = {blank:?}\n").replace("{a0}", "00a0");
+        let of_file = file(other.path(), &text);
+        for (words, variables) in [
+            (vec!["broker", &*flag, "--config", &*path], vec![]),
+            (vec!["broker", "--config", &*path], vec![(name, blank)]),
+            (vec!["broker", "--config", &*of_file], vec![]),
+        ] {
+            let broker = format!("{:?}", parse_words(&words, &variables).unwrap().command);
+            let want = format!("auth_http_address: [{blank:?}]");
+            assert!(broker.contains(&want), "{words:?} {variables:?}: {broker}");
+        }
+    }
+    let some = parse_words(&["broker"], &[(name, " a:1  b:2 ")]).unwrap();
+    assert!(format!("{some:?}").contains("auth_http_address: [\"a:1\", \"b:2\"]"), "{some:?}");
+}
