@@ -116,8 +116,10 @@ pub(super) fn parse(bytes: &[u8], text_paths: &[&str]) -> Result<Head, Refusal> 
     let mut headers = Vec::new();
     for line in parsed.headers.iter() {
         let name = line.name.to_ascii_lowercase();
-        let value =
-            std::str::from_utf8(line.value).map_err(|_| bad("a header value is not ASCII"))?.trim();
+        // Blanks of Unicode stay, and are refused: to others they are part of the value.
+        let value = std::str::from_utf8(line.value)
+            .map_err(|_| bad("a header value is not ASCII"))?
+            .trim_matches([' ', '\t']);
         if !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
             return Err(bad("a header value is not printable ASCII"));
         }
@@ -258,7 +260,16 @@ mod tests {
             "X-A: b\r\n folded",
             "X-A: b\r\n\tfolded",
             "X-A: b\rc",
+            "Transfer-Encoding: chunked\u{a0}",
+            "Transfer-Encoding: \u{2003}chunked",
+            "Transfer-Encoding: chunked\u{b}",
+            "Transfer-Encoding: chunked\u{c}",
+            "Content-Length: 5\u{85}",
+            "Content-Length: \u{a0}5",
+            "Content-Length: \u{c}5",
+            "Connection: close\u{85}",
             "X-A: \u{e9}",
+            "X-A: b\u{a0}",
             "X-A: \u{1}",
             "X-A: a\0b",
             "no colon",
