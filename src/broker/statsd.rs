@@ -1,6 +1,7 @@
 //! Tells a statsd daemon how things are: the lines, pure, and the thread `broker-statsd`, which sends them over UDP.
 
 use std::fmt::{self, Write};
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -34,23 +35,13 @@ pub(super) fn prefix(config: &BrokerConfig, http_port: u16) -> String {
 
 /// Sends every interval, until stopped.
 pub(super) fn statsd_loop(hub: &Hub, address: &str, prefix: &str, stop: &StopToken) {
-    let config = &hub.config;
-    let (mut last, mut is_told) = (Stats::default(), false);
-    let mut next = Instant::now() + config.statsd_interval;
+    let mut teller = StatsdTeller { hub, prefix, last: Stats::default() };
+    let mut is_told = false;
+    let interval = hub.config.statsd_interval;
+    let mut next = Instant::now() + interval;
     while !stop.wait_until(next) {
-        next += config.statsd_interval;
-        let filter = StatsFilter {
-            include_clients: false,
-            now_ns: timestamp_ns(),
-            ..StatsFilter::default()
-        };
-        let stats = hub.with_core(|core| core.stats(&filter));
-        let mut lines = StatsdLines { prefix, text: String::new() };
-        // Writing to a String cannot fail.
-        let _ = lines.all(&stats, &last, config);
-        last = stats;
-        let spread = config.statsd_interval.saturating_sub(REST);
-        match send(address, &packets(&lines.text, config.statsd_udp_packet_size), spread, stop) {
+        next += interval;
+        match teller.tell(address, stop) {
             Ok(()) => is_told = false,
             Err(error) => {
                 let level = if is_told { log::Level::Debug } else { log::Level::Warn };
@@ -66,14 +57,41 @@ pub(super) fn statsd_loop(hub: &Hub, address: &str, prefix: &str, stop: &StopTok
     }
 }
 
-/// Sends packets, spread over a time so that the daemon's buffer need not hold all of them. A stop ends the waits.
-fn send(
-    address: &str,
-    packets: &[&str],
-    spread: Duration,
-    stop: &StopToken,
-) -> std::io::Result<()> {
-    let none = || std::io::Error::other("the name has no address");
+/// Tells a daemon what has come since the last time.
+struct StatsdTeller<'h> {
+    hub: &'h Hub,
+    prefix: &'h str,
+    /// What was told then.
+    last: Stats,
+}
+
+impl StatsdTeller<'_> {
+    /// Once, over the interval.
+    ///
+    /// # Errors
+    /// The daemon cannot be told, or of some packets it is known that they did not reach it.
+    fn tell(&mut self, address: &str, stop: &StopToken) -> io::Result<()> {
+        // First: what is not told this time counts the next time.
+        let socket = connected(address)?;
+        let config = &self.hub.config;
+        let filter = StatsFilter {
+            include_clients: false,
+            now_ns: timestamp_ns(),
+            ..StatsFilter::default()
+        };
+        let stats = self.hub.with_core(|core| core.stats(&filter));
+        let mut lines = StatsdLines { prefix: self.prefix, text: String::new() };
+        // Writing to a String cannot fail.
+        let _ = lines.all(&stats, &self.last, config);
+        self.last = stats;
+        let spread = config.statsd_interval.saturating_sub(REST);
+        send(&socket, &packets(&lines.text, config.statsd_udp_packet_size), spread, stop)
+    }
+}
+
+/// A socket to that daemon.
+fn connected(address: &str) -> io::Result<UdpSocket> {
+    let none = || io::Error::other("the name has no address");
     let found = resolve(address, RESOLVE_WAIT)?.into_iter().next().ok_or_else(none)?;
     let any: SocketAddr = match found {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -81,15 +99,33 @@ fn send(
     };
     let socket = UdpSocket::bind(any)?;
     socket.connect(found)?;
+    Ok(socket)
+}
+
+/// Sends packets, spread over a time so that the daemon's buffer need not hold all of them. A stop ends the waits, and the
+/// rest goes out at once, as with nsqd.
+///
+/// # Errors
+/// The first that came; the other packets were sent nevertheless.
+fn send(
+    socket: &UdpSocket,
+    packets: &[&str],
+    spread: Duration,
+    stop: &StopToken,
+) -> io::Result<()> {
     let pause = spread / u32::try_from(packets.len()).unwrap_or(u32::MAX).max(1);
+    let mut outcome = Ok(());
     for packet in packets {
-        // What an earlier one met with is told by the next: the daemon is away.
-        socket.send(packet.as_bytes())?;
-        if stop.wait(pause) {
-            break;
+        let mut sent = socket.send(packet.as_bytes());
+        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            // That an earlier one met with nobody; this one has yet to go.
+            outcome = outcome.and(sent.map(drop));
+            sent = socket.send(packet.as_bytes());
         }
+        outcome = outcome.and(sent.map(drop));
+        stop.wait(pause);
     }
-    Ok(())
+    outcome
 }
 
 /// Cuts lines into packets of at most `size` bytes; a line that is longer is one by itself. (pure)
@@ -220,7 +256,17 @@ impl StatsdLines<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use nsq_protocol::thread::stop_pair;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
     use super::*;
+    use crate::broker::core::NewBatch;
+    use crate::runtime::clock::unix_ms;
+
+    /// Far beyond what a packet takes to itself.
+    const DEADLINE: Duration = Duration::from_secs(60);
 
     #[test]
     fn packets_end_between_lines() {
@@ -234,6 +280,74 @@ mod tests {
             assert_eq!(packets(text, size), want, "{size}");
         }
         assert!(packets("", 508).is_empty());
+    }
+
+    /// A daemon on a port of its own.
+    fn daemon() -> (UdpSocket, String) {
+        let daemon = UdpSocket::bind("127.0.0.1:0").unwrap();
+        daemon.set_read_timeout(Some(DEADLINE)).unwrap();
+        let address = daemon.local_addr().unwrap().to_string();
+        (daemon, address)
+    }
+
+    #[track_caller]
+    fn received(daemon: &UdpSocket) -> String {
+        let mut packet = [0; 4096];
+        let count = daemon.recv(&mut packet).unwrap();
+        String::from_utf8(packet[..count].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_packet_that_meets_nobody_costs_no_other() {
+        let (_source, stop) = stop_pair();
+        // No program is given that port unless it asks for it.
+        let socket = connected("127.0.0.1:1").unwrap();
+        send(&socket, &["lost"], Duration::ZERO, &stop).unwrap();
+        // It is known now that nobody is there, and whoever sends next is told so.
+        let mut polled = [PollFd::new(&socket, PollFlags::IN)];
+        let limit = Timespec { tv_sec: DEADLINE.as_secs() as i64, tv_nsec: 0 };
+        assert_eq!(poll(&mut polled, Some(&limit)).unwrap(), 1);
+        let (daemon, address) = daemon();
+        socket.connect(&address).unwrap();
+        let error = send(&socket, &["a", "b", "c"], Duration::ZERO, &stop).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!([(); 3].map(|()| received(&daemon)), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn at_a_stop_the_rest_is_sent_at_once() {
+        let (daemon, address) = daemon();
+        let (source, stop) = stop_pair();
+        drop(source);
+        let hour = Duration::from_secs(3600);
+        send(&connected(&address).unwrap(), &["a", "b", "c"], hour, &stop).unwrap();
+        assert_eq!([(); 3].map(|()| received(&daemon)), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_a_name_without_an_address_was_not_told_counts_the_next_time() {
+        let (source, stop) = stop_pair();
+        drop(source);
+        let config = BrokerConfig { statsd_mem_stats: false, ..BrokerConfig::default() };
+        let (hub, _inbox) = Hub::new(Arc::new(config), unix_ms(), stop.clone());
+        let topic = "t".parse().unwrap();
+        let publish = || {
+            hub.with_core(|core| {
+                let one = NewBatch::one(b"x");
+                core.publish(None, &topic, one, Duration::ZERO, Instant::now(), 0).unwrap();
+            });
+        };
+        let mut teller = StatsdTeller { hub: &hub, prefix: "", last: Stats::default() };
+        let (daemon, address) = daemon();
+        for (before, want) in [(1, 2), (3, 4), (0, 1)] {
+            (0..before).for_each(|_| publish());
+            assert!(teller.tell("no port", &stop).is_err());
+            publish();
+            teller.tell(&address, &stop).unwrap();
+            let told = received(&daemon);
+            let line = told.lines().find(|line| line.starts_with("topic.t.message_count:"));
+            assert_eq!(line, Some(&*format!("topic.t.message_count:{want}|c")), "{told}");
+        }
     }
 
     #[test]
