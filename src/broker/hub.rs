@@ -130,6 +130,10 @@ impl Hub {
     }
 
     pub(super) fn carry_out(&self, effects: Effects) {
+        // First: whoever hears of the rest may make anew what was deleted, and tell of that.
+        if !effects.registrations.is_empty() {
+            self.lookupds.tell(&effects.registrations);
+        }
         if effects.sooner {
             // Full: the timer has yet to look, and will see this deadline too.
             let _ = self.sooner.try_send(());
@@ -159,9 +163,6 @@ impl Hub {
                 // Already closed is fine.
                 let _ = stream.shutdown(Shutdown::Both);
             }
-        }
-        if !effects.registrations.is_empty() {
-            self.lookupds.tell(&effects.registrations);
         }
         drop(effects.garbage);
     }

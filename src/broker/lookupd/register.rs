@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select};
+use nsq_protocol::TopicName;
 use nsq_protocol::thread::{OwnedThread, StopToken, stop_pair};
 
 use super::link::LookupdLink;
 use super::peer::Peer;
 use super::registry::RunningLink;
 use super::wire::{LookupCommand, Node};
-use crate::broker::core::RegistrationChange;
+use crate::broker::core::{Registration, RegistrationChange};
 use crate::broker::hub::Hub;
 
 /// How often an nsqlookupd hears of us, as from nsqd: within it a lost connection is found.
@@ -117,7 +118,7 @@ fn serve(
                     if stop.is_stopped() {
                         return Ok(());
                     }
-                    peer.send(&commands(part, &still_there(hub, part)))?;
+                    peer.send(&commands(part, &present(hub, part)))?;
                 }
             }
             recv(crossbeam_channel::at(ping_at)) -> _ => {
@@ -128,21 +129,52 @@ fn serve(
     }
 }
 
-/// Which of what has changed there is now. Changes of several connections may come in another order than they happened
-/// in: what there is holds.
-fn still_there(hub: &Hub, changes: &[RegistrationChange]) -> Vec<bool> {
-    hub.with_core(|core| changes.iter().map(|change| core.is_there(&change.what)).collect())
+/// What there is now, of what has changed.
+struct Present {
+    /// For each change.
+    is_there: Vec<bool>,
+    /// The channels of topics that were deleted and are there again.
+    channels: Vec<Registration>,
+}
+
+/// Changes of several connections may come in another order than they happened in: what there is holds, at one time for all of them.
+fn present(hub: &Hub, changes: &[RegistrationChange]) -> Present {
+    hub.with_core(|core| {
+        let is_there: Vec<bool> =
+            changes.iter().map(|change| core.is_there(&change.what)).collect();
+        let again: Vec<TopicName> = changes
+            .iter()
+            .zip(&is_there)
+            .filter(|(change, is_there)| **is_there && takes_channels(change))
+            .map(|(change, _)| change.what.topic)
+            .collect();
+        let mut channels = Vec::new();
+        if !again.is_empty() {
+            channels = core.registrations();
+            channels.retain(|one| one.channel.is_some() && again.contains(&one.topic));
+        }
+        Present { is_there, channels }
+    })
+}
+
+/// Whether it is the end of a topic: nsqlookupd takes that for the end of each channel that it knows of it.
+fn takes_channels(change: &RegistrationChange) -> bool {
+    change.is_deleted && change.what.channel.is_none()
 }
 
 /// What to say of changes (pure). What was deleted is taken back even if it is there again: with it goes a tombstone.
-fn commands<'a>(changes: &'a [RegistrationChange], there: &[bool]) -> Vec<LookupCommand<'a>> {
+fn commands<'a>(changes: &'a [RegistrationChange], present: &'a Present) -> Vec<LookupCommand<'a>> {
     let mut commands = Vec::new();
-    for (change, is_there) in changes.iter().zip(there) {
+    for (change, is_there) in changes.iter().zip(&present.is_there) {
         if change.is_deleted || !is_there {
             commands.push(LookupCommand::Unregister(&change.what));
         }
         if *is_there {
             commands.push(LookupCommand::Register(&change.what));
+        }
+        if *is_there && takes_channels(change) {
+            let own = present.channels.iter().filter(|one| one.topic == change.what.topic);
+            commands.extend(own.map(LookupCommand::Register));
         }
     }
     commands
@@ -150,7 +182,16 @@ fn commands<'a>(changes: &'a [RegistrationChange], there: &[bool]) -> Vec<Lookup
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// What is said of those changes.
+    fn said(changes: &[RegistrationChange], present: &Present) -> Vec<String> {
+        let mut out = Vec::new();
+        commands(changes, present).iter().for_each(|one| one.encode(&mut out));
+        String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+    }
 
     #[test]
     fn what_there_is_holds_whatever_the_order_of_the_changes() {
@@ -160,11 +201,72 @@ mod tests {
             RegistrationChange::of("c", true),
             RegistrationChange::of("d", false),
         ];
-        let mut out = Vec::new();
-        commands(&changes, &[true, false, true, false]).iter().for_each(|one| one.encode(&mut out));
-        let said = String::from_utf8(out).unwrap();
-        let lines: Vec<_> = said.lines().collect();
+        let is_there = vec![true, false, true, false];
         let want = ["REGISTER a", "UNREGISTER b", "UNREGISTER c", "REGISTER c", "UNREGISTER d"];
-        assert_eq!(lines, want);
+        assert_eq!(said(&changes, &Present { is_there, channels: vec![] }), want);
+    }
+
+    fn registration(topic: &str, channel: Option<&str>) -> Registration {
+        let channel = channel.map(|name| name.parse().unwrap());
+        Registration { topic: topic.parse().unwrap(), channel }
+    }
+
+    /// What nsqlookupd knows behind that, as its `lookup_protocol_v1.go` has it.
+    fn known(said: &[String]) -> BTreeSet<String> {
+        let mut known = BTreeSet::new();
+        for line in said {
+            let words: Vec<&str> = line.split(' ').collect();
+            let (topic, channel) = (words[1].to_owned(), words.get(2));
+            let path = channel.map(|channel| format!("{topic}/{channel}"));
+            match (words[0], path) {
+                ("REGISTER", path) => known.extend([topic].into_iter().chain(path)),
+                ("UNREGISTER", Some(path)) => {
+                    known.remove(&path);
+                }
+                ("UNREGISTER", None) => {
+                    known.retain(|name| name.split('/').next().is_some_and(|first| first != topic))
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        known
+    }
+
+    /// A topic and its channel that were made, deleted and perhaps made again, told in any order, beside others.
+    #[test]
+    fn a_topic_that_is_made_again_keeps_its_channels() {
+        let change = |channel: Option<&str>, is_deleted| RegistrationChange {
+            what: registration("t", channel),
+            is_deleted,
+        };
+        let one = |nth: usize| match nth {
+            0 => change(None, false),
+            1 => change(Some("c"), false),
+            2 => change(Some("c"), true),
+            _ => change(None, true),
+        };
+        // `d` was told before.
+        for there in [&["t", "t/c", "t/d"][..], &["t", "t/d"], &["t"], &[]] {
+            let channels = there.iter().filter_map(|name| name.split_once('/'));
+            let channels: Vec<_> =
+                channels.map(|(topic, channel)| registration(topic, Some(channel))).collect();
+            for order in (0..256).map(|n| [n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6]) {
+                if order.iter().collect::<BTreeSet<_>>().len() < 4 {
+                    continue;
+                }
+                let changes = order.map(one);
+                let is_there = changes.iter().map(|change| match change.what.channel {
+                    None => there.contains(&"t"),
+                    Some(_) => there.contains(&"t/c"),
+                });
+                let present = Present { is_there: is_there.collect(), channels: channels.clone() };
+                let before = ["REGISTER t d", "REGISTER other e"].map(str::to_owned);
+                let got = known(&[&before[..], &said(&changes, &present)].concat());
+                let others = ["other", "other/e"];
+                let want: BTreeSet<String> =
+                    there.iter().chain(&others).map(|name| (*name).to_owned()).collect();
+                assert_eq!(got, want, "{order:?} with {there:?}");
+            }
+        }
     }
 }
