@@ -1,5 +1,6 @@
 //! `broker`: only the embedded broker. Runs on the main thread, which waits for the stop signal.
 
+mod effect;
 mod tls;
 
 use std::path::PathBuf;
@@ -209,31 +210,20 @@ pub(super) struct BrokerArgs {
 }
 
 impl BrokerArgs {
-    /// The options of nsqd that are given and change nothing here.
-    fn without_effect(&self) -> Vec<&'static str> {
-        [
-            ("--max-bytes-per-file", self.max_bytes_per_file.is_some()),
-            ("--queue-scan-selection-count", self.queue_scan_selection_count.is_some()),
-            ("--queue-scan-worker-pool-max", self.queue_scan_worker_pool_max.is_some()),
-            ("--node-id", self.node_id.is_some()),
-            ("--worker-id", self.worker_id),
-            ("--log-prefix", self.log_prefix.is_some()),
-            ("--verbose", self.verbose),
-        ]
-        .into_iter()
-        .filter_map(|(name, is_given)| is_given.then_some(name))
-        .collect()
-    }
-
     fn tls_options(&self) -> TlsOptions {
         TlsOptions {
             cert: self.tls_cert.clone(),
             key: self.tls_key.clone(),
             root_ca_file: self.tls_root_ca_file.clone(),
             client_auth_policy: self.tls_client_auth_policy,
-            asks_over_https: self.auth_http_address.iter().any(|url| url.starts_with("https://")),
+            asks_over_https: self.asks_over_https(),
             min_version: self.tls_min_version,
         }
+    }
+
+    /// Whether an authorization server is asked over TLS.
+    fn asks_over_https(&self) -> bool {
+        self.auth_http_address.iter().any(|url| url.starts_with("https://"))
     }
 
     /// Whom authorization servers must prove to be.
@@ -349,16 +339,15 @@ impl BrokerArgs {
 
 /// Serves until `stop`.
 pub(super) fn run(mut args: BrokerArgs, stop: &StopToken) -> Result<()> {
-    let without_effect = args.without_effect();
-    if !without_effect.is_empty() {
-        log::warn!(
-            "{}: taken as nsqd takes it, and without effect here",
-            without_effect.join(", ")
-        );
-    }
+    args.warn_of_no_effect();
     let asked = args.max_memory;
     if args.durability == Durability::None {
         bail!("--durability none is not for the broker: give process or power, or no --data-path");
+    }
+    if args.durability == Durability::Power && args.data_path.is_none() {
+        bail!(
+            "--durability power needs --data-path: without it messages are in memory only; give --data-path, or no --durability"
+        );
     }
     let tls = tls::certificate(args.tls_options())?;
     let (addresses, auth_tls) = (std::mem::take(&mut args.auth_http_address), args.auth_tls());

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::broker_support::{Client, http};
 use crate::nsqd::{self, Nsqd};
 use crate::nsqlookupd::Nsqlookupd;
-use crate::support::wait_until;
+use crate::support::{Running, assert_exit, output, wait_until};
 use crate::timing::DEADLINE;
 
 fn config() -> BrokerConfig {
@@ -252,6 +253,49 @@ fn times_from_publication_to_fin_are_told_as_by_nsqd() {
         assert_eq!(topic["e2e_processing_latency"], want);
         assert_eq!(topic["channels"][0]["e2e_processing_latency"], want);
     });
+}
+
+/// Starts a broker with these options on ports of its own.
+fn run(dir: &Path, options: &[&str]) -> Running {
+    let any = ["broker", "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"];
+    Running::start(dir, &[&any[..], options].concat())
+}
+
+#[test]
+fn what_an_option_lacks_is_told_and_durability_without_a_disk_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let lacking = ["--sync-every=9", "--https-address=127.0.0.1:0", "--max-disk=1", "--verbose"];
+    let mut broker = run(dir.path(), &lacking);
+    broker.wait_for("TCP: listening on ");
+    for said in [
+        "--verbose: taken as nsqd takes it, and without effect here",
+        "--max-disk, --sync-every: without effect, because there is no --data-path",
+        "--https-address: without effect, because there is no --tls-cert",
+    ] {
+        broker.has_said(said);
+    }
+    drop(broker);
+    let refused = run(dir.path(), &["--durability=power"]).wait();
+    assert_exit(&refused, 1);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("--durability power needs --data-path: "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn a_path_is_no_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nsqd.sock");
+    for (option, other) in
+        [("--tcp-address", "--http-address"), ("--http-address", "--tcp-address")]
+    {
+        let options = [format!("{option}={}", path.display()), format!("{other}=127.0.0.1:0")];
+        let refused = output(dir.path(), &["broker", &options[0], &options[1]]);
+        assert_exit(&refused, 1);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains(option) && said.contains("nsqd.sock"), "{said}");
+        assert!(!path.exists());
+    }
 }
 
 #[test]
