@@ -158,6 +158,11 @@ impl CommandSpec {
         Self { about: info.description, positionals, options, name }
     }
 
+    /// Whether its options are those of nsqd, and its file may be one of nsqd.
+    pub(crate) fn is_nsqd(&self) -> bool {
+        self.name == "broker"
+    }
+
     /// Its words, `ledger`, `init`.
     pub(crate) fn words(&self) -> Vec<&str> {
         self.name.split(' ').collect()

@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::catalogue::{Catalogue, CommandSpec, HIDDEN, OptionSpec};
-use super::kind::ValueKind;
+use super::kind::{ValueKind, go_bool};
 use super::suggest::{hint, nearest};
 
 /// The largest file that is read, in bytes: one that sets every option of every command is below 100 KiB.
@@ -185,8 +185,20 @@ impl FileEntry {
     ///
     /// # Errors
     /// What they must be.
-    pub(crate) fn values(&self, option: &OptionSpec) -> Result<Vec<String>, String> {
+    pub(crate) fn values(
+        &self,
+        command: &CommandSpec,
+        option: &OptionSpec,
+    ) -> Result<Vec<String>, String> {
         let values: Vec<&Scalar> = match &self.value {
+            // nsqd cuts a text where it wants a list, and leaves the texts of a list whole.
+            FileValue::One(Scalar::Text(text))
+                if command.is_nsqd()
+                    && option.is_repeatable
+                    && option.row.kind == ValueKind::Address =>
+            {
+                return Ok(text.split(',').map(str::to_owned).collect());
+            }
             FileValue::One(value) => vec![value],
             FileValue::List(values) => values.iter().collect(),
         };
@@ -197,7 +209,7 @@ impl FileEntry {
                 values.len()
             ));
         }
-        values.into_iter().map(|value| value.text(option)).collect()
+        values.into_iter().map(|value| value.text(command, option)).collect()
     }
 
     fn is_secret(&self, catalogue: &Catalogue) -> bool {
@@ -229,12 +241,19 @@ impl Scalar {
         }
     }
 
-    fn text(&self, option: &OptionSpec) -> Result<String, String> {
+    fn text(&self, command: &CommandSpec, option: &OptionSpec) -> Result<String, String> {
         let (kind, key) = (option.row.kind, option.key());
+        let is_on_or_off = kind == ValueKind::Switch || kind.stands_alone();
+        // nsqd reads a text there as its flags do.
+        if let Self::Text(text) = self
+            && command.is_nsqd()
+            && is_on_or_off
+            && let Some(value) = go_bool(text)
+        {
+            return Ok(value.to_owned());
+        }
         match self {
-            Self::Switch(value) if kind == ValueKind::Switch || kind.stands_alone() => {
-                Ok(value.to_string())
-            }
+            Self::Switch(value) if is_on_or_off => Ok(value.to_string()),
             _ if kind == ValueKind::Switch => {
                 Err(format!("{key} must be true or false, without quotes"))
             }

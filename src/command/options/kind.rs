@@ -113,6 +113,15 @@ impl ValueKind {
     }
 }
 
+/// `true` or `false`, in whatever way Go's flags have them (pure).
+pub(crate) fn go_bool(value: &str) -> Option<&'static str> {
+    match value {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some("true"),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some("false"),
+        _ => None,
+    }
+}
+
 /// What of a value nobody else may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Secrecy {

@@ -255,18 +255,15 @@ fn setting<'c>(
     let Some((file, entry)) = found else { return of(Origin::Default, Vec::new()) };
     let origin = Origin::File { path: file.path.clone(), line: entry.line };
     let wrong = |error: String| format!("{}:{}: {error}", file.path, entry.line);
-    let values = entry.values(option).map_err(wrong)?;
+    let values = entry.values(typed.command, option).map_err(wrong)?;
     if is_nothing(typed.command, option, &values) {
         return of(Origin::Default, Vec::new());
     }
-    if typed.command.name == NSQD {
+    if typed.command.is_nsqd() {
         check_unit(option, &values).map_err(wrong)?;
     }
     of(origin, values)
 }
-
-/// The command whose options are those of nsqd, and whose file may be one of nsqd.
-const NSQD: &str = "broker";
 
 /// Whether nsqd takes these values as if the option were not given. (pure)
 fn is_nothing(command: &CommandSpec, option: &OptionSpec, values: &[String]) -> bool {
@@ -274,7 +271,7 @@ fn is_nothing(command: &CommandSpec, option: &OptionSpec, values: &[String]) -> 
     // A default that is an address or a text is not what nsqd has for an empty one.
     let is_none =
         matches!(option.row.default, DefaultValue::Unset(_)) || matches!(kind, ValueKind::OneOf(_));
-    command.name == NSQD
+    command.is_nsqd()
         && kind.may_be_empty()
         && is_none
         && !fails_closed(option)
@@ -291,7 +288,7 @@ fn fails_closed(option: &OptionSpec) -> bool {
 fn with_units(command: &CommandSpec, option: &OptionSpec, mut values: Vec<String>) -> Vec<String> {
     let is_bare =
         |value: &str| !value.is_empty() && value.chars().all(|c| c.is_ascii_digit() || c == '.');
-    if command.name == NSQD && option.row.kind == ValueKind::Duration {
+    if command.is_nsqd() && option.row.kind == ValueKind::Duration {
         values.iter_mut().filter(|value| is_bare(value)).for_each(|value| value.push('s'));
     }
     values

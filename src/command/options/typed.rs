@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::catalogue::{Catalogue, CommandSpec, OptionSpec, PRINTERS};
+use super::kind::go_bool;
 use super::suggest::{nearest, with_hints};
 
 /// The words that ask for help.
@@ -234,15 +235,6 @@ fn given(option: &OptionSpec, value: &str) -> Result<String, String> {
             Err(format!("--{name} takes no value but true or false, and got {value:?}"))
         }
         _ => Ok(value.to_owned()),
-    }
-}
-
-/// `true` or `false`, in whatever way Go's flags have them.
-fn go_bool(value: &str) -> Option<&'static str> {
-    match value {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some("true"),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some("false"),
-        _ => None,
     }
 }
 

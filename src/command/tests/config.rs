@@ -426,6 +426,40 @@ fn an_empty_flag_of_nsqd_is_none_and_an_empty_address_is_no_http() {
     }
 }
 
+/// A list as one text, and what is on or off in quotes.
+#[test]
+fn texts_of_a_file_of_nsqd_are_taken_as_nsqd_takes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "nsqlookupd_tcp_addresses = \"a:4160,b:4160\"\nauth_http_addresses = [\"a:1\", \"http://b/?c,d\"]\n\
+                verbose = \"true\"\nworker_id = \"F\"\nsnappy = \"0\"\ntls_required = \"tcp-https\"\nstatsd_mem_stats = \"T\"\n";
+    let path = file(dir.path(), text);
+    let broker = parse_words(&["broker", "--config", &path], &[]).unwrap();
+    let broker = format!("{:?}", broker.command);
+    for want in [
+        "lookupd_tcp_address: [\"a:4160\", \"b:4160\"]",
+        "auth_http_address: [\"a:1\", \"http://b/?c,d\"]",
+        "verbose: true",
+        "worker_id: false",
+        "snappy: Some(OnOff(false))",
+        "statsd_mem_stats: Some(OnOff(true))",
+        "ExceptHttp",
+    ] {
+        assert!(broker.contains(want), "{want} in {broker}");
+    }
+    for (text, command, want) in [
+        ("verbose = \"yes\"\n", "broker", "verbose must be true or false"),
+        ("snappy = \"yes\"\n", "broker", "must be true or false"),
+        // As before where nsqd has no part in it.
+        ("nsqd_tcp_address = \"a:1,b:1\"\njson = \"true\"\n", "process", "json must be true"),
+    ] {
+        let said = said_of(text, command);
+        assert!(said.contains(want), "{text}: {said}");
+    }
+    let pair = file(dir.path(), "consumer_opt = \"snappy,true\"\n");
+    let pair = parse_words(&["process", "--config", &pair], &[]).unwrap();
+    assert!(!format!("{:?}", pair.command).contains("\"snappy\", \"true\""), "{pair:?}");
+}
+
 /// Taken for nothing it would let everybody in, and outrank the servers that a file names.
 #[test]
 fn an_empty_authorization_server_is_passed_on_to_be_refused() {
