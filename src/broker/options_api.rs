@@ -8,6 +8,7 @@ use super::config::{BrokerConfig, TlsRequired};
 use super::hub::Hub;
 use super::lookupd::register::register_with;
 use super::lookupd::registry::check_addresses;
+use super::statsd;
 use crate::http::{Request, Response};
 use crate::runtime::log_level;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub(super) fn answer(
     let value = match option {
         "nsqlookupd_tcp_addresses" => Some(json!(hub.lookupds.addresses())),
         "log_level" => Some(json!(level_number(log::max_level()))),
-        _ => value(&hub.config, option),
+        _ => in_use(hub, option).or_else(|| value(&hub.config, option)),
     };
     Ok(match value.ok_or(ApiError::InvalidOption)? {
         // A text is told as it is, as by nsqd.
@@ -76,6 +77,20 @@ fn level_number(level: LevelFilter) -> u8 {
     LEVELS.iter().find(|(_, _, known)| *known == level).map_or(1, |(_, number, _)| *number)
 }
 
+/// What is made of an option of which only a part is given, as nsqd tells it; while ports are being bound, what was given.
+fn in_use(hub: &Hub, option: &str) -> Option<Value> {
+    let (config, node) = (&hub.config, hub.lookupds.node());
+    let http_port = node.map_or(config.broadcast_http_port, |node| node.http_port);
+    Some(match option {
+        "broadcast_tcp_port" => {
+            json!(node.map_or(config.broadcast_tcp_port, |node| node.tcp_port))
+        }
+        "broadcast_http_port" => json!(http_port),
+        "statsd_prefix" => json!(statsd::prefix(config, http_port)),
+        _ => return None,
+    })
+}
+
 /// What an option is; durations in nanoseconds, as Go has them. (pure)
 fn value(config: &BrokerConfig, option: &str) -> Option<Value> {
     let time = |duration: Duration| json!(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
@@ -97,8 +112,6 @@ fn value(config: &BrokerConfig, option: &str) -> Option<Value> {
         "deflate" => json!(config.deflate),
         "max_deflate_level" => json!(config.max_deflate_level),
         "broadcast_address" => json!(config.broadcast_address),
-        "broadcast_tcp_port" => json!(config.broadcast_tcp_port),
-        "broadcast_http_port" => json!(config.broadcast_http_port),
         "http_client_connect_timeout" => time(config.http_client_connect_timeout),
         "http_client_request_timeout" => time(config.http_client_request_timeout),
         "data_path" => {
@@ -126,7 +139,6 @@ fn value(config: &BrokerConfig, option: &str) -> Option<Value> {
         "output_buffer_timeout" => time(config.output_buffer_timeout),
         "max_channel_consumers" => json!(config.max_channel_consumers),
         "statsd_address" => text(&config.statsd_address),
-        "statsd_prefix" => json!(config.statsd_prefix),
         "statsd_interval" => time(config.statsd_interval),
         "statsd_mem_stats" => json!(config.statsd_mem_stats),
         "statsd_udp_packet_size" => json!(config.statsd_udp_packet_size),

@@ -94,6 +94,11 @@ impl Lookupds {
         let _ = self.node.set(Arc::new(node));
     }
 
+    /// Where we are found; `None`: not all ports are bound yet.
+    pub(in crate::broker) fn node(&self) -> Option<&Node> {
+        self.node.get().map(|node| &**node)
+    }
+
     /// Whether there are any.
     pub(in crate::broker) fn is_any(&self) -> bool {
         self.is_any.load(Ordering::Acquire)
