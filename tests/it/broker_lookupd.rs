@@ -109,7 +109,10 @@ fn what_there_is_is_registered_and_what_is_deleted_is_not() {
     post(&broker, "/topic/delete?topic=one");
     wait_until("the topic is found no more", || !has_node(lookupd.http, "one", &broker));
     broker.shutdown();
-    assert_eq!(get(lookupd.http, "/nodes")["producers"], Value::Array(vec![]));
+    // It sees the end of the connection when it does.
+    wait_until("the node is gone", || {
+        get(lookupd.http, "/nodes")["producers"] == Value::Array(vec![])
+    });
 }
 
 #[test]
