@@ -154,7 +154,7 @@ pub use client::producer::stats::{ProducerConnectionStats, ProducerStats};
 pub use codec::auth::AuthSecret;
 pub use codec::bodies::{Bodies, BodiesBuf};
 pub use codec::command::{Command, MAGIC};
-pub use codec::command_decoder::{CommandDecoder, MAX_LINE};
+pub use codec::command_decoder::{CommandDecoder, CommandHead, MAX_LINE};
 pub use codec::command_error::{CommandError, CommandLimits};
 pub use codec::compression::Compression;
 pub use codec::compression::decompress_error::DecompressError;

@@ -24,6 +24,9 @@ pub struct Bodies<'a> {
 }
 
 impl<'a> Bodies<'a> {
+    /// Of an MPUB whose body has not come.
+    pub(super) const NONE: Self = Self { count: 0, wire: b"" };
+
     /// How many.
     pub fn len(&self) -> usize {
         self.count as usize

@@ -42,6 +42,29 @@ pub struct CommandDecoder {
     limits: CommandLimits,
 }
 
+/// The beginning of a command whose body may still be under way: what [`CommandDecoder::head`] tells.
+///
+/// # Example
+/// ```
+/// use nsq_protocol::{Command, CommandDecoder, CommandLimits};
+///
+/// let mut decoder = CommandDecoder::new(4096, CommandLimits::default());
+/// decoder.push(b"PUB plays\n\0\0\x03\xe8only its first bytes");
+/// assert_eq!(decoder.next_command()?, None);
+/// let head = decoder.head().ok_or("its line has come")?;
+/// assert_eq!(head.command, Command::Pub("plays".parse()?, b""));
+/// assert_eq!(head.body_size, Some(1000));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CommandHead {
+    /// The command, its body empty where it has one.
+    pub command: Command<'static>,
+    /// What its body's size is said to be; `None` while that has not come, and where there is no body.
+    pub body_size: Option<i32>,
+}
+
 /// The smallest buffer of a [`CommandDecoder`], in bytes.
 const MIN_BUFFER: usize = 1 << 10;
 
@@ -127,24 +150,34 @@ impl CommandDecoder {
         (self.wanted, self.scanned) = (1, 0);
         let walk = std::mem::take(&mut self.walk);
         let body = &self.buffer.take(body.end)[body];
-        Ok(Some(match head {
-            Head::Whole(command) => command,
-            Head::Identify => Command::Identify(body),
-            Head::Auth => Command::Auth(body),
-            Head::Pub(topic) => Command::Pub(topic, body),
-            Head::Mpub(topic) => Command::Mpub(topic, walk.bodies(body)),
-            Head::Dpub(topic, delay_ms) => Command::Dpub(topic, delay_ms, body),
-        }))
+        Ok(Some(head.with(body, |body| walk.bodies(body))))
+    }
+
+    /// The command at the front of what was not yet taken, as far as its line tells it: a server that refuses it need not keep
+    /// its body. `None` while the line is not whole, and where it is no command.
+    pub fn head(&self) -> Option<CommandHead> {
+        let (head, body) = self.begun()?;
+        let size = body.first_chunk().filter(|_| head.body_kind().is_some());
+        Some(CommandHead {
+            command: head.with(b"", |_| Bodies::NONE),
+            body_size: size.map(|size| i32::from_be_bytes(*size)),
+        })
+    }
+
+    /// The command whose line has come, and all that has come behind it.
+    fn begun(&self) -> Option<(Head, &[u8])> {
+        let pending = self.buffer.pending();
+        let newline = memchr(b'\n', pending).filter(|newline| *newline <= MAX_LINE)?;
+        let line = &pending[..newline];
+        let head = Head::parse(line.strip_suffix(b"\r").unwrap_or(line)).ok()?;
+        Some((head, &pending[newline + 1..]))
     }
 
     /// The error that nsqd sends when the stream ends, or stalls, inside a command; `None` between commands.
     pub fn cut_short(&self) -> Option<CommandError> {
-        let pending = self.buffer.pending();
-        let newline = memchr(b'\n', pending)?;
-        let line = &pending[..newline];
-        let head = Head::parse(line.strip_suffix(b"\r").unwrap_or(line)).ok()?;
+        let (head, rest) = self.begun()?;
         let kind = head.body_kind()?;
-        let body = pending.get(newline + 5..);
+        let body = rest.get(4..);
         if let (Head::Mpub(_), Some(body)) = (&head, body) {
             return Bodies::decode(body, &self.limits).err();
         }
@@ -250,6 +283,18 @@ impl Head {
                 return Err(invalid(format!("invalid command {}", String::from_utf8_lossy(other))));
             }
         })
+    }
+
+    /// The command with that body, where it has one.
+    fn with<'a>(self, body: &'a [u8], bodies: impl FnOnce(&'a [u8]) -> Bodies<'a>) -> Command<'a> {
+        match self {
+            Self::Whole(command) => command,
+            Self::Identify => Command::Identify(body),
+            Self::Auth => Command::Auth(body),
+            Self::Pub(topic) => Command::Pub(topic, body),
+            Self::Mpub(topic) => Command::Mpub(topic, bodies(body)),
+            Self::Dpub(topic, delay_ms) => Command::Dpub(topic, delay_ms, body),
+        }
     }
 
     fn body_kind(&self) -> Option<&'static BodyKind> {

@@ -184,6 +184,41 @@ fn a_stream_that_ends_inside_a_command_says_where() {
     }
 }
 
+/// Cut at every byte: `None` up to the end of the line, then without the size, then with it.
+#[test]
+fn a_command_is_told_before_its_body_has_come() {
+    for (line, command) in [
+        ("PUB t\n", Command::Pub(topic_name(), b"")),
+        ("DPUB t 15\n", Command::Dpub(topic_name(), 15, b"")),
+        ("MPUB t\n", Command::Mpub(topic_name(), Bodies::NONE)),
+        ("IDENTIFY\n", Command::Identify(b"")),
+        ("AUTH\r\n", Command::Auth(b"")),
+    ] {
+        // Also of a size that is refused.
+        for size in [8, -3] {
+            let wire = [line.as_bytes(), &i32::to_be_bytes(size), b"\0\0"].concat();
+            for cut in 0..=wire.len() {
+                let mut decoder = CommandDecoder::new(0, SMALL);
+                decoder.push(&wire[..cut]);
+                let body_size = (cut >= line.len() + 4).then_some(size);
+                let want = (cut >= line.len()).then_some(CommandHead { command, body_size });
+                // It takes nothing.
+                for _ in 0..2 {
+                    assert_eq!(decoder.head(), want, "{line:?} cut at byte {cut}");
+                    let is_refused = decoder.next_command().is_err();
+                    assert_eq!(is_refused, size < 0 && body_size.is_some());
+                }
+            }
+        }
+    }
+    let mut decoder = CommandDecoder::new(0, SMALL);
+    decoder.push(b"RDY 7\nwhat\n");
+    let command = Command::Rdy(7);
+    assert_eq!(decoder.head(), Some(CommandHead { command, body_size: None }));
+    assert_eq!(decoder.next_command(), Ok(Some(command)));
+    assert_eq!(decoder.head(), None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
