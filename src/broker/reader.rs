@@ -71,6 +71,8 @@ pub(super) struct ConnectionReader {
     outbox: Arc<ConsumerOutbox>,
     pub(super) session: Session,
     decoder: CommandDecoder,
+    /// Whether the client may send the command whose body is under way.
+    is_head_checked: bool,
     /// The size of the decoder's buffer while no larger command is read.
     read_buffer: usize,
     writer: Option<ConsumerWriter>,
@@ -102,6 +104,7 @@ impl ConnectionReader {
             outbox,
             session,
             decoder,
+            is_head_checked: false,
             read_buffer: READ_SMALL,
             writer: None,
             heartbeat_at: None,
@@ -208,9 +211,12 @@ impl ConnectionReader {
     fn decode(&mut self, requests: &mut Vec<CheckedCommand>) -> Option<CommandError> {
         loop {
             let request = match self.decoder.next_command() {
-                Ok(Some(command)) => self.session.read(command),
-                Ok(None) => return None,
-                Err(error) => Err(error),
+                Ok(Some(command)) => {
+                    self.is_head_checked = false;
+                    self.session.read(command)
+                }
+                Ok(None) => return self.check_head(false).err(),
+                Err(error) => Err(self.check_head(true).err().unwrap_or(error)),
             };
             let request = match request {
                 Ok(request) => request,
@@ -231,6 +237,25 @@ impl ConnectionReader {
                 return Some(CommandError::new(ErrorCode::IdentifyFailed, text));
             }
         }
+    }
+
+    /// Checks once whether the client may send the command whose body is under way, or `is_bad`: else anybody could have thousands
+    /// of them kept.
+    #[inline(never)]
+    fn check_head(&mut self, is_bad: bool) -> Result<(), CommandError> {
+        if self.is_head_checked || !self.session.is_guarded() {
+            return Ok(());
+        }
+        // With its size, which may be what is wrong with it: how the stream is cut decides nothing.
+        let Some(head) = self.decoder.head().filter(|head| head.body_size.is_some()) else {
+            return Ok(());
+        };
+        self.is_head_checked = true;
+        let began = Instant::now();
+        let checked = self.session.check_head(&head, is_bad);
+        // An authorization server may have been waited for, which is not the client's time.
+        self.read_by = self.read_by.map(|by| by + began.elapsed());
+        checked
     }
 
     /// Starts all clocks for the client's heartbeat interval.

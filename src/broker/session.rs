@@ -15,13 +15,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nsq_protocol::{
-    CLOSE_WAIT, ChannelName, Command, CommandError, ErrorCode, Frame, MessageId, OK, TopicName,
+    CLOSE_WAIT, ChannelName, Command, CommandError, CommandHead, ErrorCode, Frame, MessageId, OK,
+    TopicName,
 };
 
-use super::auth::{AuthFacts, ClientAuth};
+use super::auth::{AuthFacts, ClientAuth, check_secret};
 use super::config::{BrokerConfig, TlsRequired};
 use super::core::{ClientId, Core, Identity, InFlightError, NewBatch};
 use super::identify::{Negotiated, Upgrade};
+
+/// The largest IDENTIFY of a client that may do nothing else yet, in bytes: anybody can send it, and without heartbeats take any
+/// time for it. nsqd takes one as large as an MPUB.
+const STRANGER_IDENTIFY_MAX: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientState {
@@ -119,6 +124,29 @@ impl Session {
         }
     }
 
+    /// Whether commands are refused for who sends them, or how: if so, their heads must be checked.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.needs_tls || self.auth.is_some()
+    }
+
+    /// Checks a command whose body is still under way or, where `is_bad`, cannot be taken: what is refused is not kept until it is
+    /// whole. The error is fatal.
+    pub(super) fn check_head(
+        &mut self,
+        head: &CommandHead,
+        is_bad: bool,
+    ) -> Result<(), CommandError> {
+        self.check_tls(&head.command)?;
+        // As nsqd, which reads any body but an MPUB's before it looks who sends it.
+        if !is_bad || matches!(head.command, Command::Mpub(..)) {
+            self.check_auth(&head.command)?;
+        }
+        match head.body_size.and_then(|size| usize::try_from(size).ok()) {
+            Some(size) if !is_bad => self.check_size(&head.command, size),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks a command. The error is fatal: answer it and close.
     pub(super) fn read(&mut self, command: Command<'_>) -> Result<CheckedCommand, CommandError> {
         let in_state = |allowed: bool| {
@@ -172,6 +200,7 @@ impl Session {
             }
             Command::Identify(body) => {
                 in_state(self.state == ClientState::Init)?;
+                self.check_size(&command, body.len())?;
                 let (identity, answer) = self.negotiated.identify(&self.config, body)?;
                 CheckedCommand::Identify(Box::new((identity, answer)))
             }
@@ -212,6 +241,21 @@ impl Session {
         }
         let text = format!("cannot {} in current state (TLS required)", command.name());
         Err(CommandError::new(ErrorCode::Invalid, text))
+    }
+
+    /// Whether the bodies of those who may do nothing yet are as small as they must be.
+    fn check_size(&self, command: &Command<'_>, size: usize) -> Result<(), CommandError> {
+        let is_unknown = self.auth.as_ref().is_some_and(|auth| !auth.is_known());
+        match command {
+            Command::Identify(_)
+                if (self.needs_tls || is_unknown) && size > STRANGER_IDENTIFY_MAX =>
+            {
+                let text = format!("IDENTIFY body too big {size} > {STRANGER_IDENTIFY_MAX}");
+                Err(CommandError::new(ErrorCode::BadBody, text))
+            }
+            Command::Auth(_) if is_unknown => check_secret(size),
+            _ => Ok(()),
+        }
     }
 
     /// Never inlined, as [`publish`].

@@ -1,6 +1,6 @@
 //! AUTH of a broker by a real small authorization server: on `playcounts broker` and on the real nsqd with the same options.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -151,6 +151,54 @@ fn a_client_may_do_what_its_secret_allows() {
     });
     let first = server.asked()[0].clone();
     assert_eq!(first, "/auth?remote_ip=127.0.0.1&tls=false&secret=all! &common_name=");
+}
+
+/// The rest of it is never sent.
+#[test]
+fn a_body_is_refused_before_it_has_come() {
+    let server = RunningAuth::start(|_, _| grant(60, "^ok", &[".*"], &["publish"]));
+    let options = [&server.option()[..]];
+    let begun = |line: &str| [line.as_bytes(), b"\n\0\x0f\x42\x40\0\0\0\x02\0\0"].concat();
+    let before = |broker: SocketAddr, line: &str| {
+        let mut client = Client::identified(broker, r#"{"heartbeat_interval":-1}"#);
+        client.raw(&begun(line));
+        let name = line.split(' ').next().unwrap();
+        client.fatal(&format!("E_AUTH_FIRST AUTH required before {name}"));
+    };
+    on_both_brokers_with(&options, |_, broker| {
+        before(tcp(broker), "MPUB t");
+        let (mut client, _) = authenticated(broker, b"s");
+        // Behind the answer to what came before it.
+        let mut bytes = Vec::new();
+        Command::Pub("ok".parse().unwrap(), b"x").encode(&mut bytes);
+        client.raw(&[bytes, begun("MPUB no")].concat());
+        client.ok();
+        client.fatal(r#"E_UNAUTHORIZED AUTH failed for MPUB on "no" """#);
+    });
+    // nsqd reads these first.
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::ours_with(dir.path(), &options);
+    before(tcp(&broker), "PUB t");
+    before(tcp(&broker), "DPUB t 1");
+    for (head, want) in [
+        (&b"IDENTIFY\n\0\x01\0\x01{"[..], "IDENTIFY body too big 65537 > 65536"),
+        (b"AUTH\n\0\0\x40\x01s", "AUTH secret is over 16384 bytes"),
+        // What is wrong with the body itself comes first, as with nsqd.
+        (b"PUB t\n\0\0\0\0", "E_BAD_MESSAGE PUB invalid message body size 0"),
+    ] {
+        let mut client = Client::identified(tcp(&broker), r#"{"heartbeat_interval":-1}"#);
+        client.raw(head);
+        let code = if want.starts_with("E_") { "" } else { "E_BAD_BODY " };
+        client.fatal(&format!("{code}{want}"));
+    }
+    // Who may publish sends it in as many pieces as it likes.
+    let (mut client, _) = authenticated(&broker, b"s");
+    let mut bytes = Vec::new();
+    Command::Pub("ok".parse().unwrap(), &[b'x'; 100_000]).encode(&mut bytes);
+    for piece in bytes.chunks(40_000) {
+        client.raw(piece);
+    }
+    client.ok();
 }
 
 /// A second, and what is allowed changes meanwhile.

@@ -120,6 +120,32 @@ fn what_comes_in_clear_is_refused_where_tls_is_required() {
     }
 }
 
+/// Without its end, for which a client without heartbeats could have us wait for ever.
+#[test]
+fn a_body_in_clear_is_refused_before_it_has_come_where_tls_is_required() {
+    let authority = Authority::new();
+    on_both(&authority.issue_local(), &["--tls-required=true".to_owned()], |broker| {
+        for (line, name) in [("MPUB t", "MPUB"), ("PUB t", "PUB"), ("DPUB t 1", "DPUB")] {
+            // Of a size that cannot be, too: TLS comes first.
+            for size in [1_000_000, i32::MAX, -1] {
+                let mut client = Client::identified(tcp(broker), r#"{"heartbeat_interval":-1}"#);
+                let head = [line.as_bytes(), b"\n", &i32::to_be_bytes(size), b"\0\0\0\x02"];
+                client.raw(&head.concat());
+                client.fatal(&format!("E_INVALID cannot {name} in current state (TLS required)"));
+            }
+        }
+    });
+    // What is taken in clear is small.
+    let (dir, issued) = (tempfile::tempdir().unwrap(), authority.issue_local());
+    let (_process, address, _) = ours(dir.path(), &issued, &["--tls-required=true"]);
+    let mut client = Client::identified(address, r#"{"heartbeat_interval":-1}"#);
+    client.raw(b"IDENTIFY\n\0\x01\0\x01{");
+    client.fatal("E_BAD_BODY IDENTIFY body too big 65537 > 65536");
+    let mut largest = Client::connect(address);
+    largest.send(Command::Identify(format!("{{{}}}", " ".repeat(65_534)).as_bytes()));
+    largest.ok();
+}
+
 /// How a publish by that client ends.
 fn publish(broker: &Broker, tls: TlsConfig) -> Result<(), Error> {
     // A refused certificate is told behind the handshake, so that the first command may meet it.

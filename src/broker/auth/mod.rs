@@ -35,6 +35,12 @@ pub(super) struct ClientAuth {
 /// The longest secret, in bytes: it goes into a URL.
 const SECRET_MAX: usize = 16 << 10;
 
+/// Whether a secret may have so many bytes.
+pub(super) fn check_secret(size: usize) -> Result<(), CommandError> {
+    let text = || format!("AUTH secret is over {SECRET_MAX} bytes");
+    if size <= SECRET_MAX { Ok(()) } else { Err(CommandError::new(ErrorCode::BadBody, text())) }
+}
+
 impl ClientAuth {
     /// A client that has said nothing yet.
     pub(super) fn new(servers: Arc<AuthServers>, remote_ip: IpAddr) -> Self {
@@ -66,10 +72,7 @@ impl ClientAuth {
         if self.permissions.is_some() {
             return Err(CommandError::new(ErrorCode::Invalid, "AUTH already set"));
         }
-        if secret.len() > SECRET_MAX {
-            let text = format!("AUTH secret is over {SECRET_MAX} bytes");
-            return Err(CommandError::new(ErrorCode::BadBody, text));
-        }
+        check_secret(secret.len())?;
         self.secret = secret.to_vec();
         self.ask()?;
         let Some(permissions) = &self.permissions else {
@@ -81,6 +84,11 @@ impl ClientAuth {
             "permission_count": permissions.count(),
         });
         Ok((permissions.who.clone(), answer.to_string().into_bytes()))
+    }
+
+    /// Whether it has said who it is, and may do something.
+    pub(super) fn is_known(&self) -> bool {
+        self.permissions.is_some()
     }
 
     /// Whether a command may do that to a topic, and its channel where there is one; asks again where what is known is too old.
