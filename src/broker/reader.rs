@@ -16,7 +16,7 @@ use super::apply;
 use super::core::ClientId;
 use super::hub::Hub;
 use super::outbox::ConsumerOutbox;
-use super::session::{CheckedCommand, Session, encode_error};
+use super::session::{CheckedCommand, Session, asks, encode_error};
 use super::socket::{Unread, finish, is_transient, read_some, write_within};
 use super::writer::{ConsumerWriter, FLUSH_WAIT};
 use crate::runtime::clock;
@@ -55,6 +55,14 @@ pub(super) enum End {
     Fatal(CommandError),
     /// As `Fatal`, the frame already sent.
     ErrorSent,
+}
+
+/// How far commands were taken.
+enum DecodedUpTo {
+    /// The end of what was read.
+    End,
+    /// One that an authorization server may be asked about.
+    Question,
 }
 
 /// A connection's reading side, and its writing side while it is no consumer.
@@ -161,13 +169,15 @@ impl ConnectionReader {
         }
         let mut requests = Vec::new();
         let mut out = Vec::new();
+        let mut has_more = false;
         loop {
-            if let Err(end) = self.fill() {
+            if !has_more && let Err(end) = self.fill() {
                 return end;
             }
             let heartbeat = self.session.heartbeat();
-            let bad = self.decode(&mut requests);
-            let any = bad.is_some() || !requests.is_empty();
+            let decoded = self.decode(&mut requests);
+            has_more = matches!(decoded, Ok(DecodedUpTo::Question));
+            let any = decoded.is_err() || !requests.is_empty();
             let now = Instant::now();
             if self.session.heartbeat() != heartbeat && self.restart_timers(now).is_err() {
                 return End::Closed;
@@ -191,9 +201,9 @@ impl ConnectionReader {
                 // From now on, and not from when it was read: a disk or an nsqlookupd may have been waited for.
                 self.extend_read_by(Instant::now());
             }
-            match (applied, bad) {
+            match (applied, decoded) {
                 (ControlFlow::Break(()), _) => return End::ErrorSent,
-                (_, Some(error)) => return End::Fatal(error),
+                (_, Err(error)) => return End::Fatal(error),
                 _ => {}
             }
             if let Some(upgrade) = self.session.take_upgrade()
@@ -204,39 +214,49 @@ impl ConnectionReader {
         }
     }
 
-    /// Takes all whole commands of what was read; the error is that of the first which cannot be. Never inlined, nor are
+    /// Takes the whole commands of what was read; the error is that of the first which cannot be. Never inlined, nor are
     /// `fill` and `read_magic`: what they need of the stack is free again when the commands are carried out, and a page of it
     /// is 4 KiB for each connection.
     #[inline(never)]
-    fn decode(&mut self, requests: &mut Vec<CheckedCommand>) -> Option<CommandError> {
+    fn decode(&mut self, requests: &mut Vec<CheckedCommand>) -> Result<DecodedUpTo, CommandError> {
+        let may_ask = self.session.may_ask();
         loop {
+            // It may take seconds for each server: what came before is done and answered first.
+            if may_ask && !requests.is_empty() && self.next_asks() {
+                return Ok(DecodedUpTo::Question);
+            }
             let request = match self.decoder.next_command() {
                 Ok(Some(command)) => {
                     self.is_head_checked = false;
-                    self.session.read(command)
+                    self.session.read(command)?
                 }
-                Ok(None) => return self.check_head(false).err(),
-                Err(error) => Err(self.check_head(true).err().unwrap_or(error)),
-            };
-            let request = match request {
-                Ok(request) => request,
-                Err(error) => return Some(error),
+                Ok(None) => return self.check_head(false).map(|()| DecodedUpTo::End),
+                Err(error) => {
+                    self.check_head(true)?;
+                    return Err(error);
+                }
             };
             let is_identify = matches!(request, CheckedCommand::Identify(_));
             requests.push(request);
             if is_identify && self.session.wants_upgrade() {
                 let early = self.decoder.pending();
                 if early == 0 {
-                    return None;
+                    return Ok(DecodedUpTo::End);
                 }
                 // nsqd loses them. Taken as what comes encrypted they could be anybody's.
                 requests.pop();
                 let text = format!(
                     "IDENTIFY failed {early} bytes came before the upgrade: wait for its answer"
                 );
-                return Some(CommandError::new(ErrorCode::IdentifyFailed, text));
+                return Err(CommandError::new(ErrorCode::IdentifyFailed, text));
             }
         }
+    }
+
+    /// Whether the next command is one that an authorization server is asked about.
+    #[inline(never)]
+    fn next_asks(&self) -> bool {
+        self.decoder.head().is_some_and(|head| asks(&head.command))
     }
 
     /// Checks once whether the client may send the command whose body is under way, or `is_bad`: else anybody could have thousands

@@ -129,6 +129,11 @@ impl Session {
         self.needs_tls || self.auth.is_some()
     }
 
+    /// Whether an authorization server may have to be asked before a command is taken: see [`asks`].
+    pub(super) fn may_ask(&self) -> bool {
+        self.auth.as_ref().is_some_and(|auth| auth.may_ask())
+    }
+
     /// Checks a command whose body is still under way or, where `is_bad`, cannot be taken: what is refused is not kept until it is
     /// whole. The error is fatal.
     pub(super) fn check_head(
@@ -384,6 +389,12 @@ impl Session {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Whether that is a command for which an authorization server is asked.
+pub(super) fn asks(command: &Command<'_>) -> bool {
+    use Command::{Auth, Dpub, Mpub, Pub, Sub};
+    matches!(command, Auth(_) | Pub(..) | Mpub(..) | Dpub(..) | Sub(..))
 }
 
 /// Appends an error frame.

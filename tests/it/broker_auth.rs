@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nsq_protocol::{
     AuthSecret, Command, Consumer, ConsumerConfig, Producer, ProducerConfig, TlsConfig,
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use playcounts::http::{Handler, Request, Response, Server, ServerConfig, ServerTls, TlsFiles};
 use serde_json::{Value, json};
 
-use crate::broker_support::{Client, Got, tcp};
+use crate::broker_support::{Client, Got, http, tcp};
 use crate::certs::Authority;
 use crate::support::{
     Broker, Running, assert_exit, command, get, on_both_brokers_with, wait_until,
@@ -220,7 +221,7 @@ fn what_is_allowed_is_asked_again_when_it_is_too_old() {
                 false => "E_AUTH_FAILED AUTH failed",
             };
             wait_until("it is asked again", || {
-                std::thread::sleep(std::time::Duration::from_millis(100));
+                std::thread::sleep(Duration::from_millis(100));
                 client.send(Command::Pub("t".parse().unwrap(), b"x"));
                 match client.next(DEADLINE) {
                     Got::Response(ok) if ok == "OK" => false,
@@ -231,6 +232,54 @@ fn what_is_allowed_is_asked_again_when_it_is_too_old() {
             assert_eq!(server.asked().len(), before + 1);
         });
     }
+}
+
+/// The server's answer is held back until the test has seen what came before the question.
+#[test]
+fn what_comes_before_a_question_is_done_and_answered_before_its_answer() {
+    let gate = Arc::new(Mutex::new(()));
+    let server = RunningAuth::start({
+        let gate = Arc::clone(&gate);
+        move |_, _| {
+            drop(gate.lock());
+            grant(1, ".*", &[".*"], &["subscribe", "publish"])
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    // No wait of this test ends before it does.
+    let options = [&server.option()[..], "--http-client-request-timeout=10m"];
+    let broker = Broker::ours_with(dir.path(), &options);
+    let (mut client, _) = authenticated(&broker, b"s");
+    client.sub("t", "c");
+    client.send(Command::Rdy(1));
+    http(broker.http().parse().unwrap(), "POST", "/pub?topic=t", b"x");
+    let message = client.message();
+    // What is allowed is known for a second.
+    std::thread::sleep(Duration::from_millis(1100));
+    let asked = server.asked().len();
+    let held = gate.lock();
+    let mut bytes = Vec::new();
+    Command::Fin(message.id).encode(&mut bytes);
+    Command::Pub("other".parse().unwrap(), b"y").encode(&mut bytes);
+    client.raw(&bytes);
+    wait_until("it is finished", || {
+        let all = get(&format!("http://{}/stats?format=json&topic=t", broker.http()));
+        all["topics"][0]["channels"][0]["clients"][0]["finish_count"] == 1
+    });
+    wait_until("it is asked", || server.asked().len() == asked + 1);
+    client.quiet();
+    drop(held);
+    client.ok();
+    // IDENTIFY has its answer before AUTH has.
+    let held = gate.lock();
+    let mut client = Client::connect(tcp(&broker));
+    let mut bytes = Vec::new();
+    Command::Identify(b"{}").encode(&mut bytes);
+    Command::Auth(b"s").encode(&mut bytes);
+    client.raw(&bytes);
+    client.ok();
+    drop(held);
+    assert!(matches!(client.next(DEADLINE), Got::Response(who) if who.contains("a client")));
 }
 
 /// Our own clients, over TLS, with a certificate whose common name is told, to a server that speaks TLS, too; the first server

@@ -91,6 +91,11 @@ impl ClientAuth {
         self.permissions.is_some()
     }
 
+    /// Whether a server may be asked for what comes next: what it allows is not known, or too old.
+    pub(super) fn may_ask(&self) -> bool {
+        self.permissions.as_ref().is_none_or(|all| all.expires <= Instant::now())
+    }
+
     /// Whether a command may do that to a topic, and its channel where there is one; asks again where what is known is too old.
     ///
     /// # Errors
