@@ -36,6 +36,8 @@ pub(super) enum ApiError {
     ForeignHost(String),
     /// Sent by a page of another site.
     ForeignOrigin(String),
+    /// So many others make topics, and wait for nsqlookupds.
+    TooManyMake(usize),
     /// The broker has no room. nsqd has no such error; here its text says what to do.
     Limit(LimitError),
 }
@@ -59,7 +61,7 @@ impl ApiError {
             Self::MethodNotAllowed => 405,
             Self::MsgTooBig | Self::BodyTooBig | Self::NoValue | Self::BadBodies(_) => 413,
             Self::Internal => 500,
-            Self::Limit(_) => 503,
+            Self::TooManyMake(_) | Self::Limit(_) => 503,
         }
     }
 
@@ -88,6 +90,9 @@ impl ApiError {
             }
             Self::ForeignOrigin(origin) => {
                 return format!("pages of {origin:?} may change nothing here").into();
+            }
+            Self::TooManyMake(others) => {
+                return format!("{others} requests that make topics wait for nsqlookupds; try again, see what is wrong with those of --lookupd-tcp-address, or lower --http-client-request-timeout").into();
             }
             Self::Limit(limit) => return limit.to_string().into(),
         };

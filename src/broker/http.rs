@@ -4,6 +4,7 @@
 //! Not here: `/debug`, which is about Go.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -34,8 +35,27 @@ pub(super) struct Api {
     hostname: String,
     ports: Arc<Ports>,
     is_encrypted: bool,
+    /// Workers that may be waiting for nsqlookupds.
+    makers: AtomicUsize,
     /// Known only once the server listens.
     names: OnceLock<OwnNames>,
+}
+
+/// HTTP requests handled at one time. Each takes the core's lock for most of its work; those that create topics may wait for an
+/// nsqlookupd that has just gone away, and are half of them at most.
+pub(super) const WORKERS: usize = 8;
+
+/// The most workers that wait for nsqlookupds at one time. The HTTP server gives no more of them such requests; but it gives up
+/// those that take too long, whose workers go on.
+const MAKERS_MAX: usize = WORKERS / 2;
+
+/// One of those workers.
+struct Maker<'a>(&'a AtomicUsize);
+
+impl Drop for Maker<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Where a broker is found; 0 and unset are none.
@@ -55,7 +75,8 @@ impl Ports {
 impl Api {
     /// The API of `hub`; call [`Api::set_address`] once it is known.
     pub(super) fn new(hub: Arc<Hub>, ports: Arc<Ports>, is_encrypted: bool) -> Self {
-        Self { hub, hostname: hostname(), ports, is_encrypted, names: OnceLock::new() }
+        let (makers, names) = Default::default();
+        Self { hub, hostname: hostname(), ports, is_encrypted, makers, names }
     }
 
     /// Says where it listens; the first time counts.
@@ -209,7 +230,7 @@ impl Api {
                 bodies.push(line);
             }
             if bodies.is_empty() {
-                self.hub.prepare(std::iter::once(&topic));
+                self.prepare(&topic)?;
                 self.hub.make_topic(&topic)?;
                 return Ok(Response::text(200, "OK"));
             }
@@ -218,13 +239,29 @@ impl Api {
         self.put(&topic, batch, Duration::ZERO)
     }
 
+    /// As [`Hub::prepare`], which waits for nsqlookupds; by a few workers at one time, so that others are there for what does not.
+    fn prepare(&self, topic: &TopicName) -> Result<(), ApiError> {
+        if !self.hub.may_wait_for(topic) {
+            return Ok(());
+        }
+        let _maker = self.maker()?;
+        self.hub.prepare(std::iter::once(topic));
+        Ok(())
+    }
+
+    fn maker(&self) -> Result<Maker<'_>, ApiError> {
+        let one_more = |makers| (makers < MAKERS_MAX).then_some(makers + 1);
+        let taken = self.makers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.map(|_| Maker(&self.makers)).map_err(ApiError::TooManyMake)
+    }
+
     fn put(
         &self,
         topic: &TopicName,
         batch: NewBatch,
         delay: Duration,
     ) -> Result<Response, ApiError> {
-        self.hub.prepare(std::iter::once(topic));
+        self.prepare(topic)?;
         self.hub.publish(topic, batch, delay)?;
         Ok(Response::text(200, "OK"))
     }
@@ -232,7 +269,7 @@ impl Api {
     fn topic(&self, request: &Request) -> Result<(), ApiError> {
         if request.path == "/topic/create" {
             let topic = publish_topic(request)?;
-            self.hub.prepare(std::iter::once(&topic));
+            self.prepare(&topic)?;
             return Ok(self.hub.make_topic(&topic)?);
         }
         let Some(name) = request.get("topic") else { return Err(ApiError::MissingArgTopic) };
@@ -286,6 +323,11 @@ impl Handler for Api {
         response.with_header("X-NSQ-Content-Type", "nsq; version=1.0")
     }
 
+    fn may_wait(&self, request: &Request) -> bool {
+        let makes = matches!(request.path.as_str(), "/pub" | "/mpub" | "/topic/create");
+        makes && publish_topic(request).is_ok_and(|topic| self.hub.may_wait_for(&topic))
+    }
+
     fn refuse(&self, status: u16, reason: &str) -> Response {
         let message = match status {
             413 => "BODY_TOO_BIG",
@@ -304,6 +346,8 @@ fn publish_topic(request: &Request) -> Result<TopicName, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lookupd::register::register_with;
+    use super::super::lookupd::wire::Node;
     use super::*;
     use crate::model::unix_time::UnixMs;
     use nsq_protocol::thread::stop_pair;
@@ -347,6 +391,33 @@ mod tests {
             body.contains("280 of 300 bytes are queued; consume or raise --max-memory"),
             "{body}"
         );
+    }
+
+    #[test]
+    fn who_makes_a_topic_when_too_many_wait_for_nsqlookupds_is_told_so_at_once() {
+        let api = api();
+        assert_eq!(ask(&api, "POST", "/pub?topic=there", b"x").0, 200);
+        let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        api.hub.lookupds.set_node(Node {
+            version: NSQD_VERSION.to_owned(),
+            tcp_port: 1,
+            http_port: 2,
+            hostname: "h".to_owned(),
+            broadcast_address: "h".to_owned(),
+        });
+        register_with(&api.hub, &[away.to_string()]).unwrap();
+        let all: Vec<_> = (0..MAKERS_MAX).map(|_| api.maker().unwrap()).collect();
+        for target in ["/pub?topic=new", "/mpub?topic=new", "/topic/create?topic=new"] {
+            let (status, body) = ask(&api, "POST", target, b"x");
+            assert_eq!(status, 503, "{target}");
+            assert!(body.contains("4 requests that make topics wait for nsqlookupds"), "{body}");
+        }
+        assert_eq!(ask(&api, "POST", "/pub?topic=there", b"x").0, 200);
+        drop(all);
+        api.maker().unwrap();
+        api.hub.lookupds.close();
+        let _all: Vec<_> = (0..MAKERS_MAX).map(|_| api.maker().unwrap()).collect();
+        assert_eq!(ask(&api, "POST", "/pub?topic=new", b"x").0, 200);
     }
 
     #[test]

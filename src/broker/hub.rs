@@ -167,6 +167,12 @@ impl Hub {
         drop(effects.garbage);
     }
 
+    /// Whether [`Hub::prepare`] may wait for that topic.
+    pub(super) fn may_wait_for(&self, topic: &TopicName) -> bool {
+        let is_there = || self.with_core(|core| core.has_topic(topic));
+        self.lookupds.is_any() && !self.lookupds.is_made(topic, is_there)
+    }
+
     /// Creates those of the topics that are not there and have channels elsewhere, with these channels: so that none of them
     /// misses the first messages. Waits for nsqlookupds, if there are any, so hold no lock.
     pub(super) fn prepare<'t>(&self, topics: impl Iterator<Item = &'t TopicName>) {

@@ -66,10 +66,6 @@ use lookupd::registry::check_addresses;
 use lookupd::wire::Node;
 use stats::StatsFilter;
 
-/// HTTP requests handled at one time. Each takes the core's lock for most of its work, but one that creates a topic may wait for
-/// an nsqlookupd that has just gone away.
-const HTTP_WORKERS: usize = 8;
-
 /// How long the core takes for `rounds` times `size` messages that are published, pulled and finished; for the micro
 /// benches.
 #[doc(hidden)]
@@ -205,7 +201,7 @@ impl Broker {
         };
         let api = Arc::new(http::Api::new(Arc::clone(&self.hub), Arc::clone(ports), tls.is_some()));
         let config = ServerConfig {
-            workers: HTTP_WORKERS,
+            workers: http::WORKERS,
             max_body: http::max_body(&self.hub.config),
             tls,
             ..ServerConfig::new(address, name)

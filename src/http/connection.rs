@@ -272,7 +272,8 @@ impl Service {
     /// Has a worker answer, and adds what tiny_http cannot be made to send; whether it says that the connection stays
     /// open.
     fn answer(&self, head: &Head, body: &[u8]) -> (Vec<u8>, bool) {
-        let failed = match self.pool.answer(&head::serialise(head, body)) {
+        let may_wait = self.handler.may_wait(&head.request);
+        let failed = match self.pool.answer(&head::serialise(head, body), may_wait) {
             Ok(answer) => match answer.windows(2).position(|pair| pair == b"\r\n") {
                 Some(end) => {
                     let (status_line, rest) = answer.split_at(end + 2);

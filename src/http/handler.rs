@@ -34,6 +34,12 @@ pub trait Handler: Send + Sync + 'static {
         None
     }
 
+    /// Whether the answer to this may wait for somebody else: then only half the workers are there for such requests, so that the
+    /// others are answered. False by default. Called on the connection's own thread, which has a small stack and no body.
+    fn may_wait(&self, _request: &Request) -> bool {
+        false
+    }
+
     /// The answer to what never reaches `handle`: broken requests, too many connections.
     fn refuse(&self, status: u16, reason: &str) -> Response {
         Response::error(status, reason)

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -56,9 +56,42 @@ pub(super) struct Pool {
     data_dir: Option<PathBuf>,
     // One permit for each worker: nothing queues inside tiny_http, where a queue has no limit, and the
     // descriptors that requests in progress take are bounded.
-    permits: (Sender<()>, Receiver<()>),
+    permits: WorkerPermits,
+    // What requests that may wait for somebody else need besides: there are half as many.
+    waiting: WorkerPermits,
     // Held while a generation is swapped, and to read its path; never across a request.
     current: Mutex<Option<Generation>>,
+}
+
+/// So many may do something at one time.
+struct WorkerPermits {
+    give: Sender<()>,
+    take: Receiver<()>,
+}
+
+/// Given back when it is dropped.
+struct WorkerPermit<'p>(&'p WorkerPermits);
+
+impl WorkerPermits {
+    fn new(count: usize) -> Self {
+        let (give, take) = bounded(count);
+        for _ in 0..count {
+            give.send(()).expect("both ends are held here");
+        }
+        Self { give, take }
+    }
+
+    fn take(&self, deadline: Instant) -> Result<WorkerPermit<'_>, Failure> {
+        self.take.recv_deadline(deadline).map_err(|_| Failure::Busy)?;
+        Ok(WorkerPermit(self))
+    }
+}
+
+impl Drop for WorkerPermit<'_> {
+    fn drop(&mut self) {
+        // Cannot be full: this is one that was taken.
+        let _ = self.0.give.try_send(());
+    }
 }
 
 struct Generation {
@@ -77,12 +110,16 @@ impl Pool {
         handler: Arc<dyn Handler>,
         data_dir: Option<PathBuf>,
     ) -> Result<Self> {
-        let permits = bounded(workers);
-        for _ in 0..workers {
-            permits.0.send(()).expect("both ends are held here");
-        }
         socket_dir::remove_dead(data_dir.as_deref());
-        let pool = Self { name, workers, handler, data_dir, permits, current: Mutex::new(None) };
+        let pool = Self {
+            name,
+            workers,
+            handler,
+            data_dir,
+            permits: WorkerPermits::new(workers),
+            waiting: WorkerPermits::new((workers / 2).max(1)),
+            current: Mutex::new(None),
+        };
         let first = pool.generation(0)?;
         *pool.current.lock() = Some(first);
         Ok(pool)
@@ -103,16 +140,16 @@ impl Pool {
         Ok(Generation { number, workers, server, directory })
     }
 
-    /// Has a worker answer `wire`, a whole request; returns the whole answer.
+    /// Has a worker answer `wire`, a whole request; returns the whole answer. Where it `may_wait` for somebody else, it waits for
+    /// those before it here, and takes no worker meanwhile.
     ///
     /// The answer is read to its end before anything goes to the client, so a client that reads slowly holds
     /// its own thread and never a worker.
-    pub(super) fn answer(&self, wire: &[u8]) -> Result<Vec<u8>, Failure> {
-        self.permits.1.recv_timeout(WORKER_WAIT).map_err(|_| Failure::Busy)?;
-        let answer = self.exchange(wire);
-        // Cannot be full: this is the permit taken above.
-        let _ = self.permits.0.try_send(());
-        answer.map_err(Failure::Broken)
+    pub(super) fn answer(&self, wire: &[u8], may_wait: bool) -> Result<Vec<u8>, Failure> {
+        let deadline = Instant::now() + WORKER_WAIT;
+        let _waiting = may_wait.then(|| self.waiting.take(deadline)).transpose()?;
+        let _permit = self.permits.take(deadline)?;
+        self.exchange(wire).map_err(Failure::Broken)
     }
 
     fn exchange(&self, wire: &[u8]) -> io::Result<Vec<u8>> {
@@ -272,7 +309,44 @@ mod tests {
         let wire = format!(
             "GET {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         );
-        String::from_utf8(pool.answer(wire.as_bytes()).unwrap()).unwrap()
+        String::from_utf8(pool.answer(wire.as_bytes(), path == "/wait").unwrap()).unwrap()
+    }
+
+    /// Whoever asks for `/wait` tells it, and waits until the test goes on.
+    struct Waits {
+        come: Sender<()>,
+        go_on: Receiver<()>,
+    }
+
+    impl Handler for Waits {
+        fn handle(&self, request: &Request) -> Response {
+            if request.path == "/wait" {
+                self.come.send(()).unwrap();
+                // An error where the test has failed.
+                let _ = self.go_on.recv();
+            }
+            Response::text(200, "done")
+        }
+    }
+
+    #[test]
+    fn requests_that_wait_take_half_the_workers() {
+        let ((come, came), (go_on, held)) = (bounded(100), bounded(100));
+        let pool = Pool::start("test", 4, Arc::new(Waits { come, go_on: held }), None).unwrap();
+        let is_done = |answer: String| answer.ends_with("done");
+        std::thread::scope(|scope| {
+            // So that a failure drops it, and nobody waits on.
+            let go_on = go_on;
+            let all: Vec<_> = (0..6).map(|_| scope.spawn(|| answered(&pool, "/wait"))).collect();
+            (0..2).for_each(|_| came.recv().unwrap());
+            for _ in 0..20 {
+                assert!(is_done(answered(&pool, "/a")));
+            }
+            assert!(came.is_empty(), "a third one has a worker");
+            // The others follow.
+            (0..6).for_each(|_| go_on.send(()).unwrap());
+            assert!(all.into_iter().all(|one| is_done(one.join().unwrap())));
+        });
     }
 
     fn socket(pool: &Pool) -> PathBuf {

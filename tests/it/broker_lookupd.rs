@@ -242,6 +242,64 @@ fn who_creates_a_topic_waits_for_a_hanging_nsqlookupd_and_nobody_else_does() {
     wait_until("the new topic is told", || has_node(lookupd.http, "new", &broker));
 }
 
+/// Connections to that port that this machine has open.
+fn connections_to(address: SocketAddr) -> usize {
+    let all = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let remote = format!(":{:04X}", address.port());
+    let is_open_to = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[2].ends_with(&remote) && fields[3] == "01"
+    };
+    all.lines().skip(1).filter(is_open_to).count()
+}
+
+/// More than there are threads that answer HTTP.
+#[test]
+fn many_who_create_topics_by_http_keep_nobody_else_waiting() {
+    let Some(lookupd) = Nsqlookupd::start() else { return };
+    let patient = BrokerConfig {
+        http_client_request_timeout: Duration::from_secs(60),
+        ..config(&[lookupd.tcp])
+    };
+    let broker = Broker::start(patient).unwrap();
+    post(&broker, "/pub?topic=there");
+    wait_until("it is reached", || has_node(lookupd.http, "there", &broker));
+    wait_until("nobody asks", || connections_to(lookupd.http) == 0);
+    signal(&lookupd, Signal::STOP);
+    let (address, is_one_made) = (http_of(&broker), AtomicBool::new(false));
+    let create = |index: usize| {
+        let target = ["/pub", "/mpub", "/topic/create"][index % 3];
+        let (status, _, said) = http(address, "POST", &format!("{target}?topic=new-{index}"), b"x");
+        is_one_made.fetch_or(status == 200, Ordering::SeqCst);
+        (status, said)
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..12)
+            .map(|index| {
+                scope.spawn({
+                    let create = &create;
+                    move || create(index)
+                })
+            })
+            .collect();
+        // Half of the threads.
+        wait_until("some wait for the nsqlookupd", || connections_to(lookupd.http) >= 4);
+        for _ in 0..20 {
+            assert_eq!(http(address, "GET", "/ping", b"").0, 200);
+            assert_eq!(http(address, "GET", "/stats", b"").0, 200);
+            post(&broker, "/pub?topic=there");
+        }
+        assert!(!is_one_made.load(Ordering::SeqCst), "it asked nobody");
+        signal(&lookupd, Signal::CONT);
+        for one in all {
+            let (status, said) = one.join().unwrap();
+            // A busy machine may take so long that the last of them are sent away.
+            assert!(status == 200 || (status == 503 && said.contains("try again")), "{said}");
+        }
+    });
+    assert!(is_one_made.load(Ordering::SeqCst));
+}
+
 #[test]
 fn what_answers_without_end_and_what_is_away_harm_nobody() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -148,6 +148,16 @@ impl Lookupds {
         self.links.lock().iter().for_each(|running| running.link.tell(changes));
     }
 
+    /// Whether a topic is there, and nobody is still making it: [`Lookupds::begin`] waits for nobody.
+    pub(in crate::broker) fn is_made(
+        &self,
+        topic: &TopicName,
+        is_there: impl Fn() -> bool,
+    ) -> bool {
+        let making = self.making.lock();
+        !making.contains(topic) && is_there()
+    }
+
     /// Begins to make a topic, unless it is there. Waits while somebody else makes it, which takes as long as
     /// [`Lookupds::channels`]: so nobody publishes to a topic that has only some of its channels.
     pub(in crate::broker) fn begin(
