@@ -75,7 +75,7 @@ impl Core {
                 backlog.is_loading = false;
                 // Nobody has any of it to finish.
                 if backlog.is_behind() && depth + channel.in_flight.len() == 0 {
-                    self.starved.push(key);
+                    self.starved.insert(key);
                 }
                 continue;
             }

@@ -1,6 +1,6 @@
 //! The whole state of a broker. What is done with it stands beside, one file for one act (pure).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -39,7 +39,7 @@ pub(crate) struct Core {
     /// Channels that the log is to be read for.
     pub(super) to_load: VecDeque<u64>,
     /// Channels that were to be read for while memory was full, and hold nothing that somebody could finish.
-    pub(super) starved: Vec<u64>,
+    pub(super) starved: BTreeSet<u64>,
     /// Topics of which something is to be kept that was not before.
     pub(super) changed_topics: Vec<TopicName>,
 }
@@ -50,7 +50,7 @@ impl Core {
         Self {
             keeps: config.data_path.is_some(),
             to_load: VecDeque::new(),
-            starved: Vec::new(),
+            starved: BTreeSet::new(),
             changed_topics: Vec::new(),
             config,
             started,

@@ -283,3 +283,19 @@ fn much_that_is_out_of_order_is_told_less_often() {
         assert_eq!(keep(Sync::Closed, 2 * pause), (true, false), "{deferred}");
     }
 }
+
+/// Though nobody publishes any more.
+#[test]
+fn a_sync_that_fails_is_tried_again_and_all_is_well_then() {
+    let mut site = Site::new(3, SyncPolicy::Process);
+    let (desk, log) = site.start().unwrap();
+    keep(&desk, &log, Sync::All).unwrap();
+    site.publish(&desk, &log);
+    let now = site.disk.calls();
+    site.disk.fail(now, u64::MAX, Fault::Full);
+    keep(&desk, &log, Sync::All).unwrap_err();
+    assert!(log.usage.failure().is_some() && log.is_to_be_kept());
+    site.disk.fail(u64::MAX, u64::MAX, Fault::Full);
+    keep(&desk, &log, Sync::All).unwrap();
+    assert_eq!((log.usage.failure(), log.is_to_be_kept()), (None, false));
+}

@@ -8,7 +8,8 @@ use nsq_protocol::TopicName;
 use nsq_protocol::thread::StopToken;
 
 use super::logs::TopicLogs;
-use super::topic_log::{KEEP_EVERY, TopicLog, TopicState};
+use super::pace::KEEP_EVERY;
+use super::topic_log::{TopicLog, TopicState};
 use crate::broker::core::{Core, LimitError, LoadPlan, Moment, TopicChanges};
 use crate::journal::{JournalError, Sync};
 use crate::runtime::clock;
@@ -57,6 +58,9 @@ pub(in crate::broker) fn keep_loop(
         }
         let now = Instant::now();
         untold.extend(core.ask(Core::take_changed_topics));
+        // One that was told below, and has changed since, is there twice.
+        untold.sort_unstable();
+        untold.dedup();
         untold.retain(|name| {
             let Some(log) = logs.get(name) else { return false };
             let _ = keep(core, &log, Sync::Closed);

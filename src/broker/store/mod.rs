@@ -1,6 +1,6 @@
 //! Topics on disk, with `--data-path`: a journal for each topic keeps its messages until every channel has finished them.
 //!
-//! A message is in its topic's log before it is acknowledged. What is finished is told every [`topic_log::KEEP_EVERY`], not for each
+//! A message is in its topic's log before it is acknowledged. What is finished is told every [`pace::KEEP_EVERY`], not for each
 //! message: after a kill what was finished since then is delivered again. What memory has no room for is read back when its
 //! turn comes.
 //!
@@ -10,6 +10,7 @@ mod group;
 mod keeper;
 mod logs;
 mod open;
+mod pace;
 mod read_back;
 mod record;
 mod sizes;

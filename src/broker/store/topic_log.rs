@@ -13,25 +13,17 @@ use nsq_protocol::TopicName;
 use parking_lot::Mutex;
 
 use super::group::Group;
+use super::pace::tell_again_after;
 use super::record::{Messages, encode_channel, encode_topic};
 use super::sizes::SegmentSizes;
 use super::usage::DiskUsage;
 use crate::broker::core::{
     ClientId, KeptRun, LimitError, NewBatch, SavedTopic, TopicChanges, first_id,
 };
-use crate::journal::{Disk, Journal, JournalError, Sync};
+use crate::journal::{Disk, Journal, JournalError, Sync, Upkeep};
 
 /// The most exceptions that are told of all channels of a topic: some megabytes.
 const EXCEPTIONS_MAX: usize = 256 << 10;
-
-/// How often is told how far the channels are: what was finished since may be delivered again after a kill.
-pub(super) const KEEP_EVERY: Duration = Duration::from_millis(100);
-
-/// So many are told every [`KEEP_EVERY`]; of more, all are told less often.
-const EXCEPTIONS_OFTEN: usize = 10_000;
-
-/// The longest that nothing is told of a topic in which something has happened.
-const TELL_WITHIN: Duration = Duration::from_secs(2);
 
 /// When so many segments are held by messages that are not finished, these are looked at: see [`TopicState::note_stragglers`].
 const STRAGGLE_AFTER: u64 = 4;
@@ -76,7 +68,7 @@ pub(in crate::broker) struct TopicLog {
     /// The segments that hold messages, the oldest first: number, and the ID of the first.
     pub(super) index: Mutex<Vec<(u64, u64)>>,
     pub(super) body_bytes: Arc<AtomicUsize>,
-    usage: Arc<DiskUsage>,
+    pub(super) usage: Arc<DiskUsage>,
 }
 
 pub(super) struct LogWriter {
@@ -87,12 +79,14 @@ pub(super) struct LogWriter {
     told: (u64, u64),
     /// All is to be told: what was to be told before could not be written.
     must_tell: bool,
-    /// Before, [`TopicLog::keep`] tells nothing: see [`tell_again_after`].
+    /// Before, [`TopicLog::keep`] tells nothing: see [`super::pace`].
     tell_at: Instant,
     /// It has not, though there may be something to tell.
     has_untold: bool,
     /// A change of its channels could not be told.
     has_unkept_change: bool,
+    /// What the journal needed could not be done.
+    has_failed_upkeep: bool,
     /// The segments that are there.
     pub(super) sizes: SegmentSizes,
     segment_bytes: u64,
@@ -137,6 +131,7 @@ impl TopicLog {
             tell_at: Instant::now(),
             has_untold: false,
             has_unkept_change: false,
+            has_failed_upkeep: false,
             sizes,
             segment_bytes,
             unsynced: 0,
@@ -346,13 +341,17 @@ impl TopicLog {
         let upkeep = writer.journal.upkeep(sync);
         // Not while the disk works.
         drop(writer);
-        let Some(upkeep) = upkeep else { return told };
-        let done = upkeep.run().and_then(|done| {
-            let mut writer = self.writer.lock();
-            if writer.is_gone { Ok(()) } else { writer.journal.upkept(done) }
+        let done = upkeep.map(Upkeep::run).transpose();
+        let mut writer = self.writer.lock();
+        let done = done.and_then(|done| match done {
+            Some(done) if !writer.is_gone => writer.journal.upkept(done),
+            _ => Ok(()),
         });
-        if done.is_err() {
-            self.writer.lock().unsynced += unsynced;
+        let had_failed = std::mem::replace(&mut writer.has_failed_upkeep, done.is_err());
+        match &done {
+            Ok(()) if had_failed => self.usage.works(&self.name),
+            Ok(()) => {}
+            Err(_) => writer.unsynced += unsynced,
         }
         told.and(done.map_err(|error| self.usage.fails(&self.name, error)))
     }
@@ -375,7 +374,8 @@ impl TopicLog {
     /// or room is wanted.
     pub(super) fn is_to_be_kept(&self) -> bool {
         let writer = self.writer.lock();
-        writer.unsynced > 0 || writer.must_tell || writer.counted > 0 && self.usage.is_tight()
+        let has_failed = writer.must_tell || writer.has_failed_upkeep;
+        writer.unsynced > 0 || has_failed || writer.counted > 0 && self.usage.is_tight()
     }
 
     /// Whether [`TopicLog::keep`] has left something untold: it is to be called again.
@@ -479,13 +479,6 @@ impl LogWriter {
         let bytes = self.sizes.bytes(segment, offset);
         usage.replace(std::mem::replace(&mut self.counted, bytes), bytes);
     }
-}
-
-/// How long nothing is told of a topic after so many exceptions were: each time all of them are collected, sorted and written,
-/// while consumers wait. Of 262,144 that is 1.3 MB/s in the log, where it would be 26.
-fn tell_again_after(exceptions: usize) -> Duration {
-    let times = u32::try_from(exceptions / EXCEPTIONS_OFTEN).unwrap_or(u32::MAX);
-    KEEP_EVERY.saturating_mul(times).min(TELL_WITHIN)
 }
 
 fn millis(duration: Duration) -> u64 {
