@@ -101,6 +101,44 @@ fn a_topic_that_cannot_be_read_holds_up_no_other() {
     broker.stop();
 }
 
+/// What is behind it in its file is lost, and said to be; nothing else is, and nothing is made up.
+#[test]
+fn a_file_that_is_found_damaged_is_told_and_the_others_are_delivered() {
+    const COUNT: usize = 3000;
+    let temp = tempfile::tempdir().unwrap();
+    let options = ["--mem-queue-size", "10", "--max-msg-size", "1000", "--max-body-size", "20000"];
+    let broker = KeptBroker::start(temp.path(), &options);
+    broker.post("/topic/create?topic=plays");
+    broker.post("/channel/create?topic=plays&channel=a");
+    let mut producer = Client::connect(broker.tcp);
+    let all: Vec<String> = (0..COUNT).map(|id| format!("{id:<100}")).collect();
+    for chunk in all.chunks(100) {
+        let chunk: Vec<&[u8]> = chunk.iter().map(|body| body.as_bytes()).collect();
+        producer.publish_many("plays", &chunk);
+    }
+    broker.kill();
+    let mut broker = KeptBroker::start(temp.path(), &options);
+    let segment = temp.path().join("messages/topic-plays/0000000002.segment");
+    let file = fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[7; 64], 32 << 10).unwrap();
+    let mut consumer = Client::consumer(broker.tcp, "plays", "a", 10);
+    let mut got = Vec::new();
+    while got.last() != all.last() {
+        let message = message(&mut consumer, &format!("one behind {:?}", got.last()));
+        consumer.finish(&message);
+        got.push(String::from_utf8(message.body).unwrap());
+    }
+    let said = "broker: topic plays: messages are lost: segment 2 is damaged at byte";
+    broker.process.wait_for(said);
+    assert!(got.is_sorted_by_key(|body| body.trim_end().parse::<usize>().unwrap()));
+    let lost = COUNT - got.len();
+    // A segment has some 600 of them, and half of one is lost.
+    assert!((100..500).contains(&lost), "{lost} are lost");
+    assert!(got.iter().all(|body| all.contains(body)), "something is made up");
+    wait_until("nothing is left", || broker.depth("plays", "a") == 0);
+    broker.stop();
+}
+
 #[test]
 fn more_than_max_disk_is_refused_until_there_is_room() {
     let temp = tempfile::tempdir().unwrap();
