@@ -153,8 +153,9 @@ pub(super) fn run(args: DashboardArgs, stop: &StopToken) -> Result<()> {
     let config = args.config()?;
     let serves = serves(&config);
     let dashboard = Dashboard::start(config)?;
-    status(PART, format_args!("the page is live at {}; {serves}; Ctrl-C ends it", dashboard.url()));
+    // Before anybody is told: a SIGHUP that nobody waits for ends the process.
     let _reload = tls::reload_on_hangup(PART, dashboard.certificate().cloned())?;
+    status(PART, format_args!("the page is live at {}; {serves}; Ctrl-C ends it", dashboard.url()));
     notify::ready();
     let links = Arc::new(Links::default());
     links.ask(dashboard.links());

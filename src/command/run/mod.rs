@@ -84,8 +84,9 @@ fn simulate(config: &RunConfig, stop: &StopToken) -> Result<FinishedRun> {
     files.clear()?;
     let broker = RunBroker::start(config, &data_dir)?;
     let dashboard = start_dashboard(config, &broker)?;
-    note(format_args!("{:<16} {}", "page", dashboard.url()));
+    // Before anybody is told: a SIGHUP that nobody waits for ends the process.
     let reload = tls::reload_on_hangup(PART, dashboard.certificate().cloned())?;
+    note(format_args!("{:<16} {}", "page", dashboard.url()));
     let start = Instant::now();
     let links = Arc::new(Links::default());
     let watch = StatusWatch::start(PART, &links)?;
