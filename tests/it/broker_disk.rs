@@ -66,16 +66,8 @@ fn a_topic_that_cannot_be_read_holds_up_no_other() {
     let temp = tempfile::tempdir().unwrap();
     let options = ["--mem-queue-size", "10", "--max-msg-size", "1000", "--max-body-size", "20000"];
     let broker = KeptBroker::start(temp.path(), &options);
-    let mut producer = Client::connect(broker.tcp);
-    let all: Vec<String> = (0..COUNT).map(|id| format!("{id:<100}")).collect();
-    for topic in ["bad", "good"] {
-        broker.post(&format!("/topic/create?topic={topic}"));
-        broker.post(&format!("/channel/create?topic={topic}&channel=a"));
-        for chunk in all.chunks(100) {
-            let chunk: Vec<&[u8]> = chunk.iter().map(|body| body.as_bytes()).collect();
-            producer.publish_many(topic, &chunk);
-        }
-    }
+    broker.fill("bad", COUNT);
+    let all = broker.fill("good", COUNT);
     // Nothing of it is in memory.
     broker.kill();
     let mut broker = KeptBroker::start(temp.path(), &options);
@@ -108,14 +100,7 @@ fn a_file_that_is_found_damaged_is_told_and_the_others_are_delivered() {
     let temp = tempfile::tempdir().unwrap();
     let options = ["--mem-queue-size", "10", "--max-msg-size", "1000", "--max-body-size", "20000"];
     let broker = KeptBroker::start(temp.path(), &options);
-    broker.post("/topic/create?topic=plays");
-    broker.post("/channel/create?topic=plays&channel=a");
-    let mut producer = Client::connect(broker.tcp);
-    let all: Vec<String> = (0..COUNT).map(|id| format!("{id:<100}")).collect();
-    for chunk in all.chunks(100) {
-        let chunk: Vec<&[u8]> = chunk.iter().map(|body| body.as_bytes()).collect();
-        producer.publish_many("plays", &chunk);
-    }
+    let all = broker.fill("plays", COUNT);
     broker.kill();
     let mut broker = KeptBroker::start(temp.path(), &options);
     let segment = temp.path().join("messages/topic-plays/0000000002.segment");

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -111,14 +110,16 @@ fn kills(options: &[&str], rounds: u32) {
     });
     for round in 0..rounds {
         let is_over = AtomicBool::new(false);
-        let tcp = broker.tcp;
+        // Before any of them begins: on a busy machine the kill would come before one has connected.
+        let producers = [(); 3].map(|()| Client::connect(broker.tcp));
+        let consumers = ["a", "b"].map(|name| Client::consumer(broker.tcp, "plays", name, 20));
+        let (next, acknowledged, is_over) = (&next, &acknowledged, &is_over);
         std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| publish_until_killed(tcp, &next, &acknowledged));
+            for client in producers {
+                scope.spawn(|| publish_until_killed(client, next, acknowledged));
             }
-            for (name, got) in ["a", "b"].iter().zip(&got) {
-                let is_over = &is_over;
-                scope.spawn(move || consume_until_killed(tcp, name, got, is_over));
+            for (client, got) in consumers.into_iter().zip(&got) {
+                scope.spawn(|| consume_until_killed(client, got, is_over));
             }
             let before = acknowledged.lock().unwrap().len();
             let more = 200 + 37 * round as usize;
@@ -171,8 +172,7 @@ fn note(got: &mut BTreeMap<u64, u32>, message: &Message) {
     *got.entry(id).or_default() += 1;
 }
 
-fn publish_until_killed(tcp: SocketAddr, next: &AtomicU64, acknowledged: &Mutex<BTreeSet<u64>>) {
-    let mut client = Client::connect(tcp);
+fn publish_until_killed(mut client: Client, next: &AtomicU64, acknowledged: &Mutex<BTreeSet<u64>>) {
     loop {
         let ids: Vec<u64> = (0..3).map(|_| next.fetch_add(1, Ordering::SeqCst)).collect();
         let bodies: Vec<String> = ids.iter().map(|id| format!("{id:<60}")).collect();
@@ -186,13 +186,7 @@ fn publish_until_killed(tcp: SocketAddr, next: &AtomicU64, acknowledged: &Mutex<
     }
 }
 
-fn consume_until_killed(
-    tcp: SocketAddr,
-    name: &str,
-    got: &Mutex<BTreeMap<u64, u32>>,
-    is_over: &AtomicBool,
-) {
-    let mut client = Client::consumer(tcp, "plays", name, 20);
+fn consume_until_killed(mut client: Client, got: &Mutex<BTreeMap<u64, u32>>, is_over: &AtomicBool) {
     while !is_over.load(Ordering::SeqCst) {
         match client.next(Duration::from_millis(20)) {
             Got::Message(message)
@@ -271,14 +265,7 @@ fn a_backlog_is_as_large_as_the_disk_and_goes_when_it_is_read() {
     let temp = tempfile::tempdir().unwrap();
     let options = ["--mem-queue-size", "100", "--max-msg-size", "1000", "--max-body-size", "20000"];
     let broker = KeptBroker::start(temp.path(), &options);
-    broker.post("/topic/create?topic=plays");
-    broker.post("/channel/create?topic=plays&channel=a");
-    let mut producer = Client::connect(broker.tcp);
-    let all: Vec<String> = (0..COUNT).map(|id| format!("{id:<100}")).collect();
-    for chunk in all.chunks(100) {
-        let chunk: Vec<&[u8]> = chunk.iter().map(|body| body.as_bytes()).collect();
-        producer.publish_many("plays", &chunk);
-    }
+    let all = broker.fill("plays", COUNT);
     let channel = broker.channel("plays", "a");
     assert_eq!(channel["depth"], COUNT);
     assert!(channel["backend_depth"].as_u64().unwrap() >= COUNT as u64 - 300, "{channel}");
@@ -298,8 +285,7 @@ fn a_backlog_is_as_large_as_the_disk_and_goes_when_it_is_read() {
     assert_eq!(broker.depth("plays", "a"), 0);
     // Two are there anyhow, and two spare ones.
     wait_until("segments to go", || segments() <= 6);
-    producer = Client::connect(broker.tcp);
-    producer.publish("plays", b"one more");
+    Client::connect(broker.tcp).publish("plays", b"one more");
     assert_eq!(bodies(&messages(&mut consumer, 1)), ["one more"]);
     broker.stop();
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::broker_support::http;
+use crate::broker_support::{Client, http};
 use crate::support::{Running, command};
 
 /// A broker that keeps its messages below a directory.
@@ -40,6 +40,19 @@ impl KeptBroker {
     pub(crate) fn stop(self) {
         self.process.signal(Signal::TERM);
         assert!(self.process.wait().status.success());
+    }
+
+    /// Makes a topic with the channel `a`, and publishes so many messages of 100 bytes: these.
+    pub(crate) fn fill(&self, topic: &str, count: usize) -> Vec<String> {
+        self.post(&format!("/topic/create?topic={topic}"));
+        self.post(&format!("/channel/create?topic={topic}&channel=a"));
+        let mut producer = Client::connect(self.tcp);
+        let all: Vec<String> = (0..count).map(|id| format!("{id:<100}")).collect();
+        for chunk in all.chunks(100) {
+            let chunk: Vec<&[u8]> = chunk.iter().map(|body| body.as_bytes()).collect();
+            producer.publish_many(topic, &chunk);
+        }
+        all
     }
 
     pub(crate) fn post(&self, target: &str) {
