@@ -131,19 +131,24 @@ impl Postgres {
 
     /// Makes a replica a primary, and waits until it can be written to.
     pub(crate) fn promote(&self) {
-        assert_eq!(self.sql("SELECT pg_promote(true, 60)"), "t");
-        assert_eq!(self.sql("SELECT pg_is_in_recovery()"), "f");
+        // Not by a query that waits for it: what is replayed meanwhile may cancel that.
+        self.wait_for("SELECT pg_promote(false)", "t");
+        self.wait_for("SELECT pg_is_in_recovery()", "f");
+    }
+
+    /// Asks until that is the answer.
+    fn wait_for(&self, sql: &str, want: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        while lossy(&self.try_sql(sql).stdout).trim_end() != want {
+            assert!(Instant::now() < deadline, "{sql} is not {want}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until what this server has committed can be read from its replica.
     pub(crate) fn wait_for_replica(&self, replica: &Self) {
         let wanted = self.sql("SELECT pg_current_wal_flush_lsn()");
-        let deadline = Instant::now() + DEADLINE;
-        let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{wanted}'");
-        while replica.sql(&sql) != "t" {
-            assert!(Instant::now() < deadline, "the replica does not follow\n{}", replica.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        replica.wait_for(&format!("SELECT pg_last_wal_replay_lsn() >= '{wanted}'"), "t");
     }
 
     /// Speaks TLS from now on, with this certificate and key in PEM form.
