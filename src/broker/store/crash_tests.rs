@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use uuid::Uuid;
 
-use super::keeper::{CoreAccess, changes, keep, keep_at, moment};
+use super::keeper::{CoreAccess, TopicOf, changes, keep, moment};
 use super::open::{LogConfig, open_on};
 use super::topic_log::{LogBatch, LogTime, TopicLog};
 use super::usage::DiskUsage;
@@ -268,7 +268,8 @@ fn much_that_is_out_of_order_is_told_less_often() {
         // Each is a change.
         desk.ask(|core| core.pause_channel(&name(), &channel())).unwrap();
         let before = log.writer.lock().journal.written();
-        keep_at(&desk, &log, sync, now + Duration::from_millis(later)).unwrap();
+        let topic = TopicOf { core: &desk, log: &log };
+        log.keep(&topic, sync, now + Duration::from_millis(later)).unwrap();
         let has_told = log.writer.lock().journal.written() > before;
         (has_told, log.has_untold())
     };

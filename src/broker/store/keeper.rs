@@ -88,23 +88,13 @@ pub(in crate::broker) fn keep_all(core: &impl CoreAccess, logs: &TopicLogs) {
 /// # Errors
 /// As [`TopicLog::keep`]. The disk's usage tells what is wrong, once, and the next one tries again.
 pub(super) fn keep(core: &impl CoreAccess, log: &TopicLog, sync: Sync) -> Result<(), LimitError> {
-    keep_at(core, log, sync, Instant::now())
-}
-
-/// The same, at that time.
-pub(super) fn keep_at(
-    core: &impl CoreAccess,
-    log: &TopicLog,
-    sync: Sync,
-    now: Instant,
-) -> Result<(), LimitError> {
-    log.keep(&TopicOf { core, log }, sync, now)
+    log.keep(&TopicOf { core, log }, sync, Instant::now())
 }
 
 /// A log's topic.
-struct TopicOf<'a, C> {
-    core: &'a C,
-    log: &'a TopicLog,
+pub(super) struct TopicOf<'a, C> {
+    pub(super) core: &'a C,
+    pub(super) log: &'a TopicLog,
 }
 
 impl<C: CoreAccess> TopicState for TopicOf<'_, C> {
